@@ -1,0 +1,1 @@
+"""Choose a small image network by evidence."""

@@ -1,0 +1,1 @@
+"""Which network is trained next: Optuna studies, samplers, the driver and its executors."""

@@ -1,0 +1,51 @@
+"""The contract between the search and whatever trains a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mbsearch.records import Evaluation
+from mbsearch.space.architecture import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work for an evaluator: train a network from its checkpoint until an epoch.
+
+    `stop_epoch` None means to the end of the schedule. `checkpoint` is what the previous rung of
+    the same trial left; None starts from fresh weights drawn with `seed`.
+    """
+
+    architecture: Architecture
+    seed: int
+    stop_epoch: int | None = None
+    checkpoint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What comes back: the evaluation so far, and a checkpoint unless the schedule has ended."""
+
+    evaluation: Evaluation
+    checkpoint: bytes | None = None
+
+
+class Evaluator(Protocol):
+    """Scores networks. Pickled to the worker processes, so it holds settings, never images.
+
+    An evaluator opens its data on first use in each process. It is deterministic: the same task
+    on the same machine with one thread gives the same outcome.
+    """
+
+    @property
+    def epochs(self) -> int:
+        """Length of the whole schedule, in epochs."""
+
+    def evaluate(self, task: Task) -> Outcome:
+        """Train and score one network.
+
+        Raises:
+            EvaluationError: training diverged, ran out of memory, or the network cannot be built;
+                the message is stored with the trial.
+        """

@@ -1,0 +1,230 @@
+"""An architecture: stem, stages, head, a width multiplier and a resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from mbsearch.errors import SpecError
+from mbsearch.space.blocks import AnyStage, Channels, Kernel, Row, round_channels
+from mbsearch.space.document import explain
+from mbsearch.space.layers import (
+    Activation,
+    Block,
+    Conv,
+    Linear,
+    PlacedLayer,
+    Pool,
+    Program,
+    SqueezeExcite,
+    trace,
+)
+
+Rounding = Literal["multiple_of_8", "truncate"]
+
+
+class Stem(Row):
+    """First convolution of the network."""
+
+    channels: Channels
+    kernel: Kernel = 3
+    stride: Annotated[int, Field(ge=1, le=8)] = 2
+    activation: Activation | None = None
+
+
+class Head(Row):
+    """What follows the last stage: [1x1 convolution,] pooling, [hidden layer,] classifier.
+
+    `scaling` says whether alpha applies to the 1x1 convolution: ``always`` (V3), only ``up`` (V2
+    keeps its 1280 channels for alpha below 1), or ``never`` (MnasNet). The hidden layer is never
+    scaled (V3).
+    """
+
+    channels: Channels | None = None
+    scaling: Literal["always", "up", "never"] = "always"
+    hidden: Channels | None = None
+    activation: Activation | None = None
+
+
+class Architecture(Row):
+    """One network: everything that its cost and its weights' shapes depend on.
+
+    `rounding` says how alpha scales nominal channels: ``truncate`` is V1's ``max(int(c * alpha),
+    8)``, ``multiple_of_8`` is the rule of V2 and its successors. At alpha 1 the nominal channels
+    are taken as they stand.
+    """
+
+    name: str = "network"
+    resolution: Annotated[int, Field(ge=1, le=4096)] = 224
+    alpha: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = 1.0
+    rounding: Rounding = "multiple_of_8"
+    activation: Activation = "relu6"
+    num_classes: Annotated[int, Field(ge=1)] = 1000
+    stem: Stem
+    stages: Annotated[
+        tuple[Annotated[AnyStage, Field(discriminator="block")], ...],
+        Field(strict=False, min_length=1),  # YAML has lists where the value has a tuple
+    ]
+    head: Head = Head()
+
+    @property
+    def rho(self) -> float:
+        """Resolution multiplier of the V1 paper: resolution / 224."""
+        return self.resolution / 224
+
+    def scale(self, channels: int) -> int:
+        """Apply the width multiplier to nominal channels, with the family's rounding."""
+        if self.alpha == 1:
+            return channels
+        if self.rounding == "truncate":
+            return max(int(channels * self.alpha), 8)
+        return round_channels(channels * self.alpha)
+
+    def lower(self) -> Program:
+        """The network as a layer program; blocks that do nothing are left out."""
+        stem = self.stem
+        c_in = self.scale(stem.channels)
+        act = stem.activation or self.activation
+        first = Conv("stem", c_in, (stem.kernel,) * 2, (stem.stride,) * 2, activation=act)
+        stages = []
+        for stage in self.stages:
+            c_out = self.scale(stage.channels)
+            blocks = _lower_stage(stage, c_in, c_out, self.activation)
+            if blocks:
+                stages.append(blocks)
+            c_in = c_out
+        return Program(first, tuple(stages), self._lower_head())
+
+    def _lower_head(self) -> tuple[Conv | Pool | Linear, ...]:
+        head = self.head
+        act = head.activation or self.activation
+        layers: list[Conv | Pool | Linear] = []
+        if head.channels is not None:
+            keep = head.scaling == "never" or (head.scaling == "up" and self.alpha < 1)
+            width = head.channels if keep else self.scale(head.channels)
+            layers.append(Conv("conv", width, activation=act))
+        layers.append(Pool("pool"))
+        if head.hidden is not None:
+            layers.append(Linear("hidden", head.hidden, act))
+        layers.append(Linear("classifier", self.num_classes))
+        return tuple(layers)
+
+    def layers(self) -> Iterator[PlacedLayer]:
+        """Every layer in order, with its shapes at the architecture's own resolution.
+
+        Raises:
+            SpecError: a stride meets a map that has no second pixel to step to.
+        """
+        for placed in trace(self.lower(), self.resolution):
+            layer = placed.layer
+            if isinstance(layer, Conv) and (
+                (layer.stride[0] > 1 and placed.in_shape.height == 1)
+                or (layer.stride[1] > 1 and placed.in_shape.width == 1)
+            ):
+                raise SpecError(
+                    f"{self.name}: {placed.name}: stride {max(layer.stride)} leaves no pixels: "
+                    f"its input map is {placed.in_shape.height}x{placed.in_shape.width} at "
+                    f"resolution {self.resolution}; expected fewer strides or a higher resolution"
+                )
+            yield placed
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the network itself: equal for any two descriptions of the same network.
+
+        Names, stage borders and blocks that do nothing do not count; resolution, layers, widths
+        and activations do. 16 hexadecimal digits.
+        """
+        program = self.lower()
+        blocks = "|".join(_signature(block) for stage in program.stages for block in stage)
+        ends = "|".join(_layer_signature(layer) for layer in (program.stem, *program.head))
+        text = f"{self.resolution}/{ends}/{blocks}"
+        return blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def replace(
+        self,
+        *,
+        alpha: float | None = None,
+        resolution: int | None = None,
+        num_classes: int | None = None,
+        name: str | None = None,
+    ) -> Architecture:
+        """The same architecture at another width, resolution, number of classes or name.
+
+        Raises:
+            SpecError: a value is out of its range.
+        """
+        changes: dict[str, Any] = {
+            "alpha": None if alpha is None else float(alpha),
+            "resolution": resolution,
+            "num_classes": num_classes,
+            "name": name,
+        }
+        fields = {key: getattr(self, key) for key in type(self).model_fields}
+        fields |= {key: value for key, value in changes.items() if value is not None}
+        try:
+            return Architecture.model_validate(fields)
+        except ValidationError as error:
+            raise SpecError(f"{self.name}: {explain(error)}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with every default written out, in the order of the YAML."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The YAML file that reads back as this architecture."""
+        return yaml.safe_dump(_spare(self), sort_keys=False, default_flow_style=None, width=100)
+
+
+def _spare(row: BaseModel) -> dict[str, Any]:
+    """Plain data without the fields that stand at their default, `block` first."""
+    out: dict[str, Any] = {}
+    fields = type(row).model_fields
+    for key in sorted(fields, key=lambda k: k != "block"):
+        value = getattr(row, key)
+        if key != "name" and value == fields[key].default and not fields[key].is_required():
+            continue
+        if isinstance(value, BaseModel):
+            value = _spare(value)
+        elif isinstance(value, tuple):
+            value = [_spare(item) for item in value]
+        out[key] = value
+    return out
+
+
+@lru_cache(maxsize=65536)
+def _lower_stage(
+    stage: AnyStage, c_in: int, c_out: int, activation: Activation
+) -> tuple[Block, ...]:
+    """All blocks of a stage: the first takes the stride and the change of width."""
+    first = stage.lower(c_in, c_out, stage.stride, activation)
+    rest = stage.lower(c_out, c_out, 1, activation)
+    return tuple(b for b in (first, *(rest,) * (stage.repeats - 1)) if b.body or b.shortcut)
+
+
+@lru_cache(maxsize=65536)
+def _signature(block: Block) -> str:
+    """What a block computes, without the names of its layers."""
+    body = ",".join(map(_layer_signature, block.body))
+    shortcut = block.shortcut
+    skip = "-" if shortcut is None else "+" + ",".join(map(_layer_signature, shortcut))
+    return f"{body}{skip}{block.activation}"
+
+
+def _layer_signature(layer: Conv | SqueezeExcite | Pool | Linear) -> str:
+    match layer:
+        case Conv():
+            depth = "d" if layer.depthwise else "c"
+            (kh, kw), (sh, sw) = layer.kernel, layer.stride
+            return f"{depth}{layer.channels}k{kh}x{kw}s{sh}x{sw}{layer.activation}"
+        case SqueezeExcite():
+            return f"q{layer.squeezed}{layer.gate}"
+        case Pool():
+            return "p"
+        case Linear():
+            return f"l{layer.features}{layer.activation}"

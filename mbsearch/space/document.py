@@ -1,0 +1,207 @@
+"""YAML files that remember their lines, and errors that say where, what was expected, what came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mbsearch.errors import SpecError, did_you_mean
+
+Path_ = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+_EXPECTED = {
+    "missing": "this key, which is missing",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+_RELATIONS = {
+    "greater_than_equal": (">=", "ge"),
+    "greater_than": (">", "gt"),
+    "less_than_equal": ("<=", "le"),
+    "less_than": ("<", "lt"),
+}
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: scalars as written, containers by kind."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping | BaseModel):
+        return "a mapping"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "a list" if value else "an empty list"
+    return repr(value)
+
+
+def expectation(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
+    """One pydantic error in plain words: ``expected a number >= 1, got 0``."""
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "missing":
+        return f"expected {_EXPECTED[kind]}"
+    if kind == "extra_forbidden":
+        key = str(error["loc"][-1])
+        keys = ", ".join(known_keys)
+        return f"unknown key, expected one of {keys}" + did_you_mean(key, known_keys)
+    if kind in _RELATIONS:
+        sign, key = _RELATIONS[kind]
+        return f"expected a number {sign} {context[key]}, got {shown(got)}"
+    if kind in ("literal_error", "union_tag_invalid"):
+        text = str(context.get("expected", context.get("expected_tags")))
+        words = [w.strip(" '") for w in text.replace(" or ", ", ").split(",")]
+        if kind == "union_tag_invalid":
+            got = context["tag"]
+        return f"expected one of {', '.join(words)}, got {shown(got)}" + did_you_mean(
+            str(got), words
+        )
+    if kind == "too_short":
+        return f"expected at least {context['min_length']} item, got {shown(got)}"
+    if kind == "value_error":
+        return f"expected {context['error']}, got {shown(got)}"
+    return f"expected {_EXPECTED.get(kind, error['msg'])}, got {shown(got)}"
+
+
+def explain(error: ValidationError, known_keys: Sequence[str] = ()) -> str:
+    """The first of pydantic's errors as ``path: expected …, got …``."""
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"]))
+    return f"{path}: {expectation(first, known_keys)}"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed YAML file: its plain data, and the line of every node by path."""
+
+    name: str
+    data: Any
+    lines: Mapping[Path_, int] = field(default_factory=dict)
+
+    def error(self, path: Path_, message: str) -> SpecError:
+        """The error for a node: ``v2.yaml:14: stages.1.expansion: message``.
+
+        A node that is not there is placed at its nearest ancestor's line.
+        """
+        at = path
+        while at and at not in self.lines:
+            at = at[:-1]
+        line = self.lines.get(at)
+        where = self.name if line is None else f"{self.name}:{line}"
+        return SpecError(": ".join(filter(None, (where, ".".join(map(str, path)), message))))
+
+    def validate(self, model: type[M], value: Any, path: Path_ = ()) -> M:
+        """Validate plain data under `path` against a pydantic model.
+
+        Raises:
+            SpecError: the data do not fit; the first misfit is named with file, line and path.
+        """
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            known = tuple(model.model_fields)
+            raise self.error((*path, *first["loc"]), expectation(first, known)) from None
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises:
+        SpecError: the file cannot be read, is not YAML, or gives a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise SpecError(f"{path}: expected a YAML file, got a folder") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"{path}: expected a YAML file in UTF-8, got byte {error.object[error.start]:#04x} "
+            f"at offset {error.start}"
+        ) from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_document(text, path.name)
+
+
+def parse_document(text: str, name: str) -> Document:
+    """Parse YAML text; `name` stands for the file in messages.
+
+    Raises:
+        SpecError: the text is not YAML, gives a key twice, or is not a mapping.
+    """
+    lines: dict[Path_, int] = {}
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            raise SpecError(f"{name}: expected a mapping, got an empty file")
+        data = _construct(loader, root, (), lines, name)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise SpecError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise SpecError(f"{name}: not valid YAML: it is nested too deeply") from None
+    finally:
+        loader.dispose()
+    document = Document(name, data, lines)
+    if not isinstance(data, dict):
+        raise document.error((), f"expected a mapping, got {shown(data)}")
+    return document
+
+
+def _construct(
+    loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str
+) -> Any:
+    """Plain data of a node; yaml's own constructor would lose lines and swallow double keys."""
+    lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _construct(loader, item, (*path, i), lines, name) for i, item in enumerate(node.value)
+        ]
+    if isinstance(node, yaml.MappingNode):
+        _refuse_double_keys(node, path, name)
+        loader.flatten_mapping(node)  # merge keys (<<) become plain ones, before the node's own
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            mapping[key] = _construct(loader, value_node, (*path, key), lines, name)
+            # A block mapping starts below its key: the key's line is what one looks for.
+            lines[(*path, key)] = key_node.start_mark.line + 1
+        return mapping
+    return loader.construct_object(node)
+
+
+def _refuse_double_keys(node: yaml.MappingNode, path: Path_, name: str) -> None:
+    first_line: dict[str, int] = {}
+    for key_node, _ in node.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        if key in first_line:
+            dotted = ".".join(map(str, (*path, key)))
+            raise SpecError(
+                f"{name}:{line}: {dotted}: expected every key once, got {key!r} twice "
+                f"(first in line {first_line[key]})"
+            )
+        first_line[key] = line

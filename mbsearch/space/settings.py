@@ -1,0 +1,121 @@
+"""The keys of a space file that say how to search it: limits, baselines, proxy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from mbsearch.space.blocks import Row
+
+_SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def parse_quantity(text: object) -> int:
+    """A count as people write it: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.
+
+    Raises:
+        ValueError: anything else; the message states what is expected.
+    """
+    if not isinstance(text, bool) and isinstance(text, int | float | str):
+        match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kKMG]?)", str(text).strip())
+        if match:
+            try:
+                value = round(float(match[1]) * _SUFFIX[match[2]])
+            except (ValueError, OverflowError):
+                value = 0
+            if value > 0:
+                return value
+    raise ValueError("a positive number, perhaps with k, M or G (600M)")
+
+
+Quantity = Annotated[int, BeforeValidator(parse_quantity)]
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Alpha = Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]
+Resolution = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Limits(Row):
+    """Hard limits on the cost of a candidate, each inclusive; above one it is never trained."""
+
+    mult_adds: Quantity | None = None
+    params: Quantity | None = None
+    peak_activation_bytes: Quantity | None = None
+
+    def excess(self, costs: Mapping[str, int]) -> str | None:
+        """The first limit that a network breaks, in words; None where it keeps them all."""
+        for metric in type(self).model_fields:
+            limit = getattr(self, metric)
+            if limit is not None and costs[metric] > limit:
+                return f"{metric} {costs[metric]:,} is above the limit of {limit:,}"
+        return None
+
+
+class Baseline(Row):
+    """Reference networks to train by the same proxy: every alpha with every resolution."""
+
+    reference: str
+    alpha: Annotated[
+        tuple[Alpha, ...], BeforeValidator(_as_list), Field(strict=False, min_length=1)
+    ] = (1.0,)
+    resolution: Annotated[
+        tuple[Resolution, ...], BeforeValidator(_as_list), Field(strict=False, min_length=1)
+    ] = (224,)
+
+
+class Recipe(Row):
+    """How a network is trained: everything but the network, the images and the seed.
+
+    `epochs` passes over the training images; the learning rate rises over `warmup` of all steps
+    and falls to zero along a cosine.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    zero_init_residual: bool = True
+    flip: bool | None = None  # None: as suits the data set (digits are not mirrored)
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.08
+    cutout: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class Proxy(Recipe):
+    """A short training that stands for a long one: a recipe on fewer and smaller images."""
+
+    data: str = "embedded"
+    resolution_scale: Annotated[float, Field(gt=0, le=1)] = 0.25
+    train_images: Annotated[int, Field(ge=2)] | None = 4000
+    validation_images: Annotated[int, Field(ge=2)] | None = 2000
+    noise_seeds: Annotated[int, Field(ge=1, le=100)] = 3
+
+    def pixels(self, resolution: int) -> int:
+        """Side of the images, in pixels, that a candidate of this resolution is trained on."""
+        return max(1, round(resolution * self.resolution_scale))
+
+
+class Settings(Row):
+    """Everything in a space file that is not the architecture."""
+
+    limits: Limits = Limits()
+    baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ()
+    proxy: Proxy = Proxy()
+
+
+SETTINGS_KEYS = tuple(Settings.model_fields)
+
+
+def dump_settings(settings: Settings) -> dict[str, Any]:
+    """Plain data of the settings that were given or differ from the defaults."""
+    return settings.model_dump(mode="json", exclude_defaults=True)
