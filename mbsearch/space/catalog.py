@@ -1,0 +1,122 @@
+"""Where architectures and spaces are found: the working directory first, then what is shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.document import read_document
+from mbsearch.space.space import SearchSpace, read_architecture, read_space
+
+_REFERENCES = Path(__file__).parent / "reference"
+_INSTALLED_SPACES = Path(__file__).parent.parent / "search_spaces"
+_CHECKOUT_SPACES = Path(__file__).parent.parent.parent / "search_spaces"
+
+
+def _stems(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def spaces_folder() -> Path:
+    """The shipped spaces: inside an installed package, or beside it in a checkout."""
+    return _INSTALLED_SPACES if _INSTALLED_SPACES.is_dir() else _CHECKOUT_SPACES
+
+
+def reference_names() -> list[str]:
+    """Names of the packaged reference architectures."""
+    return _stems(_REFERENCES)
+
+
+def space_names() -> list[str]:
+    """Names of the shipped search spaces."""
+    return _stems(spaces_folder())
+
+
+def find(name: str | Path) -> Path:
+    """The file that a name means: a path, else a shipped space, else a packaged reference.
+
+    Raises:
+        SpecError: there is none; the nearest name is proposed.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    if path.parent == Path():
+        for folder in (spaces_folder(), _REFERENCES):
+            candidate = folder / f"{path.name.removesuffix('.yaml')}.yaml"
+            if candidate.is_file():
+                return candidate
+    known = [*space_names(), *reference_names()]
+    raise SpecError(
+        f"{name}: no such file, and no shipped space or reference of that name; "
+        f"expected a YAML file or one of {', '.join(known)}"
+        + did_you_mean(path.name.removesuffix(".yaml"), known)
+    )
+
+
+def load(name: str | Path) -> Architecture | SearchSpace:
+    """An architecture, or a search space where the file leaves choices open.
+
+    `name` is a path or the name of a shipped space or reference.
+
+    Raises:
+        SpecError: no such file, or a mistake in it (file, line, path, expected, got).
+    """
+    document = read_document(find(name))
+    space = read_space(document)
+    for i, baseline in enumerate(space.settings.baselines):
+        if baseline.reference not in reference_names():
+            raise document.error(
+                ("baselines", i, "reference"),
+                f"expected one of {', '.join(reference_names())}, got {baseline.reference!r}"
+                + did_you_mean(baseline.reference, reference_names()),
+            )
+    if space.choices:
+        return space
+    return space.decode({}).replace(name=space.name)
+
+
+def load_space(name: str | Path) -> SearchSpace:
+    """A search space; a file without choices is refused.
+
+    Raises:
+        SpecError: as `load`, or the file is an architecture.
+    """
+    loaded = load(name)
+    if isinstance(loaded, Architecture):
+        raise SpecError(
+            f"{find(name).name}: expected a search space, got an architecture: "
+            "no value is {choices: [...]}"
+        )
+    return loaded
+
+
+def load_reference(name: str) -> Architecture:
+    """A packaged reference architecture by name.
+
+    Raises:
+        SpecError: there is no reference of that name.
+    """
+    if name not in reference_names():
+        raise SpecError(
+            f"{name}: expected one of {', '.join(reference_names())}"
+            + did_you_mean(name, reference_names())
+        )
+    return read_architecture(read_document(_REFERENCES / f"{name}.yaml"))
+
+
+def baseline_architectures(space: SearchSpace) -> list[tuple[str, Architecture]]:
+    """The baselines of a space, each with the name of its reference; equal networks once."""
+    found: dict[str, tuple[str, Architecture]] = {}
+    for baseline in space.settings.baselines:
+        reference = load_reference(baseline.reference)
+        for resolution in baseline.resolution:
+            for alpha in baseline.alpha:
+                network = reference.replace(
+                    alpha=alpha,
+                    resolution=resolution,
+                    name=f"{baseline.reference}-{alpha:g}-{resolution}",
+                )
+                found.setdefault(network.fingerprint, (baseline.reference, network))
+    return list(found.values())

@@ -1,0 +1,187 @@
+"""A search space: an architecture with choices, and the settings of the search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from typing import Any, cast
+
+import numpy as np
+import yaml
+
+from mbsearch.errors import SpecError
+from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.blocks import BLOCKS, Row
+from mbsearch.space.document import Document, shown
+from mbsearch.space.settings import SETTINGS_KEYS, Settings, dump_settings
+from mbsearch.space.template import (
+    Choice,
+    Mismatch,
+    Node,
+    Params,
+    choices_in,
+    count,
+    enumerate_params,
+    match,
+    parse,
+    resolve,
+    sample_params,
+)
+from mbsearch.space.validate import check_template
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All the networks that a YAML file with choices can mean, and how to search them."""
+
+    name: str
+    template: Mapping[str, Node]
+    settings: Settings
+
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """Every choice, in the order of the file; their names are the search's parameters."""
+        return tuple(choices_in(self.template))
+
+    @cached_property
+    def size(self) -> int:
+        """Exact number of canonical encodings; equal networks may have several."""
+        return count(self.template)
+
+    def decode(self, params: Mapping[str, Any]) -> Architecture:
+        """The network that the parameters name; those of choices that do not count are ignored.
+
+        Raises:
+            SpecError: a parameter is unknown, missing, or names no option.
+        """
+        return self._decode(params)[0]
+
+    def canonical(self, params: Mapping[str, Any]) -> Params:
+        """The same parameters without those that do not count."""
+        return self._decode(params)[1]
+
+    def _decode(self, params: Mapping[str, Any]) -> tuple[Architecture, Params]:
+        unknown = params.keys() - self._names
+        if unknown:
+            raise SpecError(
+                f"{min(unknown)}: expected a parameter of the space {self.name}, got an unknown one"
+            )
+        used: Params = {}
+        plain = resolve(self.template, params, used)
+        rows = {
+            "stem": _row(Stem, tuple(plain["stem"].items())),
+            "head": _row(Head, tuple(plain.get("head", {}).items())),
+            "stages": tuple(
+                _row(BLOCKS[stage["block"]], tuple(stage.items())) for stage in plain["stages"]
+            ),
+        }
+        return Architecture.model_validate(plain | rows), used
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(choice.name for choice in self.choices)
+
+    def encode(self, architecture: Architecture) -> Params:
+        """The canonical parameters that decode to this architecture.
+
+        Raises:
+            SpecError: it is not in the space; the first difference is named.
+        """
+        try:
+            return match(self.template, architecture)
+        except Mismatch as difference:
+            raise SpecError(
+                f"{architecture.name} is not in the space {self.name}: {difference}"
+            ) from None
+
+    def complete(self, params: Mapping[str, Any]) -> Params:
+        """A value for every choice: the given ones, the first option where one does not count."""
+        return {choice.name: params.get(choice.name, choice.values[0]) for choice in self.choices}
+
+    def sample(self, seed: int) -> Architecture:
+        """One network drawn uniformly over the encodings, the same for the same seed."""
+        return self.decode(self.sample_params(np.random.default_rng(seed)))
+
+    def sample_params(self, rng: np.random.Generator) -> Params:
+        """Canonical parameters drawn uniformly over the encodings."""
+        return sample_params(self.template, rng)
+
+    def enumerate_params(self) -> Iterator[Params]:
+        """Every canonical encoding once; for spaces of a size that can be walked."""
+        return enumerate_params(self.template)
+
+    def with_classes(self, num_classes: int) -> SearchSpace:
+        """The space with the images' number of classes, unless the file fixed one itself."""
+        if "num_classes" in self.template:
+            return self
+        return replace(self, template={**self.template, "num_classes": num_classes})
+
+    def with_settings(self, settings: Settings) -> SearchSpace:
+        """The same networks, searched by other settings."""
+        return replace(self, settings=settings)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the set of networks (not of the settings): 16 hexadecimal digits."""
+        text = json.dumps(_plain(self.template), sort_keys=True)
+        return blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The YAML file that reads back as this space."""
+        data = {"name": self.name, **_plain(self.template), **dump_settings(self.settings)}
+        return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100)
+
+
+@lru_cache(maxsize=65536)
+def _row(model: type[Row], items: tuple[tuple[str, Any], ...]) -> Row:
+    """Rows repeat from candidate to candidate: validating each once makes decoding cheap."""
+    return model.model_validate(dict(items))
+
+
+def _plain(node: Node) -> Any:
+    if isinstance(node, Choice):
+        return {"choices": [_plain(option) for option in node.options]}
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, tuple):
+        return [_plain(item) for item in node]
+    return node
+
+
+def read_space(document: Document) -> SearchSpace:
+    """A search space from a parsed YAML file.
+
+    Raises:
+        SpecError: with file, line and path of the first mistake.
+    """
+    data: dict[str, Any] = document.data
+    settings_data = {key: data[key] for key in SETTINGS_KEYS if key in data}
+    settings = document.validate(Settings, settings_data)
+    name = data.get("name", document.name.removesuffix(".yaml").removesuffix(".yml"))
+    if not isinstance(name, str):
+        raise document.error(("name",), f"expected text, got {shown(name)}")
+    rest = {k: v for k, v in data.items() if k not in SETTINGS_KEYS and k != "name"}
+    template = cast("Mapping[str, Node]", parse(document, rest))
+    check_template(document, template)
+    return SearchSpace(name, template, settings)
+
+
+def read_architecture(document: Document) -> Architecture:
+    """An architecture from a parsed YAML file without choices.
+
+    Raises:
+        SpecError: with file, line and path of the first mistake.
+    """
+    space = read_space(document)
+    if space.choices:
+        where = tuple(_path_of(space.choices[0].name))
+        raise document.error(where, "expected an architecture, got choices: this is a search space")
+    return space.decode({}).replace(name=space.name)
+
+
+def _path_of(name: str) -> Iterator[str | int]:
+    for part in name.split("."):
+        yield int(part) if part.isdigit() else part

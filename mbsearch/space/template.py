@@ -1,0 +1,265 @@
+"""A template: an architecture's plain data with choices in the place of some of its nodes.
+
+A node is a scalar, a mapping, a tuple or a `Choice`. Every question about a template (how many
+encodings, which one, is this network among them) is one recursion over its nodes. A stage whose
+block type is itself a choice keeps, for each type, only the keys that this type has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any, Union, cast
+
+import numpy as np
+from pydantic import BaseModel
+
+from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.space.blocks import BLOCKS
+from mbsearch.space.document import Document, Path_, shown
+
+Scalar = str | int | float | bool | None
+Node = Union[Scalar, Mapping[str, "Node"], tuple["Node", ...], "Choice"]
+Params = dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A place left open: `name` is its path in the YAML, and the parameter's name everywhere.
+
+    The parameter's values are the options themselves where they are scalars, and their indices
+    where they are whole stages or stage lists (`structural`).
+    """
+
+    name: str
+    options: tuple[Node, ...]
+    structural: bool
+
+    @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The values that the parameter can take."""
+        if self.structural:
+            return tuple(range(len(self.options)))
+        return cast("tuple[Scalar, ...]", self.options)
+
+    def pick(self, params: Mapping[str, Any]) -> int:
+        """Index of the option that the parameters name.
+
+        Raises:
+            SpecError: they name none, or one that does not exist.
+        """
+        if self.name not in params:
+            raise SpecError(f"{self.name}: expected one of {self._listed()}, got no value")
+        try:
+            return self.values.index(params[self.name])
+        except ValueError:
+            got = shown(params[self.name])
+            raise SpecError(f"{self.name}: expected one of {self._listed()}, got {got}") from None
+
+    def _listed(self) -> str:
+        return ", ".join(str(value) for value in self.values)
+
+
+def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
+    """Turn plain data into a template: ``{choices: [...]}`` becomes a `Choice`.
+
+    Raises:
+        SpecError: choices that are empty, not a list, of mixed kinds, doubled, or beside other keys.
+    """
+    if isinstance(data, list):
+        return tuple(parse(document, item, (*path, i)) for i, item in enumerate(data))
+    if not isinstance(data, dict):
+        return cast("Scalar", data)
+    if "choices" not in data:
+        near = did_you_mean(next(iter(data), ""), ["choices"]) if len(data) == 1 else ""
+        if near and isinstance(next(iter(data.values())), list):
+            raise document.error(path, f"unknown key {next(iter(data))!r}{near}")
+        return {key: parse(document, value, (*path, key)) for key, value in data.items()}
+    extra = [key for key in data if key != "choices"]
+    if extra:
+        raise document.error((*path, extra[0]), "expected no other key beside 'choices'")
+    options, at = data["choices"], (*path, "choices")
+    if not isinstance(options, list) or not options:
+        raise document.error(at, f"expected a list of options, got {shown(options)}")
+    structural = isinstance(options[0], dict | list)
+    for i, option in enumerate(options):
+        if type(option) is not type(options[0]) and structural != isinstance(option, dict | list):
+            raise document.error(
+                (*at, i), f"expected options of one kind, got {shown(option)} among others"
+            )
+        if isinstance(option, dict) and "choices" in option:
+            raise document.error((*at, i), "expected an option, got another list of choices")
+        if option in options[:i]:
+            raise document.error((*at, i), f"expected distinct options, got {shown(option)} twice")
+    nodes = tuple(parse(document, option, (*at, i)) for i, option in enumerate(options))
+    return Choice(".".join(map(str, path)), nodes, structural)
+
+
+def choices_in(node: Node) -> Iterator[Choice]:
+    """Every choice of a template, in the order of the YAML, outer before inner."""
+    if isinstance(node, Choice):
+        yield node
+        for option in node.options:
+            yield from choices_in(option)
+    elif isinstance(node, Mapping):
+        for value in node.values():
+            yield from choices_in(value)
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from choices_in(item)
+
+
+def block_types(row: Mapping[str, Node]) -> tuple[str, ...]:
+    """The block types that a stage can have."""
+    block = row["block"]
+    return cast("tuple[str, ...]", block.options if isinstance(block, Choice) else (block,))
+
+
+def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]]:
+    """A mapping's alternatives: one a block type of a stage, with only that type's keys."""
+    if "block" not in row:
+        yield {}, row
+        return
+    for block in block_types(row):
+        picked: Params = {}
+        if isinstance(row["block"], Choice):
+            picked = {row["block"].name: block}
+        yield picked, keys_of(row, block)
+
+
+def keys_of(row: Mapping[str, Node], block: str) -> Mapping[str, Node]:
+    """A stage's row with the keys that this block type has, `block` made plain."""
+    fields = BLOCKS[block].model_fields
+    return {key: value for key, value in row.items() if key in fields} | {"block": block}
+
+
+def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
+    """Plain data of the network that the parameters name; `used` collects those that counted.
+
+    Raises:
+        SpecError: a parameter that counts is missing or names no option.
+    """
+    if isinstance(node, Choice):
+        index = node.pick(params)
+        used[node.name] = node.values[index]
+        option = node.options[index]
+        return resolve(option, params, used) if node.structural else option
+    if isinstance(node, Mapping):
+        if "block" in node:
+            node = keys_of(node, resolve(node["block"], params, used))
+        return {key: resolve(value, params, used) for key, value in node.items()}
+    if isinstance(node, tuple):
+        return tuple(resolve(item, params, used) for item in node)
+    return node
+
+
+def count(node: Node) -> int:
+    """Exact number of canonical encodings: ways to settle every choice that then counts."""
+    if isinstance(node, Choice):
+        return sum(map(count, node.options))
+    if isinstance(node, Mapping):
+        return sum(prod(map(count, row.values())) for _, row in _rows(node))
+    if isinstance(node, tuple):
+        return prod(map(count, node))
+    return 1
+
+
+def enumerate_params(node: Node) -> Iterator[Params]:
+    """Every canonical encoding once."""
+    if isinstance(node, Choice):
+        for value, option in zip(node.values, node.options, strict=True):
+            for params in enumerate_params(option):
+                yield {node.name: value, **params}
+    elif isinstance(node, Mapping):
+        for picked, row in _rows(node):
+            yield from _joined([[picked], *map(_listed, row.values())])
+    elif isinstance(node, tuple):
+        yield from _joined(list(map(_listed, node)))
+    else:
+        yield {}
+
+
+def _listed(node: Node) -> list[Params]:
+    return list(enumerate_params(node))
+
+
+def _joined(parts: list[list[Params]]) -> Iterator[Params]:
+    for combination in product(*parts):
+        yield {name: value for part in combination for name, value in part.items()}
+
+
+def sample_params(node: Node, rng: np.random.Generator) -> Params:
+    """One canonical encoding, each with the same probability."""
+    if isinstance(node, Choice):
+        index = _weighted([count(option) for option in node.options], rng)
+        return {node.name: node.values[index], **sample_params(node.options[index], rng)}
+    if isinstance(node, Mapping):
+        rows = list(_rows(node))
+        index = _weighted([prod(map(count, row.values())) for _, row in rows], rng)
+        picked, row = rows[index]
+        return _merged(picked, *(sample_params(value, rng) for value in row.values()))
+    if isinstance(node, tuple):
+        return _merged(*(sample_params(item, rng) for item in node))
+    return {}
+
+
+def _weighted(weights: list[int], rng: np.random.Generator) -> int:
+    if len(weights) == 1:
+        return 0
+    whole = sum(weights)
+    return int(rng.choice(len(weights), p=[weight / whole for weight in weights]))
+
+
+def _merged(*parts: Params) -> Params:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recursion
+    """The network is not among the template's: where, and why."""
+
+
+def match(node: Node, value: Any, path: str = "") -> Params:
+    """The canonical encoding that resolves to `value`, a pydantic row, tuple or scalar.
+
+    Raises:
+        Mismatch: there is none.
+    """
+    if isinstance(node, Choice):
+        for option, name in zip(node.options, node.values, strict=True):
+            try:
+                return {node.name: name, **match(option, value, path)}
+            except Mismatch:
+                continue
+        raise Mismatch(f"{path}: {shown(value)} is not among its {len(node.options)} choices")
+    if isinstance(node, Mapping):
+        return _match_row(node, value, path)
+    if isinstance(node, tuple):
+        if len(node) != len(value):
+            raise Mismatch(f"{path}: {len(value)} stages where the space has {len(node)}")
+        return _merged(
+            *(match(n, v, f"{path}.{i}") for i, (n, v) in enumerate(zip(node, value, strict=True)))
+        )
+    if node != value:
+        raise Mismatch(f"{path}: {shown(value)} where the space has {shown(node)}")
+    return {}
+
+
+def _match_row(row: Mapping[str, Node], value: BaseModel, path: str) -> Params:
+    params: Params = {}
+    if "block" in row:
+        params = match(row["block"], getattr(value, "block", None), f"{path}.block")
+        row = keys_of(row, str(value.block))  # type: ignore[attr-defined]
+    for key, field in type(value).model_fields.items():
+        if key == "name":
+            continue
+        given = getattr(value, key)
+        if key in row:
+            params |= match(row[key], given, f"{path}.{key}".lstrip("."))
+        elif given != field.default:
+            raise Mismatch(
+                f"{path}.{key}".lstrip(".")
+                + f": {shown(given)} where the space has {shown(field.default)}"
+            )
+    return params

@@ -1,0 +1,135 @@
+"""Checks a template before any network is made of it: every option of every choice must fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from mbsearch.errors import did_you_mean
+from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.blocks import BLOCKS, Row
+from mbsearch.space.document import Document, Path_, expectation, shown
+from mbsearch.space.settings import SETTINGS_KEYS
+from mbsearch.space.template import Choice, Node, block_types, keys_of
+
+_FIXED = ("num_classes",)  # the images decide it, not the search
+
+
+def check_template(document: Document, template: Mapping[str, Node]) -> None:
+    """Check all that a template can become, without walking its combinations.
+
+    Each row of scalars is validated once as a whole and once more for every further option.
+
+    Raises:
+        SpecError: with file, line and path of the first misfit.
+    """
+    rows: dict[str, Any] = {}
+    known = (*Architecture.model_fields, *SETTINGS_KEYS)
+    for key, node in template.items():
+        if key not in Architecture.model_fields:
+            raise document.error(
+                (key,), f"unknown key, expected one of {', '.join(known)}{did_you_mean(key, known)}"
+            )
+        if key in _FIXED and isinstance(node, Choice):
+            raise document.error((key,), "expected one value: the images decide it, not the search")
+    for key, model in (("stem", Stem), ("head", Head)):
+        if key in template:
+            rows[key] = _check_mapping(document, model, template[key], (key,))
+    if "stages" in template:
+        rows["stages"] = _check_stages(document, template["stages"], ("stages",))
+    _check_row(document, Architecture, {**template, **rows}, ())
+
+
+def _check_mapping(document: Document, model: type[Row], node: Node, path: Path_) -> Row:
+    """A stem or a head, or a choice between several."""
+    if isinstance(node, Choice) and node.structural:
+        at = (*path, "choices")
+        return [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)][0]
+    if not isinstance(node, Mapping):
+        raise document.error(path, f"expected a mapping, got {_shown(node)}")
+    return _check_row(document, model, node, path)
+
+
+def _check_stages(document: Document, node: Node, path: Path_) -> tuple[Row, ...]:
+    """The list of stages, or a choice between several lists."""
+    if isinstance(node, Choice):
+        at = (*path, "choices")
+        return [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)][0]
+    if not isinstance(node, tuple) or not node:
+        raise document.error(path, f"expected a list of stages, got {_shown(node)}")
+    return tuple(_check_stage(document, stage, (*path, i)) for i, stage in enumerate(node))
+
+
+def _check_stage(document: Document, node: Node, path: Path_) -> Row:
+    """A stage, of one block type or of several, or a choice between several stages."""
+    if isinstance(node, Choice) and node.structural:
+        at = (*path, "choices")
+        return [_check_stage(document, o, (*at, i)) for i, o in enumerate(node.options)][0]
+    if not isinstance(node, Mapping):
+        raise document.error(path, f"expected a stage (a mapping), got {_shown(node)}")
+    if "block" not in node:
+        raise document.error((*path, "block"), f"expected one of {', '.join(BLOCKS)}, got nothing")
+    blocks = block_types(node)
+    for i, block in enumerate(blocks):
+        if block not in BLOCKS:
+            at = (*path, "block", "choices", i) if len(blocks) > 1 else (*path, "block")
+            raise document.error(
+                at,
+                f"expected one of {', '.join(BLOCKS)}, got {shown(block)}"
+                + did_you_mean(str(block), BLOCKS),
+            )
+    known = sorted({key for block in blocks for key in BLOCKS[block].model_fields})
+    for key in node:
+        if key not in known:
+            of = " or ".join(blocks)
+            raise document.error(
+                (*path, key),
+                f"unknown key of {of}, expected one of {', '.join(known)}{did_you_mean(key, known)}",
+            )
+    rows = [_check_row(document, BLOCKS[b], keys_of(node, b), path) for b in blocks]
+    return rows[0]
+
+
+def _check_row(document: Document, model: type[Row], row: Mapping[str, Any], path: Path_) -> Row:
+    """One mapping of scalars and choices of scalars."""
+    for key, node in row.items():
+        structured = isinstance(node, Mapping | tuple) and not _is_checked(node)
+        if structured or (isinstance(node, Choice) and node.structural):
+            raise document.error((*path, key), f"expected a single value, got {_shown(node)}")
+    first = {k: v.options[0] if isinstance(v, Choice) else v for k, v in row.items()}
+    result = _validated(document, model, first, path, row)
+    for key, node in row.items():
+        if isinstance(node, Choice):
+            for i, option in enumerate(node.options[1:], start=1):
+                _validated(document, model, first | {key: option}, path, row, changed=(key, i))
+    return result
+
+
+def _is_checked(node: object) -> bool:
+    """Whether it is what the checks of this module returned: the stages of an architecture."""
+    return isinstance(node, tuple) and all(isinstance(item, Row) for item in node)
+
+
+def _validated(
+    document: Document,
+    model: type[Row],
+    data: Mapping[str, Any],
+    path: Path_,
+    row: Mapping[str, Any],
+    changed: tuple[str, int] | None = None,
+) -> Row:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        at: Path_ = (*path, key)
+        if isinstance(row.get(key), Choice):
+            at = (*at, "choices", changed[1] if changed and changed[0] == key else 0)
+        raise document.error(at, expectation(first, tuple(model.model_fields))) from None
+
+
+def _shown(node: Node) -> str:
+    return "choices" if isinstance(node, Choice) else shown(node)
