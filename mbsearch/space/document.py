@@ -64,7 +64,7 @@ def expectation(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
         return f"unknown key, expected one of {keys}" + did_you_mean(key, known_keys)
     if kind in _RELATIONS:
         sign, key = _RELATIONS[kind]
-        return f"expected a number {sign} {context[key]}, got {shown(got)}"
+        return f"expected a number {sign} {context[key]:g}, got {shown(got)}"
     if kind in ("literal_error", "union_tag_invalid"):
         text = str(context.get("expected", context.get("expected_tags")))
         words = [w.strip(" '") for w in text.replace(" or ", ", ").split(",")]

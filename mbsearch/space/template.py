@@ -66,7 +66,7 @@ def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
     """Turn plain data into a template: ``{choices: [...]}`` becomes a `Choice`.
 
     Raises:
-        SpecError: choices that are empty, not a list, of mixed kinds, doubled, or beside other keys.
+        SpecError: choices that are empty, no list, of mixed kinds, doubled, or beside other keys.
     """
     if isinstance(data, list):
         return tuple(parse(document, item, (*path, i)) for i, item in enumerate(data))

@@ -46,7 +46,8 @@ def _check_mapping(document: Document, model: type[Row], node: Node, path: Path_
     """A stem or a head, or a choice between several."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
-        return [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)][0]
+        rows = [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)]
+        return rows[0]
     if not isinstance(node, Mapping):
         raise document.error(path, f"expected a mapping, got {_shown(node)}")
     return _check_row(document, model, node, path)
@@ -56,7 +57,8 @@ def _check_stages(document: Document, node: Node, path: Path_) -> tuple[Row, ...
     """The list of stages, or a choice between several lists."""
     if isinstance(node, Choice):
         at = (*path, "choices")
-        return [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)][0]
+        rows = [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)]
+        return rows[0]
     if not isinstance(node, tuple) or not node:
         raise document.error(path, f"expected a list of stages, got {_shown(node)}")
     return tuple(_check_stage(document, stage, (*path, i)) for i, stage in enumerate(node))
@@ -66,7 +68,8 @@ def _check_stage(document: Document, node: Node, path: Path_) -> Row:
     """A stage, of one block type or of several, or a choice between several stages."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
-        return [_check_stage(document, o, (*at, i)) for i, o in enumerate(node.options)][0]
+        rows = [_check_stage(document, o, (*at, i)) for i, o in enumerate(node.options)]
+        return rows[0]
     if not isinstance(node, Mapping):
         raise document.error(path, f"expected a stage (a mapping), got {_shown(node)}")
     if "block" not in node:
@@ -83,13 +86,10 @@ def _check_stage(document: Document, node: Node, path: Path_) -> Row:
     known = sorted({key for block in blocks for key in BLOCKS[block].model_fields})
     for key in node:
         if key not in known:
-            of = " or ".join(blocks)
-            raise document.error(
-                (*path, key),
-                f"unknown key of {of}, expected one of {', '.join(known)}{did_you_mean(key, known)}",
-            )
-    rows = [_check_row(document, BLOCKS[b], keys_of(node, b), path) for b in blocks]
-    return rows[0]
+            message = f"unknown key of {' or '.join(blocks)}, expected one of {', '.join(known)}"
+            raise document.error((*path, key), message + did_you_mean(key, known))
+    checked = [_check_row(document, BLOCKS[b], keys_of(node, b), path) for b in blocks]
+    return checked[0]
 
 
 def _check_row(document: Document, model: type[Row], row: Mapping[str, Any], path: Path_) -> Row:
