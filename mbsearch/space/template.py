@@ -7,9 +7,10 @@ block type is itself a choice keeps, for each type, only the keys that this type
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
 from math import prod
 from typing import Any, Union, cast
 
@@ -158,7 +159,7 @@ def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
 def count(node: Node) -> int:
     """Exact number of canonical encodings: ways to settle every choice that then counts."""
     if isinstance(node, Choice):
-        return sum(map(count, node.options))
+        return sum(map(count, node.options)) if node.structural else len(node.options)
     if isinstance(node, Mapping):
         return sum(prod(map(count, row.values())) for _, row in _rows(node))
     if isinstance(node, tuple):
@@ -193,7 +194,8 @@ def _joined(parts: list[list[Params]]) -> Iterator[Params]:
 def sample_params(node: Node, rng: np.random.Generator) -> Params:
     """One canonical encoding, each with the same probability."""
     if isinstance(node, Choice):
-        index = _weighted([count(option) for option in node.options], rng)
+        weights = [count(o) for o in node.options] if node.structural else [1] * len(node.options)
+        index = _weighted(weights, rng)
         return {node.name: node.values[index], **sample_params(node.options[index], rng)}
     if isinstance(node, Mapping):
         rows = list(_rows(node))
@@ -208,8 +210,8 @@ def sample_params(node: Node, rng: np.random.Generator) -> Params:
 def _weighted(weights: list[int], rng: np.random.Generator) -> int:
     if len(weights) == 1:
         return 0
-    whole = sum(weights)
-    return int(rng.choice(len(weights), p=[weight / whole for weight in weights]))
+    # Far cheaper than rng.choice(p=...), and the weights may be too large for its integers.
+    return bisect_right(list(accumulate(weights)), rng.random() * sum(weights))
 
 
 def _merged(*parts: Params) -> Params:

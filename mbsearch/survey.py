@@ -1,0 +1,154 @@
+"""What a space holds, before anything is trained: how many networks, how dear, how many twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from mbsearch.cost import measure
+from mbsearch.errors import SpecError
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import Pool, trace
+from mbsearch.space.space import SearchSpace
+from mbsearch.space.template import Params
+
+ENUMERATE_UP_TO = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The cost range of a space, over all its encodings or over a uniform sample of them.
+
+    Mult-Adds are those of `min`, `median` and `max` networks; without enumeration the ends are
+    found by coordinate descent. `feasible_share` keeps the limits, `duplicate_share` is the part
+    of encodings whose network another encoding already is. `warnings` are ready to print.
+    """
+
+    encodings: int
+    exact: bool
+    surveyed: int
+    min_mult_adds: int
+    median_mult_adds: int
+    max_mult_adds: int
+    feasible_share: float
+    duplicate_share: float
+    warnings: tuple[str, ...]
+
+
+def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Survey:
+    """Look over a space: every network of a small one, else a uniform sample.
+
+    Raises:
+        SpecError: no network of the space can be built.
+    """
+    exact = space.size <= ENUMERATE_UP_TO
+    if exact:
+        encodings: Sequence[Params] = list(islice(space.enumerate_params(), ENUMERATE_UP_TO))
+    else:
+        rng = np.random.default_rng(seed)
+        encodings = [space.sample_params(rng) for _ in range(sample_size)]
+    networks: dict[str, dict[str, int]] = {}
+    seen: set[tuple[tuple[str, object], ...]] = set()
+    smallest_map: tuple[int, Architecture] | None = None
+    refusal: SpecError | None = None
+    for params in encodings:
+        seen.add(tuple(params.items()))
+        architecture = space.decode(params)
+        try:
+            networks.setdefault(architecture.fingerprint, measure(architecture))
+        except SpecError as error:
+            refusal = error
+            continue
+        side = final_map(architecture, space.settings.proxy.pixels(architecture.resolution))
+        if smallest_map is None or side < smallest_map[0]:
+            smallest_map = side, architecture
+    if not networks:
+        raise refusal or SpecError(f"{space.name}: no network of the space can be built")
+    costs = list(networks.values())
+    mult_adds = np.array([c["mult_adds"] for c in costs])
+    limits = space.settings.limits
+    ends = [int(mult_adds.min()), int(mult_adds.max())]
+    if not exact:
+        cheapest = _descend(space, lambda costs: costs["mult_adds"])
+        dearest = _descend(space, lambda costs: -costs["mult_adds"])
+        ends = [min(ends[0], cheapest["mult_adds"]), max(ends[1], dearest["mult_adds"])]
+    return Survey(
+        encodings=space.size,
+        exact=exact,
+        surveyed=len(seen),
+        min_mult_adds=ends[0],
+        median_mult_adds=int(np.median(mult_adds)),
+        max_mult_adds=ends[1],
+        feasible_share=sum(limits.excess(c) is None for c in costs) / len(costs),
+        duplicate_share=1 - len(networks) / len(seen),
+        warnings=_warnings(space, smallest_map),
+    )
+
+
+def final_map(architecture: Architecture, pixels: int) -> int:
+    """Shorter side of the map before pooling, for input images of `pixels` x `pixels`."""
+    layers = trace(architecture.lower(), pixels)
+    return next(
+        min(placed.in_shape.height, placed.in_shape.width)
+        for placed in layers
+        if isinstance(placed.layer, Pool)
+    )
+
+
+def _warnings(space: SearchSpace, smallest: tuple[int, Architecture] | None) -> tuple[str, ...]:
+    if smallest is None or smallest[0] >= 2:
+        return ()
+    proxy, architecture = space.settings.proxy, smallest[1]
+    return (
+        f"the final map falls to {smallest[0]}x{smallest[0]} at the proxy resolution of "
+        f"{proxy.pixels(architecture.resolution)} pixels (resolution {architecture.resolution} x "
+        f"scale {proxy.resolution_scale:g}): the last kernels see a single pixel there; "
+        "raise proxy.resolution_scale or use fewer strides",
+    )
+
+
+def require_feasible(space: SearchSpace) -> None:
+    """Make sure that at least one network of the space keeps the limits.
+
+    Raises:
+        SpecError: none does; the cheapest found is named with the limit that it breaks.
+    """
+    limits = {k: v for k, v in space.settings.limits.model_dump().items() if v is not None}
+
+    def excess(costs: Mapping[str, int]) -> float:
+        return max((costs[metric] / limit for metric, limit in limits.items()), default=0.0)
+
+    costs = _descend(space, excess)
+    broken = space.settings.limits.excess(costs)
+    if broken:
+        raise SpecError(
+            f"{space.name}: limits: expected a space with a network that keeps them, "
+            f"got none: of the cheapest, {broken}"
+        )
+
+
+def _descend(space: SearchSpace, score: Callable[[Mapping[str, int]], float]) -> dict[str, int]:
+    """Costs of the network with the lowest score, by coordinate descent over the choices.
+
+    Exact where the score falls or rises with each choice on its own, as costs do.
+    """
+    params = space.complete({})
+    best: dict[str, int] | None = None
+    improved = True
+    while improved:
+        improved = False
+        for choice in space.choices:
+            for option in choice.values:
+                other = params | {choice.name: option}
+                try:
+                    costs = measure(space.decode(other))
+                except SpecError:
+                    continue
+                if best is None or score(costs) < score(best):
+                    params, best, improved = other, costs, True
+    if best is None:
+        raise SpecError(f"{space.name}: no network of the space can be built")
+    return best
