@@ -1,0 +1,1 @@
+"""Networks, images and training: torch lives here."""

@@ -1,0 +1,108 @@
+"""Images as tensors: one split of a data set, its batches and their augmentation.
+
+Everything works on whole batches of bytes; no Python runs per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images and labels of one split at one resolution.
+
+    `images` is uint8 of shape (N, C, H, W) with C 1 (grey) or 3, mapped from a file that all
+    processes share; `labels` is int64 of shape (N,). `mean` and `std` describe the training images
+    on the scale [0, 1], one number per channel (or one for all, where those are grey).
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_classes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def batches(
+    split: Split,
+    batch_size: int,
+    *,
+    generator: torch.Generator | None = None,
+    flip: bool = False,
+    shift: float = 0.0,
+    cutout: float = 0.0,
+    device: torch.device | str = "cpu",
+    drop_last: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over a split in normalised batches.
+
+    With a generator the order is shuffled and the images are augmented; without one they come in
+    order and as they are, whatever the other arguments say.
+
+    Args:
+        flip: mirror half of the images left to right.
+        shift: move each image by up to this fraction of its side in both directions; what moves in
+            is the reflection of the border.
+        cutout: side of a square hole, as a fraction of the side; its centre lies anywhere in the
+            image, so that it may reach over the border (DeVries and Taylor, 2017, section 3.1).
+
+    Yields:
+        float32 images (B, 3, H, W) in channels_last and int64 labels (B,), both on `device`.
+    """
+    scale = 1 / (255 * torch.tensor(split.std, device=device).view(-1, 1, 1))
+    offset = -255 * scale * torch.tensor(split.mean, device=device).view(-1, 1, 1)
+    order = torch.randperm(len(split), generator=generator) if generator is not None else None
+    end = len(split) - len(split) % batch_size if drop_last else len(split)
+    for start in range(0, end, batch_size):
+        rows = slice(start, start + batch_size)
+        chosen = rows if order is None else order[rows]
+        x = split.images[chosen].to(device)
+        y = split.labels[chosen].to(device)
+        if generator is not None and (flip or shift > 0):
+            x = _move(x, flip, shift, generator)
+        x = torch.addcmul(offset, x.float(), scale)
+        if generator is not None and cutout > 0:
+            x = x.masked_fill_(_holes(x, cutout, generator), 0.0)
+        # Grey images stay one channel until here: every step before costs a third.
+        yield x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last), y
+
+
+def _move(x: Tensor, flip: bool, shift: float, generator: torch.Generator) -> Tensor:
+    """Shift every image by its own offset and mirror half of them, in one gather of pixels."""
+    count, channels, height, width = x.shape
+    rows = _shifted(count, height, shift, generator)
+    columns = _shifted(count, width, shift, generator)
+    if flip:
+        mirrored = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, width - 1 - columns, columns)
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(x.device)
+    return x.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(x)
+
+
+def _shifted(count: int, side: int, shift: float, generator: torch.Generator) -> Tensor:
+    """Source position (count, side) of every position along one side, reflected at the borders."""
+    reach = min(round(shift * side), side - 1)
+    offsets = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+    positions = (torch.arange(side) + offsets).abs()
+    return torch.minimum(positions, 2 * (side - 1) - positions)
+
+
+def _holes(x: Tensor, cutout: float, generator: torch.Generator) -> Tensor:
+    """Mask (B, 1, H, W) of one square hole per image."""
+    count, _, height, width = x.shape
+    hole = round(cutout * height)
+    inside = []
+    for side in (height, width):
+        first = torch.randint(0, side, (count, 1), generator=generator) - hole // 2
+        distance = torch.arange(side) - first
+        inside.append((distance >= 0) & (distance < hole))
+    down, across = inside
+    return (down[:, None, :, None] & across[:, None, None, :]).to(x.device)
