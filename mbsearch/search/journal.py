@@ -1,0 +1,101 @@
+"""The journal file: Optuna's storage for one machine, with a lock that survives kill -9.
+
+Optuna's own file locks stall or spin after a killed owner, and a torn last line makes its journal
+unreadable for ever. Here the kernel drops the lock with its owner, and whoever takes it next trims
+what a killed writer left unfinished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from mbsearch.errors import StorageError
+
+
+class FlockTrimLock(JournalFileOpenLock):
+    """Exclusive lock by ``flock`` on a file beside the journal; trims a torn last line.
+
+    Of its parent it keeps only the type, which Optuna asks for.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal = journal
+        self._lock_path = journal.with_name(journal.name + ".lock")
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock, then cut the journal back to its last whole line."""
+        descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._descriptor = descriptor
+        trim_torn_line(self._journal)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def trim_torn_line(journal: Path) -> None:
+    """Cut off what follows the last line feed: a write that was never finished."""
+    with journal.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+
+
+def open_journal(path: Path, *, create: bool) -> JournalStorage:
+    """Open the journal of a study.
+
+    Raises:
+        StorageError: there is none (and `create` is off), it cannot be written, or it is damaged;
+            a damaged line is named.
+    """
+    # An absolute path: relative ones break Optuna's file handling when the folder changes.
+    path = path.resolve()
+    if not create and not path.is_file():
+        raise StorageError(f"{path.parent}: expected a study, got no {path.name} in this folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if create:
+            path.touch()
+            if not os.access(path, os.W_OK):
+                raise PermissionError(13, "Permission denied")
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=FlockTrimLock(path)))
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be opened: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        raise StorageError(_damage(path)) from None
+
+
+def _damage(path: Path) -> str:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                if isinstance(json.loads(line), dict):
+                    continue
+            except ValueError:
+                pass
+            return (
+                f"{path}:{number}: the study is damaged: expected a line of JSON, "
+                f"got {line[:40]!r}; remove that line, or restore the file from a copy"
+            )
+    return f"{path}: the study is damaged: its lines are JSON but not an Optuna journal"

@@ -1,0 +1,217 @@
+"""Studies as mbsearch keeps them in an Optuna storage: written by one driver, read by anyone.
+
+A study NAME is two Optuna studies in one storage: ``NAME`` holds the search trials, and
+``NAME.baselines`` the references, which are not points of the space and so must not meet a
+sampler. Every trial carries its network and cost in the attribute ``record``, and its outcome in
+``evaluation`` or ``error``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from mbsearch.errors import StorageError
+from mbsearch.records import SEARCH, Evaluation, State, TrialRecord
+from mbsearch.search.journal import open_journal
+from mbsearch.space.architecture import Architecture
+
+JOURNAL = "journal.log"
+BASELINES = ".baselines"
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+METRIC_NAMES = ["accuracy", "log10 mult_adds"]
+
+_STATES = {
+    TrialState.RUNNING: State.RUNNING,
+    TrialState.WAITING: State.RUNNING,
+    TrialState.COMPLETE: State.COMPLETE,
+    TrialState.PRUNED: State.PRUNED,
+    TrialState.FAIL: State.FAILED,
+}
+
+
+@dataclass(frozen=True)
+class StudyStore:
+    """An open study: the storage, and the ids of its two Optuna studies."""
+
+    storage: BaseStorage
+    name: str
+    search: optuna.Study
+    baselines: optuna.Study
+
+    def study_of(self, origin: str) -> optuna.Study:
+        """The Optuna study that a trial of this origin belongs to."""
+        return self.search if origin == SEARCH else self.baselines
+
+    def set_attr(self, study: optuna.Study, number: int, key: str, value: Any) -> None:
+        """Write one attribute of a running trial, also of one that an earlier driver began."""
+        study_id = self.storage.get_study_id_from_name(study.study_name)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        self.storage.set_trial_user_attr(trial_id, key, value)
+
+    def settings(self) -> dict[str, Any]:
+        """What the study was made with: space, proxy, data, versions, noise, targets."""
+        return dict(self.search.user_attrs)
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial of the study, baselines and search together, in the order they began."""
+        found = [
+            record
+            for study in (self.baselines, self.search)
+            for trial in study.get_trials(deepcopy=False)
+            if (record := to_record(trial)) is not None
+        ]
+        noise = accuracy_noise(self.repeats())
+        return sorted((replace(r, accuracy_noise=noise) for r in found), key=lambda r: r.trial)
+
+    def repeats(self) -> dict[str, list[float]]:
+        """Accuracies of every network that was trained with several seeds, by fingerprint."""
+        accuracies: dict[str, list[float]] = {}
+        for trial in self.baselines.get_trials(deepcopy=False):
+            if trial.state is TrialState.COMPLETE and "record" in trial.user_attrs:
+                fingerprint = trial.user_attrs["record"]["fingerprint"]
+                accuracies.setdefault(fingerprint, []).append(
+                    trial.user_attrs["evaluation"]["accuracy"]
+                )
+        return {key: values for key, values in accuracies.items() if len(values) > 1}
+
+
+def accuracy_noise(repeats: Mapping[str, Sequence[float]]) -> float | None:
+    """Pooled standard deviation of the accuracy over seeds; None without repeated networks."""
+    freedom = sum(len(values) - 1 for values in repeats.values())
+    if freedom == 0:
+        return None
+    squares = sum((len(v) - 1) * float(np.var(v, ddof=1)) for v in repeats.values())
+    return math.sqrt(squares / freedom)
+
+
+def to_record(trial: FrozenTrial) -> TrialRecord | None:
+    """What a trial tells the reader; None for what never was one.
+
+    Suggestions that were answered without training (known or over a limit) and repeats for the
+    noise are not records.
+    """
+    data = trial.user_attrs.get("record")
+    if data is None or data.get("repeat"):
+        return None
+    evaluation = trial.user_attrs.get("evaluation")
+    return TrialRecord(
+        trial=data["trial"],
+        origin=data["origin"],
+        state=_STATES[trial.state],
+        architecture=Architecture.model_validate(data["architecture"]),
+        costs=data["costs"],
+        params=data["params"],
+        evaluation=None if evaluation is None else Evaluation.from_dict(evaluation),
+        error=trial.user_attrs.get("error"),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def new_record(
+    trial: int,
+    origin: str,
+    architecture: Architecture,
+    costs: Mapping[str, int],
+    params: Mapping[str, Any],
+    *,
+    seed: int,
+    repeat: bool = False,
+) -> dict[str, Any]:
+    """The attribute ``record`` of a trial that is about to be trained."""
+    return {
+        "trial": trial,
+        "origin": origin,
+        "architecture": architecture.to_dict(),
+        "fingerprint": architecture.fingerprint,
+        "costs": dict(costs),
+        "params": dict(params),
+        "seed": seed,
+        "repeat": repeat,
+    }
+
+
+def create_study(storage: BaseStorage, name: str) -> StudyStore:
+    """Open a study for writing, making it where it does not exist.
+
+    Raises:
+        StorageError: the storage cannot be written.
+    """
+    try:
+        search, baselines = (
+            optuna.create_study(
+                storage=storage, study_name=each, directions=DIRECTIONS, load_if_exists=True
+            )
+            for each in (name, name + BASELINES)
+        )
+        with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
+            for study in (search, baselines):
+                if study.metric_names is None:
+                    study.set_metric_names(METRIC_NAMES)
+    except OSError as error:
+        raise StorageError(f"study {name}: cannot be written: {error.strerror}") from None
+    return StudyStore(storage, name, search, baselines)
+
+
+def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
+    """Open a study for reading; without a name, the only one that the storage holds.
+
+    Raises:
+        StorageError: there is no such study; those that exist are named.
+    """
+    names = [s.study_name for s in optuna.get_all_study_summaries(storage)]
+    known = sorted(n.removesuffix(BASELINES) for n in names if n.endswith(BASELINES))
+    if name is None and len(known) == 1:
+        name = known[0]
+    if name is None or name not in known:
+        got = "none" if not known else ", ".join(known)
+        asked = "one study" if name is None else f"a study {name!r}"
+        raise StorageError(f"expected {asked} in the storage, got {got}")
+    search, baselines = (
+        optuna.load_study(storage=storage, study_name=each) for each in (name, name + BASELINES)
+    )
+    return StudyStore(storage, name, search, baselines)
+
+
+def results_folder(path: Path) -> Path:
+    """The folder of a study: `path` itself, or the study below it that was written last.
+
+    Raises:
+        StorageError: there is no study.
+    """
+    if (path / JOURNAL).is_file():
+        return path
+    if not path.is_dir():
+        raise StorageError(
+            f"{path}: expected the folder of a study, got no such folder; "
+            "make one with `mbsearch run`"
+        )
+    journals = list(path.glob(f"*/{JOURNAL}"))
+    if not journals:
+        raise StorageError(
+            f"{path}: expected the folder of a study, got one without {JOURNAL}; "
+            "make one with `mbsearch run`"
+        )
+    return max(journals, key=lambda journal: journal.stat().st_mtime).parent
+
+
+def read_study(path: Path) -> StudyStore:
+    """Open the study of a results folder for reading.
+
+    Raises:
+        StorageError: there is none, or its journal is damaged.
+    """
+    folder = results_folder(path)
+    return load_study(open_journal(folder / JOURNAL, create=False))
