@@ -1,0 +1,244 @@
+"""The layer program becomes a torch module; each layer keeps the name it has in the program."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from math import sqrt
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import (
+    Activation,
+    Block,
+    Conv,
+    Gate,
+    Layer,
+    Linear,
+    Pool,
+    Program,
+    SqueezeExcite,
+)
+
+CLASSIFIER_STD = 0.01
+# Torch's own values. The running statistics forget within some thirty steps, which suits short
+# trainings; the papers' decays of 0.99 and more do not reach them.
+BATCH_NORM_EPS = 1e-5
+BATCH_NORM_MOMENTUM = 0.1
+
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hard_swish": nn.Hardswish,
+}
+GATES: dict[Gate, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid}
+
+
+class Convolution(nn.Module):
+    """Convolution without bias, batch normalisation, then an optional activation."""
+
+    def __init__(self, layer: Conv, c_in: int) -> None:
+        super().__init__()
+        kh, kw = layer.kernel
+        self.conv = nn.Conv2d(
+            c_in,
+            layer.channels,
+            layer.kernel,
+            layer.stride,
+            padding=(kh // 2, kw // 2),
+            groups=c_in if layer.depthwise else 1,
+            bias=False,
+        )
+        self.norm = nn.BatchNorm2d(layer.channels, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM)
+        self.activation = _activation(layer.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, channels, ceil(H / stride), ceil(W / stride))."""
+        y: Tensor = self.activation(self.norm(self.conv(x)))
+        return y
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale every channel by a gate that sees the mean of all channels (V3 paper, 5.3)."""
+
+    def __init__(self, layer: SqueezeExcite, c_in: int) -> None:
+        super().__init__()
+        self.reduction = nn.Conv2d(c_in, layer.squeezed, 1)
+        self.activation = nn.ReLU(inplace=True)
+        self.expansion = nn.Conv2d(layer.squeezed, c_in, 1)
+        self.gate = GATES[layer.gate]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (N, C, H, W)."""
+        means = x.mean((2, 3), keepdim=True)
+        gate: Tensor = self.gate(self.expansion(self.activation(self.reduction(means))))
+        return x * gate
+
+
+class GlobalPool(nn.Module):
+    """Global average pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C)."""
+        return x.mean((2, 3))
+
+
+class Dense(nn.Linear):
+    """Fully connected layer with bias, then an optional activation."""
+
+    def __init__(self, layer: Linear, c_in: int) -> None:
+        super().__init__(c_in, layer.features)
+        self.activation = _activation(layer.activation)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
+        """Map (N, C) to (N, features)."""
+        y: Tensor = self.activation(super().forward(input))
+        return y
+
+
+class Residual(nn.Module):
+    """Chain of layers with a shortcut around it; an optional activation follows the addition.
+
+    The layers are direct children under their own names; an empty shortcut is the identity.
+    """
+
+    def __init__(
+        self,
+        body: OrderedDict[str, nn.Module],
+        shortcut: OrderedDict[str, nn.Module],
+        activation: Activation | None,
+    ) -> None:
+        super().__init__()
+        for name, module in (body | shortcut).items():
+            self.add_module(name, module)
+        self.body_names = tuple(body)
+        self.shortcut_names = tuple(shortcut)
+        self.activation = _activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the shape of the last layer of the body."""
+        y, skip = x, x
+        for name in self.body_names:
+            y = self.get_submodule(name)(y)
+        for name in self.shortcut_names:
+            skip = self.get_submodule(name)(skip)
+        out: Tensor = self.activation(y + skip)
+        return out
+
+
+def build(
+    architecture: Architecture,
+    *,
+    num_classes: int | None = None,
+    zero_init_residual: bool = False,
+    seed: int = 0,
+) -> nn.Module:
+    """Build the network of an architecture, with fresh weights drawn from `seed`.
+
+    The module maps images (N, 3, H, W) to logits (N, num_classes), takes images of any size, and
+    names its layers as `Architecture.layers` does. `num_classes` defaults to the architecture's
+    own. `zero_init_residual` starts every residual branch at zero: the scale of its last batch
+    normalisation is 0 (arXiv 1706.02677, section 5.1).
+
+    Weights are drawn as in MnasNet's reference code, which EfficientNet took over: convolutions
+    normal with variance 2 / fan-out, where a depthwise filter's fan-out is its own kernel area.
+    Linear layers are normal with deviation 0.01, as torchvision draws V2's and V3's. Biases start
+    at 0, batch normalisations at the identity.
+
+    Raises:
+        SpecError: `num_classes` is not positive.
+    """
+    if num_classes is not None:
+        architecture = architecture.replace(num_classes=num_classes)
+    # Without storage first: torch's default draws would be thrown away, and would take their
+    # numbers from the generator that the whole process shares.
+    with torch.device("meta"):
+        network = _assemble(architecture.lower())
+    network.to_empty(device="cpu")
+    _initialise(network, torch.Generator().manual_seed(seed))
+    if zero_init_residual:
+        _zero_residuals(network)
+    return network
+
+
+def _assemble(program: Program) -> nn.Module:
+    c = program.stem.channels
+    stages = nn.Sequential()
+    for stage in program.stages:
+        blocks = nn.Sequential()
+        for block in stage:
+            module, c = _block(block, c)
+            blocks.append(module)
+        stages.append(blocks)
+    head, _ = _chain(program.head, c)
+    return nn.Sequential(
+        OrderedDict(stem=_layer(program.stem, 3), stages=stages, head=nn.Sequential(head))
+    )
+
+
+def _block(block: Block, c_in: int) -> tuple[nn.Module, int]:
+    """A block's module and its output channels."""
+    body, c_out = _chain(block.body, c_in)
+    if block.shortcut is None:
+        return nn.Sequential(body), c_out
+    shortcut, _ = _chain(block.shortcut, c_in)
+    return Residual(body, shortcut, block.activation), c_out
+
+
+def _chain(layers: Iterable[Layer], c_in: int) -> tuple[OrderedDict[str, nn.Module], int]:
+    """Modules by name of layers that follow one another, and the channels that leave the last."""
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    c = c_in
+    for layer in layers:
+        modules[layer.name] = _layer(layer, c)
+        match layer:
+            case Conv():
+                c = layer.channels
+            case Linear():
+                c = layer.features
+    return modules, c
+
+
+def _layer(layer: Layer, c_in: int) -> nn.Module:
+    match layer:
+        case Conv():
+            return Convolution(layer, c_in)
+        case SqueezeExcite():
+            return SqueezeExcitation(layer, c_in)
+        case Pool():
+            return GlobalPool()
+        case Linear():
+            return Dense(layer, c_in)
+        case _:
+            assert_never(layer)
+
+
+def _activation(name: Activation | None) -> nn.Module:
+    return nn.Identity() if name is None else ACTIVATIONS[name](inplace=True)
+
+
+@torch.no_grad()
+def _initialise(network: nn.Module, generator: torch.Generator) -> None:
+    for module in network.modules():
+        match module:
+            case nn.Conv2d():
+                fan_out = module.out_channels * module.weight[0, 0].numel() / module.groups
+                module.weight.normal_(0, sqrt(2 / fan_out), generator=generator)
+            case nn.Linear():
+                module.weight.normal_(0, CLASSIFIER_STD, generator=generator)
+            case nn.BatchNorm2d():
+                module.reset_parameters()
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            module.bias.zero_()
+
+
+@torch.no_grad()
+def _zero_residuals(network: nn.Module) -> None:
+    for block in network.modules():
+        if isinstance(block, Residual):
+            branch = [block.get_submodule(name) for name in block.body_names]
+            *_, last = (layer for layer in branch if isinstance(layer, Convolution))
+            nn.init.zeros_(last.norm.weight)

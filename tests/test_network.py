@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mbsearch.cost import measure
+from mbsearch.errors import SpecError
+from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.blocks import Bottleneck, Identity, InvertedResidual, SpatialSeparable
+from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
+from mbsearch.training.network import Residual, build
+
+TV = torchvision.models
+PEERS = {
+    "mobilenet_v1 1.0": lambda: timm.create_model("mobilenetv1_100"),
+    "mobilenet_v2 1.0": lambda: TV.mobilenet_v2(),
+    "mobilenet_v2 0.5": lambda: TV.mobilenet_v2(width_mult=0.5),
+    "mobilenet_v3_large 1.0": lambda: TV.mobilenet_v3_large(),
+    "mobilenet_v3_small 1.0": lambda: TV.mobilenet_v3_small(),
+    "mnasnet_a1 1.0": lambda: timm.create_model("semnasnet_100"),
+    "mnasnet_a1 0.5": lambda: timm.create_model("semnasnet_050"),
+}
+BLOCKS_WITHOUT_A_PEER = Architecture(
+    stem=Stem(channels=16),
+    stages=(
+        Bottleneck(block="bottleneck", channels=32, repeats=2, stride=2, squeeze_ratio=0.25),
+        InvertedResidual(block="inverted_residual", channels=24, repeats=2, linear=False),
+        SpatialSeparable(block="spatial_separable", channels=24, kernel=5, stride=2),
+        Identity(block="identity", channels=40),
+    ),
+    head=Head(channels=64, hidden=48),
+)
+
+
+def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("case", PEERS)
+def test_outputs_equal_those_of_a_peer_with_the_same_weights(case: str) -> None:
+    name, alpha = case.split()
+    torch.manual_seed(0)
+    peer = PEERS[case]()
+    ours = build(load_reference(name).replace(alpha=float(alpha))).eval()
+    for module, theirs in zip(norms(ours), norms(peer), strict=True):
+        module.eps = theirs.eps  # torchvision's V3 keeps TensorFlow's 1e-3
+        nn.init.uniform_(theirs.weight, 0.5, 1.5)
+        nn.init.normal_(theirs.bias, 0, 0.2)
+        theirs.momentum = 1.0
+    # Statistics of real maps: with those of a fresh module every image ends in the same logits,
+    # and an error would hide.
+    peer.train()(torch.randn(8, 3, 96, 96))
+    peer.eval()
+    ours.load_state_dict(dict(zip(ours.state_dict(), peer.state_dict().values(), strict=True)))
+    images = torch.randn(4, 3, 96, 96)
+    with torch.inference_mode():
+        got, expected = ours.double()(images.double()), peer.double()(images.double())
+    assert (expected[0] - expected[1]).norm() > 0.01 * expected[0].norm(), "the test is blind"
+    assert (got - expected).norm() < 1e-10 * expected.norm()
+
+
+def assert_cost_is_exact(architecture: Architecture) -> None:
+    network = build(architecture).to("meta").eval()
+    costs = measure(architecture)
+    assert sum(p.numel() for p in network.parameters()) == costs["params"]
+    image = torch.empty(1, 3, architecture.resolution, architecture.resolution, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(image)
+    assert counter.get_total_flops() == 2 * costs["mult_adds"], architecture.to_yaml()
+
+
+@pytest.mark.parametrize("name", reference_names())
+def test_cost_of_a_reference_is_what_torch_counts(name: str) -> None:
+    assert_cost_is_exact(load_reference(name).replace(alpha=0.75, resolution=160))
+
+
+def test_cost_of_the_blocks_that_no_reference_has_is_what_torch_counts() -> None:
+    assert_cost_is_exact(BLOCKS_WITHOUT_A_PEER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", space_names())
+def test_cost_of_random_candidates_is_what_torch_counts(name: str) -> None:
+    space = load_space(name)
+    for seed in range(200):
+        assert_cost_is_exact(space.sample(seed))
+
+
+@pytest.mark.parametrize(
+    "architecture", [*map(load_reference, reference_names()), BLOCKS_WITHOUT_A_PEER]
+)
+def test_modules_have_the_names_and_shapes_of_the_program(architecture: Architecture) -> None:
+    architecture = architecture.replace(resolution=64)
+    network = build(architecture).eval()
+    shapes: dict[str, tuple[int, ...]] = {}
+    for placed in architecture.layers():
+        network.get_submodule(placed.name).register_forward_hook(
+            lambda _, __, y, name=placed.name: shapes.update({name: tuple(y.shape[1:])})
+        )
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, 64, 64))
+    for placed in architecture.layers():
+        is_vector = placed.name.startswith("head.") and placed.name != "head.conv"
+        expected = tuple(placed.out_shape)[: 1 if is_vector else 3]
+        assert shapes[placed.name] == expected, placed.name
+
+
+def test_same_seed_same_weights_and_the_shared_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    one, same, other = (build(BLOCKS_WITHOUT_A_PEER, seed=s).state_dict() for s in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["stem.conv.weight"], other["stem.conv.weight"])
+
+
+def test_variances_are_those_of_the_fan_out() -> None:
+    network = build(load_reference("mobilenet_v2"))
+    for name, fan_out in {"stages.6.0.projection": 320, "stages.6.0.depthwise": 9}.items():
+        weight = network.get_submodule(f"{name}.conv").weight.detach()
+        assert weight.var().item() == pytest.approx(2 / fan_out, rel=0.1)
+
+
+def test_zero_init_makes_every_residual_block_its_shortcut() -> None:
+    network = build(BLOCKS_WITHOUT_A_PEER, zero_init_residual=True)
+    residuals = [m for m in network.modules() if isinstance(m, Residual)]
+    assert len(residuals) == 3
+    for block in residuals:
+        x = torch.randn(2, next(block.parameters()).shape[1], 8, 8)
+        skip = x
+        for name in block.shortcut_names:
+            skip = block.get_submodule(name)(skip)
+        assert torch.equal(block(x), block.activation(skip.clone()))
+
+
+def test_number_of_classes_can_be_the_datas() -> None:
+    network = build(BLOCKS_WITHOUT_A_PEER, num_classes=7)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_no_classes_are_refused() -> None:
+    with pytest.raises(SpecError, match="num_classes"):
+        build(BLOCKS_WITHOUT_A_PEER, num_classes=0)
