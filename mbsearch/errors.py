@@ -1,7 +1,7 @@
 """The exceptions mbsearch raises for its users' mistakes and their machines' troubles.
 
     MbsearchError
-    ├── SpecError         a YAML file, a space, an architecture or a parameter is not as it should be
+    ├── SpecError         a YAML file, a space, an architecture or a parameter is not valid
     ├── DataError         images: missing, unreadable, too few, not downloadable
     ├── StorageError      a study: damaged, busy, not writable, or made by other settings
     ├── EvaluationError   one network could not be trained or measured

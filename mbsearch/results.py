@@ -1,0 +1,266 @@
+"""What a study has found: the front, the lead over the MobileNets, the files that say so."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbsearch import pareto
+from mbsearch.errors import StorageError
+from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAMILY_NAMES = {"mobilenet_v1": "V1", "mobilenet_v2": "MobileNetV2"}
+
+
+def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The networks that no other one beats in accuracy and Mult-Adds, cheapest first."""
+    done = complete(list(records))
+    indices = pareto.pareto_front([r.accuracy for r in done], [r.mult_adds for r in done])
+    return [done[i] for i in indices]
+
+
+def knee(records: Sequence[TrialRecord]) -> TrialRecord:
+    """The network of the front from which on more Mult-Adds pay least.
+
+    Raises:
+        StorageError: no trial is complete.
+    """
+    done = _some(records)
+    return done[pareto.knee([r.accuracy for r in done], [r.mult_adds for r in done])]
+
+
+def best_within(records: Sequence[TrialRecord], max_mult_adds: int) -> TrialRecord:
+    """The most accurate network of at most so many Mult-Adds; of equals the cheapest.
+
+    Raises:
+        StorageError: no trained network is that cheap; the cheapest is named.
+    """
+    done = _some(records)
+    affordable = [r for r in done if r.mult_adds <= max_mult_adds]
+    if not affordable:
+        cheapest = min(done, key=lambda r: r.mult_adds)
+        raise StorageError(
+            f"expected a trained network of at most {max_mult_adds:,} Mult-Adds, got none: "
+            f"the cheapest is trial {cheapest.trial} with {cheapest.mult_adds:,}"
+        )
+    return max(affordable, key=lambda r: (r.accuracy, -r.mult_adds))
+
+
+def by_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:
+    """The record with this number.
+
+    Raises:
+        StorageError: there is none.
+    """
+    for record in records:
+        if record.trial == trial:
+            return record
+    numbers = f"0 to {max(r.trial for r in records)}" if records else "no trials yet"
+    raise StorageError(f"trial {trial}: expected a trial of the study ({numbers})")
+
+
+def _some(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    done = complete(list(records))
+    if not done:
+        raise StorageError("expected at least one complete trial, got none yet")
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The answer at one budget: the best candidate, and the best of each MobileNet family."""
+
+    budget: int
+    best: TrialRecord | None
+    families: dict[str, TrialRecord]
+
+    def sentence(self) -> str:
+        """``at 100 M Mult-Adds: best found 0.871 ± 0.006, MobileNetV2 0.855, V1 0.842``."""
+        parts = []
+        if self.best is None:
+            parts.append("nothing found yet")
+        else:
+            noise = self.best.accuracy_noise
+            spread = "" if noise is None else f" ± {noise:.3f}"
+            parts.append(f"best found {self.best.accuracy:.3f}{spread}")
+        for family in reversed(BASELINE_FAMILIES):
+            record = self.families.get(family)
+            name = FAMILY_NAMES[family]
+            parts.append(f"{name} {record.accuracy:.3f}" if record else f"no {name} this cheap")
+        return f"at {millions(self.budget)} Mult-Adds: {', '.join(parts)}{self._verdict()}"
+
+    def _verdict(self) -> str:
+        """A caution where the lead over the best MobileNet is within the noise."""
+        if self.best is None or not self.families:
+            return ""
+        lead = self.best.accuracy - max(r.accuracy for r in self.families.values())
+        noise = self.best.accuracy_noise
+        if lead <= 0:
+            return " (the search has not beaten the MobileNets here)"
+        # The difference of two evaluations has sqrt(2) times the noise of one.
+        if noise is not None and lead < pareto.Z_95 * math.sqrt(2) * noise:
+            return " (a lead within the noise)"
+        return ""
+
+
+def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
+    """What at most `budget` Mult-Adds buy: found by the search, and as MobileNet V1 and V2."""
+    within = [r for r in complete(list(records)) if r.mult_adds <= budget]
+
+    def best(origin: Callable[[TrialRecord], bool]) -> TrialRecord | None:
+        return max(filter(origin, within), key=lambda r: (r.accuracy, -r.mult_adds), default=None)
+
+    families = {f: best(lambda r, f=f: r.origin == f) for f in BASELINE_FAMILIES}  # type: ignore[misc]
+    return Comparison(
+        budget,
+        best(lambda r: not r.is_baseline),
+        {family: record for family, record in families.items() if record is not None},
+    )
+
+
+def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
+    """Round Mult-Adds budgets (1, 2, 5, 10, ... M) inside the range that was trained."""
+    costs = [r.mult_adds for r in complete(list(records))]
+    if not costs:
+        return []
+    decades = [mantissa * 10**exponent for exponent in range(3, 11) for mantissa in (1, 2, 5)]
+    inside = [budget for budget in decades if min(costs) <= budget < 2 * max(costs)]
+    return inside or [max(costs)]
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervolumes:
+    """Area under the front over log10 Mult-Adds, with its reference point (accuracy, Mult-Adds)."""
+
+    all: float
+    search: float
+    baselines: float
+    reference_point: tuple[float, int]
+
+
+def hypervolumes(records: Sequence[TrialRecord]) -> Hypervolumes:
+    """Hypervolume of everything, of the search alone, and of the baselines alone.
+
+    The reference point is accuracy 0 at the dearest trained network.
+
+    Raises:
+        StorageError: no trial is complete.
+    """
+    done = _some(records)
+    worst = max(r.mult_adds for r in done)
+
+    def volume(group: list[TrialRecord]) -> float:
+        costs = [math.log10(r.mult_adds) for r in group]
+        return pareto.hypervolume([r.accuracy for r in group], costs, (0.0, math.log10(worst)))
+
+    searched = [r for r in done if not r.is_baseline]
+    baselines = [r for r in done if r.is_baseline]
+    return Hypervolumes(volume(done), volume(searched), volume(baselines), (0.0, worst))
+
+
+def millions(count: int) -> str:
+    """A count in millions as tables print it: ``300.8 M``."""
+    value = count / 1e6
+    return f"{value:,.0f} M" if value >= 10 and count % 1_000_000 == 0 else f"{value:,.4g} M"
+
+
+def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """The front as plain data, one object a network, as ``status --json`` prints it."""
+    return [
+        {
+            "trial": r.trial,
+            "origin": r.origin,
+            "accuracy": r.accuracy,
+            "accuracy_noise": r.accuracy_noise,
+            "mult_adds": r.mult_adds,
+            "params": r.costs["params"],
+            "alpha": r.architecture.alpha,
+            "resolution": r.architecture.resolution,
+        }
+        for r in front(records)
+    ]
+
+
+def to_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """Every record as a row: identity, state, costs, evaluation, and one column a choice."""
+    import pandas as pd
+
+    on_front = {r.trial for r in front(records)}
+    rows = []
+    for r in records:
+        evaluation = r.evaluation
+        row: dict[str, Any] = {
+            "trial": r.trial,
+            "origin": r.origin,
+            "state": str(r.state),
+            "on_front": r.trial in on_front,
+            "accuracy": evaluation.accuracy if evaluation else None,
+            "accuracy_noise": r.accuracy_noise,
+            "validation_loss": evaluation.validation_loss if evaluation else None,
+            **r.costs,
+            "alpha": r.architecture.alpha,
+            "resolution": r.architecture.resolution,
+            "fingerprint": r.fingerprint,
+            "seconds": evaluation.seconds if evaluation else None,
+            "seed": evaluation.seed if evaluation else None,
+            "pixels": evaluation.pixels if evaluation else None,
+            "device": evaluation.device if evaluation else None,
+            "versions": json.dumps(dict(evaluation.versions)) if evaluation else None,
+            "recipe": json.dumps(dict(evaluation.recipe)) if evaluation else None,
+            "curve": json.dumps(evaluation.to_dict()["curve"]) if evaluation else None,
+            "error": r.error,
+            "started": r.started,
+            "ended": r.ended,
+        }
+        rows.append(row | {f"choice {name}": value for name, value in r.params.items()})
+    return pd.DataFrame(rows)
+
+
+def write_results(folder: Path, records: Sequence[TrialRecord], title: str) -> list[Path]:
+    """Write trials.csv, front.csv, front.html and best.yaml (the knee); whole files or none.
+
+    Raises:
+        StorageError: the folder cannot be written, or no trial is complete.
+    """
+    from mbsearch.figures import front_figure
+
+    frame = to_frame(records)
+    best = knee(records)
+    html = front_figure(records, title).to_html(include_plotlyjs=True, full_html=True)
+    files = {
+        "trials.csv": frame.to_csv(index=False),
+        "front.csv": frame[frame["on_front"]].sort_values("mult_adds").to_csv(index=False),
+        "front.html": html,
+        "best.yaml": best.architecture.to_yaml(),
+    }
+    return [write_whole(folder / name, text) for name, text in files.items()]
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a text file so that a reader, or a full disk, never sees half of it.
+
+    Raises:
+        StorageError: it cannot be written; the file that was there before is untouched.
+    """
+    temporary: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from None
+    return path
