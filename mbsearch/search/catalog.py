@@ -1,0 +1,164 @@
+"""What is known of every network for nothing: cost, feasibility, identity, features."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbsearch.errors import SpecError
+from mbsearch.search.choices import ChoiceSpace, Rows
+
+Params = Mapping[str, Any]
+
+CACHE_SIZE = 20_000
+# How many parameter sets are walked through, at most, when drawing finds nothing new.
+WALK_LIMIT = 200_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A parameter set and its free facts; `cost` is on the scale of the search (log cost)."""
+
+    row: Rows
+    active: NDArray[np.bool_]
+    key: Hashable
+    cost: float
+    feasible: bool
+    features: tuple[float, ...]
+
+
+class KnownNetworks:
+    """Networks that must not be suggested again.
+
+    A trial of a define-by-run study names only the parameters it asked for. Any network that agrees
+    with it in those would take the same path, and so is the same network.
+    """
+
+    def __init__(self, networks: Sequence[Network], partial: Sequence[Rows]) -> None:
+        self.keys: set[Hashable] = {n.key for n in networks}
+        self._partial = np.array(partial)
+
+    def __contains__(self, network: Network) -> bool:
+        if network.key in self.keys:
+            return True
+        if len(self._partial) == 0:
+            return False
+        same = (self._partial == network.row) | np.isnan(self._partial)
+        return bool(same.all(axis=1).any())
+
+    def without(self, networks: Sequence[Network]) -> list[Network]:
+        """Those that are new, each once."""
+        fresh: dict[Hashable, Network] = {}
+        for network in networks:
+            if network.key not in fresh and network not in self:
+                fresh[network.key] = network
+        return list(fresh.values())
+
+
+class Catalog:
+    """Looks networks up by their row, and remembers a bounded number of them."""
+
+    def __init__(
+        self,
+        space: ChoiceSpace,
+        cost: Callable[[dict[str, Any]], float],
+        features: Callable[[dict[str, Any]], Sequence[float]] | None,
+        canonical: Callable[[dict[str, Any]], Params] | None,
+        key: Callable[[dict[str, Any]], Hashable] | None,
+        feasible: Callable[[dict[str, Any]], bool] | None,
+        log_cost: bool,
+    ) -> None:
+        self.space = space
+        self._cost, self._features, self._canonical = cost, features, canonical
+        self._key, self._feasible, self._log_cost = key, feasible, log_cost
+        self._cache: OrderedDict[bytes, Network] = OrderedDict()
+
+    def network(self, row: Rows) -> Network:
+        """Free facts of a complete row."""
+        address = row.tobytes()
+        if (found := self._cache.get(address)) is not None:
+            self._cache.move_to_end(address)
+            return found
+        found = self._measure(row)
+        self._cache[address] = found
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return found
+
+    def networks(self, rows: Iterable[Rows]) -> list[Network]:
+        """Free facts of several rows, the infeasible ones left out."""
+        return [found for row in rows if (found := self.network(row)).feasible]
+
+    def first_unknown(self, known: KnownNetworks) -> Network | None:
+        """A feasible network that is not known, found by walking through the space.
+
+        The last resort when drawing finds nothing new. None says that a finite space of at most
+        `WALK_LIMIT` parameter sets is exhausted.
+        """
+        rows = islice(self.space.all_rows(), WALK_LIMIT) if self.space.size else ()
+        walk = (self.network(row) for row in rows)
+        return next((n for n in walk if n.feasible and n not in known), None)
+
+    def cheapest(self, start: Iterable[Network]) -> Network | None:
+        """Least expensive feasible network that a descent from `start` reaches."""
+        return self._extreme(start, sign=1.0)
+
+    def dearest(self, start: Iterable[Network]) -> Network | None:
+        """Most expensive feasible network that an ascent from `start` reaches."""
+        return self._extreme(start, sign=-1.0)
+
+    def _extreme(self, start: Iterable[Network], sign: float) -> Network | None:
+        best = min(start, key=lambda n: (not n.feasible, sign * n.cost), default=None)
+        improved = best is not None
+        while best is not None and improved:
+            improved = False
+            # One parameter at a time, keeping each gain: for a cost that rises or falls along
+            # every parameter whatever the others are, one pass ends at the exact extreme.
+            for i in np.flatnonzero(best.active):
+                only = np.zeros(len(best.row), dtype=bool)
+                only[i] = True
+                for row in self.space.neighbours(best.row, only, reach=64):
+                    other = self.network(row)
+                    if (not other.feasible, sign * other.cost) < (
+                        not best.feasible,
+                        sign * best.cost,
+                    ):
+                        best, improved = other, True
+        return best if best is not None and best.feasible else None
+
+    def _measure(self, row: Rows) -> Network:
+        params = self.space.decode(row)
+        active = np.ones(len(row), dtype=bool)
+        if self._canonical is not None:
+            kept = self._canonical(dict(params))
+            active = np.array([axis.name in kept for axis in self.space.axes])
+            params.update(kept)
+            canonical_row = self.space.encode(params)
+            if canonical_row is None:
+                raise SpecError(f"canonical: a value outside the search space in {dict(kept)!r}")
+            row = canonical_row
+        if self._key is not None:
+            identity = self._key(dict(params))
+        else:
+            identity = np.where(active, row, math.nan).tobytes()
+        cost = float(self._cost(dict(params)))
+        if not math.isfinite(cost) or (self._log_cost and cost <= 0):
+            wanted = "a number above 0 (or log_cost=False)" if self._log_cost else "a finite number"
+            raise SpecError(f"cost: expected {wanted}, got {cost!r} for {params!r}")
+        return Network(
+            row=row,
+            active=active,
+            key=identity,
+            cost=math.log(cost) if self._log_cost else cost,
+            feasible=self._feasible is None or bool(self._feasible(dict(params))),
+            features=()
+            if self._features is None
+            else tuple(float(f) for f in self._features(dict(params))),
+        )

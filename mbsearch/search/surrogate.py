@@ -1,0 +1,241 @@
+"""Accuracy as a Gaussian process over what is known of a network before it is trained.
+
+Accuracy is first warped to -log(ceiling - accuracy): differences near the top count for more, as
+they do for anyone who trains networks, and noise becomes more even. The ceiling is not assumed to
+be 1; it is chosen by likelihood, so that accuracies in per cent, or scores of any other kind, work.
+
+The kernel is a Matern 5/2 whose length scale differs between groups of columns, with a fitted noise
+term. All are found by maximum a posteriori with analytic gradients (Rasmussen and Williams,
+"Gaussian Processes for Machine Learning", 2006, section 5.4).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+Array = NDArray[np.float64]
+
+SQRT_5 = math.sqrt(5.0)
+JITTER = 1e-8
+# Log-normal beliefs: median and spread of the variances of signal and noise (the warped accuracy
+# has variance 1) and the spread of length scales, whose medians come with the columns.
+SIGNAL_PRIOR = (1.0, 1.0)
+NOISE_PRIOR = (0.01, 1.5)
+LENGTH_SPREAD = 0.8
+# Distances of the ceiling above the best accuracy, in units of the range seen.
+CEILINGS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the columns of the inputs mean: their group, and each group's expected length scale."""
+
+    group: NDArray[np.intp]
+    length: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """Monotone map from accuracy to a standardised scale on which noise is about even.
+
+    An infinite `ceiling` means that accuracy is only standardised.
+    """
+
+    ceiling: float
+    mean: float
+    scale: float
+
+    @classmethod
+    def fit(cls, accuracy: Array, ceiling: float) -> Warp:
+        """Standardise what the ceiling makes of the accuracies."""
+        raw = accuracy if math.isinf(ceiling) else -np.log(ceiling - accuracy)
+        return cls(ceiling, float(np.mean(raw)), float(np.std(raw)) or 1.0)
+
+    def forward(self, accuracy: Array) -> Array:
+        """Warped accuracy; what lies above the ceiling is put just below it."""
+        if math.isinf(self.ceiling):
+            return (accuracy - self.mean) / self.scale
+        gap = np.maximum(self.ceiling - accuracy, 1e-9 * max(1.0, abs(self.ceiling)))
+        return np.asarray((-np.log(gap) - self.mean) / self.scale)
+
+    def backward(self, warped: Array) -> Array:
+        """Accuracy of a warped value."""
+        raw = self.mean + self.scale * warped
+        return raw if math.isinf(self.ceiling) else self.ceiling - np.exp(-raw)
+
+    def log_slope(self, accuracy: Array) -> float:
+        """Sum of log derivatives of the raw map: what makes likelihoods of ceilings comparable."""
+        if math.isinf(self.ceiling):
+            return -len(accuracy) * math.log(self.scale)
+        gaps = np.log(self.ceiling - accuracy)
+        return float(-np.sum(gaps) - len(accuracy) * math.log(self.scale))
+
+    def expected_excess(self, mean: Array, deviation: Array, level: Array) -> Array:
+        """E[max(0, A - level)] in accuracy, for accuracies A whose warped value is normal.
+
+        `mean` and `deviation` belong to the warped value, `level` is an accuracy. The three are
+        broadcast. Closed form: the normal one without a ceiling, the log-normal one with.
+        """
+        sigma = np.maximum(deviation * self.scale, 1e-12)
+        centre = self.mean + self.scale * mean
+        if math.isinf(self.ceiling):
+            z = (centre - level) / sigma
+            density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+            return np.asarray(np.maximum(0.0, sigma * (density + z * ndtr(z))))
+        gap = np.maximum(self.ceiling - level, 1e-300)
+        z = (centre + np.log(gap)) / sigma
+        expected_gap = np.exp(np.minimum(700.0, 0.5 * sigma * sigma - centre))
+        return np.asarray(np.maximum(0.0, gap * ndtr(z) - expected_gap * ndtr(z - sigma)))
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """Natural logarithms of the signal and noise variances and of each group's length scale."""
+
+    log_signal: float
+    log_noise: float
+    log_length: Array
+
+
+def fit(inputs: Array, columns: Columns, accuracy: Array) -> tuple[Hyperparameters, Warp]:
+    """Most probable hyperparameters and ceiling for accuracies seen at `inputs` (n, columns)."""
+    top, spread = float(np.max(accuracy)), float(np.ptp(accuracy))
+    ceilings = [top + gap * spread for gap in CEILINGS] if spread > 0 else [math.inf]
+    warp = Warp.fit(accuracy, ceilings[len(ceilings) // 2])
+    theta = np.concatenate([np.log([SIGNAL_PRIOR[0], NOISE_PRIOR[0]]), np.log(columns.length)])
+    for _ in range(2):
+        result = minimize(
+            negative_log_posterior,
+            theta,
+            args=(inputs, columns, warp.forward(accuracy)),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-6.0, 4.0), (-14.0, 2.0)] + [(-4.0, 6.0)] * len(columns.length),
+            options={"maxiter": 40},
+        )
+        theta = result.x
+        chosen = _likeliest_ceiling(_unpack(theta), inputs, columns, accuracy, ceilings)
+        if chosen == warp:
+            break
+        warp = chosen
+    return _unpack(theta), warp
+
+
+def negative_log_posterior(
+    theta: Array, inputs: Array, columns: Columns, warped: Array
+) -> tuple[float, Array]:
+    """Objective of the fit and its gradient in `theta` = log signal, log noise, log lengths."""
+    parameters = _unpack(theta)
+    signal, slope = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
+    noise = math.exp(parameters.log_noise)
+    n = len(warped)
+    factor = cholesky(signal + (noise + JITTER) * np.eye(n), lower=True)
+    weights = cho_solve((factor, True), warped)
+    surplus = cho_solve((factor, True), np.eye(n)) - np.outer(weights, weights)
+    value = 0.5 * warped @ weights + np.sum(np.log(np.diag(factor)))
+
+    gradient = np.empty_like(theta)
+    gradient[0] = 0.5 * np.sum(surplus * signal)
+    gradient[1] = 0.5 * noise * np.trace(surplus)
+    # d kernel / d log length = -2 slope * squared distance of that group, so that the n x n
+    # distances of single columns need never be held: sum_ij M_ij (x_i - x_j)^2 = 2 (r.x^2 - x.Mx).
+    pull = surplus * slope
+    scaled = inputs * np.exp(-parameters.log_length)[columns.group]
+    per_column = 2.0 * (pull.sum(axis=1) @ scaled**2 - np.sum(scaled * (pull @ scaled), axis=0))
+    per_group = np.bincount(columns.group, weights=per_column, minlength=len(columns.length))
+    gradient[2:] = -per_group
+
+    centre = np.concatenate([np.log([SIGNAL_PRIOR[0], NOISE_PRIOR[0]]), np.log(columns.length)])
+    spread = np.full_like(theta, LENGTH_SPREAD)
+    spread[:2] = SIGNAL_PRIOR[1], NOISE_PRIOR[1]
+    value += 0.5 * np.sum(((theta - centre) / spread) ** 2)
+    gradient += (theta - centre) / spread**2
+    return float(value), gradient
+
+
+class Posterior:
+    """The process after seeing warped accuracies; can be told more at no refit."""
+
+    def __init__(
+        self, inputs: Array, columns: Columns, warped: Array, parameters: Hyperparameters
+    ) -> None:
+        self._inputs, self._columns, self._warped = inputs, columns, warped
+        self._parameters = parameters
+        signal, _ = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
+        noise = math.exp(parameters.log_noise) + JITTER
+        self._factor = cholesky(signal + noise * np.eye(len(warped)), lower=True)
+        self._weights = cho_solve((self._factor, True), warped)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one observation, on the warped scale."""
+        return math.exp(0.5 * self._parameters.log_noise)
+
+    def predict(self, inputs: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the noise-free warped accuracy at `inputs`."""
+        distances = _squared_distances(self._inputs, inputs, self._columns, self._parameters)
+        cross, _ = _matern(distances, self._parameters)
+        explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
+        variance = math.exp(self._parameters.log_signal) - np.einsum(
+            "ij,ij->j", explained, explained
+        )
+        return cross.T @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
+
+    def believing(self, inputs: Array) -> Posterior:
+        """The process after also seeing its own means at `inputs` (the kriging believer)."""
+        if len(inputs) == 0:
+            return self
+        mean, _ = self.predict(inputs)
+        return Posterior(
+            np.vstack([self._inputs, inputs]),
+            self._columns,
+            np.concatenate([self._warped, mean]),
+            self._parameters,
+        )
+
+
+def _likeliest_ceiling(
+    parameters: Hyperparameters,
+    inputs: Array,
+    columns: Columns,
+    accuracy: Array,
+    ceilings: list[float],
+) -> Warp:
+    signal, _ = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
+    noise = math.exp(parameters.log_noise) + JITTER
+    factor = cholesky(signal + noise * np.eye(len(accuracy)), lower=True)
+
+    def log_likelihood(warp: Warp) -> float:
+        whitened = solve_triangular(factor, warp.forward(accuracy), lower=True)
+        # The best overall scale of each ceiling is profiled out, so none is favoured by its units.
+        variance = float(whitened @ whitened) / len(accuracy)
+        return warp.log_slope(accuracy) - 0.5 * len(accuracy) * math.log(variance)
+
+    warps = [Warp.fit(accuracy, ceiling) for ceiling in ceilings]
+    return max(warps, key=log_likelihood) if len(warps) > 1 else warps[0]
+
+
+def _unpack(theta: Array) -> Hyperparameters:
+    return Hyperparameters(float(theta[0]), float(theta[1]), theta[2:])
+
+
+def _squared_distances(a: Array, b: Array, columns: Columns, parameters: Hyperparameters) -> Array:
+    scale = np.exp(-parameters.log_length)[columns.group]
+    a, b = a * scale, b * scale
+    squares = np.sum(a * a, axis=1)[:, None] + np.sum(b * b, axis=1) - 2.0 * (a @ b.T)
+    return np.asarray(np.maximum(squares, 0.0))
+
+
+def _matern(squared: Array, parameters: Hyperparameters) -> tuple[Array, Array]:
+    """Matern 5/2 covariance of squared distances, and its derivative in them."""
+    root = SQRT_5 * np.sqrt(squared)
+    decay = math.exp(parameters.log_signal) * np.exp(-root)
+    slope = -(5.0 / 6.0) * (1.0 + root) * decay
+    return np.asarray((1.0 + root + root * root / 3.0) * decay), np.asarray(slope)
