@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -23,9 +21,7 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
 
 
-def make_sampler(
-    name: str, space: SearchSpace, *, seed: int, distributions: Mapping[str, BaseDistribution]
-) -> BaseSampler:
+def make_sampler(name: str, space: SearchSpace, *, seed: int) -> BaseSampler:
     """A sampler by its name on the command line.
 
     Raises:

@@ -77,7 +77,7 @@ class Recipe(Row):
     and falls to zero along a cosine.
     """
 
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 4
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
@@ -96,7 +96,7 @@ class Proxy(Recipe):
 
     data: str = "embedded"
     resolution_scale: Annotated[float, Field(gt=0, le=1)] = 0.25
-    train_images: Annotated[int, Field(ge=2)] | None = 4000
+    train_images: Annotated[int, Field(ge=2)] | None = 3000
     validation_images: Annotated[int, Field(ge=2)] | None = 2000
     noise_seeds: Annotated[int, Field(ge=1, le=100)] = 3
 

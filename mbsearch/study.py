@@ -1,0 +1,168 @@
+"""A whole run: a space, images and a results folder in; a study with its files out."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbsearch.errors import SpecError, StorageError
+from mbsearch.records import TrialRecord, complete
+from mbsearch.results import write_results, write_whole
+from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.journal import open_journal
+from mbsearch.search.lock import driver_lock
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import JOURNAL, StudyStore, create_study
+from mbsearch.space.space import SearchSpace
+from mbsearch.survey import require_feasible
+
+if TYPE_CHECKING:
+    from mbsearch.search.evaluator import Evaluator
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run leaves: its folder, the study's records, and whether the space is used up."""
+
+    folder: Path
+    records: list[TrialRecord]
+    exhausted: bool
+
+
+def run(
+    space: SearchSpace,
+    *,
+    trials: int,
+    folder: Path,
+    data: str | None = None,
+    jobs: int | None = None,
+    sampler: str = "tpe",
+    seed: int = 0,
+    device: str | None = None,
+    on_start: Callable[[int, int], None] = lambda _done, _target: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> RunResult:
+    """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
+
+    A run that was interrupted is finished by the next one; a run that was finished is extended by
+    `trials` more. Files are written at the end, and also when the run is interrupted.
+
+    Args:
+        trials: networks of the space to train; baselines come on top.
+        folder: where the study lives.
+        data: images (a folder or a name); None takes the space's `proxy.data`.
+        jobs: worker processes; None takes one a core, or one a GPU.
+        seed: of the sampler, the split and the trainings.
+        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        on_start: called once with the trials done and the target.
+        on_progress: called whenever something changed.
+
+    Raises:
+        SpecError: no network of the space keeps the limits.
+        DataError: the images cannot be used.
+        StorageError: the study is busy, damaged, not writable, or was made by other settings.
+    """
+    from mbsearch.training.proxy import ProxyTraining, single_thread
+    from mbsearch.training.sources import load_source
+
+    if trials < 1:
+        raise SpecError(f"trials: expected a number >= 1, got {trials}")
+    if jobs is not None and jobs < 1:
+        raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
+    source = load_source(data or space.settings.proxy.data, seed=seed)
+    space = space.with_classes(source.num_classes)
+    require_feasible(space)
+    evaluator: Evaluator = ProxyTraining(
+        space.settings.proxy, data or space.settings.proxy.data, split_seed=seed, device=device
+    )
+    with driver_lock(folder):
+        store = _open(folder, space, source.name, source.content_key, seed)
+        target = _target(store, trials)
+        store.search.sampler = make_sampler(
+            sampler, space, seed=seed + len(store.search.get_trials(deepcopy=False))
+        )
+        write_whole(folder / "space.yaml", space.to_yaml())
+        on_start(_done(store), target)
+        # Inherited by the workers before their libraries start threads of their own.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        executor = LocalProcesses(evaluator, jobs or default_jobs(), single_thread)
+        driver = Driver(store, space, executor, target, seed, on_progress)
+        try:
+            driver.run()
+        finally:
+            executor.close()
+            records = store.records()
+            if complete(records):
+                write_results(folder, records, f"{space.name} on {source.name}")
+    return RunResult(folder, records, driver.exhausted)
+
+
+def default_jobs() -> int:
+    """Worker processes that this machine feeds: its cores, as far as this process may use them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _done(store: StudyStore) -> int:
+    """Search trials that have ended."""
+    return sum(not r.is_baseline and r.ended is not None for r in store.records())
+
+
+def _target(store: StudyStore, trials: int) -> int:
+    """Search trials that the study shall have after this run.
+
+    The running target is stored: while it is not reached, the run that set it was interrupted,
+    and the same command finishes it instead of starting another.
+    """
+    run = store.settings().get("run", {"start": 0, "target": 0})
+    done = _done(store)
+    start = run["start"] if done < run["target"] else done
+    target: int = start + trials
+    store.search.set_user_attr("run", {"start": start, "target": target})
+    return target
+
+
+def _open(folder: Path, space: SearchSpace, data: str, content_key: str, seed: int) -> StudyStore:
+    """The study of a folder; a new one is stamped, an old one must bear the same stamp."""
+    stamp: dict[str, Any] = {
+        "space": space.fingerprint,
+        "limits": space.settings.limits.model_dump(mode="json"),
+        "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data"}),
+        "data": data,
+        "data_key": content_key,
+        "seed": seed,
+    }
+    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
+    old = store.settings().get("stamp")
+    if old is None:
+        store.search.set_user_attr("stamp", stamp)
+        store.search.set_user_attr("space_yaml", space.to_yaml())
+        store.search.set_user_attr("versions", _versions())
+    elif old != stamp:
+        raise StorageError(f"{folder}: {_difference(old, stamp)}")
+    return store
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    key = next(k for k in new if old.get(k) != new[k])
+    before, now = old.get(key), new[key]
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = next(k for k in {**now, **before} if before.get(k) != now.get(k))
+        key, before, now = f"{key}.{inner}", before.get(inner), now.get(inner)
+    what = f"{key} was {before!r} and is {now!r}"
+    if key == "space":
+        what = "its space has other choices now"
+    return (
+        f"this study was made by other settings ({what}), and its trials would not be comparable; "
+        "go back to them, or start another study with --name"
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("mbsearch", "torch", "optuna", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}

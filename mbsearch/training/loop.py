@@ -1,0 +1,164 @@
+"""The training loop: one network, one recipe, one epoch at a time, resumable between epochs."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mbsearch.errors import EvaluationError
+from mbsearch.records import Epoch
+from mbsearch.space.settings import Recipe
+from mbsearch.training.data import Split, batches
+
+EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
+
+
+@dataclass
+class Training:
+    """A network in training: the state that a checkpoint holds, and the step to the next epoch."""
+
+    network: nn.Module
+    recipe: Recipe
+    train_split: Split
+    validation_split: Split
+    device: torch.device
+    seed: int
+    flip: bool
+    curve: list[Epoch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self._optimizer = _optimizer(self.network, self.recipe)
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def run_epoch(self) -> Epoch:
+        """Train over the images once, then score the validation split.
+
+        Raises:
+            EvaluationError: the loss is not finite any more.
+        """
+        started = time.perf_counter()
+        train_loss = self._train_once()
+        if not math.isfinite(train_loss):
+            raise EvaluationError(
+                f"training diverged in epoch {len(self.curve) + 1}: the loss is {train_loss}"
+            )
+        loss, accuracy = evaluate(self.network, self.validation_split, self.device)
+        if not math.isfinite(loss):
+            raise EvaluationError(
+                f"training diverged in epoch {len(self.curve) + 1}: the validation loss is {loss}"
+            )
+        self.curve.append(Epoch(train_loss, loss, accuracy, time.perf_counter() - started))
+        return self.curve[-1]
+
+    def _train_once(self) -> float:
+        recipe = self.recipe
+        batch_size = min(recipe.batch_size, len(self.train_split))
+        steps = len(self.train_split) // batch_size
+        done, whole = len(self.curve) * steps, recipe.epochs * steps
+        total = torch.zeros((), device=self.device)
+        self.network.train()
+        epoch = batches(
+            self.train_split,
+            batch_size,
+            generator=self._generator,
+            flip=self.flip,
+            shift=recipe.shift,
+            cutout=recipe.cutout,
+            device=self.device,
+            drop_last=True,  # a last batch of one image would have no batch statistics
+        )
+        for step, (images, labels) in enumerate(epoch, start=done):
+            rate = recipe.learning_rate * schedule(step, whole, recipe.warmup)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            with _autocast(self.device):
+                logits = self.network(images)
+                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            total += loss.detach()  # read once an epoch: reading it now would stall the device
+        return float(total) / steps
+
+    def checkpoint(self) -> bytes:
+        """Everything that the next epoch depends on."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "generator": self._generator.get_state(),
+                "curve": [
+                    (e.train_loss, e.validation_loss, e.validation_accuracy, e.seconds)
+                    for e in self.curve
+                ],
+            },
+            buffer,
+        )
+        return buffer.getvalue()
+
+    def restore(self, checkpoint: bytes) -> None:
+        """Go on from a checkpoint of the same network and recipe."""
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(checkpoint), map_location=self.device, weights_only=True
+        )
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"].cpu())
+        self.curve = [Epoch(*point) for point in state["curve"]]
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor on the learning rate: a linear rise over the first part, then half a cosine to 0."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+@torch.inference_mode()
+def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and accuracy of a network on a split, without augmentation."""
+    network.eval()
+    loss = torch.zeros((), device=device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    for images, labels in batches(split, EVALUATION_BATCH, device=device):
+        with _autocast(device):
+            logits: Tensor = network(images)
+        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+        right += (logits.argmax(1) == labels).sum()
+    return float(loss) / len(split), int(right) / len(split)
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Weights decay; biases and batch norms, which only shift and scale, do not."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        fused=True,
+    )
+
+
+def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Mixed precision on a GPU. bfloat16 has float32's range, so it needs no loss scaling."""
+    if device.type == "cpu":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

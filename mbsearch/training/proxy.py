@@ -1,0 +1,142 @@
+"""Proxy training: a short training on fewer, smaller images that stands for a long one."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+
+import torch
+
+from mbsearch.errors import EvaluationError
+from mbsearch.records import Evaluation
+from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.space.settings import Proxy
+from mbsearch.training.data import Split
+from mbsearch.training.loop import Training
+from mbsearch.training.network import build
+from mbsearch.training.sources import ImageSource, load_source
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyTraining:
+    """Evaluator that trains each network alone from fresh weights, by the same short recipe.
+
+    The network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes;
+    it sees training and validation images only.
+    """
+
+    proxy: Proxy
+    data: str
+    split_seed: int = 0
+    device: str | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Length of the whole schedule, in epochs."""
+        return self.proxy.epochs
+
+    def evaluate(self, task: Task) -> Outcome:
+        """Train one network, from its checkpoint where it has one, and score it.
+
+        Raises:
+            DataError: the images cannot be read.
+            EvaluationError: training diverged or ran out of memory.
+        """
+        try:
+            return self._train(task)
+        except MemoryError:
+            raise EvaluationError(_no_memory(task)) from None
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if any(words in str(error) for words in _OUT_OF_MEMORY):
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                raise EvaluationError(_no_memory(task)) from None
+            raise
+
+    def _train(self, task: Task) -> Outcome:
+        proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
+        source = _source(self.data, self.split_seed)
+        train, validation = (
+            _split(self.data, self.split_seed, kind, pixels, limit)
+            for kind, limit in (
+                ("train", proxy.train_images),
+                ("validation", proxy.validation_images),
+            )
+        )
+        device = choose_device(self.device)
+        training = Training(
+            network=build(
+                task.architecture,
+                num_classes=source.num_classes,
+                zero_init_residual=proxy.zero_init_residual,
+                seed=task.seed,
+            ),
+            recipe=proxy,
+            train_split=train,
+            validation_split=validation,
+            device=device,
+            seed=task.seed,
+            flip=source.flippable if proxy.flip is None else proxy.flip,
+        )
+        if task.checkpoint is not None:
+            training.restore(task.checkpoint)
+        stop = proxy.epochs if task.stop_epoch is None else min(task.stop_epoch, proxy.epochs)
+        while len(training.curve) < stop:
+            training.run_epoch()
+        last = training.curve[-1]
+        evaluation = Evaluation(
+            accuracy=last.validation_accuracy,
+            validation_loss=last.validation_loss,
+            seconds=sum(epoch.seconds for epoch in training.curve),
+            seed=task.seed,
+            pixels=pixels,
+            curve=tuple(training.curve),
+            evaluator="training",
+            recipe=proxy.model_dump(mode="json") | {"data": self.data},
+            device=_device_name(device),
+            versions={name: version(name) for name in ("mbsearch", "torch")},
+        )
+        return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device to train on: the one named, else CUDA, else Apple's MPS, else the CPU."""
+    if name is not None:
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def single_thread() -> None:
+    """One torch thread a worker: two processes of two threads each slow each other down tenfold."""
+    torch.set_num_threads(1)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()})"
+
+
+def _no_memory(task: Task) -> str:
+    return (
+        f"out of memory while training {task.architecture.name} at resolution "
+        f"{task.architecture.resolution}; a smaller proxy.batch_size needs less"
+    )
+
+
+@lru_cache(maxsize=2)
+def _source(data: str, seed: int) -> ImageSource:
+    """A worker opens its images once, not once a task."""
+    return load_source(data, seed=seed)
+
+
+@lru_cache(maxsize=16)
+def _split(data: str, seed: int, kind: str, pixels: int, limit: int | None) -> Split:
+    source = _source(data, seed)
+    return source.split("train" if kind == "train" else "validation", pixels, limit)
