@@ -36,11 +36,15 @@ ENUMERATE_UP_TO = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands, for whoever shows it; `trial` is the one that just ended."""
+    """Where a run stands, for whoever shows it; `trial` is the one that just ended.
+
+    `left` counts every training that is still to end: baselines, repeats and search trials.
+    """
 
     done: int
     target: int
     running: int
+    left: int
     phase: str
     trial: TrialRecord | None = None
 
@@ -97,9 +101,9 @@ class Driver:
                     break
             if not self._jobs:
                 return
-            self._report(None, bool(references))
+            self._report(None, len(references))
             for finished in self.executor.wait(timeout=1.0):
-                self._tell(finished, bool(references))
+                self._tell(finished, len(references))
 
     @property
     def exhausted(self) -> bool:
@@ -245,7 +249,7 @@ class Driver:
         self._jobs[self._ticket] = job
         self.executor.submit(self._ticket, Task(job.architecture, job.record["seed"]))
 
-    def _tell(self, finished: Finished, baselines_left: bool) -> None:
+    def _tell(self, finished: Finished, baselines_left: int) -> None:
         job = self._jobs.pop(finished.ticket)
         if finished.outcome is not None:
             evaluation = finished.outcome.evaluation.to_dict()
@@ -265,12 +269,13 @@ class Driver:
         self.store.set_attr(job.study, job.number, "error", error)
         job.study.tell(job.number, state=TrialState.FAIL)
 
-    def _report(self, trial: TrialRecord | None, baselines_left: bool) -> None:
+    def _report(self, trial: TrialRecord | None, baselines_left: int) -> None:
         running = len(self._jobs)
         searching = sum(job.record["origin"] == SEARCH for job in self._jobs.values())
         phase = "baselines" if baselines_left or searching < running else "search"
-        done = self._begun() - searching
-        self.on_progress(Progress(done, self.target, running, phase, trial))
+        begun = self._begun()
+        left = running + baselines_left + max(0, self.target - begun)
+        self.on_progress(Progress(begun - searching, self.target, running, left, phase, trial))
 
 
 def _values(evaluation: Mapping[str, Any], record: Mapping[str, Any]) -> list[float]:

@@ -1,0 +1,78 @@
+"""The functions of the Python API that need heavy libraries, which they import when called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+
+def build(architecture: Architecture, *, seed: int = 0) -> nn.Module:
+    """The network as a PyTorch module with fresh weights drawn with `seed`.
+
+    It takes float images of shape (N, 3, H, W) and returns logits of shape (N, num_classes).
+    """
+    from mbsearch.training.network import build as build_network
+
+    return build_network(architecture, seed=seed)
+
+
+def run(
+    space: SearchSpace,
+    *,
+    trials: int,
+    data: str | Path | None = None,
+    folder: str | Path | None = None,
+    jobs: int | None = None,
+    sampler: str = "tpe",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Search a space as ``mbsearch run`` does, and return every record of the study.
+
+    Scripts must call it under ``if __name__ == "__main__":``, since workers import the script.
+
+    Args:
+        trials: networks of the space to train; baselines come on top.
+        data: an image folder or the name of a data set; None takes the space's.
+        folder: of the study; ``results/NAME`` by default. A finished study is extended.
+        jobs: worker processes; one a core by default.
+        sampler: ``tpe``, ``nsga2`` or ``random``.
+        seed: of the search, the split and the trainings.
+
+    Raises:
+        MbsearchError: as ``mbsearch run`` reports it.
+    """
+    from mbsearch.results import to_frame
+    from mbsearch.study import run as run_study
+
+    result = run_study(
+        space,
+        trials=trials,
+        folder=Path(folder) if folder is not None else Path("results") / space.name,
+        data=None if data is None else str(data),
+        jobs=jobs,
+        sampler=sampler,
+        seed=seed,
+    )
+    return to_frame(result.records)
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """Every record of a study as a table: identity, state, costs, evaluation, choices.
+
+    Args:
+        path: the folder of a study, or one that holds studies: then the newest.
+
+    Raises:
+        StorageError: there is no study, or it is damaged.
+    """
+    from mbsearch.results import to_frame
+    from mbsearch.search.storage import read_study
+
+    return to_frame(read_study(Path(path)).records())

@@ -1,0 +1,83 @@
+"""What a run shows while it runs: a bar with the time left, and a line for each better network."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mbsearch.records import State
+from mbsearch.results import millions
+from mbsearch.search.driver import Progress as DriverProgress
+
+
+class RunDisplay:
+    """Shows a driver's progress on a console; plain lines where it is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("starting", total=None)
+        self._ended = 0
+
+    def __enter__(self) -> RunDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the bar off the screen."""
+        self._progress.stop()
+
+    def start(self, done: int, target: int) -> None:
+        """Say what is to be done: a new search, a resumed one, or more trials."""
+        if done:
+            self._console.print(f"{done} trials are done; going on to {target}")
+
+    def update(self, progress: DriverProgress) -> None:
+        """Move the bar; print the trial that ended, if one did."""
+        trial = progress.trial
+        if trial is not None:
+            self._ended += 1
+            what = trial.architecture.name if trial.is_baseline else "search"
+            end = (
+                f"accuracy {trial.accuracy:.3f}"
+                if trial.state is State.COMPLETE
+                else f"{trial.state}: {trial.error}"
+            )
+            self._console.print(
+                f"trial {trial.trial} ({what}): {end}, {millions(trial.mult_adds)} Mult-Adds",
+                highlight=False,
+                markup=False,
+            )
+        self._progress.update(
+            self._task,
+            description=f"{progress.phase}, {progress.running} running",
+            total=self._ended + progress.left,
+            completed=self._ended,
+        )

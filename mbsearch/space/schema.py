@@ -1,0 +1,79 @@
+"""The JSON Schema of space files, for editors: pydantic's own, with choices where they may be."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.blocks import BLOCKS
+from mbsearch.space.settings import Settings
+
+_FIXED = ("name", "num_classes")
+Schema = dict[str, Any]
+
+
+def json_schema() -> Schema:
+    """JSON Schema (draft 2020-12) of a search space; an architecture is one without choices."""
+    schema = Architecture.model_json_schema(ref_template="#/$defs/{model}")
+    settings = Settings.model_json_schema(ref_template="#/$defs/{model}")
+    definitions: Schema = schema["$defs"]
+    rows = {model.__name__ for model in BLOCKS.values()}
+    for name in [*rows, "Stem", "Head"]:
+        _open_leaves(definitions[name])
+    stage = _any_stage([definitions[name] for name in sorted(rows)])
+    definitions |= {
+        "Stage": stage,
+        "Stages": {"type": "array", "items": _or_choices(_ref("Stage"))},
+    }
+    for name in rows:
+        del definitions[name]
+    _open_leaves(schema, skip=("stages", "stem", "head", *_FIXED))
+    schema["properties"] |= {
+        "stages": _or_choices(_ref("Stages")),
+        "stem": _or_choices(_ref("Stem")),
+        "head": _or_choices(_ref("Head")),
+        **settings["properties"],
+    }
+    schema["$defs"] = definitions | settings["$defs"]
+    schema["title"] = "mbsearch search space"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _or_choices(option: Schema) -> Schema:
+    """A value, or a list of values to choose from."""
+    return {
+        "anyOf": [
+            option,
+            {
+                "type": "object",
+                "properties": {"choices": {"type": "array", "items": option, "minItems": 1}},
+                "required": ["choices"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+
+
+def _open_leaves(row: Schema, skip: tuple[str, ...] = ()) -> None:
+    for key, leaf in row["properties"].items():
+        if key not in skip:
+            row["properties"][key] = _or_choices(leaf)
+
+
+def _any_stage(rows: list[Schema]) -> Schema:
+    """One schema for all stages: with `block` a choice, a stage may have any block's keys."""
+    properties: Schema = {}
+    for row in rows:
+        properties |= deepcopy(row["properties"])
+    properties["block"] = _or_choices({"enum": list(BLOCKS)})
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["block", "channels"],
+        "additionalProperties": False,
+    }
