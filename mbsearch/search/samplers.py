@@ -27,7 +27,6 @@ def make_sampler(name: str, space: SearchSpace, *, seed: int) -> BaseSampler:
     Raises:
         SpecError: there is no sampler of that name.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     match name:
         case "tpe":
             return TPESampler(multivariate=True, constant_liar=True, seed=seed)

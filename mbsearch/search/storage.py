@@ -27,6 +27,9 @@ from mbsearch.records import SEARCH, Evaluation, State, TrialRecord
 from mbsearch.search.journal import open_journal
 from mbsearch.space.architecture import Architecture
 
+# Optuna announces every study and trial on stderr; what a run shows is the command line's matter.
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
 JOURNAL = "journal.log"
 BASELINES = ".baselines"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)

@@ -30,7 +30,7 @@ SIGNAL_PRIOR = (1.0, 1.0)
 NOISE_PRIOR = (0.01, 1.5)
 LENGTH_SPREAD = 0.8
 # Distances of the ceiling above the best accuracy, in units of the range seen.
-CEILINGS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, math.inf)
+CEILINGS = (0.1, 0.2, 0.4, 0.8, 1.6, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
