@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -24,11 +24,15 @@ WALK_LIMIT = 200_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A parameter set and its free facts; `cost` is on the scale of the search (log cost)."""
+    """A parameter set and its free facts; `cost` is on the scale of the search (log cost).
+
+    `key` is None when the network is that of a trial that did not ask for every parameter: any
+    network that agrees in the active ones is the same.
+    """
 
     row: Rows
     active: NDArray[np.bool_]
-    key: Hashable
+    key: Hashable | None
     cost: float
     feasible: bool
     features: tuple[float, ...]
@@ -41,12 +45,14 @@ class KnownNetworks:
     with it in those would take the same path, and so is the same network.
     """
 
-    def __init__(self, networks: Sequence[Network], partial: Sequence[Rows]) -> None:
-        self.keys: set[Hashable] = {n.key for n in networks}
-        self._partial = np.array(partial)
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._keys = {n.key for n in networks if n.key is not None}
+        self._partial = np.array(
+            [np.where(n.active, n.row, math.nan) for n in networks if n.key is None]
+        )
 
     def __contains__(self, network: Network) -> bool:
-        if network.key in self.keys:
+        if network.key in self._keys:
             return True
         if len(self._partial) == 0:
             return False
@@ -55,7 +61,7 @@ class KnownNetworks:
 
     def without(self, networks: Sequence[Network]) -> list[Network]:
         """Those that are new, each once."""
-        fresh: dict[Hashable, Network] = {}
+        fresh: dict[Hashable | None, Network] = {}
         for network in networks:
             if network.key not in fresh and network not in self:
                 fresh[network.key] = network
@@ -91,6 +97,21 @@ class Catalog:
         if len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
         return found
+
+    def network_of(self, params: Params) -> Network | None:
+        """Network of a trial's parameters; None if there are none or one is outside the space.
+
+        Parameters that a define-by-run trial did not ask for are inactive. Its cost and features
+        are those of the network with their first values.
+        """
+        row = self.space.encode(params)
+        if row is None or np.isnan(row).all():
+            return None
+        missing = np.isnan(row)
+        if not missing.any():
+            return self.network(row)
+        full = self.network(np.where(missing, 0.0, row))
+        return replace(full, active=full.active & ~missing, key=None)
 
     def networks(self, rows: Iterable[Rows]) -> list[Network]:
         """Free facts of several rows, the infeasible ones left out."""

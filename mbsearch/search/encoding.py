@@ -12,14 +12,22 @@ from mbsearch.search.catalog import Network
 from mbsearch.search.choices import ChoiceSpace, Rows
 from mbsearch.search.surrogate import Columns
 
+# Expected length scales, in units of a column's range. Those of parameters grow with the square
+# root of their number, as distances between networks do (Hvarfner et al., "Vanilla Bayesian
+# optimization performs great in high dimensions", 2024). Redundant features shorten distances for
+# nothing, so those of the user start long and become short if the trials say so.
+COST_LENGTH = 0.5
+COUNT_LENGTH = 0.7
+FEATURE_LENGTH = 1.5
+PARAMETER_LENGTH = 1.65
+
 
 class Encoder:
     """Networks as inputs of the surrogate, every column scaled to about [0, 1].
 
     Columns are: log cost; each parameter (one column if ordered or binary, else one-hot); for
-    parameters that share their choices, how often each choice occurs; the user's features.
-    Length scales start from what such a column usually needs: about the range of the column, longer
-    for parameters the more of them there are.
+    parameters that share their choices, how often each choice occurs; the user's features. An
+    inactive parameter has the same neutral value everywhere.
     """
 
     def __init__(self, space: ChoiceSpace, sample: Sequence[Network]) -> None:
@@ -36,11 +44,18 @@ class Encoder:
         group = [*range(globals_)]
         for i, width in enumerate(widths):
             group += [globals_ + i] * width
-        length = np.full(globals_ + len(widths), 0.7 * max(1.0, math.sqrt(globals_ / 4)))
-        if globals_ and self._varying[0]:
-            length[0] = 0.5
-        length[globals_:] = 1.65 * math.sqrt(len(widths))
-        self.columns = Columns(np.array(group, dtype=np.intp), length)
+        counts = raw.shape[1] - self._features - 1
+        length = np.concatenate(
+            [
+                [COST_LENGTH],
+                np.full(counts, COUNT_LENGTH * max(1.0, math.sqrt(counts / 4))),
+                np.full(self._features, FEATURE_LENGTH * max(1.0, math.sqrt(self._features / 4))),
+            ]
+        )[self._varying]
+        per_parameter = np.full(len(widths), PARAMETER_LENGTH * math.sqrt(len(widths)))
+        self.columns = Columns(
+            np.array(group, dtype=np.intp), np.concatenate([length, per_parameter])
+        )
 
     def __call__(self, networks: Sequence[Network]) -> NDArray[np.float64]:
         """Inputs (n, columns)."""

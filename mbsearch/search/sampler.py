@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,26 +17,20 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.errors import SpecError
 from mbsearch.pareto import pareto_front
-from mbsearch.search.acquisition import expected_hypervolume_gain
 from mbsearch.search.catalog import Catalog, KnownNetworks, Network, Params
 from mbsearch.search.choices import ChoiceSpace
 from mbsearch.search.encoding import Encoder
+from mbsearch.search.history import History, read_history
+from mbsearch.search.model import AccuracyModel
 from mbsearch.search.proposals import Proposals
-from mbsearch.search.surrogate import Hyperparameters, Posterior, Warp, fit
-
-PARTIAL_ACCURACY = "partial_accuracy"
-"""User attribute of a PRUNED trial: the accuracy it would have reached, as far as can be told."""
 
 STARTUP_TRIALS = 8
-# Hyperparameters are fitted to at most this many trials, at every trial up to REFIT_ALWAYS and then
-# each time the number of trials has grown by REFIT_GROWTH.
-FIT_SIZE = 200
-REFIT_ALWAYS = 50
-REFIT_GROWTH = 1.06
 # The best candidates are improved by small changes, this many rounds.
 IMPROVED = 8
 IMPROVEMENTS = 150
 ROUNDS = 2
+# Suggestions remembered until the storage shows their parameters (threads of one process).
+SUGGESTED_SIZE = 256
 
 
 class CostAwareSampler(BaseSampler):
@@ -95,10 +88,8 @@ class CostAwareSampler(BaseSampler):
         )
         self._startup_trials = startup_trials
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
-        self._proposals_: Proposals | None = None
-        self._encoder_: Encoder | None = None
-        self._fitted: tuple[Hashable, Hyperparameters, Warp] | None = None
-        self._lock = threading.RLock()
+        self._suggested: dict[int, Network] = {}
+        self._lock = threading.Lock()
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -112,8 +103,11 @@ class CostAwareSampler(BaseSampler):
         """Parameters of the next network."""
         _check_directions(study)
         with self._lock:
-            history = self._history(study, before=trial)
+            history = self._history(study, skip=trial.number)
             network = self._suggest(history, trial.number)
+            self._suggested[trial.number] = network
+            if len(self._suggested) > SUGGESTED_SIZE:
+                del self._suggested[next(iter(self._suggested))]
             return self._catalog.space.decode(network.row)
 
     def sample_independent(
@@ -142,13 +136,13 @@ class CostAwareSampler(BaseSampler):
             history = self._history(study)
             if len(history.measured) < 2:
                 raise SpecError("predict: expected at least two finished trials")
-            networks = [self._network_of(p) for p in params]
-            if any(n is None for n in networks):
-                raise SpecError("predict: expected parameters inside the search space")
-            posterior, warp = self._posterior(history)
-            mean, deviation = posterior.predict(self._encoder([n for n in networks if n]))
-            upper, lower = warp.backward(mean + deviation), warp.backward(mean - deviation)
-            return warp.backward(mean), (upper - lower) / 2
+            networks = []
+            for one in params:
+                network = self._catalog.network_of(one)
+                if network is None:
+                    raise SpecError(f"predict: {dict(one)!r} is not in the search space")
+                networks.append(network)
+            return self._model.given(history).accuracy(networks)
 
     def front(self, study: Study) -> list[FrozenTrial]:
         """Finished trials that form the front by the model's means, cheapest first.
@@ -162,10 +156,9 @@ class CostAwareSampler(BaseSampler):
             finished = [i for i, t in enumerate(history.trials) if t.state == TrialState.COMPLETE]
             if len(history.measured) < 2:
                 return [history.trials[i] for i in finished]
-            posterior, _ = self._posterior(history)
             networks = [history.measured[i] for i in finished]
-            mean, _ = posterior.predict(self._encoder(networks))
-            front = pareto_front(np.round(mean, 9), [n.cost for n in networks])
+            accuracies, _ = self._model.given(history).accuracy(networks)
+            front = pareto_front(np.round(accuracies, 9), [n.cost for n in networks])
             return [history.trials[finished[i]] for i in front]
 
     def exhausted(self, study: Study) -> bool:
@@ -173,163 +166,75 @@ class CostAwareSampler(BaseSampler):
         with self._lock:
             return self._fresh(self._history(study)) is None
 
-    @property
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @cached_property
     def _proposals(self) -> Proposals:
-        if self._proposals_ is None:
-            self._proposals_ = Proposals(self._catalog, self._seed)
-        return self._proposals_
+        return Proposals(self._catalog, self._seed)
 
-    @property
-    def _encoder(self) -> Encoder:
-        if self._encoder_ is None:
-            self._encoder_ = Encoder(self._catalog.space, self._proposals.sample)
-        return self._encoder_
+    @cached_property
+    def _model(self) -> AccuracyModel:
+        return AccuracyModel(Encoder(self._catalog.space, self._proposals.sample))
 
-    def _history(self, study: Study, before: FrozenTrial | None = None) -> History:
-        measured, accuracies, trials, pending, others, partial = [], [], [], [], [], []
-        for trial in sorted(study.get_trials(deepcopy=False), key=lambda t: t.number):
-            if trial.state == TrialState.WAITING or (before and trial.number == before.number):
-                continue
-            row = self._catalog.space.encode(trial.params)
-            network = self._network_of(trial.params)
-            if row is None or network is None or np.isnan(row).all():
-                continue
-            if np.isnan(row).any():
-                partial.append(row)
-            accuracy = _accuracy(trial)
-            if accuracy is not None:
-                measured.append(network)
-                accuracies.append(accuracy)
-                trials.append(trial)
-            elif trial.state == TrialState.RUNNING:
-                pending.append(network)
-            else:
-                others.append(network)
-        known = KnownNetworks([*measured, *pending, *others], partial)
-        return History(measured, np.array(accuracies), trials, pending, known)
-
-    def _network_of(self, params: Params) -> Network | None:
-        """Network of a trial's parameters; those it did not ask for are inactive."""
-        row = self._catalog.space.encode(params)
-        if row is None:
-            return None
-        missing = np.isnan(row)
-        if not missing.any():
-            return self._catalog.network(row)
-        network = self._catalog.network(np.where(missing, 0.0, row))
-        return Network(
-            network.row,
-            network.active & ~missing,
-            ("partial", row.tobytes()),
-            network.cost,
-            network.feasible,
-            network.features,
-        )
+    def _history(self, study: Study, skip: int | None = None) -> History:
+        return read_history(study, self._catalog, self._suggested, skip)
 
     def _suggest(self, history: History, number: int) -> Network:
-        seen = [*history.measured, *history.pending]
-        if len(seen) < self._startup_trials or len(history.measured) < 2:
-            network = self._proposals.startup(seen, history.known)
+        if len(history.seen) < self._startup_trials or len(history.measured) < 2:
+            network = self._proposals.startup(history.seen, history.known)
         else:
             network = self._most_promising(history, number)
         return network or self._fresh(history) or self._repeat(history)
 
     def _most_promising(self, history: History, number: int) -> Network | None:
-        posterior, warp = self._posterior(history)
-        posterior = posterior.believing(self._encoder(history.pending))
-        seen = [*history.measured, *history.pending]
-        mean, _ = posterior.predict(self._encoder(seen))
-        costs = np.array([n.cost for n in seen])
-        accuracies = warp.backward(mean)
-        margin = 0.05 * (self._proposals.dearest.cost - self._proposals.cheapest.cost)
-        reference_point = float(np.min(accuracies)), self._proposals.dearest.cost + margin
+        """The best candidate, after some rounds of small changes to the best ones."""
+        proposals, known = self._proposals, history.known
+        belief = self._model.given(history).believing(history.pending)
+        accuracies, _ = belief.accuracy(history.seen)
+        costs = np.array([n.cost for n in history.seen])
+        # The margin lets the dear end count for something.
+        margin = 0.05 * (proposals.dearest.cost - proposals.cheapest.cost)
+        reference_point = float(np.min(accuracies)), proposals.dearest.cost + margin
 
         def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
-            expected, deviation = posterior.predict(self._encoder(networks))
-            return expected_hypervolume_gain(
-                expected,
-                deviation,
-                np.array([n.cost for n in networks]),
-                (accuracies, costs),
-                reference_point,
-                warp,
-            )
+            return belief.hypervolume_gain(networks, (accuracies, costs), reference_point)
 
-        front = [seen[i] for i in pareto_front(accuracies, costs)]
-        candidates = self._proposals.around(front, history.known, number)
+        front = [history.seen[i] for i in pareto_front(accuracies, costs)]
+        candidates = proposals.around(front, known, number)
         if not candidates:
             return None
         scores = gains(candidates)
         for step in range(ROUNDS):
             best = [candidates[i] for i in np.argsort(-scores, kind="stable")[:IMPROVED]]
-            tried = KnownNetworks(candidates, [])
-            relatives = tried.without(
-                self._proposals.near(best, history.known, IMPROVEMENTS, (number, step))
-            )
+            changed = proposals.near(best, known, IMPROVEMENTS, (number, step))
+            relatives = KnownNetworks(candidates).without(changed)
             if relatives:
-                candidates, scores = (
-                    candidates + relatives,
-                    np.concatenate([scores, gains(relatives)]),
-                )
+                candidates = candidates + relatives
+                scores = np.concatenate([scores, gains(relatives)])
         return candidates[int(np.argmax(scores))]
-
-    def _posterior(self, history: History) -> tuple[Posterior, Warp]:
-        inputs = self._encoder(history.measured)
-        count = len(history.measured)
-        if count > REFIT_ALWAYS:
-            steps = math.floor(math.log(count / REFIT_ALWAYS) / math.log(REFIT_GROWTH) + 1e-9)
-            count = math.floor(REFIT_ALWAYS * REFIT_GROWTH**steps)
-        chosen = np.unique(np.linspace(0, count - 1, min(count, FIT_SIZE)).astype(int))
-        identity = tuple((history.trials[i].number, history.accuracies[i]) for i in chosen)
-        if self._fitted is None or self._fitted[0] != identity:
-            found = fit(inputs[chosen], self._encoder.columns, history.accuracies[chosen])
-            self._fitted = (identity, *found)
-        _, parameters, warp = self._fitted
-        warped = warp.forward(history.accuracies)
-        return Posterior(inputs, self._encoder.columns, warped, parameters), warp
 
     def _fresh(self, history: History) -> Network | None:
         """Any network not tried yet, when drawing has found none."""
         fresh = history.known.without(self._proposals.sample)
-        if fresh:
-            return fresh[0]
-        return self._catalog.first_unknown(history.known)
+        return fresh[0] if fresh else self._catalog.first_unknown(history.known)
 
     def _repeat(self, history: History) -> Network:
         """The network of the front measured least often: all that is left to learn is noise."""
         if not history.measured:
             return self._proposals.cheapest
-        times = Counter(n.key for n in [*history.measured, *history.pending])
+        times = Counter(n.key for n in history.seen)
         front = pareto_front(history.accuracies, [n.cost for n in history.measured])
         return history.measured[min(front.tolist(), key=lambda i: times[history.measured[i].key])]
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What a study holds, by what a sampler may do with it: trials are those of `measured`."""
-
-    measured: list[Network]
-    accuracies: NDArray[np.float64]
-    trials: list[FrozenTrial]
-    pending: list[Network]
-    known: KnownNetworks
-
-
-def _accuracy(trial: FrozenTrial) -> float | None:
-    if trial.state == TrialState.COMPLETE:
-        value = trial.values[0]
-    elif trial.state == TrialState.PRUNED:
-        value = trial.user_attrs.get(PARTIAL_ACCURACY, math.nan)
-    else:
-        return None
-    is_number = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if is_number else None
 
 
 def _check_directions(study: Study) -> None:
     wanted = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
     if study.directions != wanted:
-        got = ", ".join(d.name.lower() for d in study.directions)
+        got = ", ".join(repr(d.name.lower()) for d in study.directions)
         raise SpecError(
             "CostAwareSampler: expected a study with directions ['maximize', 'minimize'] "
             f"(accuracy, cost), got [{got}]"

@@ -1,0 +1,75 @@
+"""What a study has seen so far, by what a sampler may do with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from mbsearch.search.catalog import Catalog, KnownNetworks, Network
+
+PARTIAL_ACCURACY = "partial_accuracy"
+"""User attribute of a PRUNED trial: the accuracy it would have reached, as far as can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Trials with an accuracy (the first three, in step), those running, and all networks tried."""
+
+    trials: list[FrozenTrial]
+    measured: list[Network]
+    accuracies: NDArray[np.float64]
+    pending: list[Network]
+    known: KnownNetworks
+
+    @property
+    def seen(self) -> list[Network]:
+        """Networks with an accuracy, then those that will have one."""
+        return [*self.measured, *self.pending]
+
+
+def read_history(
+    study: Study, catalog: Catalog, suggested: Mapping[int, Network], skip: int | None
+) -> History:
+    """History of a study in the order of trial numbers, without trial `skip`.
+
+    Trials that wait, that have not asked for a parameter yet, or that have a value outside the
+    search space are left out. A trial that failed was tried: its network is not run again. While
+    the parameters of a running trial are still being written, `suggested` (by number) says them.
+    """
+    trials, measured, accuracies, pending, networks = [], [], [], [], []
+    for trial in sorted(study.get_trials(deepcopy=False), key=lambda t: t.number):
+        if trial.number == skip or trial.state == TrialState.WAITING:
+            continue
+        network = catalog.network_of(trial.params)
+        running = trial.state == TrialState.RUNNING
+        if running and (network is None or network.key is None):
+            network = suggested.get(trial.number, network)
+        if network is None:
+            continue
+        networks.append(network)
+        accuracy = _accuracy(trial)
+        if math.isfinite(accuracy):
+            trials.append(trial)
+            measured.append(network)
+            accuracies.append(accuracy)
+        elif running:
+            pending.append(network)
+    return History(trials, measured, np.array(accuracies), pending, KnownNetworks(networks))
+
+
+def _accuracy(trial: FrozenTrial) -> float:
+    """First objective of a finished trial, the estimate of a pruned one, else NaN."""
+    match trial.state:
+        case TrialState.COMPLETE:
+            return float(trial.values[0])
+        case TrialState.PRUNED:
+            estimate = trial.user_attrs.get(PARTIAL_ACCURACY)
+            return float(estimate) if isinstance(estimate, int | float) else math.nan
+        case _:
+            return math.nan
