@@ -351,13 +351,13 @@ def test_a_write_to_the_mapped_images_stays_private():
     assert torch.equal(source.split("test", 3).images, before)
 
 
-@pytest.mark.parametrize("keep", [0, 60, 1000])
-def test_truncated_cache_is_made_again(cache_folder: Path, keep: int):
+def test_truncated_cache_is_made_again(cache_folder: Path):
     source = load_source("embedded", seed=0)
     good = source.split("test", 3).images.clone()
     (path,) = cache_folder.glob("test-3px-*.npy")
-    path.write_bytes(path.read_bytes()[:keep])
-    assert torch.equal(source.split("test", 3).images, good)
+    for keep in (0, 60, 1000):
+        path.write_bytes(path.read_bytes()[:keep])
+        assert torch.equal(source.split("test", 3).images, good)
 
 
 def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -470,7 +470,7 @@ def test_torchvision_set(monkeypatch: pytest.MonkeyPatch):
 
 def test_failed_download(monkeypatch: pytest.MonkeyPatch):
     def no_network(*_: object, **__: object) -> None:
-        raise URLError("no route to host")
+        raise URLError("no route\nto host")
 
     use_dataset(monkeypatch, no_network)
     with pytest.raises(DataError, match=r"'mnist': expected a download into .*no route to host"):

@@ -77,8 +77,9 @@ def read_torchvision(name: str) -> tuple[tuple[str, ...], dict[str, TorchvisionP
                 for part, arguments in entry.parts.items()
             }
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())  # torchvision's own message has several lines
         raise DataError(
-            f"data set {name!r}: expected a download into {root}, got {error}; "
+            f"data set {name!r}: expected a download into {root}, got {reason}; "
             "check the network, or give a folder of images"
         ) from error
     pools = {
