@@ -195,8 +195,9 @@ def _axis(name: str, distribution: BaseDistribution) -> Axis:
         case FloatDistribution(low=low, high=high, step=step) if step is not None:
             count = round((high - low) / step) + 1
             return Axis(name, distribution, count, _grid(low, step, count, log=False))
-        case FloatDistribution():
-            return Axis(name, distribution, None, None)
+        case FloatDistribution(low=low, high=high):
+            single = np.zeros(1) if low == high else None
+            return Axis(name, distribution, None if single is None else 1, single)
     raise SpecError(
         f"{name}: expected a categorical, int or float distribution, got {distribution!r}"
     )

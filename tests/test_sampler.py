@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import doctest
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState
+
+from mbsearch.errors import SpecError
+from mbsearch.pareto import hypervolume
+from mbsearch.search import catalog, proposals
+from mbsearch.search.choices import ChoiceSpace
+from mbsearch.search.history import PARTIAL_ACCURACY
+from mbsearch.search.sampler import CostAwareSampler
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+LAYERS: dict[str, BaseDistribution] = {
+    f"layer{number}": CategoricalDistribution(("skip", "small", "large")) for number in range(8)
+}
+THREE = {name: LAYERS[name] for name in ("layer0", "layer1", "layer2")}
+SIZE = {"skip": 0, "small": 1, "large": 3}
+
+MIXED: dict[str, BaseDistribution] = {
+    "width": FloatDistribution(0.1, 10.0, log=True),
+    "share": FloatDistribution(-1.0, 1.0),
+    "ratio": FloatDistribution(0.0, 1.0, step=0.25),
+    "depth": IntDistribution(1, 9, step=2),
+    "units": IntDistribution(1, 100_000, log=True),
+    "offset": IntDistribution(-5_000, 4_996, step=7),
+    "kind": CategoricalDistribution(("a", None, True, 2)),
+    "kernel": CategoricalDistribution((7, 3, 5)),
+    "fixed": FloatDistribution(2.0, 2.0),
+}
+
+
+class Odd(BaseDistribution):
+    def to_internal_repr(self, param_value_in_external_repr: Any) -> float:
+        raise NotImplementedError
+
+    def single(self) -> bool:
+        raise NotImplementedError
+
+    def _contains(self, param_value_in_internal_repr: float) -> bool:
+        raise NotImplementedError
+
+
+Function = Callable[[Mapping[str, Any]], float]
+
+
+def layer_cost(params: Mapping[str, Any]) -> float:
+    return 1.0 + sum((1 + i % 3) * SIZE[value] for i, value in enumerate(params.values()))
+
+
+def layer_accuracy(params: Mapping[str, Any]) -> float:
+    """Layers differ in what they give, with diminishing returns."""
+    gains = [(0.5 + i / 8) * math.sqrt(SIZE[value]) for i, value in enumerate(params.values())]
+    return 1.0 - math.exp(-0.25 * sum(gains) - 0.3)
+
+
+def mixed_cost(params: Mapping[str, Any]) -> float:
+    return params["width"] * params["depth"] * (1 + params["units"])
+
+
+def new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def run(
+    study: optuna.Study,
+    space: dict[str, BaseDistribution],
+    trials: int,
+    accuracy: Function = layer_accuracy,
+    cost: Function = layer_cost,
+    noise: float = 0.0,
+) -> list[dict[str, Any]]:
+    asked = []
+    for _ in range(trials):
+        trial = study.ask(space)
+        error = noise * np.random.default_rng(trial.number).normal()
+        study.tell(trial, (accuracy(trial.params) + error, cost(trial.params)))
+        asked.append(trial.params)
+    return asked
+
+
+def identities(study: optuna.Study) -> list[tuple[Any, ...]]:
+    return [tuple(sorted(trial.params.items())) for trial in study.trials]
+
+
+def test_every_kind_of_distribution_is_respected() -> None:
+    study = new_study(CostAwareSampler(MIXED, mixed_cost, seed=1))
+    asked = run(study, MIXED, 25, lambda p: math.tanh(p["depth"] * p["ratio"] / 9), mixed_cost)
+    for params in asked:
+        for name, distribution in MIXED.items():
+            assert distribution._contains(distribution.to_internal_repr(params[name]))
+    assert len({params["share"] for params in asked}) > 5
+
+
+def test_rows_and_parameters_are_inverse() -> None:
+    space = ChoiceSpace(MIXED)
+    for row in space.draw(np.random.default_rng(0), 50):
+        back = space.encode(space.decode(row))
+        assert back is not None
+        assert back == pytest.approx(row, abs=1e-12)
+    assert space.encode({"depth": 11}) is None
+    assert space.encode({"kind": "b"}) is None
+    assert space.encode({"width": "wide"}) is None
+
+
+@pytest.mark.parametrize(
+    "directions", [["minimize", "maximize"], ["maximize"], ["maximize", "minimize", "minimize"]]
+)
+def test_other_directions_are_refused(directions: list[str]) -> None:
+    sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
+    study = optuna.create_study(directions=directions, sampler=sampler)
+    with pytest.raises(SpecError, match=r"directions \['maximize', 'minimize'\].* got \['m"):
+        study.ask(LAYERS)
+
+
+def test_mistakes_in_the_arguments_are_named() -> None:
+    with pytest.raises(SpecError, match="at least one parameter, got none"):
+        CostAwareSampler({}, layer_cost)
+    with pytest.raises(SpecError, match="odd: expected a categorical, int or float"):
+        CostAwareSampler({"odd": Odd()}, layer_cost)
+    with pytest.raises(SpecError, match=r"cost: expected a number above 0 .*, got 0\.0"):
+        new_study(CostAwareSampler(LAYERS, lambda params: 0.0)).ask(LAYERS)
+    with pytest.raises(SpecError, match="cost: expected a finite number, got nan"):
+        new_study(CostAwareSampler(LAYERS, lambda params: math.nan, log_cost=False)).ask(LAYERS)
+    with pytest.raises(SpecError, match="no parameter set of the search space was found feasible"):
+        new_study(CostAwareSampler(LAYERS, layer_cost, feasible=lambda params: False)).ask(LAYERS)
+    with pytest.raises(SpecError, match="canonical: a value outside the search space"):
+        new_study(
+            CostAwareSampler(LAYERS, layer_cost, canonical=lambda params: {"layer0": "huge"})
+        ).ask(LAYERS)
+    sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
+    study = new_study(sampler)
+    with pytest.raises(SpecError, match="at least two finished trials"):
+        sampler.predict(study, [])
+    run(study, LAYERS, 3)
+    with pytest.raises(SpecError, match=r"\{'layer0': 'huge'\} is not in the search space"):
+        sampler.predict(study, [{"layer0": "huge"}])
+
+
+def test_a_parameter_outside_the_space_is_drawn_from_its_distribution() -> None:
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        params = {name: trial.suggest_categorical(name, tuple(SIZE)) for name in LAYERS}
+        assert 1 <= trial.suggest_int("outside", 1, 4) <= 4
+        return layer_accuracy(params), layer_cost(params)
+
+    study = new_study(CostAwareSampler(LAYERS, layer_cost, seed=0))
+    study.optimize(objective, n_trials=12)
+    assert len({trial.params["outside"] for trial in study.trials}) > 1
+
+
+def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped() -> None:
+    whole = run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)), LAYERS, 60)
+    resumed = new_study(CostAwareSampler(LAYERS, layer_cost, seed=5))
+    parts = run(resumed, LAYERS, 55)
+    resumed.sampler = CostAwareSampler(LAYERS, layer_cost, seed=5)
+    assert parts + run(resumed, LAYERS, 5) == whole
+    assert run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=6)), LAYERS, 20) != whole[:20]
+
+
+def test_a_pickled_sampler_goes_on() -> None:
+    study, copied = (
+        new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)),
+        new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)),
+    )
+    run(study, LAYERS, 12)
+    run(copied, LAYERS, 12)
+    copied.sampler = pickle.loads(pickle.dumps(copied.sampler))
+    assert run(study, LAYERS, 3) == run(copied, LAYERS, 3)
+
+
+def skipping(params: dict[str, Any]) -> dict[str, Any]:
+    """After a first layer that is skipped the others do not count: 19 networks of 27."""
+    return {"layer0": "skip"} if params["layer0"] == "skip" else params
+
+
+@pytest.mark.parametrize("listed", [2_000, 0])
+def test_every_network_once_and_then_the_front_again(
+    listed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "LISTED_SIZE", listed)
+
+    def cost(params: Mapping[str, Any]) -> float:
+        return layer_cost(skipping(dict(params)))
+
+    sampler = CostAwareSampler(THREE, cost, canonical=skipping, seed=0)
+    study = new_study(sampler)
+    seen = {tuple(skipping(p).items()) for p in run(study, THREE, 19, layer_accuracy, cost)}
+    assert len(seen) == 19
+    assert sampler.exhausted(study)
+    front = {cost(trial.params) for trial in sampler.front(study)}
+    again = run(study, THREE, 6, layer_accuracy, cost)
+    assert {cost(params) for params in again} <= front
+    assert len({cost(params) for params in again}) > 1
+
+
+def test_equal_keys_are_one_network() -> None:
+    """Only how many layers of each kind there are matters: 45 networks of 6,561."""
+
+    def key(params: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(sorted(params.values()))
+
+    sampler = CostAwareSampler(
+        LAYERS, lambda p: 1.0 + sum(SIZE[v] for v in p.values()), key=key, seed=0
+    )
+    asked = run(new_study(sampler), LAYERS, 45)
+    assert len({key(params) for params in asked}) == 45
+
+
+def test_limits_are_never_exceeded_and_both_ends_come_first() -> None:
+    def feasible(params: Mapping[str, Any]) -> bool:
+        return 5 <= layer_cost(params) <= 15
+
+    study = new_study(CostAwareSampler(LAYERS, layer_cost, feasible=feasible, seed=3))
+    costs = [layer_cost(params) for params in run(study, LAYERS, 30)]
+    assert costs[:2] == [5, 15]
+    assert all(5 <= cost <= 15 for cost in costs)
+
+
+def test_a_tight_limit_is_met() -> None:
+    space = {f"width{i}": IntDistribution(1, 64) for i in range(12)}
+
+    def cost(params: Mapping[str, Any]) -> float:
+        return float(sum(v**2 for v in params.values()))
+
+    sampler = CostAwareSampler(space, cost, feasible=lambda p: cost(p) <= 60, seed=0)
+    asked = run(new_study(sampler), space, 20, lambda p: 1 - 1 / cost(p), cost)
+    assert all(cost(params) <= 60 for params in asked)
+
+
+def test_start_up_is_even_over_log_cost() -> None:
+    space: dict[str, BaseDistribution] = {
+        f"factor{number}": CategoricalDistribution((1, 2, 4)) for number in range(12)
+    }
+
+    def cost(params: Mapping[str, Any]) -> float:
+        return float(math.prod(params.values()))
+
+    study = new_study(CostAwareSampler(space, cost, startup_trials=9, seed=0))
+    steps = sorted(math.log(cost(p)) for p in run(study, space, 9, cost, cost))
+    assert steps[0] == 0
+    assert steps[-1] == pytest.approx(12 * math.log(4))
+    assert np.diff(steps) == pytest.approx(np.full(8, steps[-1] / 8), rel=0.35)
+
+
+def test_the_ends_of_a_large_space_are_exact() -> None:
+    space: dict[str, BaseDistribution] = {
+        f"p{number}": CategoricalDistribution((3, 1, 2)) for number in range(20)
+    }
+    study = new_study(CostAwareSampler(space, lambda p: float(sum(p.values())), seed=0))
+    costs = [sum(p.values()) for p in run(study, space, 2, lambda p: 0.5, lambda p: 1.0)]
+    assert costs == [20, 60]
+
+
+def test_enqueued_networks_count_as_start_up() -> None:
+    study = new_study(CostAwareSampler(LAYERS, layer_cost, startup_trials=3, seed=0))
+    middle = dict.fromkeys(LAYERS, "small")
+    study.enqueue_trial(middle)
+    asked = run(study, LAYERS, 4)
+    assert asked[0] == middle
+    assert [layer_cost(params) for params in asked[1:3]] == [1, 1 + 3 * 15]
+    assert middle not in asked[1:]
+
+
+def test_suggestions_at_once_differ_in_network_and_in_cost() -> None:
+    study = new_study(CostAwareSampler(LAYERS, layer_cost, seed=0))
+    run(study, LAYERS, 15, noise=0.01)
+    running = [study.ask(LAYERS) for _ in range(6)]
+    assert len({tuple(trial.params.values()) for trial in running}) == 6
+    assert len({layer_cost(trial.params) for trial in running}) >= 3
+
+
+def test_threads_of_one_process_never_run_the_same_network() -> None:
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        params = {name: trial.suggest_categorical(name, tuple(SIZE)) for name in THREE}
+        return layer_accuracy(params), layer_cost(params)
+
+    study = new_study(CostAwareSampler(THREE, layer_cost, seed=0))
+    study.optimize(objective, n_trials=27, n_jobs=4)
+    assert len(set(identities(study))) == 27
+
+
+def test_pruned_failed_and_infinite_trials_are_survived_and_not_suggested_again() -> None:
+    study = new_study(CostAwareSampler(LAYERS, layer_cost, seed=0))
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 3.0]))
+    for number in range(40):
+        trial = study.ask(LAYERS)
+        if number % 4 == 0:
+            study.tell(trial, state=TrialState.PRUNED)
+        elif number % 4 == 1:
+            study.tell(trial, state=TrialState.FAIL)
+        elif number % 4 == 2:
+            study.tell(trial, (math.inf if number % 8 == 2 else -math.inf, 1.0))
+        else:
+            study.tell(trial, (layer_accuracy(trial.params), 1.0))
+    assert len(set(identities(study)[1:])) == 40
+
+
+def test_no_result_at_all_still_gives_new_networks() -> None:
+    study = new_study(CostAwareSampler(LAYERS, layer_cost, seed=0))
+    for _ in range(12):
+        study.tell(study.ask(LAYERS), state=TrialState.FAIL)
+    assert len(set(identities(study))) == 12
+
+
+def test_a_pruned_trial_teaches_but_is_not_on_the_front() -> None:
+    sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
+    study = new_study(sampler)
+    run(study, LAYERS, 20)
+    network = study.ask(LAYERS)
+    before, _ = sampler.predict(study, [network.params])
+    network.set_user_attr(PARTIAL_ACCURACY, 0.999)
+    study.tell(network, state=TrialState.PRUNED)
+    after, _ = sampler.predict(study, [network.params])
+    assert after[0] > before[0]
+    assert network.number not in [trial.number for trial in sampler.front(study)]
+
+
+def test_inactive_parameters_may_be_missing_from_trials() -> None:
+    space: dict[str, BaseDistribution] = {
+        "block": CategoricalDistribution(("plain", "expanding")),
+        "expansion": IntDistribution(2, 6),
+        "depth": IntDistribution(1, 8),
+    }
+
+    def cost(params: Mapping[str, Any]) -> float:
+        return params["depth"] * (1 if params["block"] == "plain" else params["expansion"])
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        params: dict[str, Any] = {"depth": trial.suggest_int("depth", 1, 8)}
+        params["block"] = trial.suggest_categorical("block", ("plain", "expanding"))
+        if params["block"] == "expanding":
+            params["expansion"] = trial.suggest_int("expansion", 2, 6)
+        return 1 - 1 / (1 + cost(params)), cost(params)
+
+    sampler = CostAwareSampler(space, cost, seed=0)
+    study = new_study(sampler)
+    study.optimize(objective, n_trials=48)
+    assert len(set(identities(study))) == 48
+    assert sampler.exhausted(study)
+
+
+def test_features_of_the_caller_reach_the_model() -> None:
+    def secret(params: Mapping[str, Any]) -> float:
+        digits = [SIZE[value] for value in params.values()]
+        return float(np.sin(np.dot(digits, np.arange(1, 9) ** 2)))
+
+    def accuracy(params: Mapping[str, Any]) -> float:
+        return 0.5 + 0.3 * secret(params)
+
+    errors = []
+    for features in (None, lambda params: [secret(params)]):
+        sampler = CostAwareSampler(LAYERS, layer_cost, features=features, seed=0)
+        study = new_study(sampler)
+        run(study, LAYERS, 40, accuracy)
+        rng = np.random.default_rng(0)
+        others = [{name: str(rng.choice(list(SIZE))) for name in LAYERS} for _ in range(50)]
+        mean, _ = sampler.predict(study, others)
+        errors.append(np.abs(mean - [accuracy(one) for one in others]).mean())
+    assert errors[1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize("unit", [1.0, 100.0])
+def test_predictions_and_front_are_those_of_a_good_model(unit: float) -> None:
+    def accuracy(params: Mapping[str, Any]) -> float:
+        return unit * layer_accuracy(params)
+
+    sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
+    study = new_study(sampler)
+    assert sampler.front(study) == []
+    run(study, LAYERS, 60, accuracy, noise=0.01 * unit)
+    rng = np.random.default_rng(1)
+    others = [{name: str(rng.choice(list(SIZE))) for name in LAYERS} for _ in range(200)]
+    mean, deviation = sampler.predict(study, others)
+    truth = np.array([accuracy(one) for one in others])
+    assert np.corrcoef(mean, truth)[0, 1] > 0.9
+    assert np.mean(np.abs(mean - truth) < 3 * deviation) > 0.9
+    front = sampler.front(study)
+    costs = [layer_cost(trial.params) for trial in front]
+    assert costs == sorted(costs)
+    expected, _ = sampler.predict(study, [trial.params for trial in front])
+    assert (np.diff(expected) > 0).all()
+
+
+def test_it_beats_random_search() -> None:
+    def share(sampler: optuna.samplers.BaseSampler) -> float:
+        asked = run(new_study(sampler), LAYERS, 40, noise=0.005)
+        log_costs = [math.log(layer_cost(params)) for params in asked]
+        return hypervolume([layer_accuracy(p) for p in asked], log_costs, (0.0, math.log(50)))
+
+    for seed in range(2):
+        ours = share(CostAwareSampler(LAYERS, layer_cost, seed=seed))
+        assert ours > 1.05 * share(optuna.samplers.RandomSampler(seed=seed))
+
+
+def test_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "CACHE_SIZE", 50)
+    sampler = CostAwareSampler(LAYERS, layer_cost, seed=5)
+    forgetful = run(new_study(sampler), LAYERS, 12)
+    assert len(sampler._catalog._cache) == 50
+    monkeypatch.undo()
+    assert forgetful == run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)), LAYERS, 12)
+
+
+def test_the_documented_example_runs() -> None:
+    results = doctest.testfile(str(DOCS / "sampler.md"), module_relative=False)
+    assert results.attempted >= 8
+    assert results.failed == 0
