@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
 
@@ -181,6 +182,11 @@ def test_images_and_labels_stay_together(tmp_path: Path):
         assert torch.equal(split.images[:, 0, 2, 2].long(), 40 * split.labels + 10)
 
 
+def test_a_class_may_be_called_train(tmp_path: Path):
+    write_classes(tmp_path / "photos", {"bus": 5, "test": 5, "train": 5})
+    assert load_source(tmp_path / "photos", seed=0).class_names == ("bus", "test", "train")
+
+
 def test_content_key_follows_the_files(tmp_path: Path):
     folder = write_classes(tmp_path / "photos", {"a": 4, "b": 4})
     before = load_source(folder, seed=0).content_key
@@ -242,9 +248,26 @@ def test_photos_lie_upright(tmp_path: Path):
 # Mistakes
 
 
-def test_unknown_name():
-    with pytest.raises(DataError, match=r"'cifar1O': .* neither; did you mean 'cifar10'\?"):
-        load_source("cifar1O", seed=0)
+@pytest.mark.parametrize("word", ["cifar1O", "CIFAR10"])
+def test_unknown_name(word: str):
+    with pytest.raises(DataError, match=rf"'{word}': .* neither; did you mean 'cifar10'\?"):
+        load_source(word, seed=0)
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "~no such user/photos"])
+def test_impossible_path(path: str):
+    with pytest.raises(DataError, match=rf"{path}: expected a folder of images, got .*(long|home)"):
+        load_source(path, seed=0)
+
+
+def test_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(_: Path) -> None:  # root, who runs some test machines, may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    folder = write_classes(tmp_path / "photos", {"a": 5, "b": 5})
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"photos: expected a folder .* Permission denied"):
+        load_source(folder, seed=0)
 
 
 def test_missing_folder_and_file_for_folder(tmp_path: Path):
@@ -360,6 +383,15 @@ def test_truncated_cache_is_made_again(cache_folder: Path):
         assert torch.equal(source.split("test", 3).images, good)
 
 
+def test_what_a_killed_process_left_is_not_used(cache_folder: Path):
+    rows = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    cache.cache_dir()
+    (cache_folder / "x.partial").write_bytes(b"junk" * 100)
+    (cache_folder / "x.lock").touch()
+    assert np.array_equal(cache.cached_array("x", (2, 3), np.uint8, iter(rows)), rows)
+    assert not (cache_folder / "x.partial").exists()
+
+
 def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert cache.cache_dir() == tmp_path / "cache"
     monkeypatch.delenv("MBSEARCH_CACHE")
@@ -373,9 +405,12 @@ def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytes
 
 def test_cache_folder_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "file" / "below"))
-    with pytest.raises(DataError, match=r"file/below: cannot write the image cache .*MBSEARCH_CAC"):
-        load_source("embedded", seed=0).split("test", 2)
+    for path in (str(tmp_path / "file" / "below"), "~no such user/cache"):
+        monkeypatch.setenv("MBSEARCH_CACHE", path)
+        with pytest.raises(
+            DataError, match=rf"{path}: cannot write the image cache .*MBSEARCH_CAC"
+        ):
+            load_source("embedded", seed=0).split("test", 2)
 
 
 def test_full_disk(cache_folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -468,12 +503,15 @@ def test_torchvision_set(monkeypatch: pytest.MonkeyPatch):
     assert [len(source.split(kind, 4)) for kind in KINDS] == [16, 4, 8]
 
 
-def test_failed_download(monkeypatch: pytest.MonkeyPatch):
-    def no_network(*_: object, **__: object) -> None:
-        raise URLError("no route\nto host")
+@pytest.mark.parametrize("failure", [URLError("no route\nto host"), IncompleteRead(b"", 9)])
+def test_failed_download(monkeypatch: pytest.MonkeyPatch, failure: Exception):
+    def fail(*_: object, **__: object) -> None:
+        raise failure
 
-    use_dataset(monkeypatch, no_network)
-    with pytest.raises(DataError, match=r"'mnist': expected a download into .*no route to host"):
+    use_dataset(monkeypatch, fail)
+    with pytest.raises(
+        DataError, match=r"'mnist': expected a download .*(no route|IncompleteRead)"
+    ):
         load_source("mnist", seed=0)
 
 

@@ -1,0 +1,57 @@
+"""An evaluator without training: a smooth function of the network, in milliseconds."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mbsearch.cost import measure
+from mbsearch.errors import EvaluationError
+from mbsearch.records import Epoch, Evaluation
+from mbsearch.search.evaluator import Outcome, Task
+
+
+@dataclass(frozen=True, slots=True)
+class FakeEvaluator:
+    """Accuracy rises with log Mult-Adds; `seconds` of sleep stand for the training.
+
+    `dies_on` is a file: while it exists the worker kills itself, and removes it first.
+    """
+
+    seconds: float = 0.0
+    noise: float = 0.01
+    dies_on: Path | None = None
+    always_dies: bool = False
+    fails: bool = False
+    epochs: int = 1
+
+    def evaluate(self, task: Task) -> Outcome:
+        time.sleep(self.seconds)
+        if self.always_dies or (self.dies_on is not None and self.dies_on.exists()):
+            if self.dies_on is not None:
+                self.dies_on.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fails:
+            raise EvaluationError("training diverged in epoch 1: the loss is nan")
+        rng = np.random.default_rng(task.seed)
+        cost = math.log10(measure(task.architecture)["mult_adds"])
+        accuracy = float(1 - 3 / cost**1.2 + rng.normal(0, self.noise))
+        return Outcome(
+            Evaluation(
+                accuracy=accuracy,
+                validation_loss=-math.log(max(accuracy, 0.01)),
+                seconds=self.seconds,
+                seed=task.seed,
+                pixels=task.architecture.resolution,
+                curve=(Epoch(1.0, 1.0, accuracy, self.seconds),),
+                evaluator="fake",
+                recipe={},
+                device="none",
+            )
+        )

@@ -1,0 +1,134 @@
+"""The real program, real trainings, and kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import mbsearch as mb
+from mbsearch.records import State, TrialRecord
+from mbsearch.search.storage import read_study
+
+pytestmark = pytest.mark.slow
+
+SPACE = """name: kill
+resolution: {choices: [64, 96]}
+stem: {channels: 8}
+stages:
+  - {block: inverted_residual, channels: 16, repeats: {choices: [1, 2]}, stride: 2,
+     expansion: {choices: [3, 6]}, kernel: {choices: [3, 5]}}
+head: {channels: 64}
+baselines:
+  - {reference: mobilenet_v1, alpha: 0.25, resolution: 64}
+  - {reference: mobilenet_v2, alpha: 0.35, resolution: 64}
+proxy: {train_images: 1000, validation_images: 500, epochs: 2, noise_seeds: 2}
+"""
+TRIALS = 8
+COMMAND = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials", str(TRIALS)]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("kill.yaml").write_text(SPACE)
+    return tmp_path
+
+
+def start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def records() -> list[TrialRecord]:
+    if not Path("results/kill/journal.log").exists():
+        return []
+    try:
+        return read_study(Path("results/kill")).records()
+    except mb.StorageError:  # the journal is there, its studies are not yet
+        return []
+
+
+def wait_for(complete: int, process: subprocess.Popen[bytes]) -> Iterator[TrialRecord]:
+    """Wait until so many trials are complete and others are in flight."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        now = records()
+        done = [r for r in now if r.state is State.COMPLETE]
+        if len(done) >= complete and any(r.state is State.RUNNING for r in now):
+            yield from done
+            return
+        assert process.poll() is None, "the run ended too early"
+        time.sleep(0.1)
+    pytest.fail("the run did not get there in time")
+
+
+def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed() -> None:
+    process = start()
+    list(wait_for(1, process))
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "resource_tracker" not in " ".join(child.cmdline())
+    ]
+    workers[0].send_signal(signal.SIGKILL)
+    before = {r.trial: (r.fingerprint, r.accuracy) for r in wait_for(4, process)}
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1.5)
+    assert not any(worker.is_running() for worker in workers), "workers outlive their driver"
+    orphans = {r.trial for r in records() if r.state is State.RUNNING}
+    assert orphans
+
+    again = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    after = records()
+    assert {r.trial: (r.fingerprint, r.accuracy) for r in after if r.trial in before} == before
+    assert all(r.state is State.COMPLETE for r in after)
+    assert orphans <= {r.trial for r in after}
+    assert len({r.fingerprint for r in after}) == len(after)
+    assert sum(not r.is_baseline for r in after) == TRIALS
+
+    frame = mb.load_results("results/kill")
+    assert frame["trial"].is_unique
+    assert {"mobilenet_v1", "mobilenet_v2", "search"} == set(frame["origin"])
+    shown = subprocess.run(
+        [sys.executable, "-m", "mbsearch", "status", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {row["trial"] for row in json.loads(shown.stdout)} == set(
+        frame.loc[frame["on_front"], "trial"]
+    )
+
+
+def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
+    process = start()
+    list(wait_for(1, process))
+    second = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+    assert second.returncode == 2
+    assert f"being run by process {process.pid}" in " ".join(second.stderr.split())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    assert any(r.state is State.COMPLETE for r in records())
+
+
+def test_other_settings_under_the_same_name_are_refused_with_the_way_out() -> None:
+    process = start()
+    list(wait_for(1, process))
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 3"))
+    refused = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    message = " ".join(refused.stderr.split())
+    assert "proxy.epochs was 2 and is 3" in message
+    assert "--name" in message

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_evaluator import FakeEvaluator
+
+from mbsearch import results as found
+from mbsearch.errors import StorageError
+from mbsearch.records import State, TrialRecord
+from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.journal import open_journal
+from mbsearch.search.lock import driver_lock
+from mbsearch.search.samplers import SAMPLERS, make_sampler
+from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.space.catalog import baseline_architectures, load_space
+from mbsearch.space.settings import Limits
+from mbsearch.space.space import SearchSpace
+
+TINY = load_space("tiny")
+
+
+def search(
+    folder: Path,
+    *,
+    trials: int,
+    evaluator: FakeEvaluator | None = None,
+    space: SearchSpace = TINY,
+    jobs: int = 1,
+    sampler: str = "random",
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> tuple[StudyStore, Driver]:
+    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
+    store.search.sampler = make_sampler(sampler, space, seed=0)
+    with LocalProcesses(evaluator or FakeEvaluator(), jobs) as executor:
+        driver = Driver(store, space, executor, trials, 0, on_progress)
+        driver.run()
+    return store, driver
+
+
+def outcomes(records: list[TrialRecord]) -> list[tuple[object, ...]]:
+    return [(r.trial, r.origin, r.fingerprint, r.evaluation and r.accuracy) for r in records]
+
+
+def test_baselines_come_first_then_the_asked_number_of_trials(tmp_path: Path) -> None:
+    store, _ = search(tmp_path, trials=6)
+    records = store.records()
+    expected = [name for name, _ in baseline_architectures(TINY)]
+    assert [r.origin for r in records] == expected + ["search"] * 6
+    assert all(r.state is State.COMPLETE for r in records)
+    assert len({r.trial for r in records}) == len(records)
+
+
+def test_noise_is_the_spread_over_the_seeds_of_one_baseline(tmp_path: Path) -> None:
+    store, _ = search(tmp_path, trials=1)
+    ((accuracies),) = store.repeats().values()
+    assert len(accuracies) == TINY.settings.proxy.noise_seeds
+    expected = abs(accuracies[0] - accuracies[1]) / 2**0.5
+    assert all(r.accuracy_noise == pytest.approx(expected) for r in store.records())
+
+
+def test_no_network_is_trained_twice_and_the_space_runs_out(tmp_path: Path) -> None:
+    small = SearchSpace(
+        TINY.name,
+        {**TINY.template, "resolution": 96, "alpha": 0.5},
+        TINY.settings,
+    )
+    store, driver = search(tmp_path, trials=500, space=small)
+    searched = [r for r in store.records() if not r.is_baseline]
+    networks = {small.decode(p).fingerprint for p in small.enumerate_params()}
+    assert driver.exhausted
+    assert len(searched) == len(networks)
+    assert {r.fingerprint for r in searched} == networks
+
+
+def test_limits_are_hard(tmp_path: Path) -> None:
+    limits = Limits(mult_adds=4_000_000)
+    space = TINY.with_settings(TINY.settings.model_copy(update={"limits": limits}))
+    store, _ = search(tmp_path, trials=15, space=space, sampler="tpe")
+    searched = [r for r in store.records() if not r.is_baseline]
+    assert len(searched) == 15
+    assert max(r.mult_adds for r in searched) <= 4_000_000
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_seed_and_one_worker_give_one_study(tmp_path: Path, sampler: str) -> None:
+    first, second = (
+        search(tmp_path / name, trials=14, sampler=sampler)[0].records() for name in "ab"
+    )
+    assert outcomes(first) == outcomes(second)
+
+
+def test_a_killed_worker_costs_nothing_but_its_time(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    trap.touch()
+    store, _ = search(tmp_path, trials=4, evaluator=FakeEvaluator(dies_on=trap), jobs=2)
+    records = store.records()
+    assert not trap.exists()
+    assert all(r.state is State.COMPLETE for r in records)
+    assert len(records) == len(baseline_architectures(TINY)) + 4
+
+
+def test_a_trial_that_kills_every_worker_fails_with_the_reason(tmp_path: Path) -> None:
+    bare = TINY.with_settings(TINY.settings.model_copy(update={"baselines": ()}))
+    store, _ = search(tmp_path, trials=1, space=bare, evaluator=FakeEvaluator(always_dies=True))
+    (record,) = store.records()
+    assert record.state is State.FAILED
+    assert "its worker process died (SIGKILL" in (record.error or "")
+
+
+def test_a_failed_training_fails_its_trial_only_and_keeps_its_message(tmp_path: Path) -> None:
+    store, _ = search(tmp_path, trials=3, evaluator=FakeEvaluator(fails=True))
+    records = store.records()
+    assert len(records) == len(baseline_architectures(TINY)) + 3
+    assert {r.error for r in records} == {"training diverged in epoch 1: the loss is nan"}
+
+
+class _Stop(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [0, 6, 9])
+def test_an_interrupted_search_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, stop_after: int
+) -> None:
+    ended = 0
+
+    def stop(progress: Progress) -> None:
+        nonlocal ended
+        ended += progress.trial is not None
+        if ended >= stop_after and progress.running:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        search(tmp_path, trials=8, on_progress=stop)
+    before = [r for r in read_study(tmp_path).records() if r.state is State.COMPLETE]
+    store, _ = search(tmp_path, trials=8)
+    after = store.records()
+    assert outcomes(before) == [o for o in outcomes(after) if o[0] in {r.trial for r in before}]
+    assert all(r.state is State.COMPLETE for r in after)
+    assert sum(not r.is_baseline for r in after) == 8
+    assert len({r.fingerprint for r in after}) == len(after)
+
+
+def test_a_torn_last_line_is_trimmed_by_the_next_writer(tmp_path: Path) -> None:
+    store, _ = search(tmp_path, trials=2)
+    before = outcomes(store.records())
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(b'{"op_code": 4, "worker')
+    assert outcomes(read_study(tmp_path).records()) == before
+    store, _ = search(tmp_path, trials=4)
+    assert outcomes(store.records())[: len(before)] == before
+    assert sum(not r.is_baseline for r in read_study(tmp_path).records()) == 4
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    search(tmp_path, trials=1)
+    journal = tmp_path / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[3] = b"\x00\x00\x00\n"
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(StorageError, match=r"journal\.log:4: the study is damaged"):
+        read_study(tmp_path)
+
+
+def test_a_second_driver_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    import os
+
+    with (
+        driver_lock(tmp_path),
+        pytest.raises(StorageError, match=rf"being run by process {os.getpid()}\b"),
+        driver_lock(tmp_path),
+    ):
+        pass
+
+
+def test_results_are_written_and_read_back(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from mbsearch.space.catalog import load
+
+    records = search(tmp_path, trials=8)[0].records()
+    found.write_results(tmp_path, records, "tiny")
+    trials = pd.read_csv(tmp_path / "trials.csv")
+    assert list(trials["trial"]) == [r.trial for r in records]
+    front = pd.read_csv(tmp_path / "front.csv")
+    assert list(front["trial"]) == [r.trial for r in found.front(records)]
+    assert load(tmp_path / "best.yaml") == found.knee(records).architecture
+    html = (tmp_path / "front.html").read_text()
+    assert "MobileNet V2" in html
+    assert 'src="http' not in html  # self-contained
+
+
+def test_the_answer_names_the_best_within_the_budget(tmp_path: Path) -> None:
+    records = search(tmp_path, trials=8)[0].records()
+    budget = sorted(r.mult_adds for r in records)[len(records) // 2]
+    answer = found.compare(records, budget)
+    affordable = [r for r in records if r.mult_adds <= budget and not r.is_baseline]
+    assert answer.best is not None
+    assert answer.best.accuracy == max(r.accuracy for r in affordable)
+    assert f"best found {answer.best.accuracy:.3f} ± " in answer.sentence()
+    best = found.best_within(records, budget)
+    assert best.mult_adds <= budget
+    with pytest.raises(StorageError, match="expected a trained network of at most 10 Mult-Adds"):
+        found.best_within(records, 10)
+    with pytest.raises(StorageError, match=r"trial 999: expected a trial of the study"):
+        found.by_trial(records, 999)
+
+
+def test_front_rows_are_plain_json(tmp_path: Path) -> None:
+    rows = found.front_rows(search(tmp_path, trials=4)[0].records())
+    assert json.loads(json.dumps(rows)) == rows
+    assert set(rows[0]) == {
+        "trial",
+        "origin",
+        "accuracy",
+        "accuracy_noise",
+        "mult_adds",
+        "params",
+        "alpha",
+        "resolution",
+    }
+
+
+def test_with_nothing_finished_there_is_no_front() -> None:
+    with pytest.raises(StorageError, match="expected at least one complete trial, got none yet"):
+        found.knee([])
