@@ -27,14 +27,12 @@ def cache_dir() -> Path:
     Raises:
         DataError: it cannot be made.
     """
-    chosen = os.environ.get("MBSEARCH_CACHE")
-    if chosen:
-        folder = Path(chosen).expanduser()
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mbsearch"
+    general = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = Path(os.environ.get("MBSEARCH_CACHE") or general / "mbsearch")
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
         raise _not_written(folder, error) from error
     return folder
 
@@ -102,8 +100,9 @@ def _write(
         os.fsync(file.fileno())
 
 
-def _not_written(path: Path, error: OSError) -> DataError:
+def _not_written(path: Path, error: OSError | RuntimeError) -> DataError:
+    reason = getattr(error, "strerror", None) or error
     return DataError(
-        f"{path}: cannot write the image cache ({error.strerror or error}); expected a writable "
+        f"{path}: cannot write the image cache ({reason}); expected a writable "
         "folder with free space; the environment variable MBSEARCH_CACHE names another one"
     )

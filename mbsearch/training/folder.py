@@ -62,7 +62,8 @@ def _parts(root: Path) -> dict[str, Path]:
                 f"got {found[part].name!r} and {name!r}"
             )
         found[part] = subfolders[name]
-    if "train" in found:
+    # A class of railway pictures is called train, too: among other classes, without folders in it.
+    if "train" in found and (subfolders.keys() <= _PARTS.keys() or _subfolders(found["train"])):
         return found
     if found and subfolders.keys() <= _PARTS.keys():
         raise DataError(f"{root}: expected a folder 'train', got only {_listed(subfolders)}")

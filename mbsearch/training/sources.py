@@ -178,14 +178,17 @@ def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
         labels = b"".join(pool.labels.tobytes() for pool in pools.values())
         key = hashlib.sha256(name.encode() + labels).hexdigest()
     else:
-        folder = Path(name).expanduser()
-        if isinstance(name_or_path, str) and Path(name).name == name and not folder.exists():
-            known = (EMBEDDED, *TORCHVISION_SETS)
-            raise DataError(
-                f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder of "
-                f"images, got neither{did_you_mean(name, known)}"
-            )
-        classes, files_found, key = read_folder(folder)
+        try:
+            folder = Path(name).expanduser()
+            if isinstance(name_or_path, str) and Path(name).name == name and not folder.exists():
+                known = (EMBEDDED, *TORCHVISION_SETS)
+                raise DataError(
+                    f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
+                    f"of images, got neither{did_you_mean(name.lower(), known)}"
+                )
+            classes, files_found, key = read_folder(folder)
+        except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
+            raise DataError(f"{name}: expected a folder of images, got {error}") from error
         pools.update(files_found)
     return ImageSource(name, classes, key, flippable, seed, _splits(name, classes, pools, seed))
 

@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,9 @@ Arguments = Mapping[str, str | bool]
 _FLAG: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": False}}
 _TWO: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}
 _THREE: Mapping[str, Arguments] = {**_TWO, "validation": {"split": "val"}}
+
+# torchvision raises RuntimeError for a wrong checksum; the others are a broken line or archive.
+_FAILED = (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def read_torchvision(name: str) -> tuple[tuple[str, ...], dict[str, TorchvisionP
                 part: entry.dataset(str(root), download=True, **arguments)
                 for part, arguments in entry.parts.items()
             }
-    except (OSError, RuntimeError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except _FAILED as error:
         reason = " ".join(str(error).split())  # torchvision's own message has several lines
         raise DataError(
             f"data set {name!r}: expected a download into {root}, got {reason}; "
