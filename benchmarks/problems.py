@@ -1,0 +1,143 @@
+"""Searches whose answer is known: a table of trained networks, and a synthetic stand-in."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution
+from synthetic_truth import SyntheticTruth, canonical, mult_adds, parameters, search_space
+
+from mbsearch.pareto import hypervolume, pareto_front
+
+Params = dict[str, Any]
+
+STAGES = ((0, 2), (2, 5), (5, 8))
+"""Layers of each stage of NAS-Bench-Macro."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A search space, what a training shows, and what is true.
+
+    `observe` gives the accuracy of the training with a seed, `accuracy` the true mean. Hypervolume
+    is taken over log Mult-Adds up to `reference_point`; `volume` is that of the true front.
+    """
+
+    space: dict[str, CategoricalDistribution]
+    mult_adds: Callable[[Params], float]
+    canonical: Callable[[Params], Params]
+    features: Callable[[Params], Sequence[float]]
+    observe: Callable[[Params, int], float]
+    accuracy: Callable[[Params], float]
+    reference_point: tuple[float, float]
+    volume: float
+
+    def share(self, found: Sequence[Params]) -> float:
+        """Share of the true front's hypervolume that some networks reach, by their true means."""
+        accuracies = [self.accuracy(params) for params in found]
+        costs = [math.log(self.mult_adds(params)) for params in found]
+        return hypervolume(accuracies, costs, self.reference_point) / self.volume
+
+
+def nas_bench_macro(path: Path) -> Problem:
+    """6,561 networks of 8 layers with 3 choices, each trained three times on CIFAR-10.
+
+    The file is that of xiusu/NAS-Bench-Macro (Apache-2.0). The true accuracy is the mean of the
+    three runs; a training with seed s shows run s modulo 3.
+    """
+    table = json.loads(path.read_text())
+    names = [f"layer{i}" for i in range(STAGES[-1][1])]
+
+    def entry(params: Params) -> Any:
+        return table["".join(params[name] for name in names)]
+
+    def moved(params: Params) -> Params:
+        """The same network with identities last: but for a stage's first layer they do nothing."""
+        values = [params[name] for name in names]
+        for first, end in STAGES:
+            values[first + 1 : end] = sorted(values[first + 1 : end], key=lambda v: v == "0")
+        return dict(zip(names, values, strict=True))
+
+    true = [float(np.mean(row["test_acc"])) / 100 for row in table.values()]
+    costs = [math.log(row["flops"]) for row in table.values()]
+    reference_point = min(true), max(costs)
+    return Problem(
+        space={name: CategoricalDistribution(("0", "1", "2")) for name in names},
+        mult_adds=lambda params: float(entry(params)["flops"]),
+        canonical=moved,
+        features=lambda params: [math.log(entry(params)["params"])],
+        observe=lambda params, seed: entry(params)["test_acc"][seed % 3] / 100,
+        accuracy=lambda params: float(np.mean(entry(params)["test_acc"])) / 100,
+        reference_point=reference_point,
+        volume=hypervolume(true, costs, reference_point),
+    )
+
+
+def synthetic(truth_seed: int) -> Problem:
+    """A space of 26 choices, some conditional, with a made-up truth (see `synthetic_truth`).
+
+    The true front is the one that a long evolution on noise-free accuracies ends with.
+    """
+    truth = SyntheticTruth.from_seed(truth_seed)
+    space = search_space()
+
+    def noisy(params: Params, seed: int) -> float:
+        return truth.observe(params, zlib.crc32(repr((seed, sorted(params.items()))).encode()))
+
+    reference_point, volume = _evolve(space, truth)
+    return Problem(
+        space=space,
+        mult_adds=mult_adds,
+        canonical=canonical,
+        features=lambda params: [math.log(parameters(params))],
+        observe=noisy,
+        accuracy=truth.accuracy,
+        reference_point=reference_point,
+        volume=volume,
+    )
+
+
+def _evolve(
+    space: dict[str, CategoricalDistribution], truth: SyntheticTruth
+) -> tuple[tuple[float, float], float]:
+    """Reference point (worst accuracy, dearest) and hypervolume of the best front found."""
+    rng = np.random.default_rng(0)
+    choices = [distribution.choices for distribution in space.values()]
+    found: dict[tuple[int, ...], tuple[float, float]] = {}
+
+    def add(genes: tuple[int, ...]) -> None:
+        if genes not in found:
+            values = (options[gene] for options, gene in zip(choices, genes, strict=True))
+            params = dict(zip(space, values, strict=True))
+            found[genes] = truth.accuracy(params), math.log(mult_adds(params))
+
+    add(tuple(0 for _ in choices))
+    add(tuple(len(options) - 1 for options in choices))
+    for _ in range(3000):
+        add(tuple(int(rng.integers(len(options))) for options in choices))
+    expanded: set[tuple[int, ...]] = set()
+    while True:
+        genomes, values = list(found), np.array(list(found.values()))
+        front = [genomes[i] for i in pareto_front(values[:, 0], values[:, 1])]
+        fresh = [genes for genes in front if genes not in expanded]
+        if not fresh:
+            break
+        for genes in fresh:
+            expanded.add(genes)
+            for i, options in enumerate(choices):
+                for gene in range(len(options)):
+                    add((*genes[:i], gene, *genes[i + 1 :]))
+            for _ in range(100):
+                child = list(genes)
+                for i in rng.choice(len(choices), int(rng.integers(2, 4)), replace=False):
+                    child[i] = int(rng.integers(len(choices[i])))
+                add(tuple(child))
+    reference_point = float(values[:, 0].min()), float(values[:, 1].max())
+    return reference_point, hypervolume(values[:, 0], values[:, 1], reference_point)

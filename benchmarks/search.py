@@ -1,0 +1,177 @@
+"""Compare samplers where the answer is known.
+
+    python benchmarks/search.py nas_bench_macro_cifar10.json --seeds 10 --trials 100
+    python benchmarks/search.py --synthetic 0 --seeds 10 --trials 100
+
+Prints a Markdown table: the share of the true front's hypervolume over log Mult-Adds, as the mean
+over seeds and, in brackets, the worst seed.
+
+- A study observes one noisy training a network; what it found is scored by true mean accuracy.
+- All samplers begin with the same eight networks, evenly spread over log Mult-Adds and chosen
+  without looking at any accuracy. They are enqueued, so that each sampler counts them as its own
+  start-up; none draws random networks after them, except NSGA-II and random, which have no model.
+- What is scored is the front a user would be shown: by the model's means for the cost-aware
+  sampler, by observed accuracies for the others, which have no model to ask. The last column but
+  one scores instead every network that was trained, whatever was believed of it.
+- `cost-aware` is given canonical parameters and log params, as `mbsearch run` does; `bare` only the
+  search space and the cost. The others get log10 of Mult-Adds as second objective, the scale that
+  suits them best, and GPSampler choices coded as integers for the same reason.
+- With `--pending 4`, each suggestion is made while four others are being trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+import warnings
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from problems import Params, Problem, nas_bench_macro, synthetic
+
+from mbsearch.pareto import pareto_front
+from mbsearch.search.sampler import CostAwareSampler
+
+STARTUP = 8
+MARKS = (25, 50, 100, 200, 500)
+SAMPLERS = ("cost-aware", "bare", "gp", "tpe", "nsga2", "random")
+
+
+class Search:
+    """One study of one sampler on a problem."""
+
+    def __init__(self, problem: Problem, name: str, seed: int) -> None:
+        self.problem, self.seed = problem, seed
+        self.integers = name == "gp"
+        self.sampler = make_sampler(name, problem, seed)
+        self.study = optuna.create_study(directions=["maximize", "minimize"], sampler=self.sampler)
+        self.space: dict[str, BaseDistribution] = dict(problem.space)
+        if self.integers:
+            self.space = {
+                key: IntDistribution(0, len(choice.choices) - 1)
+                for key, choice in problem.space.items()
+            }
+        for params in startup(problem, seed):
+            self.study.enqueue_trial(self.encode(params))
+
+    def run(self, trials: int, pending: int) -> tuple[dict[int, float], float, float]:
+        """Share of the chosen front at each mark, share of all trained, CPU seconds an ask."""
+        shares, running, seconds = {}, deque[optuna.Trial](), 0.0
+        finished = 0
+        while finished < trials:
+            before = time.process_time()
+            running.append(self.study.ask(self.space))
+            seconds += time.process_time() - before
+            if len(running) > pending:
+                trial = running.popleft()
+                self.study.tell(trial, self.values(self.decode(trial.params)))
+                finished += 1
+                if finished in MARKS or finished == trials:
+                    shares[finished] = self.problem.share(self.chosen())
+        trained = [self.decode(trial.params) for trial in self.trained()]
+        asked = len(self.study.get_trials(deepcopy=False))
+        return shares, self.problem.share(trained), seconds / asked
+
+    def values(self, params: Params) -> tuple[float, float]:
+        """What the study is told of a network."""
+        return self.problem.observe(params, self.seed), math.log10(self.problem.mult_adds(params))
+
+    def trained(self) -> list[FrozenTrial]:
+        """Finished trials."""
+        return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+
+    def chosen(self) -> list[Params]:
+        """The front a user is shown."""
+        if isinstance(self.sampler, CostAwareSampler):
+            return [trial.params for trial in self.sampler.front(self.study)]
+        trials = self.trained()
+        front = pareto_front([t.values[0] for t in trials], [t.values[1] for t in trials])
+        return [self.decode(trials[i].params) for i in front]
+
+    def encode(self, params: Params) -> Params:
+        """Parameters as the study names them."""
+        if not self.integers:
+            return params
+        return {key: self.problem.space[key].choices.index(params[key]) for key in params}
+
+    def decode(self, params: Params) -> Params:
+        """Parameters as the problem names them."""
+        if not self.integers:
+            return params
+        return {key: self.problem.space[key].choices[index] for key, index in params.items()}
+
+
+def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
+    """A sampler by its name on the command line."""
+    match name:
+        case "cost-aware":
+            return CostAwareSampler(
+                problem.space,
+                problem.mult_adds,
+                canonical=problem.canonical,
+                features=problem.features,
+                seed=seed,
+            )
+        case "bare":
+            return CostAwareSampler(problem.space, problem.mult_adds, seed=seed)
+        case "gp":
+            return GPSampler(n_startup_trials=STARTUP, seed=seed)
+        case "tpe":
+            return TPESampler(multivariate=True, n_startup_trials=STARTUP, seed=seed)
+        case "nsga2":
+            return NSGAIISampler(population_size=20, seed=seed)
+        case "random":
+            return RandomSampler(seed=seed)
+        case _:
+            raise SystemExit(f"--samplers: expected some of {', '.join(SAMPLERS)}, got {name!r}")
+
+
+def startup(problem: Problem, seed: int) -> list[Params]:
+    """The networks that every study of a seed begins with."""
+    sampler = CostAwareSampler(
+        problem.space, problem.mult_adds, startup_trials=STARTUP, seed=10_000 + seed
+    )
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    return [study.ask(dict(problem.space)).params for _ in range(STARTUP)]
+
+
+def main() -> None:
+    """Print the comparison as a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("table", type=Path, nargs="?", help="NAS-Bench-Macro's JSON file")
+    parser.add_argument("--synthetic", type=int, help="seed of a synthetic truth instead")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--samplers", default=",".join(SAMPLERS))
+    parser.add_argument("--pending", type=int, default=0, help="trainings under way at each ask")
+    options = parser.parse_args()
+    if (options.table is None) == (options.synthetic is None):
+        parser.error("expected a table or --synthetic")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    problem = nas_bench_macro(options.table) if options.table else synthetic(options.synthetic)
+    marks = sorted({mark for mark in MARKS if mark < options.trials} | {options.trials})
+    print("| sampler |", *(f"{m} trials |" for m in marks), "all trained | CPU s a suggestion |")
+    print("|---|" + "---|" * (len(marks) + 2))
+    for name in options.samplers.split(","):
+        results = [
+            Search(problem, name, seed).run(options.trials, options.pending)
+            for seed in range(options.seeds)
+        ]
+        cells = []
+        for mark in marks:
+            shares = [chosen[mark] for chosen, _, _ in results]
+            cells.append(f"{np.mean(shares):.4f} ({min(shares):.4f}) |")
+        everything = np.mean([share for _, share, _ in results])
+        seconds = np.mean([spent for _, _, spent in results])
+        print(f"| {name} |", *cells, f"{everything:.4f} | {seconds:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
