@@ -33,7 +33,9 @@ baselines:
 proxy: {train_images: 1000, validation_images: 500, epochs: 2, noise_seeds: 2}
 """
 TRIALS = 8
-COMMAND = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials", str(TRIALS)]
+RUN = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials"]
+COMMAND = [*RUN, str(TRIALS)]
+LONG = [*RUN, "50"]
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +45,8 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(command: list[str] = COMMAND) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def records() -> list[TrialRecord]:
@@ -82,8 +84,8 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     before = {r.trial: (r.fingerprint, r.accuracy) for r in wait_for(4, process)}
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    time.sleep(1.5)
-    assert not any(worker.is_running() for worker in workers), "workers outlive their driver"
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert all(w.status() == psutil.STATUS_ZOMBIE for w in alive), "workers outlive their driver"
     orphans = {r.trial for r in records() if r.state is State.RUNNING}
     assert orphans
 
@@ -111,9 +113,9 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
 
 
 def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
-    process = start()
+    process = start(LONG)
     list(wait_for(1, process))
-    second = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+    second = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert second.returncode == 2
     assert f"being run by process {process.pid}" in " ".join(second.stderr.split())
     process.send_signal(signal.SIGINT)
@@ -122,12 +124,12 @@ def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
 
 
 def test_other_settings_under_the_same_name_are_refused_with_the_way_out() -> None:
-    process = start()
+    process = start(LONG)
     list(wait_for(1, process))
     process.send_signal(signal.SIGINT)
     process.wait(timeout=20)
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 3"))
-    refused = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+    refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     message = " ".join(refused.stderr.split())
     assert "proxy.epochs was 2 and is 3" in message
