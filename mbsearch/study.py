@@ -68,7 +68,8 @@ def run(
         DataError: the images cannot be used.
         StorageError: the study is busy, damaged, not writable, or was made by other settings.
     """
-    from mbsearch.training.proxy import ProxyTraining, single_thread
+    from mbsearch.training.machine import prepare_worker
+    from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.sources import load_source
 
     if trials < 1:
@@ -91,7 +92,7 @@ def run(
         on_start(_done(store), target)
         # Inherited by the workers before their libraries start threads of their own.
         os.environ["OMP_NUM_THREADS"] = "1"
-        executor = LocalProcesses(evaluator, jobs or default_jobs(), single_thread)
+        executor = LocalProcesses(evaluator, jobs or default_jobs(), prepare_worker)
         driver = Driver(store, space, executor, target, seed, on_progress)
         try:
             driver.run()

@@ -17,6 +17,7 @@ from mbsearch.errors import EvaluationError
 from mbsearch.records import Epoch
 from mbsearch.space.settings import Recipe
 from mbsearch.training.data import Split, batches
+from mbsearch.training.network import fold_norms
 
 EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
 
@@ -128,12 +129,12 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 @torch.inference_mode()
 def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy of a network on a split, without augmentation."""
-    network.eval()
+    folded = fold_norms(network)
     loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     for images, labels in batches(split, EVALUATION_BATCH, device=device):
         with _autocast(device):
-            logits: Tensor = network(images)
+            logits: Tensor = folded(images)
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         right += (logits.argmax(1) == labels).sum()
     return float(loss) / len(split), int(right) / len(split)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from copy import deepcopy
 from math import sqrt
 from typing import assert_never
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import (
@@ -52,7 +54,7 @@ class Convolution(nn.Module):
             groups=c_in if layer.depthwise else 1,
             bias=False,
         )
-        self.norm = nn.BatchNorm2d(layer.channels, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM)
+        self.norm: nn.Module = nn.BatchNorm2d(layer.channels, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM)
         self.activation = _activation(layer.activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,6 +166,19 @@ def build(
     return network
 
 
+def fold_norms(network: nn.Module) -> nn.Module:
+    """Copy of a network for evaluation: every batch normalisation becomes part of its convolution.
+
+    The outputs are those of the network in evaluation mode, up to rounding.
+    """
+    folded = deepcopy(network).eval()
+    for module in folded.modules():
+        if isinstance(module, Convolution) and isinstance(module.norm, nn.BatchNorm2d):
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.norm = nn.Identity()
+    return folded
+
+
 def _assemble(program: Program) -> nn.Module:
     c = program.stem.channels
     stages = nn.Sequential()
@@ -240,5 +255,5 @@ def _zero_residuals(network: nn.Module) -> None:
     for block in network.modules():
         if isinstance(block, Residual):
             branch = [block.get_submodule(name) for name in block.body_names]
-            *_, last = (layer for layer in branch if isinstance(layer, Convolution))
-            nn.init.zeros_(last.norm.weight)
+            *_, last = (layer.norm for layer in branch if isinstance(layer, Convolution))
+            nn.init.zeros_(last.get_parameter("weight"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.settings import Proxy
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training
+from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
 from mbsearch.training.sources import ImageSource, load_source
 
@@ -97,30 +97,10 @@ class ProxyTraining:
             curve=tuple(training.curve),
             evaluator="training",
             recipe=proxy.model_dump(mode="json") | {"data": self.data},
-            device=_device_name(device),
+            device=device_name(device),
             versions={name: version(name) for name in ("mbsearch", "torch")},
         )
         return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
-
-
-def choose_device(name: str | None = None) -> torch.device:
-    """The device to train on: the one named, else CUDA, else Apple's MPS, else the CPU."""
-    if name is not None:
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def single_thread() -> None:
-    """One torch thread a worker: two processes of two threads each slow each other down tenfold."""
-    torch.set_num_threads(1)
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.processor() or platform.machine()})"
 
 
 def _no_memory(task: Task) -> str:
