@@ -230,6 +230,7 @@ def export(
     Example: mbsearch export --max-mult-adds 100M -o best.yaml
     """
     from mbsearch import results as found
+    from mbsearch.report import write_whole
     from mbsearch.search.storage import read_study
 
     if trial is not None and max_mult_adds is not None:
@@ -246,7 +247,7 @@ def export(
     if output is None:
         sys.stdout.write(text)
         return
-    found.write_whole(output, text)
+    write_whole(output, text)
     err.print(f"trial {record.trial} ({record.origin}) written to {escape(str(output))}")
 
 

@@ -1,13 +1,11 @@
-"""What a study has found: the front, the lead over the MobileNets, the files that say so."""
+"""What a study has found: the front, the choice of a network, the lead over the MobileNets."""
 
 from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbsearch import pareto
@@ -222,45 +220,3 @@ def to_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
         }
         rows.append(row | {f"choice {name}": value for name, value in r.params.items()})
     return pd.DataFrame(rows)
-
-
-def write_results(folder: Path, records: Sequence[TrialRecord], title: str) -> list[Path]:
-    """Write trials.csv, front.csv, front.html and best.yaml (the knee); whole files or none.
-
-    Raises:
-        StorageError: the folder cannot be written, or no trial is complete.
-    """
-    from mbsearch.figures import front_figure
-
-    frame = to_frame(records)
-    best = knee(records)
-    html = front_figure(records, title).to_html(include_plotlyjs=True, full_html=True)
-    files = {
-        "trials.csv": frame.to_csv(index=False),
-        "front.csv": frame[frame["on_front"]].sort_values("mult_adds").to_csv(index=False),
-        "front.html": html,
-        "best.yaml": best.architecture.to_yaml(),
-    }
-    return [write_whole(folder / name, text) for name, text in files.items()]
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text file so that a reader, or a full disk, never sees half of it.
-
-    Raises:
-        StorageError: it cannot be written; the file that was there before is untouched.
-    """
-    temporary: str | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from None
-    return path

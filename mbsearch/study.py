@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.records import TrialRecord, complete
-from mbsearch.results import write_results, write_whole
+from mbsearch.report import write_results, write_whole
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.journal import open_journal

@@ -10,6 +10,7 @@ from fake_evaluator import FakeEvaluator
 from mbsearch import results as found
 from mbsearch.errors import StorageError
 from mbsearch.records import State, TrialRecord
+from mbsearch.report import write_results
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.journal import open_journal
@@ -183,7 +184,7 @@ def test_results_are_written_and_read_back(tmp_path: Path) -> None:
     from mbsearch.space.catalog import load
 
     records = search(tmp_path, trials=8)[0].records()
-    found.write_results(tmp_path, records, "tiny")
+    write_results(tmp_path, records, "tiny")
     trials = pd.read_csv(tmp_path / "trials.csv")
     assert list(trials["trial"]) == [r.trial for r in records]
     front = pd.read_csv(tmp_path / "front.csv")
