@@ -1,0 +1,53 @@
+"""The machine that a network is trained on: its device, its threads and its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+
+import torch
+
+from mbsearch.errors import EvaluationError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device to train on: the one named, else CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        EvaluationError: this machine has no device of that name.
+    """
+    if name is not None:
+        try:
+            return torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError):  # the latter where torch was built without CUDA
+            raise EvaluationError(
+                f"device: expected cpu, or cuda, cuda:N or mps where there is one, got {name!r}"
+            ) from None
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, for the record of a trial."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()})"
+
+
+def prepare_worker() -> None:
+    """Make this process a worker: one torch thread, and memory that is kept for the next step.
+
+    Two workers of two threads each slow each other down tenfold on two cores. By default glibc
+    gives every large map back to the system, and each training step pays page faults to have it
+    again: a fifth of its time (docs/throughput.md). A worker's size stays at its peak instead.
+    """
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
