@@ -12,7 +12,7 @@ from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import Bottleneck, Identity, InvertedResidual, SpatialSeparable
 from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
-from mbsearch.training.network import Residual, build
+from mbsearch.training.network import Residual, build, fold_norms
 
 TV = torchvision.models
 PEERS = {
@@ -144,3 +144,21 @@ def test_number_of_classes_can_be_the_datas() -> None:
 def test_no_classes_are_refused() -> None:
     with pytest.raises(SpecError, match="num_classes"):
         build(BLOCKS_WITHOUT_A_PEER, num_classes=0)
+
+
+@pytest.mark.parametrize("architecture", [load_reference("mnasnet_a1"), BLOCKS_WITHOUT_A_PEER])
+def test_folded_norms_change_nothing_but_the_number_of_layers(architecture: Architecture) -> None:
+    network = build(architecture).double()
+    for norm in norms(network):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.2)
+        norm.momentum = 1.0
+    images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    network(images)
+    folded = fold_norms(network)
+    assert norms(folded) == []
+    assert len(norms(network)) > 0
+    assert network.training
+    with torch.inference_mode():
+        got, expected = folded(images), network.eval()(images)
+    assert (got - expected).norm() < 1e-10 * expected.norm()

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mbsearch.training.proxy as proxy_module
+from mbsearch.errors import EvaluationError
+from mbsearch.records import Evaluation
+from mbsearch.search.evaluator import Task
+from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.blocks import InvertedResidual, Standard
+from mbsearch.space.settings import Proxy, Recipe
+from mbsearch.training.data import Split
+from mbsearch.training.loop import Training, evaluate, schedule
+from mbsearch.training.machine import choose_device
+from mbsearch.training.network import build
+from mbsearch.training.proxy import ProxyTraining
+
+CPU = torch.device("cpu")
+SMALL = Architecture(
+    resolution=64,
+    stem=Stem(channels=8),
+    stages=(
+        InvertedResidual(block="inverted_residual", channels=8, repeats=2, expansion=2),
+        InvertedResidual(block="inverted_residual", channels=16, stride=2, expansion=2),
+    ),
+    head=Head(channels=32),
+)
+RECIPE = Recipe(epochs=4, batch_size=32, shift=0.1, cutout=0.2, label_smoothing=0.1)
+PROXY = Proxy(epochs=2, train_images=200, validation_images=100)
+
+
+def stripes(count: int, seed: int) -> Split:
+    """Noise and stripes, whose direction and width are the class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 4
+    images = torch.randint(0, 150, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    wide, narrow = torch.arange(16) // 4 % 2 * 100, torch.arange(16) % 2 * 100
+    for label, stripe in enumerate((wide, narrow, wide[:, None], narrow[:, None])):
+        images[labels == label] += stripe.to(torch.uint8)
+    return Split(images, labels, (0.4,) * 3, (0.2,) * 3, 4)
+
+
+TRAIN, VALIDATION = stripes(256, 0), stripes(120, 1)
+
+
+def training(recipe: Recipe = RECIPE, seed: int = 0, train: Split = TRAIN) -> Training:
+    network = build(SMALL, num_classes=4, zero_init_residual=True, seed=seed)
+    return Training(network, recipe, train, VALIDATION, CPU, seed, flip=False)
+
+
+def result(trained: Training) -> tuple[list[tuple[float, float, float]], dict[str, Tensor]]:
+    curve = [(e.train_loss, e.validation_loss, e.validation_accuracy) for e in trained.curve]
+    return curve, trained.network.state_dict()
+
+
+def assert_same(one: Training, other: Training) -> None:
+    (curve, weights), (other_curve, other_weights) = result(one), result(other)
+    assert curve == other_curve
+    assert all(torch.equal(weights[key], other_weights[key]) for key in weights)
+
+
+def test_a_short_training_learns() -> None:
+    trained = training(RECIPE.model_copy(update={"batch_size": 8}))
+    epochs = [trained.run_epoch() for _ in range(4)]
+    assert epochs[-1].validation_accuracy > 0.8
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert all(e.seconds > 0 for e in epochs)
+    assert trained.curve == epochs
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_training_through_a_checkpoint_is_the_training_at_once(optimizer: str) -> None:
+    recipe = RECIPE.model_copy(update={"optimizer": optimizer, "learning_rate": 0.01})
+    at_once, first = training(recipe), training(recipe)
+    for _ in range(4):
+        at_once.run_epoch()
+    for _ in range(2):
+        first.run_epoch()
+    second = training(recipe, seed=5)  # whatever it starts from, the checkpoint replaces
+    second.restore(first.checkpoint())
+    for _ in range(2):
+        second.run_epoch()
+    assert_same(at_once, second)
+    assert second.curve[:2] == first.curve
+
+
+def test_the_seed_decides_everything() -> None:
+    one, same, other = training(seed=1), training(seed=1), training(seed=2)
+    for each in (one, same, other):
+        each.run_epoch()
+    assert_same(one, same)
+    assert result(one)[0] != result(other)[0]
+
+
+def test_only_weights_decay() -> None:
+    """One step from the same start: what decay does not touch comes out the same."""
+    once = RECIPE.model_copy(update={"epochs": 1, "batch_size": len(TRAIN)})
+    plain, decayed = (
+        training(once.model_copy(update={"weight_decay": decay, "learning_rate": 0.01}))
+        for decay in (0.0, 5.0)
+    )
+    plain.run_epoch()
+    decayed.run_epoch()
+    other = dict(decayed.network.named_parameters())
+    for name, parameter in plain.network.named_parameters():
+        is_weight = parameter.ndim > 1
+        assert torch.equal(parameter, other[name]) != is_weight, name
+
+
+def test_the_rate_rises_in_a_line_and_falls_along_half_a_cosine() -> None:
+    rates = [schedule(step, 100, 0.2) for step in range(100)]
+    assert rates[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
+    assert rates[20] == 1
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+    assert schedule(0, 1, 0.0) == 1, "a training of one step has to learn something"
+
+
+def test_scores_are_those_of_the_plain_network() -> None:
+    trained = training()
+    trained.run_epoch()
+    loss, accuracy = evaluate(trained.network, VALIDATION, CPU)
+    x = (VALIDATION.images / 255 - 0.4) / 0.2
+    with torch.inference_mode():
+        logits = trained.network.eval()(x)
+    assert loss == pytest.approx(F.cross_entropy(logits, VALIDATION.labels).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == VALIDATION.labels).double().mean().item()
+
+
+def test_a_last_batch_of_one_image_is_not_trained_on() -> None:
+    """It would have no batch statistics on a map of one pixel."""
+    odd = replace(TRAIN, images=TRAIN.images[:65], labels=TRAIN.labels[:65])
+    assert training(train=odd).run_epoch().train_loss > 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    poisoned = training()
+    poisoned.run_epoch()
+    nn.init.constant_(poisoned.network.get_parameter("head.classifier.weight"), float("inf"))
+    with pytest.raises(EvaluationError, match=r"diverged in epoch 2: the loss is (nan|inf)"):
+        poisoned.run_epoch()
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training() -> None:
+    poisoned = training()
+    norm = poisoned.network.get_submodule("stem.norm")
+    assert isinstance(norm, nn.BatchNorm2d)
+    norm.momentum = 0.0
+    nn.init.constant_(norm.running_mean, float("nan"))
+    with pytest.raises(EvaluationError, match="in epoch 1: the validation loss is nan"):
+        poisoned.run_epoch()
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "images"))
+
+
+def numbers(evaluation: Evaluation) -> tuple[object, ...]:
+    """All but the seconds."""
+    points = [(e.train_loss, e.validation_loss, e.validation_accuracy) for e in evaluation.curve]
+    return evaluation.accuracy, evaluation.validation_loss, evaluation.seed, points
+
+
+def test_proxy_training_gives_the_same_numbers_for_the_same_task() -> None:
+    evaluator: ProxyTraining = pickle.loads(pickle.dumps(ProxyTraining(PROXY, "embedded")))
+    one, same, other = (evaluator.evaluate(Task(SMALL, seed)).evaluation for seed in (3, 3, 4))
+    assert numbers(one) == numbers(same)
+    assert numbers(one) != numbers(other)
+
+
+def test_an_evaluation_says_how_it_came_about() -> None:
+    outcome = ProxyTraining(PROXY, "embedded", device="cpu").evaluate(Task(SMALL, 3))
+    evaluation = outcome.evaluation
+    assert outcome.checkpoint is None
+    assert evaluation.pixels == 16
+    assert evaluation.accuracy == evaluation.curve[-1].validation_accuracy
+    assert evaluation.seconds == pytest.approx(sum(e.seconds for e in evaluation.curve))
+    assert evaluation.recipe == PROXY.model_dump(mode="json")
+    assert evaluation.device.startswith("cpu")
+    assert evaluation.versions["torch"] == torch.__version__.partition("+")[0]
+    assert Evaluation.from_dict(evaluation.to_dict()) == evaluation
+
+
+def test_rungs_add_up_to_the_whole_schedule() -> None:
+    evaluator = ProxyTraining(PROXY, "embedded")
+    whole = evaluator.evaluate(Task(SMALL, 0))
+    first = evaluator.evaluate(Task(SMALL, 0, stop_epoch=1))
+    assert first.checkpoint is not None
+    assert len(first.evaluation.curve) == 1
+    second = evaluator.evaluate(Task(SMALL, 0, checkpoint=first.checkpoint))
+    assert numbers(second.evaluation) == numbers(whole.evaluation)
+    assert second.checkpoint is None
+
+
+def test_a_network_too_large_for_the_memory_is_an_evaluation_error() -> None:
+    wide = Standard(block="standard", channels=1_000_000, kernel=31, repeats=2)  # 4 petabytes
+    huge = Architecture(name="huge", stem=Stem(channels=8), stages=(wide,))
+    with pytest.raises(EvaluationError, match="out of memory while training huge at resolution"):
+        ProxyTraining(PROXY, "embedded").evaluate(Task(huge, 0))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()]
+)
+def test_every_kind_of_full_memory_is_an_evaluation_error(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Training, "run_epoch", lambda _: (_ for _ in ()).throw(error))
+    with pytest.raises(EvaluationError, match="out of memory"):
+        ProxyTraining(PROXY, "embedded").evaluate(Task(SMALL, 0))
+
+
+def test_a_defect_is_not_dressed_up_as_full_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> nn.Module:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(proxy_module, "build", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        ProxyTraining(PROXY, "embedded").evaluate(Task(SMALL, 0))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_an_evaluation_error(name: str) -> None:
+    with pytest.raises(EvaluationError, match=f"got '{name}'"):
+        choose_device(name)
+
+
+def test_a_worker_has_one_thread() -> None:
+    code = (
+        "import torch\n"
+        "from mbsearch.training.machine import prepare_worker\n"
+        "torch.set_num_threads(2)\n"
+        "prepare_worker()\n"
+        "print(torch.get_num_threads(), torch.ones(1 << 24).sum().item())"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert out.stdout.split() == ["1", str(float(1 << 24))]
