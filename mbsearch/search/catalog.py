@@ -88,14 +88,9 @@ class Catalog:
 
     def network(self, row: Rows) -> Network:
         """Free facts of a complete row."""
-        address = row.tobytes()
-        if (found := self._cache.get(address)) is not None:
-            self._cache.move_to_end(address)
-            return found
-        found = self._measure(row)
-        self._cache[address] = found
-        if len(self._cache) > CACHE_SIZE:
-            self._cache.popitem(last=False)
+        if (found := self._remembered(row)) is None:
+            found = self._describe(row)
+            self._remember(row, found)
         return found
 
     def network_of(self, params: Params) -> Network | None:
@@ -154,17 +149,35 @@ class Catalog:
                         best, improved = other, True
         return best if best is not None and best.feasible else None
 
-    def _measure(self, row: Rows) -> Network:
+    def _remembered(self, row: Rows) -> Network | None:
+        address = row.tobytes()
+        if (found := self._cache.get(address)) is not None:
+            self._cache.move_to_end(address)
+        return found
+
+    def _remember(self, row: Rows, network: Network) -> None:
+        self._cache[row.tobytes()] = network
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+
+    def _describe(self, row: Rows) -> Network:
+        """Facts of a row; rows that differ in inactive parameters only are measured once."""
         params = self.space.decode(row)
-        active = np.ones(len(row), dtype=bool)
-        if self._canonical is not None:
-            kept = self._canonical(dict(params))
-            active = np.array([axis.name in kept for axis in self.space.axes])
-            params.update(kept)
-            canonical_row = self.space.encode(params)
-            if canonical_row is None:
-                raise SpecError(f"canonical: a value outside the search space in {dict(kept)!r}")
-            row = canonical_row
+        if self._canonical is None:
+            return self._measure(params, row, np.ones(len(row), dtype=bool))
+        kept = self._canonical(dict(params))
+        active = np.array([axis.name in kept for axis in self.space.axes])
+        params.update(kept)
+        whole = self.space.encode(params)
+        if whole is None:
+            raise SpecError(f"canonical: a value outside the search space in {dict(kept)!r}")
+        shared = np.where(active, whole, math.nan)
+        if (found := self._remembered(shared)) is None:
+            found = self._measure(params, whole, active)
+            self._remember(shared, found)
+        return found
+
+    def _measure(self, params: dict[str, Any], row: Rows, active: NDArray[np.bool_]) -> Network:
         if self._key is not None:
             identity = self._key(dict(params))
         else:
@@ -179,7 +192,5 @@ class Catalog:
             key=identity,
             cost=math.log(cost) if self._log_cost else cost,
             feasible=self._feasible is None or bool(self._feasible(dict(params))),
-            features=()
-            if self._features is None
-            else tuple(float(f) for f in self._features(dict(params))),
+            features=tuple(map(float, self._features(dict(params)))) if self._features else (),
         )

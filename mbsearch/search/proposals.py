@@ -16,8 +16,8 @@ from mbsearch.search.choices import Rows
 
 # A finite space of at most this many parameter sets is listed instead of sampled.
 LISTED_SIZE = 2_000
-# Random networks come in blocks drawn from the seed alone; each suggestion looks at a window of
-# blocks and the window moves by one, so that their costs are computed once.
+# Random networks come in blocks drawn from the seed alone. A suggestion looks at a window of them,
+# which moves on by one block every second time, so that few costs are new.
 BLOCK_SIZE = 100
 WINDOW = 10
 BLENDS = 300
@@ -78,7 +78,8 @@ class Proposals:
             return known.without(self._listed)
         rng = np.random.default_rng([self._seed, 1, trial_number])
         space = self._catalog.space
-        found = [n for b in range(trial_number, trial_number + WINDOW) for n in self._block(b)]
+        first = trial_number // 2
+        found = [n for block in range(first, first + WINDOW) for n in self._block(block)]
         rows: list[Rows] = []
         # The front's neighbours are mostly those of the last suggestion and so cost nothing.
         for network in front:
