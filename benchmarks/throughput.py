@@ -1,0 +1,176 @@
+"""Images a second of the training loop, against a plain loop and against the compute bound.
+
+python benchmarks/throughput.py [--alphas 0.35 0.5 1.0] [--pixels 56] [--batch 64] [--jobs 2]
+
+MobileNetV2, one thread, the median of several rounds. The plain loop is what a tutorial writes:
+images decoded beforehand, one transform per image, a DataLoader, NCHW, AdamW with its defaults,
+`loss.item()` every step. The bound is what a forward and a backward pass would reach if all their
+Mult-Adds ran at the rate of a large matrix product. One worker is timed in CPU seconds, which other
+processes disturb little; several workers (`--jobs`) in wall seconds, on a machine left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from mbsearch.cost import measure
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_reference
+from mbsearch.space.settings import Recipe
+from mbsearch.training.data import Split
+from mbsearch.training.loop import Training, evaluate
+from mbsearch.training.machine import prepare_worker
+from mbsearch.training.network import build
+
+CLASSES = 10
+BATCHES = 10
+ROUNDS = 5
+CPU = torch.device("cpu")
+
+
+def images(count: int, pixels: int) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (count, 3, pixels, pixels), generator=generator, dtype=torch.uint8)
+    y = torch.randint(0, CLASSES, (count,), generator=generator)
+    return Split(x, y, (0.5,) * 3, (0.25,) * 3, CLASSES)
+
+
+class Pictures(Dataset[tuple[torch.Tensor, int]]):
+    """The same images as PIL pictures with a transform each."""
+
+    def __init__(self, split: Split, pixels: int) -> None:
+        self.pictures = [v2.functional.to_pil_image(image) for image in split.images]
+        self.labels = split.labels.tolist()
+        self.transform = v2.Compose(
+            [
+                v2.RandomCrop(pixels, padding=round(0.08 * pixels), padding_mode="reflect"),
+                v2.RandomHorizontalFlip(),
+                v2.PILToTensor(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize([0.5] * 3, [0.25] * 3),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.pictures[index]), self.labels[index]
+
+
+def plain_epoch(architecture: Architecture, pixels: int, batch: int) -> Callable[[], None]:
+    network = build(architecture, num_classes=CLASSES)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.004)
+    pictures = Pictures(images(BATCHES * batch, pixels), pixels)
+    loader = DataLoader(pictures, batch_size=batch, shuffle=True)
+
+    def epoch() -> None:
+        total = 0.0
+        for x, y in loader:
+            loss = F.cross_entropy(network(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+
+    return epoch
+
+
+def our_epoch(architecture: Architecture, pixels: int, batch: int) -> Callable[[], object]:
+    network = build(architecture, num_classes=CLASSES, zero_init_residual=True)
+    split = images(BATCHES * batch, pixels)
+    recipe = Recipe(epochs=ROUNDS + 1, batch_size=batch)
+    # Two images to validate on: the cost of an epoch's end, but not of a validation split.
+    return Training(network, recipe, split, images(2, pixels), CPU, seed=0, flip=True).run_epoch
+
+
+def rate(work: Callable[[], object], amount: float, clock: Callable[[], float]) -> float:
+    """Amount a second, the median of several rounds after one to warm up."""
+    work()
+    seconds = []
+    for _ in range(ROUNDS):
+        started = clock()
+        work()
+        seconds.append(clock() - started)
+    return amount / median(seconds)
+
+
+def gemm_rate() -> float:
+    """Multiply-accumulates a second of a large matrix product in float32."""
+    side = 1024
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    return rate(lambda: a @ b, side**3, time.process_time)
+
+
+def worker_rate(alpha: float, pixels: int, batch: int) -> float:
+    architecture = load_reference("mobilenet_v2").replace(alpha=alpha)
+    return rate(our_epoch(architecture, pixels, batch), BATCHES * batch, time.perf_counter)
+
+
+def scoring_rate(network: nn.Module, pixels: int) -> float:
+    split = images(1000, pixels)
+    return rate(lambda: evaluate(network, split, CPU), len(split), time.process_time)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--alphas", type=float, nargs="+", default=[0.35, 0.5, 1.0])
+    parser.add_argument("--pixels", type=int, default=56)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--jobs", type=int, default=0, help="also time this many workers at once")
+    options = parser.parse_args()
+    pixels, batch = options.pixels, options.batch
+    torch.set_num_threads(1)
+    networks = {a: load_reference("mobilenet_v2").replace(alpha=a) for a in options.alphas}
+    amount = BATCHES * batch
+    # The plain loops first: what `prepare_worker` does to this process cannot be undone.
+    plain = {
+        alpha: rate(plain_epoch(network, pixels, batch), amount, time.process_time)
+        for alpha, network in networks.items()
+    }
+    prepare_worker()
+    gemm = gemm_rate()
+    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} thread")
+    print(f"matrix product {2 * gemm / 1e9:.0f} GFLOP/s; {pixels} px, batch {batch}")
+    print("alpha  plain   ours  ratio  bound  of bound  scoring   (images a second)")
+    for alpha, network in networks.items():
+        ours = rate(our_epoch(network, pixels, batch), amount, time.process_time)
+        # A backward pass is two products of the forward's size.
+        bound = gemm / (3 * measure(network.replace(resolution=pixels))["mult_adds"])
+        scoring = scoring_rate(build(network, num_classes=CLASSES), pixels)
+        print(
+            f"{alpha:5} {plain[alpha]:6.0f} {ours:6.0f} {ours / plain[alpha]:6.2f} {bound:6.0f} "
+            f"{ours / bound:9.0%} {scoring:8.0f}"
+        )
+    if options.jobs:
+        spawn = multiprocessing.get_context("spawn")
+        for alpha in options.alphas:
+            alone, together = (
+                _workers_rate(spawn, jobs, alpha, pixels, batch) for jobs in (1, options.jobs)
+            )
+            print(
+                f"alpha {alpha}: 1 worker {alone:.0f}, {options.jobs} workers {together:.0f} "
+                f"images a wall second, {together / alone:.2f} times"
+            )
+
+
+def _workers_rate(
+    spawn: multiprocessing.context.SpawnContext, jobs: int, alpha: float, pixels: int, batch: int
+) -> float:
+    with spawn.Pool(jobs, initializer=prepare_worker) as pool:
+        return sum(pool.starmap(worker_rate, [(alpha, pixels, batch)] * jobs, chunksize=1))
+
+
+if __name__ == "__main__":
+    main()
