@@ -60,7 +60,7 @@ def records() -> list[TrialRecord]:
 
 def wait_for(complete: int, process: subprocess.Popen[bytes]) -> Iterator[TrialRecord]:
     """Wait until so many trials are complete and others are in flight."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         now = records()
         done = [r for r in now if r.state is State.COMPLETE]
@@ -84,7 +84,7 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     before = {r.trial: (r.fingerprint, r.accuracy) for r in wait_for(4, process)}
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=90)
     assert all(w.status() == psutil.STATUS_ZOMBIE for w in alive), "workers outlive their driver"
     orphans = {r.trial for r in records() if r.state is State.RUNNING}
     assert orphans
@@ -119,7 +119,7 @@ def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
     assert second.returncode == 2
     assert f"being run by process {process.pid}" in " ".join(second.stderr.split())
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=90) == 130
     assert any(r.state is State.COMPLETE for r in records())
 
 
@@ -127,7 +127,7 @@ def test_other_settings_under_the_same_name_are_refused_with_the_way_out() -> No
     process = start(LONG)
     list(wait_for(1, process))
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=20)
+    process.wait(timeout=90)
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 3"))
     refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
