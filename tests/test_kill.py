@@ -21,11 +21,13 @@ from mbsearch.search.storage import read_study
 pytestmark = pytest.mark.slow
 
 SPACE = """name: kill
-resolution: {choices: [64, 96]}
+resolution: {choices: [64, 80, 96]}
+alpha: {choices: [0.5, 0.75, 1.0]}
 stem: {channels: 8}
 stages:
   - {block: inverted_residual, channels: 16, repeats: {choices: [1, 2]}, stride: 2,
      expansion: {choices: [3, 6]}, kernel: {choices: [3, 5]}}
+  - {block: separable, channels: 32, stride: 2, repeats: {choices: [1, 2, 3]}}
 head: {channels: 64}
 baselines:
   - {reference: mobilenet_v1, alpha: 0.25, resolution: 64}
@@ -35,7 +37,7 @@ proxy: {train_images: 1000, validation_images: 500, epochs: 2, noise_seeds: 2}
 TRIALS = 8
 RUN = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials"]
 COMMAND = [*RUN, str(TRIALS)]
-LONG = [*RUN, "50"]
+LONG = [*RUN, "200"]  # not done before the test is
 
 
 @pytest.fixture(autouse=True)
