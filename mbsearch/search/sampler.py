@@ -52,8 +52,9 @@ class CostAwareSampler(BaseSampler):
         search_space: Name and distribution of every parameter. Suggesting all of them in every
             trial works best; parameters that a trial did not ask for count as inactive in it.
         cost: Exact second objective of a parameter dict. Called often: aim at under a millisecond.
-        features: More numbers known of a parameter dict, as many for each; log costs and
-            depths are good ones. They are rescaled, so units do not matter.
+        features: More numbers known of a parameter dict, as many for each, such as the logarithm of
+            a second cost. They are rescaled, so units do not matter. Repeating parameters, or
+            counts of equal choices, is no help: the model has them.
         canonical: The same network described without its inactive parameters, which are left out of
             the returned dict, and with interchangeable values in one fixed order.
         key: Identity of the network; equal keys are one network. Default: the canonical parameters.
