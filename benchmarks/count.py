@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-
-import numpy as np
+from random import Random
 
 from mbsearch.cost import measure
 from mbsearch.space.catalog import load_space
@@ -17,7 +16,7 @@ from mbsearch.space.catalog import load_space
 def main() -> None:
     space = load_space(sys.argv[1] if len(sys.argv) > 1 else "v2.yaml")
     networks = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
-    rng = np.random.default_rng(0)
+    rng = Random(0)
     encodings = [space.sample_params(rng) for _ in range(networks)]
     started = time.process_time()
     for params in encodings:

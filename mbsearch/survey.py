@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-
-import numpy as np
+from random import Random
+from statistics import median
 
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
@@ -48,7 +48,7 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
     if exact:
         encodings: Sequence[Params] = list(islice(space.enumerate_params(), ENUMERATE_UP_TO))
     else:
-        rng = np.random.default_rng(seed)
+        rng = Random(seed)
         encodings = [space.sample_params(rng) for _ in range(sample_size)]
     networks: dict[str, dict[str, int]] = {}
     seen: set[tuple[tuple[str, object], ...]] = set()
@@ -68,9 +68,9 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
     if not networks:
         raise refusal or SpecError(f"{space.name}: no network of the space can be built")
     costs = list(networks.values())
-    mult_adds = np.array([c["mult_adds"] for c in costs])
+    mult_adds = [c["mult_adds"] for c in costs]
     limits = space.settings.limits
-    ends = [int(mult_adds.min()), int(mult_adds.max())]
+    ends = [min(mult_adds), max(mult_adds)]
     if not exact:
         cheapest = _descend(space, lambda costs: costs["mult_adds"])
         dearest = _descend(space, lambda costs: -costs["mult_adds"])
@@ -80,7 +80,7 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
         exact=exact,
         surveyed=len(seen),
         min_mult_adds=ends[0],
-        median_mult_adds=int(np.median(mult_adds)),
+        median_mult_adds=int(median(mult_adds)),
         max_mult_adds=ends[1],
         feasible_share=sum(limits.excess(c) is None for c in costs) / len(costs),
         duplicate_share=1 - len(networks) / len(seen),

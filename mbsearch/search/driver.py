@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -223,7 +223,7 @@ class Driver:
         if self.space.size <= ENUMERATE_UP_TO:
             candidates = self.space.enumerate_params()
         else:
-            rng = np.random.default_rng((self.seed, self._next_trial))
+            rng = Random(f"{self.seed}/{self._next_trial}")
             candidates = (self.space.sample_params(rng) for _ in range(RANDOM_DRAWS))
         for params in candidates:
             architecture = self.space.decode(params)

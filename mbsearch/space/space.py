@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
+from random import Random
 from typing import Any, cast
 
-import numpy as np
 import yaml
 
 from mbsearch.errors import SpecError
@@ -103,9 +103,9 @@ class SearchSpace:
 
     def sample(self, seed: int) -> Architecture:
         """One network drawn uniformly over the encodings, the same for the same seed."""
-        return self.decode(self.sample_params(np.random.default_rng(seed)))
+        return self.decode(self.sample_params(Random(seed)))
 
-    def sample_params(self, rng: np.random.Generator) -> Params:
+    def sample_params(self, rng: Random) -> Params:
         """Canonical parameters drawn uniformly over the encodings."""
         return sample_params(self.template, rng)
 

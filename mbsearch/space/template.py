@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, product
 from math import prod
+from random import Random
 from typing import Any, Union, cast
 
-import numpy as np
 from pydantic import BaseModel
 
 from mbsearch.errors import SpecError, did_you_mean
@@ -191,7 +191,7 @@ def _joined(parts: list[list[Params]]) -> Iterator[Params]:
         yield {name: value for part in combination for name, value in part.items()}
 
 
-def sample_params(node: Node, rng: np.random.Generator) -> Params:
+def sample_params(node: Node, rng: Random) -> Params:
     """One canonical encoding, each with the same probability."""
     if isinstance(node, Choice):
         weights = [count(o) for o in node.options] if node.structural else [1] * len(node.options)
@@ -207,10 +207,9 @@ def sample_params(node: Node, rng: np.random.Generator) -> Params:
     return {}
 
 
-def _weighted(weights: list[int], rng: np.random.Generator) -> int:
+def _weighted(weights: list[int], rng: Random) -> int:
     if len(weights) == 1:
         return 0
-    # Far cheaper than rng.choice(p=...), and the weights may be too large for its integers.
     return bisect_right(list(accumulate(weights)), rng.random() * sum(weights))
 
 
