@@ -184,15 +184,14 @@ def _print_status(
     if not complete(records):
         return
     table = Table(title="Pareto front (validation accuracy of the proxy)")
-    for column in ("trial", "network", "accuracy", "±", "Mult-Adds", "params", "alpha", "px"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    for column in ("trial", "origin", "accuracy", "±", "Mult-Adds", "params", "alpha", "px"):
+        table.add_column(column, justify="left" if column == "origin" else "right")
     knee = found.knee(records)
     for r in found.front(records):
-        label = r.architecture.name if r.is_baseline else "found by search"
         noise = "" if r.accuracy_noise is None else f"{r.accuracy_noise:.3f}"
         table.add_row(
             str(r.trial),
-            label + (" (knee)" if r.trial == knee.trial else ""),
+            r.origin + (", knee" if r.trial == knee.trial else ""),
             f"{r.accuracy:.3f}",
             noise,
             found.millions(r.mult_adds),
