@@ -19,6 +19,8 @@ COLOURS = {
 }
 NAMES = {"mobilenet_v1": "MobileNet V1", "mobilenet_v2": "MobileNet V2"}
 SYMBOLS = {"mobilenet_v1": "square", "mobilenet_v2": "diamond"}
+# Plotly's own labels between the decades are bare digits.
+_TICKS = [mantissa * 10**exponent for exponent in range(3, 11) for mantissa in (1, 2, 5)]
 _HOVER = (
     "<b>%{customdata[0]}</b><br>accuracy %{y:.3f}<br>%{customdata[1]} Mult-Adds<br>"
     "%{customdata[2]} params<br>alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -39,7 +41,8 @@ def front_figure(records: Sequence[TrialRecord], title: str) -> go.Figure:
                 key=lambda r: r.mult_adds,
             )
             trace = _points(line, NAMES[family], COLOURS[family], SYMBOLS[family], 10, 1.0)
-            trace.update(mode="lines+markers", legendgroup=family, showlegend=i == 0)
+            trace.update(mode="lines+markers+text", legendgroup=family, showlegend=i == 0)
+            trace.update(text=[_label(r) for r in line], textposition="bottom right")
             trace.update(line={"color": COLOURS[family], "width": 1.5, "dash": "dot"})
             figure.add_trace(trace)
     others = [r for r in done if r.is_baseline and r.origin not in BASELINE_FAMILIES]
@@ -60,14 +63,19 @@ def front_figure(records: Sequence[TrialRecord], title: str) -> go.Figure:
         xaxis={
             "type": "log",
             "title": "Mult-Adds of one image",
-            "dtick": "D1",
-            "exponentformat": "SI",
+            "tickvals": _TICKS,
+            "ticktext": [millions(tick) for tick in _TICKS],
         },
         yaxis={"title": "Validation accuracy (proxy)", "tickformat": ".2f"},
         legend={"orientation": "h", "y": -0.18},
         margin={"l": 70, "r": 30, "t": 60, "b": 90},
     )
     return figure
+
+
+def _label(record: TrialRecord) -> str:
+    """Width and resolution of a baseline, as it stands beside its marker."""
+    return f"{record.architecture.alpha:g}/{record.architecture.resolution}"
 
 
 def _points(

@@ -20,7 +20,9 @@ def write_results(folder: Path, records: Sequence[TrialRecord], title: str) -> l
     """
     frame = to_frame(records)
     best = knee(records)
-    html = front_figure(records, title).to_html(include_plotlyjs=True, full_html=True)
+    html = front_figure(records, title).to_html(
+        include_plotlyjs=True, full_html=True, default_height="92vh", config={"responsive": True}
+    )
     files = {
         "trials.csv": frame.to_csv(index=False),
         "front.csv": frame[frame["on_front"]].sort_values("mult_adds").to_csv(index=False),
