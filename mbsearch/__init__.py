@@ -9,8 +9,11 @@
     mb.run(space, trials=20, data="photos/")         # a study in results/v2
     frame = mb.load_results("results/v2")            # a pandas DataFrame, one row a trial
 
-torch and pandas are imported by the functions that need them, not by this package.
+torch, pandas and optuna are imported by what needs them, not by this package.
+`mb.CostAwareSampler` is an Optuna sampler for anybody's study (docs/sampler.md).
 """
+
+from typing import TYPE_CHECKING, Any
 
 from mbsearch.api import build, load_results, run
 from mbsearch.cost import measure
@@ -26,8 +29,12 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load
 from mbsearch.space.space import SearchSpace
 
+if TYPE_CHECKING:
+    from mbsearch.search.sampler import CostAwareSampler
+
 __all__ = [
     "Architecture",
+    "CostAwareSampler",
     "DataError",
     "EvaluationError",
     "ExportError",
@@ -41,3 +48,12 @@ __all__ = [
     "measure",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the sampler when it is first asked for: optuna would triple the start-up time."""
+    if name == "CostAwareSampler":
+        from mbsearch.search.sampler import CostAwareSampler
+
+        return CostAwareSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

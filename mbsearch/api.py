@@ -30,7 +30,7 @@ def run(
     data: str | Path | None = None,
     folder: str | Path | None = None,
     jobs: int | None = None,
-    sampler: str = "tpe",
+    sampler: str = "cost-aware",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Search a space as ``mbsearch run`` does, and return every record of the study.
@@ -42,7 +42,7 @@ def run(
         data: an image folder or the name of a data set; None takes the space's.
         folder: of the study; ``results/NAME`` by default. A finished study is extended.
         jobs: worker processes; one a core by default.
-        sampler: ``tpe``, ``nsga2`` or ``random``.
+        sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
         seed: of the search, the split and the trainings.
 
     Raises:

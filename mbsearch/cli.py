@@ -77,7 +77,9 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one a core by default.")
     ] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2 or random.")] = "tpe",
+    sampler: Annotated[
+        str, typer.Option(help="cost-aware, tpe, nsga2, gp or random.")
+    ] = "cost-aware",
     limit: Annotated[
         list[str] | None,
         typer.Option(help="Hard limit, as mult_adds=100M or params=2M; may be repeated."),

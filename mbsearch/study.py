@@ -42,7 +42,7 @@ def run(
     folder: Path,
     data: str | None = None,
     jobs: int | None = None,
-    sampler: str = "tpe",
+    sampler: str = "cost-aware",
     seed: int = 0,
     device: str | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
@@ -86,7 +86,7 @@ def run(
         store = _open(folder, space, source.name, source.content_key, seed)
         target = _target(store, trials)
         store.search.sampler = make_sampler(
-            sampler, space, seed=seed + len(store.search.get_trials(deepcopy=False))
+            sampler, space, seed=seed, trials=len(store.search.get_trials(deepcopy=False))
         )
         write_whole(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), target)

@@ -80,13 +80,13 @@ def test_no_network_is_trained_twice_and_the_space_runs_out(tmp_path: Path) -> N
 def test_limits_are_hard(tmp_path: Path) -> None:
     limits = Limits(mult_adds=4_000_000)
     space = TINY.with_settings(TINY.settings.model_copy(update={"limits": limits}))
-    store, _ = search(tmp_path, trials=15, space=space, sampler="tpe")
+    store, _ = search(tmp_path, trials=15, space=space, sampler="cost-aware")
     searched = [r for r in store.records() if not r.is_baseline]
     assert len(searched) == 15
     assert max(r.mult_adds for r in searched) <= 4_000_000
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])
 def test_one_seed_and_one_worker_give_one_study(tmp_path: Path, sampler: str) -> None:
     first, second = (
         search(tmp_path / name, trials=14, sampler=sampler)[0].records() for name in "ab"

@@ -1,14 +1,20 @@
-"""The samplers that a search can use, and the space as Optuna sees it."""
+"""The samplers that a search can use, and the space as they see it."""
 
 from __future__ import annotations
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from mbsearch.cost import measure
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.space.space import SearchSpace
 
-SAMPLERS = ("tpe", "nsga2", "random")
+SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random")
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -20,21 +26,67 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
 
 
-def make_sampler(name: str, space: SearchSpace, *, seed: int) -> BaseSampler:
+def make_sampler(name: str, space: SearchSpace, *, seed: int, trials: int = 0) -> BaseSampler:
     """A sampler by its name on the command line.
+
+    `trials` are those that the study has already: samplers that draw from a stream of their own
+    would otherwise repeat, after a restart, the draws of the start.
 
     Raises:
         SpecError: there is no sampler of that name.
     """
     match name:
+        case "cost-aware":
+            return _cost_aware(space, seed)
         case "tpe":
-            return TPESampler(multivariate=True, constant_liar=True, seed=seed)
+            return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
         case "nsga2":
-            return NSGAIISampler(population_size=20, seed=seed)
+            return NSGAIISampler(population_size=20, seed=seed + trials)
+        case "gp":
+            return GPSampler(seed=seed + trials)
         case "random":
-            return RandomSampler(seed=seed)
+            return RandomSampler(seed=seed + trials)
         case _:
             raise SpecError(
                 f"sampler: expected one of {', '.join(SAMPLERS)}, got {name!r}"
                 + did_you_mean(name, SAMPLERS)
             )
+
+
+class _Facts(NamedTuple):
+    """What is known of a network for nothing; costs are log10."""
+
+    mult_adds: float
+    params: float
+    fingerprint: str
+    feasible: bool
+
+
+def _cost_aware(space: SearchSpace, seed: int) -> CostAwareSampler:
+    """The cost-aware sampler, told all that the space knows of a network for nothing."""
+
+    # The sampler asks for each fact by itself, and for all of them of one network in a row.
+    @lru_cache(maxsize=64)
+    def facts(params: tuple[tuple[str, Any], ...]) -> _Facts:
+        network = space.decode(dict(params))
+        try:
+            costs = measure(network)
+        except SpecError:  # its strides leave no pixels: never suggested, so the costs are idle
+            return _Facts(0.0, 0.0, network.fingerprint, feasible=False)
+        return _Facts(
+            math.log10(costs["mult_adds"]),
+            math.log10(costs["params"]),
+            network.fingerprint,
+            feasible=space.settings.limits.excess(costs) is None,
+        )
+
+    return CostAwareSampler(
+        distributions(space),
+        lambda params: facts(tuple(params.items())).mult_adds,
+        features=lambda params: [facts(tuple(params.items())).params],
+        canonical=space.canonical,
+        key=lambda params: facts(tuple(params.items())).fingerprint,
+        feasible=lambda params: facts(tuple(params.items())).feasible,
+        log_cost=False,  # the study's second objective is a logarithm already
+        seed=seed,
+    )
