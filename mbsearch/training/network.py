@@ -24,6 +24,7 @@ from mbsearch.space.layers import (
     Program,
     SqueezeExcite,
 )
+from mbsearch.training.depthwise import DepthwiseConv2d
 
 CLASSIFIER_STD = 0.01
 # Torch's own values. The running statistics forget within some thirty steps, which suits short
@@ -44,16 +45,7 @@ class Convolution(nn.Module):
 
     def __init__(self, layer: Conv, c_in: int) -> None:
         super().__init__()
-        kh, kw = layer.kernel
-        self.conv = nn.Conv2d(
-            c_in,
-            layer.channels,
-            layer.kernel,
-            layer.stride,
-            padding=(kh // 2, kw // 2),
-            groups=c_in if layer.depthwise else 1,
-            bias=False,
-        )
+        self.conv = _conv(layer, c_in)
         self.norm: nn.Module = nn.BatchNorm2d(layer.channels, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM)
         self.activation = _activation(layer.activation)
 
@@ -229,6 +221,14 @@ def _layer(layer: Layer, c_in: int) -> nn.Module:
             return Dense(layer, c_in)
         case _:
             assert_never(layer)
+
+
+def _conv(layer: Conv, c_in: int) -> nn.Conv2d:
+    if layer.depthwise:
+        return DepthwiseConv2d(c_in, layer.kernel, layer.stride)
+    kh, kw = layer.kernel
+    padding = (kh // 2, kw // 2)
+    return nn.Conv2d(c_in, layer.channels, layer.kernel, layer.stride, padding, bias=False)
 
 
 def _activation(name: Activation | None) -> nn.Module:
