@@ -43,6 +43,7 @@ err = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Results = Annotated[Path, typer.Argument(help="Folder of a study, or of several: then the newest.")]
 _INTERRUPTED = 130
+_DEFAULT_TRIALS, _UNLIMITED_TRIALS = 50, 10**9
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,11 +65,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(
     space: Annotated[str, typer.Option(help="YAML file, or the name of a shipped space.")],
     trials: Annotated[
-        int, typer.Option(min=1, help="Networks to train; the baselines come on top.")
-    ] = 50,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Networks to train; the baselines come on top. 50, or with --minutes no limit.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; the same command goes on.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Image folder or data set name; without it, embedded Fashion-MNIST."),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Look accuracies up in this CSV or JSON file instead of training."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study; the space's by default.")
@@ -104,9 +117,11 @@ def run(
         try:
             result = run_study(
                 loaded,
-                trials=trials,
+                trials=trials or (_DEFAULT_TRIALS if minutes is None else _UNLIMITED_TRIALS),
                 folder=folder,
                 data=data,
+                table=table,
+                minutes=minutes,
                 jobs=jobs,
                 sampler=sampler,
                 seed=seed,

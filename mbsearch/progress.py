@@ -19,6 +19,8 @@ from mbsearch.records import State
 from mbsearch.results import millions
 from mbsearch.search.driver import Progress as DriverProgress
 
+_ENDLESS = 10**8  # a search by time has no number of trials to count towards
+
 
 class RunDisplay:
     """Shows a driver's progress on a console; plain lines where it is no terminal."""
@@ -57,7 +59,9 @@ class RunDisplay:
     def start(self, done: int, target: int) -> None:
         """Say what is to be done: a new search, a resumed one, or more trials."""
         if done:
-            self._console.print(f"{done} trials are done; going on to {target}")
+            self._console.print(
+                f"{done} trials are done; going on" + (f" to {target}" if target < _ENDLESS else "")
+            )
 
     def update(self, progress: DriverProgress) -> None:
         """Move the bar; print the trial that ended, if one did."""
@@ -78,6 +82,6 @@ class RunDisplay:
         self._progress.update(
             self._task,
             description=f"{progress.phase}, {progress.running} running",
-            total=self._ended + progress.left,
+            total=self._ended + progress.left if progress.left < _ENDLESS else None,
             completed=self._ended,
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ from mbsearch.search.journal import open_journal
 from mbsearch.search.lock import driver_lock
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study
+from mbsearch.search.table import TableEvaluator, read_table
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import require_feasible
 
@@ -41,6 +45,8 @@ def run(
     trials: int,
     folder: Path,
     data: str | None = None,
+    table: Path | None = None,
+    minutes: float | None = None,
     jobs: int | None = None,
     sampler: str = "cost-aware",
     seed: int = 0,
@@ -57,6 +63,8 @@ def run(
         trials: networks of the space to train; baselines come on top.
         folder: where the study lives.
         data: images (a folder or a name); None takes the space's `proxy.data`.
+        table: a file of known accuracies to look up instead of training; no baselines then.
+        minutes: hard limit on the run's time; what is in flight then is left to the next run.
         jobs: worker processes; None takes one a core, or one a GPU.
         seed: of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
@@ -68,22 +76,21 @@ def run(
         DataError: the images cannot be used.
         StorageError: the study is busy, damaged, not writable, or was made by other settings.
     """
-    from mbsearch.training.machine import prepare_worker
-    from mbsearch.training.proxy import ProxyTraining
-    from mbsearch.training.sources import load_source
-
+    started = time.monotonic()
     if trials < 1:
         raise SpecError(f"trials: expected a number >= 1, got {trials}")
     if jobs is not None and jobs < 1:
         raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
-    source = load_source(data or space.settings.proxy.data, seed=seed)
-    space = space.with_classes(source.num_classes)
+    if minutes is not None and not minutes > 0:
+        raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
+    if table is not None:
+        scoring = _by_table(space, table)
+    else:
+        scoring = _by_training(space, data or space.settings.proxy.data, seed, device)
+    space = scoring.space
     require_feasible(space)
-    evaluator: Evaluator = ProxyTraining(
-        space.settings.proxy, data or space.settings.proxy.data, split_seed=seed, device=device
-    )
     with driver_lock(folder):
-        store = _open(folder, space, source.name, source.content_key, seed)
+        store = _open(folder, scoring, seed)
         target = _target(store, trials)
         store.search.sampler = make_sampler(
             sampler, space, seed=seed, trials=len(store.search.get_trials(deepcopy=False))
@@ -92,16 +99,53 @@ def run(
         on_start(_done(store), target)
         # Inherited by the workers before their libraries start threads of their own.
         os.environ["OMP_NUM_THREADS"] = "1"
-        executor = LocalProcesses(evaluator, jobs or default_jobs(), prepare_worker)
-        driver = Driver(store, space, executor, target, seed, on_progress)
+        executor = LocalProcesses(scoring.evaluator, jobs or default_jobs(), scoring.prepare)
+        deadline = math.inf if minutes is None else started + 60 * minutes
+        driver = Driver(store, space, executor, target, seed, on_progress, deadline)
         try:
             driver.run()
         finally:
             executor.close()
             records = store.records()
             if complete(records):
-                write_results(folder, records, f"{space.name} on {source.name}")
+                write_results(folder, records, f"{space.name} on {scoring.data}")
     return RunResult(folder, records, driver.exhausted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """Where accuracies come from: `data` names it, `key` identifies its content.
+
+    `space` is the space that is scored, and `prepare` makes a worker process ready.
+    """
+
+    evaluator: Evaluator
+    space: SearchSpace
+    data: str
+    key: str
+    prepare: Callable[[], None] | None = None
+
+
+def _by_training(space: SearchSpace, data: str, seed: int, device: str | None) -> _Scoring:
+    from mbsearch.training.machine import prepare_worker
+    from mbsearch.training.proxy import ProxyTraining
+    from mbsearch.training.sources import load_source
+
+    source = load_source(data, seed=seed)
+    return _Scoring(
+        ProxyTraining(space.settings.proxy, data, split_seed=seed, device=device),
+        space.with_classes(source.num_classes),
+        source.name,
+        source.content_key,
+        prepare_worker,
+    )
+
+
+def _by_table(space: SearchSpace, table: Path) -> _Scoring:
+    read_table(table, space)  # a mistake in it is better said before the workers start
+    key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
+    bare = space.with_settings(space.settings.model_copy(update={"baselines": ()}))
+    return _Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)
 
 
 def default_jobs() -> int:
@@ -128,14 +172,15 @@ def _target(store: StudyStore, trials: int) -> int:
     return target
 
 
-def _open(folder: Path, space: SearchSpace, data: str, content_key: str, seed: int) -> StudyStore:
+def _open(folder: Path, scoring: _Scoring, seed: int) -> StudyStore:
     """The study of a folder; a new one is stamped, an old one must bear the same stamp."""
+    space = scoring.space
     stamp: dict[str, Any] = {
         "space": space.fingerprint,
         "limits": space.settings.limits.model_dump(mode="json"),
         "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data"}),
-        "data": data,
-        "data_key": content_key,
+        "data": scoring.data,
+        "data_key": scoring.key,
         "seed": seed,
     }
     store = create_study(open_journal(folder / JOURNAL, create=True), space.name)

@@ -8,6 +8,7 @@ noise, then new candidates until the target.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -70,6 +71,7 @@ class Driver:
     target: int
     seed: int
     on_progress: Callable[[Progress], None] = lambda _: None
+    deadline: float = math.inf  # on time.monotonic's clock
     _jobs: dict[int, _Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
@@ -80,13 +82,13 @@ class Driver:
     def run(self) -> None:
         """Work until the target is reached or the space is exhausted; ends with nothing in flight.
 
-        An exception, a Ctrl-C too, leaves the trials in flight to the next run.
+        An exception, a Ctrl-C, and the deadline leave the trials in flight to the next run.
         """
         self._distributions = distributions(self.space)
         self._recall()
         orphans = self._orphans()
         references = self._missing_baselines()
-        while True:
+        while time.monotonic() < self.deadline:
             while len(self._jobs) < self.executor.slots:
                 if orphans:
                     self._submit(orphans.pop(0))
@@ -102,7 +104,8 @@ class Driver:
             if not self._jobs:
                 return
             self._report(None, len(references))
-            for finished in self.executor.wait(timeout=1.0):
+            left = self.deadline - time.monotonic()
+            for finished in self.executor.wait(timeout=max(0.0, min(1.0, left))):
                 self._tell(finished, len(references))
 
     @property

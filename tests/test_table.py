@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mbsearch.errors import DataError, EvaluationError, SpecError
+from mbsearch.records import State
+from mbsearch.results import to_frame
+from mbsearch.search.evaluator import Task
+from mbsearch.search.storage import read_study
+from mbsearch.search.table import TableEvaluator, read_table
+from mbsearch.space.catalog import load_reference, load_space
+from mbsearch.study import run
+
+TINY = load_space("tiny")
+ENCODINGS = list(TINY.enumerate_params())
+ACCURACIES = {TINY.decode(p).fingerprint: 0.5 + i / 1000 for i, p in enumerate(ENCODINGS)}
+
+
+def by_choices(path: Path) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*(c.name for c in TINY.choices), "accuracy"])
+        writer.writeheader()
+        for params in ENCODINGS:
+            writer.writerow(params | {"accuracy": ACCURACIES[TINY.decode(params).fingerprint]})
+    return path
+
+
+def by_fingerprint(path: Path) -> Path:
+    path.write_text(json.dumps(ACCURACIES))
+    return path
+
+
+def as_list(path: Path) -> Path:
+    rows: list[dict[str, Any]] = [
+        params | {"accuracy": ACCURACIES[TINY.decode(params).fingerprint]} for params in ENCODINGS
+    ]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("write", "name"), [(by_choices, "t.csv"), (by_fingerprint, "t.json"), (as_list, "t.json")]
+)
+def test_every_form_of_table_gives_the_accuracies(tmp_path: Path, write: Any, name: str) -> None:
+    assert read_table(write(tmp_path / name), TINY) == pytest.approx(ACCURACIES)
+
+
+def test_a_search_reads_its_accuracies_from_the_table(tmp_path: Path) -> None:
+    table = by_fingerprint(tmp_path / "truth.json")
+    result = run(TINY, trials=20, folder=tmp_path / "study", table=table, jobs=2)
+    assert len(result.records) == 20
+    assert all(r.accuracy == ACCURACIES[r.fingerprint] for r in result.records)
+
+
+def test_the_trials_of_a_study_are_a_table(tmp_path: Path) -> None:
+    first = run(
+        TINY, trials=10, folder=tmp_path / "a", table=by_choices(tmp_path / "t.csv"), jobs=1
+    )
+    to_frame(first.records).to_csv(tmp_path / "trials.csv", index=False)
+    table = read_table(tmp_path / "trials.csv", TINY)
+    assert table == pytest.approx({r.fingerprint: r.accuracy for r in first.records})
+
+
+def test_one_seed_and_one_worker_give_one_study(tmp_path: Path) -> None:
+    table = by_fingerprint(tmp_path / "truth.json")
+    first, second = (
+        [
+            (r.trial, r.fingerprint)
+            for r in run(TINY, trials=25, folder=tmp_path / n, table=table, jobs=1).records
+        ]
+        for n in "ab"
+    )
+    assert first == second
+
+
+def test_a_network_that_is_not_in_the_table_fails_its_trial(tmp_path: Path) -> None:
+    evaluator = TableEvaluator(by_fingerprint(tmp_path / "truth.json"), TINY)
+    with pytest.raises(EvaluationError, match=r"truth\.json: the network [0-9a-f]+ is not in"):
+        evaluator.evaluate(Task(load_reference("mobilenet_v2"), seed=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "fingerprint\nabc\n", r"t\.csv:2: expected a value for 'accuracy', got none"),
+        (
+            "t.csv",
+            "fingerprint,accuracy\nabc,87\n",
+            r"t\.csv:2: accuracy: expected 0 to 1, got '87'",
+        ),
+        ("t.csv", "fingerprint,accuracy\nabc,good\n", r"expected 0 to 1, got 'good'"),
+        (
+            "t.csv",
+            "alpha,accuracy\n0.5,0.5\n",
+            r"t\.csv:2: expected a fingerprint, or every choice",
+        ),
+        ("t.csv", "fingerprint,accuracy\n", "expected at least one network with an accuracy"),
+        ("t.json", "{", r"t\.json: expected JSON, got an error"),
+        ("t.json", "3", "expected a list of objects, or one object"),
+        ("t.json", "[3]", "expected a list of objects, or one object"),
+    ],
+)
+def test_a_bad_table_is_named_with_its_row(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_table(tmp_path / name, TINY)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        read_table(tmp_path / "none.csv", TINY)
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="it is not text"):
+        read_table(tmp_path / "binary.csv", TINY)
+
+
+def test_a_budget_of_minutes_is_kept_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    import time
+
+    table = by_fingerprint(tmp_path / "truth.json")
+    started = time.monotonic()
+    run(TINY, trials=10**9, folder=tmp_path / "s", table=table, minutes=0.1, jobs=1)
+    assert time.monotonic() - started < 60
+    before = [r for r in read_study(tmp_path / "s").records() if r.state is State.COMPLETE]
+    assert 0 < len(before) <= TINY.size
+    after = run(TINY, trials=10**9, folder=tmp_path / "s", table=table, jobs=1)
+    assert after.exhausted
+    assert {r.trial for r in before} <= {r.trial for r in after.records}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"trials": 0}, "trials: expected a number >= 1, got 0"),
+        ({"trials": 1, "jobs": 0}, "jobs: expected a number >= 1, got 0"),
+        ({"trials": 1, "minutes": 0.0}, "minutes: expected a number > 0, got 0"),
+    ],
+)
+def test_budgets_out_of_range(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        run(TINY, folder=tmp_path, **arguments)
