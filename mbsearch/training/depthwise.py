@@ -56,7 +56,9 @@ class _SmallMap(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, weight = ctx.saved_tensors
-        grad_x = conv2d_input(x.shape, weight, grad, ctx.stride, ctx.padding, groups=len(weight))
+        grad_x: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
+            x.shape, weight, grad, ctx.stride, ctx.padding, groups=len(weight)
+        )
         return grad_x, _weight_grad(x, weight, grad, ctx.stride, ctx.padding), None, None
 
 
