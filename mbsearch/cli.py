@@ -101,6 +101,9 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
     ] = None,
+    racing: Annotated[
+        bool, typer.Option(help="Stop trials that cheaper ones have left behind.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Search a space; the same command again resumes, or adds trials to a finished study.
@@ -109,9 +112,13 @@ def run(
     """
     from mbsearch.progress import RunDisplay
     from mbsearch.space.catalog import load_space
+    from mbsearch.space.settings import Racing
     from mbsearch.study import run as run_study
 
     loaded = _with_limits(load_space(space), limit or [])
+    if not racing:
+        settings = loaded.settings.model_copy(update={"racing": Racing(rungs=())})
+        loaded = loaded.with_settings(settings)
     folder = results / (name or loaded.name)
     with RunDisplay(err) as display:
         try:
@@ -188,6 +195,7 @@ def _print_status(
 ) -> None:
     from mbsearch import results as found
     from mbsearch.records import State, complete
+    from mbsearch.search.racing import savings
 
     if as_json:
         out.print_json(json.dumps(found.front_rows(records)))
@@ -196,7 +204,7 @@ def _print_status(
     counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)
     out.print(f"[bold]{escape(str(folder))}[/]: {counts or 'no trials yet'}")
     for record in records:
-        if record.error:
+        if record.state is State.FAILED and record.error:
             out.print(f"  trial {record.trial} failed: {escape(record.error)}", soft_wrap=True)
     if not complete(records):
         return
@@ -220,6 +228,14 @@ def _print_status(
     out.print(table)
     for each in [budget] if budget else found.natural_budgets(records):
         out.print(found.compare(records, each).sentence(), highlight=False, soft_wrap=True)
+    saved = savings(records)
+    if saved.stopped:
+        share = saved.seconds_saved / (saved.seconds_saved + saved.seconds_spent)
+        out.print(
+            f"racing stopped {saved.stopped} of {saved.trials} trials and saved {share:.0%} of "
+            f"their training ({saved.seconds_saved:,.0f} s)",
+            highlight=False,
+        )
     volumes = found.hypervolumes(records)
     out.print(
         f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "

@@ -21,7 +21,9 @@ from mbsearch.search.evaluator import Outcome, Task
 class FakeEvaluator:
     """Accuracy rises with log Mult-Adds; `seconds` of sleep stand for the training.
 
-    `dies_on` is a file: while it exists the worker kills itself, and removes it first.
+    With `epochs` above 1 the curve rises by halving what is left; networks of `bad_resolutions`
+    learn half as well. `dies_on` is a file: while it exists the worker kills itself, and removes
+    it first.
     """
 
     seconds: float = 0.0
@@ -30,6 +32,7 @@ class FakeEvaluator:
     always_dies: bool = False
     fails: bool = False
     epochs: int = 1
+    bad_resolutions: tuple[int, ...] = ()
 
     def evaluate(self, task: Task) -> Outcome:
         time.sleep(self.seconds)
@@ -42,16 +45,26 @@ class FakeEvaluator:
         rng = np.random.default_rng(task.seed)
         cost = math.log10(measure(task.architecture)["mult_adds"])
         accuracy = float(1 - 3 / cost**1.2 + rng.normal(0, self.noise))
+        if task.architecture.resolution in self.bad_resolutions:
+            accuracy /= 2
+        done = int(task.checkpoint or b"0")
+        stop = min(task.stop_epoch or self.epochs, self.epochs)
+        curve = tuple(
+            Epoch(1.0, 1.0, accuracy * (1 - 0.5**e), self.seconds) for e in range(1, stop + 1)
+        )
+        assert stop > done, "a rung starts where the last one ended"
+        accuracy = curve[-1].validation_accuracy
         return Outcome(
             Evaluation(
                 accuracy=accuracy,
                 validation_loss=-math.log(max(accuracy, 0.01)),
-                seconds=self.seconds,
+                seconds=self.seconds * stop,
                 seed=task.seed,
                 pixels=task.architecture.resolution,
-                curve=(Epoch(1.0, 1.0, accuracy, self.seconds),),
+                curve=curve,
                 evaluator="fake",
-                recipe={},
+                recipe={"epochs": self.epochs},
                 device="none",
-            )
+            ),
+            str(stop).encode() if stop < self.epochs else None,
         )

@@ -57,8 +57,9 @@ def test_baselines_come_first_then_the_asked_number_of_trials(tmp_path: Path) ->
 
 def test_noise_is_the_spread_over_the_seeds_of_one_baseline(tmp_path: Path) -> None:
     store, _ = search(tmp_path, trials=1)
-    ((accuracies),) = store.repeats().values()
-    assert len(accuracies) == TINY.settings.proxy.noise_seeds
+    ((curves),) = store.repeats().values()
+    assert len(curves) == TINY.settings.proxy.noise_seeds
+    accuracies = [curve[-1].validation_accuracy for curve in curves]
     expected = abs(accuracies[0] - accuracies[1]) / 2**0.5
     assert all(r.accuracy_noise == pytest.approx(expected) for r in store.records())
 

@@ -16,20 +16,22 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
-from mbsearch.records import SEARCH, TrialRecord
-from mbsearch.search.evaluator import Task
+from mbsearch.records import SEARCH, Evaluation, State, TrialRecord
+from mbsearch.search.backlog import MAX_ATTEMPTS, Job, fail, interrupted, missing_baselines
+from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
+from mbsearch.search.history import PARTIAL_ACCURACY
+from mbsearch.search.racing import Race, rung_noise
 from mbsearch.search.samplers import distributions
-from mbsearch.search.storage import StudyStore, new_record, to_record
+from mbsearch.search.storage import StudyStore, new_record, objectives, to_record
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import baseline_architectures
+from mbsearch.space.settings import Racing
 from mbsearch.space.space import SearchSpace
 
-MAX_ATTEMPTS = 3  # a trial whose worker died is tried again twice
 FREE_ASKS = 50  # suggestions in a row that need no training before the driver draws itself
 RANDOM_DRAWS = 2_000
 ENUMERATE_UP_TO = 20_000
@@ -50,17 +52,6 @@ class Progress:
     trial: TrialRecord | None = None
 
 
-@dataclass(slots=True)
-class _Job:
-    """A trial in flight."""
-
-    study: optuna.Study
-    number: int
-    record: Mapping[str, Any]
-    architecture: Architecture
-    attempts: int = 1
-
-
 @dataclass
 class Driver:
     """Runs one study towards a number of search trials."""
@@ -72,12 +63,13 @@ class Driver:
     seed: int
     on_progress: Callable[[Progress], None] = lambda _: None
     deadline: float = math.inf  # on time.monotonic's clock
-    _jobs: dict[int, _Job] = field(default_factory=dict)
+    _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
     _tried: dict[str, int] = field(default_factory=dict)
     _distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     _exhausted: bool = False
+    _race: Race = field(default_factory=lambda: Race(Racing(), {}))
 
     def run(self) -> None:
         """Work until the target is reached or the space is exhausted; ends with nothing in flight.
@@ -86,8 +78,9 @@ class Driver:
         """
         self._distributions = distributions(self.space)
         self._recall()
-        orphans = self._orphans()
-        references = self._missing_baselines()
+        self._race = self._start_race()
+        orphans = interrupted(self.store)
+        references = missing_baselines(self.store, self.space)
         while time.monotonic() < self.deadline:
             while len(self._jobs) < self.executor.slots:
                 if orphans:
@@ -123,65 +116,21 @@ class Driver:
                     if study is self.store.search or trial.state is TrialState.COMPLETE:
                         self._tried.setdefault(data["fingerprint"], data["trial"])
 
-    def _orphans(self) -> list[_Job]:
-        """Trials that an earlier driver left in flight; those that it had finished are told."""
-        jobs: list[_Job] = []
-        for study in (self.store.baselines, self.store.search):
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                data, evaluation = (trial.user_attrs.get(k) for k in ("record", "evaluation"))
-                if data is None:  # killed before it was a trial at all
-                    study.tell(trial.number, state=TrialState.FAIL)
-                elif evaluation is not None:  # killed between the outcome and its telling
-                    study.tell(trial.number, _values(evaluation, data))
-                elif "error" in trial.user_attrs:
-                    study.tell(trial.number, state=TrialState.FAIL)
-                else:
-                    jobs.append(self._again(study, trial, data))
-        return [job for job in jobs if job.attempts <= MAX_ATTEMPTS]
-
-    def _again(self, study: optuna.Study, trial: FrozenTrial, data: Mapping[str, Any]) -> _Job:
-        attempts = trial.user_attrs.get("attempts", 1) + 1
-        job = _Job(
-            study, trial.number, data, Architecture.model_validate(data["architecture"]), attempts
-        )
-        if attempts > MAX_ATTEMPTS:
-            self._fail(job, f"gave up after {MAX_ATTEMPTS} attempts: the run was killed each time")
-        else:
-            self.store.set_attr(study, trial.number, "attempts", attempts)
-        return job
-
-    def _missing_baselines(self) -> list[tuple[str, Architecture, bool]]:
-        """Baselines and repeats that the study lacks: (reference, network, is it a repeat)."""
-        have: dict[str, int] = {}
-        for trial in self.store.baselines.get_trials(deepcopy=False):
-            if "record" in trial.user_attrs:
-                fingerprint = trial.user_attrs["record"]["fingerprint"]
-                have[fingerprint] = have.get(fingerprint, 0) + 1
-        wanted = [
-            (name, network.replace(num_classes=self._num_classes(network)))
-            for name, network in baseline_architectures(self.space)
-        ]
-        missing = [(n, a, False) for n, a in wanted if a.fingerprint not in have]
-        if wanted:
-            # The noise is measured on the baseline of median cost: neither end is typical.
-            by_cost = sorted(wanted, key=lambda w: measure(w[1])["mult_adds"])
-            name, network = by_cost[len(by_cost) // 2]
-            repeats = self.space.settings.proxy.noise_seeds - max(
-                have.get(network.fingerprint, 0), 1
-            )
-            missing += [(name, network, True)] * repeats
-        return missing
-
-    def _num_classes(self, network: Architecture) -> int:
-        classes = self.space.template.get("num_classes", network.num_classes)
-        return classes if isinstance(classes, int) else network.num_classes
+    def _start_race(self) -> Race:
+        """Every curve of the study so far; the noise is that of the repeated baseline."""
+        race = Race(self.space.settings.racing, rung_noise(self.store.repeats().values()))
+        for record in self.store.records():
+            if record.evaluation is not None and record.state is not State.RUNNING:
+                whole = record.state is State.COMPLETE
+                race.add(record.mult_adds, record.evaluation.curve, whole=whole)
+        return race
 
     def _begun(self) -> int:
         """Search trials that were trained, or are in flight."""
         trials = self.store.search.get_trials(deepcopy=False)
         return sum("record" in trial.user_attrs for trial in trials)
 
-    def _begin_baseline(self, name: str, architecture: Architecture, repeat: bool) -> _Job:
+    def _begin_baseline(self, name: str, architecture: Architecture, repeat: bool) -> Job:
         trial = self.store.baselines.ask()
         return self._begin(self.store.baselines, trial.number, name, architecture, {}, repeat)
 
@@ -193,7 +142,7 @@ class Driver:
         architecture: Architecture,
         params: Mapping[str, Any],
         repeat: bool = False,
-    ) -> _Job:
+    ) -> Job:
         record = new_record(
             self._next_trial,
             origin,
@@ -206,9 +155,9 @@ class Driver:
         self.store.set_attr(study, number, "record", record)
         self._tried.setdefault(architecture.fingerprint, self._next_trial)
         self._next_trial += 1
-        return _Job(study, number, record, architecture)
+        return Job(study, number, record, architecture)
 
-    def _ask(self) -> _Job | None:
+    def _ask(self) -> Job | None:
         """The next candidate worth training; None when there is none left."""
         for _ in range(FREE_ASKS):
             trial = self.store.search.ask(self._distributions)
@@ -221,7 +170,7 @@ class Driver:
             self.store.search.tell(trial.number, state=TrialState.PRUNED)
         return self._draw()
 
-    def _draw(self) -> _Job | None:
+    def _draw(self) -> Job | None:
         """A new network that the driver finds itself, since the sampler repeats itself."""
         if self.space.size <= ENUMERATE_UP_TO:
             candidates = self.space.enumerate_params()
@@ -247,30 +196,57 @@ class Driver:
         except SpecError as error:
             return str(error)
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         self._ticket += 1
         self._jobs[self._ticket] = job
-        self.executor.submit(self._ticket, Task(job.architecture, job.record["seed"]))
+        rung = None
+        if job.record["origin"] == SEARCH:  # baselines are never stopped
+            rung = self._race.next_rung(self.space.settings.proxy.epochs, job.epochs_done)
+        task = Task(job.architecture, job.record["seed"], rung, job.checkpoint)
+        self.executor.submit(self._ticket, task)
 
     def _tell(self, finished: Finished, baselines_left: int) -> None:
         job = self._jobs.pop(finished.ticket)
-        if finished.outcome is not None:
-            evaluation = finished.outcome.evaluation.to_dict()
-            self.store.set_attr(job.study, job.number, "evaluation", evaluation)
-            job.study.tell(job.number, _values(evaluation, job.record))
+        if finished.outcome is not None and finished.outcome.checkpoint is not None:
+            if not self._stopped(job, finished.outcome):
+                self._submit(job)
+                return
+        elif finished.outcome is not None:
+            self._complete(job, finished.outcome.evaluation)
         elif finished.lost and job.attempts < MAX_ATTEMPTS:
-            job.attempts += 1
+            job.attempts += 1  # from the checkpoint of its last rung, if it had reached one
             self.store.set_attr(job.study, job.number, "attempts", job.attempts)
             self._submit(job)
             return
         else:
-            self._fail(job, finished.error or "no reason was given")
+            fail(self.store, job, finished.error or "no reason was given")
         trial = job.study.get_trials(deepcopy=False)[job.number]
         self._report(to_record(trial), baselines_left)
 
-    def _fail(self, job: _Job, error: str) -> None:
-        self.store.set_attr(job.study, job.number, "error", error)
-        job.study.tell(job.number, state=TrialState.FAIL)
+    def _complete(self, job: Job, evaluation: Evaluation) -> None:
+        data = evaluation.to_dict()
+        self.store.set_attr(job.study, job.number, "evaluation", data)
+        job.study.tell(job.number, objectives(data, job.record))
+        if job.record["origin"] != SEARCH:
+            self._race.noise = rung_noise(self.store.repeats().values())
+        self._race.add(job.record["costs"]["mult_adds"], evaluation.curve, whole=True)
+
+    def _stopped(self, job: Job, outcome: Outcome) -> bool:
+        """Look at a trial at its rung: stop it and keep its curve, or let it go on."""
+        evaluation = outcome.evaluation
+        mult_adds = job.record["costs"]["mult_adds"]
+        reason = self._race.verdict(mult_adds, evaluation.curve)
+        if reason is None:
+            job.epochs_done, job.checkpoint = len(evaluation.curve), outcome.checkpoint
+            return False
+        # Told before the outcome is: a driver killed in between finds the reason, and stops it too.
+        self.store.set_attr(job.study, job.number, "stopped", reason)
+        forecast = self._race.forecast(evaluation.curve)
+        self.store.set_attr(job.study, job.number, PARTIAL_ACCURACY, forecast)
+        self.store.set_attr(job.study, job.number, "evaluation", evaluation.to_dict())
+        job.study.tell(job.number, state=TrialState.PRUNED)
+        self._race.add(mult_adds, evaluation.curve, whole=False)
+        return True
 
     def _report(self, trial: TrialRecord | None, baselines_left: int) -> None:
         running = len(self._jobs)
@@ -279,8 +255,3 @@ class Driver:
         begun = self._begun()
         left = running + baselines_left + max(0, self.target - begun)
         self.on_progress(Progress(begun - searching, self.target, running, left, phase, trial))
-
-
-def _values(evaluation: Mapping[str, Any], record: Mapping[str, Any]) -> list[float]:
-    """The two objectives: accuracy up, log10 Mult-Adds down (the scale that samplers like)."""
-    return [evaluation["accuracy"], math.log10(record["costs"]["mult_adds"])]

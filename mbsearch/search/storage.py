@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.errors import StorageError
-from mbsearch.records import SEARCH, Evaluation, State, TrialRecord
+from mbsearch.records import SEARCH, Epoch, Evaluation, State, TrialRecord
 from mbsearch.search.journal import open_journal
 from mbsearch.space.architecture import Architecture
 
@@ -75,27 +75,28 @@ class StudyStore:
             for trial in study.get_trials(deepcopy=False)
             if (record := to_record(trial)) is not None
         ]
-        noise = accuracy_noise(self.repeats())
+        noise = accuracy_noise(
+            [[c[-1].validation_accuracy for c in curves] for curves in self.repeats().values()]
+        )
         return sorted((replace(r, accuracy_noise=noise) for r in found), key=lambda r: r.trial)
 
-    def repeats(self) -> dict[str, list[float]]:
-        """Accuracies of every network that was trained with several seeds, by fingerprint."""
-        accuracies: dict[str, list[float]] = {}
+    def repeats(self) -> dict[str, list[tuple[Epoch, ...]]]:
+        """Curves of every network that was trained with several seeds, by fingerprint."""
+        curves: dict[str, list[tuple[Epoch, ...]]] = {}
         for trial in self.baselines.get_trials(deepcopy=False):
             if trial.state is TrialState.COMPLETE and "record" in trial.user_attrs:
                 fingerprint = trial.user_attrs["record"]["fingerprint"]
-                accuracies.setdefault(fingerprint, []).append(
-                    trial.user_attrs["evaluation"]["accuracy"]
-                )
-        return {key: values for key, values in accuracies.items() if len(values) > 1}
+                evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+                curves.setdefault(fingerprint, []).append(evaluation.curve)
+        return {key: values for key, values in curves.items() if len(values) > 1}
 
 
-def accuracy_noise(repeats: Mapping[str, Sequence[float]]) -> float | None:
+def accuracy_noise(repeats: Sequence[Sequence[float]]) -> float | None:
     """Pooled standard deviation of the accuracy over seeds; None without repeated networks."""
-    freedom = sum(len(values) - 1 for values in repeats.values())
+    freedom = sum(len(values) - 1 for values in repeats)
     if freedom == 0:
         return None
-    squares = sum((len(v) - 1) * float(np.var(v, ddof=1)) for v in repeats.values())
+    squares = sum((len(v) - 1) * float(np.var(v, ddof=1)) for v in repeats)
     return math.sqrt(squares / freedom)
 
 
@@ -117,7 +118,7 @@ def to_record(trial: FrozenTrial) -> TrialRecord | None:
         costs=data["costs"],
         params=data["params"],
         evaluation=None if evaluation is None else Evaluation.from_dict(evaluation),
-        error=trial.user_attrs.get("error"),
+        error=trial.user_attrs.get("error", trial.user_attrs.get("stopped")),
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )
@@ -144,6 +145,11 @@ def new_record(
         "seed": seed,
         "repeat": repeat,
     }
+
+
+def objectives(evaluation: Mapping[str, Any], record: Mapping[str, Any]) -> list[float]:
+    """The two objectives: accuracy up, log10 Mult-Adds down (the scale that samplers like)."""
+    return [evaluation["accuracy"], math.log10(record["costs"]["mult_adds"])]
 
 
 def create_study(storage: BaseStorage, name: str) -> StudyStore:

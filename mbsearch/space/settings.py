@@ -105,12 +105,26 @@ class Proxy(Recipe):
         return max(1, round(resolution * self.resolution_scale))
 
 
+class Racing(Row):
+    """When a trial is stopped early: see `mbsearch.search.racing`. No rungs: never.
+
+    `rungs` are the epochs after which a trial is looked at; `min_peers` trials of at most its cost
+    must be ahead of it by `slack` and by what chance allows at this `confidence`.
+    """
+
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2)
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    min_peers: Annotated[int, Field(ge=1)] = 3
+    slack: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class Settings(Row):
     """Everything in a space file that is not the architecture."""
 
     limits: Limits = Limits()
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ()
     proxy: Proxy = Proxy()
+    racing: Racing = Racing()
 
 
 SETTINGS_KEYS = tuple(Settings.model_fields)

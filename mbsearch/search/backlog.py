@@ -1,0 +1,101 @@
+"""What a study still owes: trials that were interrupted, baselines and repeats that are missing.
+
+Always derived from the storage, so that a killed driver's successor finds the same work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from mbsearch.cost import measure
+from mbsearch.search.storage import StudyStore, objectives
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import baseline_architectures
+from mbsearch.space.space import SearchSpace
+
+MAX_ATTEMPTS = 3  # a trial whose worker or driver died is tried again twice
+
+
+@dataclass(slots=True)
+class Job:
+    """A trial in flight, and how far it has come."""
+
+    study: optuna.Study
+    number: int
+    record: Mapping[str, Any]
+    architecture: Architecture
+    attempts: int = 1
+    epochs_done: int = 0
+    checkpoint: bytes | None = None
+
+
+def interrupted(store: StudyStore) -> list[Job]:
+    """Trials that an earlier driver left in flight, to be trained again under their own numbers.
+
+    Those whose outcome was stored already are told; those that were cut off too often fail.
+    """
+    jobs: list[Job] = []
+    for study in (store.baselines, store.search):
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            data, evaluation = (trial.user_attrs.get(k) for k in ("record", "evaluation"))
+            if data is None or "error" in trial.user_attrs:  # never was one, or had failed
+                study.tell(trial.number, state=TrialState.FAIL)
+            elif evaluation is not None and "stopped" in trial.user_attrs:
+                study.tell(trial.number, state=TrialState.PRUNED)
+            elif evaluation is not None:
+                study.tell(trial.number, objectives(evaluation, data))
+            else:
+                jobs.append(_again(store, study, trial, data))
+    return [job for job in jobs if job.attempts <= MAX_ATTEMPTS]
+
+
+def _again(
+    store: StudyStore, study: optuna.Study, trial: FrozenTrial, data: Mapping[str, Any]
+) -> Job:
+    attempts = trial.user_attrs.get("attempts", 1) + 1
+    architecture = Architecture.model_validate(data["architecture"])
+    job = Job(study, trial.number, data, architecture, attempts)
+    if attempts > MAX_ATTEMPTS:
+        fail(store, job, f"gave up after {MAX_ATTEMPTS} attempts: the run was killed each time")
+    else:
+        store.set_attr(study, trial.number, "attempts", attempts)
+    return job
+
+
+def fail(store: StudyStore, job: Job, error: str) -> None:
+    """Tell a trial as failed, with its reason."""
+    store.set_attr(job.study, job.number, "error", error)
+    job.study.tell(job.number, state=TrialState.FAIL)
+
+
+def missing_baselines(
+    store: StudyStore, space: SearchSpace
+) -> list[tuple[str, Architecture, bool]]:
+    """Baselines and repeats that the study lacks: (reference, network, is it a repeat)."""
+    have: dict[str, int] = {}
+    for trial in store.baselines.get_trials(deepcopy=False):
+        if "record" in trial.user_attrs:
+            fingerprint = trial.user_attrs["record"]["fingerprint"]
+            have[fingerprint] = have.get(fingerprint, 0) + 1
+    wanted = [
+        (name, network.replace(num_classes=_num_classes(space, network)))
+        for name, network in baseline_architectures(space)
+    ]
+    missing = [(n, a, False) for n, a in wanted if a.fingerprint not in have]
+    if wanted:
+        # The noise is measured on the baseline of median cost: neither end is typical.
+        by_cost = sorted(wanted, key=lambda w: measure(w[1])["mult_adds"])
+        name, network = by_cost[len(by_cost) // 2]
+        trained = max(have.get(network.fingerprint, 0), 1)
+        missing += [(name, network, True)] * (space.settings.proxy.noise_seeds - trained)
+    return missing
+
+
+def _num_classes(space: SearchSpace, network: Architecture) -> int:
+    classes = space.template.get("num_classes", network.num_classes)
+    return classes if isinstance(classes, int) else network.num_classes
