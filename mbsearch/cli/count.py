@@ -1,0 +1,96 @@
+"""``mbsearch count``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mbsearch.cli.terminal import Json, err, out
+from mbsearch.errors import SpecError
+
+if TYPE_CHECKING:
+    from mbsearch.space.architecture import Architecture
+    from mbsearch.space.space import SearchSpace
+
+
+def count(
+    file: Annotated[str, typer.Argument(help="YAML file, shipped space, or reference network.")],
+    alpha: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Input side in pixels.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="One row a layer.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count Mult-Adds, params and memory of a network exactly, or survey a space.
+
+    Mult-Adds are multiply-accumulates of convolutions and linear layers for one image, as in the
+    MobileNet papers: no bias, batch norm, activation or pooling.
+
+    Example: mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160 --layers
+    """
+    from mbsearch.space.architecture import Architecture
+    from mbsearch.space.catalog import load
+
+    loaded = load(file)
+    if isinstance(loaded, Architecture):
+        _count_architecture(loaded.replace(alpha=alpha, resolution=resolution), layers, as_json)
+        return
+    if alpha is not None or resolution is not None or layers:
+        raise SpecError(
+            f"{file}: expected an architecture for --alpha, --resolution and --layers, "
+            "got a search space"
+        )
+    _count_space(loaded, as_json)
+
+
+def _count_architecture(architecture: Architecture, layers: bool, as_json: bool) -> None:
+    from mbsearch.cost import METRICS, layer_costs, measure
+
+    totals = measure(architecture)
+    rows = layer_costs(architecture) if layers else []
+    if as_json:
+        per_layer = {"layers": [row._asdict() for row in rows]} if layers else {}
+        print(json.dumps({**totals, **per_layer}))  # noqa: T201 - rich would wrap long lines
+        return
+    title = f"{architecture.name}  alpha {architecture.alpha:g}  {architecture.resolution} px"
+    out.print(f"[bold]{escape(title)}[/]", highlight=False)
+    if layers:
+        table = Table()
+        for column in ("layer", "kind", "in (C, H, W)", "out", "Mult-Adds", "params", "bytes"):
+            table.add_column(column, justify="left" if column in ("layer", "kind") else "right")
+        for row in rows:
+            shapes = ("x".join(map(str, s)) for s in (row.in_shape, row.out_shape))
+            numbers = (row.mult_adds, row.params, row.activation_bytes)
+            table.add_row(row.name, row.kind, *shapes, *(f"{n:,}" for n in numbers))
+        out.print(table)
+    for metric, label in METRICS.items():
+        out.print(f"{label:34} {totals[metric]:>15,}", highlight=False)
+
+
+def _count_space(space: SearchSpace, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from mbsearch.results import millions
+    from mbsearch.survey import survey
+
+    found = survey(space)
+    if as_json:
+        print(json.dumps({"name": space.name, **asdict(found)}))  # noqa: T201
+        return
+    basis = "all" if found.exact else f"{found.surveyed:,} drawn uniformly"
+    out.print(f"[bold]{escape(space.name)}[/]: {found.encodings:,} networks", highlight=False)
+    out.print(
+        f"Mult-Adds: min {millions(found.min_mult_adds)}, median "
+        f"{millions(found.median_mult_adds)}, max {millions(found.max_mult_adds)}",
+        highlight=False,
+    )
+    out.print(
+        f"within limits {found.feasible_share:.1%}, duplicates {found.duplicate_share:.1%} "
+        f"({basis})",
+        highlight=False,
+    )
+    for warning in found.warnings:
+        err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True, highlight=False)

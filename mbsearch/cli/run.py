@@ -1,0 +1,120 @@
+"""``mbsearch run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from mbsearch.cli.status import print_status
+from mbsearch.cli.terminal import Json, err, quantity
+from mbsearch.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from mbsearch.space.space import SearchSpace
+
+_DEFAULT_TRIALS, _UNLIMITED_TRIALS = 50, 10**9
+
+
+def run(
+    space: Annotated[str, typer.Option(help="YAML file, or the name of a shipped space.")],
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Networks to train; the baselines come on top. 50, or with --minutes no limit.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; the same command goes on.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Image folder or data set name; without it, embedded Fashion-MNIST."),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Look accuracies up in this CSV or JSON file instead of training."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; the space's by default.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where studies live.")] = Path("results"),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; one a core by default.")
+    ] = None,
+    sampler: Annotated[
+        str, typer.Option(help="cost-aware, tpe, nsga2, gp or random.")
+    ] = "cost-aware",
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="Hard limit, as mult_adds=100M or params=2M; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of search, split and trainings.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
+    ] = None,
+    racing: Annotated[
+        bool, typer.Option(help="Stop trials that cheaper ones have left behind.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Search a space; the same command again resumes, or adds trials to a finished study.
+
+    Example: mbsearch run --space v2.yaml --trials 200 --limit mult_adds=100M
+    """
+    from mbsearch.progress import RunDisplay
+    from mbsearch.space.catalog import load_space
+    from mbsearch.space.settings import Racing
+    from mbsearch.study import run as run_study
+
+    loaded = _with_limits(load_space(space), limit or [])
+    if not racing:
+        settings = loaded.settings.model_copy(update={"racing": Racing(rungs=())})
+        loaded = loaded.with_settings(settings)
+    folder = results / (name or loaded.name)
+    with RunDisplay(err) as display:
+        try:
+            result = run_study(
+                loaded,
+                trials=trials or (_DEFAULT_TRIALS if minutes is None else _UNLIMITED_TRIALS),
+                folder=folder,
+                data=data,
+                table=table,
+                minutes=minutes,
+                jobs=jobs,
+                sampler=sampler,
+                seed=seed,
+                device=device,
+                on_start=display.start,
+                on_progress=display.update,
+            )
+        except KeyboardInterrupt:
+            display.stop()
+            err.print(
+                f"stopped; nothing that was finished is lost. Resume with the same command; "
+                f"look with: mbsearch status {escape(str(folder))}"
+            )
+            raise
+    if result.exhausted:
+        err.print("every network of the space that keeps the limits has been tried")
+    print_status(result.folder, result.records, None, as_json)
+
+
+def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
+    from mbsearch.space.settings import Limits
+
+    limits = space.settings.limits.model_dump()
+    for text in given:
+        metric, _, value = text.partition("=")
+        if metric not in limits:
+            raise SpecError(
+                f"--limit {text}: expected one of {', '.join(limits)} before '=', got {metric!r}"
+                + did_you_mean(metric, limits)
+            )
+        limits[metric] = quantity(f"--limit {metric}", value)
+    settings = space.settings.model_copy(update={"limits": Limits.model_validate(limits)})
+    return space.with_settings(settings)

@@ -1,0 +1,44 @@
+"""``mbsearch spaces`` and ``mbsearch schema``: what is shipped, and how to write more."""
+
+from __future__ import annotations
+
+import json
+
+from rich.table import Table
+
+from mbsearch.cli.terminal import Json, out
+
+
+def spaces(as_json: Json = False) -> None:
+    """List the shipped spaces with their size and cost range, and the reference networks.
+
+    Example: mbsearch spaces --json
+    """
+    from dataclasses import asdict
+
+    from mbsearch.results import millions
+    from mbsearch.space.catalog import load_space, reference_names, space_names
+    from mbsearch.survey import survey
+
+    found = {name: survey(load_space(name), sample_size=200) for name in space_names()}
+    if as_json:
+        print(json.dumps({name: asdict(each) for name, each in found.items()}))  # noqa: T201
+        return
+    table = Table(title="Shipped search spaces")
+    for column in ("space", "networks", "min", "median", "max Mult-Adds"):
+        table.add_column(column, justify="left" if column == "space" else "right")
+    for name, each in found.items():
+        costs = (each.min_mult_adds, each.median_mult_adds, each.max_mult_adds)
+        table.add_row(f"{name}.yaml", f"{each.encodings:,}", *map(millions, costs))
+    out.print(table)
+    out.print("Reference networks: " + ", ".join(reference_names()), highlight=False)
+
+
+def schema() -> None:
+    """Print the JSON Schema of space and architecture files, for editors.
+
+    Example: mbsearch schema > mbsearch.schema.json
+    """
+    from mbsearch.space.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))  # noqa: T201

@@ -1,0 +1,88 @@
+"""``mbsearch status``, and what a run prints at its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mbsearch.cli.terminal import Json, Results, out, quantity
+
+if TYPE_CHECKING:
+    from mbsearch.records import TrialRecord
+
+
+def status(
+    results: Results = Path("results"),
+    at: Annotated[str | None, typer.Option(help="Mult-Adds budget to answer for, as 100M.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the front of a study with MobileNet V1 and V2 on it; also while it runs.
+
+    Example: mbsearch status results/v2 --at 100M
+    """
+    from mbsearch.search.storage import read_study, results_folder
+
+    budget = None if at is None else quantity("--at", at)
+    print_status(results_folder(results), read_study(results).records(), budget, as_json)
+
+
+def print_status(
+    folder: Path, records: list[TrialRecord], budget: int | None, as_json: bool
+) -> None:
+    """Print the front, the answer at each budget, and what racing saved; or the front as JSON."""
+    from mbsearch import results as found
+    from mbsearch.records import State, complete
+    from mbsearch.search.racing import savings
+
+    if as_json:
+        out.print_json(json.dumps(found.front_rows(records)))
+        return
+    states = {s: sum(r.state is s for r in records) for s in State}
+    counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)
+    out.print(f"[bold]{escape(str(folder))}[/]: {counts or 'no trials yet'}")
+    for record in records:
+        if record.state is State.FAILED and record.error:
+            out.print(f"  trial {record.trial} failed: {escape(record.error)}", soft_wrap=True)
+    if not complete(records):
+        return
+    table = Table(title="Pareto front (validation accuracy of the proxy)")
+    for column in ("trial", "origin", "accuracy", "±", "Mult-Adds", "params", "alpha", "px"):
+        table.add_column(column, justify="left" if column == "origin" else "right")
+    knee = found.knee(records)
+    for r in found.front(records):
+        noise = "" if r.accuracy_noise is None else f"{r.accuracy_noise:.3f}"
+        table.add_row(
+            str(r.trial),
+            r.origin + (", knee" if r.trial == knee.trial else ""),
+            f"{r.accuracy:.3f}",
+            noise,
+            found.millions(r.mult_adds),
+            found.millions(r.costs["params"]),
+            f"{r.architecture.alpha:g}",
+            str(r.architecture.resolution),
+            style="yellow" if r.is_baseline else "",
+        )
+    out.print(table)
+    for each in [budget] if budget else found.natural_budgets(records):
+        out.print(found.compare(records, each).sentence(), highlight=False, soft_wrap=True)
+    saved = savings(records)
+    if saved.stopped:
+        share = saved.seconds_saved / (saved.seconds_saved + saved.seconds_spent)
+        out.print(
+            f"racing stopped {saved.stopped} of {saved.trials} trials and saved {share:.0%} of "
+            f"their training ({saved.seconds_saved:,.0f} s)",
+            highlight=False,
+        )
+    volumes = found.hypervolumes(records)
+    out.print(
+        f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "
+        f"{volumes.baselines:.4f} of the baselines alone (over log10 Mult-Adds, reference point: "
+        f"accuracy 0 at {found.millions(volumes.reference_point[1])})",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,31 @@
+"""What the commands share: consoles, options of one meaning, quantities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mbsearch.errors import SpecError
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Results = Annotated[Path, typer.Argument(help="Folder of a study, or of several: then the newest.")]
+
+
+def quantity(option: str, text: str) -> int:
+    """A count from an option, as 100M.
+
+    Raises:
+        SpecError: it is none; the option is named.
+    """
+    from mbsearch.space.settings import parse_quantity
+
+    try:
+        return parse_quantity(text)
+    except ValueError as error:
+        raise SpecError(f"{option}: expected {error}, got {text!r}") from None
