@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
+from space_truth import SpaceTruth
 from synthetic_truth import SyntheticTruth, canonical, mult_adds, parameters, search_space
 
 from mbsearch.pareto import hypervolume, pareto_front
+from mbsearch.space.catalog import load_space
 
 Params = dict[str, Any]
 
@@ -38,6 +40,7 @@ class Problem:
     accuracy: Callable[[Params], float]
     reference_point: tuple[float, float]
     volume: float
+    feasible: Callable[[Params], bool] = lambda _: True
 
     def share(self, found: Sequence[Params]) -> float:
         """Share of the true front's hypervolume that some networks reach, by their true means."""
@@ -91,7 +94,7 @@ def synthetic(truth_seed: int) -> Problem:
     def noisy(params: Params, seed: int) -> float:
         return truth.observe(params, zlib.crc32(repr((seed, sorted(params.items()))).encode()))
 
-    reference_point, volume = _evolve(space, truth)
+    reference_point, volume = _evolve(space, truth.accuracy, mult_adds)
     return Problem(
         space=space,
         mult_adds=mult_adds,
@@ -104,8 +107,29 @@ def synthetic(truth_seed: int) -> Problem:
     )
 
 
+def shipped(name: str, truth_seed: int) -> Problem:
+    """A shipped search space itself, with a made-up truth (see `space_truth`) and its limits."""
+    truth = SpaceTruth(load_space(name), truth_seed)
+    space = {c.name: CategoricalDistribution(c.values) for c in truth.space.choices}
+    reference_point, volume = _evolve(space, truth.accuracy, truth.mult_adds, truth.feasible)
+    return Problem(
+        space=space,
+        mult_adds=truth.mult_adds,
+        canonical=truth.space.canonical,
+        features=lambda params: [truth.log_params(params)],
+        observe=truth.observe,
+        accuracy=truth.accuracy,
+        reference_point=reference_point,
+        volume=volume,
+        feasible=truth.feasible,
+    )
+
+
 def _evolve(
-    space: dict[str, CategoricalDistribution], truth: SyntheticTruth
+    space: dict[str, CategoricalDistribution],
+    accuracy: Callable[[Params], float],
+    cost: Callable[[Params], float],
+    feasible: Callable[[Params], bool] = lambda _: True,
 ) -> tuple[tuple[float, float], float]:
     """Reference point (worst accuracy, dearest) and hypervolume of the best front found."""
     rng = np.random.default_rng(0)
@@ -116,7 +140,8 @@ def _evolve(
         if genes not in found:
             values = (options[gene] for options, gene in zip(choices, genes, strict=True))
             params = dict(zip(space, values, strict=True))
-            found[genes] = truth.accuracy(params), math.log(mult_adds(params))
+            if feasible(params):
+                found[genes] = accuracy(params), math.log(cost(params))
 
     add(tuple(0 for _ in choices))
     add(tuple(len(options) - 1 for options in choices))

@@ -2,6 +2,7 @@
 
     python benchmarks/search.py nas_bench_macro_cifar10.json --seeds 10 --trials 100
     python benchmarks/search.py --synthetic 0 --seeds 10 --trials 100
+    python benchmarks/search.py --space mixed --seeds 3 --trials 100
 
 Prints a Markdown table: the share of the true front's hypervolume over log Mult-Adds, as the mean
 over seeds and, in brackets, the worst seed.
@@ -33,7 +34,7 @@ import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from problems import Params, Problem, nas_bench_macro, synthetic
+from problems import Params, Problem, nas_bench_macro, shipped, synthetic
 
 from mbsearch.pareto import pareto_front
 from mbsearch.search.sampler import CostAwareSampler
@@ -70,6 +71,9 @@ class Search:
             seconds += time.process_time() - before
             if len(running) > pending:
                 trial = running.popleft()
+                if not self.problem.feasible(self.decode(trial.params)):
+                    self.study.tell(trial, state=TrialState.PRUNED)  # free, as in `mbsearch run`
+                    continue
                 self.study.tell(trial, self.values(self.decode(trial.params)))
                 finished += 1
                 if finished in MARKS or finished == trials:
@@ -116,10 +120,13 @@ def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
                 problem.mult_adds,
                 canonical=problem.canonical,
                 features=problem.features,
+                feasible=problem.feasible,
                 seed=seed,
             )
         case "bare":
-            return CostAwareSampler(problem.space, problem.mult_adds, seed=seed)
+            return CostAwareSampler(
+                problem.space, problem.mult_adds, feasible=problem.feasible, seed=seed
+            )
         case "gp":
             return GPSampler(n_startup_trials=STARTUP, seed=seed)
         case "tpe":
@@ -135,7 +142,11 @@ def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
 def startup(problem: Problem, seed: int) -> list[Params]:
     """The networks that every study of a seed begins with."""
     sampler = CostAwareSampler(
-        problem.space, problem.mult_adds, startup_trials=STARTUP, seed=10_000 + seed
+        problem.space,
+        problem.mult_adds,
+        feasible=problem.feasible,
+        startup_trials=STARTUP,
+        seed=10_000 + seed,
     )
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     return [study.ask(dict(problem.space)).params for _ in range(STARTUP)]
@@ -146,16 +157,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("table", type=Path, nargs="?", help="NAS-Bench-Macro's JSON file")
     parser.add_argument("--synthetic", type=int, help="seed of a synthetic truth instead")
+    parser.add_argument("--space", help="a shipped space with a made-up truth instead")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--pending", type=int, default=0, help="trainings under way at each ask")
     options = parser.parse_args()
-    if (options.table is None) == (options.synthetic is None):
-        parser.error("expected a table or --synthetic")
+    if sum(given is not None for given in (options.table, options.synthetic, options.space)) != 1:
+        parser.error("expected a table, --synthetic or --space")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    problem = nas_bench_macro(options.table) if options.table else synthetic(options.synthetic)
+    if options.table is not None:
+        problem = nas_bench_macro(options.table)
+    elif options.space is not None:
+        problem = shipped(options.space, truth_seed=0)
+    else:
+        problem = synthetic(options.synthetic)
     marks = sorted({mark for mark in MARKS if mark < options.trials} | {options.trials})
     print("| sampler |", *(f"{m} trials |" for m in marks), "all trained | CPU s a suggestion |")
     print("|---|" + "---|" * (len(marks) + 2))
