@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
@@ -202,8 +203,10 @@ def _lower_stage(
     stage: AnyStage, c_in: int, c_out: int, activation: Activation
 ) -> tuple[Block, ...]:
     """All blocks of a stage: the first takes the stride and the change of width."""
-    first = stage.lower(c_in, c_out, stage.stride, activation)
-    rest = stage.lower(c_out, c_out, 1, activation)
+    first, rest = (
+        replace(stage.lower(c, c_out, stride, activation), kind=stage.block)
+        for c, stride in ((c_in, stage.stride), (c_out, 1))
+    )
     return tuple(b for b in (first, *(rest,) * (stage.repeats - 1)) if b.body or b.shortcut)
 
 

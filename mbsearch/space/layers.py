@@ -92,12 +92,14 @@ class Block:
     """Repeated unit of a stage: a chain of layers, perhaps with a shortcut around it.
 
     `shortcut` is None for a plain chain, an empty tuple for the identity, and the layers of a
-    projection where the shape changes. `activation` follows the addition.
+    projection where the shape changes. `activation` follows the addition. `kind` is the block type
+    as the YAML names it; it says what people should call the block, and changes nothing.
     """
 
     body: tuple[Conv | SqueezeExcite, ...]
     shortcut: tuple[Conv, ...] | None = None
     activation: Activation | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
