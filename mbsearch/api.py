@@ -29,6 +29,7 @@ def run(
     trials: int,
     data: str | Path | None = None,
     folder: str | Path | None = None,
+    storage: str | None = None,
     jobs: int | None = None,
     sampler: str = "cost-aware",
     seed: int = 0,
@@ -41,6 +42,7 @@ def run(
         trials: networks of the space to train; baselines come on top.
         data: an image folder or the name of a data set; None takes the space's.
         folder: of the study; ``results/NAME`` by default. A finished study is extended.
+        storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.
         sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
         seed: of the search, the split and the trainings.
@@ -55,6 +57,7 @@ def run(
         space,
         trials=trials,
         folder=Path(folder) if folder is not None else Path("results") / space.name,
+        storage=storage,
         data=None if data is None else str(data),
         jobs=jobs,
         sampler=sampler,
@@ -63,11 +66,13 @@ def run(
     return to_frame(result.records)
 
 
-def load_results(path: str | Path) -> pd.DataFrame:
+def load_results(path: str | Path | None = None, *, storage: str | None = None) -> pd.DataFrame:
     """Every record of a study as a table: identity, state, costs, evaluation, choices.
 
     Args:
-        path: the folder of a study, or one that holds studies: then the newest.
+        path: the folder of a study, or one that holds studies: then the newest; ``results`` by
+            default. With `storage`, its last part is the study's name.
+        storage: URL of the PostgreSQL database that holds the study.
 
     Raises:
         StorageError: there is no study, or it is damaged.
@@ -75,4 +80,4 @@ def load_results(path: str | Path) -> pd.DataFrame:
     from mbsearch.results import to_frame
     from mbsearch.search.storage import read_study
 
-    return to_frame(read_study(Path(path)).records())
+    return to_frame(read_study(None if path is None else Path(path), storage).records())

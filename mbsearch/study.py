@@ -18,10 +18,9 @@ from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.journal import open_journal
-from mbsearch.search.lock import driver_lock
+from mbsearch.search.lock import drive
 from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, StudyStore, create_study
+from mbsearch.search.storage import StudyStore
 from mbsearch.search.table import TableEvaluator, read_table
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import require_feasible
@@ -44,6 +43,7 @@ def run(
     *,
     trials: int,
     folder: Path,
+    storage: str | None = None,
     data: str | None = None,
     table: Path | None = None,
     minutes: float | None = None,
@@ -61,7 +61,8 @@ def run(
 
     Args:
         trials: networks of the space to train; baselines come on top.
-        folder: where the study lives.
+        folder: of the study's files, and of the study itself unless `storage` is given.
+        storage: URL of a PostgreSQL database that holds the study, under the folder's name.
         data: images (a folder or a name); None takes the space's `proxy.data`.
         table: a file of known accuracies to look up instead of training; no baselines then.
         minutes: hard limit on the run's time; what is in flight then is left to the next run.
@@ -89,8 +90,8 @@ def run(
         scoring = _by_training(space, data or space.settings.proxy.data, seed, device)
     space = scoring.space
     require_feasible(space)
-    with driver_lock(folder):
-        store = _open(folder, scoring, seed)
+    with drive(folder, space.name, storage) as (store, still_held):
+        _stamp(store, folder, scoring, seed)
         target = _target(store, trials)
         store.search.sampler = make_sampler(
             sampler, space, seed=seed, trials=len(store.search.get_trials(deepcopy=False))
@@ -101,7 +102,12 @@ def run(
         os.environ["OMP_NUM_THREADS"] = "1"
         executor = LocalProcesses(scoring.evaluator, jobs or default_jobs(), scoring.prepare)
         deadline = math.inf if minutes is None else started + 60 * minutes
-        driver = Driver(store, space, executor, target, seed, on_progress, deadline)
+
+        def report(progress: Progress) -> None:
+            still_held()
+            on_progress(progress)
+
+        driver = Driver(store, space, executor, target, seed, report, deadline)
         try:
             driver.run()
         finally:
@@ -172,8 +178,8 @@ def _target(store: StudyStore, trials: int) -> int:
     return target
 
 
-def _open(folder: Path, scoring: _Scoring, seed: int) -> StudyStore:
-    """The study of a folder; a new one is stamped, an old one must bear the same stamp."""
+def _stamp(store: StudyStore, folder: Path, scoring: _Scoring, seed: int) -> None:
+    """Stamp a new study with its settings; an old one must bear the same stamp."""
     space = scoring.space
     stamp: dict[str, Any] = {
         "space": space.fingerprint,
@@ -183,7 +189,6 @@ def _open(folder: Path, scoring: _Scoring, seed: int) -> StudyStore:
         "data_key": scoring.key,
         "seed": seed,
     }
-    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
     old = store.settings().get("stamp")
     if old is None:
         store.search.set_user_attr("stamp", stamp)
@@ -191,7 +196,6 @@ def _open(folder: Path, scoring: _Scoring, seed: int) -> StudyStore:
         store.search.set_user_attr("versions", _versions())
     elif old != stamp:
         raise StorageError(f"{folder}: {_difference(old, stamp)}")
-    return store
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Results, err, quantity
+from mbsearch.cli.terminal import Results, Storage, err, quantity
 from mbsearch.errors import SpecError
 
 
 def export(
-    results: Results = Path("results"),
+    results: Results = None,
     max_mult_adds: Annotated[
         str | None, typer.Option(help="The most accurate network within this budget, as 100M.")
     ] = None,
@@ -22,6 +22,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; stdout by default.")
     ] = None,
+    storage: Storage = None,
 ) -> None:
     """Write a network of a study as YAML, which count reads again; the knee by default.
 
@@ -33,7 +34,7 @@ def export(
 
     if trial is not None and max_mult_adds is not None:
         raise SpecError("expected --trial or --max-mult-adds, got both")
-    records = read_study(results).records()
+    records = read_study(results, storage).records()
     if trial is not None:
         record = found.by_trial(records, trial)
     elif max_mult_adds is not None:

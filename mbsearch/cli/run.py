@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.status import print_status
-from mbsearch.cli.terminal import Json, err, quantity
+from mbsearch.cli.terminal import Json, Storage, err, quantity
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def run(
         str | None, typer.Option(help="Name of the study; the space's by default.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Where studies live.")] = Path("results"),
+    storage: Storage = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one a core by default.")
     ] = None,
@@ -82,6 +83,7 @@ def run(
                 loaded,
                 trials=trials or (_DEFAULT_TRIALS if minutes is None else _UNLIMITED_TRIALS),
                 folder=folder,
+                storage=storage,
                 data=data,
                 table=table,
                 minutes=minutes,
@@ -97,11 +99,12 @@ def run(
             err.print(
                 f"stopped; nothing that was finished is lost. Resume with the same command; "
                 f"look with: mbsearch status {escape(str(folder))}"
+                + (" and the same --storage" if storage else "")
             )
             raise
     if result.exhausted:
         err.print("every network of the space that keeps the limits has been tried")
-    print_status(result.folder, result.records, None, as_json)
+    print_status(str(result.folder), result.records, None, as_json)
 
 
 def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:

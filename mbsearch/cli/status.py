@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Results, out, quantity
+from mbsearch.cli.terminal import Json, Results, Storage, out, quantity
 
 if TYPE_CHECKING:
     from mbsearch.records import TrialRecord
 
 
 def status(
-    results: Results = Path("results"),
+    results: Results = None,
     at: Annotated[str | None, typer.Option(help="Mult-Adds budget to answer for, as 100M.")] = None,
+    storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Show the front of a study with MobileNet V1 and V2 on it; also while it runs.
 
     Example: mbsearch status results/v2 --at 100M
     """
-    from mbsearch.search.storage import read_study, results_folder
+    from mbsearch.search.storage import RESULTS, read_study, results_folder
 
     budget = None if at is None else quantity("--at", at)
-    print_status(results_folder(results), read_study(results).records(), budget, as_json)
+    study = read_study(results, storage)
+    where = study.name if storage else str(results_folder(results or RESULTS))
+    print_status(where, study.records(), budget, as_json)
 
 
-def print_status(
-    folder: Path, records: list[TrialRecord], budget: int | None, as_json: bool
-) -> None:
+def print_status(where: str, records: list[TrialRecord], budget: int | None, as_json: bool) -> None:
     """Print the front, the answer at each budget, and what racing saved; or the front as JSON."""
     from mbsearch import results as found
     from mbsearch.records import State, complete
@@ -44,7 +44,7 @@ def print_status(
         return
     states = {s: sum(r.state is s for r in records) for s in State}
     counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)
-    out.print(f"[bold]{escape(str(folder))}[/]: {counts or 'no trials yet'}")
+    out.print(f"[bold]{escape(where)}[/]: {counts or 'no trials yet'}")
     for record in records:
         if record.state is State.FAILED and record.error:
             out.print(f"  trial {record.trial} failed: {escape(record.error)}", soft_wrap=True)

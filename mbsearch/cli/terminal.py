@@ -14,7 +14,18 @@ out = Console()
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Results = Annotated[Path, typer.Argument(help="Folder of a study, or of several: then the newest.")]
+Results = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Folder of a study, or of several: then the newest. With --storage, NAME of the study."
+        " \\[default: results]",
+        show_default=False,
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="PostgreSQL that holds the study, as postgresql://USER@HOST/DATABASE."),
+]
 
 
 def quantity(option: str, text: str) -> int:

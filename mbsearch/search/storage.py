@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from mbsearch.errors import StorageError
 from mbsearch.records import SEARCH, Epoch, Evaluation, State, TrialRecord
@@ -30,6 +31,7 @@ from mbsearch.space.architecture import Architecture
 # Optuna announces every study and trial on stderr; what a run shows is the command line's matter.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+RESULTS = Path("results")
 JOURNAL = "journal.log"
 BASELINES = ".baselines"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
@@ -75,10 +77,14 @@ class StudyStore:
             for trial in study.get_trials(deepcopy=False)
             if (record := to_record(trial)) is not None
         ]
-        noise = accuracy_noise(
+        noise = self.noise()
+        return sorted((replace(r, accuracy_noise=noise) for r in found), key=lambda r: r.trial)
+
+    def noise(self) -> float | None:
+        """Standard deviation of one evaluation's accuracy over seeds; None before it is known."""
+        return accuracy_noise(
             [[c[-1].validation_accuracy for c in curves] for curves in self.repeats().values()]
         )
-        return sorted((replace(r, accuracy_noise=noise) for r in found), key=lambda r: r.trial)
 
     def repeats(self) -> dict[str, list[tuple[Epoch, ...]]]:
         """Curves of every network that was trained with several seeds, by fingerprint."""
@@ -174,14 +180,37 @@ def create_study(storage: BaseStorage, name: str) -> StudyStore:
     return StudyStore(storage, name, search, baselines)
 
 
+def study_names(storage: BaseStorage) -> list[str]:
+    """Names of the studies that a storage holds."""
+    names = optuna.get_all_study_names(storage)
+    return sorted(n.removesuffix(BASELINES) for n in names if n.endswith(BASELINES))
+
+
+def open_database(url: str) -> BaseStorage:
+    """Open a database of studies for reading, as ``postgresql://host/name``; makes nothing in it.
+
+    Raises:
+        StorageError: it is none of Optuna's, or it cannot be reached.
+    """
+    file = url.removeprefix("sqlite:///")
+    if file != url and not Path(file).is_file():
+        raise StorageError(f"{url}: expected a database, got no file {file}")
+    try:
+        storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
+        study_names(storage)
+    except (SQLAlchemyError, ValueError, ImportError, StorageInternalError) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(f"{url}: expected a database of studies, got: {reason}") from None
+    return storage
+
+
 def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
     """Open a study for reading; without a name, the only one that the storage holds.
 
     Raises:
         StorageError: there is no such study; those that exist are named.
     """
-    names = [s.study_name for s in optuna.get_all_study_summaries(storage)]
-    known = sorted(n.removesuffix(BASELINES) for n in names if n.endswith(BASELINES))
+    known = study_names(storage)
     if name is None and len(known) == 1:
         name = known[0]
     if name is None or name not in known:
@@ -216,11 +245,20 @@ def results_folder(path: Path) -> Path:
     return max(journals, key=lambda journal: journal.stat().st_mtime).parent
 
 
-def read_study(path: Path) -> StudyStore:
-    """Open the study of a results folder for reading.
+def read_study(path: Path | None = None, database: str | None = None) -> StudyStore:
+    """Open a study for reading: that of a results folder, or that of a database.
+
+    Args:
+        path: a study's folder, or one of several: then the newest; ``results`` by default. In a
+            database its last part is the study's name; without it, there must be one study only.
+        database: a PostgreSQL URL.
 
     Raises:
-        StorageError: there is none, or its journal is damaged.
+        StorageError: there is no such study, its journal is damaged, or the database fails.
     """
-    folder = results_folder(path)
-    return load_study(open_journal(folder / JOURNAL, create=False))
+    if database is None:
+        folder = results_folder(path or RESULTS)
+        return load_study(open_journal(folder / JOURNAL, create=False))
+    from mbsearch.search.database import read_database  # SQLAlchemy is slow to import
+
+    return read_database(database, path.name if path else None)
