@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from mbsearch.errors import StorageError
-from mbsearch.search.storage import StudyStore, create_study, load_study
+from mbsearch.search.storage import StudyStore, create_study
 
 _DRIVER = "postgresql+psycopg"
 # PostgreSQL's advisory locks are numbers: ours are those of this class, one for each study.
@@ -26,7 +26,7 @@ _HOLDER = text(
 )
 
 
-def open_database(url: str, *, create: bool) -> RDBStorage:
+def connect(url: str, *, create: bool) -> RDBStorage:
     """Open a PostgreSQL database, for writing with `create`, which makes Optuna's tables.
 
     A writer keeps its connections; a reader, which may never close, opens one for each question.
@@ -76,16 +76,6 @@ def _address(url: str) -> URL:
             raise StorageError(f"--storage: {expected}, got a URL of {other!r}")
 
 
-def read_database(url: str, study: str | None) -> StudyStore:
-    """Open a study of a database for reading; without a name, the only one.
-
-    Raises:
-        StorageError: as `open_database` and `load_study` say.
-    """
-    with _failures(f"study {study!r}" if study else "--storage"):
-        return load_study(open_database(url, create=False), study)
-
-
 @contextmanager
 def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[[], None]]]:
     """Open a study of a database for its only driver, making it where it does not exist.
@@ -95,24 +85,17 @@ def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[
     Raises:
         StorageError: another driver holds the study, or the database fails, also later.
     """
-    with _failures(f"study {study!r}"):
-        storage = open_database(url, create=True)
-        try:
-            with _lock(storage, study) as still_held:
-                yield create_study(storage, study), still_held
-        finally:
-            storage.engine.dispose()
-
-
-@contextmanager
-def _failures(what: str) -> Iterator[None]:
+    storage = connect(url, create=True)
     try:
-        yield
+        with _lock(storage, study) as still_held:
+            yield create_study(storage, study), still_held
     except (SQLAlchemyError, StorageInternalError) as error:
         raise StorageError(
-            f"{what}: the database failed: {_reason(error)}; what was told to it is kept, and "
-            "the same command goes on"
+            f"study {study!r}: the database failed: {_reason(error)}; what was told to it is "
+            "kept, and the same command goes on"
         ) from None
+    finally:
+        storage.engine.dispose()
 
 
 @contextmanager

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from mbsearch.errors import StorageError
 from mbsearch.records import SEARCH, Epoch, Evaluation, State, TrialRecord
@@ -187,21 +186,14 @@ def study_names(storage: BaseStorage) -> list[str]:
 
 
 def open_database(url: str) -> BaseStorage:
-    """Open a database of studies for reading, as ``postgresql://host/name``; makes nothing in it.
+    """Open a PostgreSQL database of studies for reading; makes nothing in it.
 
     Raises:
-        StorageError: it is none of Optuna's, or it cannot be reached.
+        StorageError: it is none, or it cannot be reached.
     """
-    file = url.removeprefix("sqlite:///")
-    if file != url and not Path(file).is_file():
-        raise StorageError(f"{url}: expected a database, got no file {file}")
-    try:
-        storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
-        study_names(storage)
-    except (SQLAlchemyError, ValueError, ImportError, StorageInternalError) as error:
-        reason = str(error).splitlines()[0]
-        raise StorageError(f"{url}: expected a database of studies, got: {reason}") from None
-    return storage
+    from mbsearch.search.database import connect  # SQLAlchemy is slow to import
+
+    return connect(url, create=False)
 
 
 def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
@@ -259,6 +251,4 @@ def read_study(path: Path | None = None, database: str | None = None) -> StudySt
     if database is None:
         folder = results_folder(path or RESULTS)
         return load_study(open_journal(folder / JOURNAL, create=False))
-    from mbsearch.search.database import read_database  # SQLAlchemy is slow to import
-
-    return read_database(database, path.name if path else None)
+    return load_study(open_database(database), path.name if path else None)
