@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mbsearch.errors import StorageError
-from mbsearch.figures import front_figure
+from mbsearch.figures.front import front_figure
 from mbsearch.records import TrialRecord
 from mbsearch.results import knee, to_frame
 

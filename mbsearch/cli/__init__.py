@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.count import count
+from mbsearch.cli.dashboard import dashboard
 from mbsearch.cli.export import export
 from mbsearch.cli.run import run
 from mbsearch.cli.spaces import schema, spaces
@@ -32,10 +33,11 @@ app = typer.Typer(
     "Examples:\n\n"
     "  mbsearch run --space v2.yaml --trials 200\n\n"
     "  mbsearch status\n\n"
+    "  mbsearch dashboard\n\n"
     "  mbsearch export --max-mult-adds 100M\n\n"
     "  mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160",
 )
-for _command in (run, status, export, count, spaces, schema):
+for _command in (run, status, dashboard, export, count, spaces, schema):
     app.command()(_command)
 
 

@@ -1,0 +1,201 @@
+"""The Dash application: address, header, live updates, and who may ask."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+import dash_mantine_components as dmc
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash.dependencies import ALL
+from dash.development.base_component import Component
+from flask import abort, request
+
+from mbsearch.dashboard import parts
+from mbsearch.dashboard.pages import front
+from mbsearch.dashboard.parts import Fields
+from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.view import PAGES, query, read_query
+from mbsearch.records import State as TrialState
+from mbsearch.records import complete
+
+POLL_MILLISECONDS = 2_000
+_PAGES = {"front": front}
+
+
+def create_app(library: Library) -> Dash:
+    """The page of a library of studies, ready to be served."""
+    app = Dash(
+        __name__,
+        title="mbsearch",
+        update_title="",  # an empty one keeps the title still while it updates
+        suppress_callback_exceptions=True,
+        serve_locally=True,
+        enable_mcp=False,
+        add_log_handler=False,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
+    app.server.before_request(_refuse_foreign_hosts)
+    app.layout = dmc.MantineProvider(
+        [
+            dcc.Location(id="url", refresh=False),
+            dcc.Interval(id="tick", interval=POLL_MILLISECONDS),
+            dcc.Store(id="view", data={}),
+            dcc.Store(id="version"),
+            html.Div(id="shell"),
+            html.Div(id="address", hidden=True),
+        ],
+        defaultColorScheme="auto",
+        theme={"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, sans-serif"},
+    )
+    _register(app, library)
+    for page in _PAGES.values():
+        page.register(app, library)
+    return app
+
+
+def _register(app: Dash, library: Library) -> None:
+    @app.callback(
+        Output("shell", "children"),
+        Output("view", "data"),
+        Output("version", "data"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+        Input("tick", "n_intervals"),
+        State("view", "data"),
+        State("version", "data"),
+    )
+    def show(pathname: str, search: str, _tick: int, view: Fields, version: Any) -> Any:
+        moved = ctx.triggered_id != "tick" or version is None
+        fields = read_query(search) if moved else view
+        snapshot = library.snapshot(fields.get("study"))
+        now = {"study": snapshot.name, "version": snapshot.version, "kind": _kind(snapshot)}
+        if not moved and version == now:
+            return no_update, no_update, no_update
+        if not moved and version["kind"] == now["kind"]:
+            return no_update, no_update, now
+        fields = {**fields, "study": snapshot.name}
+        return _shell(pathname, fields, snapshot, library.names()), fields, now
+
+    @app.callback(
+        Output("url", "search"),
+        Input("study", "value"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def switch(name: str, fields: Fields) -> Any:
+        return no_update if name == fields.get("study") else query({"study": name})
+
+    app.clientside_callback(
+        ClientsideFunction("mbsearch", "collect"),
+        Output("view", "data", allow_duplicate=True),
+        Input({"control": ALL}, "value"),
+        Input({"control": ALL, "log": ALL, "top": ALL}, "value"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("mbsearch", "pick"),
+        Output("view", "data", allow_duplicate=True),
+        Input("front", "clickData"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("mbsearch", "address"),
+        Output({"nav": ALL}, "href"),
+        Input("view", "data"),
+        State({"nav": ALL}, "id"),
+        prevent_initial_call=True,
+    )
+
+
+def _kind(snapshot: Snapshot) -> str:
+    if snapshot.loading:
+        return "loading"
+    if snapshot.problem is not None:
+        return "problem"
+    return "ready" if complete(list(snapshot.records)) else "empty"
+
+
+def _shell(pathname: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> Component:
+    page = pathname.strip("/") or "front"
+    return html.Div(
+        [
+            html.A("Skip to content", href="#content", className="skip"),
+            _header(page, fields, snapshot, names),
+            html.Main(_body(page, fields, snapshot), id="content"),
+        ]
+    )
+
+
+def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> Component:
+    links = [
+        dcc.Link(
+            title,
+            id={"nav": name},
+            href=f"/{name}{query(fields)}",
+            className="nav here" if name == page else "nav",
+        )
+        for name, title in PAGES.items()
+        if name in _PAGES
+    ]
+    return html.Header(
+        [
+            html.Span("mbsearch", className="brand"),
+            html.Nav(links, **parts.aria(label="Pages")),
+            dmc.Select(
+                id="study",
+                value=snapshot.name,
+                data=names,
+                allowDeselect=False,
+                size="xs",
+                **parts.aria(label="Study"),
+            ),
+        ]
+    )
+
+
+def _body(page: str, fields: Fields, snapshot: Snapshot) -> Component:
+    kind = _kind(snapshot)
+    if kind == "loading":
+        return parts.notice(
+            "Reading the study", f"{snapshot.location} is large; this page opens when it is read."
+        )
+    if kind == "problem":
+        return parts.notice("This study cannot be shown", str(snapshot.problem), "red")
+    if page not in _PAGES:
+        known = ", ".join(PAGES)
+        return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
+    if kind == "empty":
+        return _nothing_yet(snapshot)
+    return _PAGES[page].layout(snapshot, fields)
+
+
+def _nothing_yet(snapshot: Snapshot) -> Component:
+    failed = [r for r in snapshot.records if r.state is TrialState.FAILED]
+    running = sum(r.state is TrialState.RUNNING for r in snapshot.records)
+    if failed and not running:
+        return parts.notice(
+            "Every training has failed",
+            f"{len(failed)} failed; the last one said: {failed[-1].error}",
+            "red",
+        )
+    return parts.notice(
+        "No network has been trained yet",
+        f"{running} in training; the page fills itself as trainings end.",
+    )
+
+
+def _refuse_foreign_hosts() -> None:
+    """Answer this machine's names only: a foreign page could be pointed here by its own DNS."""
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if host in ("localhost", socket.gethostname().lower(), socket.getfqdn().lower()):
+        return
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        abort(403, "this name is not one of the dashboard's machine")

@@ -1,0 +1,51 @@
+/* What happens in the browser alone: labels of sliders, selection by click, the address. */
+(function () {
+  const units = (value) => {
+    for (const [size, unit] of [[1e9, " G"], [1e6, " M"], [1e3, " k"]]) {
+      if (value >= size) return Number((value / size).toPrecision(3)) + unit;
+    }
+    return String(Math.round(value));
+  };
+  window.dashMantineFunctions = Object.assign(window.dashMantineFunctions || {}, {
+    count: (exponent) => units(10 ** exponent),
+    bytes: (exponent) => Number((10 ** exponent / 2 ** 20).toPrecision(3)) + " MiB",
+  });
+
+  // Plotly does not say whether shift was held, so the last press of the pointer does.
+  let shift = false;
+  window.addEventListener("pointerdown", (event) => { shift = event.shiftKey; }, true);
+
+  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+  const skip = () => window.dash_clientside.no_update;
+
+  window.dash_clientside = Object.assign(window.dash_clientside || {}, {
+    mbsearch: {
+      /** The controls of a page, gathered into the fields of its address. */
+      collect: (plain, sliders, view) => {
+        const fields = { ...view };
+        for (const { id, value } of window.dash_clientside.callback_context.inputs_list.flat()) {
+          const text = id.log
+            ? (value >= id.top ? "" : String(Math.round(10 ** value)))
+            : Array.isArray(value) ? value.join(",") : String(value ?? "");
+          if (text) fields[id.control] = text; else delete fields[id.control];
+        }
+        return same(fields, view) ? skip() : fields;
+      },
+      /** A click selects a network, a click with shift the one to compare it with. */
+      pick: (click, view) => {
+        const trial = click?.points?.[0]?.customdata?.[0];
+        if (trial === undefined) return skip();
+        const field = shift && view.trial ? "other" : "trial";
+        const fields = { ...view, [field]: String(trial) };
+        if (fields.other === fields.trial) delete fields.other;
+        return same(fields, view) ? skip() : fields;
+      },
+      /** The address bar follows the view, and so do the links to the other pages. */
+      address: (view, ids) => {
+        const query = new URLSearchParams(view).toString().replaceAll("%2C", ",");
+        window.history.replaceState(window.history.state, "", `${location.pathname}?${query}`);
+        return ids.map((id) => `/${id.nav}?${query}`);
+      },
+    },
+  });
+})();

@@ -1,0 +1,317 @@
+"""The page where networks are compared by accuracy and cost, and one is chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, Patch, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from mbsearch import pareto, results
+from mbsearch.dashboard import parts
+from mbsearch.dashboard.parts import Fields
+from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.view import BUDGETS, View, query
+from mbsearch.figures.front import (
+    budget_shapes,
+    front_figure,
+    label,
+    selection_annotations,
+    traits,
+)
+from mbsearch.figures.style import METRIC_TITLES, metric_title, quantity
+from mbsearch.records import TrialRecord, complete
+from mbsearch.space.blocks import BLOCKS
+
+_REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
+
+
+def layout(snapshot: Snapshot, fields: Fields) -> Component:
+    """The whole page, drawn for the fields of an address."""
+    view = View.parse(fields)
+    records = snapshot.records
+    return html.Div(
+        [
+            dcc.Store(id="front-drawn", data=_drawn(fields, snapshot)),
+            dmc.Text(
+                sentence(records, view),
+                id="sentence",
+                size="lg",
+                fw=600,
+                **parts.aria(live="polite"),
+            ),
+            dmc.Text(tie(records, view), id="tie", c="dimmed", mb="sm"),
+            dmc.Grid(
+                [
+                    dmc.GridCol(
+                        [
+                            parts.graph("front", _figure(records, view), _description(snapshot)),
+                            _budgets(records, view),
+                        ],
+                        span={"base": 12, "md": 9},
+                    ),
+                    dmc.GridCol(
+                        dmc.Stack(
+                            [
+                                html.Div(_cards(records, view, fields), id="cards"),
+                                _filters(records, view),
+                            ]
+                        ),
+                        span={"base": 12, "md": 3},
+                    ),
+                ],
+                gutter="lg",
+            ),
+            html.Div(_front_table(records, view, fields), id="front-table"),
+        ]
+    )
+
+
+def register(app: Dash, library: Library) -> None:
+    """Redraw what a change of the address or of the study touches."""
+
+    @app.callback(
+        Output("front", "figure"),
+        Output("sentence", "children"),
+        Output("tie", "children"),
+        Output("cards", "children"),
+        Output("front-table", "children"),
+        Output("front-drawn", "data"),
+        Input("view", "data"),
+        Input("version", "data"),
+        State("front-drawn", "data"),
+        prevent_initial_call=True,
+    )
+    def redraw(fields: Fields, _version: Any, drawn: Fields) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        view, records, now = View.parse(fields), snapshot.records, _drawn(fields, snapshot)
+        changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
+        if not changed or not complete(list(records)):
+            return (no_update,) * 6
+        in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(view))
+        return (
+            _decorated(records, view) if in_place else _figure(records, view),
+            sentence(records, view),
+            tie(records, view),
+            _cards(records, view, fields),
+            no_update if in_place else _front_table(records, view, fields),
+            now,
+        )
+
+
+def sentence(records: Sequence[TrialRecord], view: View) -> str:
+    """What the budget buys: found by the search, and as MobileNet V1 and V2."""
+    passing = [r for r in records if view.passes(r)]
+    found = results.compare(passing, _budget(records, view)).sentence()
+    return found[0].upper() + found[1:]
+
+
+def tie(records: Sequence[TrialRecord], view: View) -> str:
+    """The cheapest network that the noise does not tell from the budget's best one."""
+    within = [r for r in complete(list(records)) if view.passes(r)]
+    within = [r for r in within if r.mult_adds <= _budget(records, view)]
+    noise = within[0].accuracy_noise if within else None
+    if noise is None:
+        return ""
+    accuracies, costs = [r.accuracy for r in within], [r.mult_adds for r in within]
+    best = max(range(len(within)), key=lambda i: (accuracies[i], -costs[i]))
+    cheapest = within[pareto.cheapest_tied(accuracies, costs, noise, best)]
+    if cheapest is within[best]:
+        return f"No cheaper network is tied with the best, {label(cheapest)}."
+    share = 1 - cheapest.mult_adds / within[best].mult_adds
+    return (
+        f"The cheapest network tied with the best ({label(within[best])}) is {label(cheapest)}: "
+        f"{cheapest.accuracy:.3f} for {results.millions(cheapest.mult_adds)} Mult-Adds, "
+        f"{share:.0%} fewer."
+    )
+
+
+def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
+    return {**fields, "version": snapshot.version}
+
+
+def _budget(records: Sequence[TrialRecord], view: View) -> int:
+    """The Mult-Adds budget of the address, or a round one in the middle of what was trained."""
+    budgets = results.natural_budgets(records)
+    return view.budgets.get("mult_adds") or budgets[len(budgets) // 2]
+
+
+def _other_budgets(view: View) -> set[str]:
+    """Budgets that hide networks, since the axis does not show them."""
+    return {f"max_{metric}" for metric in BUDGETS if metric != view.metric}
+
+
+def _figure(records: Sequence[TrialRecord], view: View) -> Any:
+    passing = [r for r in records if view.passes(r, ignoring=view.metric)]
+    figure = front_figure(passing, metric=view.metric, colour=view.colour)
+    shapes, annotations = _decoration(records, view)
+    return figure.update_layout(
+        shapes=shapes,
+        annotations=annotations,
+        # Zoom and hidden traces survive every redraw that keeps this.
+        uirevision=f"{view.study}/{view.metric}",
+    )
+
+
+def _decorated(records: Sequence[TrialRecord], view: View) -> Patch:
+    patch = Patch()
+    patch["layout"]["shapes"], patch["layout"]["annotations"] = _decoration(records, view)
+    return patch
+
+
+def _decoration(records: Sequence[TrialRecord], view: View) -> tuple[list[Any], list[Any]]:
+    budgets = {**view.budgets, "mult_adds": _budget(records, view)}
+    budget = budgets.get(view.metric)
+    shapes = budget_shapes(budget) if budget else []
+    return shapes, selection_annotations(_selected(records, view), view.metric)
+
+
+def _selected(records: Sequence[TrialRecord], view: View) -> list[TrialRecord]:
+    by_number = {r.trial: r for r in records}
+    return [by_number[t] for t in (view.trial, view.other) if t in by_number]
+
+
+def _description(snapshot: Snapshot) -> str:
+    return f"Accuracy against cost of {len(snapshot.records)} trials; the table below has the front"
+
+
+def _cards(records: Sequence[TrialRecord], view: View, fields: Fields) -> list[Any]:
+    """The selected networks; how to select where none is."""
+    selected = _selected(records, view)
+    if not selected:
+        hint = "Click a network to select it; shift-click another to compare them."
+        return [dmc.Text(hint, size="sm", c="dimmed", className="hint")]
+    cards: list[Any] = [
+        parts.panel(
+            label(record),
+            dmc.Text(f"Accuracy {parts.accuracy(record)}", size="sm"),
+            dmc.Text(parts.costs(record), size="sm"),
+            dmc.Text(
+                f"Alpha {record.architecture.alpha:g}, {record.architecture.resolution} px",
+                size="sm",
+            ),
+            dcc.Link(
+                "Open this network", href=f"/network{query({**fields, 'trial': record.trial})}"
+            ),
+            mb="sm",
+        )
+        for record in selected
+    ]
+    if len(selected) == 2:
+        cards.append(dcc.Link("Compare the two", href=f"/compare{query(fields)}"))
+    return cards
+
+
+def _budgets(records: Sequence[TrialRecord], view: View) -> Any:
+    """A slider for each cost, on a logarithmic scale."""
+    values = {**view.budgets, "mult_adds": _budget(records, view)}
+    return dmc.SimpleGrid(
+        [_slider(records, metric, values.get(metric)) for metric in BUDGETS],
+        cols={"base": 1, "sm": 3},
+        spacing="xl",
+        mb="lg",
+    )
+
+
+def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) -> Any:
+    found = [r.costs[metric] for r in records] or [1]
+    low, high = math.log10(min(found)), math.log10(max(found)) + 0.01
+    name = metric_title(metric).split(",")[0].removesuffix(" of one image")
+    # At the top of its slider a budget is none, but the sentence always has one.
+    # The sentence follows Mult-Adds at every step; the others redraw the plot, once let go.
+    live = metric == "mult_adds"
+    return dmc.Box(
+        [
+            dmc.Text(f"{name}, at most", size="sm", fw=500),
+            dmc.Slider(
+                id={
+                    "control": f"max_{metric}",
+                    "log": True,
+                    "top": math.ceil(high) + 1 if live else high,
+                },
+                min=low,
+                max=high,
+                step=0.01,
+                value=high if value is None else math.log10(value),
+                updatemode="drag" if live else "mouseup",
+                label={"function": "bytes" if metric.endswith("bytes") else "count"},
+                labelAlwaysOn=False,
+                marks=[
+                    {"value": low, "label": quantity(metric, min(found))},
+                    {"value": high, "label": quantity(metric, max(found))},
+                ],
+                thumbLabel=f"{name}, at most",
+                mb="lg",
+                mx="lg",
+            ),
+        ]
+    )
+
+
+def _filters(records: Sequence[TrialRecord], view: View) -> Any:
+    searched = [r for r in records if not r.is_baseline]
+    metrics = [m for m in METRIC_TITLES if all(m in r.costs for r in records)]
+    colours = list(traits(searched[0])) if searched else []
+    blocks = {stage.block for r in searched for stage in r.architecture.stages}
+    alphas = sorted({r.architecture.alpha for r in searched})
+    resolutions = sorted({r.architecture.resolution for r in searched})
+    states = sorted({str(r.state) for r in searched})
+    return parts.panel(
+        "View",
+        dmc.Stack(
+            [
+                dmc.Select(
+                    id={"control": "metric"},
+                    label="Cost axis",
+                    value=view.metric,
+                    data=[{"value": m, "label": metric_title(m)} for m in metrics],
+                    allowDeselect=False,
+                ),
+                dmc.Select(
+                    id={"control": "colour"},
+                    label="Colour by",
+                    value=view.colour,
+                    data=colours,
+                    clearable=True,
+                    searchable=True,
+                    placeholder="nothing",
+                ),
+                _multiple("blocks", "With block", view.blocks, [b for b in BLOCKS if b in blocks]),
+                _multiple("alphas", "Alpha", view.alphas, alphas),
+                _multiple("resolutions", "Resolution", view.resolutions, resolutions),
+                _multiple("states", "State", view.states, states),
+            ],
+            gap="xs",
+        ),
+    )
+
+
+def _multiple(field: str, name: str, chosen: Sequence[Any], options: Sequence[Any]) -> Any:
+    return dmc.MultiSelect(
+        id={"control": field},
+        label=name,
+        value=[f"{value:g}" if isinstance(value, float) else str(value) for value in chosen],
+        data=[f"{value:g}" if isinstance(value, float) else str(value) for value in options],
+        clearable=True,
+        placeholder="" if chosen else "any",
+    )
+
+
+def _front_table(records: Sequence[TrialRecord], view: View, fields: Fields) -> Any:
+    rows = [
+        [
+            parts.network_link(r, fields),
+            parts.accuracy(r),
+            quantity("mult_adds", r.mult_adds),
+            quantity("params", r.costs["params"]),
+            quantity("peak_activation_bytes", r.costs["peak_activation_bytes"]),
+            f"{r.architecture.alpha:g}",
+            f"{r.architecture.resolution} px",
+        ]
+        for r in results.front([r for r in records if view.passes(r, ignoring="mult_adds")])
+    ]
+    head = ("Network", "Accuracy", "Mult-Adds", "Parameters", "Memory", "Alpha", "Resolution")
+    return parts.panel("The front, cheapest first", parts.table(head, rows), mt="md")

@@ -1,0 +1,104 @@
+"""Pieces that the pages share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+import plotly.graph_objects as go
+from dash import dcc, html
+
+from mbsearch.dashboard.view import query
+from mbsearch.figures.front import label
+from mbsearch.figures.style import quantity
+from mbsearch.records import TrialRecord
+
+Fields = Mapping[str, Any]
+"""The fields of an address, as the page keeps them in the browser."""
+
+
+def aria(**attributes: str) -> dict[str, Any]:
+    """Attributes for assistive technology, whose hyphens are no Python."""
+    return {f"aria-{name}": value for name, value in attributes.items()}
+
+
+def graph(identifier: str, figure: go.Figure, description: str, height: str = "60vh") -> html.Div:
+    """A plot with its description for those who do not see it."""
+    return html.Div(
+        dcc.Graph(
+            id=identifier,
+            figure=figure,
+            responsive=True,
+            style={"height": height, "minHeight": "320px"},
+            config={
+                "displaylogo": False,
+                "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+                "toImageButtonOptions": {"format": "svg", "filename": f"mbsearch-{identifier}"},
+            },
+        ),
+        role="img",
+        **aria(label=description),
+    )
+
+
+def panel(title: str, *children: Any, **paper: Any) -> dmc.Paper:
+    """A titled box."""
+    return dmc.Paper(
+        [dmc.Title(title, order=2, size="h5", mb="sm"), *children],
+        withBorder=True,
+        radius="md",
+        p="md",
+        **paper,
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text_columns: int = 1) -> Any:
+    """A table whose first columns are text and the others numbers."""
+
+    def cells(kind: Any, row: Sequence[Any]) -> list[Any]:
+        return [
+            kind(cell, className="text" if i < text_columns else "number")
+            for i, cell in enumerate(row)
+        ]
+
+    return dmc.TableScrollContainer(
+        dmc.Table(
+            [
+                dmc.TableThead(dmc.TableTr(cells(dmc.TableTh, head))),
+                dmc.TableTbody([dmc.TableTr(cells(dmc.TableTd, row)) for row in rows]),
+            ],
+            highlightOnHover=True,
+            verticalSpacing=4,
+        ),
+        minWidth=0,
+        type="native",
+    )
+
+
+def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
+    """A link to the page of one network."""
+    address = query({**fields, "trial": record.trial})
+    return dcc.Link(label(record), href=f"/network{address}")
+
+
+def accuracy(record: TrialRecord) -> str:
+    """``0.871 ± 0.006``, or why there is none."""
+    if record.evaluation is None:
+        return str(record.state)
+    noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
+    return f"{record.accuracy:.3f}{noise}"
+
+
+def costs(record: TrialRecord) -> str:
+    """``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of memory``."""
+    memory = quantity("peak_activation_bytes", record.costs["peak_activation_bytes"])
+    return (
+        f"{quantity('mult_adds', record.mult_adds)} Mult-Adds, "
+        f"{quantity('params', record.costs['params'])} parameters, {memory} of memory"
+    )
+
+
+def notice(title: str, text: str, colour: str = "blue") -> dmc.Alert:
+    """A page's only content when there is nothing to show."""
+    return dmc.Alert(text, title=title, color=colour, variant="light", my="xl", id="notice")

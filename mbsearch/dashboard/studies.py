@@ -1,0 +1,215 @@
+"""Studies as the page sees them: found by name, read in the background, kept up to date."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from mbsearch.errors import MbsearchError, StorageError
+from mbsearch.records import TrialRecord
+from mbsearch.search.storage import (
+    JOURNAL,
+    RESULTS,
+    StudyStore,
+    load_study,
+    open_database,
+    read_study,
+    results_folder,
+    study_names,
+    to_record,
+)
+
+_PATIENCE = 1.0  # seconds that a page waits for a study to be read before it says so
+
+
+class Shelf(Protocol):
+    """Where studies stand."""
+
+    def names(self) -> Sequence[str]:
+        """Every study that is there now."""
+
+    def open(self, name: str) -> StudyStore:
+        """Open one for reading.
+
+        Raises:
+            StorageError: it is not there, or damaged.
+        """
+
+    def location(self, name: str) -> str:
+        """What a study is called on the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsFolder:
+    """The folder of a study, or one that holds the folders of several: newest first."""
+
+    path: Path
+
+    def names(self) -> list[str]:
+        """Names of the folders."""
+        if (self.path / JOURNAL).is_file():
+            return [self.path.resolve().name]
+        journals = self.path.glob(f"*/{JOURNAL}")
+        newest = sorted(journals, key=lambda journal: journal.stat().st_mtime, reverse=True)
+        return [journal.parent.name for journal in newest]
+
+    def open(self, name: str) -> StudyStore:
+        """Open the study of a folder."""
+        return read_study(self._folder(name))
+
+    def location(self, name: str) -> str:
+        """The folder's path."""
+        return str(self._folder(name))
+
+    def _folder(self, name: str) -> Path:
+        return self.path if (self.path / JOURNAL).is_file() else self.path / name
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database that holds studies; the one asked for comes first."""
+
+    url: str
+    first: str | None = None
+
+    def names(self) -> list[str]:
+        """Names of the studies."""
+        names = study_names(open_database(self.url))
+        return sorted(names, key=lambda name: name != self.first)
+
+    def open(self, name: str) -> StudyStore:
+        """Open a study."""
+        return load_study(open_database(self.url), name)
+
+    def location(self, name: str) -> str:
+        """The study's own name."""
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A study at one moment. `version` changes whenever anything else does.
+
+    `problem` says why it cannot be read; `loading` that it has not been read yet.
+    """
+
+    name: str
+    location: str
+    version: int = 0
+    records: tuple[TrialRecord, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+    loading: bool = False
+
+
+class _Reader:
+    """Reads one study; trials that have ended are decoded once."""
+
+    def __init__(self, shelf: Shelf, name: str) -> None:
+        self._shelf, self._name = shelf, name
+        self._lock = threading.Lock()
+        self._store: StudyStore | None = None
+        self._ended: dict[tuple[str, int], TrialRecord | None] = {}
+        self._seen: object = None
+        self.snapshot = Snapshot(name, shelf.location(name), loading=True)
+
+    def refresh(self) -> None:
+        """Take up what is new in the storage."""
+        with self._lock:
+            try:
+                self._read()
+            except MbsearchError as error:
+                self._show(problem=str(error))
+            except Exception as error:  # a damaged storage makes Optuna raise anything
+                self._store = None
+                location = self.snapshot.location
+                self._show(problem=f"{location}: cannot be read any more: {error!r}")
+
+    def _read(self) -> None:
+        if self._store is None:
+            self._store, self._ended, self._seen = self._shelf.open(self._name), {}, None
+        store, running, added = self._store, [], False
+        for study in (store.baselines, store.search):
+            for trial in study.get_trials(deepcopy=False):
+                key = (study.study_name, trial.number)
+                if key in self._ended:
+                    continue
+                record = to_record(trial)
+                if trial.state.is_finished():
+                    self._ended[key], added = record, True
+                elif record is not None:
+                    running.append(record)
+        seen = [r.trial for r in running]
+        if added or seen != self._seen or self.snapshot.problem:
+            self._seen = seen
+            noise = store.noise()
+            records = [r for r in (*self._ended.values(), *running) if r is not None]
+            ordered = sorted(records, key=lambda r: r.trial)
+            self._show(
+                records=tuple(replace(r, accuracy_noise=noise) for r in ordered),
+                settings=store.settings(),
+            )
+
+    def _show(self, **changes: Any) -> None:
+        fresh = {"problem": None, "loading": False, "version": self.snapshot.version + 1}
+        new = replace(self.snapshot, **{**fresh, **changes})
+        if new.problem is None or new.problem != self.snapshot.problem:
+            self.snapshot = new
+
+
+class Library:
+    """The studies of a shelf. Thread-safe; the first look at a study does not wait for long."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._lock = threading.Lock()
+        self._readers: dict[str, _Reader] = {}
+        self._first_reads: dict[str, threading.Thread] = {}
+
+    def names(self) -> list[str]:
+        """Every study that is there now."""
+        return list(self._shelf.names())
+
+    def snapshot(self, name: str | None) -> Snapshot:
+        """A study as it is now; without a name, or with an unknown one, the first of the shelf."""
+        known = self.names()
+        if not known:
+            return Snapshot("", "", problem="expected a study, got none yet")
+        name = name if name in known else known[0]
+        with self._lock:
+            reader = self._readers.get(name)
+            if reader is None:
+                reader = self._readers[name] = _Reader(self._shelf, name)
+                thread = threading.Thread(target=reader.refresh, daemon=True)
+                self._first_reads[name] = thread
+                thread.start()
+        first = self._first_reads[name]
+        if first.is_alive():
+            first.join(_PATIENCE)
+        else:
+            reader.refresh()
+        return reader.snapshot
+
+
+def open_shelf(results: Path | None, url: str | None) -> Shelf:
+    """The shelf that the command line means.
+
+    Raises:
+        StorageError: there is no study.
+    """
+    if url is not None:
+        first = None if results is None else str(results)
+        shelf = Database(url, first)
+        known = shelf.names()
+        if not known or (first is not None and first not in known):
+            raise StorageError(
+                f"expected {'a study' if first is None else f'a study {first!r}'} in the database, "
+                f"got {', '.join(known) or 'none'}"
+            )
+        return shelf
+    path = results or RESULTS
+    results_folder(path)
+    return ResultsFolder(path)

@@ -1,0 +1,107 @@
+"""What a page shows, as its address says it: the same address shows the same view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from mbsearch.records import State, TrialRecord
+
+PAGES = {
+    "front": "Front",
+    "network": "Network",
+    "compare": "Compare",
+    "search": "Search",
+    "choices": "What matters",
+    "published": "Published",
+}
+BUDGETS = ("mult_adds", "params", "peak_activation_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """State of a page. Values that mean nothing fall to their defaults, addresses being typed.
+
+    `trial` is the selected network and `other` the one compared with it. `budgets` are upper
+    bounds on costs. Empty filters let everything pass; they hold for the search's trials only.
+    """
+
+    study: str | None = None
+    trial: int | None = None
+    other: int | None = None
+    metric: str = "mult_adds"
+    colour: str | None = None
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    blocks: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = ()
+    resolutions: tuple[int, ...] = ()
+    states: tuple[str, ...] = ()
+
+    @staticmethod
+    def parse(data: Mapping[str, Any]) -> View:
+        """Read the fields of an address, each text."""
+        return View(
+            study=data.get("study") or None,
+            trial=_integer(data.get("trial")),
+            other=_integer(data.get("other")),
+            metric=data.get("metric") or "mult_adds",
+            colour=data.get("colour") or None,
+            budgets={
+                metric: value
+                for metric in BUDGETS
+                if (value := _integer(data.get(f"max_{metric}"))) is not None and value > 0
+            },
+            blocks=_list(data.get("blocks")),
+            alphas=tuple(a for text in _list(data.get("alphas")) if (a := _number(text))),
+            resolutions=tuple(
+                r for text in _list(data.get("resolutions")) if (r := _integer(text)) is not None
+            ),
+            states=tuple(s for s in _list(data.get("states")) if s in set(State)),
+        )
+
+    def passes(self, record: TrialRecord, *, ignoring: str | None = None) -> bool:
+        """Whether filters and budgets let a trial pass; a budget may be left out."""
+        for metric, budget in self.budgets.items():
+            if metric != ignoring and record.costs.get(metric, 0) > budget:
+                return False
+        if record.is_baseline:
+            return True
+        architecture = record.architecture
+        return (
+            (not self.alphas or architecture.alpha in self.alphas)
+            and (not self.resolutions or architecture.resolution in self.resolutions)
+            and (not self.states or record.state in self.states)
+            and (
+                not self.blocks or any(stage.block in self.blocks for stage in architecture.stages)
+            )
+        )
+
+
+def read_query(search: str | None) -> dict[str, str]:
+    """The fields of an address."""
+    return dict(parse_qsl((search or "").removeprefix("?")))
+
+
+def query(data: Mapping[str, Any]) -> str:
+    """The address of some fields."""
+    text = urlencode({k: v for k, v in data.items() if v not in (None, "")}, safe=",")
+    return f"?{text}" if text else ""
+
+
+def _list(text: object) -> tuple[str, ...]:
+    return tuple(part for part in str(text or "").split(",") if part)
+
+
+def _integer(text: object) -> int | None:
+    number = _number(text)
+    return None if number is None else round(number)
+
+
+def _number(text: object) -> float | None:
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    return number if abs(number) < 1e15 else None

@@ -1,0 +1,229 @@
+"""Accuracy against cost: every trial, the front, and the MobileNets as lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from mbsearch import pareto
+from mbsearch.figures.style import (
+    ACCURACY_TITLE,
+    CONTINUOUS_COLOURS,
+    FAMILY_COLOURS,
+    FAMILY_LABELS,
+    FAMILY_SYMBOLS,
+    FRONT,
+    OPTION_COLOURS,
+    OTHER,
+    SEARCH,
+    cost_axis,
+    metric_title,
+    quantity,
+    styled,
+)
+from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete
+
+_GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
+_HOVER = (
+    "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
+    "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """The cost along the x axis."""
+
+    metric: str
+
+    def of(self, record: TrialRecord) -> int:
+        return record.costs[self.metric]
+
+
+def front_figure(
+    records: Sequence[TrialRecord],
+    title: str | None = None,
+    *,
+    metric: str = "mult_adds",
+    colour: str | None = None,
+) -> go.Figure:
+    """Accuracy against a cost (log axis), with MobileNet V1 and V2 a line for each resolution.
+
+    Args:
+        records: of one study; those without an accuracy are not drawn.
+        title: above the figure.
+        metric: the cost, a key of `TrialRecord.costs`.
+        colour: what colours the search's trials, a key of `traits`; None for one colour.
+    """
+    axis = _Axis(metric)
+    done = complete(list(records))
+    figure = go.Figure()
+    stopped = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
+    if stopped:
+        trace = _points(stopped, axis, "Stopped early", SEARCH, "circle-open", 6)
+        figure.add_trace(trace.update(opacity=0.6))
+    _add_search(figure, [r for r in done if not r.is_baseline], axis, colour)
+    _add_tied(figure, done, axis)
+    for family in BASELINE_FAMILIES:
+        _add_family(figure, [r for r in done if r.origin == family], axis, family)
+    others = [r for r in done if r.is_baseline and r.origin not in BASELINE_FAMILIES]
+    if others:
+        figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
+    _add_front(figure, done, axis)
+    seen = [axis.of(r) for r in (*done, *stopped)] or [10**6, 10**9]
+    return styled(
+        figure,
+        title=title,
+        xaxis=cost_axis(metric, min(seen), max(seen)),
+        yaxis={"title": {"text": ACCURACY_TITLE, "standoff": 12}, "tickformat": ".2f"},
+        margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
+        hovermode="closest",
+        dragmode="pan",
+    )
+
+
+def traits(record: TrialRecord) -> dict[str, Any]:
+    """What a trial can be coloured by: its choices, width, resolution, order and time."""
+    evaluation = record.evaluation
+    return {
+        "alpha": record.architecture.alpha,
+        "resolution": record.architecture.resolution,
+        **record.params,
+        "trial": record.trial,
+        "seconds": None if evaluation is None else evaluation.seconds,
+    }
+
+
+def budget_shapes(budget: float) -> list[dict[str, Any]]:
+    """Layout shapes that mark a budget on the cost axis and shade what is above it."""
+    vertical = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "above"}
+    shade = {"fillcolor": "rgba(128, 128, 128, 0.13)", "line": {"width": 0}}
+    line = {"line": {"color": FRONT, "width": 1.5, "dash": "dash"}}
+    return [
+        {"type": "rect", "x0": budget, "x1": 1e13, **shade, **vertical},
+        {"type": "line", "x0": budget, "x1": budget, **line, **vertical},
+    ]
+
+
+def selection_annotations(
+    selected: Sequence[TrialRecord], metric: str = "mult_adds"
+) -> list[dict[str, Any]]:
+    """Layout annotations that point at the selected networks."""
+    return [
+        {
+            "x": math.log10(record.costs[metric]),  # annotations on a log axis want the exponent
+            "y": record.accuracy,
+            "text": f"<b>{escape(label(record))}</b>",
+            "showarrow": True,
+            "arrowhead": 2,
+            "arrowcolor": FRONT,
+            "ax": 0,
+            "ay": -44,
+            "standoff": 7,
+        }
+        for record in selected
+        if record.evaluation is not None
+    ]
+
+
+def label(record: TrialRecord) -> str:
+    """What a network is called in figures and lists."""
+    return record.architecture.name if record.is_baseline else f"trial {record.trial}"
+
+
+def _add_search(
+    figure: go.Figure, searched: Sequence[TrialRecord], axis: _Axis, colour: str | None
+) -> None:
+    if colour is None:
+        figure.add_trace(_points(searched, axis, "Search trials", SEARCH, "circle", 7))
+        return
+    values = [traits(r).get(colour) for r in searched]
+    options = sorted(set(values), key=lambda v: (str(type(v)), v if v is not None else 0))
+    if len(options) <= len(OPTION_COLOURS):
+        for option, each in zip(options, OPTION_COLOURS, strict=False):
+            members = [r for r, value in zip(searched, values, strict=True) if value == option]
+            name = f"{colour} {option}" if option is not None else f"without {colour}"
+            figure.add_trace(_points(members, axis, escape(name), each, "circle", 7))
+        return
+    trace = _points(searched, axis, "Search trials", SEARCH, "circle", 7)
+    trace.marker.update(
+        color=values,
+        colorscale=CONTINUOUS_COLOURS,
+        showscale=True,
+        colorbar={"title": {"text": colour}, "thickness": 12},
+    )
+    figure.add_trace(trace)
+
+
+def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> None:
+    """Rings around what the noise does not tell from the front."""
+    noise = done[0].accuracy_noise if done else None
+    if noise is None:
+        return
+    accuracies, costs = [r.accuracy for r in done], [axis.of(r) for r in done]
+    best = set(pareto.pareto_front(accuracies, costs).tolist())
+    tied = [done[i] for i in pareto.ties(accuracies, costs, noise) if int(i) not in best]
+    trace = _points(tied, axis, "Tied with the front", FRONT, "circle-open", 11)
+    figure.add_trace(trace.update(opacity=0.7))
+
+
+def _add_family(
+    figure: go.Figure, members: Sequence[TrialRecord], axis: _Axis, family: str
+) -> None:
+    """One line for each resolution, over the width multiplier."""
+    colour = FAMILY_COLOURS[family]
+    for i, resolution in enumerate(sorted({r.architecture.resolution for r in members})):
+        line = sorted((r for r in members if r.architecture.resolution == resolution), key=axis.of)
+        trace = _points(line, axis, FAMILY_LABELS[family], colour, FAMILY_SYMBOLS[family], 10)
+        trace.update(
+            mode="lines+markers+text",
+            legendgroup=family,
+            showlegend=i == 0,
+            text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
+            textposition="bottom right",
+            textfont={"size": 11},
+            line={"color": colour, "width": 1.5, "dash": "dot"},
+        )
+        figure.add_trace(trace)
+
+
+def _add_front(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> None:
+    indices = pareto.pareto_front([r.accuracy for r in done], [axis.of(r) for r in done])
+    best = [done[i] for i in indices]
+    trace = _points(best, axis, "Pareto front", FRONT, "circle", 9)
+    trace.update(mode="lines+markers", line={"color": FRONT, "width": 2, "shape": "hv"})
+    if best and best[0].accuracy_noise is not None:
+        noise = best[0].accuracy_noise
+        trace.update(error_y={"type": "constant", "value": noise, "thickness": 1, "width": 3})
+    figure.add_trace(trace)
+
+
+def _points(
+    records: Sequence[TrialRecord], axis: _Axis, name: str, colour: str, symbol: str, size: int
+) -> go.Scatter | go.Scattergl:
+    kind = go.Scattergl if len(records) > _GL_FROM else go.Scatter
+    unit = metric_title(axis.metric).split(",")[0].removesuffix(" of one image")
+    return kind(
+        x=[axis.of(r) for r in records],
+        y=[r.accuracy for r in records],
+        name=name,
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": size},
+        # A list, not an array: arrays arrive in the browser without their custom data.
+        customdata=[
+            [
+                r.trial,
+                label(r),
+                f"{quantity(axis.metric, axis.of(r))} {unit}",
+                f"{r.architecture.alpha:g}",
+                r.architecture.resolution,
+            ]
+            for r in records
+        ],
+        hovertemplate=_HOVER,
+    )

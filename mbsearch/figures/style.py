@@ -1,0 +1,89 @@
+"""What all figures share: colours, quantities with their units, axes.
+
+Backgrounds are transparent and grids half-transparent grey, so that a figure stands on a light page
+as well as on a dark one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+
+from mbsearch.cost import METRICS
+from mbsearch.results import millions
+
+# Okabe and Ito's palette: told apart with any kind of colour vision.
+SEARCH, FRONT, OTHER = "#8C8C8C", "#0072B2", "#009E73"
+FAMILY_COLOURS = {"mobilenet_v1": "#E69F00", "mobilenet_v2": "#D55E00"}
+FAMILY_LABELS = {"mobilenet_v1": "MobileNet V1", "mobilenet_v2": "MobileNet V2"}
+FAMILY_SYMBOLS = {"mobilenet_v1": "square", "mobilenet_v2": "diamond"}
+OPTION_COLOURS = ("#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#0072B2", "#D55E00", "#F0E442")
+CONTINUOUS_COLOURS = "Cividis"
+GREY = "#8C8C8C"
+_GRID = "rgba(128, 128, 128, 0.22)"
+_LINE = "rgba(128, 128, 128, 0.6)"
+_BYTES = 2**20
+
+ACCURACY_TITLE = "Validation accuracy (proxy)"
+METRIC_TITLES = {
+    "mult_adds": "Mult-Adds of one image",
+    "params": "Parameters",
+    "weights": "Weights (no bias, no batch norm)",
+    "peak_activation_bytes": "Peak activation memory, float32",
+}
+
+
+def metric_title(metric: str) -> str:
+    """How an axis names a cost."""
+    return METRIC_TITLES.get(metric, METRICS.get(metric, metric))
+
+
+def quantity(metric: str, value: float) -> str:
+    """A cost as people read it: ``300.8 M``, ``1.5 MiB``."""
+    if metric.endswith("bytes"):
+        return f"{value / _BYTES:,.3g} MiB"
+    return millions(round(value))
+
+
+def styled(figure: go.Figure, **layout: Any) -> go.Figure:
+    """Give a figure the house's look; `layout` is what it sets itself."""
+    axis = {
+        "gridcolor": _GRID,
+        "linecolor": _LINE,
+        "zeroline": False,
+        "automargin": True,
+        "title": {"standoff": 12},
+    }
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
+        font={"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13},
+        hoverlabel={"bgcolor": "#222222", "font": {"color": "#FFFFFF"}, "align": "left"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        margin={"l": 56, "r": 16, "t": 24, "b": 48},
+        modebar={"bgcolor": "rgba(0, 0, 0, 0)", "color": GREY, "activecolor": FRONT},
+    )
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    figure.update_layout(**layout)
+    return figure
+
+
+def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis of one cost between two values, ticks at 1, 2, 5, 10, ... with units."""
+    # Plotly's own labels between the decades are bare digits.
+    unit = _BYTES if metric.endswith("bytes") else 1
+    decades = range(-3, 12)
+    ticks = [unit * m * 10.0**e for e in decades for m in (1, 2, 5)]
+    inside = [tick for tick in ticks if low / 2.5 <= tick <= high * 2.5]
+    margin = 0.05 * max(0.3, math.log10(high / low))
+    return {
+        "type": "log",
+        "range": [math.log10(low) - margin, math.log10(high) + margin],
+        "title": {"text": metric_title(metric), "standoff": 12},
+        "tickvals": inside,
+        "ticktext": [quantity(metric, tick) for tick in inside],
+    }

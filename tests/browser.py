@@ -1,0 +1,66 @@
+"""A headless Chromium as the tests drive it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+# Chromium's own first visits to the network have no place in a test.
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)
+
+
+@contextmanager
+def chromium(
+    binary: str, driver: str, width: int = 1280, height: int = 900, dark: bool = False
+) -> Iterator[webdriver.Chrome]:
+    """A browser with a fresh profile, which is removed with it."""
+    with tempfile.TemporaryDirectory(prefix="mbsearch-browser-") as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = binary
+        for flag in (*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        downloads = Path(profile) / "downloads"
+        downloads.mkdir()
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        browser = webdriver.Chrome(options, Service(driver))
+        try:
+            browser.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride",
+                {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+            )
+            features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            browser.downloads = downloads  # type: ignore[attr-defined]
+            yield browser
+        finally:
+            browser.quit()
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """What `condition` returns, once that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds:g} s in vain for {what}")

@@ -1,0 +1,214 @@
+"""The page, driven in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import chromium, wait_for
+from fake_evaluator import FakeEvaluator
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from werkzeug.serving import make_server
+
+from mbsearch import results
+from mbsearch.dashboard.app import create_app
+from mbsearch.dashboard.studies import Library, ResultsFolder
+from mbsearch.dashboard.view import View, query, read_query
+from mbsearch.records import TrialRecord
+from mbsearch.search.driver import Driver
+from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.journal import open_journal
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import JOURNAL, create_study, read_study
+from mbsearch.space.catalog import load_space
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver"
+)
+TINY = load_space("tiny")
+
+
+def search(folder: Path, trials: int) -> None:
+    """A study in milliseconds: the accuracies are made up."""
+    store = create_study(open_journal(folder / JOURNAL, create=True), folder.name)
+    store.search.sampler = make_sampler("random", TINY, seed=0)
+    with LocalProcesses(FakeEvaluator(epochs=3), 1) as executor:
+        Driver(store, TINY, executor, trials, 0).run()
+
+
+class Page:
+    """A browser on a page of the dashboard."""
+
+    def __init__(self, browser: webdriver.Chrome, url: str, folder: Path) -> None:
+        self.browser, self.url, self.folder = browser, url, folder
+
+    def open(self, path: str = "/", ready: str = "#front .main-svg .trace") -> None:
+        self.browser.get(self.url + path)
+        self.wait(ready)
+
+    def wait(self, selector: str) -> Any:
+        return wait_for(lambda: self.browser.find_elements(By.CSS_SELECTOR, selector), selector)[0]
+
+    def text(self, selector: str) -> str:
+        return str(self.wait(selector).text)
+
+    def js(self, script: str) -> Any:
+        return self.browser.execute_script(f"return {script}")
+
+    def address(self) -> dict[str, str]:
+        return read_query(self.browser.current_url.partition("?")[2])
+
+    def records(self, study: str = "first") -> list[TrialRecord]:
+        return read_study(self.folder / study).records()
+
+    def click_on(self, record: TrialRecord, *, shift: bool = False) -> None:
+        """Click where a network stands in the plot of the front."""
+        place = self.js(
+            f"""(() => {{
+              const plot = document.querySelector('#front .js-plotly-plot, #front.js-plotly-plot');
+              const box = plot.getBoundingClientRect(), {{xaxis, yaxis}} = plot._fullLayout;
+              return [box.left + xaxis._offset + xaxis.d2p({record.mult_adds}),
+                      box.top + yaxis._offset + yaxis.d2p({record.accuracy})];
+            }})()"""
+        )
+        chain = ActionChains(self.browser)
+        chain.w3c_actions.pointer_action.move_to_location(*map(round, place))
+        chain.pause(0.2)
+        if shift:
+            chain.key_down(Keys.SHIFT)
+        chain.click()
+        if shift:
+            chain.key_up(Keys.SHIFT)
+        chain.perform()
+
+    def errors(self) -> list[str]:
+        return [entry["message"] for entry in self.browser.get_log("browser")]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    search(folder / "second", 3)
+    search(folder / "first", 8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(studies: Path) -> Iterator[str]:
+    app = create_app(Library(ResultsFolder(studies)))
+    server = make_server("127.0.0.1", 0, app.server, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    with chromium(str(CHROMIUM), str(DRIVER)) as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, url: str, studies: Path) -> Iterator[Page]:
+    """A page whose console stays clean."""
+    browser.get_log("browser")
+    opened = Page(browser, url, studies)
+    yield opened
+    assert opened.errors() == []
+
+
+@needs_browser
+def test_the_front_shows_both_families_and_every_trial(page: Page) -> None:
+    page.open("/?study=first")
+    names = page.js("document.querySelector('#front .js-plotly-plot').data.map(t => t.name)")
+    assert {"MobileNet V1", "MobileNet V2", "Pareto front", "Search trials"} <= set(names)
+    drawn = page.js(
+        "document.querySelector('#front .js-plotly-plot').data"
+        ".filter(t => t.name != 'Pareto front' && t.name != 'Tied with the front')"
+        ".flatMap(t => t.customdata.map(d => d[0]))"
+    )
+    assert sorted(drawn) == [r.trial for r in page.records()]
+
+
+@needs_browser
+def test_the_sentence_follows_the_budget_by_keyboard(page: Page) -> None:
+    page.open("/?study=first")
+    thumb = page.wait("[role=slider][aria-label='Mult-Adds, at most']")
+    before = page.text("#sentence")
+    thumb.send_keys(Keys.HOME)
+    for _ in range(5):
+        thumb.send_keys(Keys.ARROW_RIGHT)
+    wait_for(lambda: page.text("#sentence") != before, "another sentence")
+    wait_for(lambda: page.address().get("max_mult_adds", "") != "", "the budget in the address")
+
+    def agrees() -> bool:
+        expected = results.compare(page.records(), int(page.address()["max_mult_adds"])).sentence()
+        return page.text("#sentence").lower() == expected.lower()
+
+    wait_for(agrees, "the sentence that the command line prints")
+
+
+@needs_browser
+def test_a_click_selects_and_a_shift_click_compares(page: Page) -> None:
+    page.open("/?study=first")
+    first, *_, last = results.front(page.records())
+    page.click_on(first)
+    wait_for(lambda: page.address().get("trial") == str(first.trial), "the selection")
+    page.click_on(last, shift=True)
+    wait_for(lambda: page.address().get("other") == str(last.trial), "the comparison")
+    assert page.address()["trial"] == str(first.trial)
+    wait_for(lambda: "Compare the two" in page.text("#cards"), "the link to the comparison")
+
+
+@needs_browser
+def test_an_address_opens_the_same_view(page: Page) -> None:
+    page.open("/?study=second&metric=params&resolutions=96&colour=alpha&max_mult_adds=20000000")
+    title = page.js("document.querySelector('#front .js-plotly-plot').layout.xaxis.title.text")
+    assert title == "Parameters"
+    assert page.text("#sentence").startswith("At 20 M Mult-Adds")
+    sizes = page.js(
+        "document.querySelector('#front .js-plotly-plot').data"
+        ".filter(t => t.name.startsWith('alpha')).flatMap(t => t.customdata.map(d => d[4]))"
+    )
+    assert set(sizes) == {96}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["trial=x", "max_mult_adds=nan", "alphas=1e400,,&resolutions=-", "states=lost", "metric="],
+)
+def test_typed_nonsense_falls_to_the_defaults(text: str) -> None:
+    assert View.parse(read_query(text)) == View()
+
+
+def test_addresses_read_back() -> None:
+    fields = {"study": "a b", "alphas": "0.5,1", "max_params": "2000000"}
+    assert read_query(query(fields)) == fields
+    assert View.parse(fields).alphas == (0.5, 1.0)
+
+
+def test_only_names_of_this_machine_are_answered(studies: Path) -> None:
+    client = create_app(Library(ResultsFolder(studies))).server.test_client()
+    assert client.get("/", headers={"Host": "127.0.0.1:8050"}).status_code == 200
+    assert client.get("/", headers={"Host": "[::1]:8050"}).status_code == 200
+    assert client.get("/", headers={"Host": "rebound.example"}).status_code == 403
+
+
+def test_the_page_needs_no_torch() -> None:
+    code = (
+        "import sys, mbsearch.dashboard.app, mbsearch.cli.dashboard; "
+        "sys.exit(any(name.partition('.')[0] == 'torch' for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
