@@ -27,7 +27,7 @@ from mbsearch.search.executor import Executor, Finished
 from mbsearch.search.history import PARTIAL_ACCURACY
 from mbsearch.search.racing import Race, rung_noise
 from mbsearch.search.samplers import distributions
-from mbsearch.search.storage import StudyStore, new_record, objectives, to_record
+from mbsearch.search.storage import StudyStore, new_record, objectives
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.settings import Racing
 from mbsearch.space.space import SearchSpace
@@ -66,6 +66,7 @@ class Driver:
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
+    _begun: int = 0  # search trials that were trained, or are in flight
     _tried: dict[str, int] = field(default_factory=dict)
     _distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     _exhausted: bool = False
@@ -88,7 +89,7 @@ class Driver:
                 elif references:
                     name, architecture, repeat = references.pop(0)
                     self._submit(self._begin_baseline(name, architecture, repeat))
-                elif self._begun() < self.target and not self._exhausted:
+                elif self._begun < self.target and not self._exhausted:
                     job = self._ask()
                     if job is not None:
                         self._submit(job)
@@ -113,6 +114,7 @@ class Driver:
                 data = trial.user_attrs.get("record")
                 if data is not None:
                     self._next_trial = max(self._next_trial, data["trial"] + 1)
+                    self._begun += study is self.store.search
                     if study is self.store.search or trial.state is TrialState.COMPLETE:
                         self._tried.setdefault(data["fingerprint"], data["trial"])
 
@@ -124,11 +126,6 @@ class Driver:
                 whole = record.state is State.COMPLETE
                 race.add(record.mult_adds, record.evaluation.curve, whole=whole)
         return race
-
-    def _begun(self) -> int:
-        """Search trials that were trained, or are in flight."""
-        trials = self.store.search.get_trials(deepcopy=False)
-        return sum("record" in trial.user_attrs for trial in trials)
 
     def _begin_baseline(self, name: str, architecture: Architecture, repeat: bool) -> Job:
         trial = self.store.baselines.ask()
@@ -155,6 +152,7 @@ class Driver:
         self.store.set_attr(study, number, "record", record)
         self._tried.setdefault(architecture.fingerprint, self._next_trial)
         self._next_trial += 1
+        self._begun += study is self.store.search
         return Job(study, number, record, architecture)
 
     def _ask(self) -> Job | None:
@@ -220,8 +218,7 @@ class Driver:
             return
         else:
             fail(self.store, job, finished.error or "no reason was given")
-        trial = job.study.get_trials(deepcopy=False)[job.number]
-        self._report(to_record(trial), baselines_left)
+        self._report(self.store.record(job.study, job.number), baselines_left)
 
     def _complete(self, job: Job, evaluation: Evaluation) -> None:
         data = evaluation.to_dict()
@@ -252,6 +249,5 @@ class Driver:
         running = len(self._jobs)
         searching = sum(job.record["origin"] == SEARCH for job in self._jobs.values())
         phase = "baselines" if baselines_left or searching < running else "search"
-        begun = self._begun()
-        left = running + baselines_left + max(0, self.target - begun)
-        self.on_progress(Progress(begun - searching, self.target, running, left, phase, trial))
+        left = running + baselines_left + max(0, self.target - self._begun)
+        self.on_progress(Progress(self._begun - searching, self.target, running, left, phase, trial))

@@ -60,9 +60,15 @@ class StudyStore:
 
     def set_attr(self, study: optuna.Study, number: int, key: str, value: Any) -> None:
         """Write one attribute of a running trial, also of one that an earlier driver began."""
+        self.storage.set_trial_user_attr(self._trial_id(study, number), key, value)
+
+    def record(self, study: optuna.Study, number: int) -> TrialRecord | None:
+        """One trial, read without the others."""
+        return to_record(self.storage.get_trial(self._trial_id(study, number)))
+
+    def _trial_id(self, study: optuna.Study, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(study.study_name)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        self.storage.set_trial_user_attr(trial_id, key, value)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def settings(self) -> dict[str, Any]:
         """What the study was made with: space, proxy, data, versions, noise, targets."""
