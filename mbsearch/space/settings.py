@@ -80,7 +80,7 @@ class Recipe(Row):
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 4
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.012
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
