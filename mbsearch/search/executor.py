@@ -8,12 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Protocol
-
-from pebble import ProcessExpired, ProcessPool
 
 from mbsearch.errors import MbsearchError
 from mbsearch.search.evaluator import Evaluator, Outcome, Task
@@ -51,22 +50,30 @@ class Executor(Protocol):
         """Stop at once; what still runs is lost."""
 
 
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A process, the driver's end of its pipe, the task it works on, and how many it has done."""
+
+    process: BaseProcess
+    pipe: Connection
+    ticket: int | None = None
+    done: int = 0
+
+
 class LocalProcesses:
-    """Worker processes on this machine, one torch thread each; a killed one is replaced."""
+    """Worker processes on this machine, one torch thread each; a killed one is replaced.
+
+    Each worker has a pipe of its own. Pools share a queue and its locks between their workers, and
+    one that is killed at the wrong byte leaves the others waiting for ever.
+    """
 
     def __init__(
         self, evaluator: Evaluator, jobs: int, prepare: Callable[[], None] | None = None
     ) -> None:
         self.slots = jobs
-        self._evaluator = evaluator
-        self._futures: dict[Future[Outcome], int] = {}
-        self._pool = ProcessPool(
-            max_workers=jobs,
-            max_tasks=TASKS_PER_WORKER,
-            initializer=_start_worker,
-            initargs=(os.getpid(), prepare),
-            context=multiprocessing.get_context("spawn"),
-        )
+        self._evaluator, self._prepare = evaluator, prepare
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> LocalProcesses:
         return self
@@ -80,47 +87,96 @@ class LocalProcesses:
         self.close()
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Hand a task to the next free worker."""
-        future = self._pool.schedule(self._evaluator.evaluate, args=(task,))
-        self._futures[future] = ticket
+        """Hand a task to a free worker, or to a new one."""
+        while True:
+            worker = next((w for w in self._workers if w.ticket is None), None) or self._hire()
+            try:
+                worker.pipe.send((ticket, task))
+            except OSError:  # it was killed while it was idle
+                self._dismiss(worker)
+            else:
+                worker.ticket = ticket
+                return
 
     def wait(self, timeout: float) -> list[Finished]:
         """The tasks that ended, waiting at most `timeout` seconds for the first."""
-        done, _ = wait(self._futures, timeout=timeout, return_when=FIRST_COMPLETED)
+        busy = {w.pipe: w for w in self._workers if w.ticket is not None}
+        ended = [self._receive(busy[pipe]) for pipe in wait(list(busy), timeout)]  # type: ignore[index]
         # Two that ended together are told in the order in which they were asked for.
-        return [_finished(self._futures.pop(f), f) for f in sorted(done, key=self._futures.get)]  # type: ignore[arg-type]
+        return sorted(ended, key=lambda finished: finished.ticket)
 
     def close(self) -> None:
         """Kill the workers; what still runs is lost."""
-        self._pool.stop()
-        self._pool.join(timeout=10)
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in list(self._workers):
+            self._dismiss(worker)
+
+    def _hire(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        arguments = (theirs, os.getpid(), self._evaluator, self._prepare)
+        process = self._context.Process(target=_work, args=arguments, name="mbsearch worker")
+        process.start()
+        theirs.close()  # so that the worker's death is the end of the pipe
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _dismiss(self, worker: _Worker) -> None:
+        """Take a worker off the list; a living one ends with its pipe."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join(timeout=10)
+
+    def _receive(self, worker: _Worker) -> Finished:
+        assert worker.ticket is not None
+        try:
+            finished: Finished = worker.pipe.recv()
+        except (EOFError, OSError):  # also where it was killed in the middle of its answer
+            self._dismiss(worker)
+            error = f"its worker process died ({_cause(worker.process.exitcode)})"
+            return Finished(worker.ticket, error=error, lost=True)
+        worker.ticket = None
+        worker.done += 1
+        if worker.done == TASKS_PER_WORKER:
+            self._dismiss(worker)
+        return finished
 
 
-def _finished(ticket: int, future: Future[Outcome]) -> Finished:
-    error = future.exception()
-    if error is None:
-        return Finished(ticket, outcome=future.result())
-    if isinstance(error, ProcessExpired):
-        return Finished(ticket, error=f"its worker process died ({_cause(error)})", lost=True)
-    if isinstance(error, MbsearchError):
-        return Finished(ticket, error=str(error))
-    return Finished(ticket, error=f"{type(error).__name__}: {error}")
-
-
-def _cause(error: ProcessExpired) -> str:
-    code = error.exitcode
+def _cause(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return f"{name}, out of memory?" if name == "SIGKILL" else name
     return f"exit code {code}"
 
 
-def _start_worker(driver: int, prepare: Callable[[], None] | None) -> None:
-    """Make a worker a good child: deaf to Ctrl-C, which is the driver's, and gone when it is."""
+def _work(
+    pipe: Connection, driver: int, evaluator: Evaluator, prepare: Callable[[], None] | None
+) -> None:
+    """Answer tasks until the pipe ends.
+
+    A worker is a good child: deaf to Ctrl-C, which is the driver's, and gone when it is.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(driver,), daemon=True).start()
     if prepare is not None:
         prepare()
+    while True:
+        try:
+            ticket, task = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(evaluated(evaluator, ticket, task))
+
+
+def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
+    """The end of a task in this process; an error is put into words, for it may not travel."""
+    try:
+        return Finished(ticket, outcome=evaluator.evaluate(task))
+    except MbsearchError as error:
+        return Finished(ticket, error=str(error))
+    except Exception as error:
+        return Finished(ticket, error=f"{type(error).__name__}: {error}")
 
 
 def _follow(driver: int) -> None:
