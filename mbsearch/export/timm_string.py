@@ -1,0 +1,267 @@
+"""timm's notation of a network: strings such as ``ir_r2_k3_s2_e6_c24``, where it has the words.
+
+timm (github.com/huggingface/pytorch-image-models) builds such strings by its classes EfficientNet
+and MobileNetV3. Widths stand in the strings as they are, with alpha applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from math import prod
+from typing import NamedTuple
+
+from mbsearch.errors import ExportError
+from mbsearch.export.block_classes import ACTIVATIONS
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.blocks import round_channels
+from mbsearch.space.layers import (
+    Activation,
+    Block,
+    Conv,
+    Linear,
+    PlacedLayer,
+    Program,
+    SqueezeExcite,
+)
+
+_TOKENS: dict[Activation, str] = {"relu": "nre", "relu6": "nr6", "hard_swish": "nhs"}
+_DIGITS = 12
+
+
+def timm_source(architecture: Architecture, docstring: str) -> str:
+    """A Python file whose ``network()`` builds the network by timm.
+
+    Raises:
+        ExportError: timm has no words for the network; what it lacks is named.
+    """
+    program = architecture.lower()
+    hidden = [x.features for x in program.head[:-1] if isinstance(x, Linear)]
+    family, module = ("MobileNetV3", "mobilenetv3") if hidden else ("EfficientNet", "efficientnet")
+    stages = timm_strings(architecture)
+    arguments = {
+        "num_classes": "num_classes",
+        "num_features": str(hidden[0] if hidden else _head_width(program)),
+        "stem_size": str(program.stem.channels),
+        "act_layer": ACTIVATIONS[program.stem.activation],
+        "round_chs_fn": "int",
+    }
+    if not hidden:
+        arguments["stem_kernel_size"] = str(program.stem.kernel[0])
+        # Beyond its output stride timm would dilate instead of striding.
+        arguments["output_stride"] = str(max(32, _stride(program)))
+    names, first = [family, "decode_arch_def"], ""
+    gate = _gate(program)
+    if gate is not None:
+        first = "from functools import partial\n\n"
+        names.insert(1, "SqueezeExcite")
+        arguments["se_layer"] = (
+            f'partial(SqueezeExcite, gate_layer="{gate}", force_act_layer=nn.ReLU)'
+        )
+    options = "".join(f"        {key}={value},\n" for key, value in arguments.items())
+    rows = "".join(f"    [{', '.join(map(_quoted, stage))}],\n" for stage in stages)
+    return (
+        f'"""{docstring}"""\n\n{first}'
+        f"from timm.models.{module} import {', '.join(names)}\n"
+        "from torch import nn\n\n"
+        "# Widths are final: alpha is applied, and round_chs_fn changes nothing.\n"
+        f"ARCHITECTURE = [\n{rows}]\n\n\n"
+        f"def network(num_classes: int = {architecture.num_classes}) -> nn.Module:\n"
+        f"    return {family}(\n"
+        f"        decode_arch_def(ARCHITECTURE),\n{options}    )\n"
+    )
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def timm_strings(architecture: Architecture) -> list[list[str]]:
+    """The strings of every stage, as timm's ``decode_arch_def`` reads them.
+
+    Raises:
+        ExportError: timm has no words for the network; what it lacks is named.
+    """
+    program = architecture.lower()
+    placed = {layer.name: layer for layer in architecture.layers()}
+    default = program.stem.activation
+    hidden = [layer for layer in program.head[:-1] if isinstance(layer, Linear)]
+    convs = [layer for layer in program.head if isinstance(layer, Conv)]
+    _require_ends(program, default)
+    _gate(program)
+    stages = [
+        _strings(f"stages.{i}", blocks, placed, default, from_expansion=bool(hidden))
+        for i, blocks in enumerate(program.stages)
+    ]
+    if hidden:  # MobileNetV3's head convolution is its last stage
+        stages += [[_conv_words("head", conv, default).text()] for conv in convs]
+    if not stages:
+        raise ExportError("timm has no network without stages")
+    return stages
+
+
+def _require_ends(program: Program, default: Activation | None) -> None:
+    stem, head = program.stem, program.head
+    hidden = any(isinstance(layer, Linear) for layer in head[:-1])
+    if stem.stride != (2, 2) or (hidden and stem.kernel != (3, 3)):
+        kernel, stride = stem.kernel[0], stem.stride[0]
+        raise ExportError(f"timm has no stem of kernel {kernel} and stride {stride} for this head")
+    for layer in head[:-1]:
+        own = layer.activation if isinstance(layer, Conv | Linear) else default
+        if own != default and not (hidden and isinstance(layer, Conv)):
+            raise ExportError(f"timm has one activation for stem and head, not {default} and {own}")
+
+
+def _head_width(program: Program) -> int:
+    return next((layer.channels for layer in program.head if isinstance(layer, Conv)), 0)
+
+
+def _stride(program: Program) -> int:
+    convs = (x for stage in program.stages for b in stage for x in b.body if isinstance(x, Conv))
+    return program.stem.stride[0] * prod(conv.stride[0] for conv in convs)
+
+
+def _gate(program: Program) -> str | None:
+    gates = {
+        layer.gate
+        for stage in program.stages
+        for block in stage
+        for layer in block.body
+        if isinstance(layer, SqueezeExcite)
+    }
+    if len(gates) > 1:
+        raise ExportError("timm has one gate for every squeeze-excite of a network, not two")
+    return next(iter(gates), None)
+
+
+class _Near(NamedTuple):
+    """A number whose decimals may be cut as long as what timm rounds it to stays right."""
+
+    value: float
+    is_right: Callable[[float], bool]
+
+
+class _Words(NamedTuple):
+    """One block in timm's words; `no_skip` is None where the block could have no shortcut."""
+
+    kind: str
+    kernel: int
+    channels: int
+    activation: str
+    expansion: _Near | None = None
+    squeeze: SqueezeExcite | None = None
+    squeeze_input: int = 0
+    no_skip: bool | None = None
+
+    def text(
+        self, stride: int = 1, e: str = "", se: str = "", end: str = "", repeats: int = 1
+    ) -> str:
+        """The string of `repeats` such blocks in a row."""
+        shape = f"_k{self.kernel}_s{stride}{e and '_e'}{e}_c{self.channels}{se and '_se'}{se}"
+        return f"{self.kind}_r{repeats}{shape}{self.activation}{end}"
+
+
+def _strings(
+    name: str,
+    blocks: Sequence[Block],
+    placed: dict[str, PlacedLayer],
+    default: Activation | None,
+    *,
+    from_expansion: bool,
+) -> list[str]:
+    """The strings of one stage: equal blocks in a row are one string with their number."""
+    words = []
+    for j, block in enumerate(blocks):
+        c_in = placed[f"{name}.{j}.{block.body[0].name}"].in_shape.channels
+        words.append(_words(f"{name}.{j}", block, c_in, default))
+    convs = [layer for layer in blocks[0].body if isinstance(layer, Conv)]
+    stride = max(_side(name, conv.stride) for conv in convs)
+    skips = {word.no_skip for word in words} - {None}
+    expansions = _decimals([word.expansion for word in words])
+    squeezes = _decimals(
+        [
+            _squeeze(word, 1.0 if from_expansion else float(e or 1))
+            for word, e in zip(words, expansions, strict=True)
+        ]
+    )
+    # timm gives a stage's stride, and a shortcut, only to the blocks that can have them.
+    ends = ["_noskip" if word.no_skip or skips == {True} else "" for word in words]
+    said = [
+        (word._replace(expansion=None, squeeze=None, squeeze_input=0, no_skip=None), e, se, end)
+        for word, e, se, end in zip(words, expansions, squeezes, ends, strict=True)
+    ]
+    return [
+        word.text(stride, e, se, end, len(list(group)))
+        for (word, e, se, end), group in groupby(said)
+    ]
+
+
+def _words(where: str, block: Block, c_in: int, default: Activation | None) -> _Words:
+    convs = [layer for layer in block.body if isinstance(layer, Conv)]
+    squeezes = [layer for layer in block.body if isinstance(layer, SqueezeExcite)]
+    shape = ["depthwise" if c.depthwise else "x".join(map(str, c.kernel)) for c in convs]
+    has_shortcut = block.shortcut is not None
+    if len(convs) == 1 and not (has_shortcut or squeezes or convs[0].depthwise):
+        return _conv_words(where, convs[0], default)
+    act, last = convs[0].activation, convs[-1]
+    hidden_agree = all(conv.activation == act for conv in convs[:-1])
+    if act is None or not hidden_agree or last.activation not in (act, None) or block.shortcut:
+        raise _lacks(where, block)
+    keeps_shape = last.channels == c_in and all(c.stride == (1, 1) for c in convs)
+    no_skip = not has_shortcut if keeps_shape else None
+    token = "" if act == default else f"_{_TOKENS[act]}"
+    squeeze = squeezes[0] if squeezes else None
+    if shape == ["depthwise", "1x1"] and not (last.activation and has_shortcut):
+        kind, no_skip = ("dsa", None) if last.activation else ("ds", no_skip)
+        kernel = _side(where, convs[0].kernel)
+        return _Words(kind, kernel, last.channels, token, None, squeeze, c_in, no_skip)
+    if shape == ["1x1", "depthwise", "1x1"] and last.activation is None:
+        wide = convs[0].channels
+        e = _Near(wide / c_in, lambda e: round_channels(c_in * e) == wide)
+        kernel = _side(where, convs[1].kernel)
+        return _Words("ir", kernel, last.channels, token, e, squeeze, wide, no_skip)
+    raise _lacks(where, block)
+
+
+def _conv_words(where: str, conv: Conv, default: Activation | None) -> _Words:
+    if conv.activation is None:
+        raise ExportError(f"timm has no word for {where}: a convolution without activation")
+    token = "" if conv.activation == default else f"_{_TOKENS[conv.activation]}"
+    return _Words("cn", _side(where, conv.kernel), conv.channels, token)
+
+
+def _side(where: str, pair: tuple[int, int]) -> int:
+    if pair[0] != pair[1]:
+        raise ExportError(f"timm has no word for {where}: a kernel of {pair[0]}x{pair[1]}")
+    return pair[0]
+
+
+def _squeeze(word: _Words, expansion: float) -> _Near | None:
+    """The ratio of a squeeze-excite, which timm divides by `expansion` and rounds to a width."""
+    if word.squeeze is None:
+        return None
+    width, channels = word.squeeze.squeezed, word.squeeze_input
+    return _Near(
+        width / channels * expansion, lambda se: round(channels * (se / expansion)) == width
+    )
+
+
+def _decimals(numbers: Sequence[_Near | None]) -> list[str]:
+    """A decimal for each number: the shortest that is right for all, else for each its own."""
+    near = [number for number in numbers if number is not None]
+    texts = sorted(
+        {f"{n.value:.{digits}f}" for n in near for digits in range(_DIGITS)},
+        key=lambda text: (len(text), text),
+    )
+
+    def shortest(those: Sequence[_Near]) -> str | None:
+        fits = (t for t in texts if float(t) > 0 and all(n.is_right(float(t)) for n in those))
+        return next(fits, None)
+
+    common = shortest(near)
+    return [("" if n is None else common or shortest([n]) or "") for n in numbers]
+
+
+def _lacks(where: str, block: Block) -> ExportError:
+    kind = block.kind.replace("_", " ")
+    return ExportError(f"timm has no word for {where}: this kind of {kind} block")

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mbsearch.cost import measure
+from mbsearch.errors import ExportError
+from mbsearch.export.formats import FORMATS, TOLERANCE, export, require
+from mbsearch.export.job import Job, Normalisation, Runner
+from mbsearch.export.timm_string import timm_strings
+from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.blocks import (
+    Bottleneck,
+    Identity,
+    InvertedResidual,
+    Separable,
+    SpatialSeparable,
+    Standard,
+)
+from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
+from mbsearch.training.network import build
+
+PYTHON_FORMATS = ("yaml", "pytorch", "timm")
+EVERY_BLOCK = Architecture(
+    resolution=32,
+    num_classes=7,
+    stem=Stem(channels=8),
+    stages=(
+        Separable(block="separable", channels=16, squeeze_ratio=0.25, linear=True),
+        Bottleneck(block="bottleneck", channels=32, repeats=2, stride=2, squeeze_ratio=0.25),
+        InvertedResidual(block="inverted_residual", channels=24, repeats=2, linear=False),
+        SpatialSeparable(block="spatial_separable", channels=24, kernel=5, stride=2),
+        Standard(block="standard", channels=24, activation="hard_swish"),
+        Identity(block="identity", channels=40),
+    ),
+    head=Head(channels=64, hidden=48),
+)
+
+
+def job(architecture: Architecture, seed: int = 0) -> Job:
+    """A network whose batch normalisations have statistics of their own."""
+    network = build(architecture, seed=seed)
+    torch.manual_seed(seed)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.2)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network(torch.randn(8, 3, architecture.resolution, architecture.resolution))
+    title = f"{architecture.name}: a network."
+    return Job(architecture, network.eval(), title, Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.1)))
+
+
+def small(architecture: Architecture) -> Architecture:
+    return architecture.replace(resolution=64, num_classes=10)
+
+
+def candidates(name: str, count: int) -> list[Architecture]:
+    space = load_space(name)
+    return [small(space.sample(seed)) for seed in range(count)]
+
+
+def assert_timm_counts_the_same(architecture: Architecture, folder: Path) -> None:
+    scope: dict[str, object] = {}
+    exec((folder / "timm_model.py").read_text(), scope)
+    network = scope["network"]().to("meta").eval()  # type: ignore[operator]
+    costs = measure(architecture)
+    assert sum(p.numel() for p in network.parameters()) == costs["params"]
+    image = torch.empty(1, 3, architecture.resolution, architecture.resolution, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(image)
+    assert counter.get_total_flops() == 2 * costs["mult_adds"]
+
+
+def assert_python_formats_hold(architecture: Architecture, folder: Path) -> bool:
+    """Whether timm has words for it; everything else must hold it."""
+    written = export(job(architecture), folder, PYTHON_FORMATS)
+    for each in written:
+        assert each.error is not None or (each.format == "timm" and each.note)
+        assert each.error is None or each.error <= TOLERANCE
+    said = written[-1].error is not None
+    if said:
+        assert_timm_counts_the_same(architecture, folder)
+    return said
+
+
+@pytest.mark.parametrize("name", reference_names())
+def test_yaml_source_and_timm_string_hold_a_reference(name: str, tmp_path: Path) -> None:
+    assert assert_python_formats_hold(small(load_reference(name)).replace(alpha=0.5), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", space_names())
+def test_yaml_source_and_timm_string_hold_random_candidates(name: str, tmp_path: Path) -> None:
+    said = [
+        assert_python_formats_hold(candidate, tmp_path / str(i))
+        for i, candidate in enumerate(candidates(name, 50))
+    ]
+    assert any(said)
+    assert all(said) or name == "mixed"
+
+
+def test_every_block_type_holds_in_every_default_format(tmp_path: Path) -> None:
+    written = export(job(EVERY_BLOCK), tmp_path / "out")
+    assert {each.format for each in written if each.error is not None} == {
+        "yaml",
+        "pytorch",
+        "torch-export",
+        "onnx",
+    }
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    assert [p.name for p in (tmp_path / "out").iterdir() if p.suffix == ".data"] == []
+    notes = {prop.key: prop.value for prop in model.metadata_props}
+    assert "mean (0.5, 0.4, 0.3), std (0.2, 0.3, 0.1)" in notes["normalisation"]
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert str(Path.cwd()) not in str(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*space_names(), "mobilenet_v3_small"])
+def test_graphs_hold_a_network_of_every_kind(name: str, tmp_path: Path) -> None:
+    is_space = name in space_names()
+    network = candidates(name, 1)[0] if is_space else small(load_reference(name))
+    written = export(job(network), tmp_path, ("torch-export", "onnx"))
+    assert [each.error is not None for each in written] == [True, True]
+
+
+def test_source_and_graph_run_where_mbsearch_is_not_known(tmp_path: Path) -> None:
+    given = job(EVERY_BLOCK)
+    export(given, tmp_path, ("pytorch", "torch-export"))
+    images = torch.randn(2, 3, 32, 32)
+    torch.save(images, tmp_path / "images.pt")
+    # Without site (-S) the path files of editable installs are not read.
+    code = f"""
+import sys
+sys.path = [p for p in sys.path if p] + [{str(Path(torch.__file__).parent.parent)!r}]
+import importlib.util, torch
+assert importlib.util.find_spec("mbsearch") is None
+sys.path.insert(0, {str(tmp_path)!r})
+import model
+from safetensors.torch import load_file
+network = model.Network()
+network.load_state_dict(load_file({str(tmp_path / "model.safetensors")!r}))
+images = torch.load({str(tmp_path / "images.pt")!r})
+graph = torch.export.load({str(tmp_path / "model.pt2")!r}).module()
+torch.save([network.eval()(images), graph(images)], {str(tmp_path / "logits.pt")!r})
+"""
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, cwd=tmp_path)
+    expected = given.network(images)
+    for logits in torch.load(tmp_path / "logits.pt"):
+        assert (logits - expected).norm() < TOLERANCE * expected.norm()
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "mixed"])
+def test_source_is_what_a_formatter_leaves_alone_and_imports_only_torch(
+    name: str, tmp_path: Path
+) -> None:
+    network = EVERY_BLOCK if name == "mixed" else load_reference(name)
+    export(job(network.replace(resolution=64)), tmp_path, ("pytorch", "timm", "yaml"))
+    source = (tmp_path / "model.py").read_text()
+    imports = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
+    assert imports == ["from torch import Tensor, nn"]
+    assert "MEAN = (0.5, 0.4, 0.3)" in source
+    command = [sys.executable, "-m", "ruff", "--isolated"]
+    files = [str(path) for path in tmp_path.glob("*.py")]
+    subprocess.run([*command, "format", "--check", "--line-length=100", *files], check=True)
+    subprocess.run(
+        [*command, "check", "--select=E,F,I,B,UP", "--line-length=100", *files], check=True
+    )
+
+
+def test_timm_strings_are_those_that_timm_itself_has() -> None:
+    assert timm_strings(load_reference("mobilenet_v2")) == [
+        ["ds_r1_k3_s1_c16"],
+        ["ir_r2_k3_s2_e6_c24"],
+        ["ir_r3_k3_s2_e6_c32"],
+        ["ir_r4_k3_s2_e6_c64"],
+        ["ir_r3_k3_s1_e6_c96"],
+        ["ir_r3_k3_s2_e6_c160"],
+        ["ir_r1_k3_s1_e6_c320"],
+    ]
+    assert timm_strings(load_reference("mobilenet_v1"))[3] == ["dsa_r6_k3_s2_c512"]
+    assert timm_strings(load_reference("mnasnet_a1"))[2] == ["ir_r3_k5_s2_e3_c40_se0.25"]
+
+
+V2 = {"block": "inverted_residual", "channels": 16}
+UNSAYABLE = {
+    "this kind of bottleneck block": {"stages": [{"block": "bottleneck", "channels": 16}]},
+    "this kind of inverted residual block": {"stages": [{**V2, "linear": False}]},
+    "this kind of spatial separable": {"stages": [{"block": "spatial_separable", "channels": 16}]},
+    "a convolution without activation": {"stages": [{"block": "identity", "channels": 16}]},
+    "without stages": {"stages": [{"block": "identity", "channels": 8}]},
+    "no stem of kernel 3 and stride 1": {"stem": {"channels": 8, "stride": 1}},
+    "no stem of kernel 5 and stride 2": {
+        "stem": {"channels": 8, "kernel": 5},
+        "head": {"hidden": 16},
+    },
+    "one activation for stem and head": {"head": {"channels": 16, "activation": "relu"}},
+    "one gate": {
+        "stages": [
+            {**V2, "squeeze_ratio": 0.5},
+            {**V2, "squeeze_ratio": 0.5, "squeeze_style": "mnasnet"},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("words", UNSAYABLE)
+def test_what_timm_cannot_say_is_named(words: str, tmp_path: Path) -> None:
+    fields = {"resolution": 32, "stem": {"channels": 8}, "stages": [V2], **UNSAYABLE[words]}
+    given = job(Architecture.model_validate(fields))
+    with pytest.raises(ExportError, match=words):
+        export(given, tmp_path, ("timm",))
+    *_, timm = export(given, tmp_path, ("yaml", "timm"))
+    assert timm.error is None
+    assert words in (timm.note or "")
+    assert [path.name for path in tmp_path.iterdir()] == ["architecture.yaml"]
+
+
+def test_a_file_that_differs_from_the_network_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(given: Job, folder: Path) -> Runner:
+        return lambda images: given.network(images) * (1 + 1e-4)
+
+    monkeypatch.setitem(FORMATS, "yaml", replace(FORMATS["yaml"], read=wrong))
+    with pytest.raises(ExportError, match=r"architecture.yaml: expected the logits .* got 1.0e-04"):
+        export(job(EVERY_BLOCK), tmp_path / "out", ("yaml",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_formats_and_missing_packages_are_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ExportError, match=r"got 'onxx'; did you mean 'onnx'\?"):
+        require(("yaml", "onxx"))
+    for name in ("litert", "executorch"):
+        lacking = replace(FORMATS[name], packages=(f"no_such_{name}",))
+        monkeypatch.setitem(FORMATS, name, lacking)
+    with pytest.raises(ExportError, match=r"run: pip install 'mbsearch\[executorch,litert\]'"):
+        require(("litert", "executorch", "onnx"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="file/out: cannot be written"):
+        export(job(EVERY_BLOCK), tmp_path / "file" / "out", ("yaml",))
