@@ -1,6 +1,6 @@
 """What front racing saves and what it costs: real trainings on the embedded images.
 
-    python benchmarks/racing.py [--space v2.yaml] [--trials 60] [--seeds 3] [--folder results/racing]
+    python benchmarks/racing.py [--space v2.yaml] [--trials 60] [--seeds 3] [--folder F]
 
 Each seed is run with and without racing, from the same baselines' recipe, by the default sampler.
 Seconds are training seconds in the workers, those of the search trials only (baselines are never
@@ -70,9 +70,10 @@ def main() -> None:
         with_, without = savings(raced), savings(whole)
         dearest = max(r.mult_adds for r in complete([*raced, *whole]))
         volumes = volume(raced, dearest), volume(whole, dearest)
+        saved = 1 - with_.seconds_spent / without.seconds_spent
         print(
             f"| {seed} | {with_.stopped} of {with_.trials} | {with_.seconds_spent:.0f} "
-            f"| {without.seconds_spent:.0f} | {1 - with_.seconds_spent / without.seconds_spent:.0%} "
+            f"| {without.seconds_spent:.0f} | {saved:.0%} "
             f"| {volumes[0]:.4f} | {volumes[1]:.4f} | {volumes[0] / volumes[1]:.4f} |",
             flush=True,
         )
