@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
@@ -38,9 +37,6 @@ def chromium(
         options.binary_location = binary
         for flag in (*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        downloads = Path(profile) / "downloads"
-        downloads.mkdir()
-        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         browser = webdriver.Chrome(options, Service(driver))
         try:
@@ -50,7 +46,6 @@ def chromium(
             )
             features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
             browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-            browser.downloads = downloads  # type: ignore[attr-defined]
             yield browser
         finally:
             browser.quit()

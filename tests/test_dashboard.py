@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from selenium.webdriver.common.keys import Keys
 from werkzeug.serving import make_server
 
 from mbsearch import results
+from mbsearch.cost import layer_costs
 from mbsearch.dashboard.app import create_app
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.dashboard.view import View, query, read_query
@@ -29,18 +31,21 @@ from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.journal import open_journal
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, create_study, read_study
-from mbsearch.space.catalog import load_space
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load, load_space
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver"
 )
 TINY = load_space("tiny")
+PAGES_READY = {"/": "#front .main-svg .trace", "/network": "#layers tbody tr"}
+"""Pages, and what is there once they are."""
 
 
 def search(folder: Path, trials: int) -> None:
     """A study in milliseconds: the accuracies are made up."""
-    store = create_study(open_journal(folder / JOURNAL, create=True), folder.name)
+    store = create_study(open_journal(folder / JOURNAL, create=True), TINY.name)
     store.search.sampler = make_sampler("random", TINY, seed=0)
     with LocalProcesses(FakeEvaluator(epochs=3), 1) as executor:
         Driver(store, TINY, executor, trials, 0).run()
@@ -91,6 +96,20 @@ class Page:
             chain.key_up(Keys.SHIFT)
         chain.perform()
 
+    def drag(self, selector: str, pixels: int) -> None:
+        """Drag something to the right."""
+        chain = ActionChains(self.browser)
+        chain.click_and_hold(self.wait(selector)).pause(0.1).move_by_offset(pixels, 0)
+        chain.pause(0.1).release().perform()
+
+    def trials_drawn(self) -> list[int]:
+        """Trials in the plot of the front, each once."""
+        return self.js(
+            "document.querySelector('#front .js-plotly-plot').data"
+            ".filter(t => t.name != 'Pareto front' && t.name != 'Tied with the front')"
+            ".flatMap(t => t.customdata.map(d => d[0]))"
+        )
+
     def errors(self) -> list[str]:
         return [entry["message"] for entry in self.browser.get_log("browser")]
 
@@ -134,12 +153,7 @@ def test_the_front_shows_both_families_and_every_trial(page: Page) -> None:
     page.open("/?study=first")
     names = page.js("document.querySelector('#front .js-plotly-plot').data.map(t => t.name)")
     assert {"MobileNet V1", "MobileNet V2", "Pareto front", "Search trials"} <= set(names)
-    drawn = page.js(
-        "document.querySelector('#front .js-plotly-plot').data"
-        ".filter(t => t.name != 'Pareto front' && t.name != 'Tied with the front')"
-        ".flatMap(t => t.customdata.map(d => d[0]))"
-    )
-    assert sorted(drawn) == [r.trial for r in page.records()]
+    assert sorted(page.trials_drawn()) == [r.trial for r in page.records()]
 
 
 @needs_browser
@@ -173,6 +187,32 @@ def test_a_click_selects_and_a_shift_click_compares(page: Page) -> None:
 
 
 @needs_browser
+def test_the_layer_table_and_the_yaml_are_those_of_the_record(page: Page, tmp_path: Path) -> None:
+    page.open("/?study=first")
+    record = results.front(page.records())[-1]
+    page.click_on(record)
+    wait_for(lambda: page.address().get("trial") == str(record.trial), "the selection")
+    page.wait("#cards a").click()
+    page.wait("#layers tbody tr")
+    rows = [
+        [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+        for row in page.browser.find_elements(By.CSS_SELECTOR, "#layers tbody tr")
+    ]
+    expected = layer_costs(record.architecture)
+    assert [row[0] for row in rows] == [layer.name for layer in expected]
+    assert [int(row[4].replace(",", "")) for row in rows] == [c.mult_adds for c in expected]
+    page.browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    page.wait("#take-yaml").click()
+    file = wait_for(lambda: next(tmp_path.glob("*.yaml"), None), "the download")
+    loaded = load(file)
+    assert isinstance(loaded, Architecture)
+    assert loaded == record.architecture.replace(name=loaded.name)
+    assert loaded.name == record.architecture.name
+
+
+@needs_browser
 def test_an_address_opens_the_same_view(page: Page) -> None:
     page.open("/?study=second&metric=params&resolutions=96&colour=alpha&max_mult_adds=20000000")
     title = page.js("document.querySelector('#front .js-plotly-plot').layout.xaxis.title.text")
@@ -183,6 +223,77 @@ def test_an_address_opens_the_same_view(page: Page) -> None:
         ".filter(t => t.name.startsWith('alpha')).flatMap(t => t.customdata.map(d => d[4]))"
     )
     assert set(sizes) == {96}
+
+
+@needs_browser
+def test_a_trial_that_a_worker_adds_appears_and_nothing_else_moves(page: Page) -> None:
+    shutil.copytree(page.folder / "first", page.folder / "growing")
+    page.open("/?study=growing&alphas=0.25&max_mult_adds=8000000")
+    selected = next(r for r in page.records("growing") if r.origin == "mobilenet_v1")
+    page.click_on(selected)
+    wait_for(lambda: page.address().get("trial") == str(selected.trial), "the selection")
+    page.drag("#front .nsewdrag", 60)
+    zoomed = page.js("document.querySelector('#front .js-plotly-plot')._fullLayout.xaxis.range")
+    before = len(page.trials_drawn())
+    code = (
+        f"from test_dashboard import *\n"
+        f"if __name__ == '__main__': search(Path({str(page.folder / 'growing')!r}), 30)"
+    )
+    tests = str(Path(__file__).parent)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": tests}
+    )
+    wait_for(lambda: len(page.trials_drawn()) > before, "the new trials")
+    layout = "document.querySelector('#front .js-plotly-plot')._fullLayout"
+    assert page.js(f"{layout}.xaxis.range") == zoomed
+    assert page.js(f"{layout}.annotations.length") == 1
+    narrow = {r.trial for r in page.records("growing") if r.architecture.alpha == 0.25}
+    baselines = {r.trial for r in page.records("growing") if r.is_baseline}
+    assert set(page.trials_drawn()) == narrow | baselines
+
+
+@needs_browser
+def test_studies_are_switched_and_an_address_is_reloaded(page: Page) -> None:
+    page.open("/?study=first")
+    page.wait("#study").click()
+    options = page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
+    next(option for option in options if option.text == "second").click()
+    wait_for(lambda: page.address() == {"study": "second"}, "the other study's address")
+    drawn = sorted(r.trial for r in page.records("second"))
+    wait_for(lambda: sorted(page.trials_drawn()) == drawn, "the other study")
+    page.wait("[role=slider][aria-label='Mult-Adds, at most']").send_keys(Keys.ARROW_LEFT)
+    wait_for(lambda: "max_mult_adds" in page.address(), "the budget in the address")
+    sentence = page.text("#sentence")
+    page.browser.refresh()
+    page.wait("#front .main-svg .trace")
+    assert page.text("#sentence") == sentence
+
+
+@needs_browser
+def test_the_keyboard_alone_opens_a_network(page: Page) -> None:
+    page.open("/?study=first")
+    body = page.wait("body")
+    body.send_keys(Keys.TAB)
+    assert page.js("document.activeElement.textContent") == "Skip to content"
+    for _ in range(60):
+        page.browser.switch_to.active_element.send_keys(Keys.TAB)
+        if page.js("document.activeElement.closest('#front-table') !== null"):
+            break
+    page.browser.switch_to.active_element.send_keys(Keys.ENTER)
+    page.wait("#layers tbody tr")
+    assert page.address()["trial"] == str(results.front(page.records())[0].trial)
+
+
+@needs_browser
+def test_a_phone_scrolls_down_only(page: Page) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for path, ready in PAGES_READY.items():
+            page.open(f"{path}?study=first", ready)
+            assert page.js("document.documentElement.scrollWidth") <= 390, path
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dash.development.base_component import Component
 from flask import abort, request
 
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.pages import front
+from mbsearch.dashboard.pages import front, network
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import PAGES, query, read_query
@@ -22,7 +22,7 @@ from mbsearch.records import State as TrialState
 from mbsearch.records import complete
 
 POLL_MILLISECONDS = 2_000
-_PAGES = {"front": front}
+_PAGES = {"front": front, "network": network}
 
 
 def create_app(library: Library) -> Dash:
@@ -72,10 +72,11 @@ def _register(app: Dash, library: Library) -> None:
         moved = ctx.triggered_id != "tick" or version is None
         fields = read_query(search) if moved else view
         snapshot = library.snapshot(fields.get("study"))
-        now = {"study": snapshot.name, "version": snapshot.version, "kind": _kind(snapshot)}
+        stamp = _stamp(pathname, fields, snapshot)
+        now = {"study": snapshot.name, "version": snapshot.version, "stamp": stamp}
         if not moved and version == now:
             return no_update, no_update, no_update
-        if not moved and version["kind"] == now["kind"]:
+        if not moved and version["stamp"] == stamp:
             return no_update, no_update, now
         fields = {**fields, "study": snapshot.name}
         return _shell(pathname, fields, snapshot, library.names()), fields, now
@@ -93,7 +94,7 @@ def _register(app: Dash, library: Library) -> None:
         ClientsideFunction("mbsearch", "collect"),
         Output("view", "data", allow_duplicate=True),
         Input({"control": ALL}, "value"),
-        Input({"control": ALL, "log": ALL, "top": ALL}, "value"),
+        Input({"control": ALL, "log": ALL, "top": ALL, "start": ALL}, "value"),
         State("view", "data"),
         prevent_initial_call=True,
     )
@@ -121,8 +122,19 @@ def _kind(snapshot: Snapshot) -> str:
     return "ready" if complete(list(snapshot.records)) else "empty"
 
 
+def _stamp(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
+    """What makes the whole page be drawn anew; everything else is the page's own matter."""
+    kind, page = _kind(snapshot), _page_name(pathname)
+    stamp = getattr(_PAGES.get(page), "stamp", None)
+    return [kind, stamp(snapshot, fields) if stamp and kind == "ready" else None]
+
+
+def _page_name(pathname: str) -> str:
+    return pathname.strip("/") or "front"
+
+
 def _shell(pathname: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> Component:
-    page = pathname.strip("/") or "front"
+    page = _page_name(pathname)
     return html.Div(
         [
             html.A("Skip to content", href="#content", className="skip"),

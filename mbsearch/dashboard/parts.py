@@ -23,17 +23,25 @@ def aria(**attributes: str) -> dict[str, Any]:
     return {f"aria-{name}": value for name, value in attributes.items()}
 
 
-def graph(identifier: str, figure: go.Figure, description: str, height: str = "60vh") -> html.Div:
-    """A plot with its description for those who do not see it."""
+def graph(
+    identifier: str,
+    figure: go.Figure,
+    description: str,
+    height: str = "clamp(340px, 62vh, 640px)",
+    *,
+    tools: bool = True,
+) -> html.Div:
+    """A plot with its description for those who do not see it; `tools` zoom it and save it."""
     return html.Div(
         dcc.Graph(
             id=identifier,
             figure=figure,
             responsive=True,
-            style={"height": height, "minHeight": "320px"},
+            style={"height": height},
             config={
                 "displaylogo": False,
-                "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+                "displayModeBar": tools and "hover",
+                "modeBarButtons": [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
                 "toImageButtonOptions": {"format": "svg", "filename": f"mbsearch-{identifier}"},
             },
         ),

@@ -6,7 +6,6 @@ as well as on a dark one.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import plotly.graph_objects as go
@@ -79,10 +78,11 @@ def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
     decades = range(-3, 12)
     ticks = [unit * m * 10.0**e for e in decades for m in (1, 2, 5)]
     inside = [tick for tick in ticks if low / 2.5 <= tick <= high * 2.5]
-    margin = 0.05 * max(0.3, math.log10(high / low))
+    margin = max(2.0, high / low) ** 0.06
     return {
         "type": "log",
-        "range": [math.log10(low) - margin, math.log10(high) + margin],
+        # No range: a fixed one would undo the reader's zoom whenever a new trial moved it.
+        "autorangeoptions": {"clipmin": low / margin, "clipmax": high * margin},
         "title": {"text": metric_title(metric), "standoff": 12},
         "tickvals": inside,
         "ticktext": [quantity(metric, tick) for tick in inside],

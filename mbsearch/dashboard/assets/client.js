@@ -15,6 +15,8 @@
   let shift = false;
   window.addEventListener("pointerdown", (event) => { shift = event.shiftKey; }, true);
 
+  // What an address need not say.
+  const DEFAULTS = { metric: "mult_adds" };
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   const skip = () => window.dash_clientside.no_update;
 
@@ -24,6 +26,7 @@
       collect: (plain, sliders, view) => {
         const fields = { ...view };
         for (const { id, value } of window.dash_clientside.callback_context.inputs_list.flat()) {
+          if (!(id.control in view) && (value === id.start || value === DEFAULTS[id.control])) continue;
           const text = id.log
             ? (value >= id.top ? "" : String(Math.round(10 ** value)))
             : Array.isArray(value) ? value.join(",") : String(value ?? "");
@@ -39,6 +42,22 @@
         const fields = { ...view, [field]: String(trial) };
         if (fields.other === fields.trial) delete fields.other;
         return same(fields, view) ? skip() : fields;
+      },
+      /** A fresh figure, with the zoom and the hidden traces of the one on the page. */
+      keep: (fresh) => {
+        const plot = document.querySelector("#front .js-plotly-plot");
+        if (!fresh) return skip();
+        if (!plot || plot.layout.uirevision !== fresh.layout.uirevision) return fresh;
+        for (const axis of ["xaxis", "yaxis"]) {
+          const { range, autorange } = plot.layout[axis];
+          if (autorange === false) Object.assign(fresh.layout[axis], { range, autorange });
+        }
+        const hidden = plot.data.filter((trace) => trace.visible === "legendonly");
+        const names = new Set(hidden.map((trace) => trace.legendgroup || trace.name));
+        for (const trace of fresh.data) {
+          if (names.has(trace.legendgroup || trace.name)) trace.visible = "legendonly";
+        }
+        return fresh;
       },
       /** The address bar follows the view, and so do the links to the other pages. */
       address: (view, ids) => {

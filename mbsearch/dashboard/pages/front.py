@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, Patch, State, dcc, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from mbsearch import pareto, results
@@ -36,6 +36,7 @@ def layout(snapshot: Snapshot, fields: Fields) -> Component:
     return html.Div(
         [
             dcc.Store(id="front-drawn", data=_drawn(fields, snapshot)),
+            dcc.Store(id="front-fresh"),
             dmc.Text(
                 sentence(records, view),
                 id="sentence",
@@ -64,6 +65,7 @@ def layout(snapshot: Snapshot, fields: Fields) -> Component:
                     ),
                 ],
                 gutter="lg",
+                overflow="hidden",
             ),
             html.Div(_front_table(records, view, fields), id="front-table"),
         ]
@@ -74,6 +76,7 @@ def register(app: Dash, library: Library) -> None:
     """Redraw what a change of the address or of the study touches."""
 
     @app.callback(
+        Output("front-fresh", "data"),
         Output("front", "figure"),
         Output("sentence", "children"),
         Output("tie", "children"),
@@ -90,16 +93,25 @@ def register(app: Dash, library: Library) -> None:
         view, records, now = View.parse(fields), snapshot.records, _drawn(fields, snapshot)
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
         if not changed or not complete(list(records)):
-            return (no_update,) * 6
+            return (no_update,) * 7
         in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(view))
         return (
-            _decorated(records, view) if in_place else _figure(records, view),
+            no_update if in_place else _figure(records, view),
+            _decorated(records, view) if in_place else no_update,
             sentence(records, view),
             tie(records, view),
             _cards(records, view, fields),
             no_update if in_place else _front_table(records, view, fields),
             now,
         )
+
+    # Dash writes a zoom back into the figure, where plotly's own uirevision does not find it.
+    app.clientside_callback(
+        ClientsideFunction("mbsearch", "keep"),
+        Output("front", "figure", allow_duplicate=True),
+        Input("front-fresh", "data"),
+        prevent_initial_call=True,
+    )
 
 
 def sentence(records: Sequence[TrialRecord], view: View) -> str:
@@ -151,7 +163,7 @@ def _figure(records: Sequence[TrialRecord], view: View) -> Any:
     return figure.update_layout(
         shapes=shapes,
         annotations=annotations,
-        # Zoom and hidden traces survive every redraw that keeps this.
+        # Zoom and hidden traces survive a redraw that keeps this.
         uirevision=f"{view.study}/{view.metric}",
     )
 
@@ -223,6 +235,7 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
     # At the top of its slider a budget is none, but the sentence always has one.
     # The sentence follows Mult-Adds at every step; the others redraw the plot, once let go.
     live = metric == "mult_adds"
+    start = high if value is None else math.log10(value)
     return dmc.Box(
         [
             dmc.Text(f"{name}, at most", size="sm", fw=500),
@@ -231,11 +244,12 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
                     "control": f"max_{metric}",
                     "log": True,
                     "top": math.ceil(high) + 1 if live else high,
+                    "start": start,
                 },
                 min=low,
                 max=high,
                 step=0.01,
-                value=high if value is None else math.log10(value),
+                value=start,
                 updatemode="drag" if live else "mouseup",
                 label={"function": "bytes" if metric.endswith("bytes") else "count"},
                 labelAlwaysOn=False,

@@ -1,0 +1,216 @@
+"""The page of one network: drawn, costed, explained, and there to be taken along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html
+from dash.development.base_component import Component
+
+from mbsearch import results
+from mbsearch.cost import layer_costs
+from mbsearch.dashboard import parts
+from mbsearch.dashboard.parts import Fields
+from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.view import View, query
+from mbsearch.figures.front import label
+from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.records import TrialRecord
+
+
+def layout(snapshot: Snapshot, fields: Fields) -> Component:
+    """The whole page; without a selected trial, that of the front's knee."""
+    record = chosen(snapshot, fields)
+    if record is None:
+        trial = View.parse(fields).trial
+        return parts.notice("No such network", f"Expected a trial of {snapshot.name}, got {trial}.")
+    architecture = record.architecture
+    return html.Div(
+        [
+            dmc.Group(
+                [
+                    dmc.Title(label(record), order=1, size="h2"),
+                    dmc.Badge(str(record.state), variant="light"),
+                    dmc.Text(f"Accuracy {parts.accuracy(record)}", fw=600),
+                    dmc.Text(parts.costs(record), c="dimmed"),
+                ],
+                gap="md",
+                mb="xs",
+            ),
+            html.Nav(
+                _neighbours(snapshot, record, fields), className="row", **parts.aria(label="Front")
+            ),
+            _take_along(snapshot, record),
+            parts.panel(
+                "Drawn to scale",
+                dmc.Text(
+                    "Width is channels, height is the side of the map.", size="sm", c="dimmed"
+                ),
+                html.Div(
+                    parts.graph(
+                        "drawing", drawing(architecture), _in_words(record), "380px", tools=False
+                    ),
+                    className="wide",
+                ),
+                mb="md",
+            ),
+            dmc.SimpleGrid(
+                [
+                    parts.panel(
+                        "Cost of each layer",
+                        parts.graph(
+                            "bars", layer_bars(architecture), "Cost of each layer", "460px"
+                        ),
+                    ),
+                    parts.panel(
+                        "Learning curve",
+                        parts.graph(
+                            "curve",
+                            curve_figure([record], snapshot.records),
+                            "Validation accuracy over epochs",
+                            "460px",
+                        ),
+                    ),
+                ],
+                cols={"base": 1, "md": 2},
+                mb="md",
+            ),
+            dmc.SimpleGrid(
+                [
+                    parts.panel("Choices", _facts(choices(record))),
+                    parts.panel("Training", _facts(training(record))),
+                ],
+                cols={"base": 1, "md": 2},
+                mb="md",
+            ),
+            parts.panel("Layers", _layer_table(record)),
+            dcc.Download(id="download"),
+        ]
+    )
+
+
+def stamp(snapshot: Snapshot, fields: Fields) -> Any:
+    """What makes the page be drawn anew."""
+    record = chosen(snapshot, fields)
+    return None if record is None else [record.trial, str(record.state)]
+
+
+def register(app: Dash, library: Library) -> None:
+    """The download is the only thing that waits for a click."""
+
+    @app.callback(
+        Output("download", "data"),
+        Input("take-yaml", "n_clicks"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def download(_clicks: int, fields: Fields) -> Any:
+        record = chosen(library.snapshot(fields.get("study")), fields)
+        assert record is not None, "the button stands on a network's page"
+        text = record.architecture.to_yaml()
+        return {"content": text, "filename": f"{_file_name(record)}.yaml"}
+
+
+def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
+    """The selected network; the knee where none is selected; None where it is not there."""
+    trial = View.parse(fields).trial
+    if trial is None:
+        return results.knee(snapshot.records)
+    return next((r for r in snapshot.records if r.trial == trial), None)
+
+
+def choices(record: TrialRecord) -> dict[str, Any]:
+    """What was chosen for a network: the space's choices, or width and resolution of a baseline."""
+    architecture = record.architecture
+    return {"alpha": architecture.alpha, "resolution": architecture.resolution, **record.params}
+
+
+def training(record: TrialRecord) -> dict[str, Any]:
+    """How the accuracy came about, as far as it did."""
+    facts: dict[str, Any] = {"state": record.state, "origin": record.origin}
+    if record.error is not None:
+        facts["message"] = record.error
+    if record.evaluation is not None:
+        evaluation = record.evaluation
+        facts |= {
+            "accuracy": parts.accuracy(record),
+            "validation loss": f"{evaluation.validation_loss:.4f} nats",
+            "seconds": f"{evaluation.seconds:.1f}",
+            "seed": evaluation.seed,
+            "image side": f"{evaluation.pixels} px",
+            "device": evaluation.device,
+            **{key: value for key, value in evaluation.recipe.items() if value is not None},
+            **{f"{name} version": text for name, text in evaluation.versions.items()},
+        }
+    facts["fingerprint"] = record.fingerprint
+    if record.started is not None:
+        facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S}"
+    return facts
+
+
+def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
+    """Links along the front, to the next cheaper and the next dearer network."""
+    front = results.front(snapshot.records)
+    cheaper = [r for r in front if r.mult_adds < record.mult_adds]
+    dearer = [r for r in front if r.mult_adds > record.mult_adds]
+    ends = [("Cheaper", cheaper[-1:]), ("Dearer", dearer[:1])]
+    return [
+        dcc.Link(
+            f"{word} on the front: {label(r)}",
+            href=f"/network{query({**fields, 'trial': r.trial})}",
+        )
+        for word, found in ends
+        for r in found
+    ]
+
+
+def _take_along(snapshot: Snapshot, record: TrialRecord) -> Any:
+    command = f"mbsearch export {snapshot.location} --trial {record.trial}"
+    command += f" -o {_file_name(record)}.yaml"
+    return dmc.Group(
+        [
+            dmc.Button("Download YAML", id="take-yaml", size="sm"),
+            dmc.Code(command, id="command", className="command"),
+            dcc.Clipboard(target_id="command", title="Copy the command", className="copy"),
+        ],
+        mb="md",
+        mt="xs",
+    )
+
+
+def _file_name(record: TrialRecord) -> str:
+    return record.architecture.name if record.is_baseline else f"trial-{record.trial}"
+
+
+def _facts(facts: Mapping[str, Any]) -> Any:
+    return parts.table(("", ""), [[name, _shown(value)] for name, value in facts.items()])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _layer_table(record: TrialRecord) -> Any:
+    head = ("Layer", "Kind", "In (C, H, W)", "Out", "Mult-Adds", "Params", "Memory (bytes)")
+    rows: Sequence[Sequence[Any]] = [
+        [
+            row.name,
+            row.kind,
+            " x ".join(map(str, row.in_shape)),
+            " x ".join(map(str, row.out_shape)),
+            *(f"{n:,}" for n in (row.mult_adds, row.params, row.activation_bytes)),
+        ]
+        for row in layer_costs(record.architecture)
+    ]
+    return html.Div(parts.table(head, rows, text_columns=2), id="layers")
+
+
+def _in_words(record: TrialRecord) -> str:
+    architecture = record.architecture
+    stages = ", ".join(
+        f"{stage.repeats} {stage.block} of {architecture.scale(stage.channels)} channels"
+        for stage in architecture.stages
+    )
+    return f"Network of {architecture.resolution} pixels: {stages}"
