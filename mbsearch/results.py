@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mbsearch import pareto
 from mbsearch.errors import StorageError
 from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete
+from mbsearch.space.settings import Limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,21 +36,38 @@ def knee(records: Sequence[TrialRecord]) -> TrialRecord:
     return done[pareto.knee([r.accuracy for r in done], [r.mult_adds for r in done])]
 
 
-def best_within(records: Sequence[TrialRecord], max_mult_adds: int) -> TrialRecord:
-    """The most accurate network of at most so many Mult-Adds; of equals the cheapest.
+def best_within(records: Sequence[TrialRecord], limits: Limits) -> TrialRecord:
+    """The most accurate network that keeps the limits; of equals the cheapest.
 
     Raises:
-        StorageError: no trained network is that cheap; the cheapest is named.
+        StorageError: no trained network keeps them; the cheapest is named with what it breaks.
     """
     done = _some(records)
-    affordable = [r for r in done if r.mult_adds <= max_mult_adds]
+    affordable = [r for r in done if limits.excess(r.costs) is None]
     if not affordable:
         cheapest = min(done, key=lambda r: r.mult_adds)
         raise StorageError(
-            f"expected a trained network of at most {max_mult_adds:,} Mult-Adds, got none: "
-            f"the cheapest is trial {cheapest.trial} with {cheapest.mult_adds:,}"
+            "expected a trained network within the limits, got none: of the cheapest, trial "
+            f"{cheapest.trial}, {limits.excess(cheapest.costs)}"
         )
     return max(affordable, key=lambda r: (r.accuracy, -r.mult_adds))
+
+
+def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord:
+    """The cheapest network that is as accurate as `record` within the noise.
+
+    Raises:
+        StorageError: the noise has not been measured yet, or the trial did not end.
+    """
+    done = _some(records)
+    if record.accuracy_noise is None or record.trial not in [r.trial for r in done]:
+        raise StorageError(
+            f"trial {record.trial}: expected a trained network and a measured noise to find its "
+            "equals, got none yet; let the study repeat its baselines first"
+        )
+    index = [r.trial for r in done].index(record.trial)
+    accuracies, costs = [r.accuracy for r in done], [r.mult_adds for r in done]
+    return done[pareto.cheapest_tied(accuracies, costs, record.accuracy_noise, index)]
 
 
 def by_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:

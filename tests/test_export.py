@@ -54,13 +54,13 @@ def job(architecture: Architecture, seed: int = 0) -> Job:
         nn.init.normal_(norm.bias, 0, 0.2)
         norm.momentum = 1.0
     with torch.no_grad():
-        network(torch.randn(8, 3, architecture.resolution, architecture.resolution))
+        network(torch.randn(4, 3, architecture.resolution, architecture.resolution))
     title = f"{architecture.name}: a network."
     return Job(architecture, network.eval(), title, Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.1)))
 
 
 def small(architecture: Architecture) -> Architecture:
-    return architecture.replace(resolution=64, num_classes=10)
+    return architecture.replace(resolution=32, num_classes=10)
 
 
 def candidates(name: str, count: int) -> list[Architecture]:
@@ -125,7 +125,7 @@ def test_every_block_type_holds_in_every_default_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*space_names(), "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["mixed", "mobilenet_v3_small"])
 def test_graphs_hold_a_network_of_every_kind(name: str, tmp_path: Path) -> None:
     is_space = name in space_names()
     network = candidates(name, 1)[0] if is_space else small(load_reference(name))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
 from mbsearch.errors import StorageError
+from mbsearch.pareto import Z_95
 from mbsearch.records import State, TrialRecord
 from mbsearch.report import write_results
 from mbsearch.search.driver import Driver, Progress
@@ -204,10 +207,21 @@ def test_the_answer_names_the_best_within_the_budget(tmp_path: Path) -> None:
     assert answer.best is not None
     assert answer.best.accuracy == max(r.accuracy for r in affordable)
     assert f"best found {answer.best.accuracy:.3f} ± " in answer.sentence()
-    best = found.best_within(records, budget)
+    best = found.best_within(records, Limits(mult_adds=budget))
     assert best.mult_adds <= budget
-    with pytest.raises(StorageError, match="expected a trained network of at most 10 Mult-Adds"):
-        found.best_within(records, 10)
+    params = max(r.costs["params"] for r in records) - 1
+    assert found.best_within(records, Limits(params=params)).costs["params"] <= params
+    with pytest.raises(
+        StorageError, match=r"within the limits, got none: .* above the limit of 10"
+    ):
+        found.best_within(records, Limits(mult_adds=10))
+    cheapest = found.cheapest_tied(records, best)
+    assert best.accuracy_noise is not None
+    noise = Z_95 * math.sqrt(2) * best.accuracy_noise
+    tied = [r for r in records if r.accuracy >= best.accuracy - noise]
+    assert cheapest.mult_adds == min(r.mult_adds for r in tied)
+    with pytest.raises(StorageError, match="a measured noise to find its equals, got none"):
+        found.cheapest_tied(records, replace(best, accuracy_noise=None))
     with pytest.raises(StorageError, match=r"trial 999: expected a trial of the study"):
         found.by_trial(records, 999)
 

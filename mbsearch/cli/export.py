@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,39 +13,101 @@ from rich.markup import escape
 from mbsearch.cli.terminal import Results, Storage, err, quantity
 from mbsearch.errors import SpecError
 
+if TYPE_CHECKING:
+    from mbsearch.records import TrialRecord
+
+_YAML = (".yaml", ".yml")
+_METRICS = {
+    "--max-mult-adds": "mult_adds",
+    "--max-params": "params",
+    "--max-memory": "peak_activation_bytes",
+}
+
 
 def export(
     results: Results = None,
     max_mult_adds: Annotated[
         str | None, typer.Option(help="The most accurate network within this budget, as 100M.")
     ] = None,
+    max_params: Annotated[
+        str | None, typer.Option(help="... of so many parameters, as 2M.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="... whose activations need so many bytes, as 500k.")
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="The network of this trial.")] = None,
+    cheapest_tied: Annotated[
+        bool,
+        typer.Option(
+            "--cheapest-tied", help="Of those as accurate within the noise, the cheapest."
+        ),
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; stdout by default.")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for all formats, or a .yaml; or stdout."),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Of yaml, pytorch, torch-export, onnx, timm (all by default), executorch, litert.",
+            show_default=False,
+        ),
     ] = None,
     storage: Storage = None,
 ) -> None:
-    """Write a network of a study as YAML, which count reads again; the knee by default.
+    """Write a network of a study: as YAML, or as a folder of every format; the knee by default.
 
-    Example: mbsearch export --max-mult-adds 100M -o best.yaml
+    Every file is read back, and its outputs compared with the network's, before the command ends.
+
+    Example: mbsearch export --max-mult-adds 100M -o winner
     """
     from mbsearch import results as found
     from mbsearch.report import write_whole
     from mbsearch.search.storage import read_study
 
-    if trial is not None and max_mult_adds is not None:
-        raise SpecError("expected --trial or --max-mult-adds, got both")
-    records = read_study(results, storage).records()
-    if trial is not None:
-        record = found.by_trial(records, trial)
-    elif max_mult_adds is not None:
-        budget = quantity("--max-mult-adds", max_mult_adds)
-        record = found.best_within(records, budget)
-    else:
-        record = found.knee(records)
-    text = record.architecture.to_yaml()
+    is_folder = output is not None and output.suffix not in _YAML
+    if formats is not None and not is_folder:
+        raise SpecError("--formats: expected --output FOLDER with it, got none")
+    texts = zip(_METRICS, (max_mult_adds, max_params, max_memory), strict=True)
+    given = {option: text for option, text in texts if text is not None}
+    if trial is not None and given:
+        raise SpecError(f"expected --trial or {next(iter(given))}, got both")
+    limits = {_METRICS[option]: quantity(option, text) for option, text in given.items()}
+    store = read_study(results, storage)
+    records = store.records()
+    record = _choose(records, trial, limits)
+    if cheapest_tied:
+        record = found.cheapest_tied(records, record)
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.write(record.architecture.to_yaml())
         return
-    write_whole(output, text)
+    if not is_folder:
+        write_whole(output, record.architecture.to_yaml())
+        _say(record, output)
+        return
+
+    from mbsearch.export.formats import DEFAULT_FORMATS
+    from mbsearch.export.study import export_record
+
+    chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
+    command = shlex.join(["mbsearch", *sys.argv[1:]])
+    for each in export_record(store, record, output, chosen, command=command):
+        said = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
+        err.print(escape(f"{each.file}: {said}"), highlight=False, soft_wrap=True)
+    _say(record, output)
+
+
+def _choose(records: list[TrialRecord], trial: int | None, limits: dict[str, int]) -> TrialRecord:
+    """The record that the options ask for; the knee where they ask for none."""
+    from mbsearch import results as found
+    from mbsearch.space.settings import Limits
+
+    if trial is not None:
+        return found.by_trial(records, trial)
+    if limits:
+        return found.best_within(records, Limits.model_validate(limits))
+    return found.knee(records)
+
+
+def _say(record: TrialRecord, output: Path) -> None:
     err.print(f"trial {record.trial} ({record.origin}) written to {escape(str(output))}")

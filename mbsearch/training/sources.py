@@ -96,7 +96,7 @@ class ImageSource:
         """
         members = self._limited(kind, limit)
         images = self._images(kind, members, pixels)
-        mean, std = self._statistics().tolist()
+        mean, std = self.statistics().tolist()
         return Split(
             images=torch.from_numpy(images),
             labels=torch.from_numpy(members.labels),
@@ -132,8 +132,8 @@ class ImageSource:
             squares(members.pool, members.rows, pixels, depth),
         )
 
-    def _statistics(self) -> Array:
-        """Mean and standard deviation per channel, (2, C) on the scale [0, 1]."""
+    def statistics(self) -> Array:
+        """Mean and standard deviation per channel of the training images, (2, C) on [0, 1]."""
         members = self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
         name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
         for depth in (1, 3):

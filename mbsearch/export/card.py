@@ -1,0 +1,157 @@
+"""The model card: what a network costs, how good it is and how that is known, in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mbsearch.cost import METRICS
+from mbsearch.export.formats import Written
+from mbsearch.export.job import Job
+from mbsearch.records import TrialRecord
+from mbsearch.results import FAMILY_NAMES, Comparison, compare, millions
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a network comes from: its record, the study's other records, and how to do it again.
+
+    `settings` are the study's; `weights` says in words what the exported weights are.
+    """
+
+    record: TrialRecord
+    records: Sequence[TrialRecord]
+    settings: Mapping[str, Any]
+    weights: str
+    command: str
+
+
+def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
+    """The card of an exported network."""
+    return (
+        "\n\n".join(
+            [
+                f"# {job.architecture.name}",
+                job.title,
+                f"**Weights:** {origin.weights}",
+                _cost(origin.record),
+                _accuracy(origin.record),
+                _against(compare(origin.records, origin.record.mult_adds), origin.record),
+                _data(job, origin),
+                _files(written),
+                _use(job, written),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _cost(record: TrialRecord) -> str:
+    rows = [(METRICS[metric], f"{count:,}") for metric, count in record.costs.items()]
+    network = record.architecture
+    rows += [
+        ("Input (pixels)", f"{network.resolution} x {network.resolution}"),
+        ("Width multiplier (alpha)", f"{network.alpha:g}"),
+    ]
+    text = _table(("", "value"), rows)
+    return (
+        f"## Cost\n\n{text}\n\nMult-Adds are multiply-accumulates of convolutions and linear "
+        "layers for one image; biases, batch normalisation, activations and pooling are not "
+        "counted."
+    )
+
+
+def _accuracy(record: TrialRecord) -> str:
+    evaluation = record.evaluation
+    if evaluation is None:
+        return "## Accuracy\n\nNot measured: the trial did not end."
+    noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
+    return (
+        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
+        f"after the study's short training at {evaluation.pixels} pixels, seed {evaluation.seed}. "
+        f"Noise (standard deviation of one such number over seeds): {noise}. This ranks networks; "
+        "a long training reaches another accuracy. The test images have not been seen."
+    )
+
+
+def _against(comparison: Comparison, record: TrialRecord) -> str:
+    rows = [_row("this network", record)]
+    if comparison.best is not None and comparison.best.trial != record.trial:
+        rows.append(_row("best of the study", comparison.best))
+    rows += [
+        _row(FAMILY_NAMES[family], other)
+        for family, other in comparison.families.items()
+        if other.trial != record.trial
+    ]
+    table = _table(("", "trial", "accuracy", "Mult-Adds", "params", "alpha", "pixels"), rows)
+    title = "## Against the MobileNets at this cost"
+    return f"{title}\n\n{table}\n\nIn one line: {comparison.sentence()}."
+
+
+def _row(name: str, record: TrialRecord) -> tuple[str, ...]:
+    return (
+        name,
+        str(record.trial),
+        "-" if record.evaluation is None else f"{record.accuracy:.3f}",
+        millions(record.mult_adds),
+        millions(record.costs["params"]),
+        f"{record.architecture.alpha:g}",
+        str(record.architecture.resolution),
+    )
+
+
+def _data(job: Job, origin: Origin) -> str:
+    stamp, evaluation = origin.settings["stamp"], origin.record.evaluation
+    known = job.normalisation
+    rows = [
+        ("Images", f"{stamp['data']} (content key `{stamp['data_key'][:16]}`)"),
+        ("Classes", str(job.architecture.num_classes)),
+        ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
+        ("Seed of search, split and training", str(stamp["seed"])),
+        ("Exported by", f"`{origin.command}`"),
+    ]
+    if evaluation is not None:
+        rows += [
+            ("Evaluator", evaluation.evaluator),
+            ("Device", evaluation.device),
+            ("Versions", ", ".join(f"{n} {v}" for n, v in evaluation.versions.items())),
+            ("Recipe", f"`{json.dumps(dict(evaluation.recipe))}`"),
+        ]
+    return f"## How it was trained and found\n\n{_table(('', ''), rows)}"
+
+
+def _files(written: Sequence[Written]) -> str:
+    rows = [
+        (
+            f"`{each.file}`" if each.error is not None else "-",
+            each.format,
+            each.note if each.error is None else f"{each.error:.1e}" if each.error else "none",
+        )
+        for each in written
+    ]
+    table = _table(("file", "format", "relative error of the logits when read back"), rows)
+    return f"## Files\n\n{table}"
+
+
+def _use(job: Job, written: Sequence[Written]) -> str:
+    side, done = job.architecture.resolution, {w.format for w in written if w.error is not None}
+    lines = {
+        "pytorch": "from model import Network  # imports only torch\n"
+        "from safetensors.torch import load_file\n\n"
+        'network = Network()\nnetwork.load_state_dict(load_file("model.safetensors"))\n'
+        f"logits = network.eval()(images)  # (N, 3, {side}, {side}), normalised as above",
+        "torch-export": 'logits = torch.export.load("model.pt2").module()(images)',
+        "onnx": 'session = onnxruntime.InferenceSession("model.onnx")\n'
+        '(logits,) = session.run(None, {"images": images.numpy()})',
+    }
+    blocks = [f"```python\n{text}\n```" for name, text in lines.items() if name in done]
+    return "\n\n".join(["## Use", *(blocks or ["`mbsearch count architecture.yaml` reads it."])])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell or '') for cell in line)} |" for line in lines)

@@ -1,0 +1,71 @@
+"""Export of a study's network: which weights, which normalisation, and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mbsearch.cost import measure
+from mbsearch.errors import DataError
+from mbsearch.export.card import CARD, Origin, model_card
+from mbsearch.export.formats import Written, export, require
+from mbsearch.export.job import Job, Normalisation
+from mbsearch.records import TrialRecord
+from mbsearch.report import write_whole
+from mbsearch.results import millions
+from mbsearch.search.storage import StudyStore
+from mbsearch.space.architecture import Architecture
+from mbsearch.training.network import build
+from mbsearch.training.sources import load_source
+
+
+def export_record(
+    store: StudyStore,
+    record: TrialRecord,
+    folder: Path,
+    formats: Sequence[str],
+    *,
+    command: str,
+) -> list[Written]:
+    """Write the network of a record into a folder, with its model card.
+
+    Raises:
+        ExportError: as `export`.
+    """
+    require(formats)  # before anything slow
+    settings, architecture = store.settings(), record.architecture
+    if not record.is_baseline:  # candidates have no name of their own
+        architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
+    network = build(architecture, seed=settings["stamp"]["seed"])
+    job = Job(architecture, network, _title(architecture), _normalisation(settings))
+    written = export(job, folder, formats)
+    origin = Origin(
+        record,
+        store.records(),
+        settings,
+        "fresh, not trained (a study keeps none). `mbsearch retrain` trains them.",
+        command,
+    )
+    write_whole(folder / CARD, model_card(job, origin, written))
+    return written
+
+
+def _title(network: Architecture) -> str:
+    costs = measure(network)
+    return (
+        f"{network.name}: {millions(costs['mult_adds'])} Mult-Adds and "
+        f"{millions(costs['params'])} parameters at {network.resolution} pixels."
+    )
+
+
+def _normalisation(settings: Mapping[str, Any]) -> Normalisation | None:
+    """That of the study's training images; None where they are not there any more."""
+    stamp = settings["stamp"]
+    try:
+        source = load_source(stamp["data"], seed=stamp["seed"])
+        mean, std = source.statistics().tolist()
+    except DataError:
+        return None
+    grey = len(mean) == 1
+    return Normalisation(tuple(mean * 3 if grey else mean), tuple(std * 3 if grey else std))

@@ -1,0 +1,117 @@
+"""``mbsearch export`` on a study: the choice of a network, the folder, the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_search import search
+
+from mbsearch import results as found
+from mbsearch.cli import main
+from mbsearch.records import TrialRecord
+from mbsearch.space.catalog import load
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRecord]]:
+    folder = tmp_path_factory.mktemp("tiny")
+    store, _ = search(folder, trials=10)
+    store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "45cd70", "seed": 0})
+    return folder, store.records()
+
+
+def run(*arguments: str | Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *map(str, arguments)])
+    assert ended.value.code == 0
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *map(str, arguments)])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_without_output_the_yaml_of_the_knee_goes_to_stdout(
+    study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, records = study
+    run(folder)
+    assert capsys.readouterr().out == found.knee(records).architecture.to_yaml()
+
+
+def test_a_yaml_output_is_the_yaml_alone(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path
+) -> None:
+    folder, records = study
+    run(folder, "--trial", "5", "-o", tmp_path / "best.yaml")
+    assert load(tmp_path / "best.yaml") == found.by_trial(records, 5).architecture
+    assert [path.name for path in tmp_path.iterdir()] == ["best.yaml"]
+
+
+def test_limits_of_every_cost_choose_the_most_accurate_that_keeps_them(
+    study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, records = study
+    for option, metric in {
+        "--max-mult-adds": "mult_adds",
+        "--max-params": "params",
+        "--max-memory": "peak_activation_bytes",
+    }.items():
+        limit = sorted(r.costs[metric] for r in records)[4]
+        run(folder, option, str(limit))
+        best = max((r for r in records if r.costs[metric] <= limit), key=lambda r: r.accuracy)
+        assert capsys.readouterr().out == best.architecture.to_yaml()
+
+
+def test_the_cheapest_equal_is_no_dearer(
+    study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, records = study
+    best = max(records, key=lambda r: r.accuracy)
+    run(folder, "--trial", str(best.trial), "--cheapest-tied")
+    cheapest = found.cheapest_tied(records, best)
+    assert cheapest.mult_adds <= best.mult_adds
+    assert capsys.readouterr().out == cheapest.architecture.to_yaml()
+
+
+def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path
+) -> None:
+    folder, records = study
+    record = max((r for r in records if not r.is_baseline), key=lambda r: r.mult_adds)
+    run(folder, "--trial", str(record.trial), "-o", tmp_path / "out", "--formats", "yaml, pytorch")
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"README.md", "architecture.yaml", "model.py", "model.safetensors"}
+    written = load(tmp_path / "out" / "architecture.yaml")
+    assert written == record.architecture.replace(name=f"tiny-trial-{record.trial}")
+    card = (tmp_path / "out" / "README.md").read_text()
+    for fact in (
+        f"| Mult-Adds | {record.mult_adds:,} |",
+        f"**{record.accuracy:.3f}** of the validation images",
+        f"± {record.accuracy_noise:.3f}",
+        "not trained",
+        found.compare(records, record.mult_adds).sentence(),
+        "mean (0.286519, 0.286519, 0.286519)",
+        "| Seed of search, split and training | 0 |",
+        "from model import Network",
+    ):
+        assert fact in card
+    assert "model.onnx" not in card
+
+
+def test_mistakes_are_one_message(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = study
+    for words, arguments in {
+        "expected --trial or --max-params, got both": ("--trial", "1", "--max-params", "1M"),
+        "--max-memory: expected a positive number": ("--max-memory", "little"),
+        "--formats: expected --output FOLDER": ("--formats", "onnx"),
+        "got 'pytroch'; did you mean": ("--formats", "pytroch", "-o", tmp_path / "out"),
+        "within the limits, got none": ("--max-mult-adds", "1k"),
+    }.items():
+        assert words in refused(capsys, folder, *arguments)
+    assert not (tmp_path / "out").exists()
