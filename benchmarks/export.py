@@ -1,0 +1,76 @@
+"""Does every format hold every network: candidates of every shipped space, all references?
+
+    python benchmarks/export.py [--candidates 50] [--resolution 32] [--only v2]
+
+Batch normalisations get statistics of their own first; each file is read back and compared at batch
+1 and 3, on one thread. A line a space: networks, those that timm has no words for, the largest
+relative error of each format, CPU seconds a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mbsearch.export.formats import DEFAULT_FORMATS, export
+from mbsearch.export.job import Job
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
+from mbsearch.training.network import build
+
+
+def perturbed(architecture: Architecture, seed: int) -> nn.Module:
+    network = build(architecture, seed=seed)
+    torch.manual_seed(seed)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0, 0.2)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network(torch.randn(4, 3, architecture.resolution, architecture.resolution))
+    return network
+
+
+def check(name: str, networks: list[Architecture]) -> None:
+    started = time.process_time()
+    worst: dict[str, float] = defaultdict(float)
+    unsayable = 0
+    for seed, architecture in enumerate(networks):
+        job = Job(architecture, perturbed(architecture, seed), f"{name} {seed}.")
+        with tempfile.TemporaryDirectory() as folder:
+            for each in export(job, Path(folder) / "out"):
+                if each.error is None:
+                    unsayable += 1
+                else:
+                    worst[each.format] = max(worst[each.format], each.error)
+    seconds = (time.process_time() - started) / len(networks)
+    errors = ", ".join(f"{key} {error:.1e}" for key, error in worst.items())
+    print(f"{name}: {len(networks)} networks, {unsayable} without timm string; {errors}; "
+          f"{seconds:.1f} CPU s each", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--candidates", type=int, default=50)
+    parser.add_argument("--resolution", type=int, default=32)
+    parser.add_argument("--only", help="one space, or references")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"formats: {', '.join(DEFAULT_FORMATS)}; torch {torch.__version__}")
+    groups = {"references": [load_reference(name) for name in reference_names()]}
+    for name in space_names():
+        space = load_space(name)
+        groups[name] = [space.sample(seed) for seed in range(arguments.candidates)]
+    for name, networks in groups.items():
+        if arguments.only in (None, name):
+            check(name, [n.replace(resolution=arguments.resolution) for n in networks])
+
+
+if __name__ == "__main__":
+    main()
