@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
@@ -12,12 +12,34 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from mbsearch.training.features import FeatureMaps
 
-def build(architecture: Architecture, *, seed: int = 0) -> nn.Module:
+
+@overload
+def build(
+    architecture: Architecture, *, features_only: Literal[False] = False, seed: int = 0
+) -> nn.Module: ...
+
+
+@overload
+def build(
+    architecture: Architecture, *, features_only: Literal[True], seed: int = 0
+) -> FeatureMaps: ...
+
+
+def build(
+    architecture: Architecture, *, features_only: bool = False, seed: int = 0
+) -> nn.Module | FeatureMaps:
     """The network as a PyTorch module with fresh weights drawn with `seed`.
 
-    It takes float images of shape (N, 3, H, W) and returns logits of shape (N, num_classes).
+    It takes float images of shape (N, 3, H, W) and returns logits of shape (N, num_classes). With
+    `features_only` it returns a dictionary of the feature maps at every stride; its attributes
+    `strides` and `channels` describe them.
     """
+    if features_only:
+        from mbsearch.training.features import build_features
+
+        return build_features(architecture, seed=seed)
     from mbsearch.training.network import build as build_network
 
     return build_network(architecture, seed=seed)

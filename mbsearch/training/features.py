@@ -1,0 +1,64 @@
+"""A network as a backbone: its feature maps at every stride instead of logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from torch import Tensor, nn
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import Conv, Program
+from mbsearch.training.network import build
+
+
+class FeatureMaps(nn.Module):
+    """Stem and stages of a network; it returns the last map of every stride.
+
+    The maps come in a dictionary from ``"stride 4"`` and its like, finest first, as torchvision's
+    detectors and feature pyramids take them. `strides` and `channels` describe them in the same
+    order. The weights have the names that they have in the whole network.
+    """
+
+    def __init__(self, stem: nn.Module, stages: nn.Module, program: Program) -> None:
+        super().__init__()
+        self.stem, self.stages = stem, stages
+        taps = list(_taps(program))
+        self.taps = {name: f"stride {stride}" for name, stride, _ in taps}
+        self.strides = tuple(stride for _, stride, _ in taps)
+        self.channels = tuple(channels for _, _, channels in taps)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map images (N, 3, H, W) to maps (N, channels, ceil(H / stride), ceil(W / stride))."""
+        maps = {}
+        for name, block in self._blocks():
+            x = block(x)
+            if name in self.taps:
+                maps[self.taps[name]] = x
+        return maps
+
+    def _blocks(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "stem", self.stem
+        for i, stage in self.stages.named_children():
+            for j, block in stage.named_children():
+                yield f"stages.{i}.{j}", block
+
+
+def build_features(architecture: Architecture, *, seed: int = 0) -> FeatureMaps:
+    """Build a network without its head; its weights are those of the whole network's `seed`."""
+    network = build(architecture, seed=seed)
+    stem, stages = network.get_submodule("stem"), network.get_submodule("stages")
+    return FeatureMaps(stem, stages, architecture.lower())
+
+
+def _taps(program: Program) -> Iterator[tuple[str, int, int]]:
+    """Name, stride and channels of every block that is the last one of its stride."""
+    name, stride, channels = "stem", program.stem.stride[0], program.stem.channels
+    for i, stage in enumerate(program.stages):
+        for j, block in enumerate(stage):
+            convs = [layer for layer in block.body if isinstance(layer, Conv)]
+            step = prod(conv.stride[0] for conv in convs)
+            if step > 1:
+                yield name, stride, channels
+            name, stride, channels = f"stages.{i}.{j}", stride * step, convs[-1].channels
+    yield name, stride, channels
