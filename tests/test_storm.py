@@ -1,0 +1,140 @@
+"""Kill -9 of workers and of the driver, at random: nothing told is lost, nothing is told twice.
+
+With MBSEARCH_STORM set, everything is of full size: 400 trials, 8 workers, 20 killed drivers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mbsearch.records import State, TrialRecord
+from mbsearch.search.storage import JOURNAL, read_study
+
+pytestmark = pytest.mark.slow
+
+FULL = "MBSEARCH_STORM" in os.environ
+TRIALS, JOBS, KILLS = (400, 8, 20) if FULL else (60, 3, 3)
+SECONDS = 0.1  # of each task; three tasks a trial
+PROGRAM = Path(__file__).with_name("storm_run.py")
+PATIENCE = 300
+
+
+@pytest.fixture(params=["journal", "postgres"])
+def storage(request: pytest.FixtureRequest) -> str | None:
+    """None for the journal, or the URL of a database."""
+    return None if request.param == "journal" else request.getfixturevalue("postgres")
+
+
+@contextmanager
+def running(folder: Path, storage: str | None, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, str(PROGRAM), str(folder), "--trials", str(TRIALS)]
+    command += ["--jobs", str(JOBS), "--seconds", str(SECONDS), *more]
+    process = subprocess.Popen(command + (["--storage", storage] if storage else []))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ended(folder: Path, storage: str | None) -> dict[int, TrialRecord]:
+    """Trials that have ended, by number; the noise, which is the study's, left out."""
+    records = read_study(folder, storage).records()
+    return {
+        r.trial: replace(r, accuracy_noise=None) for r in records if r.state is not State.RUNNING
+    }
+
+
+def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def check(folder: Path, storage: str | None) -> None:
+    """Exactly the asked number of trials has ended, each once, and none is left or missing."""
+    store = read_study(folder, storage)
+    records = store.records()
+    searched = [r for r in records if not r.is_baseline]
+    assert Counter(r.state for r in records).keys() <= {State.COMPLETE, State.PRUNED}
+    assert len(searched) == TRIALS
+    assert len({r.fingerprint for r in searched}) == TRIALS
+    trials = [t for s in (store.baselines, store.search) for t in s.get_trials(deepcopy=False)]
+    numbers = [t.user_attrs["record"]["trial"] for t in trials if "record" in t.user_attrs]
+    assert sorted(numbers) == list(range(len(numbers)))
+    if storage is None:
+        assert max(times_told(folder / JOURNAL).values()) == 1
+
+
+def times_told(journal: Path) -> Counter[int]:
+    """How often each trial's end was written."""
+    lines = map(json.loads, journal.read_text().splitlines())
+    return Counter(line["trial_id"] for line in lines if line.get("state") in (1, 2, 3))
+
+
+def test_a_worker_is_killed_every_second(tmp_path: Path, storage: str | None) -> None:
+    rng, killed, deadline = random.Random(0), 0, time.monotonic() + PATIENCE
+    with running(tmp_path / "storm", storage) as process:
+        while process.poll() is None:
+            assert time.monotonic() < deadline, "the run hangs"
+            time.sleep(1)
+            try:
+                rng.choice(workers(process)).send_signal(signal.SIGKILL)
+                killed += 1
+            except (IndexError, psutil.NoSuchProcess):  # none has started, or all have ended
+                pass
+        assert process.returncode == 0
+    assert killed > 3
+    check(tmp_path / "storm", storage)
+
+
+def test_the_driver_is_killed_at_random_moments(tmp_path: Path, storage: str | None) -> None:
+    rng, folder = random.Random(1), tmp_path / "storm"
+    before: dict[int, TrialRecord] = {}
+    for _ in range(KILLS):
+        with running(folder, storage) as process:
+            wait_for_more(folder, storage, before, process)
+            time.sleep(rng.uniform(0, 1))
+            process.send_signal(signal.SIGKILL)
+        now = ended(folder, storage)
+        assert before == {number: now[number] for number in before}
+        before = now
+    assert len(before) < TRIALS, "the run was over before it was killed"
+    with running(folder, storage) as process:
+        assert process.wait(timeout=PATIENCE) == 0
+    after = ended(folder, storage)
+    assert before == {number: after[number] for number in before}
+    check(folder, storage)
+
+
+def wait_for_more(
+    folder: Path,
+    storage: str | None,
+    before: dict[int, TrialRecord],
+    process: subprocess.Popen[bytes],
+) -> None:
+    """Wait until trials have ended that had not before."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended too early"
+        time.sleep(0.1)
+        if (folder / "driver.lock").exists():
+            try:
+                if len(ended(folder, storage)) > len(before):
+                    return
+            except Exception:  # the study is not there yet
+                continue
+    pytest.fail("the run did not get there in time")
