@@ -49,6 +49,24 @@ def hypervolume(
     return float(np.sum(steps * (worst_cost - costs[front])))
 
 
+def hypervolume_history(
+    accuracy: ArrayLike, cost: ArrayLike, reference_point: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Hypervolume of the first network, of the first two, and so on (see ``hypervolume``)."""
+    accuracies, costs = _columns(accuracy, cost)
+    history = np.zeros(accuracies.size)
+    kept = np.zeros(0, dtype=np.intp)
+    volume = 0.0
+    for i in range(accuracies.size):
+        # Most networks are dominated by what is known, and change nothing.
+        if not np.any((accuracies[kept] >= accuracies[i]) & (costs[kept] <= costs[i])):
+            grown = np.append(kept, i)
+            kept = grown[pareto_front(accuracies[grown], costs[grown])]
+            volume = hypervolume(accuracies[kept], costs[kept], reference_point)
+        history[i] = volume
+    return history
+
+
 def knee(accuracy: ArrayLike, cost: ArrayLike) -> int:
     """Index of the network where paying more stops being worth it.
 

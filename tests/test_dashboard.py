@@ -39,7 +39,11 @@ needs_browser = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver"
 )
 TINY = load_space("tiny")
-PAGES_READY = {"/": "#front .main-svg .trace", "/network": "#layers tbody tr"}
+PAGES_READY = {
+    "/": "#front .main-svg .trace",
+    "/network": "#layers tbody tr",
+    "/search": "#trials .ag-row",
+}
 """Pages, and what is there once they are."""
 
 
@@ -234,7 +238,6 @@ def test_a_trial_that_a_worker_adds_appears_and_nothing_else_moves(page: Page) -
     wait_for(lambda: page.address().get("trial") == str(selected.trial), "the selection")
     page.drag("#front .nsewdrag", 60)
     zoomed = page.js("document.querySelector('#front .js-plotly-plot')._fullLayout.xaxis.range")
-    before = len(page.trials_drawn())
     code = (
         f"from test_dashboard import *\n"
         f"if __name__ == '__main__': search(Path({str(page.folder / 'growing')!r}), 30)"
@@ -243,13 +246,31 @@ def test_a_trial_that_a_worker_adds_appears_and_nothing_else_moves(page: Page) -
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": tests}
     )
-    wait_for(lambda: len(page.trials_drawn()) > before, "the new trials")
+    narrow = {r.trial for r in page.records("growing") if r.architecture.alpha == 0.25}
+    baselines = {r.trial for r in page.records("growing") if r.is_baseline}
+    wait_for(lambda: set(page.trials_drawn()) == narrow | baselines, "every new trial")
     layout = "document.querySelector('#front .js-plotly-plot')._fullLayout"
     assert page.js(f"{layout}.xaxis.range") == zoomed
     assert page.js(f"{layout}.annotations.length") == 1
-    narrow = {r.trial for r in page.records("growing") if r.architecture.alpha == 0.25}
-    baselines = {r.trial for r in page.records("growing") if r.is_baseline}
-    assert set(page.trials_drawn()) == narrow | baselines
+
+
+@needs_browser
+def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page) -> None:
+    page.open("/search?study=first&beside=second&against=time", "#trials .ag-row")
+    traces = page.js("document.querySelector('#hypervolume .js-plotly-plot').data.map(t => t.name)")
+    assert traces == ["With the baselines", "The search alone", "second, alone"]
+    record = page.records()[2]
+    row = page.wait(f"#trials .ag-center-cols-container [row-id='{record.trial}']")
+    cells = {
+        c.get_attribute("col-id"): c.text for c in row.find_elements(By.CSS_SELECTOR, ".ag-cell")
+    }
+    assert cells["accuracy"] == f"{record.accuracy:.4f}"
+    assert cells["mult_adds"] == f"{record.mult_adds:,}"
+    row.click()
+    wait_for(lambda: page.text("#open-trial") == f"Open trial {record.trial}", "the link")
+    page.wait("#open-trial a").click()
+    page.wait("#layers tbody tr")
+    assert page.address()["trial"] == str(record.trial)
 
 
 @needs_browser

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mbsearch.pareto import cheapest_tied, hypervolume, kendall_tau, knee, pareto_front, ties
+from mbsearch.pareto import (
+    cheapest_tied,
+    hypervolume,
+    hypervolume_history,
+    kendall_tau,
+    knee,
+    pareto_front,
+    ties,
+)
 
 # Few distinct values, so that equal accuracies, equal costs and exact duplicates are common.
 POINTS = st.lists(st.tuples(st.integers(0, 8), st.integers(1, 8)), max_size=14)
@@ -43,6 +51,15 @@ def test_hypervolume_counts_the_dominated_cells(points: list[tuple[int, int]]) -
         for y in range(c, reference_cost)
     }
     assert hypervolume(*columns(points), (reference_accuracy, reference_cost)) == len(cells)
+
+
+@given(POINTS)
+def test_history_is_the_hypervolume_of_every_beginning(points: list[tuple[int, int]]) -> None:
+    accuracies, costs = columns(points)
+    expected = [
+        hypervolume(accuracies[: i + 1], costs[: i + 1], (1, 7)) for i in range(len(points))
+    ]
+    assert hypervolume_history(accuracies, costs, (1, 7)).tolist() == expected
 
 
 def test_networks_that_were_not_measured_are_never_on_the_front() -> None:

@@ -14,7 +14,7 @@ from dash.development.base_component import Component
 from flask import abort, request
 
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.pages import front, network
+from mbsearch.dashboard.pages import front, network, search
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import PAGES, query, read_query
@@ -22,7 +22,7 @@ from mbsearch.records import State as TrialState
 from mbsearch.records import complete
 
 POLL_MILLISECONDS = 2_000
-_PAGES = {"front": front, "network": network}
+_PAGES = {"front": front, "network": network, "search": search}
 
 
 def create_app(library: Library) -> Dash:
@@ -79,7 +79,7 @@ def _register(app: Dash, library: Library) -> None:
         if not moved and version["stamp"] == stamp:
             return no_update, no_update, now
         fields = {**fields, "study": snapshot.name}
-        return _shell(pathname, fields, snapshot, library.names()), fields, now
+        return _shell(pathname, fields, snapshot, library), fields, now
 
     @app.callback(
         Output("url", "search"),
@@ -133,13 +133,13 @@ def _page_name(pathname: str) -> str:
     return pathname.strip("/") or "front"
 
 
-def _shell(pathname: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> Component:
+def _shell(pathname: str, fields: Fields, snapshot: Snapshot, library: Library) -> Component:
     page = _page_name(pathname)
     return html.Div(
         [
             html.A("Skip to content", href="#content", className="skip"),
-            _header(page, fields, snapshot, names),
-            html.Main(_body(page, fields, snapshot), id="content"),
+            _header(page, fields, snapshot, library.names()),
+            html.Main(_body(page, fields, snapshot, library), id="content"),
         ]
     )
 
@@ -171,7 +171,7 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
     )
 
 
-def _body(page: str, fields: Fields, snapshot: Snapshot) -> Component:
+def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Component:
     kind = _kind(snapshot)
     if kind == "loading":
         return parts.notice(
@@ -184,7 +184,7 @@ def _body(page: str, fields: Fields, snapshot: Snapshot) -> Component:
         return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
     if kind == "empty":
         return _nothing_yet(snapshot)
-    return _PAGES[page].layout(snapshot, fields)
+    return _PAGES[page].layout(snapshot, fields, library)
 
 
 def _nothing_yet(snapshot: Snapshot) -> Component:

@@ -38,6 +38,8 @@ class View:
     alphas: tuple[float, ...] = ()
     resolutions: tuple[int, ...] = ()
     states: tuple[str, ...] = ()
+    against: str = "trials"
+    beside: str | None = None
 
     @staticmethod
     def parse(data: Mapping[str, Any]) -> View:
@@ -58,6 +60,8 @@ class View:
             resolutions=tuple(
                 r for text in _list(data.get("resolutions")) if (r := _integer(text)) is not None
             ),
+            against="time" if data.get("against") == "time" else "trials",
+            beside=data.get("beside") or None,
             states=tuple(s for s in _list(data.get("states")) if s in set(State)),
         )
 

@@ -29,7 +29,7 @@ from mbsearch.space.blocks import BLOCKS
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 
 
-def layout(snapshot: Snapshot, fields: Fields) -> Component:
+def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page, drawn for the fields of an address."""
     view = View.parse(fields)
     records = snapshot.records

@@ -20,7 +20,7 @@ from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.records import TrialRecord
 
 
-def layout(snapshot: Snapshot, fields: Fields) -> Component:
+def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page; without a selected trial, that of the front's knee."""
     record = chosen(snapshot, fields)
     if record is None:

@@ -1,0 +1,287 @@
+"""The page of the search itself: how far it is, what it found when, and every trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import dash_ag_grid as dag
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from mbsearch.dashboard import parts
+from mbsearch.dashboard.parts import Fields
+from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.view import View, query
+from mbsearch.figures.front import label
+from mbsearch.figures.search import hypervolume_figure
+from mbsearch.records import State as TrialState
+from mbsearch.records import TrialRecord
+from mbsearch.search.racing import savings
+
+_SHOWN_MESSAGES = 20
+_PACE_TRIALS = 20  # the last so many trials say how fast the search goes
+_ENDLESS = 10**8  # a search by time has no number of trials to count towards
+# The table takes the page's colours, whatever they are.
+_THEME = (
+    "themeQuartz.withParams({backgroundColor: 'var(--mantine-color-body)', "
+    "foregroundColor: 'var(--mantine-color-text)', "
+    "borderColor: 'var(--mantine-color-default-border)', "
+    "headerBackgroundColor: 'var(--mantine-color-default-hover)', "
+    "rowHoverColor: 'var(--mantine-color-default-hover)', "
+    "selectedRowBackgroundColor: 'var(--mantine-primary-color-light)', "
+    "menuBackgroundColor: 'var(--mantine-color-body)', "
+    "inputBackgroundColor: 'var(--mantine-color-body)', fontFamily: 'inherit', browserColorScheme: 'inherit'})"
+)
+_WHOLE, _TENTHS, _FINE = (
+    {"type": "rightAligned", "valueFormatter": {"function": f"d3.format('{spec}')(params.value)"}}
+    for spec in (",", ".1f", ".4f")
+)
+_COLUMNS: list[dict[str, Any]] = [
+    {"field": "trial", "pinned": "left", "maxWidth": 100, "minWidth": 90},
+    {"field": "network", "minWidth": 200},
+    {"field": "state"},
+    {"field": "accuracy", **_FINE},
+    {"field": "mult_adds", "headerName": "Mult-Adds", **_WHOLE},
+    {"field": "params", **_WHOLE},
+    {"field": "memory", "headerName": "Memory, bytes", "minWidth": 160, **_WHOLE},
+    {"field": "alpha", "type": "rightAligned"},
+    {"field": "resolution", "type": "rightAligned"},
+    {"field": "seconds", **_TENTHS},
+    {"field": "message", "minWidth": 300},
+]
+_STATE_NAMES = {
+    TrialState.COMPLETE: "Finished",
+    TrialState.RUNNING: "In training",
+    TrialState.PRUNED: "Stopped early",
+    TrialState.FAILED: "Failed",
+}
+
+
+def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
+    """The whole page."""
+    view, records = View.parse(fields), snapshot.records
+    others = [name for name in library.names() if name != snapshot.name]
+    return html.Div(
+        [
+            dcc.Store(id="search-drawn", data=_drawn(fields, snapshot)),
+            html.Div(_status(snapshot), id="status"),
+            parts.panel(
+                "What the search has found",
+                dmc.Group(
+                    [
+                        dmc.SegmentedControl(
+                            id={"control": "against"},
+                            value=view.against,
+                            data=[
+                                {"value": "trials", "label": "Over trials"},
+                                {"value": "time", "label": "Over time"},
+                            ],
+                        ),
+                        dmc.Select(
+                            id={"control": "beside"},
+                            value=view.beside,
+                            data=others,
+                            clearable=True,
+                            placeholder="beside another study",
+                            disabled=not others,
+                            **parts.aria(label="Beside another study"),
+                        ),
+                    ]
+                ),
+                parts.graph(
+                    "hypervolume",
+                    _figure(snapshot, view, library),
+                    "Hypervolume as the search went on",
+                    "380px",
+                ),
+                mb="md",
+            ),
+            html.Div(_messages(records), id="messages"),
+            parts.panel(
+                "Every trial",
+                dmc.Group(
+                    [
+                        dmc.Button("Download CSV", id="take-csv", size="xs", variant="default"),
+                        html.Span(_open_link(fields), id="open-trial"),
+                    ],
+                    mb="xs",
+                ),
+                _grid(records),
+            ),
+        ]
+    )
+
+
+def register(app: Dash, library: Library) -> None:
+    """New trials are sent alone; the table keeps its order, filter and place."""
+
+    @app.callback(
+        Output("status", "children"),
+        Output("hypervolume", "figure"),
+        Output("messages", "children"),
+        Output("trials", "rowTransaction"),
+        Output("open-trial", "children"),
+        Output("search-drawn", "data"),
+        Input("view", "data"),
+        Input("version", "data"),
+        State("search-drawn", "data"),
+        prevent_initial_call=True,
+    )
+    def redraw(fields: Fields, _version: Any, drawn: dict[str, Any]) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        now = _drawn(fields, snapshot)
+        if now == drawn:
+            return (no_update,) * 6
+        records = snapshot.records
+        fresh = [r for r in records if r.trial > drawn["last"]]
+        ended = [r for r in records if r.trial in drawn["running"]]
+        return (
+            _status(snapshot),
+            _figure(snapshot, View.parse(fields), library),
+            _messages(records),
+            {"add": _rows(fresh), "update": _rows(ended)} if fresh or ended else no_update,
+            _open_link(fields),
+            now,
+        )
+
+    @app.callback(
+        Output("view", "data", allow_duplicate=True),
+        Input("trials", "selectedRows"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def select(rows: list[dict[str, Any]], fields: Fields) -> Any:
+        return {**fields, "trial": str(rows[0]["trial"])} if rows else no_update
+
+    @app.callback(
+        Output("trials", "exportDataAsCsv"),
+        Input("take-csv", "n_clicks"),
+        prevent_initial_call=True,
+    )
+    def export(_clicks: int) -> bool:
+        return True
+
+
+def pace(records: Sequence[TrialRecord]) -> float | None:
+    """Seconds from the end of one trial to the end of the next, of late; None before it shows."""
+    ends = sorted(r.ended for r in records if r.ended is not None)[-_PACE_TRIALS:]
+    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
+
+
+def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
+    records = snapshot.records
+    return {
+        **{key: fields.get(key) for key in ("study", "trial", "against", "beside")},
+        "version": snapshot.version,
+        "last": records[-1].trial if records else -1,
+        "running": [r.trial for r in records if r.state is TrialState.RUNNING],
+    }
+
+
+def _figure(snapshot: Snapshot, view: View, library: Library) -> Any:
+    beside = None
+    if view.beside in library.names() and view.beside is not None:
+        beside = (view.beside, library.snapshot(view.beside).records)
+    figure = hypervolume_figure(snapshot.records, view.against, beside)
+    return figure.update_layout(uirevision=f"{view.study}/{view.against}")
+
+
+def _status(snapshot: Snapshot) -> Any:
+    records = snapshot.records
+    count = {state: sum(r.state is state for r in records) for state in TrialState}
+    target = snapshot.settings.get("run", {}).get("target", 0)
+    ended = sum(not r.is_baseline and r.ended is not None for r in records)
+    saved = savings(records)
+    facts = [(name, f"{count[state]:,}") for state, name in _STATE_NAMES.items()]
+    if 0 < target < _ENDLESS:
+        facts.append(("Search trials", f"{ended:,} of {target:,}"))
+        seconds = pace(records)
+        if seconds is not None and ended < target and count[TrialState.RUNNING]:
+            left = timedelta(seconds=round(seconds * (target - ended)))
+            facts.append(("Time left, about", str(left)))
+    if saved.stopped:
+        share = saved.seconds_saved / (saved.seconds_saved + saved.seconds_spent)
+        facts.append(("Saved by racing", f"{saved.seconds_saved:,.0f} s ({share:.0%})"))
+    return dmc.SimpleGrid(
+        [
+            dmc.Paper(
+                [dmc.Text(name, size="sm", c="dimmed"), dmc.Text(value, fw=600)],
+                withBorder=True,
+                p="sm",
+                radius="md",
+            )
+            for name, value in facts
+        ],
+        cols={"base": 2, "sm": 3, "md": len(facts)},
+        mb="md",
+    )
+
+
+def _messages(records: Sequence[TrialRecord]) -> Any:
+    """Why trials failed or were stopped, the latest first."""
+    told = [r for r in reversed(records) if r.error]
+    if not told:
+        return None
+    rows = [[label(r), str(r.state), r.error] for r in told[:_SHOWN_MESSAGES]]
+    title = f"Failed or stopped ({len(told)})"
+    if len(told) > _SHOWN_MESSAGES:
+        title += f", the last {_SHOWN_MESSAGES}"
+    return parts.panel(title, parts.table(("Network", "State", "Message"), rows, 3), mb="md")
+
+
+def _open_link(fields: Fields) -> Any:
+    trial = View.parse(fields).trial
+    if trial is None:
+        return dmc.Text("Select a row to open its network.", size="sm", c="dimmed")
+    return dcc.Link(f"Open trial {trial}", href=f"/network{query(fields)}")
+
+
+def _grid(records: Sequence[TrialRecord]) -> Any:
+    return dag.AgGrid(
+        id="trials",
+        columnDefs=_COLUMNS,
+        rowData=_rows(records),
+        getRowId="params.data.id",
+        defaultColDef={
+            "sortable": True,
+            "filter": True,
+            "resizable": True,
+            "flex": 1,
+            "minWidth": 130,
+        },
+        dashGridOptions={
+            "theme": {"function": _THEME},
+            "rowSelection": {
+                "mode": "singleRow",
+                "checkboxes": False,
+                "enableClickSelection": True,
+            },
+            "animateRows": False,
+            "ensureDomOrder": True,
+        },
+        csvExportParams={"fileName": "trials.csv"},
+        style={"height": "520px"},
+    )
+
+
+def _rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": str(r.trial),
+            "trial": r.trial,
+            "network": label(r),
+            "state": str(r.state),
+            "accuracy": None if r.evaluation is None else r.evaluation.accuracy,
+            "mult_adds": r.mult_adds,
+            "params": r.costs["params"],
+            "memory": r.costs["peak_activation_bytes"],
+            "alpha": r.architecture.alpha,
+            "resolution": r.architecture.resolution,
+            "seconds": None if r.evaluation is None else r.evaluation.seconds,
+            "message": r.error,
+        }
+        for r in records
+    ]

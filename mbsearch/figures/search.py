@@ -1,0 +1,73 @@
+"""How a search went: what it has found after so many trials, or so much training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+import plotly.graph_objects as go
+
+from mbsearch import pareto
+from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled
+from mbsearch.records import TrialRecord, complete
+
+_TITLES = {
+    "trials": "Trials finished",
+    "time": "Training time, all workers together (minutes)",
+}
+
+
+def hypervolume_figure(
+    records: Sequence[TrialRecord],
+    against: str = "trials",
+    beside: tuple[str, Sequence[TrialRecord]] | None = None,
+) -> go.Figure:
+    """Area under the front over log10 Mult-Adds, as the search went on.
+
+    Args:
+        records: of one study.
+        against: ``trials`` or ``time``.
+        beside: name and records of a study to hold against it, as one by a random sampler.
+    """
+    others = [] if beside is None else _in_order(beside[1])
+    done = _in_order(records)
+    worst = max((r.mult_adds for r in (*done, *others)), default=1)
+
+    def line(members: Sequence[TrialRecord], name: str, colour: str, dash: str) -> go.Scatter:
+        volumes = pareto.hypervolume_history(
+            [r.accuracy for r in members],
+            [math.log10(r.mult_adds) for r in members],
+            (0.0, math.log10(worst)),
+        )
+        seconds = accumulate(r.evaluation.seconds if r.evaluation else 0.0 for r in members)
+        minutes = [total / 60 for total in seconds]
+        return go.Scatter(
+            x=list(range(1, len(members) + 1)) if against == "trials" else minutes,
+            y=volumes,
+            name=name,
+            mode="lines",
+            line={"color": colour, "width": 2, "dash": dash, "shape": "hv"},
+            hovertemplate="%{y:.4f}",
+        )
+
+    searched = [r for r in done if not r.is_baseline]
+    figure = go.Figure()
+    if len(done) > len(searched):
+        figure.add_trace(line(done, "With the baselines", GREY, "solid"))
+    figure.add_trace(line(searched, "The search alone", FRONT, "solid"))
+    if beside is not None:
+        alone = [r for r in others if not r.is_baseline]
+        figure.add_trace(line(alone, f"{beside[0]}, alone", OPTION_COLOURS[1], "dash"))
+    styled(figure, hovermode="x unified")
+    figure.update_xaxes(title_text=_TITLES[against], rangemode="tozero")
+    figure.update_yaxes(title_text="Hypervolume over log10 Mult-Adds", rangemode="tozero")
+    return figure
+
+
+def _in_order(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Trained networks in the order they were finished."""
+    return sorted(
+        complete(list(records)),
+        key=lambda r: (r.ended.timestamp() if r.ended else math.inf, r.trial),
+    )
