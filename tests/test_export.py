@@ -26,7 +26,7 @@ from mbsearch.space.blocks import (
     Standard,
 )
 from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
-from mbsearch.training.network import build
+from mbsearch.training.network import build, fold_norms
 
 PYTHON_FORMATS = ("yaml", "pytorch", "timm")
 EVERY_BLOCK = Architecture(
@@ -45,16 +45,25 @@ EVERY_BLOCK = Architecture(
 )
 
 
-def job(architecture: Architecture, seed: int = 0) -> Job:
-    """A network whose batch normalisations have statistics of their own."""
+def job(architecture: Architecture, seed: int = 0, *, least_variance: float = 1.0) -> Job:
+    """A network whose batch normalisations have statistics of their own.
+
+    No variance is below `least_variance` times the mean one of its layer. The last maps have one
+    pixel here: a channel that hardly varies in eight images would be scaled up, and its rounding
+    with it, until nothing agrees to 1e-5 with anything.
+    """
     network = build(architecture, seed=seed)
     torch.manual_seed(seed)
-    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, 0, 0.2)
         norm.momentum = 1.0
     with torch.no_grad():
-        network(torch.randn(4, 3, architecture.resolution, architecture.resolution))
+        network(torch.randn(8, 3, architecture.resolution, architecture.resolution))
+        for norm in norms:
+            assert norm.running_var is not None
+            norm.running_var.clamp_(min=least_variance * float(norm.running_var.mean()))
     title = f"{architecture.name}: a network."
     return Job(architecture, network.eval(), title, Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.1)))
 
@@ -235,6 +244,17 @@ def test_a_file_that_differs_from_the_network_is_refused(
     with pytest.raises(ExportError, match=r"architecture.yaml: expected the logits .* got 1.0e-04"):
         export(job(EVERY_BLOCK), tmp_path / "out", ("yaml",))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_rounds_badly_is_judged_by_its_own_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = job(load_reference("mobilenet_v3_large").replace(resolution=32), least_variance=0.0)
+    folded = replace(FORMATS["yaml"], read=lambda given, folder: fold_norms(given.network))
+    monkeypatch.setitem(FORMATS, "yaml", folded)
+    (written,) = export(given, tmp_path, ("yaml",))
+    assert written.error is not None
+    assert TOLERANCE < written.error < 1e-3
 
 
 def test_unknown_formats_and_missing_packages_are_one_message(

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,12 @@ from mbsearch.export import graphs, mobile, python_files
 from mbsearch.export.job import Job, Runner
 
 TOLERANCE = 1e-5
-"""Relative error (of the vector of logits) up to which a file is the network."""
+"""Relative error (of the vector of logits) up to which a file is the network.
+
+Where the network's own rounding is larger, as with channels that hardly vary and so are scaled up
+by their normalisation, a file may be off by `_ROUNDINGS` times that: the order of the sums differs.
+"""
+_ROUNDINGS = 4
 
 _CHECKED_BATCHES = (1, 3)
 
@@ -137,7 +143,7 @@ def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> li
 
     Raises:
         ExportError: packages are missing, a format cannot hold the network, its logits differ from
-            the module's by more than `TOLERANCE`, or the folder cannot be written.
+            the module's by more than rounding explains, or the folder cannot be written.
     """
     chosen = require(names)
     job.network.eval()
@@ -161,22 +167,25 @@ def _written(each: Format, job: Job, folder: Path, *, explicit: bool) -> Written
         if not each.optional or explicit:
             raise
         return Written(each.name, each.file, None, str(error))
-    error_found = _relative_error(job, each.read(job, folder))
-    if not error_found <= TOLERANCE:
+    found, allowed = _relative_error(job, each.read(job, folder))
+    if not found <= allowed:
         raise ExportError(
             f"{each.file}: expected the logits of the network to a relative error of "
-            f"{TOLERANCE:g}, got {error_found:.1e}"
+            f"{allowed:.0e}, got {found:.1e}"
         )
-    return Written(each.name, each.file, error_found)
+    return Written(each.name, each.file, found)
 
 
 @torch.inference_mode()
-def _relative_error(job: Job, run: Runner) -> float:
+def _relative_error(job: Job, run: Runner) -> tuple[float, float]:
+    """The largest relative error over the checked batches, and the one that is allowed."""
     side = job.architecture.resolution
+    exact = deepcopy(job.network).double()
     generator = torch.Generator().manual_seed(0)
-    errors = []
+    errors, roundings = [], []
     for batch in _CHECKED_BATCHES:
         images = torch.randn(batch, 3, side, side, generator=generator)
-        expected = job.network(images)
+        expected, truth = job.network(images), exact(images.double())
         errors.append(float((run(images) - expected).norm() / expected.norm()))
-    return max(errors)
+        roundings.append(float((expected - truth).norm() / truth.norm()))
+    return max(errors), max(TOLERANCE, _ROUNDINGS * max(roundings))
