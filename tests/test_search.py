@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,17 @@ import pytest
 from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
-from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.errors import StorageError
 from mbsearch.pareto import Z_95
 from mbsearch.records import State, TrialRecord
 from mbsearch.report import write_results
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.evaluator import Task
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.journal import open_journal
 from mbsearch.search.lock import driver_lock
 from mbsearch.search.samplers import SAMPLERS, make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
-from mbsearch.space.catalog import baseline_architectures, load_reference, load_space
+from mbsearch.space.catalog import baseline_architectures, load_space
 from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
 
@@ -115,15 +115,6 @@ def test_a_trial_that_kills_every_worker_fails_with_the_reason(tmp_path: Path) -
     (record,) = store.records()
     assert record.state is State.FAILED
     assert "its worker process died (SIGKILL" in (record.error or "")
-
-
-@pytest.mark.slow
-def test_workers_that_cannot_start_stop_the_run() -> None:
-    task = Task(load_reference("mobilenet_v2"), seed=0)
-    with LocalProcesses(FakeEvaluator(), 2, prepare=partial(os._exit, 3)) as executor:
-        executor.submit(1, task)
-        with pytest.raises(EvaluationError, match=r"die as soon as .*exit code 3.*__main__"):
-            executor.wait(timeout=300)
 
 
 def test_a_failed_training_fails_its_trial_only_and_keeps_its_message(tmp_path: Path) -> None:

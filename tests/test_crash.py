@@ -1,0 +1,168 @@
+"""What happens at the worst moment: a torn journal, a full disk, workers that cannot start."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from fake_evaluator import FakeEvaluator
+
+from mbsearch.errors import EvaluationError
+from mbsearch.records import State, TrialRecord
+from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import Finished, LocalProcesses
+from mbsearch.search.journal import open_journal
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import JOURNAL, create_study, read_study
+from mbsearch.space.catalog import load_reference, load_space
+from mbsearch.space.space import SearchSpace
+
+TINY = load_space("tiny")
+RUN = ["-m", "mbsearch", "run", "--space", "v2.yaml", "--sampler", "random", "--jobs", "1"]
+
+
+class InThisProcess:
+    """An executor that works while it is waited for."""
+
+    slots = 2
+
+    def __init__(self) -> None:
+        self._evaluator = FakeEvaluator(epochs=TINY.settings.proxy.epochs)
+        self._tasks: list[tuple[int, Task]] = []
+
+    def submit(self, ticket: int, task: Task) -> None:
+        self._tasks.append((ticket, task))
+
+    def wait(self, timeout: float) -> list[Finished]:
+        ticket, task = self._tasks.pop(0)
+        return [Finished(ticket, outcome=self._evaluator.evaluate(task))]
+
+    def close(self) -> None:
+        self._tasks.clear()
+
+
+def search(
+    journal: Path,
+    trials: int,
+    space: SearchSpace = TINY,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    store = create_study(open_journal(journal, create=True), "study")
+    store.search.sampler = make_sampler("random", space, seed=0)
+    Driver(store, space, InThisProcess(), trials, 0, on_progress).run()
+
+
+def whole(records: list[TrialRecord]) -> dict[int, tuple[str, float]]:
+    return {r.trial: (r.fingerprint, r.accuracy) for r in records if r.state is State.COMPLETE}
+
+
+def test_a_journal_that_ends_at_any_byte_is_gone_on_with(tmp_path: Path) -> None:
+    """A kill, or a power cut, ends the journal anywhere: at a line's end, or inside a line."""
+    trials = 6
+    search(tmp_path / "whole" / JOURNAL, trials)
+    content = (tmp_path / "whole" / JOURNAL).read_bytes()
+    rng = random.Random(0)
+    cuts = [0, 1, len(content) - 1, len(content), *rng.sample(range(len(content)), 20)]
+    for cut in cuts:
+        journal = tmp_path / str(cut) / JOURNAL
+        journal.parent.mkdir()
+        journal.write_bytes(content[:cut])
+        before = whole(create_study(open_journal(journal, create=True), "study").records())
+        search(journal, trials)
+        records = read_study(journal.parent).records()
+        after = whole(records)
+        assert before.items() <= after.items()
+        assert len(after) == len(records)
+        searched = [r for r in records if not r.is_baseline]
+        assert len(searched) == len({r.fingerprint for r in searched}) == trials
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 700 KB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(folder)]
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("only root mounts file systems")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def table(folder: Path) -> Path:
+    """A table that knows no network: its trials fail, at once and with a long enough message."""
+    path = folder / "table.json"
+    path.write_text('{"0": 0.5}')
+    return path
+
+
+def run(folder: Path, *more: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, after shell commands that limit it."""
+    command = [*RUN, "--results", str(folder), "--table", str(table(folder.parent)), *more]
+    return subprocess.run(
+        ["bash", "-c", before + 'exec "$0" "$@"', sys.executable, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def ended(folder: Path) -> dict[int, TrialRecord]:
+    return {r.trial: r for r in read_study(folder).records() if r.state is not State.RUNNING}
+
+
+def test_a_full_disk_ends_the_run_with_one_message_and_loses_nothing(small_disk: Path) -> None:
+    full = run(small_disk, "--trials", "500")
+    assert full.returncode == 2
+    assert full.stderr.splitlines()[-1].startswith("error: ")
+    assert "No space left on device" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    before = ended(small_disk)
+    assert len(before) > 10
+    shutil.copytree(small_disk / "v2", small_disk.parent / "larger" / "v2")
+    again = run(small_disk.parent / "larger", "--trials", "30")
+    assert again.returncode == 0, again.stderr
+    after = ended(small_disk.parent / "larger")
+    assert before.items() <= after.items()
+
+
+def test_a_file_that_may_not_grow_ends_the_run_the_same_way(tmp_path: Path) -> None:
+    full = run(tmp_path / "results", "--trials", "500", before="ulimit -f 300; ")
+    assert full.returncode == 2
+    assert full.stderr.splitlines()[-1].startswith("error: ")
+    assert "File too large" in full.stderr.splitlines()[-1]
+    before = ended(tmp_path / "results")
+    assert len(before) > 10
+    again = run(tmp_path / "results", "--trials", "30")
+    assert again.returncode == 0, again.stderr
+    assert before.items() <= ended(tmp_path / "results").items()
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_stop_the_run() -> None:
+    task = Task(load_reference("mobilenet_v2"), seed=0)
+    with LocalProcesses(FakeEvaluator(), 2, prepare=partial(os._exit, 3)) as executor:
+        executor.submit(1, task)
+        with pytest.raises(EvaluationError, match=r"die as soon as .*exit code 3.*__main__"):
+            executor.wait(timeout=300)
+
+
+def test_the_memory_of_the_driver_stays_flat(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def weigh(progress: Progress) -> None:
+        if progress.trial is not None:
+            sizes.append(psutil.Process().memory_info().rss)
+
+    search(tmp_path / JOURNAL, 200, load_space("v2"), weigh)
+    assert sizes[-1] - sizes[50] < 20e6
