@@ -250,4 +250,6 @@ class Driver:
         searching = sum(job.record["origin"] == SEARCH for job in self._jobs.values())
         phase = "baselines" if baselines_left or searching < running else "search"
         left = running + baselines_left + max(0, self.target - self._begun)
-        self.on_progress(Progress(self._begun - searching, self.target, running, left, phase, trial))
+        self.on_progress(
+            Progress(self._begun - searching, self.target, running, left, phase, trial)
+        )
