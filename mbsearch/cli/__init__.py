@@ -14,6 +14,7 @@ from rich.markup import escape
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
 from mbsearch.cli.export import export
+from mbsearch.cli.latency import latency
 from mbsearch.cli.run import run
 from mbsearch.cli.spaces import schema, spaces
 from mbsearch.cli.status import status
@@ -37,7 +38,7 @@ app = typer.Typer(
     "  mbsearch export --max-mult-adds 100M\n\n"
     "  mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160",
 )
-for _command in (run, status, dashboard, export, count, spaces, schema):
+for _command in (run, status, dashboard, export, latency, count, spaces, schema):
     app.command()(_command)
 
 

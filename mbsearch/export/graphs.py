@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mbsearch.export.job import Job, Runner
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
@@ -70,14 +74,19 @@ def read_onnx(job: Job, folder: Path) -> Runner:
 
 def run_onnx(path: Path) -> Runner:
     """An ONNX file as a function, on one thread of the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(path)
     name = session.get_inputs()[0].name
 
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
 
     return run
+
+
+def onnx_session(path: Path, threads: int = 1) -> InferenceSession:
+    """An ONNX file, ready to run on so many threads of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

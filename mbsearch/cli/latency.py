@@ -1,0 +1,143 @@
+"""``mbsearch latency``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mbsearch.cli.terminal import Json, err, out
+from mbsearch.errors import SpecError
+
+if TYPE_CHECKING:
+    from mbsearch.space.architecture import Architecture
+
+_SAVED = "latency.json"
+
+
+def latency(
+    what: Annotated[
+        str, typer.Argument(help="Architecture (file or reference), or the folder of a study.")
+    ] = "results",
+    alpha: Annotated[list[float] | None, typer.Option(help="Width; may be repeated.")] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option(help="Input side in pixels; may be repeated.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime or torch; both by default.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for one image.")] = 1,
+    runs: Annotated[int, typer.Option(min=10, help="Timed images a network.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Time networks on one image on this machine; of a study, the front and its MobileNets.
+
+    With several networks it says how well Mult-Adds rank them. A study keeps what was measured in
+    latency.json.
+
+    Example: mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
+    """
+    from mbsearch.cost import measure
+    from mbsearch.export.latency import ENGINES, measure_latency
+    from mbsearch.pareto import kendall_tau
+    from mbsearch.results import millions
+
+    networks, folder = _networks(what, alpha or [], resolution or [])
+    engines = engine or list(ENGINES)
+    costs = [measure(network)["mult_adds"] for network in networks]
+    rows: list[dict[str, Any]] = []
+    agreement: dict[str, float | None] = {}
+    for name in engines:
+        found = measure_latency(networks, engine=name, threads=threads, runs=runs)
+        tau = kendall_tau(costs, [each.median_seconds for each in found])
+        agreement[name] = tau if tau == tau else None  # not a number with a single network
+        rows += [
+            {
+                "name": network.name,
+                "fingerprint": network.fingerprint,
+                "alpha": network.alpha,
+                "resolution": network.resolution,
+                "mult_adds": cost,
+                **each.to_dict(),
+            }
+            for network, cost, each in zip(networks, costs, found, strict=True)
+        ]
+    text = json.dumps({"networks": rows, "kendall_tau_with_mult_adds": agreement})
+    if folder is not None:
+        from mbsearch.report import write_whole
+
+        write_whole(folder / _SAVED, text)
+    if as_json:
+        print(text)  # noqa: T201 - rich would wrap long lines
+        return
+    table = Table(title=f"One image, {threads} thread{'s' if threads > 1 else ''}")
+    for column in ("network", "alpha", "px", "Mult-Adds", "engine", "median ms", "quartiles"):
+        table.add_column(
+            column, justify="left" if column in ("network", "engine") else "right", no_wrap=True
+        )
+    for row in rows:
+        low, middle, high = (
+            1000 * row[f"{key}_seconds"] for key in ("lower_quartile", "median", "upper_quartile")
+        )
+        table.add_row(
+            row["name"],
+            f"{row['alpha']:g}",
+            str(row["resolution"]),
+            millions(row["mult_adds"]),
+            row["engine"],
+            f"{middle:.2f}",
+            f"{low:.2f}-{high:.2f}",
+        )
+    out.print(table)
+    for name, agreed in agreement.items():
+        if agreed is not None:
+            out.print(
+                f"{name}: Mult-Adds rank these networks as their time does with a Kendall tau of "
+                f"{agreed:.2f}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    if folder is not None:
+        err.print(f"written to {folder / _SAVED}", highlight=False, soft_wrap=True)
+
+
+def _networks(
+    what: str, alphas: list[float], resolutions: list[int]
+) -> tuple[list[Architecture], Path | None]:
+    """The networks to time, and the folder of the study that they are from."""
+    from mbsearch.space.architecture import Architecture
+    from mbsearch.space.catalog import load
+
+    if Path(what).is_dir():
+        return _front(Path(what), alphas or resolutions)
+    loaded = load(what)
+    if not isinstance(loaded, Architecture):
+        raise SpecError(f"{what}: expected an architecture or the folder of a study, got a space")
+    return [
+        loaded.replace(alpha=alpha, resolution=resolution)
+        for resolution in resolutions or [loaded.resolution]
+        for alpha in alphas or [loaded.alpha]
+    ], None
+
+
+def _front(path: Path, changed: object) -> tuple[list[Architecture], Path]:
+    from mbsearch import results as found
+    from mbsearch.records import complete
+    from mbsearch.search.storage import read_study, results_folder
+
+    if changed:
+        raise SpecError(
+            f"{path}: expected an architecture for --alpha and --resolution, got a study"
+        )
+    records = read_study(path).records()
+    chosen = found.front(records) + [r for r in complete(records) if r.is_baseline]
+    networks = {
+        r.fingerprint: r.architecture.replace(
+            name=r.architecture.name if r.is_baseline else f"trial {r.trial}"
+        )
+        for r in chosen
+    }
+    return list(networks.values()), results_folder(path)

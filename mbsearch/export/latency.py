@@ -1,0 +1,138 @@
+"""How long a network takes for one image on this machine, by onnxruntime and by torch."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mbsearch.errors import ExportError, did_you_mean
+from mbsearch.export.formats import require
+from mbsearch.export.graphs import ONNX, onnx_session, write_onnx
+from mbsearch.export.job import Job
+from mbsearch.space.architecture import Architecture
+from mbsearch.training.network import build, fold_norms
+
+_ROUNDS = 10
+_WARM_UP_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Time of one image: the median of `runs`, and the quartiles around it."""
+
+    engine: str
+    threads: int
+    runs: int
+    median_seconds: float
+    lower_quartile_seconds: float
+    upper_quartile_seconds: float
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles as a fraction of the median."""
+        return (self.upper_quartile_seconds - self.lower_quartile_seconds) / self.median_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def measure_latency(
+    architectures: Sequence[Architecture],
+    *,
+    engine: str = "onnxruntime",
+    threads: int = 1,
+    runs: int = 100,
+) -> list[Latency]:
+    """Measure networks on one image each, at their own resolution, batch normalisation folded.
+
+    The networks take turns over ten rounds, so that a busy moment of the machine does not fall on
+    one of them alone. Each is warmed up first.
+
+    Args:
+        threads: that the engine may use for one image.
+        runs: timed images a network, at least ten.
+
+    Raises:
+        ExportError: the engine is unknown or not installed.
+    """
+    if engine not in ENGINES:
+        raise ExportError(
+            f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}"
+            + did_you_mean(engine, ENGINES)
+        )
+    with _torch_threads(threads):
+        steps = [ENGINES[engine](architecture, threads) for architecture in architectures]
+        for step in steps:
+            _warm_up(step)
+        times: list[list[float]] = [[] for _ in steps]
+        for _ in range(_ROUNDS):
+            for step, found in zip(steps, times, strict=True):
+                step()  # brings its weights back into the caches
+                found += [_timed(step) for _ in range(max(1, runs // _ROUNDS))]
+    return [_latency(engine, threads, found) for found in times]
+
+
+def _latency(engine: str, threads: int, seconds: Sequence[float]) -> Latency:
+    lower, median, upper = (float(q) for q in np.percentile(seconds, [25, 50, 75]))
+    return Latency(engine, threads, len(seconds), median, lower, upper)
+
+
+def _timed(step: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def _warm_up(step: Callable[[], object]) -> None:
+    end = time.perf_counter() + _WARM_UP_SECONDS
+    while time.perf_counter() < end:
+        step()
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch(architecture: Architecture, threads: int) -> Callable[[], object]:
+    network = fold_norms(build(architecture)).to(memory_format=torch.channels_last)
+    image = torch.randn(1, 3, architecture.resolution, architecture.resolution)
+    image = image.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def step() -> object:
+        return network(image)
+
+    return step
+
+
+def _onnxruntime(architecture: Architecture, threads: int) -> Callable[[], object]:
+    require(["onnx"])
+    job = Job(architecture, build(architecture).eval(), architecture.name)
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(job, Path(folder))
+        session = onnx_session(Path(folder) / ONNX, threads)
+    side = architecture.resolution
+    image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
+    return lambda: session.run(None, {"images": image})
+
+
+ENGINES: dict[str, Callable[[Architecture, int], Callable[[], object]]] = {
+    "onnxruntime": _onnxruntime,
+    "torch": _torch,
+}
+"""By name: what makes a network ready to run one image on so many threads."""

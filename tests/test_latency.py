@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from test_export_study import study  # noqa: F401 - a fixture
+from torch import nn
+
+from mbsearch.cli import main
+from mbsearch.errors import ExportError
+from mbsearch.export import latency
+from mbsearch.export.latency import ENGINES, measure_latency
+from mbsearch.pareto import kendall_tau
+from mbsearch.records import TrialRecord
+from mbsearch.results import front
+from mbsearch.space.architecture import Architecture
+
+SMALL = Architecture.model_validate(
+    {
+        "resolution": 32,
+        "stem": {"channels": 8},
+        "stages": [{"block": "separable", "channels": 16}],
+    }
+)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_median_and_quartiles_are_those_of_the_runs(engine: str) -> None:
+    before = torch.get_num_threads()
+    (found,) = measure_latency([SMALL], engine=engine, threads=1, runs=20)
+    assert torch.get_num_threads() == before
+    assert (found.engine, found.threads, found.runs) == (engine, 1, 20)
+    quartiles = (found.lower_quartile_seconds, found.median_seconds, found.upper_quartile_seconds)
+    assert 0 < quartiles[0] <= quartiles[1] <= quartiles[2]
+    assert found.spread == pytest.approx((quartiles[2] - quartiles[0]) / quartiles[1])
+
+
+def test_networks_take_turns_on_the_threads_that_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[int, int]] = []
+
+    class Counted(nn.Module):
+        def __init__(self, resolution: int) -> None:
+            super().__init__()
+            self.resolution = resolution
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            assert image.shape == (1, 3, self.resolution, self.resolution)
+            calls.append((self.resolution, torch.get_num_threads()))
+            return image
+
+    monkeypatch.setattr(latency, "build", lambda network: Counted(network.resolution))
+    monkeypatch.setattr(latency, "_WARM_UP_SECONDS", 0.0)
+    measure_latency([SMALL, SMALL.replace(resolution=64)], engine="torch", threads=2, runs=20)
+    one_round = [(32, 2)] * 3 + [(64, 2)] * 3
+    assert calls == one_round * 10
+
+
+def test_an_unknown_engine_is_named() -> None:
+    with pytest.raises(ExportError, match="got 'onnxrt'; did you mean 'onnxruntime'"):
+        measure_latency([SMALL], engine="onnxrt")
+
+
+def cli(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        main(["latency", *arguments, "--engine", "torch", "--runs", "10"])
+    return ended.value.code
+
+
+def test_a_study_keeps_what_its_front_and_baselines_take(
+    study: tuple[Path, list[TrialRecord]],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, records = study
+    assert cli(str(folder), "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((folder / "latency.json").read_text()) == printed
+    measured = {row["fingerprint"] for row in printed["networks"]}
+    expected = {r.fingerprint for r in front(records)}
+    assert measured == expected | {r.fingerprint for r in records if r.is_baseline}
+    rows = printed["networks"]
+    assert printed["kendall_tau_with_mult_adds"]["torch"] == pytest.approx(
+        kendall_tau([r["mult_adds"] for r in rows], [r["median_seconds"] for r in rows])
+    )
+
+
+def test_a_reference_is_timed_at_every_alpha_and_resolution(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ("--alpha", "0.25", "--alpha", "0.5", "--resolution", "32", "--resolution", "64")
+    assert cli("mobilenet_v1", *arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("mobilenet_v1") == 4
+    assert "Kendall tau of" in shown
+
+
+def test_mistakes_are_one_message(
+    study: tuple[Path, list[TrialRecord]],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli("v2") == 2
+    assert (
+        "expected an architecture or the folder of a study, got a space" in capsys.readouterr().err
+    )
+    assert cli(str(study[0]), "--alpha", "0.5") == 2
+    assert "expected an architecture for --alpha and --resolution" in capsys.readouterr().err
