@@ -25,6 +25,7 @@ from mbsearch.cost import layer_costs
 from mbsearch.dashboard.app import create_app
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.dashboard.view import View, query, read_query
+from mbsearch.effects import effects
 from mbsearch.records import TrialRecord
 from mbsearch.search.driver import Driver
 from mbsearch.search.executor import LocalProcesses
@@ -43,6 +44,9 @@ PAGES_READY = {
     "/": "#front .main-svg .trace",
     "/network": "#layers tbody tr",
     "/search": "#trials .ag-row",
+    "/compare": "#differences tbody tr",
+    "/choices": "#rules li",
+    "/published": "#published .main-svg .trace",
 }
 """Pages, and what is there once they are."""
 
@@ -100,10 +104,10 @@ class Page:
             chain.key_up(Keys.SHIFT)
         chain.perform()
 
-    def drag(self, selector: str, pixels: int) -> None:
-        """Drag something to the right."""
+    def drag(self, selector: str, right: int, down: int = 0) -> None:
+        """Drag something from its middle."""
         chain = ActionChains(self.browser)
-        chain.click_and_hold(self.wait(selector)).pause(0.1).move_by_offset(pixels, 0)
+        chain.click_and_hold(self.wait(selector)).pause(0.1).move_by_offset(right, down)
         chain.pause(0.1).release().perform()
 
     def trials_drawn(self) -> list[int]:
@@ -115,7 +119,8 @@ class Page:
         )
 
     def errors(self) -> list[str]:
-        return [entry["message"] for entry in self.browser.get_log("browser")]
+        messages = [entry["message"] for entry in self.browser.get_log("browser")]
+        return [text for text in messages if "GL Driver Message" not in text]  # no GPU here
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +276,32 @@ def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page) -> No
     page.wait("#open-trial a").click()
     page.wait("#layers tbody tr")
     assert page.address()["trial"] == str(record.trial)
+
+
+@needs_browser
+def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
+    first, *_, last = results.front(page.records())
+    address = f"/compare?study=first&trial={first.trial}&other={last.trial}"
+    page.open(address, "#differences tbody tr")
+    ratio = first.mult_adds / last.mult_adds
+    assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#verdict")
+    for row in page.browser.find_elements(By.CSS_SELECTOR, "#differences tbody tr"):
+        _, mark, left, right = (cell.text for cell in row.find_elements(By.TAG_NAME, "td"))
+        assert (mark == "differs") == (left != right)
+
+
+@needs_browser
+def test_the_choices_page_follows_choice_and_selection(page: Page) -> None:
+    choice = effects(page.records())[-1]
+    page.open(f"/choices?study=first&choice={choice.choice}", "#parallel .parcoords")
+    plot = "document.querySelector('#distribution .js-plotly-plot')"
+    assert set(page.js(f"{plot}.data.map(t => t.name)")) >= {
+        str(option.option) for option in choice.options
+    }
+    lines = "document.querySelector('#parallel .js-plotly-plot').data[0].dimensions[0].values"
+    everything = page.js(f"Array.from({lines}).length")
+    page.drag("#small-front .nsewdrag", 120, 80)
+    wait_for(lambda: page.js(f"Array.from({lines}).length") < everything, "fewer lines")
 
 
 @needs_browser

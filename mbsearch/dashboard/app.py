@@ -14,7 +14,7 @@ from dash.development.base_component import Component
 from flask import abort, request
 
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.pages import front, network, search
+from mbsearch.dashboard.pages import choices, compare, front, network, published, search
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import PAGES, query, read_query
@@ -22,7 +22,14 @@ from mbsearch.records import State as TrialState
 from mbsearch.records import complete
 
 POLL_MILLISECONDS = 2_000
-_PAGES = {"front": front, "network": network, "search": search}
+_PAGES: dict[str, Any] = {
+    "front": front,
+    "network": network,
+    "compare": compare,
+    "search": search,
+    "choices": choices,
+    "published": published,
+}
 
 
 def create_app(library: Library) -> Dash:
@@ -153,7 +160,6 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
             className="nav here" if name == page else "nav",
         )
         for name, title in PAGES.items()
-        if name in _PAGES
     ]
     return html.Header(
         [

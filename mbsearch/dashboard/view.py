@@ -17,6 +17,7 @@ PAGES = {
     "choices": "What matters",
     "published": "Published",
 }
+PUBLISHED_AXES = ("mult_adds", "params", "pixel1_ms")
 BUDGETS = ("mult_adds", "params", "peak_activation_bytes")
 
 
@@ -40,6 +41,8 @@ class View:
     states: tuple[str, ...] = ()
     against: str = "trials"
     beside: str | None = None
+    choice: str | None = None
+    axis: str = "mult_adds"
 
     @staticmethod
     def parse(data: Mapping[str, Any]) -> View:
@@ -62,6 +65,8 @@ class View:
             ),
             against="time" if data.get("against") == "time" else "trials",
             beside=data.get("beside") or None,
+            choice=data.get("choice") or None,
+            axis=axis if (axis := str(data.get("axis"))) in PUBLISHED_AXES else "mult_adds",
             states=tuple(s for s in _list(data.get("states")) if s in set(State)),
         )
 

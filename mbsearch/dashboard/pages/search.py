@@ -33,7 +33,8 @@ _THEME = (
     "rowHoverColor: 'var(--mantine-color-default-hover)', "
     "selectedRowBackgroundColor: 'var(--mantine-primary-color-light)', "
     "menuBackgroundColor: 'var(--mantine-color-body)', "
-    "inputBackgroundColor: 'var(--mantine-color-body)', fontFamily: 'inherit', browserColorScheme: 'inherit'})"
+    "inputBackgroundColor: 'var(--mantine-color-body)', fontFamily: 'inherit', "
+    "browserColorScheme: 'inherit'})"
 )
 _WHOLE, _TENTHS, _FINE = (
     {"type": "rightAligned", "valueFormatter": {"function": f"d3.format('{spec}')(params.value)"}}

@@ -1,0 +1,178 @@
+"""The page that says which choices matter, and which option wins at which cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from mbsearch.dashboard import parts
+from mbsearch.dashboard.parts import Fields
+from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.view import View
+from mbsearch.effects import MIN_NETWORKS, Effect, cost_bands, effects, searched
+from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.front import front_figure
+from mbsearch.records import TrialRecord
+
+_PARALLEL = 8  # choices that fit beside each other
+
+
+def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
+    """The whole page."""
+    records = snapshot.records
+    found = effects(records)
+    if not found:
+        return parts.notice(
+            "Too early to tell",
+            f"At least {MIN_NETWORKS} networks of the space have to be trained, with options that "
+            f"differ; {len(searched(records))} are.",
+        )
+    choice = _choice(View.parse(fields), found)
+    return html.Div(
+        [
+            dcc.Store(id="choices-drawn", data=_drawn(snapshot, choice)),
+            dmc.SimpleGrid(
+                [
+                    parts.panel(
+                        "Which choices matter",
+                        parts.graph(
+                            "importance", importance_figure(found), "Importance of each choice"
+                        ),
+                    ),
+                    parts.panel(
+                        "Which option wins",
+                        dmc.Text(
+                            "Mean accuracy at equal Mult-Adds, where it is more than noise.",
+                            size="sm",
+                            c="dimmed",
+                        ),
+                        html.Ul([html.Li(rule) for rule in rules(records)], id="rules"),
+                    ),
+                ],
+                cols={"base": 1, "md": 2},
+                mb="md",
+            ),
+            parts.panel(
+                "Accuracy by option, at like cost",
+                dmc.Select(
+                    id={"control": "choice"},
+                    label="Choice",
+                    value=choice,
+                    data=[effect.choice for effect in found],
+                    allowDeselect=False,
+                    searchable=True,
+                    maw=320,
+                ),
+                html.Div(
+                    parts.graph(
+                        "distribution",
+                        distribution_figure(records, choice, cost_bands(records)),
+                        "Distribution of accuracy by option, in three bands of cost",
+                        "420px",
+                    ),
+                    className="wide",
+                ),
+                mb="md",
+            ),
+            parts.panel(
+                "All choices at once",
+                dmc.Text(
+                    "Draw a box around networks of the front to see their choices below; "
+                    "drag along an axis below to keep a range of it.",
+                    size="sm",
+                    c="dimmed",
+                ),
+                _small_front(records),
+                html.Div(
+                    parts.graph(
+                        "parallel",
+                        _parallel(records, found, None),
+                        "Choices, cost and accuracy of each network as a line",
+                        "420px",
+                        tools=False,
+                    ),
+                    className="wide",
+                ),
+            ),
+        ]
+    )
+
+
+def register(app: Dash, library: Library) -> None:
+    """The distribution follows the choice, the parallel axes the selection."""
+
+    @app.callback(
+        Output("importance", "figure"),
+        Output("rules", "children"),
+        Output("distribution", "figure"),
+        Output("choices-drawn", "data"),
+        Input("view", "data"),
+        Input("version", "data"),
+        State("choices-drawn", "data"),
+        prevent_initial_call=True,
+    )
+    def redraw(fields: Fields, _version: Any, drawn: dict[str, Any]) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        records = snapshot.records
+        found = effects(records)
+        choice = _choice(View.parse(fields), found)
+        now = _drawn(snapshot, choice)
+        if now == drawn:
+            return (no_update,) * 4
+        grown = now["networks"] != drawn["networks"]
+        return (
+            importance_figure(found) if grown else no_update,
+            [html.Li(rule) for rule in rules(records)] if grown else no_update,
+            distribution_figure(records, choice, cost_bands(records)),
+            now,
+        )
+
+    @app.callback(
+        Output("parallel", "figure"),
+        Input("small-front", "selectedData"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def follow(selected: dict[str, Any] | None, fields: Fields) -> Any:
+        records = library.snapshot(fields.get("study")).records
+        points = (selected or {}).get("points") or []
+        trials = {point["customdata"][0] for point in points if "customdata" in point}
+        return _parallel(records, effects(records), trials or None)
+
+
+def rules(records: Sequence[TrialRecord]) -> list[str]:
+    """One line for each choice and band where an option is clearly ahead; that there is none."""
+    found = [
+        effect.rule(f"{band.name} Mult-Adds")
+        for band in cost_bands(records)
+        for effect in effects(records, band)
+    ]
+    clear = [rule for rule in found if "beats" in rule]
+    return [rule[0].upper() + rule[1:] for rule in clear] or [
+        "No option is clearly better than another at equal cost, so far."
+    ]
+
+
+def _choice(view: View, found: Sequence[Effect]) -> str:
+    names = [effect.choice for effect in found]
+    return view.choice if view.choice in names else names[0]
+
+
+def _drawn(snapshot: Snapshot, choice: str) -> dict[str, Any]:
+    return {"networks": len(searched(snapshot.records)), "choice": choice}
+
+
+def _parallel(
+    records: Sequence[TrialRecord], found: Sequence[Effect], trials: set[int] | None
+) -> Any:
+    shown = [r for r in records if trials is None or r.trial in trials]
+    return parallel_figure(shown, [effect.choice for effect in found[:_PARALLEL]])
+
+
+def _small_front(records: Sequence[TrialRecord]) -> Component:
+    figure = front_figure(records).update_layout(dragmode="select", showlegend=False)
+    return parts.graph("small-front", figure, "Accuracy against Mult-Adds, to select from", "360px")

@@ -1,0 +1,134 @@
+"""The page that holds two networks against each other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, html
+from dash.development.base_component import Component
+
+from mbsearch.dashboard import parts
+from mbsearch.dashboard.pages.network import choices, chosen, training
+from mbsearch.dashboard.parts import Fields
+from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.view import View
+from mbsearch.figures.front import label
+from mbsearch.figures.network import curve_figure, drawing, nearest
+from mbsearch.figures.style import metric_title, quantity
+from mbsearch.pareto import Z_95
+from mbsearch.records import BASELINE_FAMILIES, TrialRecord
+
+
+def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
+    """The whole page; without a second network, against the nearest MobileNet V2 (or V1)."""
+    pair = _pair(snapshot, fields)
+    if pair is None:
+        return parts.notice(
+            "Nothing to compare", "Select a network on the front, and shift-click another one."
+        )
+    first, second = pair
+    return html.Div(
+        [
+            dmc.Title(f"{label(first)} and {label(second)}", order=1, size="h3"),
+            dmc.Text(_capital(verdict(first, second)), size="lg", mb="md", id="verdict"),
+            *(
+                parts.panel(
+                    label(record),
+                    html.Div(
+                        parts.graph(
+                            f"drawing-{i}",
+                            drawing(record.architecture),
+                            f"Drawing of {label(record)}",
+                            "340px",
+                            tools=False,
+                        ),
+                        className="wide",
+                    ),
+                    mb="md",
+                )
+                for i, record in enumerate(pair)
+            ),
+            parts.panel(
+                "Learning curves",
+                parts.graph(
+                    "curves",
+                    curve_figure(pair, snapshot.records),
+                    "Validation accuracy over epochs",
+                    "380px",
+                ),
+                mb="md",
+            ),
+            parts.panel("Differences first", _table(first, second)),
+        ]
+    )
+
+
+def stamp(snapshot: Snapshot, fields: Fields) -> Any:
+    """What makes the page be drawn anew."""
+    pair = _pair(snapshot, fields)
+    return None if pair is None else [[r.trial, str(r.state)] for r in pair]
+
+
+def register(_app: Dash, _library: Library) -> None:
+    """The page stands still."""
+
+
+def verdict(first: TrialRecord, second: TrialRecord) -> str:
+    """Which of two networks is ahead, and whether the noise explains it."""
+    ratio = first.mult_adds / second.mult_adds
+    cost = f"{label(first)} needs {ratio:.2f} times the Mult-Adds of {label(second)}"
+    if first.evaluation is None or second.evaluation is None:
+        return f"{cost}."
+    lead, noise = first.accuracy - second.accuracy, first.accuracy_noise
+    text = f"{cost}, and its accuracy is {abs(lead):.3f} {'higher' if lead >= 0 else 'lower'}"
+    if noise is None:
+        return f"{text}."
+    # The difference of two evaluations has sqrt(2) times the noise of one.
+    inside = abs(lead) < Z_95 * math.sqrt(2) * noise
+    return f"{text}, {'within' if inside else 'more than'} what the noise explains."
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord] | None:
+    first, other = chosen(snapshot, fields), View.parse(fields).other
+    if first is None:
+        return None
+    rivals = [r for r in snapshot.records if r.trial == other]
+    for family in reversed(BASELINE_FAMILIES):
+        rival = nearest(snapshot.records, family, first.mult_adds)
+        rivals += [] if rival is None else [rival]
+    second = next((r for r in rivals if r is not first), None)
+    return None if second is None else (first, second)
+
+
+def _table(first: TrialRecord, second: TrialRecord) -> Any:
+    """Facts side by side; those that differ come first and bear a mark."""
+    left, right = _facts(first), _facts(second)
+    rows = []
+    for name in {**left, **right}:
+        values = [str(side.get(name, "")) for side in (left, right)]
+        differs = values[0] != values[1]
+        mark = html.Span("differs", className="differs") if differs else ""
+        rows.append((not differs, [name, mark, *values]))
+    rows.sort(key=lambda row: row[0])
+    head = ("", "", label(first), label(second))
+    return html.Div(parts.table(head, [row for _, row in rows], 4), id="differences")
+
+
+def _facts(record: TrialRecord) -> dict[str, Any]:
+    trained = training(record)
+    return {
+        "accuracy": parts.accuracy(record),
+        **{metric_title(m): quantity(m, value) for m, value in record.costs.items()},
+        **choices(record),
+        **{
+            f"stage {i}": f"{s.repeats} x {s.block}, {record.architecture.scale(s.channels)} ch"
+            for i, s in enumerate(record.architecture.stages)
+        },
+        **{key: trained[key] for key in ("seconds", "seed", "image side") if key in trained},
+    }

@@ -1,0 +1,163 @@
+"""What each choice does to accuracy at equal cost.
+
+Networks with more Mult-Adds are more accurate, so comparing options by their mean accuracy would
+only rediscover their cost. Here accuracy is first freed from cost: what remains after a parabola
+over log10 Mult-Adds is what a network makes of its cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbsearch.pareto import Z_95
+from mbsearch.records import TrialRecord, complete
+from mbsearch.results import millions
+
+MIN_NETWORKS = 8  # fewer say nothing about a parabola and what is left of it
+_MIN_PER_OPTION = 3
+_BANDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A range of Mult-Adds, `low` excluded and `high` included."""
+
+    low: float
+    high: float
+    name: str
+
+    def holds(self, record: TrialRecord) -> bool:
+        """Whether a network's cost lies in the range."""
+        return self.low < record.mult_adds <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class OptionEffect:
+    """Mean accuracy of an option's networks beyond what their cost explains, and its error."""
+
+    option: Any
+    networks: int
+    mean: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one choice does: its share of the variance that cost leaves, and each option."""
+
+    choice: str
+    importance: float
+    options: tuple[OptionEffect, ...]
+
+    def rule(self, where: str) -> str:
+        """``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``, or that nothing is clear."""
+        ranked = sorted(self.options, key=lambda o: -o.mean)
+        if len(ranked) < 2:
+            return f"{where}: {self.choice} has too few networks to tell"
+        best, worst = ranked[0], ranked[-1]
+        lead = best.mean - worst.mean
+        error = math.hypot(best.standard_error, worst.standard_error)
+        if lead < Z_95 * error:
+            return f"{where}: no option of {self.choice} is clearly better"
+        return (
+            f"{where}: {self.choice} {_shown(best.option)} beats {_shown(worst.option)} "
+            f"by {lead:.3f} ± {error:.3f}"
+        )
+
+
+def searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trained networks of the space; baselines were not chosen by anything."""
+    return [r for r in complete(list(records)) if not r.is_baseline]
+
+
+def cost_bands(records: Sequence[TrialRecord]) -> list[Band]:
+    """Three ranges of Mult-Adds with equally many of the search's networks."""
+    costs = [r.mult_adds for r in searched(records)]
+    if not costs:
+        return []
+    inner = np.quantile(costs, [i / _BANDS for i in range(1, _BANDS)]).tolist()
+    edges = sorted({0.0, *inner, float(max(costs))})
+    return [
+        Band(low, high, f"up to {millions(round(high))}" if low == 0 else _between(low, high))
+        for low, high in pairwise(edges)
+    ]
+
+
+def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Effect]:
+    """Every choice with at least two options that were tried, the most important first.
+
+    The importance is omega squared: the share of the variance left by cost that the choice
+    explains, corrected for chance, so a choice that does nothing has 0 on average. A network
+    without the choice (it does not count there) is left out.
+
+    Args:
+        records: of one study.
+        band: only networks of this range; cost is freed from within it.
+    """
+    networks = [r for r in searched(records) if band is None or band.holds(r)]
+    if len(networks) < MIN_NETWORKS:
+        return []
+    left = _beyond_cost(networks)
+    found = [_effect(name, networks, left) for name in _names(networks)]
+    return sorted((e for e in found if len(e.options) > 1), key=lambda e: -e.importance)
+
+
+def option_of(record: TrialRecord, choice: str) -> Any:
+    """The option that a network took; None where the choice does not count."""
+    return record.params.get(choice)
+
+
+def _names(networks: Sequence[TrialRecord]) -> list[str]:
+    return list(dict.fromkeys(name for r in networks for name in r.params))
+
+
+def _beyond_cost(networks: Sequence[TrialRecord]) -> NDArray[np.float64]:
+    accuracy = np.array([r.accuracy for r in networks])
+    cost = np.log10([r.mult_adds for r in networks])
+    design = np.vander((cost - cost.mean()) / max(float(np.std(cost)), 1e-9), 3)
+    solution = np.linalg.lstsq(design, accuracy, rcond=None)[0]
+    return np.asarray(accuracy - design @ solution)
+
+
+def _effect(choice: str, networks: Sequence[TrialRecord], left: NDArray[np.float64]) -> Effect:
+    groups: dict[Any, list[float]] = {}
+    for record, value in zip(networks, left, strict=True):
+        option = option_of(record, choice)
+        if option is not None:
+            groups.setdefault(option, []).append(float(value))
+    kept = {o: np.array(v) for o, v in groups.items() if len(v) >= _MIN_PER_OPTION}
+    options = tuple(
+        OptionEffect(o, v.size, float(v.mean()), float(v.std(ddof=1) / math.sqrt(v.size)))
+        for o, v in sorted(kept.items(), key=lambda item: str(item[0]))
+    )
+    return Effect(choice, _omega_squared(list(kept.values())), options)
+
+
+def _omega_squared(groups: Sequence[NDArray[np.float64]]) -> float:
+    """Share of the variance between groups, corrected for chance, at least 0 (Hays, 1963)."""
+    if len(groups) < 2:
+        return 0.0
+    values = np.concatenate(groups)
+    inside = sum(float(((g - g.mean()) ** 2).sum()) for g in groups)
+    between = sum(g.size * float((g.mean() - values.mean()) ** 2) for g in groups)
+    freedom = values.size - len(groups)
+    mean_square = inside / freedom if freedom else 0.0
+    total = inside + between + mean_square
+    if total == 0:
+        return 0.0
+    return max(0.0, (between - (len(groups) - 1) * mean_square) / total)
+
+
+def _between(low: float, high: float) -> str:
+    return f"{millions(round(low))} to {millions(round(high))}"
+
+
+def _shown(option: Any) -> str:
+    return f"{option:g}" if isinstance(option, float) else str(option)

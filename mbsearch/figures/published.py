@@ -1,0 +1,64 @@
+"""The published ImageNet results as a plot of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from mbsearch.figures.style import FAMILY_COLOURS, OTHER, cost_axis, quantity, styled
+from mbsearch.published import Published
+
+FAMILIES = {
+    "mobilenet_v1": ("MobileNet V1", FAMILY_COLOURS["mobilenet_v1"], "square"),
+    "mobilenet_v2": ("MobileNet V2", FAMILY_COLOURS["mobilenet_v2"], "diamond"),
+    "mobilenet_v3": ("MobileNet V3", "#0072B2", "circle"),
+    "mnasnet_a1": ("MnasNet-A1", OTHER, "triangle-up"),
+}
+AXES = {"mult_adds": "Mult-Adds", "params": "Parameters", "pixel1_ms": "Pixel 1 latency"}
+
+
+def published_figure(rows: Sequence[Published], axis: str = "mult_adds") -> go.Figure:
+    """ImageNet top-1 against a cost: `mult_adds`, `params` or `pixel1_ms`."""
+    figure = go.Figure()
+    for family, (name, colour, symbol) in FAMILIES.items():
+        members = [r for r in rows if r.family == family and getattr(r, axis) is not None]
+        members.sort(key=lambda r: float(getattr(r, axis)))
+        figure.add_trace(
+            go.Scatter(
+                x=[getattr(r, axis) for r in members],
+                y=[r.top1 for r in members],
+                name=name,
+                mode="markers",
+                marker={"color": colour, "symbol": symbol, "size": 9},
+                customdata=[
+                    [r.model, _shown(axis, getattr(r, axis)), f"{r.alpha:g}", r.resolution]
+                    for r in members
+                ],
+                hovertemplate="<b>%{customdata[0]}</b><br>top-1 %{y:.1%}<br>%{customdata[1]}<br>"
+                "alpha %{customdata[2]}, resolution %{customdata[3]}<extra></extra>",
+            )
+        )
+    x: dict[str, Any]
+    values = [value for r in rows if (value := getattr(r, axis)) is not None]
+    if axis == "pixel1_ms":
+        x = {
+            "type": "log",
+            "title": {"text": "Latency on a Pixel 1 (milliseconds)"},
+            "tickvals": [5, 10, 20, 50, 100],
+        }
+    else:
+        x = cost_axis(axis, min(values), max(values))
+    return styled(
+        figure,
+        xaxis=x,
+        yaxis={"title": {"text": "ImageNet top-1, full training"}, "tickformat": ".0%"},
+        hovermode="closest",
+    )
+
+
+def _shown(axis: str, value: float) -> str:
+    if axis == "pixel1_ms":
+        return f"{value:g} ms on a Pixel 1"
+    return f"{quantity(axis, value)} {AXES[axis]}"

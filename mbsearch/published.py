@@ -1,0 +1,50 @@
+"""What the papers' authors published of their networks on ImageNet, with the source of each row."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_TABLE = Path(__file__).with_name("published.csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One network after full training: never comparable with the accuracy of a proxy.
+
+    `top1` is a fraction of the ImageNet validation images. `mult_adds` and `params` are as printed
+    by the source, so they may differ from exact counts; `pixel1_ms` is milliseconds of one core of
+    a Pixel 1, None where the source has none.
+    """
+
+    model: str
+    family: str
+    alpha: float
+    resolution: int
+    mult_adds: float
+    params: float
+    top1: float
+    pixel1_ms: float | None
+    source: str
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """The tables of MobileNet V1, V2, V3 and MnasNet-A1."""
+    with _TABLE.open(encoding="utf-8", newline="") as file:
+        return tuple(
+            Published(
+                model=row["model"],
+                family=row["family"],
+                alpha=float(row["alpha"]),
+                resolution=int(row["resolution"]),
+                mult_adds=float(row["mult_adds_m"]) * 1e6,
+                params=float(row["params_m"]) * 1e6,
+                top1=float(row["top1"]) / 100,
+                pixel1_ms=float(row["pixel1_ms"]) if row["pixel1_ms"] else None,
+                source=row["source"],
+            )
+            for row in csv.DictReader(file)
+        )

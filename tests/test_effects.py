@@ -1,0 +1,120 @@
+"""What the choices do, against studies whose truth is known."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mbsearch.cost import measure
+from mbsearch.effects import cost_bands, effects, searched
+from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.published import AXES, FAMILIES, published_figure
+from mbsearch.published import published
+from mbsearch.records import Epoch, Evaluation, State, TrialRecord
+from mbsearch.space.catalog import load_reference, load_space
+
+SPACE = load_space("v2")
+
+
+def study(networks: int, bonus: dict[tuple[str, object], float], noise: float) -> list[TrialRecord]:
+    """Accuracy by cost, plus a bonus for some options, plus noise."""
+    rng, normal = Random(0), np.random.default_rng(0)
+    records = []
+    for trial in range(networks):
+        params = SPACE.sample_params(rng)
+        architecture = SPACE.decode(params)
+        costs = measure(architecture)
+        accuracy = 0.1 * math.log10(costs["mult_adds"]) - 0.1 + normal.normal(0, noise)
+        accuracy += sum(
+            value for (name, option), value in bonus.items() if params.get(name) == option
+        )
+        evaluation = Evaluation(
+            accuracy, 1.0, 1.0, trial, 32, (Epoch(1.0, 1.0, accuracy, 1.0),), "made up", {}, "none"
+        )
+        records.append(
+            TrialRecord(trial, "search", State.COMPLETE, architecture, costs, params, evaluation)
+        )
+    return records
+
+
+def test_a_choice_that_matters_is_found_with_its_size() -> None:
+    found = effects(study(300, {("stages.2.kernel", 5): 0.03}, 0.01))
+    assert found[0].choice == "stages.2.kernel"
+    assert found[0].importance > 5 * found[1].importance
+    gain = {option.option: option.mean for option in found[0].options}
+    assert gain[5] - gain[3] == pytest.approx(0.03, abs=0.003)
+    assert found[0].rule("overall") == (
+        f"overall: stages.2.kernel 5 beats 3 by {gain[5] - gain[3]:.3f} ± "
+        f"{math.hypot(*(o.standard_error for o in found[0].options)):.3f}"
+    )
+
+
+def test_width_is_not_credited_for_its_cost() -> None:
+    importance = {e.choice: e.importance for e in effects(study(300, {}, 0.01))}
+    assert importance["alpha"] < 0.03
+    assert importance["resolution"] < 0.03
+
+
+def test_nothing_is_clear_where_there_is_only_noise() -> None:
+    rules = [e.rule("overall") for e in effects(study(200, {}, 0.02))]
+    assert sum("beats" in rule for rule in rules) <= len(rules) / 4
+
+
+def test_importance_is_omega_squared_of_the_analysis_of_variance() -> None:
+    records = study(120, {("stages.3.expansion", 6): 0.01}, 0.01)
+    effect = next(e for e in effects(records) if e.choice == "alpha")
+    cost = np.log10([r.mult_adds for r in records])
+    accuracy = np.array([r.accuracy for r in records])
+    left = accuracy - np.polyval(np.polyfit(cost, accuracy, 2), cost)
+    alpha = np.array([r.architecture.alpha for r in records])
+    groups = [left[alpha == a] for a in sorted(set(alpha.tolist()))]
+    f = stats.f_oneway(*groups).statistic
+    k, n = len(groups), len(records)
+    omega = max(0.0, (k - 1) * (f - 1) / ((k - 1) * (f - 1) + n))
+    assert effect.importance == pytest.approx(omega, abs=1e-6)
+
+
+def test_bands_share_the_networks_evenly_and_leave_none_out() -> None:
+    records = study(91, {}, 0.01)
+    bands = cost_bands(records)
+    counts = [sum(band.holds(r) for r in records) for band in bands]
+    assert sum(counts) == len(records)
+    assert max(counts) - min(counts) <= 2
+
+
+def test_baselines_are_no_evidence_about_choices() -> None:
+    records = study(20, {}, 0.01)
+    network = load_reference("mobilenet_v2")
+    baseline = TrialRecord(99, "mobilenet_v2", State.COMPLETE, network, measure(network), {})
+    assert searched([*records, baseline]) == records
+    assert effects(records[:5]) == []
+    assert cost_bands([]) == []
+
+
+def test_figures_show_every_network_once() -> None:
+    records = study(60, {}, 0.01)
+    figure = distribution_figure(records, "alpha", cost_bands(records))
+    assert sum(len(trace.x) for trace in figure.data) == 60
+    assert len(importance_figure(effects(records)).data[0].x) == len(effects(records))
+    parallel = parallel_figure(records, ["alpha", "stages.1.block"])
+    assert [len(d["values"]) for d in parallel.data[0].dimensions] == [60] * 4
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_published_rows_are_drawn_where_the_source_has_the_number(axis: str) -> None:
+    figure = published_figure(published(), axis)
+    expected = sum(getattr(r, axis) is not None for r in published())
+    assert sum(len(trace.x) for trace in figure.data) == expected
+    assert {r.family for r in published()} == set(FAMILIES)
+
+
+def test_published_numbers_agree_with_ours() -> None:
+    rows = [r for r in published() if r.family == "mobilenet_v2"]
+    assert len(rows) == 22
+    for row in rows:
+        network = load_reference("mobilenet_v2").replace(alpha=row.alpha, resolution=row.resolution)
+        assert row.mult_adds == pytest.approx(measure(network)["mult_adds"], rel=0.1)
