@@ -105,6 +105,23 @@ class Proxy(Recipe):
         return max(1, round(resolution * self.resolution_scale))
 
 
+class Retrain(Recipe):
+    """A long training on all images but the test's, whose accuracy is the last word.
+
+    `ema_decay` averages the weights over the steps, by this factor each, and scores the average;
+    `mixup` is the parameter of the Beta distribution that mixes pairs of images (arXiv 1710.09412).
+    Both are off at 0. `resolution_scale` is the proxy's where it is not given.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    resolution_scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+
+
 class Racing(Row):
     """When a trial is stopped early: see `mbsearch.search.racing`. No rungs: never.
 
@@ -125,6 +142,7 @@ class Settings(Row):
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ()
     proxy: Proxy = Proxy()
     racing: Racing = Racing()
+    retrain: Retrain = Retrain()
 
 
 SETTINGS_KEYS = tuple(Settings.model_fields)

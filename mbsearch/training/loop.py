@@ -24,12 +24,15 @@ EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
 
 @dataclass
 class Training:
-    """A network in training: the state that a checkpoint holds, and the step to the next epoch."""
+    """A network in training: the state that a checkpoint holds, and the step to the next epoch.
+
+    Without a validation split the curve has no validation values (NaN).
+    """
 
     network: nn.Module
     recipe: Recipe
     train_split: Split
-    validation_split: Split
+    validation_split: Split | None
     device: torch.device
     seed: int
     flip: bool
@@ -41,7 +44,7 @@ class Training:
         self._generator = torch.Generator().manual_seed(self.seed)
 
     def run_epoch(self) -> Epoch:
-        """Train over the images once, then score the validation split.
+        """Train over the images once, then score the validation split where there is one.
 
         Raises:
             EvaluationError: the loss is not finite any more.
@@ -52,11 +55,14 @@ class Training:
             raise EvaluationError(
                 f"training diverged in epoch {len(self.curve) + 1}: the loss is {train_loss}"
             )
-        loss, accuracy = evaluate(self.network, self.validation_split, self.device)
-        if not math.isfinite(loss):
-            raise EvaluationError(
-                f"training diverged in epoch {len(self.curve) + 1}: the validation loss is {loss}"
-            )
+        loss = accuracy = math.nan
+        if self.validation_split is not None:
+            loss, accuracy = evaluate(self.network, self.validation_split, self.device)
+            if not math.isfinite(loss):
+                raise EvaluationError(
+                    f"training diverged in epoch {len(self.curve) + 1}: the validation loss is "
+                    f"{loss}"
+                )
         self.curve.append(Epoch(train_loss, loss, accuracy, time.perf_counter() - started))
         return self.curve[-1]
 
@@ -82,36 +88,48 @@ class Training:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             with _autocast(self.device):
-                logits = self.network(images)
-                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+                loss = self.loss(images, labels)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
+            self.stepped()
             total += loss.detach()  # read once an epoch: reading it now would stall the device
         return float(total) / steps
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """What a step makes smaller."""
+        logits = self.network(images)
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
+    def stepped(self) -> None:
+        """Called after every step of the optimiser; here it does nothing."""
 
     def checkpoint(self) -> bytes:
         """Everything that the next epoch depends on."""
         buffer = io.BytesIO()
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "generator": self._generator.get_state(),
-                "curve": [
-                    (e.train_loss, e.validation_loss, e.validation_accuracy, e.seconds)
-                    for e in self.curve
-                ],
-            },
-            buffer,
-        )
+        torch.save(self.state(), buffer)
         return buffer.getvalue()
 
     def restore(self, checkpoint: bytes) -> None:
         """Go on from a checkpoint of the same network and recipe."""
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(checkpoint), map_location=self.device, weights_only=True
+        self.load_state(
+            torch.load(io.BytesIO(checkpoint), map_location=self.device, weights_only=True)
         )
+
+    def state(self) -> dict[str, Any]:
+        """The checkpoint as plain data and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+            "curve": [
+                (e.train_loss, e.validation_loss, e.validation_accuracy, e.seconds)
+                for e in self.curve
+            ],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._generator.set_state(state["generator"].cpu())

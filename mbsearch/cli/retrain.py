@@ -1,0 +1,156 @@
+"""``mbsearch retrain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mbsearch.cli.terminal import Json, Results, err, out
+from mbsearch.errors import SpecError
+
+if TYPE_CHECKING:
+    from mbsearch.records import TrialRecord
+    from mbsearch.space.settings import Settings
+    from mbsearch.training.entrants import Entrant
+    from mbsearch.training.verdict import Retrained
+
+
+def retrain(
+    results: Results = None,
+    trial: Annotated[
+        list[int] | None, typer.Option(help="This network of the study; may be repeated.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="The K most accurate candidates.")] = None,
+    front: Annotated[bool, typer.Option("--front", help="The candidates of the front.")] = False,
+    network: Annotated[
+        list[str] | None, typer.Option(help="An architecture file; may be repeated.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings a network; 3.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Length of each; 20.")] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Pixels trained on, as a share of the resolution; the proxy's."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at a time; one a core by default.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train networks for long on train and validation images, and ask the test images.
+
+    The knee by default. Beside each candidate stand a MobileNet V1 and V2 of its cost. What the
+    recipe is stands in the space's `retrain:`. Killed, the same command goes on from the last
+    epoch; results go to retrain.json and retrain.csv in the study's folder.
+
+    Example: mbsearch retrain results/v2 --top 2 --seeds 3
+    """
+    from mbsearch.search.storage import RESULTS, read_study, results_folder
+    from mbsearch.space.document import parse_document
+    from mbsearch.space.space import read_space
+    from mbsearch.study import default_jobs
+    from mbsearch.training.entrants import entrants
+    from mbsearch.training.retrain import retrain_study
+
+    folder = results_folder(results or RESULTS)
+    store = read_study(folder)
+    study = store.settings()
+    space = read_space(parse_document(study["space_yaml"], "space.yaml"))
+    chosen = entrants(_chosen(store.records(), trial or [], top, front=front, any_=bool(network)))
+    chosen += _from_files(network or [], chosen)
+    settings = _changed(
+        space.settings, {"seeds": seeds, "epochs": epochs, "resolution_scale": scale}
+    )
+    for each in chosen:
+        err.print(f"retraining {escape(each.name)}", highlight=False)
+    found = retrain_study(
+        folder,
+        chosen,
+        settings,
+        data=study["stamp"]["data"],
+        split_seed=study["stamp"]["seed"],
+        jobs=jobs or default_jobs(),
+        device=device,
+        on_end=lambda name, seed, accuracy: err.print(
+            f"{escape(name)}, seed {seed}: test accuracy {accuracy:.4f}", highlight=False
+        ),
+    )
+    if as_json:
+        print((folder / "retrain.json").read_text(encoding="utf-8"), end="")  # noqa: T201
+        return
+    _print(found)
+    err.print(f"written to {folder / 'retrain.json'}", highlight=False, soft_wrap=True)
+
+
+def _chosen(
+    records: list[TrialRecord], trials: list[int], top: int | None, *, front: bool, any_: bool
+) -> list[TrialRecord]:
+    """The records that the options name; the knee where nothing else is chosen either."""
+    from mbsearch import results as found
+    from mbsearch.records import complete
+
+    candidates = [r for r in complete(records) if not r.is_baseline]
+    chosen = [found.by_trial(records, number) for number in trials]
+    if top is not None:
+        chosen += sorted(candidates, key=lambda r: (-r.accuracy, r.mult_adds))[:top]
+    if front:
+        chosen += [r for r in found.front(records) if not r.is_baseline]
+    return chosen or ([] if any_ else [found.knee(records)])
+
+
+def _from_files(names: list[str], known: list[Entrant]) -> list[Entrant]:
+    from mbsearch.space.architecture import Architecture
+    from mbsearch.space.catalog import load
+    from mbsearch.training.entrants import Entrant, rivals
+
+    found = []
+    for name in names:
+        loaded = load(name)
+        if not isinstance(loaded, Architecture):
+            raise SpecError(f"--network {name}: expected an architecture, got a search space")
+        found += [Entrant(loaded.name, "search", loaded), *rivals(loaded)]
+    seen = {each.architecture.fingerprint for each in known}
+    return [each for each in found if each.architecture.fingerprint not in seen]
+
+
+def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
+    """The settings with another recipe, where options give one."""
+    from pydantic import ValidationError
+
+    from mbsearch.space.document import explain
+    from mbsearch.space.settings import Retrain
+
+    given = {key: value for key, value in changes.items() if value is not None}
+    try:
+        recipe = Retrain.model_validate(settings.retrain.model_dump() | given)
+    except ValidationError as error:
+        raise SpecError(f"retrain: {explain(error)}") from None
+    return settings.model_copy(update={"retrain": recipe})
+
+
+def _print(found: list[Retrained]) -> None:
+    from mbsearch.results import millions
+    from mbsearch.training.verdict import leads
+
+    table = Table(title="Test accuracy after retraining")
+    for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    for each in sorted(found, key=lambda r: -r.mean):
+        proxy = each.entrant.proxy_accuracy
+        table.add_row(
+            each.entrant.name,
+            f"{each.mean:.4f}",
+            "" if each.spread is None else f"{each.spread:.4f}",
+            str(len(each.seeds)),
+            "" if proxy is None else f"{proxy:.3f}",
+            millions(each.costs["mult_adds"]),
+            millions(each.costs["params"]),
+        )
+    out.print(table)
+    for lead in leads(found):
+        out.print(lead.sentence(), highlight=False, soft_wrap=True)

@@ -1,0 +1,74 @@
+"""Who is retrained: chosen networks, and beside each a MobileNet V1 and V2 of equal cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mbsearch.cost import measure
+from mbsearch.records import BASELINE_FAMILIES, TrialRecord
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_reference
+
+_ALPHAS = [hundredths / 100 for hundredths in range(10, 201)]
+_NEAR = 0.02
+_LEAST = 32  # pixels: the strides of a MobileNet leave one of them
+_STEPS = (-32, -16, 0, 16, 32)  # pixels around the candidate's resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A network to retrain: a candidate, or the reference of a family that costs the same.
+
+    `family` is ``search`` or a reference's name; `rival_of` is the candidate of a reference.
+    `proxy_accuracy` is what the search found, None for what it never trained.
+    """
+
+    name: str
+    family: str
+    architecture: Architecture
+    proxy_accuracy: float | None = None
+    rival_of: str | None = None
+
+
+def entrants(chosen: Sequence[TrialRecord]) -> list[Entrant]:
+    """Chosen candidates, each with a MobileNet V1 and V2 of its cost."""
+    found: dict[str, Entrant] = {}
+    for record in chosen:
+        name = record.architecture.name if record.is_baseline else f"trial {record.trial}"
+        network = record.architecture.replace(name=name)
+        accuracy = None if record.evaluation is None else record.accuracy
+        found.setdefault(network.fingerprint, Entrant(name, record.origin, network, accuracy))
+        if not record.is_baseline:
+            for rival in rivals(network):
+                found.setdefault(rival.architecture.fingerprint, rival)
+    return list(found.values())
+
+
+def rivals(network: Architecture) -> list[Entrant]:
+    """A reference of each MobileNet family that costs as much as a network.
+
+    Of widths in hundredths and resolutions near the network's, one whose Mult-Adds are nearest;
+    of those that differ as little (by up to 2 %, up to 4 %, ...) the one of the nearest resolution.
+    """
+    target = measure(network)["mult_adds"]
+
+    def distance(reference: Architecture) -> tuple[int, int, float]:
+        off = abs(math.log(measure(reference)["mult_adds"] / target))
+        return int(off / _NEAR), abs(reference.resolution - network.resolution), off
+
+    found = []
+    for family in BASELINE_FAMILIES:
+        reference = load_reference(family).replace(num_classes=network.num_classes)
+        nearest = min(
+            (
+                reference.replace(alpha=alpha, resolution=max(_LEAST, network.resolution + step))
+                for alpha in _ALPHAS
+                for step in _STEPS
+            ),
+            key=distance,
+        )
+        name = f"{family}-{nearest.alpha:g}-{nearest.resolution}"
+        found.append(Entrant(name, family, nearest.replace(name=name), rival_of=network.name))
+    return found

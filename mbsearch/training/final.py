@@ -1,0 +1,174 @@
+"""The last word on a network: a long training on all images but the test's, then the test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.records import Evaluation
+from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.space.settings import Retrain
+from mbsearch.training.data import joined
+from mbsearch.training.loop import Training, evaluate
+from mbsearch.training.machine import choose_device, device_name
+from mbsearch.training.network import build
+from mbsearch.training.sources import load_source
+
+_CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class FinalTraining:
+    """Evaluator that trains each network for long, and opens the test images when it has ended.
+
+    After every epoch the state of the training is on disk, in a folder of its own below `folder`:
+    whatever kills the process, the same task goes on from there. What stays is `weights.pt`.
+    """
+
+    recipe: Retrain
+    resolution_scale: float
+    data: str
+    folder: Path
+    split_seed: int = 0
+    device: str | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Length of the schedule, in epochs."""
+        return self.recipe.epochs
+
+    def home(self, task: Task) -> Path:
+        """The folder of one training."""
+        return self.folder / f"{task.architecture.fingerprint}-seed{task.seed}"
+
+    def evaluate(self, task: Task) -> Outcome:
+        """Train one network to the end, from where it stands on disk, and score it on the test.
+
+        The evaluation's accuracy and loss are the test's.
+
+        Raises:
+            DataError: the images cannot be read.
+            EvaluationError: training diverged.
+            StorageError: a checkpoint cannot be written, or is damaged.
+        """
+        source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
+        device = choose_device(self.device)
+        network = build(
+            task.architecture,
+            num_classes=source.num_classes,
+            zero_init_residual=self.recipe.zero_init_residual,
+            seed=task.seed,
+        )
+        training = LongTraining(
+            network=network,
+            recipe=self.recipe,
+            train_split=joined(source.split("train", pixels), source.split("validation", pixels)),
+            validation_split=None,
+            device=device,
+            seed=task.seed,
+            flip=source.flippable if self.recipe.flip is None else self.recipe.flip,
+        )
+        home = self.home(task)
+        _restore(training, home / _CHECKPOINT)
+        while len(training.curve) < self.recipe.epochs:
+            training.run_epoch()
+            _save(training.checkpoint(), home / _CHECKPOINT)
+        loss, accuracy = evaluate(training.scored, source.split("test", pixels), device)
+        torch.save(training.scored.state_dict(), home / WEIGHTS)
+        return Outcome(
+            Evaluation(
+                accuracy=accuracy,
+                validation_loss=loss,
+                seconds=sum(epoch.seconds for epoch in training.curve),
+                seed=task.seed,
+                pixels=pixels,
+                curve=tuple(training.curve),
+                evaluator="retraining",
+                recipe=self.recipe.model_dump(mode="json") | {"data": self.data},
+                device=device_name(device),
+                versions={name: version(name) for name in ("mbsearch", "torch")},
+            )
+        )
+
+    def _pixels(self, task: Task) -> int:
+        return max(1, round(task.architecture.resolution * self.resolution_scale))
+
+
+@dataclass
+class LongTraining(Training):
+    """Training with what long schedules gain from: averaged weights, and mixed images."""
+
+    recipe: Retrain
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._average: AveragedModel | None = None
+        if self.recipe.ema_decay > 0:
+            average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network that counts: the average, where there is one."""
+        return self.network if self._average is None else self._average.module
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy; with mixup, of weighted pairs of images towards both their labels."""
+        if self.recipe.mixup == 0:
+            return super().loss(images, labels)
+        seed = int(torch.randint(2**31, (), generator=self._generator))
+        weight = float(np.random.default_rng(seed).beta(self.recipe.mixup, self.recipe.mixup))
+        other = torch.randperm(len(labels), generator=self._generator).to(labels.device)
+        logits = self.network(weight * images + (1 - weight) * images[other])
+        smoothing = self.recipe.label_smoothing
+        first = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        second = F.cross_entropy(logits, labels[other], label_smoothing=smoothing)
+        return weight * first + (1 - weight) * second
+
+    def stepped(self) -> None:
+        """Move the average."""
+        if self._average is not None:
+            self._average.update_parameters(self.network)
+
+    def state(self) -> dict[str, Any]:
+        """The checkpoint, with the average."""
+        average = None if self._average is None else self._average.state_dict()
+        return super().state() | {"average": average}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        super().load_state(state)
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+
+
+def _save(checkpoint: bytes, path: Path) -> None:
+    """Write a checkpoint so that a kill leaves the old one or the new one."""
+    temporary = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(checkpoint)
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _restore(training: Training, path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        training.restore(path.read_bytes())
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise EvaluationError(
+            f"{path}: expected a checkpoint of this training, got one that cannot be read "
+            f"({type(error).__name__}); remove it to start this training anew"
+        ) from None

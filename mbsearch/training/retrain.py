@@ -1,0 +1,141 @@
+"""Retraining of a study's networks: several seeds each, side by side, resumable at every epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from mbsearch.cost import measure
+from mbsearch.errors import EvaluationError
+from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import Executor, Finished, LocalProcesses
+from mbsearch.search.lock import driver_lock
+from mbsearch.space.settings import Settings
+from mbsearch.training.entrants import Entrant
+from mbsearch.training.final import FinalTraining
+from mbsearch.training.machine import prepare_worker
+from mbsearch.training.sources import load_source
+from mbsearch.training.verdict import Retrained, write_retrained
+
+FOLDER = "retrain"
+_POLL_SECONDS = 2.0
+_MAX_DEATHS = 3
+
+OnEnd = Callable[[str, int, float], None]
+"""Called with name, seed and test accuracy of a training that has ended."""
+
+
+def _quiet(_name: str, _seed: int, _accuracy: float) -> None:
+    pass
+
+
+def retrain_study(
+    folder: Path,
+    chosen: Sequence[Entrant],
+    settings: Settings,
+    *,
+    data: str,
+    split_seed: int,
+    jobs: int,
+    device: str | None = None,
+    on_end: OnEnd = _quiet,
+) -> list[Retrained]:
+    """Retrain networks for long on train and validation images, and score them on the test's.
+
+    Trainings live below ``retrain`` in the study's folder, results in ``retrain.json`` and
+    ``retrain.csv``. A killed run goes on from the last epoch of each training.
+
+    Args:
+        folder: of the study.
+        chosen: networks to train.
+        settings: of the space: the recipe stands in `retrain`, the default scale in `proxy`.
+        data: the study's images.
+        split_seed: of the study, so that its test images are the same ones.
+        jobs: trainings at a time.
+        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        on_end: called whenever a training has ended.
+
+    Raises:
+        DataError: the images cannot be read.
+        EvaluationError: a training failed.
+        StorageError: another process retrains this study, or its folder cannot be written.
+    """
+    recipe = settings.retrain
+    scale = recipe.resolution_scale or settings.proxy.resolution_scale
+    source = load_source(data, seed=split_seed)
+    facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
+        "resolution_scale": scale,
+        "data": data,
+        "data_key": source.content_key,
+        "split_seed": split_seed,
+    }
+    home = folder / FOLDER / _key(facts)
+    with driver_lock(home):
+        os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
+        evaluator = FinalTraining(recipe, scale, data, home, split_seed, device)
+        with LocalProcesses(evaluator, jobs, prepare_worker) as executor:
+            results = retrain(chosen, executor, recipe.seeds, on_end)
+        test_images = len(source.members["test"].rows)
+        write_retrained(folder, results, facts | {"folder": home.name, "test_images": test_images})
+    return results
+
+
+def _key(facts: Mapping[str, Any]) -> str:
+    """Short name of a recipe on some images: trainings by different ones never mix."""
+    return blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+def retrain(
+    chosen: Sequence[Entrant],
+    executor: Executor,
+    seeds: int,
+    on_end: OnEnd = _quiet,
+) -> list[Retrained]:
+    """Train every entrant with every seed, seed by seed, and gather the test accuracies.
+
+    Args:
+        executor: of a `FinalTraining`; what it has on disk is not trained again.
+        on_end: called whenever a training has ended.
+
+    Raises:
+        EvaluationError: a training failed.
+    """
+    tasks = [(entrant, seed) for seed in range(seeds) for entrant in chosen]
+    for ticket, (entrant, seed) in enumerate(tasks):
+        executor.submit(ticket, Task(entrant.architecture, seed))
+    ended: dict[int, Finished] = {}
+    deaths: Counter[int] = Counter()
+    while len(ended) < len(tasks):
+        for finished in executor.wait(_POLL_SECONDS):
+            entrant, seed = tasks[finished.ticket]
+            if finished.lost and deaths[finished.ticket] < _MAX_DEATHS:
+                deaths[finished.ticket] += 1
+                executor.submit(finished.ticket, Task(entrant.architecture, seed))
+                continue
+            if finished.outcome is None:
+                raise EvaluationError(
+                    f"{entrant.name}, seed {seed}: {finished.error}; the same command goes on "
+                    "from its last epoch"
+                )
+            ended[finished.ticket] = finished
+            on_end(entrant.name, seed, finished.outcome.evaluation.accuracy)
+    results = []
+    for i, entrant in enumerate(chosen):
+        outcomes = [ended[seed * len(chosen) + i].outcome for seed in range(seeds)]
+        evaluations = [outcome.evaluation for outcome in outcomes if outcome is not None]
+        results.append(
+            Retrained(
+                entrant,
+                measure(entrant.architecture),
+                tuple(e.seed for e in evaluations),
+                tuple(e.accuracy for e in evaluations),
+                sum(e.seconds for e in evaluations),
+                evaluations[0].pixels,
+            )
+        )
+    return results

@@ -1,0 +1,132 @@
+"""What retraining says: test accuracies over seeds, and whether a candidate's lead holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mbsearch.report import write_whole
+from mbsearch.training.entrants import Entrant
+
+RESULTS = "retrain.json"
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """What became of an entrant: one test accuracy a seed."""
+
+    entrant: Entrant
+    costs: dict[str, int]
+    seeds: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    seconds: float
+    pixels: int
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy over the seeds."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None of a single one."""
+        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Mean test accuracy of a candidate minus that of a rival, with its 95 % interval over seeds.
+
+    The interval is Welch's; NaN at both ends where a network has only one seed.
+    """
+
+    candidate: str
+    rival: str
+    difference: float
+    lower: float
+    upper: float
+
+    def sentence(self) -> str:
+        """In words, with a verdict."""
+        text = f"{self.candidate} is {self.difference:+.4f} from {self.rival}"
+        if math.isnan(self.lower):
+            return f"{text} (one seed each: nothing can be said of the noise)"
+        if self.lower > 0:
+            verdict = "the lead holds"
+        elif self.upper < 0:
+            verdict = "it is behind"
+        else:
+            verdict = "no lead that the seeds can tell from none"
+        return f"{text}, 95 % interval over seeds {self.lower:+.4f} to {self.upper:+.4f}: {verdict}"
+
+
+def leads(results: Sequence[Retrained]) -> list[Lead]:
+    """Every candidate against the references of its cost."""
+    by_name = {result.entrant.name: result for result in results}
+    return [
+        _lead(by_name[result.entrant.rival_of], result)
+        for result in results
+        if result.entrant.rival_of is not None
+    ]
+
+
+def _lead(candidate: Retrained, rival: Retrained) -> Lead:
+    lower = upper = math.nan
+    if min(len(candidate.accuracies), len(rival.accuracies)) > 1:
+        if (candidate.spread, rival.spread) == (0.0, 0.0):
+            lower = upper = candidate.mean - rival.mean
+        else:
+            test = stats.ttest_ind(candidate.accuracies, rival.accuracies, equal_var=False)
+            lower, upper = (float(end) for end in test.confidence_interval(_CONFIDENCE))
+    names = candidate.entrant.name, rival.entrant.name
+    return Lead(*names, candidate.mean - rival.mean, lower, upper)
+
+
+def write_retrained(
+    folder: Path, results: Sequence[Retrained], settings: Mapping[str, Any]
+) -> list[Path]:
+    """Write retrain.json and retrain.csv into a study's folder.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    rows = [
+        {
+            "name": result.entrant.name,
+            "family": result.entrant.family,
+            "rival_of": result.entrant.rival_of,
+            "fingerprint": result.entrant.architecture.fingerprint,
+            "alpha": result.entrant.architecture.alpha,
+            "resolution": result.entrant.architecture.resolution,
+            **result.costs,
+            "proxy_accuracy": result.entrant.proxy_accuracy,
+            "test_accuracy": result.mean,
+            "spread": result.spread,
+            "accuracies": list(result.accuracies),
+            "seeds": list(result.seeds),
+            "pixels": result.pixels,
+            "seconds": result.seconds,
+        }
+        for result in results
+    ]
+    found = [_plain(lead) for lead in leads(results)]
+    text = json.dumps({"settings": dict(settings), "networks": rows, "leads": found}, indent=2)
+    table = pd.DataFrame(rows).to_csv(index=False)
+    return [
+        write_whole(folder / RESULTS, text + "\n"),
+        write_whole(folder / "retrain.csv", table),
+    ]
+
+
+def _plain(lead: Lead) -> dict[str, Any]:
+    values = asdict(lead) | {"sentence": lead.sentence()}
+    return {k: None if v != v else v for k, v in values.items()}

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_search import search
+
+from mbsearch import results as found
+from mbsearch.cli import main
+from mbsearch.cost import measure
+from mbsearch.errors import DataError, EvaluationError
+from mbsearch.records import Evaluation
+from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.search.executor import Finished
+from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.blocks import InvertedResidual
+from mbsearch.space.catalog import load_space
+from mbsearch.space.settings import Proxy, Retrain
+from mbsearch.training import final
+from mbsearch.training.data import Split, joined
+from mbsearch.training.entrants import Entrant, entrants, rivals
+from mbsearch.training.final import FinalTraining, LongTraining
+from mbsearch.training.loop import evaluate
+from mbsearch.training.network import build
+from mbsearch.training.proxy import ProxyTraining
+from mbsearch.training.retrain import retrain
+from mbsearch.training.verdict import Retrained, leads, write_retrained
+
+CPU = torch.device("cpu")
+SMALL = Architecture(
+    resolution=32,
+    num_classes=2,
+    stem=Stem(channels=8),
+    stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),
+    head=Head(channels=16),
+)
+EPOCHS = 20
+RECIPE = Retrain(epochs=3, batch_size=8, mixup=0.2, ema_decay=0.9)
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Light and dark noise in three splits, and a cache of its own."""
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for part, count in {"train": 16, "val": 8, "test": 10}.items():
+        for level, name in ((40, "dark"), (160, "light")):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(level, level + 60, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "images"
+
+
+def evaluator(images: Path, recipe: Retrain = RECIPE) -> FinalTraining:
+    return FinalTraining(recipe, 0.5, str(images), images.parent / "retrain")
+
+
+def spoil_test(images: Path) -> None:
+    for path in (images / "test").glob("*/*.png"):
+        size, times = path.stat().st_size, (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+        path.write_bytes(b"x" * size)
+        os.utime(path, ns=times)
+
+
+def test_search_and_training_never_open_a_test_image(images: Path) -> None:
+    # Files of the test that nobody can read stop the one step that needs them, and nothing else.
+    spoil_test(images)
+    proxy = Proxy(epochs=1, batch_size=8, train_images=None, validation_images=None)
+    ProxyTraining(proxy, str(images)).evaluate(Task(SMALL, seed=0))
+    final_training, task = evaluator(images), Task(SMALL, seed=0)
+    with pytest.raises(DataError, match=r"test.*expected an image"):
+        final_training.evaluate(task)
+    checkpoint = torch.load(final_training.home(task) / "checkpoint.pt")
+    assert len(checkpoint["curve"]) == RECIPE.epochs, "all epochs ended before the test was opened"
+    assert not (final_training.home(task) / "weights.pt").exists()
+
+
+def test_it_trains_on_train_and_validation_and_reports_the_test(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(LongTraining, "__post_init__", spy(LongTraining.__post_init__, seen))
+    final_training, task = evaluator(images), Task(SMALL, seed=1)
+    result = final_training.evaluate(task).evaluation
+    assert seen == [48]
+    network = build(SMALL).eval()
+    network.load_state_dict(torch.load(final_training.home(task) / "weights.pt"))
+    source = final.load_source(str(images), seed=0)
+    loss, accuracy = evaluate(network, source.split("test", 16), CPU)
+    assert (result.accuracy, result.validation_loss) == (accuracy, pytest.approx(loss))
+    assert (result.pixels, result.evaluator) == (16, "retraining")
+    assert accuracy > 0.7
+    assert all(math.isnan(epoch.validation_accuracy) for epoch in result.curve)
+
+
+def spy(original: object, seen: list[int]) -> object:
+    def noted(self: LongTraining) -> None:
+        seen.append(len(self.train_split))
+        original(self)  # type: ignore[operator]
+
+    return noted
+
+
+def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluator(images).evaluate(Task(SMALL, seed=0)).evaluation
+    shutil.rmtree(images.parent / "retrain")
+    run_epoch = LongTraining.run_epoch
+
+    def dies_in_the_third(self: LongTraining) -> object:
+        if len(self.curve) == 2:
+            raise KeyboardInterrupt
+        return run_epoch(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LongTraining, "run_epoch", dies_in_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            evaluator(images).evaluate(Task(SMALL, seed=0))
+    again = evaluator(images).evaluate(Task(SMALL, seed=0)).evaluation
+    assert again.accuracy == whole.accuracy
+    assert again.validation_loss == whole.validation_loss
+    assert [e.train_loss for e in again.curve] == [e.train_loss for e in whole.curve]
+
+
+def test_a_damaged_checkpoint_is_named(images: Path) -> None:
+    task = Task(SMALL, seed=0)
+    home = evaluator(images).home(task)
+    home.mkdir(parents=True)
+    (home / "checkpoint.pt").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(EvaluationError, match=r"checkpoint.pt: expected a checkpoint .* remove it"):
+        evaluator(images).evaluate(task)
+
+
+def long_training(recipe: Retrain) -> LongTraining:
+    pixels = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    split = Split(pixels, torch.arange(16) % 2, (0.5,) * 3, (0.2,) * 3, 2)
+    return LongTraining(build(SMALL), recipe, split, None, CPU, 0, flip=False)
+
+
+def test_the_average_follows_the_weights_by_its_decay() -> None:
+    training = long_training(Retrain(ema_decay=0.75))
+    weight = training.network.get_submodule("head.classifier").weight
+    averaged = training.scored.get_submodule("head.classifier").weight
+    expected = None
+    with torch.no_grad():
+        for value in (1.0, 2.0, 4.0):
+            weight.fill_(value)
+            training.stepped()
+            expected = value if expected is None else 0.75 * expected + 0.25 * value
+            assert torch.allclose(averaged, torch.tensor(expected))
+    assert long_training(Retrain(ema_decay=0)).scored is not training.network
+
+
+def test_mixup_is_between_the_losses_of_both_images() -> None:
+    torch.manual_seed(0)
+    training = long_training(Retrain(mixup=0.4, label_smoothing=0))
+    training.network.eval()
+    images, labels = torch.randn(6, 3, 8, 8), torch.zeros(6, dtype=torch.int64)
+    # With one label for all, only the images are mixed: of one image it is the plain loss.
+    same = images[:1].expand(6, -1, -1, -1)
+    plain = long_training(Retrain(mixup=0, label_smoothing=0))
+    plain.network.eval()
+    assert torch.allclose(training.loss(same, labels), plain.loss(same, labels), atol=1e-6)
+    assert not torch.allclose(training.loss(images, labels), plain.loss(images, labels), atol=1e-6)
+
+
+def test_joined_splits_are_one_behind_the_other_and_in_colour_where_one_is() -> None:
+    grey = Split(
+        torch.full((2, 1, 4, 4), 7, dtype=torch.uint8), torch.tensor([0, 1]), (0.1,), (1.0,), 2
+    )
+    colour = Split(
+        torch.zeros((3, 3, 4, 4), dtype=torch.uint8), torch.tensor([1, 1, 0]), (0.9,), (1.0,), 2
+    )
+    both = joined(grey, colour)
+    assert both.images.shape == (5, 3, 4, 4)
+    assert both.images.sum((1, 2, 3)).tolist() == [336, 336, 0, 0, 0]
+    assert both.labels.tolist() == [0, 1, 1, 1, 0]
+    assert both.mean == (0.1,)
+
+
+def test_rivals_are_mobilenets_that_cost_the_same() -> None:
+    space = load_space("v2")
+    for seed in range(5):
+        network = space.sample(seed).replace(name="ours", num_classes=10)
+        target = measure(network)["mult_adds"]
+        families = [rival.family for rival in rivals(network)]
+        assert families == ["mobilenet_v1", "mobilenet_v2"]
+        for rival in rivals(network):
+            assert measure(rival.architecture)["mult_adds"] == pytest.approx(target, rel=0.05)
+            assert rival.architecture.num_classes == 10
+            assert rival.rival_of == "ours"
+
+
+class Answers:
+    """An executor that answers at once, with accuracies by network and seed."""
+
+    slots = 1
+
+    def __init__(self, accuracies: dict[tuple[str, int], float], deaths: int = 0) -> None:
+        self.accuracies, self.deaths = accuracies, deaths
+        self.waiting: list[Finished] = []
+
+    def submit(self, ticket: int, task: Task) -> None:
+        if self.deaths > 0:
+            self.deaths -= 1
+            self.waiting.append(Finished(ticket, error="its worker process died", lost=True))
+            return
+        accuracy = self.accuracies[task.architecture.name, task.seed]
+        evaluation = Evaluation(accuracy, 1.0, 2.0, task.seed, 16, (), "fake", {}, "cpu")
+        self.waiting.append(Finished(ticket, Outcome(evaluation)))
+
+    def wait(self, timeout: float) -> list[Finished]:
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+    def close(self) -> None: ...
+
+
+def pair() -> list[Entrant]:
+    ours = Entrant("ours", "search", SMALL.replace(name="ours"), proxy_accuracy=0.5)
+    theirs = Entrant("v2", "mobilenet_v2", SMALL.replace(name="v2", alpha=0.5), rival_of="ours")
+    return [ours, theirs]
+
+
+def outcome(ours: list[float], theirs: list[float], deaths: int = 0) -> list[Retrained]:
+    accuracies = {("ours", i): a for i, a in enumerate(ours)}
+    accuracies |= {("v2", i): a for i, a in enumerate(theirs)}
+    return retrain(pair(), Answers(accuracies, deaths), len(ours))
+
+
+def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
+    results = outcome([0.8, 0.9, 0.7], [0.6, 0.6, 0.9], deaths=2)
+    assert [r.accuracies for r in results] == [(0.8, 0.9, 0.7), (0.6, 0.6, 0.9)]
+    assert results[0].mean == pytest.approx(0.8)
+    assert results[0].spread == pytest.approx(0.1)
+    write_retrained(tmp_path, results, {"epochs": 3})
+    written = json.loads((tmp_path / "retrain.json").read_text())
+    assert [row["proxy_accuracy"] for row in written["networks"]] == [0.5, None]
+    assert written["leads"][0]["candidate"] == "ours"
+    assert (tmp_path / "retrain.csv").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [
+        ([0.70, 0.71, 0.69], "the lead holds"),
+        ([0.90, 0.91, 0.89], "it is behind"),
+        ([0.79, 0.85, 0.70], "no lead that the seeds can tell"),
+    ],
+)
+def test_a_lead_holds_where_its_interval_is_above_zero(theirs: list[float], verdict: str) -> None:
+    ours = [0.80, 0.81, 0.79]
+    (lead,) = leads(outcome(ours, theirs))
+    # Welch's interval by its formula, with the quantile of Student's t from a table.
+    a, b = np.var(ours, ddof=1) / 3, np.var(theirs, ddof=1) / 3
+    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 2)
+    if freedom == pytest.approx(4):
+        half = 2.776445 * math.sqrt(a + b)
+        assert lead.upper - lead.difference == pytest.approx(half, rel=1e-5)
+    assert lead.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert verdict in lead.sentence()
+
+
+def test_one_seed_says_nothing_of_the_noise_and_equal_seeds_leave_none() -> None:
+    assert "one seed each" in leads(outcome([0.8], [0.7]))[0].sentence()
+    assert "the lead holds" in leads(outcome([0.8, 0.8], [0.7, 0.7]))[0].sentence()
+
+
+def test_a_training_that_failed_is_named_and_deaths_have_an_end() -> None:
+    with pytest.raises(EvaluationError, match=r"ours, seed 0: its worker process died; the same"):
+        outcome([0.8], [0.7], deaths=100)
+
+
+def test_entrants_are_distinct_and_know_their_proxy_accuracy(tmp_path: Path) -> None:
+    records = search(tmp_path, trials=4)[0].records()
+    chosen = entrants([*found.front(records), *found.front(records)])
+    prints = [entrant.architecture.fingerprint for entrant in chosen]
+    assert len(set(prints)) == len(prints)
+    by_name = {f"trial {r.trial}": r.accuracy for r in records}
+    assert all(
+        entrant.proxy_accuracy == by_name[entrant.name]
+        for entrant in chosen
+        if entrant.name in by_name
+    )
+
+
+@pytest.fixture
+def study(images: Path) -> Path:
+    folder = images.parent / "tiny"
+    store, _ = search(folder, trials=3)
+    store.search.set_user_attr("stamp", {"data": str(images), "data_key": "", "seed": 0})
+    store.search.set_user_attr("space_yaml", load_space("tiny").to_yaml())
+    return folder
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_loses_less_than_an_epoch(study: Path) -> None:
+    network = study.parent / "net.yaml"
+    network.write_text(SMALL.replace(name="small").to_yaml())
+    options = f"--epochs {EPOCHS} --seeds 1 --scale 0.5 --jobs 1 --network {network}"
+    arguments = [sys.executable, "-m", "mbsearch", "retrain", str(study), *options.split()]
+    running = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    checkpoints = []
+    while not checkpoints:
+        time.sleep(0.05)
+        assert running.poll() is None
+        checkpoints = list(study.glob("retrain/*/*/checkpoint.pt"))
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    time.sleep(1.5)  # its workers leave within half a second
+    done = {path: torch.load(path)["curve"] for path in study.glob("retrain/*/*/checkpoint.pt")}
+    assert any(len(curve) < EPOCHS for curve in done.values())
+    subprocess.run(arguments, check=True)
+    for path, curve in done.items():
+        whole = torch.load(path)["curve"]
+        assert len(whole) == EPOCHS
+        assert str(whole[: len(curve)]) == str(curve), "what was done was not done again"
+    written = json.loads((study / "retrain.json").read_text())
+    assert [row["family"] for row in written["networks"]] == [
+        "search",
+        "mobilenet_v1",
+        "mobilenet_v2",
+    ]
+    assert written["settings"]["test_images"] == 20
+
+
+def test_mistakes_are_one_message(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, arguments in {
+        "trial 999: expected a trial": ("--trial", "999"),
+        "retrain: resolution_scale: expected a number <= 1, got 2": ("--scale", "2"),
+        "--network tiny: expected an architecture": ("--network", "tiny"),
+    }.items():
+        with pytest.raises(SystemExit) as ended:
+            main(["retrain", str(study), *arguments])
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
