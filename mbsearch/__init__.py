@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mbsearch.api import build, load_results, run
 from mbsearch.cost import measure
 from mbsearch.errors import (
+    ClusterError,
     DataError,
     EvaluationError,
     ExportError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "ClusterError",
     "CostAwareSampler",
     "DataError",
     "EvaluationError",

@@ -5,6 +5,7 @@
     ├── DataError         images: missing, unreadable, too few, not downloadable
     ├── StorageError      a study: damaged, busy, not writable, or made by other settings
     ├── EvaluationError   one network could not be trained or measured
+    ├── ClusterError      a Ray cluster: not there, without room, or not installed
     └── ExportError       a network could not be written, or did not read back the same
 
 The command line prints the message of any of them on one line and exits with code 2; anything else
@@ -35,6 +36,10 @@ class StorageError(MbsearchError):
 
 class EvaluationError(MbsearchError):
     """One network failed to train or to be measured; the study goes on without it."""
+
+
+class ClusterError(MbsearchError):
+    """A Ray cluster cannot be used: Ray is missing, or the cluster is, or its nodes are too few."""
 
 
 class ExportError(MbsearchError):

@@ -17,7 +17,7 @@ from mbsearch.errors import SpecError, StorageError
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.executor import Executor, LocalProcesses
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import StudyStore
@@ -48,6 +48,8 @@ def run(
     table: Path | None = None,
     minutes: float | None = None,
     jobs: int | None = None,
+    ray: str | None = None,
+    gpus_per_trial: float = 0.0,
     sampler: str = "cost-aware",
     seed: int = 0,
     device: str | None = None,
@@ -66,7 +68,9 @@ def run(
         data: images (a folder or a name); None takes the space's `proxy.data`.
         table: a file of known accuracies to look up instead of training; no baselines then.
         minutes: hard limit on the run's time; what is in flight then is left to the next run.
-        jobs: worker processes; None takes one a core, or one a GPU.
+        jobs: worker processes; None takes one a core, or what a cluster has room for.
+        ray: address of a Ray cluster that trains, instead of this machine.
+        gpus_per_trial: share of a GPU that a training on the cluster occupies.
         seed: of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
         on_start: called once with the trials done and the target.
@@ -76,12 +80,15 @@ def run(
         SpecError: no network of the space keeps the limits.
         DataError: the images cannot be used.
         StorageError: the study is busy, damaged, not writable, or was made by other settings.
+        ClusterError: the Ray cluster cannot be used, or is gone.
     """
     started = time.monotonic()
     if trials < 1:
         raise SpecError(f"trials: expected a number >= 1, got {trials}")
     if jobs is not None and jobs < 1:
         raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
+    if gpus_per_trial and ray is None:
+        raise SpecError("--gpus-per-trial: expected --ray with it, got none")
     if minutes is not None and not minutes > 0:
         raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
     if table is not None:
@@ -100,7 +107,7 @@ def run(
         on_start(_done(store), target)
         # Inherited by the workers before their libraries start threads of their own.
         os.environ["OMP_NUM_THREADS"] = "1"
-        executor = LocalProcesses(scoring.evaluator, jobs or default_jobs(), scoring.prepare)
+        executor = _executor(scoring, jobs, ray, gpus_per_trial)
         deadline = math.inf if minutes is None else started + 60 * minutes
 
         def report(progress: Progress) -> None:
@@ -152,6 +159,22 @@ def _by_table(space: SearchSpace, table: Path) -> _Scoring:
     key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
     bare = space.with_settings(space.settings.model_copy(update={"baselines": ()}))
     return _Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)
+
+
+def _executor(
+    scoring: _Scoring, jobs: int | None, ray: str | None, gpus_per_trial: float
+) -> Executor:
+    if ray is None:
+        return LocalProcesses(scoring.evaluator, jobs or default_jobs(), scoring.prepare)
+    from mbsearch.search.ray_executor import RayCluster
+
+    return RayCluster(
+        scoring.evaluator,
+        ray,
+        gpus_per_trial=gpus_per_trial,
+        jobs=jobs,
+        prepare=scoring.prepare,
+    )
 
 
 def default_jobs() -> int:

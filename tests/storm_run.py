@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--storage")
+    parser.add_argument("--ray")
     given = parser.parse_args()
     space = load_space("v2")
     evaluator = FakeEvaluator(
@@ -30,7 +31,13 @@ def main() -> None:
     with drive(given.folder, space.name, given.storage) as (store, _):
         done = len(store.search.get_trials(deepcopy=False))
         store.search.sampler = make_sampler("random", space, seed=0, trials=done)
-        executor: Executor = LocalProcesses(evaluator, given.jobs)
+        executor: Executor
+        if given.ray is None:
+            executor = LocalProcesses(evaluator, given.jobs)
+        else:
+            from mbsearch.search.ray_executor import RayCluster
+
+            executor = RayCluster(evaluator, given.ray)
         try:
             Driver(store, space, executor, given.trials, seed=0).run()
         finally:

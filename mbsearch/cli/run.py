@@ -45,8 +45,18 @@ def run(
     results: Annotated[Path, typer.Option(help="Where studies live.")] = Path("results"),
     storage: Storage = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; one a core by default.")
+        int | None,
+        typer.Option(
+            min=1, help="Trainings at once; one a core, or what the cluster has room for."
+        ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Train on the Ray cluster at this address, as auto or HOST:6379."),
+    ] = None,
+    gpus_per_trial: Annotated[
+        float, typer.Option(min=0, help="With --ray: share of a GPU that a training occupies.")
+    ] = 0.0,
     sampler: Annotated[
         str, typer.Option(help="cost-aware, tpe, nsga2, gp or random.")
     ] = "cost-aware",
@@ -88,6 +98,8 @@ def run(
                 table=table,
                 minutes=minutes,
                 jobs=jobs,
+                ray=ray,
+                gpus_per_trial=gpus_per_trial,
                 sampler=sampler,
                 seed=seed,
                 device=device,

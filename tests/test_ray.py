@@ -1,0 +1,222 @@
+"""A real Ray cluster of two nodes on this machine.
+
+With MBSEARCH_STORM set, of full size: 400 trials on 8 CPUs, a kill every second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from fake_evaluator import FakeEvaluator
+
+from mbsearch.errors import ClusterError
+from mbsearch.records import State, TrialRecord
+from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import Finished
+from mbsearch.search.ray_executor import RayCluster
+from mbsearch.search.storage import JOURNAL, read_study
+from mbsearch.space.catalog import load_reference, load_space
+
+pytestmark = pytest.mark.slow
+
+FULL = "MBSEARCH_STORM" in os.environ
+TRIALS, PAUSE = (400, 1) if FULL else (60, 4)  # seconds from one kill to the next
+PATIENCE = 300
+NODE = {
+    "num_cpus": 4 if FULL else 2,
+    "object_store_memory": 80 * 2**20,
+    "node_ip_address": "127.0.0.2",  # a loopback address that Ray does not take for localhost
+}
+PROGRAM = Path(__file__).with_name("storm_run.py")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head and one more node."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(PROGRAM.parent))  # of the nodes, for the evaluator
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    cluster.add_node(**NODE)
+    yield cluster
+    cluster.shutdown()
+
+
+def start(folder: Path, *more: str, seconds: float = 0.1) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(PROGRAM), str(folder), "--trials", str(TRIALS)]
+    return subprocess.Popen([*command, "--seconds", str(seconds), "--jobs", "2", *more])
+
+
+def ended(folder: Path) -> dict[int, TrialRecord]:
+    """Trials that have ended, by number; the noise, which is the study's, left out."""
+    if not (folder / JOURNAL).exists():
+        return {}
+    return {
+        r.trial: replace(r, accuracy_noise=None)
+        for r in read_study(folder).records()
+        if r.state is not State.RUNNING
+    }
+
+
+def worker_processes(cluster: Any) -> list[psutil.Process]:
+    """Processes that train, or wait to: neither the cluster's own, nor anybody else's."""
+    found = []
+    for node in cluster.list_all_nodes():
+        raylet = node.all_processes["raylet"][0].process
+        if raylet.poll() is None:
+            for child in psutil.Process(raylet.pid).children():
+                title = " ".join(child.cmdline()[:1])
+                if title.startswith(("ray::IDLE", "ray::_evaluate")):
+                    found.append(child)
+    return found
+
+
+def check(folder: Path) -> None:
+    """Exactly the asked number of trials has ended well, and none is left or missing."""
+    store = read_study(folder)
+    records = store.records()
+    assert {r.state for r in records} <= {State.COMPLETE, State.PRUNED}
+    searched = [r for r in records if not r.is_baseline]
+    assert len(searched) == len({r.fingerprint for r in searched}) == TRIALS
+    trials = [t for s in (store.baselines, store.search) for t in s.get_trials(deepcopy=False)]
+    numbers = [t.user_attrs["record"]["trial"] for t in trials if "record" in t.user_attrs]
+    assert sorted(numbers) == list(range(len(numbers)))
+
+
+def test_workers_are_killed_again_and_again_and_a_node_once(cluster: Any, tmp_path: Path) -> None:
+    rng, killed, lost_node = random.Random(0), 0, False
+    folder, deadline = tmp_path / "storm", time.monotonic() + PATIENCE
+    process = start(folder, "--ray", cluster.address)
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "the run hangs"
+        time.sleep(PAUSE)
+        with suppress(IndexError, psutil.NoSuchProcess):
+            rng.choice(worker_processes(cluster)).send_signal(signal.SIGKILL)
+            killed += 1
+        if not lost_node and len(ended(folder)) > TRIALS / 3:
+            (node,) = (n for n in cluster.list_all_nodes() if not n.head)
+            cluster.remove_node(node, allow_graceful=False)
+            lost_node = True
+    assert process.returncode == 0
+    assert lost_node
+    assert killed
+    check(folder)
+
+
+def test_a_study_goes_on_after_its_driver_is_killed_on_either_executor(
+    cluster: Any, tmp_path: Path
+) -> None:
+    rng, folder = random.Random(0), tmp_path / "storm"
+    before: dict[int, TrialRecord] = {}
+    for where in ([], ["--ray", cluster.address]) * (10 if FULL else 2):
+        process = start(folder, *where)
+        deadline = time.monotonic() + PATIENCE
+        while len(ended(folder)) == len(before):
+            assert time.monotonic() < deadline, "the run hangs"
+            assert process.poll() is None, "the run ended too early"
+            time.sleep(0.1)
+        time.sleep(rng.uniform(0, 1))
+        process.kill()
+        process.wait()
+        now = ended(folder)
+        assert before == {number: now[number] for number in before}
+        before = now
+    assert start(folder, "--ray", cluster.address).wait(timeout=PATIENCE) == 0
+    after = ended(folder)
+    assert before == {number: after[number] for number in before}
+    check(folder)
+
+
+def test_what_a_trial_needs_and_how_it_ends(cluster: Any) -> None:
+    task = Task(load_reference("mobilenet_v2"), seed=0)
+
+    def outcome(evaluator: FakeEvaluator, **more: Any) -> Finished:
+        executor = RayCluster(evaluator, cluster.address, **more)
+        try:
+            slots = executor.slots
+            executor.submit(7, task)
+            (finished,) = wait_until_ended(executor)
+            assert finished.ticket == 7
+            return replace(finished, error=f"{slots} slots: {finished.error}")
+        finally:
+            executor.close()
+
+    whole = outcome(FakeEvaluator())
+    assert whole.outcome == FakeEvaluator().evaluate(task)
+    assert whole.error == "4 slots: None"
+    assert outcome(FakeEvaluator(), jobs=9).error == "9 slots: None"
+    assert "training diverged" in (outcome(FakeEvaluator(fails=True)).error or "")
+    dead = outcome(FakeEvaluator(always_dies=True))
+    assert "its worker or node died, 3 times" in (dead.error or "")
+
+    with pytest.raises(ClusterError, match="expected nodes that have what this machine has"):
+        outcome(FakeEvaluator(), prepare=NotThere())
+    with pytest.raises(ClusterError, match=r"expected a node with 0.25 GPU for a trial, got none"):
+        RayCluster(FakeEvaluator(), cluster.address, gpus_per_trial=0.25)
+    cluster.add_node(**NODE, num_gpus=1)
+    assert outcome(FakeEvaluator(), gpus_per_trial=0.25).error == "2 slots: None"  # of two CPUs
+    assert outcome(FakeEvaluator(), gpus_per_trial=1).error == "1 slots: None"
+    with pytest.raises(ClusterError, match=r"0 to 1, or a whole number of GPUs, got 1\.5"):
+        RayCluster(FakeEvaluator(), cluster.address, gpus_per_trial=1.5)
+
+
+class NotThere:
+    """Cannot be unpickled, as if its module were not installed."""
+
+    def __call__(self) -> None: ...
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, ("not_installed_here",)
+
+
+def wait_until_ended(executor: RayCluster) -> list[Finished]:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        finished = executor.wait(timeout=1)
+        if finished:
+            return finished
+    pytest.fail("the task did not end")
+
+
+def test_a_run_of_the_command_line_on_a_cluster(cluster: Any, tmp_path: Path) -> None:
+    table = tmp_path / "truth.json"
+    tiny = load_space("tiny")
+    truth = {tiny.decode(p).fingerprint: 0.5 for p in tiny.enumerate_params()}
+    table.write_text(json.dumps(truth))
+    command = [sys.executable, "-m", "mbsearch", "run", "--space", "tiny.yaml", "--table"]
+    command += [str(table), "--trials", "5", "--ray", cluster.address]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(ended(tmp_path / "results" / "tiny")) == 5
+    missing = [*command[:-1], "127.0.0.2:1"]
+    none = subprocess.run(missing, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert none.returncode == 2
+    assert "error: --ray 127.0.0.2:1: expected a Ray cluster, got" in none.stderr
+    assert "Traceback" not in none.stderr
+
+
+def test_without_ray_the_command_that_installs_it_is_said(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['ray'] = None; from mbsearch import cli; "
+        "cli.main(['run', '--space', 'tiny.yaml', '--trials', '1', '--ray', 'auto'])"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'mbsearch[ray]'" in done.stderr
+    assert "Traceback" not in done.stderr
