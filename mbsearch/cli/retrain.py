@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +14,8 @@ from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
     from mbsearch.records import TrialRecord
+    from mbsearch.space.architecture import Architecture
     from mbsearch.space.settings import Settings
-    from mbsearch.training.entrants import Entrant
     from mbsearch.training.verdict import Retrained
 
 
@@ -28,6 +29,15 @@ def retrain(
     network: Annotated[
         list[str] | None, typer.Option(help="An architecture file; may be repeated.")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights that the one --network starts from: ours, torchvision's, timm's."
+        ),
+    ] = None,
+    weights_eps: Annotated[
+        float, typer.Option(help="Of their batch norms; 0.001 for torchvision's V3.")
+    ] = 1e-5,
     seeds: Annotated[int | None, typer.Option(min=1, help="Trainings a network; 3.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of each; 20.")] = None,
     scale: Annotated[
@@ -55,14 +65,22 @@ def retrain(
     from mbsearch.space.space import read_space
     from mbsearch.study import default_jobs
     from mbsearch.training.entrants import entrants
+    from mbsearch.training.final import Start
     from mbsearch.training.retrain import retrain_study
 
+    if weights is not None and len(network or []) != 1:
+        raise SpecError(f"--weights: expected one --network with it, got {len(network or [])}")
     folder = results_folder(results or RESULTS)
     store = read_study(folder)
     study = store.settings()
     space = read_space(parse_document(study["space_yaml"], "space.yaml"))
-    chosen = entrants(_chosen(store.records(), trial or [], top, front=front, any_=bool(network)))
-    chosen += _from_files(network or [], chosen)
+    records = store.records()
+    given = [_read(name, records[0].architecture.num_classes) for name in network or []]
+    picked = _chosen(records, trial or [], top, front=front, any_=bool(given))
+    chosen = entrants(picked, given)
+    start = None
+    if weights is not None:
+        start = Start(given[0].fingerprint, weights, weights_eps)
     settings = _changed(
         space.settings, {"seeds": seeds, "epochs": epochs, "resolution_scale": scale}
     )
@@ -76,6 +94,7 @@ def retrain(
         split_seed=study["stamp"]["seed"],
         jobs=jobs or default_jobs(),
         device=device,
+        start=start,
         on_end=lambda name, seed, accuracy: err.print(
             f"{escape(name)}, seed {seed}: test accuracy {accuracy:.4f}", highlight=False
         ),
@@ -103,19 +122,15 @@ def _chosen(
     return chosen or ([] if any_ else [found.knee(records)])
 
 
-def _from_files(names: list[str], known: list[Entrant]) -> list[Entrant]:
+def _read(name: str, classes: int) -> Architecture:
+    """An architecture from a file or of the references, for the study's classes."""
     from mbsearch.space.architecture import Architecture
     from mbsearch.space.catalog import load
-    from mbsearch.training.entrants import Entrant, rivals
 
-    found = []
-    for name in names:
-        loaded = load(name)
-        if not isinstance(loaded, Architecture):
-            raise SpecError(f"--network {name}: expected an architecture, got a search space")
-        found += [Entrant(loaded.name, "search", loaded), *rivals(loaded)]
-    seen = {each.architecture.fingerprint for each in known}
-    return [each for each in found if each.architecture.fingerprint not in seen]
+    loaded = load(name)
+    if not isinstance(loaded, Architecture):
+        raise SpecError(f"--network {name}: expected an architecture, got a search space")
+    return loaded.replace(num_classes=classes)
 
 
 def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:

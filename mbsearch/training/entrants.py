@@ -21,8 +21,8 @@ _STEPS = (-32, -16, 0, 16, 32)  # pixels around the candidate's resolution
 class Entrant:
     """A network to retrain: a candidate, or the reference of a family that costs the same.
 
-    `family` is ``search`` or a reference's name; `rival_of` is the candidate of a reference.
-    `proxy_accuracy` is what the search found, None for what it never trained.
+    `family` is ``search``, ``given``, or a reference's name; `rival_of` is the candidate that a
+    reference stands beside. `proxy_accuracy` is the search's, None for what it never trained.
     """
 
     name: str
@@ -32,17 +32,21 @@ class Entrant:
     rival_of: str | None = None
 
 
-def entrants(chosen: Sequence[TrialRecord]) -> list[Entrant]:
-    """Chosen candidates, each with a MobileNet V1 and V2 of its cost."""
-    found: dict[str, Entrant] = {}
+def entrants(chosen: Sequence[TrialRecord], given: Sequence[Architecture] = ()) -> list[Entrant]:
+    """Chosen and given networks, each with a MobileNet V1 and V2 of its cost; equal ones once."""
+    wanted = []
     for record in chosen:
         name = record.architecture.name if record.is_baseline else f"trial {record.trial}"
-        network = record.architecture.replace(name=name)
         accuracy = None if record.evaluation is None else record.accuracy
-        found.setdefault(network.fingerprint, Entrant(name, record.origin, network, accuracy))
+        network = record.architecture.replace(name=name)
+        wanted.append(Entrant(name, record.origin, network, accuracy))
         if not record.is_baseline:
-            for rival in rivals(network):
-                found.setdefault(rival.architecture.fingerprint, rival)
+            wanted += rivals(network)
+    for network in given:
+        wanted += [Entrant(network.name, "given", network), *rivals(network)]
+    found: dict[str, Entrant] = {}
+    for each in wanted:
+        found.setdefault(each.architecture.fingerprint, each)
     return list(found.values())
 
 

@@ -20,10 +20,20 @@ from mbsearch.space.settings import Retrain
 from mbsearch.training.data import joined
 from mbsearch.training.loop import Training, evaluate
 from mbsearch.training.machine import choose_device, device_name
-from mbsearch.training.network import build
+from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.sources import load_source
+from mbsearch.training.weights import load_weights
 
 _CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Weights that one network's training begins from: see `load_weights`."""
+
+    fingerprint: str
+    path: Path
+    eps: float = BATCH_NORM_EPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class FinalTraining:
     folder: Path
     split_seed: int = 0
     device: str | None = None
+    start: Start | None = None
 
     @property
     def epochs(self) -> int:
@@ -56,7 +67,7 @@ class FinalTraining:
         The evaluation's accuracy and loss are the test's.
 
         Raises:
-            DataError: the images cannot be read.
+            DataError: the images, or the weights to start from, cannot be read.
             EvaluationError: training diverged.
             StorageError: a checkpoint cannot be written, or is damaged.
         """
@@ -68,6 +79,8 @@ class FinalTraining:
             zero_init_residual=self.recipe.zero_init_residual,
             seed=task.seed,
         )
+        if self.start is not None and self.start.fingerprint == task.architecture.fingerprint:
+            load_weights(network, self.start.path, eps=self.start.eps)
         training = LongTraining(
             network=network,
             recipe=self.recipe,

@@ -17,7 +17,7 @@ from mbsearch.search.executor import Executor, Finished, LocalProcesses
 from mbsearch.search.lock import driver_lock
 from mbsearch.space.settings import Settings
 from mbsearch.training.entrants import Entrant
-from mbsearch.training.final import FinalTraining
+from mbsearch.training.final import FinalTraining, Start
 from mbsearch.training.machine import prepare_worker
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import Retrained, write_retrained
@@ -43,6 +43,7 @@ def retrain_study(
     split_seed: int,
     jobs: int,
     device: str | None = None,
+    start: Start | None = None,
     on_end: OnEnd = _quiet,
 ) -> list[Retrained]:
     """Retrain networks for long on train and validation images, and score them on the test's.
@@ -58,6 +59,7 @@ def retrain_study(
         split_seed: of the study, so that its test images are the same ones.
         jobs: trainings at a time.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        start: weights that one of the networks begins from.
         on_end: called whenever a training has ended.
 
     Raises:
@@ -74,10 +76,12 @@ def retrain_study(
         "data_key": source.content_key,
         "split_seed": split_seed,
     }
+    if start is not None:
+        facts["start"] = {"fingerprint": start.fingerprint, "file": str(start.path)}
     home = folder / FOLDER / _key(facts)
     with driver_lock(home):
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
-        evaluator = FinalTraining(recipe, scale, data, home, split_seed, device)
+        evaluator = FinalTraining(recipe, scale, data, home, split_seed, device, start)
         with LocalProcesses(evaluator, jobs, prepare_worker) as executor:
             results = retrain(chosen, executor, recipe.seeds, on_end)
         test_images = len(source.members["test"].rows)

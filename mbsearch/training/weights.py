@@ -1,0 +1,76 @@
+"""Weights from files: our own, or those that torchvision and timm publish for the MobileNets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mbsearch.errors import DataError
+from mbsearch.training.network import BATCH_NORM_EPS
+
+
+def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS) -> None:
+    """Load a file of weights into a network: safetensors, or what ``torch.save`` wrote.
+
+    The names may be ours, or those of any library that lists the same layers in the same order, as
+    torchvision and timm list V1, V2, V3 and MnasNet. A classifier of another number of classes is
+    left as it is. (timm's ``tf_`` weights load too, but were trained with TensorFlow's padding.)
+
+    Args:
+        network: whose weights are replaced.
+        path: of the file.
+        eps: what the file's batch normalisations add to their variances: 0.001 in torchvision's
+            V3. The variances are shifted, so that the outputs are the same.
+
+    Raises:
+        DataError: the file cannot be read, or does not fit; the first misfit is named.
+    """
+    theirs = _counted(_read(path))
+    ours = _counted(network.state_dict())
+    if len(ours) != len(theirs):
+        raise DataError(
+            f"{path}: expected the {len(ours)} tensors of this network, got {len(theirs)}"
+        )
+    # With names of another library it is the order that says what is what.
+    names = ours if set(ours) == set(theirs) else theirs
+    loaded: dict[str, Tensor] = {}
+    for (name, target), other in zip(ours.items(), names, strict=True):
+        given = theirs[other]
+        if given.squeeze().shape != target.squeeze().shape:  # a 1x1 convolution may be linear here
+            if name.startswith("head.classifier."):
+                continue
+            raise DataError(
+                f"{path}: {other}: expected the shape {tuple(target.shape)} of {name}, got "
+                f"{tuple(given.shape)}"
+            )
+        shift = eps - BATCH_NORM_EPS if name.endswith("running_var") else 0.0
+        loaded[name] = given.reshape(target.shape) + shift
+    network.load_state_dict(loaded, strict=False)
+
+
+def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that outputs depend on; how many batches a normalisation saw is none."""
+    return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError:
+        raise DataError(
+            f"{path}: expected the package safetensors to read it; "
+            "run: pip install 'mbsearch[export]'"
+        ) from None
+    except Exception as error:  # pickle, zip and safetensors each have errors of their own
+        raise DataError(f"{path}: expected a file of weights, got {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise DataError(f"{path}: expected a dictionary of tensors, got {type(found).__name__}")
+    return found
