@@ -148,8 +148,9 @@ def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
     if not costs:
         return []
     decades = [mantissa * 10**exponent for exponent in range(3, 11) for mantissa in (1, 2, 5)]
-    inside = [budget for budget in decades if min(costs) <= budget < 2 * max(costs)]
-    return inside or [max(costs)]
+    low, high = min(costs), max(costs)
+    inside = [budget for budget in decades if low <= budget < 2 * high]
+    return inside or [high]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import urlopen
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -59,3 +60,12 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> 
             return found
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there."""
+    try:
+        with urlopen(url) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium, wait_for
+from browser import answers, chromium, wait_for
 from fake_evaluator import FakeEvaluator
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from werkzeug.serving import make_server
 
 from mbsearch import results
 from mbsearch.cost import layer_costs
@@ -36,9 +35,15 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load, load_space
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver"
-)
+
+
+def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that drives Chromium."""
+    missing = CHROMIUM is None or DRIVER is None
+    skip = pytest.mark.skipif(missing, reason="needs chromium and chromedriver")
+    return pytest.mark.slow(skip(test))
+
+
 TINY = load_space("tiny")
 PAGES_READY = {
     "/": "#front .main-svg .trace",
@@ -133,13 +138,18 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(studies: Path) -> Iterator[str]:
-    app = create_app(Library(ResultsFolder(studies)))
-    server = make_server("127.0.0.1", 0, app.server, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    """The dashboard as a user starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mbsearch", "dashboard", str(studies), "--port", str(port)]
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: answers(address), "the server", 60)
+            yield address
+        finally:
+            server.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from mbsearch import pareto
@@ -209,21 +210,25 @@ def _points(
     kind = go.Scattergl if len(records) > _GL_FROM else go.Scatter
     unit = metric_title(axis.metric).split(",")[0].removesuffix(" of one image")
     return kind(
-        x=[axis.of(r) for r in records],
-        y=[r.accuracy for r in records],
+        x=np.array([axis.of(r) for r in records], dtype=float),
+        y=np.array([r.accuracy for r in records], dtype=float),
         name=name,
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": size},
-        # A list, not an array: arrays arrive in the browser without their custom data.
-        customdata=[
+        # An array of objects is sent as a list, and costs plotly no look at each value. An array of
+        # numbers would be sent as bytes, and clicks would come without it.
+        customdata=np.array(
             [
-                r.trial,
-                label(r),
-                f"{quantity(axis.metric, axis.of(r))} {unit}",
-                f"{r.architecture.alpha:g}",
-                r.architecture.resolution,
-            ]
-            for r in records
-        ],
+                [
+                    r.trial,
+                    label(r),
+                    f"{quantity(axis.metric, axis.of(r))} {unit}",
+                    f"{r.architecture.alpha:g}",
+                    r.architecture.resolution,
+                ]
+                for r in records
+            ],
+            dtype=object,
+        ),
         hovertemplate=_HOVER,
     )

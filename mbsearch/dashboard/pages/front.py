@@ -123,8 +123,9 @@ def sentence(records: Sequence[TrialRecord], view: View) -> str:
 
 def tie(records: Sequence[TrialRecord], view: View) -> str:
     """The cheapest network that the noise does not tell from the budget's best one."""
-    within = [r for r in complete(list(records)) if view.passes(r)]
-    within = [r for r in within if r.mult_adds <= _budget(records, view)]
+    budget = _budget(records, view)
+    done = complete(list(records))
+    within = [r for r in done if r.mult_adds <= budget and view.passes(r)]
     noise = within[0].accuracy_noise if within else None
     if noise is None:
         return ""

@@ -1,0 +1,176 @@
+"""How fast the dashboard is with a study of 10,000 trials, in a real browser.
+
+    python benchmarks/dashboard.py --trials 10000
+
+Makes a study (once; it is kept in --folder), serves it in a process of its own, and drives headless
+Chromium without a GPU, so that WebGL runs in software: on a desk it is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+from shutil import which
+from typing import Any
+
+import psutil
+from optuna.trial import TrialState, create_trial
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from browser import answers, chromium, wait_for  # the tests' browser
+
+from mbsearch.cost import measure
+from mbsearch.records import Epoch, Evaluation
+from mbsearch.search.journal import open_journal
+from mbsearch.search.samplers import distributions
+from mbsearch.search.storage import (
+    JOURNAL,
+    StudyStore,
+    create_study,
+    load_study,
+    new_record,
+    objectives,
+)
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import baseline_architectures, load_space
+
+SPACE = load_space("v2")
+# Times of the page's own requests and drawings, kept where the benchmark finds them.
+WATCH = """
+window.requests = []; window.drawings = [];
+const send = window.fetch;
+window.fetch = (url, options) => {
+  if (String(url).includes('_dash-update-component')) window.requests.push(performance.now());
+  return send(url, options);
+};
+const look = setInterval(() => {
+  const plot = document.querySelector('#front .js-plotly-plot');
+  if (!plot || !plot.on || !document.querySelector('#front .scatterlayer .trace')) return;
+  clearInterval(look);
+  requestAnimationFrame(() => requestAnimationFrame(() => { window.painted = performance.now(); }));
+  plot.on('plotly_afterplot', () => { window.drawings.push(performance.now()); });
+}, 10);
+"""
+
+
+def add(store: StudyStore, number: int, origin: str, network: Architecture, params: Any) -> None:
+    """One trial that ended, as a driver would have left it."""
+    rng = Random(number)
+    costs = measure(network)
+    accuracy = min(0.99, 1 - 3 / math.log10(costs["mult_adds"]) ** 1.2 + rng.gauss(0, 0.01))
+    curve = tuple(Epoch(1.0, 1.0, accuracy * (1 - 0.5**e), 5.0) for e in range(1, 5))
+    evaluation = Evaluation(
+        accuracy, 1.0, 20.0, number, 48, curve, "made up", {"epochs": 4}, "none"
+    )
+    record = new_record(number, origin, network, costs, params, seed=number)
+    store.study_of(origin).add_trial(
+        create_trial(
+            state=TrialState.COMPLETE,
+            values=objectives(evaluation.to_dict(), record),
+            params=SPACE.complete(params) if params else {},
+            distributions=distributions(SPACE) if params else {},
+            user_attrs={"record": record, "evaluation": evaluation.to_dict()},
+        )
+    )
+
+
+def make_study(folder: Path, trials: int) -> StudyStore:
+    """A study of so many trials; the one that is there if it has them."""
+    if (folder / JOURNAL).is_file():
+        store = load_study(open_journal(folder / JOURNAL, create=False))
+        if len(store.search.get_trials(deepcopy=False)) >= trials:
+            return store
+    store = create_study(open_journal(folder / JOURNAL, create=True), SPACE.name)
+    baselines = baseline_architectures(SPACE)
+    for number, (origin, network) in enumerate(baselines):
+        add(store, number, origin, network, {})
+    rng = Random(0)
+    for number in range(len(baselines), trials + len(baselines)):
+        params = SPACE.sample_params(rng)
+        add(store, number, "search", SPACE.decode(params), params)
+    return store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path, default=Path("results/dashboard-benchmark"))
+    parser.add_argument("--port", type=int, default=8097)
+    arguments = parser.parse_args()
+    store = make_study(arguments.folder, arguments.trials)
+    print(
+        f"{arguments.trials:,} trials, {(arguments.folder / JOURNAL).stat().st_size / 1e6:.0f} MB"
+    )
+    url = f"http://127.0.0.1:{arguments.port}"
+    started = time.monotonic()
+    command = [sys.executable, "-m", "mbsearch", "dashboard", str(arguments.folder)]
+    server = subprocess.Popen([*command, "--port", str(arguments.port)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: answers(url), "the server")
+        print(f"server answers after {time.monotonic() - started:.2f} s")
+        with chromium(str(which("chromium")), str(which("chromedriver"))) as browser:
+            browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
+            measure_page(browser, url, store, started, psutil.Process(server.pid))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def measure_page(
+    browser: Any, url: str, store: StudyStore, started: float, server: psutil.Process
+) -> None:
+    """Paint, live update, budget and idle cost."""
+
+    def js(script: str) -> Any:
+        return browser.execute_script(f"return {script}")
+
+    browser.get(url)
+    wait_for(lambda: js("window.painted"), "the first paint", 120)
+    print(f"study read and front painted {time.monotonic() - started:.2f} s after the start")
+    paints = []
+    for _ in range(5):
+        browser.get(url)
+        paints.append(wait_for(lambda: js("window.painted"), "the paint", 60) / 1000)
+    print(f"first paint of the front: {statistics.median(paints):.2f} s (median of 5)")
+
+    updates, rng = [], Random(1)
+    for _ in range(5):
+        drawn, number = js("window.drawings.length"), len(store.records())
+        params = SPACE.sample_params(rng)
+        add(store, number, "search", SPACE.decode(params), params)
+        wait_for(lambda drawn=drawn: js("window.drawings.length") > drawn, "the update")
+        time.sleep(0.5)
+        end = js("window.drawings.at(-1)")
+        # The poll that found the trial, and the request that it made: the last two before the end.
+        begin = js(f"window.requests.filter(t => t < {end}).at(-2)")
+        updates.append((end - begin) / 1000)
+    print(f"live update, poll to plot: {statistics.median(updates):.2f} s (median of 5)")
+
+    thumb = browser.find_element(By.CSS_SELECTOR, "[role=slider]")
+    steps = []
+    for _ in range(9):
+        before, begin = js("document.querySelector('#sentence').textContent"), time.monotonic()
+        thumb.send_keys(Keys.ARROW_LEFT)
+        wait_for(
+            lambda before=before: js("document.querySelector('#sentence').textContent") != before,
+            "another sentence",
+        )
+        steps.append(time.monotonic() - begin)
+    print(f"step of the budget to its sentence: {statistics.median(steps):.2f} s (median of 9)")
+
+    seconds, begin = 20.0, sum(server.cpu_times()[:2])
+    time.sleep(seconds)
+    share = (sum(server.cpu_times()[:2]) - begin) / seconds
+    print(f"server's CPU with an open page and nothing new: {share:.1%} of one core")
+
+
+if __name__ == "__main__":
+    main()
