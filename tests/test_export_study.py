@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from test_search import search
 
 from mbsearch import results as found
 from mbsearch.cli import main
+from mbsearch.errors import StorageError
 from mbsearch.records import TrialRecord
 from mbsearch.space.catalog import load
+from mbsearch.training.network import build
+from mbsearch.training.verdict import retrained
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +106,34 @@ def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
     ):
         assert fact in card
     assert "model.onnx" not in card
+
+
+def test_retrained_weights_are_those_that_are_exported(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path
+) -> None:
+    folder, records = study
+    record = found.by_trial(records, 6)
+    home = folder / "retrain" / "recipe" / f"{record.fingerprint}-seed4"
+    home.mkdir(parents=True)
+    trained = build(record.architecture, seed=77)
+    torch.save(trained.state_dict(), home / "weights.pt")
+    row = {"seeds": [4, 5], "accuracies": [0.91, 0.93], "test_accuracy": 0.92, "spread": 0.0141}
+    row |= {"fingerprint": record.fingerprint, "pixels": 24}
+    found_ = {"settings": {"folder": "recipe"}, "networks": [row]}
+    (folder / "retrain.json").write_text(json.dumps(found_))
+    run(folder, "--trial", "6", "-o", tmp_path / "out", "--formats", "pytorch")
+    exported = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(exported[k], v) for k, v in trained.state_dict().items())
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "seed 4: test accuracy 0.9100 (over 2 seeds 0.9200 ± 0.0141)" in card
+    run(folder, "--trial", "7", "-o", tmp_path / "fresh", "--formats", "yaml")
+    assert "not trained" in (tmp_path / "fresh" / "README.md").read_text()
+    (folder / "retrain.json").write_text("{}")
+    with pytest.raises(
+        StorageError, match=r"retrain.json: expected what `mbsearch retrain` writes"
+    ):
+        retrained(folder, record.fingerprint)
+    (folder / "retrain.json").unlink()
 
 
 def test_mistakes_are_one_message(

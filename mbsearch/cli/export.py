@@ -63,7 +63,7 @@ def export(
     """
     from mbsearch import results as found
     from mbsearch.report import write_whole
-    from mbsearch.search.storage import read_study
+    from mbsearch.search.storage import RESULTS, read_study, results_folder
 
     is_folder = output is not None and output.suffix not in _YAML
     if formats is not None and not is_folder:
@@ -91,7 +91,8 @@ def export(
 
     chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
     command = shlex.join(["mbsearch", *sys.argv[1:]])
-    for each in export_record(store, record, output, chosen, command=command):
+    home = results_folder(results or RESULTS) if storage is None else None
+    for each in export_record(store, record, output, chosen, command=command, home=home):
         said = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
         err.print(escape(f"{each.file}: {said}"), highlight=False, soft_wrap=True)
     _say(record, output)

@@ -18,6 +18,10 @@ from mbsearch.search.storage import StudyStore
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.network import build
 from mbsearch.training.sources import load_source
+from mbsearch.training.verdict import retrained
+from mbsearch.training.weights import load_weights
+
+_FRESH = "fresh, not trained (a search keeps none); `mbsearch retrain` trains them."
 
 
 def export_record(
@@ -27,24 +31,34 @@ def export_record(
     formats: Sequence[str],
     *,
     command: str,
+    home: Path | None = None,
 ) -> list[Written]:
     """Write the network of a record into a folder, with its model card.
 
+    Where `home`, the study's folder, has the network retrained, it has the weights of the first
+    seed; else fresh ones.
+
     Raises:
         ExportError: as `export`.
+        DataError: retrained weights cannot be read.
     """
     require(formats)  # before anything slow
     settings, architecture = store.settings(), record.architecture
     if not record.is_baseline:  # candidates have no name of their own
         architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
     network = build(architecture, seed=settings["stamp"]["seed"])
+    weights = _FRESH
+    trained = None if home is None else retrained(home, record.fingerprint)
+    if trained is not None:
+        load_weights(network, trained.weights)
+        weights = trained.sentence()
     job = Job(architecture, network, _title(architecture), _normalisation(settings))
     written = export(job, folder, formats)
     origin = Origin(
         record,
         store.records(),
         settings,
-        "fresh, not trained (a study keeps none). `mbsearch retrain` trains them.",
+        weights,
         command,
     )
     write_whole(folder / CARD, model_card(job, origin, written))

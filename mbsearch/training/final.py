@@ -22,9 +22,10 @@ from mbsearch.training.loop import Training, evaluate
 from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.sources import load_source
+from mbsearch.training.verdict import WEIGHTS, training_folder
 from mbsearch.training.weights import load_weights
 
-_CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+_CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class FinalTraining:
 
     def home(self, task: Task) -> Path:
         """The folder of one training."""
-        return self.folder / f"{task.architecture.fingerprint}-seed{task.seed}"
+        return training_folder(self.folder, task.architecture.fingerprint, task.seed)
 
     def evaluate(self, task: Task) -> Outcome:
         """Train one network to the end, from where it stands on disk, and score it on the test.

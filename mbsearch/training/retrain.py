@@ -20,9 +20,8 @@ from mbsearch.training.entrants import Entrant
 from mbsearch.training.final import FinalTraining, Start
 from mbsearch.training.machine import prepare_worker
 from mbsearch.training.sources import load_source
-from mbsearch.training.verdict import Retrained, write_retrained
+from mbsearch.training.verdict import FOLDER, Retrained, write_retrained
 
-FOLDER = "retrain"
 _POLL_SECONDS = 2.0
 _MAX_DEATHS = 3
 

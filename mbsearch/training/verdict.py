@@ -13,11 +13,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mbsearch.errors import StorageError
 from mbsearch.report import write_whole
 from mbsearch.training.entrants import Entrant
 
-RESULTS = "retrain.json"
+FOLDER, RESULTS = "retrain", "retrain.json"
+WEIGHTS = "weights.pt"
 _CONFIDENCE = 0.95
+
+
+def training_folder(home: Path, fingerprint: str, seed: int) -> Path:
+    """Where one training lives below the folder of its recipe."""
+    return home / f"{fingerprint}-seed{seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +137,54 @@ def write_retrained(
 def _plain(lead: Lead) -> dict[str, Any]:
     values = asdict(lead) | {"sentence": lead.sentence()}
     return {k: None if v != v else v for k, v in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Where a retrained network's weights lie, and what the test said of them."""
+
+    weights: Path
+    seed: int
+    accuracy: float
+    mean: float
+    spread: float | None
+    seeds: int
+    pixels: int
+
+    def sentence(self) -> str:
+        """In words, for a model card."""
+        spread = "" if self.spread is None else f" ± {self.spread:.4f}"
+        return (
+            f"trained by `mbsearch retrain` at {self.pixels} pixels with seed {self.seed}: test "
+            f"accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}{spread})."
+        )
+
+
+def retrained(folder: Path, fingerprint: str) -> Trained | None:
+    """What retraining left of a network in a study's folder: its first seed; None without any.
+
+    Raises:
+        StorageError: ``retrain.json`` cannot be read.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        row = next((r for r in found["networks"] if r["fingerprint"] == fingerprint), None)
+        if row is None:
+            return None
+        home = folder / FOLDER / found["settings"]["folder"]
+        return Trained(
+            training_folder(home, fingerprint, row["seeds"][0]) / WEIGHTS,
+            row["seeds"][0],
+            row["accuracies"][0],
+            row["test_accuracy"],
+            row["spread"],
+            len(row["seeds"]),
+            row["pixels"],
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise StorageError(
+            f"{path}: expected what `mbsearch retrain` writes, got {type(error).__name__}: {error}"
+        ) from None
