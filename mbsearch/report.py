@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mbsearch.errors import StorageError
 from mbsearch.figures.front import front_figure
+from mbsearch.figures.style import CONFIG
 from mbsearch.records import TrialRecord
 from mbsearch.results import knee, to_frame
 
@@ -21,7 +22,7 @@ def write_results(folder: Path, records: Sequence[TrialRecord], title: str) -> l
     frame = to_frame(records)
     best = knee(records)
     html = front_figure(records, title).to_html(
-        include_plotlyjs=True, full_html=True, default_height="92vh", config={"responsive": True}
+        include_plotlyjs=True, full_html=True, default_height="92vh", config=CONFIG
     )
     files = {
         "trials.csv": frame.to_csv(index=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import socket
@@ -20,10 +21,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from mbsearch import results
+from mbsearch.cli import app
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard.app import create_app
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.dashboard.view import View, query, read_query
+from mbsearch.document import document
 from mbsearch.effects import effects
 from mbsearch.records import TrialRecord
 from mbsearch.search.driver import Driver
@@ -356,6 +359,33 @@ def test_a_phone_scrolls_down_only(page: Page) -> None:
             assert page.js("document.documentElement.scrollWidth") <= 390, path
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@needs_browser
+def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    app(["report", str(page.folder / "first"), "-o", str(file)], standalone_mode=False)
+    page.browser.get(file.as_uri())
+    page.wait("#published .main-svg .trace")
+    assert page.js("performance.getEntriesByType('resource').length") == 0
+    slider = page.wait("#budget")
+    for key in (Keys.HOME, Keys.END):
+        slider.send_keys(key)
+        budget = page.js("document.getElementById('front').layout.shapes[1].x0")
+        expected = results.compare(page.records(), budget).sentence()
+        assert page.text("#sentence").lower() == expected.lower()
+    knee = results.knee(page.records())
+    page.wait(f"#network-{knee.trial} summary").click()
+    link = page.wait(f"#network-{knee.trial} a[download]").get_attribute("href")
+    assert base64.b64decode(link.partition(",")[2]).decode() == knee.architecture.to_yaml()
+    width = page.js(f"document.getElementById('drawing-{knee.trial}').clientWidth")
+    assert width == page.js(f"document.getElementById('drawing-{knee.trial}')._fullLayout.width")
+
+
+def test_a_name_cannot_break_out_of_the_report(studies: Path) -> None:
+    name = "</script><script>alert(1)</script>"
+    html = document(read_study(studies / "first").records(), name)
+    assert name not in html
 
 
 @pytest.mark.parametrize(

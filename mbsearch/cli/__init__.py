@@ -15,6 +15,7 @@ from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
 from mbsearch.cli.export import export
 from mbsearch.cli.latency import latency
+from mbsearch.cli.report import report
 from mbsearch.cli.retrain import retrain
 from mbsearch.cli.run import run
 from mbsearch.cli.spaces import schema, spaces
@@ -39,7 +40,7 @@ app = typer.Typer(
     "  mbsearch export --max-mult-adds 100M\n\n"
     "  mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160",
 )
-for _command in (run, status, dashboard, retrain, export, latency, count, spaces, schema):
+for _command in (run, status, dashboard, report, retrain, export, latency, count, spaces, schema):
     app.command()(_command)
 
 

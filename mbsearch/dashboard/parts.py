@@ -11,7 +11,7 @@ from dash import dcc, html
 
 from mbsearch.dashboard.view import query
 from mbsearch.figures.front import label
-from mbsearch.figures.style import quantity
+from mbsearch.figures.style import CONFIG, quantity
 from mbsearch.records import TrialRecord
 
 Fields = Mapping[str, Any]
@@ -32,18 +32,15 @@ def graph(
     tools: bool = True,
 ) -> html.Div:
     """A plot with its description for those who do not see it; `tools` zoom it and save it."""
+    image: Any = {"format": "svg", "filename": f"mbsearch-{identifier}"}
+    config: Any = {**CONFIG, "displayModeBar": tools and "hover", "toImageButtonOptions": image}
     return html.Div(
         dcc.Graph(
             id=identifier,
             figure=figure,
             responsive=True,
             style={"height": height},
-            config={
-                "displaylogo": False,
-                "displayModeBar": tools and "hover",
-                "modeBarButtons": [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
-                "toImageButtonOptions": {"format": "svg", "filename": f"mbsearch-{identifier}"},
-            },
+            config=config,
         ),
         role="img",
         **aria(label=description),

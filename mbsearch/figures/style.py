@@ -25,6 +25,14 @@ _GRID = "rgba(128, 128, 128, 0.22)"
 _LINE = "rgba(128, 128, 128, 0.6)"
 _BYTES = 2**20
 
+CONFIG: Any = {
+    "displaylogo": False,
+    "responsive": True,
+    # Plotly's own set has a button that offers to send the figure away.
+    "modeBarButtons": [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
+}
+"""What every plot is shown with in a browser."""
+
 ACCURACY_TITLE = "Validation accuracy (proxy)"
 METRIC_TITLES = {
     "mult_adds": "Mult-Adds of one image",

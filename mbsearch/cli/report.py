@@ -1,0 +1,32 @@
+"""``mbsearch report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from mbsearch.cli.terminal import Results, Storage, err
+
+
+def report(
+    results: Results = None,
+    storage: Storage = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write a study as one HTML file that opens without a server or a network.
+
+    Example: mbsearch report results/v2 -o v2.html
+    """
+    from mbsearch.document import document
+    from mbsearch.report import write_whole
+    from mbsearch.search.storage import read_study
+
+    study = read_study(results, storage)
+    data = study.settings().get("stamp", {}).get("data", "unknown images")
+    write_whole(output, document(study.records(), f"{study.name} on {data}"))
+    err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,148 @@
+"""A study as one HTML file: opens anywhere without a server or a network, and can be mailed."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mbsearch import results
+from mbsearch.effects import cost_bands, effects
+from mbsearch.figures.choices import distribution_figure, importance_figure
+from mbsearch.figures.front import budget_shapes, front_figure, label
+from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.figures.published import published_figure
+from mbsearch.figures.search import hypervolume_figure
+from mbsearch.figures.style import CONFIG, quantity
+from mbsearch.published import published
+from mbsearch.records import TrialRecord
+
+_TEMPLATE = Path(__file__).with_name("document.html")
+_BUDGET_STEPS = 200
+
+
+def document(records: Sequence[TrialRecord], title: str) -> str:
+    """The whole study as HTML with everything inside it.
+
+    Raises:
+        StorageError: no trial is complete.
+    """
+    knee = results.knee(records)
+    answers = _answers(records)
+    start = min(range(len(answers)), key=lambda i: abs(answers[i][0] - 2 * knee.mult_adds))
+    front = front_figure(records).update_layout(shapes=budget_shapes(answers[start][0]))
+    networks = results.front(records)
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="dim">{len(records)} trials. Accuracies are of the proxy: a short training, '
+        "validation images only.</p>",
+        f'<p id="sentence" aria-live="polite">{escape(answers[start][1])}</p>',
+        _figure(front, "front", 560),
+        f'<label>Mult-Adds budget<input id="budget" type="range" min="0" value="{start}" '
+        f'max="{len(answers) - 1}"></label>',
+        "<h2>The front, cheapest first</h2>",
+        _front_table(networks, knee),
+        "<h2>Its networks</h2>",
+        *(_network(record, records) for record in networks),
+        "<h2>The search</h2>",
+        _figure(hypervolume_figure(records), "hypervolume", 380),
+        *_choices(records),
+        "<h2>Published results on ImageNet</h2>",
+        '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
+        _figure(published_figure(published()), "published", 480),
+    ]
+    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        plotly=get_plotlyjs(),
+        body="\n".join(sections),
+        answers=_script_json(answers),
+    )
+
+
+def _answers(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
+    """The sentence for budgets evenly spread over the log of what was trained."""
+    budgets = results.natural_budgets(records)
+    low, high = budgets[0], max(budgets[-1], budgets[0] + 1)
+    spread = [round(low * (high / low) ** (i / (_BUDGET_STEPS - 1))) for i in range(_BUDGET_STEPS)]
+    sentences = []
+    for budget in sorted({*spread, *budgets}):
+        text = results.compare(records, budget).sentence()
+        sentences.append((budget, text[0].upper() + text[1:]))
+    return sentences
+
+
+def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
+    head = ("Network", "Accuracy", "Mult-Adds", "Parameters", "Memory", "Alpha", "Resolution")
+    rows = [
+        (
+            f'<a href="#network-{r.trial}">{escape(label(r))}</a>'
+            + (' <span class="dim">knee</span>' if r is knee else ""),
+            _accuracy(r),
+            quantity("mult_adds", r.mult_adds),
+            quantity("params", r.costs["params"]),
+            quantity("peak_activation_bytes", r.costs["peak_activation_bytes"]),
+            f"{r.architecture.alpha:g}",
+            f"{r.architecture.resolution} px",
+        )
+        for r in networks
+    ]
+    cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    titles = "".join(f"<th>{cell}</th>" for cell in head)
+    return f'<div class="scroll"><table><tr>{titles}</tr>{cells}</table></div>'
+
+
+def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
+    yaml = record.architecture.to_yaml()
+    data = base64.b64encode(yaml.encode()).decode()
+    name = record.architecture.name if record.is_baseline else f"trial-{record.trial}"
+    return (
+        f'<details id="network-{record.trial}"><summary>{escape(label(record))}, '
+        f"{_accuracy(record)}, {quantity('mult_adds', record.mult_adds)} Mult-Adds</summary>"
+        f'<p><a download="{escape(name)}.yaml" href="data:text/yaml;base64,{data}">'
+        "Download YAML</a></p>"
+        + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
+        + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
+        + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
+        + f"<pre>{escape(yaml)}</pre></details>"
+    )
+
+
+def _choices(records: Sequence[TrialRecord]) -> list[str]:
+    """What matters, as far as the study can tell."""
+    found = effects(records)
+    if not found:
+        return []
+    bands = cost_bands(records)
+    return [
+        "<h2>What matters</h2>",
+        _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
+        f"<p>Accuracy by option of the first, {escape(found[0].choice)}, at like cost:</p>",
+        _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
+    ]
+
+
+def _figure(figure: go.Figure, identifier: str, height: int, *, wide: bool = False) -> str:
+    html: str = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=identifier,
+        default_height=f"{height}px",
+        config=CONFIG,
+    )
+    return f'<div class="scroll"><div class="wide">{html}</div></div>' if wide else html
+
+
+def _accuracy(record: TrialRecord) -> str:
+    noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
+    return f"{record.accuracy:.3f}{noise}"
+
+
+def _script_json(value: object) -> str:
+    """JSON that cannot end the script it stands in."""
+    return json.dumps(value).replace("</", "<\\/")
