@@ -1,0 +1,154 @@
+"""Scaling over workers, and what the driver costs a trial as a study grows.
+
+    python benchmarks/scaling.py                       # both tables, the study in a journal
+    python benchmarks/scaling.py --storage postgresql://USER@HOST/DATABASE
+
+The evaluator sleeps for a second, so the machine's cores are no limit. A scaling run is held
+against its ideal: as many rounds of a second as the workers need. Its clock starts when all
+workers have started, which they do once a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from mbsearch.records import Epoch, Evaluation
+from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.search.executor import Finished, LocalProcesses
+from mbsearch.search.lock import drive
+from mbsearch.search.samplers import make_sampler
+from mbsearch.space.catalog import load_space
+from mbsearch.space.space import SearchSpace
+
+ROUNDS = 12  # of one second, at every number of workers
+WINDOW = 50  # trials over which the driver's cost is averaged
+
+
+@dataclass(frozen=True, slots=True)
+class Sleeping:
+    """Sleeps, and gives an accuracy that rises with the resolution."""
+
+    seconds: float
+    epochs: int = 1
+
+    def evaluate(self, task: Task) -> Outcome:
+        time.sleep(self.seconds)
+        accuracy = task.architecture.resolution / 256
+        return Outcome(
+            Evaluation(
+                accuracy=accuracy,
+                validation_loss=-math.log(accuracy),
+                seconds=self.seconds,
+                seed=task.seed,
+                pixels=task.architecture.resolution,
+                curve=(Epoch(1.0, 1.0, accuracy, self.seconds),),
+                evaluator="sleeping",
+                recipe={},
+                device="none",
+            )
+        )
+
+
+class InThisProcess:
+    """Executor without workers: all the time that is left is the driver's."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._tasks: list[tuple[int, Task]] = []
+
+    def submit(self, ticket: int, task: Task) -> None:
+        self._tasks.append((ticket, task))
+
+    def wait(self, timeout: float) -> list[Finished]:
+        ticket, task = self._tasks.pop()
+        return [Finished(ticket, outcome=Sleeping(0.0).evaluate(task))]
+
+    def close(self) -> None:
+        self._tasks.clear()
+
+
+def bare_space() -> SearchSpace:
+    space = load_space("v2")
+    proxy = space.settings.proxy.model_copy(update={"epochs": 1})
+    settings = space.settings.model_copy(update={"baselines": (), "proxy": proxy})
+    return space.with_settings(settings)
+
+
+def scaling(workers: int, sampler: str, storage: str | None) -> float:
+    """Seconds from the first told trial to the last, of a whole number of rounds."""
+    space = bare_space()
+    told: list[float] = []
+
+    def note(progress: Progress) -> None:
+        if progress.trial is not None:
+            told.append(time.monotonic())
+
+    trials = workers * (ROUNDS + 1)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        drive(Path(folder) / uuid.uuid4().hex, space.name, storage) as (store, _),
+        LocalProcesses(Sleeping(1.0), workers) as executor,
+    ):
+        store.search.sampler = make_sampler(sampler, space, seed=0)
+        Driver(store, space, executor, trials, 0, note).run()
+    return told[-1] - told[workers - 1]
+
+
+def overhead(trials: int, sampler: str, storage: str | None) -> dict[int, tuple[float, float]]:
+    """CPU and wall seconds of the driver a trial, around 100, 1,000, 10,000 trials."""
+    space = bare_space()
+    clock: list[tuple[float, float]] = []
+
+    def note(progress: Progress) -> None:
+        if progress.trial is not None:
+            clock.append((time.process_time(), time.monotonic()))
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        drive(Path(folder) / uuid.uuid4().hex, space.name, storage) as (store, _),
+    ):
+        store.search.sampler = make_sampler(sampler, space, seed=0)
+        Driver(store, space, InThisProcess(), trials, 0, note).run()
+    marks = [n for n in (100, 1_000, 10_000) if n <= trials]
+    spent = {}
+    for n in marks:
+        (cpu, wall), (cpu_before, wall_before) = clock[n - 1], clock[n - 1 - WINDOW]
+        spent[n] = ((cpu - cpu_before) / WINDOW, (wall - wall_before) / WINDOW)
+    return spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--sampler", default="random")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--storage", help="PostgreSQL URL; the journal file by default")
+    given = parser.parse_args()
+    for workers in given.workers:
+        seconds = statistics.median(
+            scaling(workers, given.sampler, given.storage) for _ in range(given.repeats)
+        )
+        rate = workers * ROUNDS / seconds
+        print(
+            f"{workers} workers: {seconds:.2f} s for {workers * ROUNDS} trials, "
+            f"{rate:.2f} a second, {rate / workers:.0%} of ideal",
+            flush=True,
+        )
+    if given.trials:
+        spent = overhead(given.trials, given.sampler, given.storage)
+        for trials, (cpu, wall) in spent.items():
+            print(f"driver at {trials:,} trials: {cpu * 1e3:.0f} ms CPU, {wall * 1e3:.0f} ms wall")
+
+
+if __name__ == "__main__":
+    main()
