@@ -53,6 +53,9 @@ def export(
             show_default=False,
         ),
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise the ONNX file too, and score both.")
+    ] = False,
     storage: Storage = None,
 ) -> None:
     """Write a network of a study: as YAML, or as a folder of every format; the knee by default.
@@ -66,8 +69,9 @@ def export(
     from mbsearch.search.storage import RESULTS, read_study, results_folder
 
     is_folder = output is not None and output.suffix not in _YAML
-    if formats is not None and not is_folder:
-        raise SpecError("--formats: expected --output FOLDER with it, got none")
+    if (formats is not None or int8) and not is_folder:
+        option = "--int8" if formats is None else "--formats"
+        raise SpecError(f"{option}: expected --output FOLDER with it, got none")
     texts = zip(_METRICS, (max_mult_adds, max_params, max_memory), strict=True)
     given = {option: text for option, text in texts if text is not None}
     if trial is not None and given:
@@ -92,7 +96,7 @@ def export(
     chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
     command = shlex.join(["mbsearch", *sys.argv[1:]])
     home = results_folder(results or RESULTS) if storage is None else None
-    for each in export_record(store, record, output, chosen, command=command, home=home):
+    for each in export_record(store, record, output, chosen, command=command, home=home, int8=int8):
         said = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
         err.print(escape(f"{each.file}: {said}"), highlight=False, soft_wrap=True)
     _say(record, output)

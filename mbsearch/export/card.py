@@ -20,7 +20,8 @@ CARD = "README.md"
 class Origin:
     """Where a network comes from: its record, the study's other records, and how to do it again.
 
-    `settings` are the study's; `weights` says in words what the exported weights are.
+    `settings` are the study's; `weights` says in words what the exported weights are, and `int8`
+    what quantisation did to them.
     """
 
     record: TrialRecord
@@ -28,26 +29,24 @@ class Origin:
     settings: Mapping[str, Any]
     weights: str
     command: str
+    int8: str | None = None
 
 
 def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
     """The card of an exported network."""
-    return (
-        "\n\n".join(
-            [
-                f"# {job.architecture.name}",
-                job.title,
-                f"**Weights:** {origin.weights}",
-                _cost(origin.record),
-                _accuracy(origin.record),
-                _against(compare(origin.records, origin.record.mult_adds), origin.record),
-                _data(job, origin),
-                _files(written),
-                _use(job, written),
-            ]
-        )
-        + "\n"
-    )
+    sections = [
+        f"# {job.architecture.name}",
+        job.title,
+        f"**Weights:** {origin.weights}",
+        _cost(origin.record),
+        _accuracy(origin.record),
+        _against(compare(origin.records, origin.record.mult_adds), origin.record),
+        _data(job, origin),
+        _files(written),
+        *([] if origin.int8 is None else [f"## int8\n\n`model.int8.onnx`: {origin.int8}"]),
+        _use(job, written),
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
 def _cost(record: TrialRecord) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.cost import measure
-from mbsearch.errors import DataError
+from mbsearch.errors import DataError, ExportError
 from mbsearch.export.card import CARD, Origin, model_card
 from mbsearch.export.formats import Written, export, require
+from mbsearch.export.int8 import quantise
 from mbsearch.export.job import Job, Normalisation
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_whole
@@ -17,10 +18,11 @@ from mbsearch.results import millions
 from mbsearch.search.storage import StudyStore
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.network import build
-from mbsearch.training.sources import load_source
+from mbsearch.training.sources import SplitName, load_source
 from mbsearch.training.verdict import retrained
 from mbsearch.training.weights import load_weights
 
+_CALIBRATION = 256  # images
 _FRESH = "fresh, not trained (a search keeps none); `mbsearch retrain` trains them."
 
 
@@ -32,17 +34,21 @@ def export_record(
     *,
     command: str,
     home: Path | None = None,
+    int8: bool = False,
 ) -> list[Written]:
     """Write the network of a record into a folder, with its model card.
 
     Where `home`, the study's folder, has the network retrained, it has the weights of the first
-    seed; else fresh ones.
+    seed; else fresh ones. With `int8` the ONNX file is quantised too, and both are scored: on the
+    test images where retraining has opened them, else on validation images.
 
     Raises:
-        ExportError: as `export`.
-        DataError: retrained weights cannot be read.
+        ExportError: as `export`, or `int8` without ONNX.
+        DataError: retrained weights, or with `int8` the images, cannot be read.
     """
     require(formats)  # before anything slow
+    if int8 and "onnx" not in formats:
+        raise ExportError("--int8: expected onnx among the formats, got none")
     settings, architecture = store.settings(), record.architecture
     if not record.is_baseline:  # candidates have no name of their own
         architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
@@ -54,12 +60,20 @@ def export_record(
         weights = trained.sentence()
     job = Job(architecture, network, _title(architecture), _normalisation(settings))
     written = export(job, folder, formats)
+    quantised = None
+    if int8:
+        stamp, side = settings["stamp"], architecture.resolution
+        source = load_source(stamp["data"], seed=stamp["seed"])
+        name: SplitName = "validation" if trained is None else "test"
+        train, scored = source.split("train", side, _CALIBRATION), source.split(name, side)
+        quantised = quantise(folder, train, scored, name)
     origin = Origin(
         record,
         store.records(),
         settings,
         weights,
         command,
+        None if quantised is None else quantised.sentence(),
     )
     write_whole(folder / CARD, model_card(job, origin, written))
     return written

@@ -156,7 +156,8 @@ class Trained:
         spread = "" if self.spread is None else f" ± {self.spread:.4f}"
         return (
             f"trained by `mbsearch retrain` at {self.pixels} pixels with seed {self.seed}: test "
-            f"accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}{spread})."
+            f"accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}{spread}). Feed "
+            "images of that size, or retrain with `--scale 1` for the architecture's own."
         )
 
 

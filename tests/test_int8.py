@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from test_export import job
+from torch import Tensor
+
+from mbsearch.export import int8
+from mbsearch.export.graphs import run_onnx, write_onnx
+from mbsearch.export.int8 import INT8, Quantised, quantise
+from mbsearch.space.architecture import Architecture
+from mbsearch.training.data import Split, batches
+
+SMALL = Architecture.model_validate(
+    {
+        "resolution": 16,
+        "num_classes": 5,
+        "stem": {"channels": 16},
+        "stages": [{"block": "separable", "channels": 32, "repeats": 2}],
+    }
+)
+
+
+def labelled(count: int, run: object | None = None) -> Split:
+    """Random images, which carry the labels that a network gives them."""
+    generator = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 256, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    split = Split(images, torch.zeros(count, dtype=torch.int64), (0.5,) * 3, (0.29,) * 3, 5)
+    if run is None:
+        return split
+    (batch,) = [x for x, _ in batches(split, count)]
+    labels: Tensor = run(batch.contiguous()).argmax(1)  # type: ignore[operator]
+    return Split(images, labels, split.mean, split.std, 5)
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_and_nearly_as_accurate_and_blame_falls_only_on_a_collapse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_onnx(job(SMALL), tmp_path)
+    scored = labelled(200, run_onnx(tmp_path / "model.onnx"))
+    found = quantise(tmp_path, labelled(64), scored, "validation")
+    assert (found.before, found.images) == (1.0, 200)
+    assert 0.85 < found.after <= 1.0
+    operators = {node.op_type for node in onnx.load(tmp_path / INT8).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+    stored = {i.data_type for i in onnx.load(tmp_path / INT8).graph.initializer}
+    assert onnx.TensorProto.INT8 in stored
+    assert found.blamed is None
+    monkeypatch.setattr(int8, "COLLAPSE", -1.0)
+    blamed = quantise(tmp_path, labelled(64), scored, "validation").blamed
+    assert blamed is not None
+    assert blamed[0] in {placed.name for placed in SMALL.layers()}
+    assert blamed[1] >= found.after - 0.02, "with one layer spared it is hardly worse"
+
+
+def test_the_sentence_says_what_happened() -> None:
+    held = Quantised(0.9, 0.89, 100, "test").sentence()
+    assert held == "int8 classifies 0.8900 of 100 test images rightly, float32 0.9000."
+    collapsed = Quantised(0.9, 0.2, 100, "test", ("stages.1.0.depthwise", 0.81)).sentence()
+    assert "it collapses" in collapsed
+    assert "stages.1.0.depthwise: with it alone in float32, 0.8100." in collapsed
