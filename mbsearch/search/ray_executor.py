@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -71,6 +72,8 @@ class RayCluster:
         self._address, self._gpus, self._jobs = address, gpus_per_trial, jobs
         self._tickets: dict[ray.ObjectRef[Finished], int] = {}
         self._room, self._room_asked = 0, -math.inf
+        # By default Ray tries a task that a node has no memory for again without end.
+        os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
         try:
             _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
