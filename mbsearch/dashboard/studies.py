@@ -41,7 +41,10 @@ class Shelf(Protocol):
         """
 
     def location(self, name: str) -> str:
-        """What a study is called on the command line."""
+        """What a study is called on the command line, as a page may show it."""
+
+    def arguments(self, name: str) -> list[str]:
+        """The arguments of the command line that name a study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,10 @@ class ResultsFolder:
         """The folder's path."""
         return str(self._folder(name))
 
+    def arguments(self, name: str) -> list[str]:
+        """The folder's path."""
+        return [self.location(name)]
+
     def _folder(self, name: str) -> Path:
         return self.path if (self.path / JOURNAL).is_file() else self.path / name
 
@@ -87,8 +94,12 @@ class Database:
         return load_study(open_database(self.url), name)
 
     def location(self, name: str) -> str:
-        """The study's own name."""
-        return name
+        """The study's own name; the address of the database may hold a password."""
+        return f"{name} --storage URL"
+
+    def arguments(self, name: str) -> list[str]:
+        """The study's name, and its database."""
+        return [name, "--storage", self.url]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +196,25 @@ def _collector_at_rest() -> Iterator[None]:
 
 
 class Library:
-    """The studies of a shelf. Thread-safe; the first look at a study does not wait for long."""
+    """The studies of a shelf. Thread-safe; the first look at a study does not wait for long.
+
+    `exporting` is held by whoever exports a network: one at a time is enough for a machine.
+    """
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
+        self.exporting = threading.Lock()
         self._first_reads: dict[str, threading.Thread] = {}
 
     def names(self) -> list[str]:
         """Every study that is there now."""
         return list(self._shelf.names())
+
+    def arguments(self, name: str) -> list[str]:
+        """The arguments of the command line that name a study."""
+        return self._shelf.arguments(name)
 
     def snapshot(self, name: str | None) -> Snapshot:
         """A study as it is now; without a name, or with an unknown one, the first of the shelf."""

@@ -74,7 +74,7 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
     )
     styled(figure, bargap=0.25)
     figure.update_xaxes(
-        title_text="Share of the variance beyond cost", tickformat=".0%", rangemode="tozero"
+        title_text="Variance explained beyond cost", tickformat=".0%", rangemode="tozero"
     )
     return figure
 

@@ -30,6 +30,7 @@ from mbsearch.figures.style import (
 from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
+_LABEL_SIDES = ("bottom right", "top left")  # of lines that lie beside each other
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -148,7 +149,8 @@ def _add_search(
     if len(options) <= len(OPTION_COLOURS):
         for option, each in zip(options, OPTION_COLOURS, strict=False):
             members = [r for r, value in zip(searched, values, strict=True) if value == option]
-            name = f"{colour} {option}" if option is not None else f"without {colour}"
+            shown = f"{option:g}" if isinstance(option, float) else option
+            name = f"{colour} {shown}" if option is not None else f"without {colour}"
             figure.add_trace(_points(members, axis, escape(name), each, "circle", 7))
         return
     trace = _points(searched, axis, "Search trials", SEARCH, "circle", 7)
@@ -186,7 +188,7 @@ def _add_family(
             legendgroup=family,
             showlegend=i == 0,
             text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
-            textposition="bottom right",
+            textposition=_LABEL_SIDES[i % len(_LABEL_SIDES)],
             textfont={"size": 11},
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )

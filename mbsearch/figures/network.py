@@ -40,7 +40,7 @@ _KIND_COLOURS = {
     "linear": "#D55E00",
 }
 # Gaps between the boxes of a drawing, in parts of the whole: between stages stand their labels.
-_STAGE_GAP, _BLOCK_GAP = 0.07, 0.003
+_STAGE_GAP, _BLOCK_GAP = 0.085, 0.003
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ import plotly.graph_objects as go
 from mbsearch.cost import METRICS
 from mbsearch.results import millions
 
-# Okabe and Ito's palette: told apart with any kind of colour vision.
-SEARCH, FRONT, OTHER = "#8C8C8C", "#0072B2", "#009E73"
+# Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
+# so that it stands out from a dark page too.
+SEARCH, FRONT, OTHER = "#8C8C8C", "#0B84CC", "#009E73"
 FAMILY_COLOURS = {"mobilenet_v1": "#E69F00", "mobilenet_v2": "#D55E00"}
 FAMILY_LABELS = {"mobilenet_v1": "MobileNet V1", "mobilenet_v2": "MobileNet V2"}
 FAMILY_SYMBOLS = {"mobilenet_v1": "square", "mobilenet_v2": "diamond"}
-OPTION_COLOURS = ("#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#0072B2", "#D55E00", "#F0E442")
+# Options of a choice: apart from each other and from the families, after Okabe, Ito and Tol.
+OPTION_COLOURS = ("#56B4E9", "#CC79A7", "#009E73", "#882255", "#F0E442", "#332288", "#999933")
 CONTINUOUS_COLOURS = "Cividis"
 GREY = "#8C8C8C"
 _GRID = "rgba(128, 128, 128, 0.22)"

@@ -175,4 +175,5 @@ def _parallel(
 
 def _small_front(records: Sequence[TrialRecord]) -> Component:
     figure = front_figure(records).update_layout(dragmode="select", showlegend=False)
+    figure.update_traces(mode="markers", selector={"mode": "lines+markers+text"})
     return parts.graph("small-front", figure, "Accuracy against Mult-Adds, to select from", "360px")

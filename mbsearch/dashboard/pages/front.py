@@ -51,6 +51,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                         [
                             parts.graph("front", _figure(records, view), _description(snapshot)),
                             _budgets(records, view),
+                            html.Div(_front_table(records, view, fields), id="front-table"),
                         ],
                         span={"base": 12, "md": 9},
                     ),
@@ -67,7 +68,6 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 gutter="lg",
                 overflow="hidden",
             ),
-            html.Div(_front_table(records, view, fields), id="front-table"),
         ]
     )
 
@@ -260,7 +260,7 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
                 ],
                 thumbLabel=f"{name}, at most",
                 mb="lg",
-                mx="lg",
+                mx=36,
             ),
         ]
     )
@@ -329,4 +329,4 @@ def _front_table(records: Sequence[TrialRecord], view: View, fields: Fields) -> 
         for r in results.front([r for r in records if view.passes(r, ignoring="mult_adds")])
     ]
     head = ("Network", "Accuracy", "Mult-Adds", "Parameters", "Memory", "Alpha", "Resolution")
-    return parts.panel("The front, cheapest first", parts.table(head, rows), mt="md")
+    return parts.panel("The front, cheapest first", parts.table(head, rows))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, html
+from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from mbsearch import results
@@ -14,7 +15,9 @@ from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query
+from mbsearch.errors import ExportError
 from mbsearch.figures.front import label
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.records import TrialRecord
@@ -98,7 +101,7 @@ def stamp(snapshot: Snapshot, fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """The download is the only thing that waits for a click."""
+    """The downloads are the only thing that waits for a click."""
 
     @app.callback(
         Output("download", "data"),
@@ -111,6 +114,27 @@ def register(app: Dash, library: Library) -> None:
         assert record is not None, "the button stands on a network's page"
         text = record.architecture.to_yaml()
         return {"content": text, "filename": f"{_file_name(record)}.yaml"}
+
+    @app.callback(
+        Output("download", "data", allow_duplicate=True),
+        Output("take-problem", "children"),
+        Input("take-all", "n_clicks"),
+        State("view", "data"),
+        running=[(Output("take-all", "loading"), True, False)],
+        prevent_initial_call=True,
+    )
+    def export(_clicks: int, fields: Fields) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        record = chosen(snapshot, fields)
+        assert record is not None, "the button stands on a network's page"
+        try:
+            with library.exporting:
+                archive = zipped_export(library.arguments(snapshot.name), record.trial)
+        except ExportError as error:
+            return no_update, str(error)
+        content = base64.b64encode(archive).decode()
+        name = f"{_file_name(record)}.zip"
+        return {"content": content, "filename": name, "base64": True}, ""
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
@@ -168,12 +192,14 @@ def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list
 
 def _take_along(snapshot: Snapshot, record: TrialRecord) -> Any:
     command = f"mbsearch export {snapshot.location} --trial {record.trial}"
-    command += f" -o {_file_name(record)}.yaml"
+    command += f" -o {_file_name(record)}"
     return dmc.Group(
         [
             dmc.Button("Download YAML", id="take-yaml", size="sm"),
+            dmc.Button("Every format (ZIP)", id="take-all", size="sm", variant="default"),
             dmc.Code(command, id="command", className="command"),
             dcc.Clipboard(target_id="command", title="Copy the command", className="copy"),
+            dmc.Text(id="take-problem", c="red", size="sm", **parts.aria(live="polite")),
         ],
         mb="md",
         mt="xs",

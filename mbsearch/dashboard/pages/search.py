@@ -251,7 +251,7 @@ def _grid(records: Sequence[TrialRecord]) -> Any:
             "filter": True,
             "resizable": True,
             "flex": 1,
-            "minWidth": 130,
+            "minWidth": 118,
         },
         dashGridOptions={
             "theme": {"function": _THEME},
