@@ -1,0 +1,51 @@
+"""A network in every format, made by the command line in a process of its own.
+
+Exporting needs torch, which the dashboard does without, and takes seconds, which it has not.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mbsearch.errors import ExportError
+
+_PATIENCE = 300  # seconds
+
+
+def zipped_export(study: Sequence[str], trial: int) -> bytes:
+    """What ``mbsearch export STUDY --trial N -o FOLDER`` writes, as a ZIP file.
+
+    Args:
+        study: the arguments that name the study.
+        trial: its trial.
+
+    Raises:
+        ExportError: the command failed, or took longer than five minutes.
+    """
+    with tempfile.TemporaryDirectory(prefix="mbsearch-export-") as scratch:
+        folder = Path(scratch) / f"trial-{trial}"
+        command = [sys.executable, "-m", "mbsearch", "export", *study]
+        try:
+            done = subprocess.run(
+                [*command, "--trial", str(trial), "--output", str(folder)],
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ExportError(f"trial {trial}: no export after {_PATIENCE} s") from None
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines() or ["no message"]
+            raise ExportError(f"trial {trial}: {said[-1].removeprefix('error: ')}")
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for path in sorted(folder.rglob("*")):
+                file.write(path, path.relative_to(folder.parent))
+        return archive.getvalue()

@@ -1,0 +1,67 @@
+"""Pictures of every page of the dashboard: desktop light, desktop dark, phone.
+
+    python scripts/screenshots.py results/v2 pictures/
+
+They are there to be looked at: nothing clipped, nothing overlapping, a unit on every axis. Two of
+them stand in the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+from shutil import which
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from browser import answers, chromium, wait_for  # the tests' browser
+
+from mbsearch.dashboard.view import PAGES
+
+PORT = 8096
+SIZES = {"light": (1280, 900), "dark": (1280, 900), "phone": (390, 844)}
+SETTLE_SECONDS = 2.5  # plots, fonts and the table's rows
+
+
+def main() -> None:
+    """Serve the results, and take every page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--query", default="", help="State of the pages, as trial=12&other=3.")
+    arguments = parser.parse_args()
+    arguments.pictures.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mbsearch", "dashboard", str(arguments.results)]
+    with subprocess.Popen([*command, "--port", str(PORT)]) as server:
+        try:
+            url = f"http://127.0.0.1:{PORT}"
+            wait_for(lambda: answers(url), "the server")
+            for kind in SIZES:
+                take(kind, url, arguments.query, arguments.pictures)
+        finally:
+            server.terminate()
+
+
+def take(kind: str, url: str, query: str, pictures: Path) -> None:
+    """Every page in one size and scheme, as long as it is."""
+    width, height = SIZES[kind]
+    browser_paths = str(which("chromium")), str(which("chromedriver"))
+    with chromium(*browser_paths, width, height, dark=kind == "dark") as browser:
+        for page in PAGES:
+            browser.get(f"{url}/{page}?{query}")
+            time.sleep(SETTLE_SECONDS)
+            path = pictures / f"{page}-{kind}.png"
+            full = browser.execute_script("return document.documentElement.scrollHeight")
+            metrics = {"width": width, "deviceScaleFactor": 1, "mobile": kind == "phone"}
+            command = "Emulation.setDeviceMetricsOverride"
+            browser.execute_cdp_cmd(command, {**metrics, "height": max(height, full)})
+            time.sleep(1)
+            browser.save_screenshot(str(path))
+            browser.execute_cdp_cmd(command, {**metrics, "height": height})
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
