@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 FULL = "MBSEARCH_STORM" in os.environ
 TRIALS, PAUSE = (400, 1) if FULL else (60, 4)  # seconds from one kill to the next
-PATIENCE = 300
+PATIENCE = 1500 if FULL else 300
 NODE = {
     "num_cpus": 4 if FULL else 2,
     "object_store_memory": 80 * 2**20,
@@ -87,10 +87,16 @@ def worker_processes(cluster: Any) -> list[psutil.Process]:
 
 
 def check(folder: Path) -> None:
-    """Exactly the asked number of trials has ended well, and none is left or missing."""
+    """Exactly the asked number of trials has ended, and none is left or missing.
+
+    A trial that was in flight at three kills may have been given up.
+    """
     store = read_study(folder)
     records = store.records()
-    assert {r.state for r in records} <= {State.COMPLETE, State.PRUNED}
+    failed = [r.error or "" for r in records if r.state is State.FAILED]
+    given_up = ("gave up after 3", "its worker or node died, 3 times")
+    assert not [error for error in failed if not error.startswith(given_up)]
+    assert State.RUNNING not in {r.state for r in records}
     searched = [r for r in records if not r.is_baseline]
     assert len(searched) == len({r.fingerprint for r in searched}) == TRIALS
     trials = [t for s in (store.baselines, store.search) for t in s.get_trials(deepcopy=False)]

@@ -30,7 +30,8 @@ FULL = "MBSEARCH_STORM" in os.environ
 TRIALS, JOBS, KILLS = (400, 8, 20) if FULL else (60, 3, 3)
 SECONDS = 0.1  # of each task; three tasks a trial
 PROGRAM = Path(__file__).with_name("storm_run.py")
-PATIENCE = 300
+PATIENCE = 1500 if FULL else 300
+GIVEN_UP = ("gave up after 3", "its worker process died")  # killed three times
 
 
 @pytest.fixture(params=["journal", "postgres"])
@@ -65,11 +66,16 @@ def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def check(folder: Path, storage: str | None) -> None:
-    """Exactly the asked number of trials has ended, each once, and none is left or missing."""
+    """Exactly the asked number of trials has ended, each once, and none is left or missing.
+
+    A trial that was in flight at three kills of its driver may have been given up.
+    """
     store = read_study(folder, storage)
     records = store.records()
     searched = [r for r in records if not r.is_baseline]
-    assert Counter(r.state for r in records).keys() <= {State.COMPLETE, State.PRUNED}
+    failed = [r.error or "" for r in records if r.state is State.FAILED]
+    assert not [error for error in failed if not error.startswith(GIVEN_UP)]
+    assert State.RUNNING not in {r.state for r in records}
     assert len(searched) == TRIALS
     assert len({r.fingerprint for r in searched}) == TRIALS
     trials = [t for s in (store.baselines, store.search) for t in s.get_trials(deepcopy=False)]
