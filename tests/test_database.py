@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -14,7 +15,7 @@ import mbsearch as mb
 from mbsearch import cli
 from mbsearch.errors import StorageError
 from mbsearch.results import to_frame
-from mbsearch.search.database import drive_database
+from mbsearch.search.database import connect, drive_database
 from mbsearch.search.storage import read_study
 from mbsearch.space.catalog import load_space
 from mbsearch.study import RunResult, run
@@ -67,6 +68,14 @@ def test_a_study_in_a_database_is_extended_and_read_by_name(
         mb.load_results(storage=postgres)
     with pytest.raises(StorageError, match="expected a study 'three' in the storage, got one, two"):
         mb.load_results("three", storage=postgres)
+
+
+def test_several_may_make_the_tables_of_a_database_at_once(postgres: str) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        storages = list(threads.map(lambda url: connect(url, create=True), [postgres] * 4))
+    for storage in storages:
+        assert storage.get_all_studies() == []
+        storage.engine.dispose()
 
 
 def test_the_command_line_reads_and_writes_a_database(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -37,16 +37,17 @@ def connect(url: str, *, create: bool) -> RDBStorage:
     address = _address(url)
     us = f"mbsearch {socket.gethostname()} process {os.getpid()}"
     try:
-        return RDBStorage(
-            address.render_as_string(hide_password=False),
-            engine_kwargs={
-                "connect_args": {"application_name": us},
-                "poolclass": QueuePool if create else NullPool,
-                # A connection that the server, or a firewall, has dropped is found before its use.
-                "pool_pre_ping": True,
-            },
-            skip_table_creation=not create,
-        )
+        with _table_maker(address) if create else nullcontext():
+            return RDBStorage(
+                address.render_as_string(hide_password=False),
+                engine_kwargs={
+                    "connect_args": {"application_name": us},
+                    "poolclass": QueuePool if create else NullPool,
+                    # A connection that the server, or a firewall, has dropped is found before use.
+                    "pool_pre_ping": True,
+                },
+                skip_table_creation=not create,
+            )
     except ImportError:
         raise StorageError(
             "--storage: PostgreSQL needs psycopg, which is not installed: "
@@ -56,6 +57,19 @@ def connect(url: str, *, create: bool) -> RDBStorage:
         if isinstance(error.__cause__, ProgrammingError) and not create:  # no such table
             raise StorageError(f"{address}: expected a study, got a database without any") from None
         raise StorageError(f"{address}: cannot be opened: {_reason(error)}") from None
+
+
+@contextmanager
+def _table_maker(address: URL) -> Iterator[None]:
+    """Be the only one who makes the tables of a database.
+
+    PostgreSQL fails when two do it at once, and the session of a driver that was killed while it
+    did lives on until its statement ends.
+    """
+    engine = create_engine(address, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:tables)"), {"tables": _LOCK_CLASS})
+        yield
 
 
 def _address(url: str) -> URL:
