@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from browser import answers, chromium, wait_for
+from dash import Dash
 from fake_evaluator import FakeEvaluator
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -25,9 +26,11 @@ from mbsearch.cli import app
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard.app import create_app
 from mbsearch.dashboard.studies import Library, ResultsFolder
+from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query, read_query
 from mbsearch.document import document
 from mbsearch.effects import effects
+from mbsearch.errors import ExportError
 from mbsearch.records import TrialRecord
 from mbsearch.search.driver import Driver
 from mbsearch.search.executor import LocalProcesses
@@ -36,6 +39,7 @@ from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load, load_space
+from mbsearch.space.space import SearchSpace
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -59,12 +63,12 @@ PAGES_READY = {
 """Pages, and what is there once they are."""
 
 
-def search(folder: Path, trials: int) -> None:
+def search(folder: Path, trials: int, *, fails: bool = False, space: SearchSpace = TINY) -> None:
     """A study in milliseconds: the accuracies are made up."""
-    store = create_study(open_journal(folder / JOURNAL, create=True), TINY.name)
-    store.search.sampler = make_sampler("random", TINY, seed=0)
-    with LocalProcesses(FakeEvaluator(epochs=3), 1) as executor:
-        Driver(store, TINY, executor, trials, 0).run()
+    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
+    store.search.sampler = make_sampler("random", space, seed=0)
+    with LocalProcesses(FakeEvaluator(epochs=3, fails=fails), 1) as executor:
+        Driver(store, space, executor, trials, 0).run()
 
 
 class Page:
@@ -136,6 +140,13 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     search(folder / "second", 3)
     search(folder / "first", 8)
+    search(folder / "failing", 2, fails=True)
+    alone = TINY.with_settings(TINY.settings.model_copy(update={"baselines": ()}))
+    search(folder / "alone", 1, space=alone)
+    create_study(open_journal(folder / "empty" / JOURNAL, create=True), "empty")
+    shutil.copytree(folder / "second", folder / "damaged")
+    journal = folder / "damaged" / JOURNAL
+    journal.write_text(journal.read_text().replace("\n", "\nnot JSON\n", 1))
     return folder
 
 
@@ -388,6 +399,33 @@ def test_a_name_cannot_break_out_of_the_report(studies: Path) -> None:
     assert name not in html
 
 
+@needs_browser
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ("empty", "No network has been trained yet"),
+        ("failing", "training diverged in epoch 1: the loss is nan"),
+        ("damaged", "journal.log:2: the study is damaged: expected a line of JSON"),
+    ],
+)
+def test_a_study_with_nothing_to_show_says_why(page: Page, study: str, words: str) -> None:
+    for path in ("/", "/network", "/choices"):
+        page.open(f"{path}?study={study}", "#notice")
+        assert words in page.text("#notice")
+
+
+@needs_browser
+def test_one_network_is_enough_for_every_page(page: Page) -> None:
+    ready = {**PAGES_READY, "/compare": "#notice", "/choices": "#notice"}
+    for path, selector in ready.items():
+        page.open(f"{path}?study=alone", selector)
+
+
+def test_an_export_that_fails_says_why(studies: Path) -> None:
+    with pytest.raises(ExportError, match=r"trial 999: .*expected a trial of the study"):
+        zipped_export([str(studies / "first")], 999)
+
+
 @pytest.mark.parametrize(
     "text",
     ["trial=x", "max_mult_adds=nan", "alphas=1e400,,&resolutions=-", "states=lost", "metric="],
@@ -407,6 +445,25 @@ def test_only_names_of_this_machine_are_answered(studies: Path) -> None:
     assert client.get("/", headers={"Host": "127.0.0.1:8050"}).status_code == 200
     assert client.get("/", headers={"Host": "[::1]:8050"}).status_code == 200
     assert client.get("/", headers={"Host": "rebound.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "warns"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)]
+)
+def test_only_an_open_host_is_warned_about(
+    studies: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    host: str,
+    warns: bool,
+) -> None:
+    served: dict[str, Any] = {}
+    monkeypatch.setattr(Dash, "run", lambda _app, **options: served.update(options))
+    monkeypatch.setenv("DASH_DEBUG", "true")
+    monkeypatch.setenv("HOST", "192.0.2.1")
+    app(["dashboard", str(studies), "--host", host], standalone_mode=False)
+    assert (served["host"], served["debug"]) == (host, False)
+    assert ("SSH tunnel" in capsys.readouterr().err) is warns
 
 
 def test_the_page_needs_no_torch() -> None:
