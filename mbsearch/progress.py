@@ -63,6 +63,14 @@ class RunDisplay:
                 f"{done} trials are done; going on" + (f" to {target}" if target < _ENDLESS else "")
             )
 
+    def supernet(self, done: int, steps: int, loss: float) -> None:
+        """Move the bar of a supernet's training; `loss` in nats."""
+        self._progress.update(
+            self._task, description=f"supernet, loss {loss:.2f}", total=steps, completed=done
+        )
+        if done == steps:
+            self._console.print(f"supernet trained: {steps:,} steps, loss {loss:.2f}")
+
     def update(self, progress: DriverProgress) -> None:
         """Move the bar; print the trial that ended, if one did."""
         trial = progress.trial

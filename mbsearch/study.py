@@ -28,6 +28,9 @@ from mbsearch.survey import require_feasible
 if TYPE_CHECKING:
     from mbsearch.search.evaluator import Evaluator
 
+SUPERNET = "supernet.pt"
+"""File of the shared weights in a study's folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -54,6 +57,7 @@ def run(
     seed: int = 0,
     device: str | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
+    on_supernet: Callable[[int, int, float], None] = lambda _done, _steps, _loss: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
     """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
@@ -74,6 +78,8 @@ def run(
         seed: of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
         on_start: called once with the trials done and the target.
+        on_supernet: called after every step of a supernet's training, with the steps done, their
+            target and the mean loss of the last ones (nats).
         on_progress: called whenever something changed.
 
     Raises:
@@ -94,7 +100,7 @@ def run(
     if table is not None:
         scoring = _by_table(space, table)
     else:
-        scoring = _by_training(space, data or space.settings.proxy.data, seed, device)
+        scoring = _by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
     require_feasible(space)
     with drive(folder, space.name, storage) as (store, still_held):
@@ -105,10 +111,12 @@ def run(
         )
         write_whole(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), target)
+        deadline = math.inf if minutes is None else started + 60 * minutes
+        if scoring.make_ready is not None and not scoring.make_ready(deadline, on_supernet):
+            return RunResult(folder, store.records(), exhausted=False)
         # Inherited by the workers before their libraries start threads of their own.
         os.environ["OMP_NUM_THREADS"] = "1"
         executor = _executor(scoring, jobs, ray, gpus_per_trial)
-        deadline = math.inf if minutes is None else started + 60 * minutes
 
         def report(progress: Progress) -> None:
             still_held()
@@ -129,7 +137,8 @@ def run(
 class _Scoring:
     """Where accuracies come from: `data` names it, `key` identifies its content.
 
-    `space` is the space that is scored, and `prepare` makes a worker process ready.
+    `space` is the space that is scored, and `prepare` makes a worker process ready. `make_ready`
+    does what must be done once before the first trial; False where the deadline came first.
     """
 
     evaluator: Evaluator
@@ -137,20 +146,37 @@ class _Scoring:
     data: str
     key: str
     prepare: Callable[[], None] | None = None
+    make_ready: Callable[[float, Callable[[int, int, float], None]], bool] | None = None
 
 
-def _by_training(space: SearchSpace, data: str, seed: int, device: str | None) -> _Scoring:
-    from mbsearch.training.machine import prepare_worker
+def _by_training(
+    space: SearchSpace, data: str, seed: int, device: str | None, folder: Path
+) -> _Scoring:
+    from mbsearch.training.machine import choose_device, prepare_worker
     from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.sources import load_source
+    from mbsearch.training.supernet_training import SupernetTraining, train_supernet
 
     source = load_source(data, seed=seed)
+    proxy, shared = space.settings.proxy, (folder / SUPERNET).absolute()
+
+    def make_ready(deadline: float, on_step: Callable[[int, int, float], None]) -> bool:
+        steps = proxy.supernet.steps
+        return train_supernet(
+            SupernetTraining(space, source, seed, choose_device(device)),
+            shared,
+            deadline=deadline,
+            on_step=lambda done, loss: on_step(done, steps, loss),
+        )
+
+    sharing = proxy.evaluator == "supernet"
     return _Scoring(
-        ProxyTraining(space.settings.proxy, data, split_seed=seed, device=device),
+        ProxyTraining(proxy, data, seed, device, shared if sharing else None),
         space.with_classes(source.num_classes),
         source.name,
         source.content_key,
         prepare_worker,
+        make_ready if sharing else None,
     )
 
 

@@ -104,6 +104,7 @@ def run(
                 seed=seed,
                 device=device,
                 on_start=display.start,
+                on_supernet=display.supernet,
                 on_progress=display.update,
             )
         except KeyboardInterrupt:

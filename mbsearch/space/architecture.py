@@ -92,14 +92,14 @@ class Architecture(Row):
         c_in = self.scale(stem.channels)
         act = stem.activation or self.activation
         first = Conv("stem", c_in, (stem.kernel,) * 2, (stem.stride,) * 2, activation=act)
-        stages = []
-        for stage in self.stages:
+        stages = {}
+        for i, stage in enumerate(self.stages):
             c_out = self.scale(stage.channels)
             blocks = _lower_stage(stage, c_in, c_out, self.activation)
             if blocks:
-                stages.append(blocks)
+                stages[i] = blocks
             c_in = c_out
-        return Program(first, tuple(stages), self._lower_head())
+        return Program(first, tuple(stages.values()), self._lower_head(), tuple(stages))
 
     def _lower_head(self) -> tuple[Conv | Pool | Linear, ...]:
         head = self.head

@@ -104,11 +104,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A whole network, ready to be costed, built or written out."""
+    """A whole network, ready to be costed, built or written out.
+
+    Stages without any block are left out; `stage_indices` says which ones of the architecture's
+    the others are.
+    """
 
     stem: Conv
     stages: tuple[tuple[Block, ...], ...]
     head: tuple[Conv | Pool | Linear, ...]
+    stage_indices: tuple[int, ...]
 
 
 class PlacedLayer(NamedTuple):

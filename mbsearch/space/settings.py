@@ -91,10 +91,32 @@ class Recipe(Row):
     cutout: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-class Proxy(Recipe):
-    """A short training that stands for a long one: a recipe on fewer and smaller images."""
+class Supernet(Row):
+    """The one training of shared weights before a search, of which every candidate has a part.
 
+    Each of `steps` trains one network on one batch: of the baselines for this share of the steps,
+    so that they inherit as well as candidates do, else a random candidate.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 3000
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    baselines: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class Proxy(Recipe):
+    """A short training that stands for a long one: a recipe on fewer and smaller images.
+
+    The `evaluator` says what a training starts from: fresh weights, or with ``supernet`` the
+    network's part of the shared ones. `width_scale` makes networks thinner for the proxy only.
+    """
+
+    evaluator: Literal["training", "supernet"] = "training"
+    supernet: Supernet = Supernet()
     data: str = "embedded"
+    width_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     resolution_scale: Annotated[float, Field(gt=0, le=1)] = 0.25
     train_images: Annotated[int, Field(ge=2)] | None = 3000
     validation_images: Annotated[int, Field(ge=2)] | None = 2000
@@ -125,13 +147,14 @@ class Retrain(Recipe):
 class Racing(Row):
     """When a trial is stopped early: see `mbsearch.search.racing`. No rungs: never.
 
-    `rungs` are the epochs after which a trial is looked at; `min_peers` trials of at most its cost
-    must be ahead of it by `slack` and by what chance allows at this `confidence`.
+    `rungs` are the epochs after which a trial is looked at. It is stopped when it will, with this
+    `confidence`, end more than `slack` below the best trial of at most its cost, by a forecast
+    that needs `min_peers` trials trained to the end.
     """
 
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2)
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    min_peers: Annotated[int, Field(ge=1)] = 3
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.7
+    min_peers: Annotated[int, Field(ge=6)] = 10
     slack: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 

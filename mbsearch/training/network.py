@@ -147,15 +147,21 @@ def build(
     """
     if num_classes is not None:
         architecture = architecture.replace(num_classes=num_classes)
-    # Without storage first: torch's default draws would be thrown away, and would take their
-    # numbers from the generator that the whole process shares.
-    with torch.device("meta"):
-        network = _assemble(architecture.lower())
-    network.to_empty(device="cpu")
+    network = skeleton(architecture).to_empty(device="cpu")
     _initialise(network, torch.Generator().manual_seed(seed))
     if zero_init_residual:
         _zero_residuals(network)
     return network
+
+
+def skeleton(architecture: Architecture) -> nn.Module:
+    """The network of an architecture without storage: its parameters have shapes, and no values.
+
+    Torch's default draws would be thrown away, and would take their numbers from the generator
+    that the whole process shares.
+    """
+    with torch.device("meta"):
+        return _assemble(architecture.lower())
 
 
 def fold_norms(network: nn.Module) -> nn.Module:

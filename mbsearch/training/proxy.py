@@ -1,12 +1,17 @@
-"""Proxy training: a short training on fewer, smaller images that stands for a long one."""
+"""Proxy training: a short training on fewer, smaller images that stands for a long one.
+
+It starts from fresh weights, or from the network's part of a supernet's.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mbsearch.errors import EvaluationError
 from mbsearch.records import Evaluation
@@ -17,22 +22,26 @@ from mbsearch.training.loop import Training
 from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
 from mbsearch.training.sources import ImageSource, load_source
+from mbsearch.training.supernet import inherit, thinner
+from mbsearch.training.supernet_training import load_shared
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyTraining:
-    """Evaluator that trains each network alone from fresh weights, by the same short recipe.
+    """Evaluator that trains each network alone, by the same short recipe.
 
     The network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes;
-    it sees training and validation images only.
+    it sees training and validation images only. It starts from its part of the weights in the file
+    `shared`, or without one from fresh weights.
     """
 
     proxy: Proxy
     data: str
     split_seed: int = 0
     device: str | None = None
+    shared: Path | None = None
 
     @property
     def epochs(self) -> int:
@@ -44,7 +53,7 @@ class ProxyTraining:
 
         Raises:
             DataError: the images cannot be read.
-            EvaluationError: training diverged or ran out of memory.
+            EvaluationError: training diverged or ran out of memory, or there are no shared weights.
         """
         try:
             return self._train(task)
@@ -68,13 +77,17 @@ class ProxyTraining:
             )
         )
         device = choose_device(self.device)
+        architecture = thinner(task.architecture, proxy)
+        network = build(
+            architecture,
+            num_classes=source.num_classes,
+            zero_init_residual=proxy.zero_init_residual,
+            seed=task.seed,
+        )
+        if self.shared is not None and task.checkpoint is None:
+            inherit(architecture, network, _shared(self.shared))
         training = Training(
-            network=build(
-                task.architecture,
-                num_classes=source.num_classes,
-                zero_init_residual=proxy.zero_init_residual,
-                seed=task.seed,
-            ),
+            network=network,
             recipe=proxy,
             train_split=train,
             validation_split=validation,
@@ -95,7 +108,7 @@ class ProxyTraining:
             seed=task.seed,
             pixels=pixels,
             curve=tuple(training.curve),
-            evaluator="training",
+            evaluator="training" if self.shared is None else "supernet",
             recipe=proxy.model_dump(mode="json") | {"data": self.data},
             device=device_name(device),
             versions={name: version(name) for name in ("mbsearch", "torch")},
@@ -114,6 +127,11 @@ def _no_memory(task: Task) -> str:
 def _source(data: str, seed: int) -> ImageSource:
     """A worker opens its images once, not once a task."""
     return load_source(data, seed=seed)
+
+
+@lru_cache(maxsize=1)
+def _shared(path: Path) -> dict[str, Tensor]:
+    return load_shared(path)
 
 
 @lru_cache(maxsize=16)

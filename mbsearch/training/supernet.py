@@ -1,0 +1,114 @@
+"""One set of weights that contains every candidate of a space.
+
+A candidate's weights are the leading slices of shared ones, layer by layer. Two layers share their
+weights where they stand at the same place (stage, repeat, name) of a block of the same type and
+have the same kernel; they may differ in channels. Nothing is listed beforehand: the shapes come
+from sampled candidates, and what a rare one has beyond them starts fresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.settings import Proxy
+from mbsearch.training.network import CLASSIFIER_STD, skeleton
+
+Shared = Mapping[str, Tensor]
+"""Shared weights by name."""
+
+
+def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
+    """The network that the proxy trains in the place of a candidate."""
+    if proxy.width_scale == 1:
+        return architecture
+    return architecture.replace(alpha=architecture.alpha * proxy.width_scale)
+
+
+def shared_names(architecture: Architecture, network: nn.Module) -> dict[str, str]:
+    """Name of the shared weight behind each parameter of an architecture's module."""
+    program = architecture.lower()
+    names = {}
+    for name, _ in network.named_parameters():
+        match name.split("."):
+            case "stages", i, j, *rest:
+                kind = program.stages[int(i)][int(j)].kind
+                place = f"stages.{program.stage_indices[int(i)]}.{j}.{kind}." + ".".join(rest)
+            case _:
+                place = name
+        layer = network.get_submodule(name.rsplit(".", 2)[0])
+        conv = getattr(layer, "conv", None)
+        kernel = "x".join(map(str, conv.kernel_size)) if isinstance(conv, nn.Conv2d) else ""
+        names[name] = f"{place} {kernel}".rstrip()
+    return names
+
+
+def fresh_weights(candidates: Iterable[Architecture], seed: int) -> dict[str, Tensor]:
+    """Shared weights that are wide enough for all these candidates, with fresh values.
+
+    They are drawn as those of a single network of the widest layers are; residual branches start
+    at zero.
+    """
+    shapes: dict[str, torch.Size] = {}
+    owners: dict[str, nn.Module] = {}
+    for candidate in candidates:
+        network = skeleton(candidate)
+        for name, shared in shared_names(candidate, network).items():
+            shape = network.get_parameter(name).shape
+            old = shapes.get(shared, shape)
+            shapes[shared] = torch.Size(max(a, b) for a, b in zip(shape, old, strict=True))
+            owners.setdefault(shared, network.get_submodule(name.rpartition(".")[0]))
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: _fresh(owners[name], name, shape, generator) for name, shape in sorted(shapes.items())
+    }
+
+
+def _fresh(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if "bias" in name:
+        return torch.zeros(shape)
+    match owner:
+        case nn.Conv2d():
+            area = shape[2] * shape[3]
+            fan_out = area if owner.groups > 1 else area * shape[0]
+            return torch.randn(shape, generator=generator) * sqrt(2 / fan_out)
+        case nn.Linear():
+            return torch.randn(shape, generator=generator) * CLASSIFIER_STD
+        case _:
+            return torch.ones(shape)
+
+
+def slices(architecture: Architecture, network: nn.Module, shared: Shared) -> dict[str, Tensor]:
+    """A candidate's parameters as views of the shared weights, as far as those reach."""
+    views = {}
+    for name, key in shared_names(architecture, network).items():
+        if key in shared:
+            shape = network.get_parameter(name).shape
+            views[name] = shared[key][tuple(slice(n) for n in shape)]
+    return views
+
+
+@torch.no_grad()
+def inherit(architecture: Architecture, network: nn.Module, shared: Shared) -> None:
+    """Copy a candidate's part of the shared weights into its module."""
+    for name, view in slices(architecture, network, shared).items():
+        parameter = network.get_parameter(name)
+        parameter[tuple(slice(n) for n in view.shape)] = view
+
+
+def forward(architecture: Architecture, shared: Shared, images: Tensor) -> Tensor:
+    """Logits (N, num_classes) of a candidate in training, computed with the shared weights."""
+    network = skeleton(architecture)
+    state = slices(architecture, network, shared)
+    # What batch normalisation would remember of this step means nothing to the next candidate.
+    state |= {
+        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
+        for name, buffer in network.named_buffers()
+    }
+    logits: Tensor = functional_call(network.train(), state, (images,))
+    return logits

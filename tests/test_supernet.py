@@ -1,0 +1,209 @@
+"""Shared weights: what candidates have in common, their training, and trials that inherit them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.search.evaluator import Task
+from mbsearch.space.catalog import baseline_architectures, load_space
+from mbsearch.space.settings import Proxy, Supernet
+from mbsearch.space.space import SearchSpace
+from mbsearch.study import SUPERNET, run
+from mbsearch.training.network import build
+from mbsearch.training.proxy import ProxyTraining
+from mbsearch.training.sources import load_source
+from mbsearch.training.supernet import (
+    forward,
+    fresh_weights,
+    inherit,
+    shared_names,
+    slices,
+    thinner,
+)
+from mbsearch.training.supernet_training import SupernetTraining, load_shared, train_supernet
+
+CPU = torch.device("cpu")
+
+
+def tiny(**supernet: float) -> SearchSpace:
+    space = load_space("tiny")
+    proxy = Proxy(
+        evaluator="supernet",
+        supernet=Supernet.model_validate({"steps": 6, "batch_size": 8} | supernet),
+        train_images=None,
+        validation_images=None,
+        epochs=1,
+        batch_size=8,
+        noise_seeds=1,
+    )
+    return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Light and dark noise."""
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for part, count in {"train": 32, "val": 16, "test": 4}.items():
+        for level, name in ((40, "dark"), (160, "light")):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(level, level + 60, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "images"
+
+
+def training(images: Path, space: SearchSpace) -> SupernetTraining:
+    return SupernetTraining(space, load_source(str(images), seed=0), 0, CPU)
+
+
+@pytest.mark.parametrize("name", ["v1", "v2", "mixed", "tiny"])
+def test_every_candidate_and_baseline_is_a_part_of_the_shared_weights(name: str) -> None:
+    space = load_space(name)
+    baselines = [network for _, network in baseline_architectures(space)]
+    candidates = [space.sample(seed) for seed in range(12)]
+    shared = fresh_weights([*baselines, *candidates], seed=0)
+    for candidate in (*baselines[::3], *candidates):
+        network = build(candidate, seed=1)
+        parts = slices(candidate, network, shared)
+        assert {n: p.shape for n, p in parts.items()} == {
+            n: p.shape for n, p in network.named_parameters()
+        }
+        assert len(set(shared_names(candidate, network).values())) == len(parts)
+        inherit(candidate, network, shared)
+        assert all(torch.equal(p, parts[n]) for n, p in network.named_parameters())
+
+
+def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_computes() -> None:
+    space = load_space("v2")
+    candidates = [space.sample(seed) for seed in range(4)]
+    shared = fresh_weights(candidates, seed=0)
+    x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for candidate in candidates:
+        network = build(candidate, seed=1).train()
+        inherit(candidate, network, shared)
+        torch.testing.assert_close(forward(candidate, shared, x), network(x))
+
+
+def test_only_the_weights_on_a_path_get_a_gradient() -> None:
+    space = load_space("v2")
+    small, large = sorted(
+        (space.sample(seed) for seed in range(2)), key=lambda a: sum(s.repeats for s in a.stages)
+    )
+    shared = {k: v.requires_grad_() for k, v in fresh_weights([small, large], seed=0).items()}
+    forward(small, shared, torch.randn(2, 3, 64, 64)).sum().backward()
+    with_gradient = {name for name, weight in shared.items() if weight.grad is not None}
+    assert with_gradient == set(shared_names(small, build(small)).values())
+    assert with_gradient < set(shared)
+
+
+def test_what_the_shared_weights_lack_stays_fresh() -> None:
+    space = load_space("tiny")
+    networks = sorted((space.sample(seed) for seed in range(20)), key=lambda a: a.alpha)
+    shared = fresh_weights([networks[0]], seed=0)
+    network, fresh = build(networks[-1], seed=1), build(networks[-1], seed=1)
+    inherit(networks[-1], network, shared)
+    name = "head.conv.conv.weight"
+    (part,) = (shared[key] for key in shared if key.startswith(name))
+    whole, fresh_whole = network.get_parameter(name), fresh.get_parameter(name)
+    rows, columns = part.shape[:2]
+    assert columns < whole.shape[1]
+    assert torch.equal(whole[:rows, :columns], part)
+    assert torch.equal(whole[:, columns:], fresh_whole[:, columns:])
+
+
+def test_the_proxy_may_train_thinner_networks() -> None:
+    network = load_space("v2").sample(0)
+    assert thinner(network, Proxy()) is network
+    thin = thinner(network, Proxy(width_scale=0.5))
+    assert (thin.alpha, thin.resolution) == (network.alpha / 2, network.resolution)
+
+
+def test_training_goes_on_after_an_interruption(images: Path, tmp_path: Path) -> None:
+    space = tiny(steps=110)
+    whole = training(images, space)
+    assert train_supernet(whole, tmp_path / "whole.pt")
+
+    def kill(done: int, _loss: float) -> None:
+        if done == 104:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(training(images, space), tmp_path / "cut.pt", on_step=kill)
+    resumed = training(images, space)
+    assert train_supernet(resumed, tmp_path / "cut.pt")
+    assert resumed.losses == whole.losses
+    one, other = (load_shared(tmp_path / f"{name}.pt") for name in ("whole", "cut"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_deadline_leaves_the_rest_to_the_next_run(images: Path, tmp_path: Path) -> None:
+    assert not train_supernet(training(images, tiny()), tmp_path / "x.pt", deadline=0)
+
+
+def test_a_supernet_that_diverges_says_so(images: Path, tmp_path: Path) -> None:
+    diverging = training(images, tiny(steps=50, learning_rate=100, warmup=0))
+    for weight in diverging._weights.values():
+        weight.data *= 1e38
+    with pytest.raises(EvaluationError, match=r"the supernet diverged in step \d+.*learning_rate"):
+        train_supernet(diverging, tmp_path / "x.pt")
+
+
+def test_damaged_missing_and_foreign_weights_are_one_message(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"expected the weights of a supernet, got no such file"):
+        load_shared(tmp_path / "none.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"x" * 100)
+    with pytest.raises(StorageError, match="got a damaged one; delete it"):
+        load_shared(tmp_path / "damaged.pt")
+    training(images, tiny()).save(tmp_path / "tiny.pt")
+    v2 = load_space("v2")
+    other = v2.with_settings(v2.settings.model_copy(update={"proxy": tiny().settings.proxy}))
+    with pytest.raises(StorageError, match="expected the supernet of this space, got another one"):
+        training(images, other).restore(tmp_path / "tiny.pt")
+    with pytest.raises(StorageError, match="the supernet cannot be written"):
+        training(images, tiny()).save(tmp_path / "none" / "tiny.pt")
+
+
+def test_a_trial_starts_from_its_part_of_the_shared_weights(images: Path, tmp_path: Path) -> None:
+    space = tiny(steps=200, learning_rate=0.01)
+    shared_training = training(images, space)
+    assert train_supernet(shared_training, tmp_path / "shared.pt")
+    assert shared_training.loss() < 0.6 < shared_training.losses[0]
+    proxy = space.settings.proxy.model_copy(update={"learning_rate": 1e-6})  # it learns nothing
+    task = Task(space.sample(3), seed=0)
+    outcomes = [
+        ProxyTraining(proxy, str(images), device="cpu", shared=shared).evaluate(task).evaluation
+        for shared in (tmp_path / "shared.pt", None)
+    ]
+    assert [e.evaluator for e in outcomes] == ["supernet", "training"]
+    assert outcomes[0].curve[0].train_loss < 0.6 < outcomes[1].curve[0].train_loss
+
+
+@pytest.mark.slow
+def test_a_run_trains_its_supernet_once(images: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def search(trials: int) -> list[str]:
+        result = run(
+            tiny(),
+            trials=trials,
+            folder=tmp_path / "study",
+            data=str(images),
+            jobs=1,
+            device="cpu",
+            on_supernet=lambda done, _steps, _loss: seen.append(done),
+        )
+        return [r.evaluation.evaluator for r in result.records if r.evaluation is not None]
+
+    assert search(1) == ["supernet"] * 5
+    assert seen == list(range(1, 7))
+    assert (tmp_path / "study" / SUPERNET).exists()
+    assert search(1) == ["supernet"] * 6
+    assert len(seen) == 6
