@@ -1,57 +1,112 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator
-from scipy.stats import norm
+from scipy.special import expit, logit
+from scipy.stats import kstest
+from scipy.stats import t as student
 from test_search import TINY, outcomes, search
 
 from mbsearch.records import Epoch, State
-from mbsearch.search.racing import Race, rung_noise, savings
+from mbsearch.search.racing import Race, savings
 from mbsearch.space.settings import Racing
 
 
-def curve(*accuracies: float) -> Sequence[Epoch]:
-    return [Epoch(1.0, 1.0, accuracy, 1.0) for accuracy in accuracies]
+def curve(*accuracies: float, loss: float = 1.0) -> Sequence[Epoch]:
+    return [Epoch(loss, 1.0, accuracy, 1.0) for accuracy in accuracies]
 
 
-def race(noise: float = 0.01, **settings: float) -> Race:
-    start = Race(Racing.model_validate(settings), {1: noise, 2: noise})
-    for mult_adds, first, last in [(10, 0.50, 0.60), (20, 0.60, 0.72), (30, 0.70, 0.80)]:
-        start.add(mult_adds, curve(first, last), whole=True)
+def race(peers: int = 40, noise: float = 0.05, seed: int = 0, **settings: float) -> Race:
+    """Trials that end 1 above their first epochs on the logit scale, and by cost, with noise."""
+    start, rng = Race(Racing.model_validate(settings)), np.random.default_rng(seed)
+    for _ in range(peers):
+        size, first = rng.uniform(7, 8), rng.normal(-0.5, 0.5)
+        end = first + 1 + (size - 7) + rng.normal(0, noise)
+        start.add(round(10**size), curve(*(float(expit(x)) for x in (first, first, end))))
     return start
 
 
-def test_a_trial_behind_cheaper_ones_is_stopped_and_a_cheaper_one_is_not() -> None:
-    assert race().verdict(30, curve(0.40)) is not None
-    assert race().verdict(29, curve(0.40)) is None  # only two trials cost no more
-
-
-def test_the_bar_is_that_of_several_peers_not_of_the_best() -> None:
-    assert race().verdict(30, curve(0.49)) is None
-    assert race(min_peers=1).verdict(30, curve(0.49)) is not None
-
-
-def test_the_margin_is_slack_and_the_one_sided_quantile_of_a_difference() -> None:
-    margin = norm.ppf(0.9) * math.sqrt(2) * 0.02 + 0.03
-    rule = race(noise=0.02, confidence=0.9, slack=0.03)
-    assert rule.verdict(30, curve(0.50 - margin + 1e-6)) is None
-    assert rule.verdict(30, curve(0.50 - margin - 1e-6)) is not None
-
-
-def test_without_a_measured_noise_nothing_is_stopped() -> None:
+def test_the_forecast_is_that_of_a_least_squares_fit() -> None:
     rule = race()
-    rule.noise = {}
-    assert rule.verdict(30, curve(0.0)) is None
+    forecast = rule.forecast(10**7, curve(0.3))
+    assert forecast is not None
+    assert forecast.centre == pytest.approx(logit(0.3) + 1, abs=0.05)
+    design = [
+        [1, math.log10(c), math.log10(c) ** 2, logit(k[0].validation_accuracy)]
+        for c, k in rule.whole
+    ]
+    ends = [logit(k[-1].validation_accuracy) for _, k in rule.whole]
+    found, *_ = np.linalg.lstsq(np.array(design), np.array(ends))
+    assert forecast.centre == pytest.approx(found @ [1, 7, 49, logit(0.3)], abs=0.02)
+
+
+def test_the_forecast_says_how_sure_it_is() -> None:
+    rng, chances = np.random.default_rng(1), []
+    for seed in range(300):
+        size, first = rng.uniform(7, 8), rng.normal(-0.5, 0.5)
+        forecast = race(12, noise=0.3, seed=seed).forecast(
+            round(10**size), curve(float(expit(first)))
+        )
+        assert forecast is not None
+        end = first + 1 + (size - 7) + rng.normal(0, 0.3)
+        chances.append(forecast.probability_above(float(expit(end))))
+    assert kstest(chances, "uniform").pvalue > 0.01
+
+
+def test_the_training_loss_counts_too() -> None:
+    rule = Race(Racing())
+    for i in range(20):
+        rule.add(10**7 + i, curve(0.3, 0.5 + i / 100, loss=2 - i / 20))
+    good, bad = (rule.forecast(10**7, curve(0.3, loss=loss)) for loss in (1.1, 1.9))
+    assert good is not None
+    assert bad is not None
+    assert good.accuracy > bad.accuracy + 0.05
+
+
+def test_a_trial_that_will_end_below_cheaper_ones_is_stopped_and_a_good_one_is_not() -> None:
+    rule = race()
+    rule.add(2 * 10**7, curve(0.5, 0.75))
+    assert rule.verdict(3 * 10**7, curve(0.3)) is not None
+    assert rule.verdict(3 * 10**7, curve(0.8)) is None
+
+
+def test_trials_that_cost_more_do_not_count() -> None:
+    rule = race()
+    assert rule.verdict(min(cost for cost, _ in rule.whole) - 1, curve(0.01)) is None
+
+
+@pytest.mark.parametrize("slack", [0.0, 0.03])
+def test_the_margin_is_slack_and_the_quantile_of_the_forecast(slack: float) -> None:
+    cheap, own = 10**7 - 1, curve(0.5, 0.5)
+    forecast = race().forecast(cheap, own)
+    assert forecast is not None
+    quantile = student.ppf(0.9, forecast.freedom)
+    edge = float(expit(forecast.centre + forecast.spread * quantile)) + slack
+    for end, stopped in ((edge - 1e-6, False), (edge + 1e-6, True)):
+        rule = race(confidence=0.9, slack=slack)
+        rule.add(cheap, curve(end))  # its curve ends before: one to beat, no evidence
+        assert (rule.verdict(cheap, own) is not None) == stopped
+
+
+def test_without_enough_evidence_nothing_is_stopped() -> None:
+    assert race(peers=9).verdict(10**8, curve(0.01)) is None
+    assert race(peers=10).verdict(10**8, curve(0.01)) is not None
+    assert race(peers=10, min_peers=11).verdict(10**8, curve(0.01)) is None
 
 
 def test_the_reason_says_what_was_compared() -> None:
-    assert race().verdict(30, curve(0.40)) == (
-        "stopped after epoch 1: accuracy 0.400 is, with 95% confidence, below the 0.500 that "
-        "3 trials of at most its Mult-Adds had there"
+    rule = race(noise=0.0)
+    rule.add(10**7, curve(0.5, 0.9))
+    assert re.fullmatch(
+        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 70% confidence, "
+        r"not to the 0\.900 that a trial of at most its Mult-Adds has ended with",
+        rule.verdict(10**7, curve(0.3)) or "",
     )
 
 
@@ -59,19 +114,6 @@ def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:
     rule = race()
     assert [rule.next_rung(4, done) for done in (0, 1, 2)] == [1, 2, None]
     assert rule.next_rung(1, 0) is None
-
-
-def test_the_forecast_adds_the_median_gain_of_whole_trials() -> None:
-    rule = race()
-    assert rule.forecast(curve(0.40)) == pytest.approx(0.40 + 0.10)
-    rule.add(5, curve(0.1), whole=False)
-    assert rule.forecast(curve(0.40)) == pytest.approx(0.40 + 0.10)
-    assert Race(Racing(), {}).forecast(curve(0.3)) == 0.3
-
-
-def test_noise_is_pooled_rung_by_rung() -> None:
-    noise = rung_noise([[curve(0.1, 0.5), curve(0.3, 0.5)], [curve(0.2, 0.8), curve(0.2, 0.6)]])
-    assert noise == pytest.approx({1: 0.1, 2: 0.1})
 
 
 RACING = TINY.with_settings(

@@ -20,12 +20,12 @@ from optuna.trial import TrialState
 
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
-from mbsearch.records import SEARCH, Evaluation, State, TrialRecord
+from mbsearch.records import SEARCH, Evaluation, TrialRecord, complete
 from mbsearch.search.backlog import MAX_ATTEMPTS, Job, fail, interrupted, missing_baselines
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
 from mbsearch.search.history import PARTIAL_ACCURACY
-from mbsearch.search.racing import Race, rung_noise
+from mbsearch.search.racing import Race
 from mbsearch.search.samplers import distributions
 from mbsearch.search.storage import StudyStore, new_record, objectives
 from mbsearch.space.architecture import Architecture
@@ -70,7 +70,7 @@ class Driver:
     _tried: dict[str, int] = field(default_factory=dict)
     _distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     _exhausted: bool = False
-    _race: Race = field(default_factory=lambda: Race(Racing(), {}))
+    _race: Race = field(default_factory=lambda: Race(Racing()))
 
     def run(self) -> None:
         """Work until the target is reached or the space is exhausted; ends with nothing in flight.
@@ -119,12 +119,11 @@ class Driver:
                         self._tried.setdefault(data["fingerprint"], data["trial"])
 
     def _start_race(self) -> Race:
-        """Every curve of the study so far; the noise is that of the repeated baseline."""
-        race = Race(self.space.settings.racing, rung_noise(self.store.repeats().values()))
-        for record in self.store.records():
-            if record.evaluation is not None and record.state is not State.RUNNING:
-                whole = record.state is State.COMPLETE
-                race.add(record.mult_adds, record.evaluation.curve, whole=whole)
+        """Every whole curve of the study so far."""
+        race = Race(self.space.settings.racing)
+        for record in complete(self.store.records()):
+            if record.evaluation is not None:
+                race.add(record.mult_adds, record.evaluation.curve)
         return race
 
     def _begin_baseline(self, name: str, architecture: Architecture, repeat: bool) -> Job:
@@ -224,9 +223,8 @@ class Driver:
         data = evaluation.to_dict()
         self.store.set_attr(job.study, job.number, "evaluation", data)
         job.study.tell(job.number, objectives(data, job.record))
-        if job.record["origin"] != SEARCH:
-            self._race.noise = rung_noise(self.store.repeats().values())
-        self._race.add(job.record["costs"]["mult_adds"], evaluation.curve, whole=True)
+        if not job.record["repeat"]:
+            self._race.add(job.record["costs"]["mult_adds"], evaluation.curve)
 
     def _stopped(self, job: Job, outcome: Outcome) -> bool:
         """Look at a trial at its rung: stop it and keep its curve, or let it go on."""
@@ -238,11 +236,10 @@ class Driver:
             return False
         # Told before the outcome is: a driver killed in between finds the reason, and stops it too.
         self.store.set_attr(job.study, job.number, "stopped", reason)
-        forecast = self._race.forecast(evaluation.curve)
-        self.store.set_attr(job.study, job.number, PARTIAL_ACCURACY, forecast)
+        if (forecast := self._race.forecast(mult_adds, evaluation.curve)) is not None:
+            self.store.set_attr(job.study, job.number, PARTIAL_ACCURACY, forecast.accuracy)
         self.store.set_attr(job.study, job.number, "evaluation", evaluation.to_dict())
         job.study.tell(job.number, state=TrialState.PRUNED)
-        self._race.add(mult_adds, evaluation.curve, whole=False)
         return True
 
     def _report(self, trial: TrialRecord | None, baselines_left: int) -> None:

@@ -1,98 +1,120 @@
-"""Front racing: between epochs, stop a trial that trials of at most its cost have left behind.
+"""Front racing: between epochs, stop a trial that will not end on the front.
 
 Optuna cannot stop trials of a study with two objectives, and stopping by accuracy alone would kill
-the small networks first. Here a trial is held against those only that cost no more than it does.
+the small networks first. Here a trial is held against those only that cost no more than it does,
+and not by how it stands half-way but by how it is likely to end: networks learn at different
+speeds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist, median
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from mbsearch.records import Epoch, State, TrialRecord
 from mbsearch.space.settings import Racing
 
+# Strength of the belief that a standardised regressor says nothing, in trials.
+RIDGE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How a trial is likely to end: a Student distribution over the logit of its accuracy."""
+
+    centre: float
+    spread: float
+    freedom: int
+
+    @property
+    def accuracy(self) -> float:
+        """The median."""
+        return 1.0 / (1.0 + math.exp(-self.centre))
+
+    def probability_above(self, accuracy: float) -> float:
+        """Probability of a final accuracy above this one, the noise of a training included."""
+        return float(student.sf((_logit(accuracy) - self.centre) / self.spread, self.freedom))
+
 
 @dataclass
 class Race:
-    """The curves of a study so far, and the rule that compares a new one with them.
-
-    `noise` maps a rung (an epoch, counted from 1) to the standard deviation of the accuracy there
-    over seeds; rungs without one use that of the last epoch, or nothing is stopped.
-    """
+    """The trials of a study that were trained to the end, and the rule that looks at a new one."""
 
     settings: Racing
-    noise: dict[int, float]
-    curves: list[tuple[int, Sequence[Epoch], bool]] = field(default_factory=list)
+    whole: list[tuple[int, Sequence[Epoch]]] = field(default_factory=list)
 
-    def add(self, mult_adds: int, curve: Sequence[Epoch], *, whole: bool) -> None:
-        """Take up the curve of a trial that ended; `whole` if it was not stopped."""
-        self.curves.append((mult_adds, curve, whole))
+    def add(self, mult_adds: int, curve: Sequence[Epoch]) -> None:
+        """Take up the curve of a trial that was trained to the end."""
+        self.whole.append((mult_adds, curve))
 
     def next_rung(self, epochs: int, done: int) -> int | None:
         """The epoch to train until before the next look; None for the end of the schedule."""
         return next((rung for rung in self.settings.rungs if done < rung < epochs), None)
 
+    def forecast(self, mult_adds: int, curve: Sequence[Epoch]) -> Forecast | None:
+        """How a trial will end, from its last epoch; None with less than the least evidence.
+
+        Ridge regression over the trials that ended, of the logit of the final accuracy on the logit
+        of the accuracy and the log training loss after that epoch, on log Mult-Adds, and on the
+        square of that, for accuracy saturates. The training loss is an average over the whole
+        epoch, and so much less noisy than the accuracy at a high learning rate.
+        """
+        peers = [(cost, other) for cost, other in self.whole if len(other) >= len(curve)]
+        if len(peers) < self.settings.min_peers:
+            return None
+        rung = len(curve) - 1
+        known = np.array([_signs(cost, other[rung]) for cost, other in peers])
+        ends = np.array([_logit(other[-1].validation_accuracy) for _, other in peers])
+        centre, scale = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-9)
+        inputs = _with_square((known - centre) / scale)
+        middle = inputs.mean(axis=0)
+        inputs -= middle
+        own = _with_square((np.array([_signs(mult_adds, curve[-1])]) - centre) / scale)[0] - middle
+        covariance = np.linalg.inv(inputs.T @ inputs + RIDGE * np.eye(len(own)))
+        weights = covariance @ inputs.T @ (ends - ends.mean())
+        misses = ends - ends.mean() - inputs @ weights
+        freedom = max(1, len(peers) - 1 - len(own))
+        variance = float(misses @ misses) / freedom * (1 + 1 / len(peers) + own @ covariance @ own)
+        spread = max(math.sqrt(variance), 1e-6)
+        return Forecast(float(ends.mean() + own @ weights), spread, freedom)
+
     def verdict(self, mult_adds: int, curve: Sequence[Epoch]) -> str | None:
         """Why a trial is stopped after the last epoch of its curve; None where it goes on.
 
-        It is stopped when its accuracy lies under that of `min_peers` trials of at most its cost at
-        the same epoch by more than `slack` and than chance allows: the difference of two
-        evaluations has sqrt(2) times the noise of one, and is held against the one-sided normal
-        quantile of `confidence`. Several peers, not the luckiest one, have to agree.
+        It is stopped when it will, with the `confidence` of the settings, end more than `slack`
+        below the best trial of at most its cost, and so add nothing to the front.
         """
-        rung, settings = len(curve), self.settings
-        noise = self.noise.get(rung)
-        if noise is None:
+        forecast, settings = self.forecast(mult_adds, curve), self.settings
+        rivals = [other[-1].validation_accuracy for cost, other in self.whole if cost <= mult_adds]
+        if forecast is None or not rivals:
             return None
-        peers = sorted(
-            (
-                other[rung - 1].validation_accuracy
-                for cost, other, _ in self.curves
-                if cost <= mult_adds and len(other) >= rung
-            ),
-            reverse=True,
-        )
-        if len(peers) < settings.min_peers:
-            return None
-        bar = peers[settings.min_peers - 1]
-        own = curve[-1].validation_accuracy
-        quantile = NormalDist().inv_cdf(settings.confidence)
-        if bar - own <= settings.slack + quantile * math.sqrt(2) * noise:
+        best = max(rivals)
+        if forecast.probability_above(best - settings.slack) >= 1 - settings.confidence:
             return None
         return (
-            f"stopped after epoch {rung}: accuracy {own:.3f} is, with {settings.confidence:.0%} "
-            f"confidence, below the {bar:.3f} that {settings.min_peers} trials of at most its "
-            "Mult-Adds had there"
+            f"stopped after epoch {len(curve)}: on the way to an accuracy of "
+            f"{forecast.accuracy:.3f} and, with {settings.confidence:.0%} confidence, not to the "
+            f"{best:.3f} that a trial of at most its Mult-Adds has ended with"
         )
 
-    def forecast(self, curve: Sequence[Epoch]) -> float:
-        """Accuracy that a stopped trial would have ended with, by the median gain of whole ones."""
-        rung, last = len(curve), curve[-1].validation_accuracy
-        gains = [
-            other[-1].validation_accuracy - other[rung - 1].validation_accuracy
-            for _, other, whole in self.curves
-            if whole and len(other) >= rung
-        ]
-        return min(1.0, last + (median(gains) if gains else 0.0))
+
+def _logit(accuracy: float) -> float:
+    inside = min(max(accuracy, 1e-3), 1 - 1e-3)
+    return math.log(inside / (1 - inside))
 
 
-def rung_noise(repeats: Iterable[Sequence[Sequence[Epoch]]]) -> dict[int, float]:
-    """Pooled standard deviation of the accuracy after each epoch, over networks with several seeds.
+def _signs(mult_adds: int, epoch: Epoch) -> list[float]:
+    loss = math.log(max(epoch.train_loss, 1e-6))
+    return [math.log10(mult_adds), _logit(epoch.validation_accuracy), loss]
 
-    `repeats` holds, for each network, the curves of its trainings.
-    """
-    squares: dict[int, float] = {}
-    freedom: dict[int, int] = {}
-    for curves in repeats:
-        for rung in range(1, min(map(len, curves)) + 1):
-            accuracies = [curve[rung - 1].validation_accuracy for curve in curves]
-            mean = sum(accuracies) / len(accuracies)
-            squares[rung] = squares.get(rung, 0.0) + sum((a - mean) ** 2 for a in accuracies)
-            freedom[rung] = freedom.get(rung, 0) + len(accuracies) - 1
-    return {rung: math.sqrt(squares[rung] / n) for rung, n in freedom.items() if n > 0}
+
+def _with_square(signs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([signs, signs[:, 0] ** 2])
 
 
 @dataclass(frozen=True, slots=True)
