@@ -71,6 +71,10 @@ class RunDisplay:
         if done == steps:
             self._console.print(f"supernet trained: {steps:,} steps, loss {loss:.2f}")
 
+    def trainings(self, done: int, total: int) -> None:
+        """Move the bar of trainings that are all alike."""
+        self._progress.update(self._task, description="audit", total=total, completed=done)
+
     def update(self, progress: DriverProgress) -> None:
         """Move the bar; print the trial that ended, if one did."""
         trial = progress.trial

@@ -8,28 +8,21 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
+from mbsearch.scoring import OnSupernet, Scoring, by_table, by_training, ignore_supernet
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.executor import Executor, LocalProcesses
+from mbsearch.search.executor import Executor, LocalProcesses, default_jobs
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import StudyStore
-from mbsearch.search.table import TableEvaluator, read_table
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import require_feasible
-
-if TYPE_CHECKING:
-    from mbsearch.search.evaluator import Evaluator
-
-SUPERNET = "supernet.pt"
-"""File of the shared weights in a study's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +50,7 @@ def run(
     seed: int = 0,
     device: str | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
-    on_supernet: Callable[[int, int, float], None] = lambda _done, _steps, _loss: None,
+    on_supernet: OnSupernet = ignore_supernet,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
     """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
@@ -98,9 +91,9 @@ def run(
     if minutes is not None and not minutes > 0:
         raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
     if table is not None:
-        scoring = _by_table(space, table)
+        scoring = by_table(space, table)
     else:
-        scoring = _by_training(space, data or space.settings.proxy.data, seed, device, folder)
+        scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
     require_feasible(space)
     with drive(folder, space.name, storage) as (store, still_held):
@@ -133,62 +126,8 @@ def run(
     return RunResult(folder, records, driver.exhausted)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scoring:
-    """Where accuracies come from: `data` names it, `key` identifies its content.
-
-    `space` is the space that is scored, and `prepare` makes a worker process ready. `make_ready`
-    does what must be done once before the first trial; False where the deadline came first.
-    """
-
-    evaluator: Evaluator
-    space: SearchSpace
-    data: str
-    key: str
-    prepare: Callable[[], None] | None = None
-    make_ready: Callable[[float, Callable[[int, int, float], None]], bool] | None = None
-
-
-def _by_training(
-    space: SearchSpace, data: str, seed: int, device: str | None, folder: Path
-) -> _Scoring:
-    from mbsearch.training.machine import choose_device, prepare_worker
-    from mbsearch.training.proxy import ProxyTraining
-    from mbsearch.training.sources import load_source
-    from mbsearch.training.supernet_training import SupernetTraining, train_supernet
-
-    source = load_source(data, seed=seed)
-    proxy, shared = space.settings.proxy, (folder / SUPERNET).absolute()
-
-    def make_ready(deadline: float, on_step: Callable[[int, int, float], None]) -> bool:
-        steps = proxy.supernet.steps
-        return train_supernet(
-            SupernetTraining(space, source, seed, choose_device(device)),
-            shared,
-            deadline=deadline,
-            on_step=lambda done, loss: on_step(done, steps, loss),
-        )
-
-    sharing = proxy.evaluator == "supernet"
-    return _Scoring(
-        ProxyTraining(proxy, data, seed, device, shared if sharing else None),
-        space.with_classes(source.num_classes),
-        source.name,
-        source.content_key,
-        prepare_worker,
-        make_ready if sharing else None,
-    )
-
-
-def _by_table(space: SearchSpace, table: Path) -> _Scoring:
-    read_table(table, space)  # a mistake in it is better said before the workers start
-    key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
-    bare = space.with_settings(space.settings.model_copy(update={"baselines": ()}))
-    return _Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)
-
-
 def _executor(
-    scoring: _Scoring, jobs: int | None, ray: str | None, gpus_per_trial: float
+    scoring: Scoring, jobs: int | None, ray: str | None, gpus_per_trial: float
 ) -> Executor:
     if ray is None:
         return LocalProcesses(scoring.evaluator, jobs or default_jobs(), scoring.prepare)
@@ -201,11 +140,6 @@ def _executor(
         jobs=jobs,
         prepare=scoring.prepare,
     )
-
-
-def default_jobs() -> int:
-    """Worker processes that this machine feeds: its cores, as far as this process may use them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _done(store: StudyStore) -> int:
@@ -227,7 +161,7 @@ def _target(store: StudyStore, trials: int) -> int:
     return target
 
 
-def _stamp(store: StudyStore, folder: Path, scoring: _Scoring, seed: int) -> None:
+def _stamp(store: StudyStore, folder: Path, scoring: Scoring, seed: int) -> None:
     """Stamp a new study with its settings; an old one must bear the same stamp."""
     space = scoring.space
     stamp: dict[str, Any] = {

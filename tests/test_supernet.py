@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.scoring import SUPERNET
 from mbsearch.search.evaluator import Task
 from mbsearch.space.catalog import baseline_architectures, load_space
 from mbsearch.space.settings import Proxy, Supernet
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import SUPERNET, run
+from mbsearch.study import run
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.sources import load_source

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 from rich.markup import escape
 
+from mbsearch.cli.audit import audit
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
 from mbsearch.cli.export import export
@@ -40,7 +41,19 @@ app = typer.Typer(
     "  mbsearch export --max-mult-adds 100M\n\n"
     "  mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160",
 )
-for _command in (run, status, dashboard, report, retrain, export, latency, count, spaces, schema):
+for _command in (
+    run,
+    status,
+    audit,
+    dashboard,
+    report,
+    retrain,
+    export,
+    latency,
+    count,
+    spaces,
+    schema,
+):
     app.command()(_command)
 
 

@@ -60,10 +60,10 @@ def retrain(
 
     Example: mbsearch retrain results/v2 --top 2 --seeds 3
     """
+    from mbsearch.search.executor import default_jobs
     from mbsearch.search.storage import RESULTS, read_study, results_folder
     from mbsearch.space.document import parse_document
     from mbsearch.space.space import read_space
-    from mbsearch.study import default_jobs
     from mbsearch.training.entrants import entrants
     from mbsearch.training.final import Start
     from mbsearch.training.retrain import retrain_study

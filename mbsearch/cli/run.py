@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.status import print_status
+from mbsearch.cli.status import print_status, print_verdict
 from mbsearch.cli.terminal import Json, Storage, err, quantity
 from mbsearch.errors import SpecError, did_you_mean
 
@@ -118,6 +118,8 @@ def run(
     if result.exhausted:
         err.print("every network of the space that keeps the limits has been tried")
     print_status(str(result.folder), result.records, None, as_json)
+    if not as_json:
+        print_verdict(result.folder)
 
 
 def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:

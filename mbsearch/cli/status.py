@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +32,17 @@ def status(
     study = read_study(results, storage)
     where = study.name if storage else str(results_folder(results or RESULTS))
     print_status(where, study.records(), budget, as_json)
+    if storage is None and not as_json:
+        print_verdict(results_folder(results or RESULTS))
+
+
+def print_verdict(folder: Path) -> None:
+    """Say how well the study's proxy ranks, where an audit has measured it."""
+    from mbsearch.audit import read_audit
+
+    audit = read_audit(folder)
+    if audit is not None:
+        out.print(f"audit: {audit.sentence()}", highlight=False, soft_wrap=True)
 
 
 def print_status(where: str, records: list[TrialRecord], budget: int | None, as_json: bool) -> None:

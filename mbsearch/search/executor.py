@@ -225,3 +225,8 @@ def _follow(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(0.5)
     os._exit(1)
+
+
+def default_jobs() -> int:
+    """Worker processes that this machine feeds: its cores, as far as this process may use them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

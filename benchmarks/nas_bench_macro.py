@@ -1,0 +1,35 @@
+"""NAS-Bench-Macro's table as a truth for `mbsearch audit` and `mbsearch run --table`.
+
+    python benchmarks/nas_bench_macro.py nas_bench_macro_cifar10.json truth.json
+    mbsearch audit --space benchmarks/nas_bench_macro.yaml --data cifar10 --truth truth.json
+
+The input is the published file (xiusu/NAS-Bench-Macro, Apache-2.0); what is written maps each
+network's fingerprint to its mean test accuracy over three trainings. Networks that differ only in
+where they do nothing are one network, and get the mean of them all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+from mbsearch.space.catalog import load_space
+
+SPACE = Path(__file__).with_suffix(".yaml")
+
+
+def main(table: Path, out: Path) -> None:
+    space = load_space(str(SPACE))
+    accuracies: dict[str, list[float]] = defaultdict(list)
+    for encoding, row in json.loads(table.read_text()).items():
+        params = {f"stages.{i}": int(code) for i, code in enumerate(encoding)}
+        accuracies[space.decode(params).fingerprint] += [a / 100 for a in row["test_acc"]]
+    out.write_text(json.dumps({key: fmean(values) for key, values in accuracies.items()}))
+    print(f"{len(accuracies):,} networks")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

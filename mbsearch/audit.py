@@ -1,0 +1,268 @@
+"""Audit of a proxy: networks of all costs, scored by it, against a longer training or a table."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mbsearch.cost import measure
+from mbsearch.errors import EvaluationError, SpecError
+from mbsearch.ranking import MULT_ADDS, PROXY, Judged, Ranking, noise, rankings
+from mbsearch.report import write_whole
+from mbsearch.scoring import OnSupernet, by_training, ignore_supernet
+from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import LocalProcesses, default_jobs
+from mbsearch.search.lock import driver_lock
+from mbsearch.search.table import read_table
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.space import SearchSpace
+
+AUDIT = "audit.json"
+SMALLEST = 6  # networks: two in each third of the costs
+_DRAWS = 50  # candidates for each network that is chosen
+_MAX_DEATHS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """How well a proxy ranks: every score's ranking, the noise of one run, the time of one run.
+
+    `truth` says what the proxy was held against, `networks` how many there were.
+    """
+
+    space: str
+    data: str
+    truth: str
+    networks: int
+    seconds: float
+    noise: float | None
+    rankings: list[Ranking]
+
+    def sentence(self) -> str:
+        """Whether the proxy ranks better than counting Mult-Adds, in words."""
+        taus = {ranking.score: ranking for ranking in self.rankings}
+        proxy, counting = taus[PROXY], taus[MULT_ADDS]
+        verdict = (
+            "ranks better than" if proxy.tau > counting.tau else "ranks NO better than"
+        ) + " counting Mult-Adds"
+        ahead = sum(a > b for a, b in zip(proxy.thirds, counting.thirds, strict=True))
+        return (
+            f"the proxy {verdict} on {self.networks} networks: tau {proxy.tau:.2f} "
+            f"({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it is ahead in "
+            f"{ahead} of 3 cost thirds"
+        )
+
+
+def sample_by_cost(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """Distinct random networks within the limits, evenly spread over the ranks of their Mult-Adds.
+
+    Raises:
+        SpecError: the space has not as many.
+    """
+    rng = Random(f"{seed}/audit")
+    found: dict[str, tuple[int, Architecture]] = {}
+    for _ in range(count * _DRAWS):
+        network = space.decode(space.sample_params(rng))
+        costs = measure(network)
+        if space.settings.limits.excess(costs) is None:
+            found.setdefault(network.fingerprint, (costs[MULT_ADDS], network))
+    if len(found) < count:
+        raise SpecError(
+            f"{space.name}: expected {count} networks within the limits for an audit, got "
+            f"{len(found)}"
+        )
+    ranked = [network for _, network in sorted(found.values(), key=lambda pair: pair[0])]
+    edges = [round(i * len(ranked) / count) for i in range(count + 1)]
+    return [ranked[rng.randrange(low, high)] for low, high in pairwise(edges)]
+
+
+def audit(
+    space: SearchSpace,
+    *,
+    folder: Path,
+    networks: int = 24,
+    seeds: int = 2,
+    epochs: int = 30,
+    truth: Path | None = None,
+    data: str | None = None,
+    jobs: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    on_start: Callable[[int, int], None] = lambda _done, _trainings: None,
+    on_supernet: OnSupernet = ignore_supernet,
+    on_end: Callable[[int, int], None] = lambda _done, _trainings: None,
+) -> Audit:
+    """Measure how well a space's proxy ranks its networks; write it to `folder`.
+
+    What has been trained is on disk at once, and the same call goes on from there.
+
+    Args:
+        folder: of the study that the audit belongs to.
+        networks: how many to judge.
+        seeds: runs of the proxy for each, for the noise.
+        epochs: of the long training that stands for the truth, on all training images.
+        truth: a table of true accuracies, which takes the place of the long training.
+        data: images; None takes the space's.
+        jobs: worker processes; None takes one a core.
+        seed: of the sample and of the trainings.
+        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        on_start: called once with the trainings that are done, and all that are needed.
+        on_supernet: see `run`.
+        on_end: called with the same two numbers whenever a training ends.
+
+    Raises:
+        SpecError: the space, or the number of networks, is too small.
+        DataError: the images or the table cannot be used.
+        EvaluationError: a network cannot be trained, or is not in the table.
+        StorageError: another process works in the folder, or it cannot be written.
+    """
+    if networks < SMALLEST:
+        raise SpecError(f"--networks: expected at least {SMALLEST}, got {networks}")
+    proxy = space.settings.proxy
+    images = data or proxy.data
+    scoring = by_training(space, images, seed, device, folder)
+    chosen = sample_by_cost(scoring.space, networks, seed)
+    known = None if truth is None else _known(truth, scoring.space, chosen)
+    changes = {"evaluator": "training", "epochs": epochs, "train_images": None}
+    long = space.settings.model_copy(update={"proxy": proxy.model_copy(update=changes)})
+    passes = [
+        (
+            scoring,
+            {
+                f"{network.fingerprint} {i}": (network, seed + i)
+                for network in chosen
+                for i in range(seeds)
+            },
+        )
+    ]
+    if known is None:
+        by_long = by_training(space.with_settings(long), images, seed, device, folder)
+        passes.append((by_long, {f"{n.fingerprint} truth": (n, seed) for n in chosen}))
+    total = sum(len(work) for _, work in passes)
+    with driver_lock(folder):
+        if scoring.make_ready is not None:
+            scoring.make_ready(math.inf, on_supernet)
+        os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
+        stamp = {"proxy": proxy.model_dump(mode="json"), "data": scoring.key, "epochs": epochs}
+        done = _Done.read(folder / "audit.trainings.json", stamp)
+        on_start(len(done.rows), total)
+        for judge, work in passes:
+            missing = {key: task for key, task in work.items() if key not in done.rows}
+            if missing:
+                with LocalProcesses(judge.evaluator, jobs or default_jobs(), judge.prepare) as pool:
+                    _train(pool, missing, done, lambda: on_end(len(done.rows), total))
+        judged = [_judged(network, done.rows, seeds, known) for network in chosen]
+        found = Audit(
+            scoring.space.name,
+            scoring.data,
+            f"{epochs} epochs on all training images" if truth is None else truth.name,
+            networks,
+            sum(each.seconds for each in judged) / networks,
+            noise(judged),
+            rankings(judged, seed),
+        )
+        write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
+    return found
+
+
+def read_audit(folder: Path) -> Audit | None:
+    """The audit of a study; None where none was made."""
+    path = folder / AUDIT
+    if not path.exists():
+        return None
+    data = json.loads(path.read_text(encoding="utf-8"))
+    rows = [{**row, "thirds": tuple(row["thirds"])} for row in data["rankings"]]
+    return Audit(**{**data, "rankings": [Ranking(**row) for row in rows]})
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """The trainings that have ended, on disk after each; those of other settings do not count."""
+
+    path: Path
+    stamp: Mapping[str, Any]
+    rows: dict[str, dict[str, float]]
+
+    @staticmethod
+    def read(path: Path, stamp: Mapping[str, Any]) -> _Done:
+        if path.exists():
+            old = json.loads(path.read_text(encoding="utf-8"))
+            if old["stamp"] == json.loads(json.dumps(stamp)):
+                return _Done(path, stamp, old["rows"])
+        return _Done(path, stamp, {})
+
+    def add(self, key: str, row: dict[str, float]) -> None:
+        self.rows[key] = row
+        write_whole(self.path, json.dumps({"stamp": self.stamp, "rows": self.rows}))
+
+
+def _train(
+    pool: LocalProcesses,
+    work: Mapping[str, tuple[Architecture, int]],
+    done: _Done,
+    on_end: Callable[[], None],
+) -> None:
+    keys = list(work)
+    for ticket, key in enumerate(keys):
+        network, seed = work[key]
+        pool.submit(ticket, Task(network, seed))
+    deaths: Counter[int] = Counter()
+    left = set(range(len(keys)))
+    while left:
+        for finished in pool.wait(1.0):
+            network, seed = work[keys[finished.ticket]]
+            if finished.outcome is not None:
+                left.remove(finished.ticket)
+                evaluation = finished.outcome.evaluation
+                done.add(
+                    keys[finished.ticket],
+                    {
+                        "accuracy": evaluation.accuracy,
+                        "loss": evaluation.validation_loss,
+                        "seconds": evaluation.seconds,
+                    },
+                )
+                on_end()
+            elif finished.lost and deaths[finished.ticket] < _MAX_DEATHS:
+                deaths[finished.ticket] += 1
+                pool.submit(finished.ticket, Task(network, seed))
+            else:
+                raise EvaluationError(
+                    f"{network.name} ({network.fingerprint}): {finished.error}; the same command "
+                    "goes on after what has ended"
+                )
+
+
+def _known(path: Path, space: SearchSpace, chosen: Sequence[Architecture]) -> dict[str, float]:
+    table = read_table(path, space)
+    for network in chosen:
+        if network.fingerprint not in table:
+            raise EvaluationError(
+                f"{path}: expected every network of the space, got none for {network.fingerprint}"
+            )
+    return {network.fingerprint: table[network.fingerprint] for network in chosen}
+
+
+def _judged(
+    network: Architecture,
+    rows: Mapping[str, Mapping[str, float]],
+    seeds: int,
+    known: Mapping[str, float] | None,
+) -> Judged:
+    key = network.fingerprint
+    runs = [rows[f"{key} {i}"] for i in range(seeds)]
+    return Judged(
+        truth=rows[f"{key} truth"]["accuracy"] if known is None else known[key],
+        costs=measure(network),
+        accuracies=[run["accuracy"] for run in runs],
+        losses=[run["loss"] for run in runs],
+        seconds=sum(run["seconds"] for run in runs) / seeds,
+    )

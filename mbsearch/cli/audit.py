@@ -1,0 +1,97 @@
+"""``mbsearch audit``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from mbsearch.cli.terminal import Json, err, out
+
+if TYPE_CHECKING:
+    from mbsearch.audit import Audit
+
+
+def audit(
+    space: Annotated[str, typer.Option(help="YAML file, or the name of a shipped space.")],
+    networks: Annotated[int, typer.Option(help="Networks to judge, spread over all costs.")] = 24,
+    seeds: Annotated[int, typer.Option(min=1, help="Proxy runs of each, for the noise.")] = 2,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Length of the training that stands for the truth.")
+    ] = 30,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSON of true accuracies, in place of the long training."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Image folder or data set name; without it, embedded Fashion-MNIST."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; the space's by default.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where studies live.")] = Path("results"),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at once; one a core by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sample, split and trainings.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure whether the proxy ranks networks better than counting their Mult-Adds does.
+
+    Example: mbsearch audit --space v2.yaml --networks 24 --epochs 30
+    """
+    from mbsearch.audit import audit as run_audit
+    from mbsearch.progress import RunDisplay
+    from mbsearch.space.catalog import load_space
+
+    loaded = load_space(space)
+    with RunDisplay(err) as display:
+        found = run_audit(
+            loaded,
+            folder=results / (name or loaded.name),
+            networks=networks,
+            seeds=seeds,
+            epochs=epochs,
+            truth=truth,
+            data=data,
+            jobs=jobs,
+            seed=seed,
+            device=device,
+            on_start=display.trainings,
+            on_supernet=display.supernet,
+            on_end=display.trainings,
+        )
+    if as_json:
+        out.print_json(json.dumps(asdict(found)))
+    else:
+        print_audit(found)
+
+
+def print_audit(found: Audit) -> None:
+    """Print every score's ranking, and the verdict."""
+    table = Table(title=f"Kendall tau with the truth ({found.truth}), {found.networks} networks")
+    for column in ("score", "tau", "90 %", "cheap", "middle", "dear", "regret"):
+        table.add_column(column, justify="left" if column == "score" else "right")
+    for each in found.rankings:
+        table.add_row(
+            each.score,
+            f"{each.tau:.2f}",
+            f"{each.low:.2f} to {each.high:.2f}",
+            *(f"{tau:.2f}" for tau in each.thirds),
+            f"{each.regret:.4f}",
+        )
+    out.print(table)
+    noise = "unknown" if found.noise is None else f"{found.noise:.4f}"
+    out.print(
+        f"{found.sentence()}; {found.seconds:.1f} s a proxy run, noise of its accuracy {noise}",
+        highlight=False,
+        soft_wrap=True,
+    )

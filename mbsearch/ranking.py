@@ -1,0 +1,121 @@
+"""How well a score ranks networks: against their true accuracy, and against counting their cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import kendalltau, rankdata
+
+_BOOTSTRAPS = 500
+_CONFIDENCE = 0.9
+_BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
+
+MULT_ADDS, PARAMS, PROXY, WITH_COST = "mult_adds", "params", "proxy", "proxy and cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One network of an audit: its true accuracy, its costs, and the proxy's runs of it.
+
+    `accuracies` and `losses` (validation, nats) hold one value a seed; `seconds` is the mean time
+    of one proxy run.
+    """
+
+    truth: float
+    costs: Mapping[str, int]
+    accuracies: Sequence[float]
+    losses: Sequence[float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How one score ranks: Kendall's tau-b with the truth, its interval, and inside cost thirds.
+
+    `low` and `high` bound 90 % of the taus of bootstrapped networks. `regret` is the true accuracy
+    lost by taking the network that the score likes best, the mean over four budgets.
+    """
+
+    score: str
+    tau: float
+    low: float
+    high: float
+    thirds: tuple[float, float, float]
+    regret: float
+
+
+def rankings(judged: Sequence[Judged], seed: int = 0) -> list[Ranking]:
+    """Every score of the networks against their truth: costs, the proxy's, and both together.
+
+    The proxy's score is its validation loss with its first seed, as a search would see it, and
+    "proxy and cost" the mean of its rank and that of the Mult-Adds.
+    """
+    loss = [-each.losses[0] for each in judged]
+    mult_adds = [float(each.costs[MULT_ADDS]) for each in judged]
+    scores: dict[str, ArrayLike] = {
+        MULT_ADDS: mult_adds,
+        PARAMS: [float(each.costs[PARAMS]) for each in judged],
+        PROXY: loss,
+        f"{PROXY} accuracy": [each.accuracies[0] for each in judged],
+        WITH_COST: rankdata(loss) + rankdata(mult_adds),
+    }
+    truth = np.array([each.truth for each in judged])
+    cost = np.array(mult_adds)
+    return [
+        _ranking(name, np.asarray(score, float), truth, cost, seed)
+        for name, score in scores.items()
+    ]
+
+
+def noise(judged: Sequence[Judged]) -> float | None:
+    """Standard deviation of one run's accuracy over seeds; None where no network has two."""
+    spreads = [np.var(each.accuracies, ddof=1) for each in judged if len(each.accuracies) > 1]
+    return math.sqrt(float(np.mean(spreads))) if spreads else None
+
+
+def _ranking(
+    name: str,
+    score: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    seed: int,
+) -> Ranking:
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(truth), (_BOOTSTRAPS, len(truth)))
+    taus = np.array([_tau(score[rows], truth[rows]) for rows in draws])
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.nanquantile(taus, [tail, 1 - tail])
+    first, second, third = (
+        _tau(score[rows], truth[rows])
+        for rows in np.array_split(np.argsort(cost, kind="stable"), 3)
+    )
+    return Ranking(
+        name,
+        _tau(score, truth),
+        float(low),
+        float(high),
+        (first, second, third),
+        _regret(score, truth, cost),
+    )
+
+
+def _tau(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Kendall's tau-b; 0 where it is undefined because all are equal, or there is only one."""
+    if len(truth) < 2:
+        return 0.0
+    tau = float(kendalltau(score, truth).statistic)
+    return 0.0 if math.isnan(tau) else tau
+
+
+def _regret(
+    score: NDArray[np.float64], truth: NDArray[np.float64], cost: NDArray[np.float64]
+) -> float:
+    lost = []
+    for share in _BUDGET_SHARES:
+        within = np.flatnonzero(cost <= np.quantile(cost, share))
+        lost.append(truth[within].max() - truth[within[score[within].argmax()]])
+    return float(np.mean(lost))

@@ -1,0 +1,90 @@
+"""Where the accuracies of a run come from: the space's proxy, or a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbsearch.search.table import TableEvaluator, read_table
+from mbsearch.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from mbsearch.search.evaluator import Evaluator
+
+SUPERNET = "supernet.pt"
+"""File of the shared weights in a study's folder."""
+
+OnSupernet = Callable[[int, int, float], None]
+"""Called after every step of a supernet's training: steps done, their target, loss (nats)."""
+
+
+def ignore_supernet(_done: int, _steps: int, _loss: float) -> None:
+    """Show nothing of a supernet's training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Where accuracies come from: `data` names it, `key` identifies its content.
+
+    `space` is the space that is scored, and `prepare` makes a worker process ready. `make_ready`
+    does what must be done once before the first trial; False where the deadline came first.
+    """
+
+    evaluator: Evaluator
+    space: SearchSpace
+    data: str
+    key: str
+    prepare: Callable[[], None] | None = None
+    make_ready: Callable[[float, OnSupernet], bool] | None = None
+
+
+def by_training(
+    space: SearchSpace, data: str, seed: int, device: str | None, folder: Path
+) -> Scoring:
+    """Score by the space's proxy; `folder` is where a supernet's weights belong.
+
+    Raises:
+        DataError: the images cannot be used.
+        EvaluationError: this machine has no such device.
+    """
+    from mbsearch.training.machine import choose_device, prepare_worker
+    from mbsearch.training.proxy import ProxyTraining
+    from mbsearch.training.sources import load_source
+    from mbsearch.training.supernet_training import SupernetTraining, train_supernet
+
+    source = load_source(data, seed=seed)
+    proxy, shared = space.settings.proxy, (folder / SUPERNET).absolute()
+
+    def make_ready(deadline: float, on_step: OnSupernet) -> bool:
+        steps = proxy.supernet.steps
+        return train_supernet(
+            SupernetTraining(space, source, seed, choose_device(device)),
+            shared,
+            deadline=deadline,
+            on_step=lambda done, loss: on_step(done, steps, loss),
+        )
+
+    sharing = proxy.evaluator == "supernet"
+    return Scoring(
+        ProxyTraining(proxy, data, seed, device, shared if sharing else None),
+        space.with_classes(source.num_classes),
+        source.name,
+        source.content_key,
+        prepare_worker,
+        make_ready if sharing else None,
+    )
+
+
+def by_table(space: SearchSpace, table: Path) -> Scoring:
+    """Score by a table of known accuracies; there are no baselines then.
+
+    Raises:
+        DataError: the table cannot be used.
+    """
+    read_table(table, space)  # a mistake in it is better said before the workers start
+    key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
+    bare = space.with_settings(space.settings.model_copy(update={"baselines": ()}))
+    return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)

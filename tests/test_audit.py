@@ -1,0 +1,139 @@
+"""The audit of a proxy: its statistics against direct computation, and a real one of `tiny`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from mbsearch import cli
+from mbsearch.audit import AUDIT, audit, read_audit, sample_by_cost
+from mbsearch.cost import measure
+from mbsearch.errors import EvaluationError, SpecError
+from mbsearch.ranking import Judged, noise, rankings
+from mbsearch.space.catalog import load_space
+from mbsearch.space.settings import Limits
+from mbsearch.space.space import SearchSpace
+
+
+def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]:
+    """Networks whose truth follows their cost, and whose proxy sees it as well as asked."""
+    rng = np.random.default_rng(seed)
+    cost = np.sort(rng.uniform(1, 10, count))
+    truth = np.log(cost) / 5 + rng.normal(0, 0.1, count)
+    loss = -truth + rng.normal(0, 0.3 * (1 - quality), count)
+    return [
+        Judged(t, {"mult_adds": round(1e6 * c), "params": 5}, (t, t + 0.02), (v, v), 1.0)
+        for t, c, v in zip(truth, cost, loss, strict=True)
+    ]
+
+
+def test_a_perfect_proxy_has_tau_one_everywhere_and_nothing_to_regret() -> None:
+    by_score = {each.score: each for each in rankings(judged())}
+    proxy, counting = by_score["proxy"], by_score["mult_adds"]
+    assert (proxy.tau, proxy.thirds, proxy.regret) == (1, (1, 1, 1), 0)
+    assert 0 < counting.tau < 1
+    assert counting.low < counting.tau < counting.high
+    assert counting.regret > 0
+    assert by_score["params"].tau == 0, "all have as many"
+
+
+def test_taus_are_those_of_scipy_inside_each_third_of_the_costs() -> None:
+    networks = judged(quality=0.5)
+    proxy = next(each for each in rankings(networks) if each.score == "proxy")
+    for i, third in enumerate(proxy.thirds):
+        part = networks[20 * i : 20 * i + 20]  # they are sorted by cost
+        expected = kendalltau([-n.losses[0] for n in part], [n.truth for n in part]).statistic
+        assert third == pytest.approx(expected)
+    assert proxy.low < proxy.tau < proxy.high
+
+
+def test_regret_is_what_the_favourite_within_a_budget_falls_short_of_the_best() -> None:
+    networks = [
+        Judged(truth, {"mult_adds": cost, "params": cost}, (0.5,), (loss,), 1.0)
+        for truth, cost, loss in [(0.5, 1, 0.2), (0.9, 2, 0.9), (0.6, 3, 0.1), (0.8, 4, 0.8)]
+    ]
+    proxy = next(each for each in rankings(networks) if each.score == "proxy")
+    assert proxy.regret == pytest.approx(np.mean([0, 0.4, 0.3, 0.3]))
+
+
+def test_noise_is_the_spread_over_seeds() -> None:
+    assert noise(judged()) == pytest.approx(0.02 / np.sqrt(2))
+    single = Judged(0.5, {"mult_adds": 1, "params": 1}, (0.5,), (0.5,), 1.0)
+    assert noise([single]) is None
+
+
+def test_the_sample_is_distinct_and_spread_over_the_costs() -> None:
+    networks = sample_by_cost(load_space("v2"), 20, seed=0)
+    costs = [measure(network)["mult_adds"] for network in networks]
+    assert costs == sorted(costs)
+    assert len({network.fingerprint for network in networks}) == 20
+    assert max(costs) <= 600_000_000
+    assert networks == sample_by_cost(load_space("v2"), 20, seed=0)
+
+
+def test_mistakes_are_one_message(tmp_path: Path) -> None:
+    tiny = load_space("tiny")
+    with pytest.raises(SpecError, match="--networks: expected at least 6, got 5"):
+        audit(tiny, folder=tmp_path, networks=5)
+    settings = tiny.settings.model_copy(update={"limits": Limits(mult_adds=1_000)})
+    with pytest.raises(SpecError, match=r"expected 6 networks within the limits .* got 0"):
+        sample_by_cost(tiny.with_settings(settings), 6, seed=0)
+    table = tmp_path / "truth.json"
+    table.write_text(json.dumps({tiny.sample(0).fingerprint: 0.5}))
+    with pytest.raises(EvaluationError, match=r"truth.json: expected every network of the space"):
+        audit(tiny, folder=tmp_path, networks=6, truth=table)
+
+
+def quick() -> SearchSpace:
+    tiny = load_space("tiny")
+    proxy = tiny.settings.proxy.model_copy(
+        update={"train_images": 64, "validation_images": 100, "epochs": 1}
+    )
+    return tiny.with_settings(tiny.settings.model_copy(update={"proxy": proxy}))
+
+
+@pytest.mark.slow
+def test_an_audit_is_kept_and_goes_on_where_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = quick().with_classes(10)
+    truth = {
+        space.decode(params).fingerprint: 0.5 + 0.001 * i
+        for i, params in enumerate(space.enumerate_params())
+    }
+    table = tmp_path / "truth.json"
+    table.write_text(json.dumps(truth))
+    folder = tmp_path / "results" / "tiny"
+    ended: list[int] = []
+
+    def interrupt(done: int, total: int) -> None:
+        assert total == 6
+        ended.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(space, folder=folder, networks=6, seeds=1, truth=table, jobs=1, on_end=interrupt)
+    found = audit(
+        space, folder=folder, networks=6, seeds=1, truth=table, jobs=1,
+        on_end=lambda done, _: ended.append(done),
+    )  # fmt: skip
+    assert ended == [1, 2, 3, 4, 5, 6]
+    assert read_audit(folder) == found
+    assert json.loads((folder / AUDIT).read_text())["networks"] == 6
+    assert ("better than counting" in found.sentence()) == (
+        found.rankings[2].tau > found.rankings[0].tau or "NO better" in found.sentence()
+    )
+    assert read_audit(tmp_path) is None
+
+    (tmp_path / "quick.yaml").write_text(space.to_yaml())
+    monkeypatch.chdir(tmp_path)
+    arguments = "audit --space quick.yaml --networks 6 --seeds 1 --jobs 1 --truth truth.json"
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments.split())
+    assert end.value.code == 0
+    assert "counting Mult-Adds on 6 networks" in " ".join(capsys.readouterr().out.split())
