@@ -115,7 +115,7 @@ def shipped(name: str, truth_seed: int) -> Problem:
     return Problem(
         space=space,
         mult_adds=truth.mult_adds,
-        canonical=truth.space.canonical,
+        canonical=truth.canonical,
         features=lambda params: [truth.log_params(params)],
         observe=truth.observe,
         accuracy=truth.accuracy,

@@ -12,7 +12,7 @@ import math
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,25 +34,25 @@ class SpaceTruth:
     space: SearchSpace
     seed: int
 
+    def canonical(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters that count."""
+        return dict(self._known(params).params)
+
     def accuracy(self, params: dict[str, Any]) -> float:
         """Mean accuracy over seeds."""
-        return self._known(tuple(sorted(self.space.canonical(params).items())))[0]
+        return self._known(params).accuracy
 
     def mult_adds(self, params: dict[str, Any]) -> float:
-        """Exact cost of the network; a large one where it cannot be built."""
-        return self._known(tuple(sorted(self.space.canonical(params).items())))[1]
+        """Exact cost of the network."""
+        return self._known(params).mult_adds
 
     def log_params(self, params: dict[str, Any]) -> float:
         """Log parameters of the network."""
-        return self._known(tuple(sorted(self.space.canonical(params).items())))[2]
+        return self._known(params).log_params
 
     def feasible(self, params: dict[str, Any]) -> bool:
         """Whether the network keeps the space's limits."""
-        try:
-            costs = measure(self.space.decode(params))
-        except SpecError:
-            return False
-        return self.space.settings.limits.excess(costs) is None
+        return self._known(params).feasible
 
     def observe(self, params: dict[str, Any], seed: int) -> float:
         """What one training of a seed shows."""
@@ -60,17 +60,37 @@ class SpaceTruth:
         rng = np.random.default_rng(zlib.crc32(text.encode()))
         return self.accuracy(params) + float(rng.normal(0, NOISE))
 
-    def _known(self, params: tuple[tuple[str, Any], ...]) -> tuple[float, float, float]:
-        return _facts(self.space.name, self.seed, params)
+    def _known(self, params: dict[str, Any]) -> _Facts:
+        return _facts(self.space.name, self.seed, tuple(params.items()))
 
 
-@lru_cache(maxsize=200_000)
-def _facts(name: str, seed: int, params: tuple[tuple[str, Any], ...]) -> tuple[float, float, float]:
-    architecture = _space(name).decode(dict(params))
-    costs = measure(architecture)
-    size = math.log10(costs["mult_adds"])
-    score = 0.9 * (size - 6) + _skill(architecture, seed)
-    return 0.95 - 0.6 * math.exp(-score), float(costs["mult_adds"]), math.log(costs["params"])
+class _Facts(NamedTuple):
+    """All that is known of one network; `params` are those that count."""
+
+    params: tuple[tuple[str, Any], ...]
+    accuracy: float
+    mult_adds: float
+    log_params: float
+    feasible: bool
+
+
+# The sampler asks for each fact by itself, and for all of them of one network in a row.
+@lru_cache(maxsize=20_000)
+def _facts(name: str, seed: int, params: tuple[tuple[str, Any], ...]) -> _Facts:
+    architecture, used = _space(name).decode_canonical(dict(params))
+    kept = tuple(used.items())
+    try:
+        costs = measure(architecture)
+    except SpecError:  # its strides leave no pixels
+        return _Facts(kept, 0.0, 1.0, 0.0, feasible=False)
+    score = 0.9 * (math.log10(costs["mult_adds"]) - 6) + _skill(architecture, seed)
+    return _Facts(
+        kept,
+        accuracy=0.95 - 0.6 * math.exp(-score),
+        mult_adds=float(costs["mult_adds"]),
+        log_params=math.log(costs["params"]),
+        feasible=_space(name).settings.limits.excess(costs) is None,
+    )
 
 
 @lru_cache(maxsize=4)

@@ -104,7 +104,7 @@ def test_the_reason_says_what_was_compared() -> None:
     rule = race(noise=0.0)
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
-        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 70% confidence, "
+        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 75% confidence, "
         r"not to the 0\.900 that a trial of at most its Mult-Adds has ended with",
         rule.verdict(10**7, curve(0.3)) or "",
     )

@@ -85,6 +85,7 @@ class Catalog:
         self._cost, self._features, self._canonical = cost, features, canonical
         self._key, self._feasible, self._log_cost = key, feasible, log_cost
         self._cache: OrderedDict[bytes, Network] = OrderedDict()
+        self._rows: dict[tuple[tuple[str, Any], ...], Rows | None] = {}
 
     def network(self, row: Rows) -> Network:
         """Free facts of a complete row."""
@@ -99,10 +100,18 @@ class Catalog:
         Parameters that a define-by-run trial did not ask for are inactive. Its cost and features
         are those of the network with their first values.
         """
-        row = self.space.encode(params)
-        if row is None or np.isnan(row).all():
+        # Every suggestion reads all trials: what a parameter set encodes to is remembered.
+        address = tuple(params.items())
+        if address not in self._rows:
+            if len(self._rows) >= CACHE_SIZE:
+                self._rows.clear()
+            self._rows[address] = self.space.encode(params)
+        row = self._rows[address]
+        if row is None:
             return None
         missing = np.isnan(row)
+        if missing.all():
+            return None
         if not missing.any():
             return self.network(row)
         full = self.network(np.where(missing, 0.0, row))
@@ -167,8 +176,10 @@ class Catalog:
             return self._measure(params, row, np.ones(len(row), dtype=bool))
         kept = self._canonical(dict(params))
         active = np.array([axis.name in kept for axis in self.space.axes])
-        params.update(kept)
-        whole = self.space.encode(params)
+        whole: Rows | None = row
+        if any(params.get(name) != value for name, value in kept.items()):  # put in a fixed order
+            params.update(kept)
+            whole = self.space.encode(params)
         if whole is None:
             raise SpecError(f"canonical: a value outside the search space in {dict(kept)!r}")
         shared = np.where(active, whole, math.nan)

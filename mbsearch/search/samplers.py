@@ -12,7 +12,9 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.search.sampler import CostAwareSampler
+from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
+from mbsearch.space.template import Params
 
 SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random")
 
@@ -67,8 +69,12 @@ def _cost_aware(space: SearchSpace, seed: int) -> CostAwareSampler:
 
     # The sampler asks for each fact by itself, and for all of them of one network in a row.
     @lru_cache(maxsize=64)
+    def decoded(params: tuple[tuple[str, Any], ...]) -> tuple[Architecture, Params]:
+        return space.decode_canonical(dict(params))
+
+    @lru_cache(maxsize=64)
     def facts(params: tuple[tuple[str, Any], ...]) -> _Facts:
-        network = space.decode(dict(params))
+        network, _ = decoded(params)
         try:
             costs = measure(network)
         except SpecError:  # its strides leave no pixels: never suggested, so the costs are idle
@@ -84,7 +90,7 @@ def _cost_aware(space: SearchSpace, seed: int) -> CostAwareSampler:
         distributions(space),
         lambda params: facts(tuple(params.items())).mult_adds,
         features=lambda params: [facts(tuple(params.items())).params],
-        canonical=space.canonical,
+        canonical=lambda params: decoded(tuple(params.items()))[1],
         key=lambda params: facts(tuple(params.items())).fingerprint,
         feasible=lambda params: facts(tuple(params.items())).feasible,
         log_cost=False,  # the study's second objective is a logarithm already

@@ -133,7 +133,8 @@ def negative_log_posterior(
 ) -> tuple[float, Array]:
     """Objective of the fit and its gradient in `theta` = log signal, log noise, log lengths."""
     parameters = _unpack(theta)
-    signal, slope = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
+    distances = _squared_distances(inputs, inputs, columns, parameters)
+    signal, slope = _matern_and_slope(distances, parameters)
     noise = math.exp(parameters.log_noise)
     n = len(warped)
     factor = cholesky(signal + (noise + JITTER) * np.eye(n), lower=True)
@@ -168,7 +169,7 @@ class Posterior:
     ) -> None:
         self._inputs, self._columns, self._warped = inputs, columns, warped
         self._parameters = parameters
-        signal, _ = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
+        signal = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
         noise = math.exp(parameters.log_noise) + JITTER
         self._factor = cholesky(signal + noise * np.eye(len(warped)), lower=True)
         self._weights = cho_solve((self._factor, True), warped)
@@ -181,7 +182,7 @@ class Posterior:
     def predict(self, inputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the noise-free warped accuracy at `inputs`."""
         distances = _squared_distances(self._inputs, inputs, self._columns, self._parameters)
-        cross, _ = _matern(distances, self._parameters)
+        cross = _matern(distances, self._parameters)
         explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
         variance = math.exp(self._parameters.log_signal) - np.einsum(
             "ij,ij->j", explained, explained
@@ -208,7 +209,7 @@ def _likeliest_ceiling(
     accuracy: Array,
     ceilings: list[float],
 ) -> Warp:
-    signal, _ = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
+    signal = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
     noise = math.exp(parameters.log_noise) + JITTER
     factor = cholesky(signal + noise * np.eye(len(accuracy)), lower=True)
 
@@ -233,9 +234,19 @@ def _squared_distances(a: Array, b: Array, columns: Columns, parameters: Hyperpa
     return np.asarray(np.maximum(squares, 0.0))
 
 
-def _matern(squared: Array, parameters: Hyperparameters) -> tuple[Array, Array]:
-    """Matern 5/2 covariance of squared distances, and its derivative in them."""
+def _matern(squared: Array, parameters: Hyperparameters) -> Array:
+    """Matern 5/2 covariance of squared distances."""
     root = SQRT_5 * np.sqrt(squared)
-    decay = math.exp(parameters.log_signal) * np.exp(-root)
+    return np.asarray((1.0 + root + root * root / 3.0) * _decay(root, parameters))
+
+
+def _matern_and_slope(squared: Array, parameters: Hyperparameters) -> tuple[Array, Array]:
+    """The covariance, and its derivative in the squared distances."""
+    root = SQRT_5 * np.sqrt(squared)
+    decay = _decay(root, parameters)
     slope = -(5.0 / 6.0) * (1.0 + root) * decay
     return np.asarray((1.0 + root + root * root / 3.0) * decay), np.asarray(slope)
+
+
+def _decay(root: Array, parameters: Hyperparameters) -> Array:
+    return np.asarray(math.exp(parameters.log_signal) * np.exp(-root))

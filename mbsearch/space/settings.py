@@ -153,7 +153,7 @@ class Racing(Row):
     """
 
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2)
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.7
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.75
     min_peers: Annotated[int, Field(ge=6)] = 10
     slack: Annotated[float, Field(ge=0, le=1)] = 0.0
 

@@ -57,13 +57,14 @@ class SearchSpace:
         Raises:
             SpecError: a parameter is unknown, missing, or names no option.
         """
-        return self._decode(params)[0]
+        return self.decode_canonical(params)[0]
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
         """The same parameters without those that do not count."""
-        return self._decode(params)[1]
+        return self.decode_canonical(params)[1]
 
-    def _decode(self, params: Mapping[str, Any]) -> tuple[Architecture, Params]:
+    def decode_canonical(self, params: Mapping[str, Any]) -> tuple[Architecture, Params]:
+        """What `decode` and `canonical` give, at the price of one."""
         unknown = params.keys() - self._names
         if unknown:
             raise SpecError(
