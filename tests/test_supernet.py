@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ def tiny(**supernet: float) -> SearchSpace:
         noise_seeds=1,
     )
     return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on cores that are busy wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -166,17 +176,19 @@ def test_damaged_missing_and_foreign_weights_are_one_message(images: Path, tmp_p
     training(images, tiny()).save(tmp_path / "tiny.pt")
     v2 = load_space("v2")
     other = v2.with_settings(v2.settings.model_copy(update={"proxy": tiny().settings.proxy}))
-    with pytest.raises(StorageError, match="expected the supernet of this space, got another one"):
+    with pytest.raises(
+        StorageError, match=r"expected the supernet of this space.* got another one"
+    ):
         training(images, other).restore(tmp_path / "tiny.pt")
     with pytest.raises(StorageError, match="the supernet cannot be written"):
         training(images, tiny()).save(tmp_path / "none" / "tiny.pt")
 
 
 def test_a_trial_starts_from_its_part_of_the_shared_weights(images: Path, tmp_path: Path) -> None:
-    space = tiny(steps=200, learning_rate=0.01)
+    space = tiny(steps=400, learning_rate=0.004)
     shared_training = training(images, space)
     assert train_supernet(shared_training, tmp_path / "shared.pt")
-    assert shared_training.loss() < 0.6 < shared_training.losses[0]
+    assert shared_training.loss() < 0.5 < shared_training.losses[0]
     proxy = space.settings.proxy.model_copy(update={"learning_rate": 1e-6})  # it learns nothing
     task = Task(space.sample(3), seed=0)
     outcomes = [

@@ -136,6 +136,19 @@ class SupernetTraining:
         )
         return next(whole)
 
+    def _made_by(self) -> dict[str, Any]:
+        """What the weights depend on; the recipe of the trials after it is not among it."""
+        proxy = self._proxy
+        return {
+            "space": self.space.fingerprint,
+            "baselines": [network.fingerprint for network in self._baselines],
+            "supernet": proxy.supernet.model_dump(mode="json"),
+            "scales": [proxy.width_scale, proxy.resolution_scale],
+            "augmentation": [proxy.flip, proxy.shift, proxy.cutout],
+            "data": self.source.content_key,
+            "seed": self.seed,
+        }
+
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, all or nothing.
 
@@ -143,6 +156,7 @@ class SupernetTraining:
             StorageError: it cannot be written.
         """
         state = {
+            "made_by": self._made_by(),
             "weights": {name: weight.detach() for name, weight in self._weights.items()},
             "optimizer": self._optimizer.state_dict(),
             "generator": self._generator.get_state(),
@@ -161,12 +175,15 @@ class SupernetTraining:
         """Go on from what `save` wrote.
 
         Raises:
-            StorageError: the file is damaged, or of another space.
+            StorageError: the file is damaged, or was made by other settings.
         """
         state = _read(path)
         saved = state["weights"]
-        if {k: w.shape for k, w in saved.items()} != {k: w.shape for k, w in self._weights.items()}:
-            raise StorageError(f"{path}: expected the supernet of this space, got another one")
+        if state["made_by"] != self._made_by():
+            raise StorageError(
+                f"{path}: expected the supernet of this space, proxy, data and seed, got another "
+                "one; delete it, or take another --name"
+            )
         with torch.no_grad():
             for name, weight in self._weights.items():
                 weight.copy_(saved[name])
