@@ -131,7 +131,12 @@ def audit(
     scoring = by_training(space, images, seed, device, folder)
     chosen = sample_by_cost(scoring.space, networks, seed)
     known = None if truth is None else _known(truth, scoring.space, chosen)
-    changes = {"evaluator": "training", "epochs": epochs, "train_images": None}
+    changes = {
+        "evaluator": "training",
+        "epochs": epochs,
+        "train_images": None,
+        "width_scale": 1.0,
+    }
     long = space.settings.model_copy(update={"proxy": proxy.model_copy(update=changes)})
     passes = [
         (
@@ -151,7 +156,12 @@ def audit(
         if scoring.make_ready is not None:
             scoring.make_ready(math.inf, on_supernet)
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
-        stamp = {"proxy": proxy.model_dump(mode="json"), "data": scoring.key, "epochs": epochs}
+        stamp = {
+            "proxy": proxy.model_dump(mode="json"),
+            "data": scoring.key,
+            "epochs": epochs,
+            "seed": seed,
+        }
         done = _Done.read(folder / "audit.trainings.json", stamp)
         on_start(len(done.rows), total)
         for judge, work in passes:
