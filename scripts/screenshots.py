@@ -53,11 +53,12 @@ def take(kind: str, url: str, query: str, pictures: Path) -> None:
             browser.get(f"{url}/{page}?{query}")
             time.sleep(SETTLE_SECONDS)
             path = pictures / f"{page}-{kind}.png"
-            full = browser.execute_script("return document.documentElement.scrollHeight")
             metrics = {"width": width, "deviceScaleFactor": 1, "mobile": kind == "phone"}
             command = "Emulation.setDeviceMetricsOverride"
-            browser.execute_cdp_cmd(command, {**metrics, "height": max(height, full)})
-            time.sleep(1)
+            for _ in range(2):  # plots grow with the window
+                full = browser.execute_script("return document.documentElement.scrollHeight")
+                browser.execute_cdp_cmd(command, {**metrics, "height": max(height, full)})
+                time.sleep(1)
             browser.save_screenshot(str(path))
             browser.execute_cdp_cmd(command, {**metrics, "height": height})
             print(path)

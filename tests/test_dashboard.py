@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from mbsearch.dashboard.view import View, query, read_query
 from mbsearch.document import document
 from mbsearch.effects import effects
 from mbsearch.errors import ExportError
+from mbsearch.figures.front import front_figure
 from mbsearch.records import TrialRecord
 from mbsearch.search.driver import Driver
 from mbsearch.search.executor import LocalProcesses
@@ -39,6 +41,7 @@ from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load, load_space
+from mbsearch.space.settings import Racing
 from mbsearch.space.space import SearchSpace
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -139,7 +142,8 @@ class Page:
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     search(folder / "second", 3)
-    search(folder / "first", 8)
+    calm = TINY.with_settings(TINY.settings.model_copy(update={"racing": Racing(rungs=())}))
+    search(folder / "first", 8, space=calm)  # networks enough to say what matters
     search(folder / "failing", 2, fails=True)
     alone = TINY.with_settings(TINY.settings.model_copy(update={"baselines": ()}))
     search(folder / "alone", 1, space=alone)
@@ -419,6 +423,26 @@ def test_one_network_is_enough_for_every_page(page: Page) -> None:
     ready = {**PAGES_READY, "/compare": "#notice", "/choices": "#notice"}
     for path, selector in ready.items():
         page.open(f"{path}?study=alone", selector)
+
+
+def test_trainings_that_came_to_nothing_do_not_press_the_front(studies: Path) -> None:
+    found = read_study(studies / "first").records()
+
+    def drawn(accuracies: list[float]) -> Any:
+        evaluations = [r.evaluation for r in found]
+        assert None not in evaluations
+        pairs = zip(found, evaluations, accuracies, strict=True)
+        return front_figure(
+            [replace(r, evaluation=replace(e, accuracy=a)) for r, e, a in pairs if e]
+        ).layout.yaxis
+
+    level = [0.6 + 0.01 * i for i in range(len(found))]
+    assert drawn(level).autorangeoptions.clipmin is None
+    searched = [i for i, r in enumerate(found) if not r.is_baseline]
+    level[max(searched, key=lambda i: found[i].mult_adds)] = 0.1
+    axis = drawn(level)
+    assert 0.1 < axis.autorangeoptions.clipmin < 0.6
+    assert axis.title.text.endswith("<br>1 network lies lower")
 
 
 def test_an_export_that_fails_says_why(studies: Path) -> None:

@@ -29,6 +29,7 @@ def distribution_figure(
         horizontal_spacing=0.03,
         subplot_titles=[band.name for band in bands],
     )
+    named: set[Any] = set()  # options that stand in the legend
     for column, band in enumerate(bands, start=1):
         for i, option in enumerate(options):
             members = sorted(
@@ -40,7 +41,8 @@ def distribution_figure(
                     y=[(j + 1) / len(members) for j in range(len(members))],
                     name=str(option),
                     legendgroup=str(option),
-                    showlegend=column == 1,
+                    legendrank=i,
+                    showlegend=bool(members) and option not in named,
                     mode="lines+markers",
                     marker={"size": 4},
                     line={
@@ -53,9 +55,11 @@ def distribution_figure(
                 row=1,
                 col=column,
             )
+            named.update([option] if members else [])
     styled(figure, hovermode="closest")
     figure.update_layout(legend={"y": 1.12, "title": {"text": f"{choice} "}}, margin={"t": 70})
     figure.update_xaxes(title_text="Validation accuracy (proxy)", tickformat=".2f", nticks=5)
+    figure.update_yaxes(range=[0, 1.04])
     figure.update_yaxes(title_text="Share of networks", tickformat=".0%", col=1)
     return figure
 
@@ -73,9 +77,7 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
         )
     )
     styled(figure, bargap=0.25)
-    figure.update_xaxes(
-        title_text="Variance explained beyond cost", tickformat=".0%", rangemode="tozero"
-    )
+    figure.update_xaxes(title_text="Variance beyond cost", tickformat=".0%", rangemode="tozero")
     return figure
 
 

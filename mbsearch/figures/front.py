@@ -30,6 +30,7 @@ from mbsearch.figures.style import (
 from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
+_ROOM_BELOW = 0.3  # of the span of accuracies that matter
 _LABEL_SIDES = ("bottom right", "top left")  # of lines that lie beside each other
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
@@ -82,11 +83,31 @@ def front_figure(
         figure,
         title=title,
         xaxis=cost_axis(metric, min(seen), max(seen)),
-        yaxis={"title": {"text": ACCURACY_TITLE, "standoff": 12}, "tickformat": ".2f"},
+        yaxis=_accuracy_axis(done, stopped),
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
         hovermode="closest",
         dragmode="pan",
     )
+
+
+def _accuracy_axis(done: Sequence[TrialRecord], stopped: Sequence[TrialRecord]) -> dict[str, Any]:
+    """An axis from a little below the front and the MobileNets up; its title counts the rest.
+
+    Trainings that were stopped or came to nothing would press what matters to the upper edge.
+    """
+    axis: dict[str, Any] = {"title": {"text": ACCURACY_TITLE, "standoff": 12}, "tickformat": ".2f"}
+    front = pareto.pareto_front([r.accuracy for r in done], [r.mult_adds for r in done])
+    telling = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
+    if not telling:
+        return axis
+    span = max(telling) - min(telling)
+    lowest = min(telling) - _ROOM_BELOW * span
+    lower = [r.accuracy for r in (*done, *stopped) if r.accuracy < lowest]
+    if span and lower and min(lower) < min(telling) - span:  # they would take half of the height
+        axis["autorangeoptions"] = {"clipmin": lowest}
+        networks = "network lies" if len(lower) == 1 else "networks lie"
+        axis["title"]["text"] += f"<br>{len(lower)} {networks} lower"
+    return axis
 
 
 def traits(record: TrialRecord) -> dict[str, Any]:

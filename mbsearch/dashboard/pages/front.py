@@ -239,7 +239,7 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
     start = high if value is None else math.log10(value)
     return dmc.Box(
         [
-            dmc.Text(f"{name}, at most", size="sm", fw=500),
+            dmc.Text(f"{name}, at most", size="sm", fw=500, ml=36, className="line"),
             dmc.Slider(
                 id={
                     "control": f"max_{metric}",

@@ -45,11 +45,16 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "network", "minWidth": 200},
     {"field": "state"},
     {"field": "accuracy", **_FINE},
-    {"field": "mult_adds", "headerName": "Mult-Adds", **_WHOLE},
+    {"field": "mult_adds", "headerName": "Mult-Adds", "minWidth": 140, **_WHOLE},
     {"field": "params", **_WHOLE},
     {"field": "memory", "headerName": "Memory, bytes", "minWidth": 160, **_WHOLE},
     {"field": "alpha", "type": "rightAligned"},
-    {"field": "resolution", "type": "rightAligned"},
+    {
+        "field": "resolution",
+        "headerName": "Resolution, px",
+        "minWidth": 150,
+        "type": "rightAligned",
+    },
     {"field": "seconds", **_TENTHS},
     {"field": "message", "minWidth": 300},
 ]
@@ -203,8 +208,9 @@ def _status(snapshot: Snapshot) -> Any:
         if seconds is not None and ended < target and count[TrialState.RUNNING]:
             left = timedelta(seconds=round(seconds * (target - ended)))
             facts.append(("Time left, about", str(left)))
-    if saved.stopped:
-        share = saved.seconds_saved / (saved.seconds_saved + saved.seconds_spent)
+    whole = saved.seconds_saved + saved.seconds_spent
+    if saved.stopped and whole > 0:
+        share = saved.seconds_saved / whole
         facts.append(("Saved by racing", f"{saved.seconds_saved:,.0f} s ({share:.0%})"))
     return dmc.SimpleGrid(
         [
@@ -230,7 +236,8 @@ def _messages(records: Sequence[TrialRecord]) -> Any:
     title = f"Failed or stopped ({len(told)})"
     if len(told) > _SHOWN_MESSAGES:
         title += f", the last {_SHOWN_MESSAGES}"
-    return parts.panel(title, parts.table(("Network", "State", "Message"), rows, 3), mb="md")
+    table = parts.table(("Network", "State", "Message"), rows, 3)
+    return parts.panel(title, html.Div(table, className="tall", tabIndex=0), mb="md")
 
 
 def _open_link(fields: Fields) -> Any:
