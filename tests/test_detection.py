@@ -45,14 +45,14 @@ def test_backbones_cost_the_same(example: ModuleType) -> None:
         rival = example.of_equal_cost(family, winner)
         costs = [example.backbone_mult_adds(each) for each in (rival, winner)]
         assert rival.resolution == 128
-        assert costs[0] == pytest.approx(costs[1], rel=0.05)
+        assert costs[0] == pytest.approx(costs[1], rel=0.15)
 
 
 @pytest.mark.slow
 def test_the_winner_and_mobilenets_learn_to_detect(
     example: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--steps", "80", "--tested", "40", "--pixels", "64"]
+    arguments = ["--steps", "60", "--tested", "40", "--pixels", "64"]
     scores = example.main([str(ROOT / "docs/winner.yaml"), *arguments])
     names = [name.partition(" ")[0] for name in scores]
     assert names == ["winner", "mobilenet_v1", "mobilenet_v2"]
