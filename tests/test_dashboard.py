@@ -442,7 +442,7 @@ def test_trainings_that_came_to_nothing_do_not_press_the_front(studies: Path) ->
     level[max(searched, key=lambda i: found[i].mult_adds)] = 0.1
     axis = drawn(level)
     assert 0.1 < axis.autorangeoptions.clipmin < 0.6
-    assert axis.title.text.endswith("<br>1 network lies lower")
+    assert axis.title.text.endswith("; 1 network lies lower")
 
 
 def test_an_export_that_fails_says_why(studies: Path) -> None:

@@ -106,7 +106,7 @@ def _accuracy_axis(done: Sequence[TrialRecord], stopped: Sequence[TrialRecord]) 
     if span and lower and min(lower) < min(telling) - span:  # they would take half of the height
         axis["autorangeoptions"] = {"clipmin": lowest}
         networks = "network lies" if len(lower) == 1 else "networks lie"
-        axis["title"]["text"] += f"<br>{len(lower)} {networks} lower"
+        axis["title"]["text"] += f"; {len(lower)} {networks} lower"
     return axis
 
 

@@ -16,6 +16,7 @@ from mbsearch.dashboard.view import View
 from mbsearch.effects import MIN_NETWORKS, Effect, cost_bands, effects, searched
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import front_figure
+from mbsearch.figures.style import ACCURACY_TITLE
 from mbsearch.records import TrialRecord
 
 _PARALLEL = 8  # choices that fit beside each other
@@ -176,4 +177,5 @@ def _parallel(
 def _small_front(records: Sequence[TrialRecord]) -> Component:
     figure = front_figure(records).update_layout(dragmode="select", showlegend=False)
     figure.update_traces(mode="markers", selector={"mode": "lines+markers+text"})
+    figure.update_yaxes(title_text=ACCURACY_TITLE)  # a longer one does not fit here
     return parts.graph("small-front", figure, "Accuracy against Mult-Adds, to select from", "360px")
