@@ -104,7 +104,7 @@ def test_the_reason_says_what_was_compared() -> None:
     rule = race(noise=0.0)
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
-        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 75% confidence, "
+        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 80% confidence, "
         r"not to the 0\.900 that a trial of at most its Mult-Adds has ended with",
         rule.verdict(10**7, curve(0.3)) or "",
     )
@@ -112,7 +112,7 @@ def test_the_reason_says_what_was_compared() -> None:
 
 def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:
     rule = race()
-    assert [rule.next_rung(4, done) for done in (0, 1, 2)] == [1, 2, None]
+    assert [rule.next_rung(4, done) for done in (0, 1, 2, 3)] == [1, 2, 3, None]
     assert rule.next_rung(1, 0) is None
 
 

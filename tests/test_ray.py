@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
 
 FULL = "MBSEARCH_STORM" in os.environ
 TRIALS, PAUSE = (400, 1) if FULL else (60, 4)  # seconds from one kill to the next
+SLOW = 0.4 if FULL else 0.1  # seconds of a task where the run must outlast its killed drivers
 PATIENCE = 1500 if FULL else 300
 NODE = {
     "num_cpus": 4 if FULL else 2,
@@ -130,7 +131,7 @@ def test_a_study_goes_on_after_its_driver_is_killed_on_either_executor(
     rng, folder = random.Random(0), tmp_path / "storm"
     before: dict[int, TrialRecord] = {}
     for where in ([], ["--ray", cluster.address]) * (10 if FULL else 2):
-        process = start(folder, *where)
+        process = start(folder, *where, seconds=SLOW)
         deadline = time.monotonic() + PATIENCE
         while len(ended(folder)) == len(before):
             assert time.monotonic() < deadline, "the run hangs"

@@ -152,8 +152,8 @@ class Racing(Row):
     that needs `min_peers` trials trained to the end.
     """
 
-    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2)
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.75
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2, 3)
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
     min_peers: Annotated[int, Field(ge=6)] = 10
     slack: Annotated[float, Field(ge=0, le=1)] = 0.0
 
