@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -18,8 +17,8 @@ from mbsearch.errors import EvaluationError, SpecError
 from mbsearch.ranking import MULT_ADDS, PROXY, Judged, Ranking, noise, rankings
 from mbsearch.report import write_whole
 from mbsearch.scoring import OnSupernet, by_training, ignore_supernet
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import LocalProcesses, default_jobs
+from mbsearch.search.evaluator import Evaluator, Task
+from mbsearch.search.executor import LocalProcesses, default_jobs, settled
 from mbsearch.search.lock import driver_lock
 from mbsearch.search.table import read_table
 from mbsearch.space.architecture import Architecture
@@ -28,7 +27,6 @@ from mbsearch.space.space import SearchSpace
 AUDIT = "audit.json"
 SMALLEST = 6  # networks: two in each third of the costs
 _DRAWS = 50  # candidates for each network that is chosen
-_MAX_DEATHS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +129,23 @@ def audit(
     scoring = by_training(space, images, seed, device, folder)
     chosen = sample_by_cost(scoring.space, networks, seed)
     known = None if truth is None else _known(truth, scoring.space, chosen)
-    changes = {
-        "evaluator": "training",
-        "epochs": epochs,
-        "train_images": None,
-        "width_scale": 1.0,
-    }
-    long = space.settings.model_copy(update={"proxy": proxy.model_copy(update=changes)})
-    passes = [
+    passes: list[tuple[Evaluator, dict[str, Task]]] = [
         (
-            scoring,
-            {
-                f"{network.fingerprint} {i}": (network, seed + i)
-                for network in chosen
-                for i in range(seeds)
-            },
+            scoring.evaluator,
+            {f"{n.fingerprint} {i}": Task(n, seed + i) for n in chosen for i in range(seeds)},
         )
     ]
     if known is None:
-        by_long = by_training(space.with_settings(long), images, seed, device, folder)
-        passes.append((by_long, {f"{n.fingerprint} truth": (n, seed) for n in chosen}))
+        from mbsearch.training.proxy import ProxyTraining
+
+        changes = {
+            "evaluator": "training",
+            "epochs": epochs,
+            "train_images": None,
+            "width_scale": 1.0,
+        }
+        long = ProxyTraining(proxy.model_copy(update=changes), images, seed, device)
+        passes.append((long, {f"{n.fingerprint} truth": Task(n, seed) for n in chosen}))
     total = sum(len(work) for _, work in passes)
     with driver_lock(folder):
         if scoring.make_ready is not None:
@@ -164,10 +159,10 @@ def audit(
         }
         done = _Done.read(folder / "audit.trainings.json", stamp)
         on_start(len(done.rows), total)
-        for judge, work in passes:
+        for evaluator, work in passes:
             missing = {key: task for key, task in work.items() if key not in done.rows}
             if missing:
-                with LocalProcesses(judge.evaluator, jobs or default_jobs(), judge.prepare) as pool:
+                with LocalProcesses(evaluator, jobs or default_jobs(), scoring.prepare) as pool:
                     _train(pool, missing, done, lambda: on_end(len(done.rows), total))
         judged = [_judged(network, done.rows, seeds, known) for network in chosen]
         found = Audit(
@@ -215,40 +210,25 @@ class _Done:
 
 
 def _train(
-    pool: LocalProcesses,
-    work: Mapping[str, tuple[Architecture, int]],
-    done: _Done,
-    on_end: Callable[[], None],
+    pool: LocalProcesses, work: Mapping[str, Task], done: _Done, on_end: Callable[[], None]
 ) -> None:
     keys = list(work)
-    for ticket, key in enumerate(keys):
-        network, seed = work[key]
-        pool.submit(ticket, Task(network, seed))
-    deaths: Counter[int] = Counter()
-    left = set(range(len(keys)))
-    while left:
-        for finished in pool.wait(1.0):
-            network, seed = work[keys[finished.ticket]]
-            if finished.outcome is not None:
-                left.remove(finished.ticket)
-                evaluation = finished.outcome.evaluation
-                done.add(
-                    keys[finished.ticket],
-                    {
-                        "accuracy": evaluation.accuracy,
-                        "loss": evaluation.validation_loss,
-                        "seconds": evaluation.seconds,
-                    },
-                )
-                on_end()
-            elif finished.lost and deaths[finished.ticket] < _MAX_DEATHS:
-                deaths[finished.ticket] += 1
-                pool.submit(finished.ticket, Task(network, seed))
-            else:
-                raise EvaluationError(
-                    f"{network.name} ({network.fingerprint}): {finished.error}; the same command "
-                    "goes on after what has ended"
-                )
+    for finished in settled(pool, list(work.values())):
+        key = keys[finished.ticket]
+        if finished.outcome is None:
+            network = work[key].architecture
+            raise EvaluationError(
+                f"{network.name} ({network.fingerprint}): {finished.error}; the same command "
+                "goes on after what has ended"
+            )
+        evaluation = finished.outcome.evaluation
+        row = {
+            "accuracy": evaluation.accuracy,
+            "loss": evaluation.validation_loss,
+            "seconds": evaluation.seconds,
+        }
+        done.add(key, row)
+        on_end()
 
 
 def _known(path: Path, space: SearchSpace, chosen: Sequence[Architecture]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from noise_images import write_noise_images
 from test_search import search
 
 from mbsearch.cli import main
@@ -53,15 +53,7 @@ RECIPE = Retrain(epochs=3, batch_size=8, mixup=0.2, ema_decay=0.9)
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Light and dark noise in three splits, and a cache of its own."""
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
-    rng = np.random.default_rng(0)
-    for part, count in {"train": 16, "val": 8, "test": 10}.items():
-        for level, name in ((40, "dark"), (160, "light")):
-            folder = tmp_path / "images" / part / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(level, level + 60, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return tmp_path / "images"
+    return write_noise_images(tmp_path / "images", {"train": 16, "val": 8, "test": 10})
 
 
 def evaluator(images: Path, recipe: Retrain = RECIPE) -> FinalTraining:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from noise_images import write_noise_images
 
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.scoring import SUPERNET
@@ -60,15 +59,7 @@ def one_thread() -> Iterator[None]:
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Light and dark noise."""
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
-    rng = np.random.default_rng(0)
-    for part, count in {"train": 32, "val": 16, "test": 4}.items():
-        for level, name in ((40, "dark"), (160, "light")):
-            folder = tmp_path / "images" / part / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(level, level + 60, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return tmp_path / "images"
+    return write_noise_images(tmp_path / "images", {"train": 32, "val": 16, "test": 4})
 
 
 def training(images: Path, space: SearchSpace) -> SupernetTraining:

@@ -83,12 +83,10 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
     for each in [budget] if budget else found.natural_budgets(records):
         out.print(found.compare(records, each).sentence(), highlight=False, soft_wrap=True)
     saved = savings(records)
-    whole = saved.seconds_saved + saved.seconds_spent
-    if saved.stopped and whole > 0:
-        share = saved.seconds_saved / whole
+    if saved.share is not None:
         out.print(
-            f"racing stopped {saved.stopped} of {saved.trials} trials and saved {share:.0%} of "
-            f"their training ({saved.seconds_saved:,.0f} s)",
+            f"racing stopped {saved.stopped} of {saved.trials} trials and saved "
+            f"{saved.share:.0%} of their training ({saved.seconds_saved:,.0f} s)",
             highlight=False,
         )
     volumes = found.hypervolumes(records)

@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -20,6 +20,8 @@ from mbsearch.errors import EvaluationError, MbsearchError
 from mbsearch.search.evaluator import Evaluator, Outcome, Task
 
 TASKS_PER_WORKER = 40  # a fresh process now and then keeps the memory of long studies flat
+_POLL_SECONDS = 2.0
+MAX_DEATHS = 3  # of the workers of one task
 MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
 
@@ -225,6 +227,26 @@ def _follow(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(0.5)
     os._exit(1)
+
+
+def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
+    """The end of each task, as it comes; its ticket is its place in `tasks`.
+
+    A task whose worker died is done again, and only its last death is its end.
+    """
+    for ticket, task in enumerate(tasks):
+        executor.submit(ticket, task)
+    deaths: Counter[int] = Counter()
+    left = len(tasks)
+    while left:
+        for finished in executor.wait(_POLL_SECONDS):
+            ticket = finished.ticket
+            if finished.lost and deaths[ticket] < MAX_DEATHS:
+                deaths[ticket] += 1
+                executor.submit(ticket, tasks[ticket])
+            else:
+                left -= 1
+                yield finished
 
 
 def default_jobs() -> int:

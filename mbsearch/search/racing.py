@@ -126,6 +126,12 @@ class Savings:
     seconds_saved: float
     seconds_spent: float
 
+    @property
+    def share(self) -> float | None:
+        """Share of the training that was saved; None where nothing was, or it took no time."""
+        whole = self.seconds_saved + self.seconds_spent
+        return self.seconds_saved / whole if self.stopped and whole > 0 else None
+
 
 def savings(records: Sequence[TrialRecord]) -> Savings:
     """Training seconds of the search's trials, spent and saved by racing.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError
+from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import Executor, Finished, LocalProcesses
+from mbsearch.search.executor import Executor, LocalProcesses, settled
 from mbsearch.search.lock import driver_lock
 from mbsearch.space.settings import Settings
 from mbsearch.training.entrants import Entrant
@@ -21,9 +21,6 @@ from mbsearch.training.final import FinalTraining, Start
 from mbsearch.training.machine import prepare_worker
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import FOLDER, Retrained, write_retrained
-
-_POLL_SECONDS = 2.0
-_MAX_DEATHS = 3
 
 OnEnd = Callable[[str, int, float], None]
 """Called with name, seed and test accuracy of a training that has ended."""
@@ -109,28 +106,19 @@ def retrain(
         EvaluationError: a training failed.
     """
     tasks = [(entrant, seed) for seed in range(seeds) for entrant in chosen]
-    for ticket, (entrant, seed) in enumerate(tasks):
-        executor.submit(ticket, Task(entrant.architecture, seed))
-    ended: dict[int, Finished] = {}
-    deaths: Counter[int] = Counter()
-    while len(ended) < len(tasks):
-        for finished in executor.wait(_POLL_SECONDS):
-            entrant, seed = tasks[finished.ticket]
-            if finished.lost and deaths[finished.ticket] < _MAX_DEATHS:
-                deaths[finished.ticket] += 1
-                executor.submit(finished.ticket, Task(entrant.architecture, seed))
-                continue
-            if finished.outcome is None:
-                raise EvaluationError(
-                    f"{entrant.name}, seed {seed}: {finished.error}; the same command goes on "
-                    "from its last epoch"
-                )
-            ended[finished.ticket] = finished
-            on_end(entrant.name, seed, finished.outcome.evaluation.accuracy)
+    ended: dict[int, Evaluation] = {}
+    for finished in settled(executor, [Task(e.architecture, seed) for e, seed in tasks]):
+        entrant, seed = tasks[finished.ticket]
+        if finished.outcome is None:
+            raise EvaluationError(
+                f"{entrant.name}, seed {seed}: {finished.error}; the same command goes on "
+                "from its last epoch"
+            )
+        ended[finished.ticket] = finished.outcome.evaluation
+        on_end(entrant.name, seed, finished.outcome.evaluation.accuracy)
     results = []
     for i, entrant in enumerate(chosen):
-        outcomes = [ended[seed * len(chosen) + i].outcome for seed in range(seeds)]
-        evaluations = [outcome.evaluation for outcome in outcomes if outcome is not None]
+        evaluations = [ended[seed * len(chosen) + i] for seed in range(seeds)]
         results.append(
             Retrained(
                 entrant,

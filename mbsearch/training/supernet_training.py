@@ -11,6 +11,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,9 +26,9 @@ from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.settings import Proxy
 from mbsearch.space.space import SearchSpace
 from mbsearch.training.data import Split, batches
-from mbsearch.training.loop import schedule
+from mbsearch.training.loop import decay_groups, schedule
 from mbsearch.training.sources import ImageSource
-from mbsearch.training.supernet import forward, fresh_weights, thinner
+from mbsearch.training.supernet import Shared, forward, fresh_weights, thinner
 
 _SAVE_EVERY = 100
 _SHAPES_FROM = 300  # candidates; each choice of a space is met dozens of times
@@ -44,30 +45,29 @@ class SupernetTraining:
     device: torch.device
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    _splits: dict[int, Split] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._baselines = [network for _, network in baseline_architectures(self.space)]
+        self._rng = Random(f"{self.seed}/paths")
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    @cached_property
+    def _weights(self) -> dict[str, nn.Parameter]:
+        """Fresh ones, unless `restore` has read them: finding the shapes takes seconds."""
         rng = Random(f"{self.seed}/shapes")
         drawn = (self.space.decode(self.space.sample_params(rng)) for _ in range(_SHAPES_FROM))
         networks = [self._trained(each) for each in (*self._baselines, *drawn)]
-        self._weights = {
-            name: nn.Parameter(value.to(self.device))
-            for name, value in fresh_weights(networks, self.seed).items()
-        }
-        self._rng = Random(f"{self.seed}/paths")
-        self._generator = torch.Generator().manual_seed(self.seed)
+        return self._parameters(fresh_weights(networks, self.seed))
+
+    @cached_property
+    def _optimizer(self) -> torch.optim.Optimizer:
         settings = self._proxy.supernet
-        weights = list(self._weights.values())
-        groups: list[dict[str, Any]] = [
-            {"params": [w for w in weights if w.ndim > 1]},
-            {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(
-            groups,
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        groups = decay_groups(self._weights.values(), settings.weight_decay)
+        return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+    def _parameters(self, weights: Shared) -> dict[str, nn.Parameter]:
+        return {name: nn.Parameter(value.to(self.device)) for name, value in weights.items()}
 
     @property
     def _proxy(self) -> Proxy:
@@ -118,8 +118,9 @@ class SupernetTraining:
 
     def _batch(self, pixels: int) -> tuple[Tensor, Tensor]:
         """Random images at the candidate's resolution, augmented as the proxy's are."""
-        split: Split = self.source.split("train", pixels)
-        proxy = self._proxy
+        if pixels not in self._splits:
+            self._splits[pixels] = self.source.split("train", pixels)
+        split, proxy = self._splits[pixels], self._proxy
         size = min(proxy.supernet.batch_size, len(split))
         rows = torch.randint(len(split), (size,), generator=self._generator)
         chosen = Split(
@@ -178,15 +179,12 @@ class SupernetTraining:
             StorageError: the file is damaged, or was made by other settings.
         """
         state = _read(path)
-        saved = state["weights"]
         if state["made_by"] != self._made_by():
             raise StorageError(
                 f"{path}: expected the supernet of this space, proxy, data and seed, got another "
                 "one; delete it, or take another --name"
             )
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(saved[name])
+        self._weights = self._parameters(state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._generator.set_state(state["generator"])
         self._rng.setstate((3, tuple(state["rng"]), None))

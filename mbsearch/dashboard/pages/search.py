@@ -208,10 +208,8 @@ def _status(snapshot: Snapshot) -> Any:
         if seconds is not None and ended < target and count[TrialState.RUNNING]:
             left = timedelta(seconds=round(seconds * (target - ended)))
             facts.append(("Time left, about", str(left)))
-    whole = saved.seconds_saved + saved.seconds_spent
-    if saved.stopped and whole > 0:
-        share = saved.seconds_saved / whole
-        facts.append(("Saved by racing", f"{saved.seconds_saved:,.0f} s ({share:.0%})"))
+    if saved.share is not None:
+        facts.append(("Saved by racing", f"{saved.seconds_saved:,.0f} s ({saved.share:.0%})"))
     return dmc.SimpleGrid(
         [
             dmc.Paper(
