@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from mbsearch.cost import measure
-from mbsearch.errors import EvaluationError, SpecError
+from mbsearch.errors import EvaluationError, SpecError, StorageError
 from mbsearch.ranking import MULT_ADDS, PROXY, Judged, Ranking, noise, rankings
 from mbsearch.report import write_whole
 from mbsearch.scoring import OnSupernet, by_training, ignore_supernet
@@ -26,6 +26,7 @@ from mbsearch.space.space import SearchSpace
 
 AUDIT = "audit.json"
 SMALLEST = 6  # networks: two in each third of the costs
+_DAMAGED = (ValueError, TypeError, KeyError)  # no JSON, or another shape
 _DRAWS = 50  # candidates for each network that is chosen
 
 
@@ -179,13 +180,27 @@ def audit(
 
 
 def read_audit(folder: Path) -> Audit | None:
-    """The audit of a study; None where none was made."""
+    """The audit of a study; None where none was made.
+
+    Raises:
+        StorageError: its file is damaged.
+    """
     path = folder / AUDIT
     if not path.exists():
         return None
-    data = json.loads(path.read_text(encoding="utf-8"))
-    rows = [{**row, "thirds": tuple(row["thirds"])} for row in data["rankings"]]
-    return Audit(**{**data, "rankings": [Ranking(**row) for row in rows]})
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        rows = [{**row, "thirds": tuple(row["thirds"])} for row in data["rankings"]]
+        return Audit(**{**data, "rankings": [Ranking(**row) for row in rows]})
+    except _DAMAGED:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> StorageError:
+    return StorageError(
+        f"{path}: expected what `mbsearch audit` writes, got a damaged file; delete it, and the "
+        "same audit makes it again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +214,12 @@ class _Done:
     @staticmethod
     def read(path: Path, stamp: Mapping[str, Any]) -> _Done:
         if path.exists():
-            old = json.loads(path.read_text(encoding="utf-8"))
-            if old["stamp"] == json.loads(json.dumps(stamp)):
-                return _Done(path, stamp, old["rows"])
+            try:
+                old = json.loads(path.read_text(encoding="utf-8"))
+                if old["stamp"] == json.loads(json.dumps(stamp)):
+                    return _Done(path, stamp, old["rows"])
+            except _DAMAGED:
+                raise _damaged(path) from None
         return _Done(path, stamp, {})
 
     def add(self, key: str, row: dict[str, float]) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import kendalltau
 from mbsearch import cli
 from mbsearch.audit import AUDIT, audit, read_audit, sample_by_cost
 from mbsearch.cost import measure
-from mbsearch.errors import EvaluationError, SpecError
+from mbsearch.errors import EvaluationError, SpecError, StorageError
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Limits
@@ -86,6 +86,18 @@ def test_mistakes_are_one_message(tmp_path: Path) -> None:
     table.write_text(json.dumps({tiny.sample(0).fingerprint: 0.5}))
     with pytest.raises(EvaluationError, match=r"truth.json: expected every network of the space"):
         audit(tiny, folder=tmp_path, networks=6, truth=table)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"rankings": [{"tau": 1}]}'])
+def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
+    (tmp_path / AUDIT).write_text(text)
+    with pytest.raises(StorageError, match=r"audit.json: expected what .* got a damaged file"):
+        read_audit(tmp_path)
+    trainings = tmp_path / "audit.trainings.json"
+    trainings.write_text(text)
+    with pytest.raises(StorageError, match=r"audit.trainings.json: .* got a damaged file"):
+        audit(quick(), folder=tmp_path, networks=6)
+    assert trainings.read_text() == text
 
 
 def quick() -> SearchSpace:
