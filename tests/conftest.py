@@ -31,3 +31,9 @@ def postgres(postgres_server: str) -> str:
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return postgres_server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["journal", "postgres"])
+def storage(request: pytest.FixtureRequest) -> str | None:
+    """None for the journal, or the URL of a database."""
+    return None if request.param == "journal" else request.getfixturevalue("postgres")

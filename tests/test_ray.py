@@ -1,6 +1,6 @@
 """A real Ray cluster of two nodes on this machine.
 
-With MBSEARCH_STORM set, of full size: 400 trials on 8 CPUs, a kill every second.
+With MBSEARCH_STORM set, of full size: 400 trials on 8 CPUs, a kill every second, on both storages.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import psutil
 import pytest
 from fake_evaluator import FakeEvaluator
 
-from mbsearch.errors import ClusterError
+from mbsearch.errors import ClusterError, StorageError
 from mbsearch.records import State, TrialRecord
 from mbsearch.search.evaluator import Task
 from mbsearch.search.executor import Finished
 from mbsearch.search.ray_executor import RayCluster
-from mbsearch.search.storage import JOURNAL, read_study
+from mbsearch.search.storage import read_study
 from mbsearch.space.catalog import load_reference, load_space
 
 pytestmark = pytest.mark.slow
@@ -37,6 +37,7 @@ FULL = "MBSEARCH_STORM" in os.environ
 TRIALS, PAUSE = (400, 1) if FULL else (60, 4)  # seconds from one kill to the next
 SLOW = 0.4 if FULL else 0.1  # seconds of a task where the run must outlast its killed drivers
 PATIENCE = 1500 if FULL else 300
+STORAGES = ["journal", "postgres"]
 NODE = {
     "num_cpus": 4 if FULL else 2,
     "object_store_memory": 80 * 2**20,
@@ -58,19 +59,22 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster.shutdown()
 
 
-def start(folder: Path, *more: str, seconds: float = 0.1) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, storage: str | None, *more: str, seconds: float = 0.1
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(PROGRAM), str(folder), "--trials", str(TRIALS)]
+    command += ["--storage", storage] if storage else []
     return subprocess.Popen([*command, "--seconds", str(seconds), "--jobs", "2", *more])
 
 
-def ended(folder: Path) -> dict[int, TrialRecord]:
+def ended(folder: Path, storage: str | None = None) -> dict[int, TrialRecord]:
     """Trials that have ended, by number; the noise, which is the study's, left out."""
-    if not (folder / JOURNAL).exists():
+    try:
+        records = read_study(folder, storage).records()
+    except StorageError:  # the study is not there yet
         return {}
     return {
-        r.trial: replace(r, accuracy_noise=None)
-        for r in read_study(folder).records()
-        if r.state is not State.RUNNING
+        r.trial: replace(r, accuracy_noise=None) for r in records if r.state is not State.RUNNING
     }
 
 
@@ -87,12 +91,12 @@ def worker_processes(cluster: Any) -> list[psutil.Process]:
     return found
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, storage: str | None) -> None:
     """Exactly the asked number of trials has ended, and none is left or missing.
 
     A trial that was in flight at three kills may have been given up.
     """
-    store = read_study(folder)
+    store = read_study(folder, storage)
     records = store.records()
     failed = [r.error or "" for r in records if r.state is State.FAILED]
     given_up = ("gave up after 3", "its worker or node died, 3 times")
@@ -105,48 +109,52 @@ def check(folder: Path) -> None:
     assert sorted(numbers) == list(range(len(numbers)))
 
 
-def test_workers_are_killed_again_and_again_and_a_node_once(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", STORAGES if FULL else ["journal"], indirect=True)
+def test_workers_are_killed_again_and_again_and_a_node_once(
+    cluster: Any, tmp_path: Path, storage: str | None
+) -> None:
     rng, killed, lost_node = random.Random(0), 0, False
     folder, deadline = tmp_path / "storm", time.monotonic() + PATIENCE
-    process = start(folder, "--ray", cluster.address)
+    process = start(folder, storage, "--ray", cluster.address)
     while process.poll() is None:
         assert time.monotonic() < deadline, "the run hangs"
         time.sleep(PAUSE)
         with suppress(IndexError, psutil.NoSuchProcess):
             rng.choice(worker_processes(cluster)).send_signal(signal.SIGKILL)
             killed += 1
-        if not lost_node and len(ended(folder)) > TRIALS / 3:
+        if not lost_node and len(ended(folder, storage)) > TRIALS / 3:
             (node,) = (n for n in cluster.list_all_nodes() if not n.head)
             cluster.remove_node(node, allow_graceful=False)
             lost_node = True
     assert process.returncode == 0
     assert lost_node
     assert killed
-    check(folder)
+    check(folder, storage)
 
 
+@pytest.mark.parametrize("storage", STORAGES if FULL else ["postgres"], indirect=True)
 def test_a_study_goes_on_after_its_driver_is_killed_on_either_executor(
-    cluster: Any, tmp_path: Path
+    cluster: Any, tmp_path: Path, storage: str | None
 ) -> None:
     rng, folder = random.Random(0), tmp_path / "storm"
     before: dict[int, TrialRecord] = {}
     for where in ([], ["--ray", cluster.address]) * (10 if FULL else 2):
-        process = start(folder, *where, seconds=SLOW)
+        process = start(folder, storage, *where, seconds=SLOW)
         deadline = time.monotonic() + PATIENCE
-        while len(ended(folder)) == len(before):
+        while len(ended(folder, storage)) == len(before):
             assert time.monotonic() < deadline, "the run hangs"
             assert process.poll() is None, "the run ended too early"
             time.sleep(0.1)
         time.sleep(rng.uniform(0, 1))
         process.kill()
         process.wait()
-        now = ended(folder)
+        now = ended(folder, storage)
         assert before == {number: now[number] for number in before}
         before = now
-    assert start(folder, "--ray", cluster.address).wait(timeout=PATIENCE) == 0
-    after = ended(folder)
+    assert start(folder, storage, "--ray", cluster.address).wait(timeout=PATIENCE) == 0
+    after = ended(folder, storage)
     assert before == {number: after[number] for number in before}
-    check(folder)
+    check(folder, storage)
 
 
 def test_what_a_trial_needs_and_how_it_ends(cluster: Any) -> None:

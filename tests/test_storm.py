@@ -35,12 +35,6 @@ PATIENCE = 1500 if FULL else 300
 GIVEN_UP = ("gave up after 3", "its worker process died")  # killed three times
 
 
-@pytest.fixture(params=["journal", "postgres"])
-def storage(request: pytest.FixtureRequest) -> str | None:
-    """None for the journal, or the URL of a database."""
-    return None if request.param == "journal" else request.getfixturevalue("postgres")
-
-
 @contextmanager
 def running(folder: Path, storage: str | None, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, str(PROGRAM), str(folder), "--trials", str(TRIALS)]
