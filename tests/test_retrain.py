@@ -106,6 +106,17 @@ def spy(original: object, seen: list[int]) -> object:
     return noted
 
 
+@pytest.mark.slow
+def test_two_devices_share_a_training_and_it_goes_on_where_they_were_stopped(images: Path) -> None:
+    both, task = replace(evaluator(images), devices=(CPU, CPU)), Task(SMALL, seed=0)
+    evaluation = both.evaluate(task).evaluation
+    assert len(evaluation.curve) == RECIPE.epochs
+    assert evaluation.accuracy > 0.7
+    (both.home(task) / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(EvaluationError, match=r"^\S*checkpoint.pt: expected a checkpoint of this"):
+        both.evaluate(task)
+
+
 def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

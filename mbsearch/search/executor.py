@@ -203,7 +203,7 @@ def _work(
     A worker is a good child: deaf to Ctrl-C, which is the driver's, and gone when it is.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(driver,), daemon=True).start()
+    threading.Thread(target=die_with, args=(driver,), daemon=True).start()
     if prepare is not None:
         prepare()
     with suppress(EOFError, OSError):  # the driver has gone
@@ -223,8 +223,9 @@ def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
         return Finished(ticket, error=f"{type(error).__name__}: {error}")
 
 
-def _follow(driver: int) -> None:
-    while os.getppid() == driver:
+def die_with(parent: int) -> None:
+    """End this process once its parent has gone; for a thread of its own."""
+    while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mbsearch.errors import EvaluationError, StorageError
@@ -19,8 +21,9 @@ from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.settings import Retrain
 from mbsearch.training.data import joined
 from mbsearch.training.loop import Training, evaluate
-from mbsearch.training.machine import choose_device, device_name
+from mbsearch.training.machine import device_name
 from mbsearch.training.network import BATCH_NORM_EPS, build
+from mbsearch.training.parallel import Rank, together
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import WEIGHTS, training_folder
 from mbsearch.training.weights import load_weights
@@ -43,6 +46,7 @@ class FinalTraining:
 
     After every epoch the state of the training is on disk, in a folder of its own below `folder`:
     whatever kills the process, the same task goes on from there. What stays is `weights.pt`.
+    Several `devices` share each batch of a training; the first one scores it.
     """
 
     recipe: Retrain
@@ -50,7 +54,7 @@ class FinalTraining:
     data: str
     folder: Path
     split_seed: int = 0
-    device: str | None = None
+    devices: tuple[torch.device, ...] = (torch.device("cpu"),)
     start: Start | None = None
 
     @property
@@ -72,32 +76,13 @@ class FinalTraining:
             EvaluationError: training diverged.
             StorageError: a checkpoint cannot be written, or is damaged.
         """
+        device = self.devices[0]
+        if len(self.devices) > 1:
+            together(partial(self._train, task), self.devices)
+        training = self._train(task)
         source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
-        device = choose_device(self.device)
-        network = build(
-            task.architecture,
-            num_classes=source.num_classes,
-            zero_init_residual=self.recipe.zero_init_residual,
-            seed=task.seed,
-        )
-        if self.start is not None and self.start.fingerprint == task.architecture.fingerprint:
-            load_weights(network, self.start.path, eps=self.start.eps)
-        training = LongTraining(
-            network=network,
-            recipe=self.recipe,
-            train_split=joined(source.split("train", pixels), source.split("validation", pixels)),
-            validation_split=None,
-            device=device,
-            seed=task.seed,
-            flip=source.flippable if self.recipe.flip is None else self.recipe.flip,
-        )
-        home = self.home(task)
-        _restore(training, home / _CHECKPOINT)
-        while len(training.curve) < self.recipe.epochs:
-            training.run_epoch()
-            _save(training.checkpoint(), home / _CHECKPOINT)
         loss, accuracy = evaluate(training.scored, source.split("test", pixels), device)
-        torch.save(training.scored.state_dict(), home / WEIGHTS)
+        torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
         return Outcome(
             Evaluation(
                 accuracy=accuracy,
@@ -113,18 +98,53 @@ class FinalTraining:
             )
         )
 
+    def _train(self, task: Task, rank: Rank | None = None) -> LongTraining:
+        """Train to the end from where the training stands on disk, which the first rank keeps."""
+        source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
+        network = build(
+            task.architecture,
+            num_classes=source.num_classes,
+            zero_init_residual=self.recipe.zero_init_residual,
+            seed=task.seed,
+        )
+        if self.start is not None and self.start.fingerprint == task.architecture.fingerprint:
+            load_weights(network, self.start.path, eps=self.start.eps)
+        training = LongTraining(
+            network=network,
+            recipe=self.recipe,
+            train_split=joined(source.split("train", pixels), source.split("validation", pixels)),
+            validation_split=None,
+            device=self.devices[0 if rank is None else rank.index],
+            seed=task.seed,
+            flip=source.flippable if self.recipe.flip is None else self.recipe.flip,
+            rank=rank,
+        )
+        _restore(training, self.home(task) / _CHECKPOINT)
+        while len(training.curve) < self.recipe.epochs:
+            training.run_epoch()
+            if rank is None or rank.index == 0:
+                _save(training.checkpoint(), self.home(task) / _CHECKPOINT)
+        return training
+
     def _pixels(self, task: Task) -> int:
         return max(1, round(task.architecture.resolution * self.resolution_scale))
 
 
 @dataclass
 class LongTraining(Training):
-    """Training with what long schedules gain from: averaged weights, and mixed images."""
+    """Training with what long schedules gain from: averaged weights, mixed images, several devices.
+
+    Every rank draws the same batches and takes its share of each; gradients are averaged over
+    ranks, batch statistics are each rank's own, and the first rank's are kept.
+    """
 
     recipe: Retrain
+    rank: Rank | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.rank is not None:
+            self._forward = DistributedDataParallel(self.network)
         self._average: AveragedModel | None = None
         if self.recipe.ema_decay > 0:
             average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
@@ -137,12 +157,15 @@ class LongTraining(Training):
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy; with mixup, of weighted pairs of images towards both their labels."""
+        if self.rank is not None:
+            share = slice(self.rank.index, None, self.rank.count)
+            images, labels = images[share], labels[share]
         if self.recipe.mixup == 0:
             return super().loss(images, labels)
         seed = int(torch.randint(2**31, (), generator=self._generator))
         weight = float(np.random.default_rng(seed).beta(self.recipe.mixup, self.recipe.mixup))
         other = torch.randperm(len(labels), generator=self._generator).to(labels.device)
-        logits = self.network(weight * images + (1 - weight) * images[other])
+        logits = self._forward(weight * images + (1 - weight) * images[other])
         smoothing = self.recipe.label_smoothing
         first = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         second = F.cross_entropy(logits, labels[other], label_smoothing=smoothing)
@@ -181,7 +204,7 @@ def _restore(training: Training, path: Path) -> None:
         return
     try:
         training.restore(path.read_bytes())
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except Exception as error:  # a damaged pickle makes torch raise anything
         raise EvaluationError(
             f"{path}: expected a checkpoint of this training, got one that cannot be read "
             f"({type(error).__name__}); remove it to start this training anew"

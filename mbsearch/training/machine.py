@@ -31,6 +31,17 @@ def choose_device(name: str | None = None) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
+    """The devices that share one long training: every GPU there is, unless one device is named.
+
+    Raises:
+        EvaluationError: this machine has no device of that name.
+    """
+    if name is None and torch.cuda.device_count() > 1:
+        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    return (choose_device(name),)
+
+
 def device_name(device: torch.device) -> str:
     """The device in words, for the record of a trial."""
     if device.type == "cuda":

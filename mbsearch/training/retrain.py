@@ -18,7 +18,7 @@ from mbsearch.search.lock import driver_lock
 from mbsearch.space.settings import Settings
 from mbsearch.training.entrants import Entrant
 from mbsearch.training.final import FinalTraining, Start
-from mbsearch.training.machine import prepare_worker
+from mbsearch.training.machine import prepare_worker, training_devices
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import FOLDER, Retrained, write_retrained
 
@@ -54,7 +54,8 @@ def retrain_study(
         data: the study's images.
         split_seed: of the study, so that its test images are the same ones.
         jobs: trainings at a time.
-        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
+            all of them for each training.
         start: weights that one of the networks begins from.
         on_end: called whenever a training has ended.
 
@@ -77,7 +78,10 @@ def retrain_study(
     home = folder / FOLDER / _key(facts)
     with driver_lock(home):
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
-        evaluator = FinalTraining(recipe, scale, data, home, split_seed, device, start)
+        devices = training_devices(device)
+        if len(devices) > 1:
+            jobs = 1  # a training has them all
+        evaluator = FinalTraining(recipe, scale, data, home, split_seed, devices, start)
         with LocalProcesses(evaluator, jobs, prepare_worker) as executor:
             results = retrain(chosen, executor, recipe.seeds, on_end)
         test_images = len(source.members["test"].rows)

@@ -1,0 +1,233 @@
+"""The benchmark that counts: does a whole search find what is truly best?
+
+    python benchmarks/truth.py nas_bench_macro_cifar10.json --data CIFAR_FOLDER --minutes 60
+
+`mbsearch run` on the space of NAS-Bench-Macro with CIFAR-10 images and real trainings, for so many
+minutes of one core. The networks that it recommends are then looked up in the table of three whole
+trainings each: the hypervolume of its front over log Mult-Adds, as a share of the true front's, and
+at some budgets the regret, in points of accuracy behind the best network there is. Beside it stand
+
+- naive: the same minutes with SGD at 0.1 on small images, no racing, and Optuna's TPE;
+- largest: as many random networks as mbsearch trained, and of these, at each budget, the one of
+  the most Mult-Adds (its front: at the cost of every network on mbsearch's front).
+
+`smoothed` is mbsearch's search again, with the front and the choices by the sampler's model instead
+of by the accuracies that the proxy showed. Every arm is kept in --folder and goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+import optuna
+from nas_bench_macro import SPACE
+
+from mbsearch.cost import measure
+from mbsearch.pareto import hypervolume, pareto_front
+from mbsearch.records import TrialRecord, complete
+from mbsearch.search.sampler import CostAwareSampler
+from mbsearch.search.samplers import distributions, make_sampler
+from mbsearch.search.storage import read_study
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_space
+from mbsearch.space.settings import Proxy, Racing
+from mbsearch.space.space import SearchSpace
+from mbsearch.study import run
+
+BUDGETS = (15_000_000, 30_000_000, 60_000_000, 100_000_000)
+NAIVE = Proxy(
+    width_scale=0.5,
+    resolution_scale=0.5,
+    train_images=4000,
+    epochs=4,
+    optimizer="sgd",
+    learning_rate=0.1,
+    warmup=0.0,
+    zero_init_residual=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Every network of the space, by fingerprint: true accuracy and Mult-Adds."""
+
+    accuracy: dict[str, float]
+    mult_adds: dict[str, int]
+
+    @staticmethod
+    def read(table: Path, space: SearchSpace) -> Truth:
+        seen: dict[str, list[float]] = {}
+        costs = {}
+        for encoding, row in json.loads(table.read_text()).items():
+            network = space.decode({f"stages.{i}": int(code) for i, code in enumerate(encoding)})
+            seen.setdefault(network.fingerprint, []).extend(a / 100 for a in row["test_acc"])
+            costs[network.fingerprint] = measure(network)["mult_adds"]
+        return Truth({key: fmean(values) for key, values in seen.items()}, costs)
+
+    def share(self, found: Sequence[str]) -> float:
+        """Share of the true front's hypervolume over log Mult-Adds."""
+        reference = (min(self.accuracy.values()), math.log(max(self.mult_adds.values())))
+
+        def volume(keys: Sequence[str]) -> float:
+            accuracies = [self.accuracy[key] for key in keys]
+            return hypervolume(accuracies, [math.log(self.mult_adds[k]) for k in keys], reference)
+
+        return volume(found) / volume(list(self.accuracy))
+
+    def regret(self, budget: int, choice: str | None) -> float:
+        """Points of accuracy that a choice for a budget lies behind the best there is."""
+        within = [a for key, a in self.accuracy.items() if self.mult_adds[key] <= budget]
+        got = min(self.accuracy.values()) if choice is None else self.accuracy[choice]
+        return 100 * (max(within) - got)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What an arm believes of the networks that it has looked at: score and cost, by fingerprint.
+
+    Its front may be given, where believing alone does not say it.
+    """
+
+    score: dict[str, float]
+    mult_adds: dict[str, int]
+    trained: int
+    at: tuple[int, ...] | None = None
+
+    def choice(self, budget: int) -> str | None:
+        within = [key for key in self.score if self.mult_adds[key] <= budget]
+        return max(within, key=lambda key: self.score[key], default=None)
+
+    def front(self) -> list[str]:
+        if self.at is not None:
+            return [key for cost in self.at if (key := self.choice(cost)) is not None]
+        keys = list(self.score)
+        scores = [self.score[key] for key in keys]
+        return [keys[i] for i in pareto_front(scores, [self.mult_adds[key] for key in keys])]
+
+
+def searched(
+    folder: Path,
+    space: SearchSpace,
+    sampler: str,
+    seed: int,
+    minutes: float,
+    jobs: int,
+    data: str,
+) -> list[TrialRecord]:
+    """One search of so many minutes of a core, done once."""
+    finished = folder / "finished"
+    if not finished.exists():
+        run(
+            space,
+            trials=100_000,
+            minutes=minutes / jobs,
+            folder=folder,
+            data=data,
+            jobs=jobs,
+            sampler=sampler,
+            seed=seed,
+        )
+        finished.touch()
+    return complete(read_study(folder).records())
+
+
+def observed(records: Sequence[TrialRecord]) -> Belief:
+    return Belief(
+        {r.fingerprint: r.accuracy for r in records},
+        {r.fingerprint: r.mult_adds for r in records},
+        len(records),
+    )
+
+
+def smoothed(space: SearchSpace, records: Sequence[TrialRecord]) -> Belief:
+    """The same networks, by the sampler's model of all of them."""
+    sampler = make_sampler("cost-aware", space, seed=0)
+    assert isinstance(sampler, CostAwareSampler)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    params = [space.complete(r.params) for r in records]
+    for record, values in zip(records, params, strict=True):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=values,
+                distributions=distributions(space),
+                values=[record.accuracy, math.log10(record.mult_adds)],
+            )
+        )
+    means, _ = sampler.predict(study, params)
+    plain = observed(records)
+    scores = {r.fingerprint: float(mean) for r, mean in zip(records, means, strict=True)}
+    return Belief(scores, plain.mult_adds, plain.trained)
+
+
+def largest(space: SearchSpace, count: int, costs: Sequence[int], seed: int) -> Belief:
+    """Random networks, believed to be as good as they are dear."""
+    rng = Random(f"{seed}/largest")
+    drawn: dict[str, Architecture] = {}
+    while len(drawn) < count:
+        network = space.decode(space.sample_params(rng))
+        drawn.setdefault(network.fingerprint, network)
+    mult_adds = {key: measure(network)["mult_adds"] for key, network in drawn.items()}
+    scores = {key: float(cost) for key, cost in mult_adds.items()}
+    return Belief(scores, mult_adds, 0, tuple(costs))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("table", type=Path, help="xiusu/NAS-Bench-Macro's nas-bench-macro_cifar10")
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--minutes", type=float, default=60, help="of one core, each arm and seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--without-naive", action="store_true")
+    parser.add_argument("--folder", type=Path, default=Path("results/truth"))
+    given = parser.parse_args()
+    space = load_space(str(SPACE))
+    truth = Truth.read(given.table, space)
+    naive = space.with_settings(
+        space.settings.model_copy(update={"proxy": NAIVE, "racing": Racing(rungs=())})
+    )
+    names = " | ".join(f"{budget // 10**6} M" for budget in BUDGETS)
+    print(f"| seed | arm | trained | hypervolume | regret at {names} | mean | wall s |")
+    print("|---|---|---|---|" + "---|" * (len(BUDGETS) + 2), flush=True)
+
+    def show(seed: int, name: str, belief: Belief, seconds: float | None) -> None:
+        regrets = [truth.regret(budget, belief.choice(budget)) for budget in BUDGETS]
+        cells = " | ".join(f"{regret:.2f}" for regret in regrets)
+        wall = "" if seconds is None else f"{seconds:.0f}"
+        print(
+            f"| {seed} | {name} | {belief.trained or ''} | {truth.share(belief.front()):.4f} "
+            f"| {cells} | {fmean(regrets):.2f} | {wall} |",
+            flush=True,
+        )
+
+    def timed(work: Callable[[], list[TrialRecord]]) -> tuple[list[TrialRecord], float]:
+        started = time.monotonic()
+        return work(), time.monotonic() - started
+
+    for seed in given.seeds:
+        more = (seed, given.minutes, given.jobs, given.data)
+        records, seconds = timed(
+            lambda: searched(given.folder / f"mbsearch-{seed}", space, "cost-aware", *more)  # noqa: B023
+        )
+        ours = observed(records)
+        show(seed, "mbsearch", ours, seconds)
+        show(seed, "smoothed", smoothed(space, records), None)
+        costs = [ours.mult_adds[key] for key in ours.front()]
+        show(seed, "largest", largest(space, len(records), costs, seed), None)
+        if not given.without_naive:
+            records, seconds = timed(
+                lambda: searched(given.folder / f"naive-{seed}", naive, "tpe", *more)  # noqa: B023
+            )
+            show(seed, "naive", observed(records), seconds)
+
+
+if __name__ == "__main__":
+    main()
