@@ -22,19 +22,17 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import fmean
 
-import optuna
 from nas_bench_macro import SPACE
+from racing import expected
 
 from mbsearch.cost import measure
 from mbsearch.pareto import hypervolume, pareto_front
 from mbsearch.records import TrialRecord, complete
-from mbsearch.search.sampler import CostAwareSampler
-from mbsearch.search.samplers import distributions, make_sampler
 from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space
@@ -147,24 +145,9 @@ def observed(records: Sequence[TrialRecord]) -> Belief:
     )
 
 
-def smoothed(space: SearchSpace, records: Sequence[TrialRecord]) -> Belief:
+def smoothed(space: SearchSpace, records: list[TrialRecord]) -> Belief:
     """The same networks, by the sampler's model of all of them."""
-    sampler = make_sampler("cost-aware", space, seed=0)
-    assert isinstance(sampler, CostAwareSampler)
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    params = [space.complete(r.params) for r in records]
-    for record, values in zip(records, params, strict=True):
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=values,
-                distributions=distributions(space),
-                values=[record.accuracy, math.log10(record.mult_adds)],
-            )
-        )
-    means, _ = sampler.predict(study, params)
-    plain = observed(records)
-    scores = {r.fingerprint: float(mean) for r, mean in zip(records, means, strict=True)}
-    return Belief(scores, plain.mult_adds, plain.trained)
+    return replace(observed(records), score=expected(space, records))
 
 
 def largest(space: SearchSpace, count: int, costs: Sequence[int], seed: int) -> Belief:
