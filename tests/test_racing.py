@@ -81,15 +81,15 @@ def test_trials_that_cost_more_do_not_count() -> None:
     assert rule.verdict(min(cost for cost, _ in rule.whole) - 1, curve(0.01)) is None
 
 
-@pytest.mark.parametrize("slack", [0.0, 0.03])
-def test_the_margin_is_slack_and_the_quantile_of_the_forecast(slack: float) -> None:
+@pytest.mark.parametrize("gain", [0.0, 0.03])
+def test_the_margin_is_the_gain_and_the_quantile_of_the_forecast(gain: float) -> None:
     cheap, own = 10**7 - 1, curve(0.5, 0.5)
     forecast = race().forecast(cheap, own)
     assert forecast is not None
     quantile = student.ppf(0.9, forecast.freedom)
-    edge = float(expit(forecast.centre + forecast.spread * quantile)) + slack
+    edge = float(expit(forecast.centre + forecast.spread * quantile)) - gain
     for end, stopped in ((edge - 1e-6, False), (edge + 1e-6, True)):
-        rule = race(confidence=0.9, slack=slack)
+        rule = race(confidence=0.9, gain=gain)
         rule.add(cheap, curve(end))  # its curve ends before: one to beat, no evidence
         assert (rule.verdict(cheap, own) is not None) == stopped
 
@@ -104,8 +104,8 @@ def test_the_reason_says_what_was_compared() -> None:
     rule = race(noise=0.0)
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
-        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 80% confidence, "
-        r"not to the 0\.900 that a trial of at most its Mult-Adds has ended with",
+        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 70% confidence, "
+        r"not 0\.005 above the 0\.900 that a trial of at most its Mult-Adds has ended with",
         rule.verdict(10**7, curve(0.3)) or "",
     )
 
@@ -117,7 +117,7 @@ def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:
 
 
 RACING = TINY.with_settings(
-    TINY.settings.model_copy(update={"racing": Racing(rungs=(1, 2), confidence=0.9)})
+    TINY.settings.model_copy(update={"racing": Racing(rungs=(1, 2), confidence=0.9, gain=0.0)})
 )
 HALF_BAD = FakeEvaluator(epochs=3, noise=0.002, bad_resolutions=(128,), seconds=0.001)
 

@@ -1,4 +1,4 @@
-"""Front racing: between epochs, stop a trial that will not end on the front.
+"""Front racing: between epochs, stop a trial that will add too little to the front.
 
 Optuna cannot stop trials of a study with two objectives, and stopping by accuracy alone would kill
 the small networks first. Here a trial is held against those only that cost no more than it does,
@@ -86,20 +86,21 @@ class Race:
     def verdict(self, mult_adds: int, curve: Sequence[Epoch]) -> str | None:
         """Why a trial is stopped after the last epoch of its curve; None where it goes on.
 
-        It is stopped when it will, with the `confidence` of the settings, end more than `slack`
-        below the best trial of at most its cost, and so add nothing to the front.
+        It is stopped when it will, with the `confidence` of the settings, not end `gain` above the
+        best trial of at most its cost, and so add little or nothing to the front.
         """
         forecast, settings = self.forecast(mult_adds, curve), self.settings
         rivals = [other[-1].validation_accuracy for cost, other in self.whole if cost <= mult_adds]
         if forecast is None or not rivals:
             return None
         best = max(rivals)
-        if forecast.probability_above(best - settings.slack) >= 1 - settings.confidence:
+        if forecast.probability_above(best + settings.gain) >= 1 - settings.confidence:
             return None
         return (
             f"stopped after epoch {len(curve)}: on the way to an accuracy of "
-            f"{forecast.accuracy:.3f} and, with {settings.confidence:.0%} confidence, not to the "
-            f"{best:.3f} that a trial of at most its Mult-Adds has ended with"
+            f"{forecast.accuracy:.3f} and, with {settings.confidence:.0%} confidence, not "
+            f"{settings.gain:g} above the {best:.3f} that a trial of at most its Mult-Adds has "
+            "ended with"
         )
 
 

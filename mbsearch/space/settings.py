@@ -148,14 +148,14 @@ class Racing(Row):
     """When a trial is stopped early: see `mbsearch.search.racing`. No rungs: never.
 
     `rungs` are the epochs after which a trial is looked at. It is stopped when it will, with this
-    `confidence`, end more than `slack` below the best trial of at most its cost, by a forecast
-    that needs `min_peers` trials trained to the end.
+    `confidence`, not end `gain` above the best trial of at most its cost, by a forecast that needs
+    `min_peers` trials trained to the end.
     """
 
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2, 3)
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.7
     min_peers: Annotated[int, Field(ge=6)] = 10
-    slack: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gain: Annotated[float, Field(ge=0, le=1)] = 0.005
 
 
 class Settings(Row):
