@@ -7,9 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from mbsearch.cost import measure
@@ -23,11 +21,11 @@ from mbsearch.search.lock import driver_lock
 from mbsearch.search.table import read_table
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
+from mbsearch.survey import sample_by_cost
 
 AUDIT = "audit.json"
 SMALLEST = 6  # networks: two in each third of the costs
 _DAMAGED = (ValueError, TypeError, KeyError)  # no JSON, or another shape
-_DRAWS = 50  # candidates for each network that is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +56,6 @@ class Audit:
             f"({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it is ahead in "
             f"{ahead} of 3 cost thirds"
         )
-
-
-def sample_by_cost(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """Distinct random networks within the limits, evenly spread over the ranks of their Mult-Adds.
-
-    Raises:
-        SpecError: the space has not as many.
-    """
-    rng = Random(f"{seed}/audit")
-    found: dict[str, tuple[int, Architecture]] = {}
-    for _ in range(count * _DRAWS):
-        network = space.decode(space.sample_params(rng))
-        costs = measure(network)
-        if space.settings.limits.excess(costs) is None:
-            found.setdefault(network.fingerprint, (costs[MULT_ADDS], network))
-    if len(found) < count:
-        raise SpecError(
-            f"{space.name}: expected {count} networks within the limits for an audit, got "
-            f"{len(found)}"
-        )
-    ranked = [network for _, network in sorted(found.values(), key=lambda pair: pair[0])]
-    edges = [round(i * len(ranked) / count) for i in range(count + 1)]
-    return [ranked[rng.randrange(low, high)] for low, high in pairwise(edges)]
 
 
 def audit(
@@ -129,6 +104,11 @@ def audit(
     images = data or proxy.data
     scoring = by_training(space, images, seed, device, folder)
     chosen = sample_by_cost(scoring.space, networks, seed)
+    if len(chosen) < networks:
+        raise SpecError(
+            f"{space.name}: expected {networks} networks within the limits for an audit, got "
+            f"{len(chosen)}"
+        )
     known = None if truth is None else _known(truth, scoring.space, chosen)
     passes: list[tuple[Evaluator, dict[str, Task]]] = [
         (
@@ -173,7 +153,7 @@ def audit(
             networks,
             sum(each.seconds for each in judged) / networks,
             noise(judged),
-            rankings(judged, seed),
+            rankings(judged, seed, space.settings.metric),
         )
         write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
     return found

@@ -8,7 +8,7 @@ linear layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from mbsearch.space.architecture import Architecture
@@ -29,7 +29,11 @@ METRICS = {
     "params": "Parameters",
     "weights": "Weights (no bias, no batch norm)",
     "peak_activation_bytes": "Peak activation memory (bytes)",
+    "latency_us": "Latency (µs, predicted)",  # where a study has a model of it
 }
+
+Measure = Callable[[Architecture], dict[str, int]]
+"""What gives every metric of a network: `measure`, or `measure` with a latency beside it."""
 
 
 def weights(placed: PlacedLayer) -> int:

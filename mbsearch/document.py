@@ -19,9 +19,10 @@ from mbsearch.figures.front import budget_shapes, front_figure, label
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import CONFIG, quantity
+from mbsearch.figures.style import CONFIG, metric_title
 from mbsearch.published import published
 from mbsearch.records import TrialRecord
+from mbsearch.units import TITLES, amount, columns, quantity
 
 _TEMPLATE = Path(__file__).with_name("document.html")
 _BUDGET_STEPS = 200
@@ -35,7 +36,7 @@ def document(records: Sequence[TrialRecord], title: str) -> str:
     """
     knee = results.knee(records)
     answers = _answers(records)
-    start = min(range(len(answers)), key=lambda i: abs(answers[i][0] - 2 * knee.mult_adds))
+    start = min(range(len(answers)), key=lambda i: abs(answers[i][0] - 2 * knee.cost))
     front = front_figure(records).update_layout(shapes=budget_shapes(answers[start][0]))
     networks = results.front(records)
     sections = [
@@ -44,8 +45,8 @@ def document(records: Sequence[TrialRecord], title: str) -> str:
         "validation images only.</p>",
         f'<p id="sentence" aria-live="polite">{escape(answers[start][1])}</p>',
         _figure(front, "front", 560),
-        f'<label>Mult-Adds budget<input id="budget" type="range" min="0" value="{start}" '
-        f'max="{len(answers) - 1}"></label>',
+        f'<label>{metric_title(knee.metric)}, at most<input id="budget" type="range" min="0" '
+        f'value="{start}" max="{len(answers) - 1}"></label>',
         "<h2>The front, cheapest first</h2>",
         _front_table(networks, knee),
         "<h2>Its networks</h2>",
@@ -78,15 +79,14 @@ def _answers(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
 
 
 def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
-    head = ("Network", "Accuracy", "Mult-Adds", "Parameters", "Memory", "Alpha", "Resolution")
+    costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
+    head = ("Network", "Accuracy", *(TITLES[metric] for metric in costs), "Alpha", "Resolution")
     rows = [
         (
             f'<a href="#network-{r.trial}">{escape(label(r))}</a>'
             + (' <span class="dim">knee</span>' if r is knee else ""),
             _accuracy(r),
-            quantity("mult_adds", r.mult_adds),
-            quantity("params", r.costs["params"]),
-            quantity("peak_activation_bytes", r.costs["peak_activation_bytes"]),
+            *(quantity(metric, r.costs[metric]) for metric in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         )
@@ -103,7 +103,7 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
     name = record.architecture.name if record.is_baseline else f"trial-{record.trial}"
     return (
         f'<details id="network-{record.trial}"><summary>{escape(label(record))}, '
-        f"{_accuracy(record)}, {quantity('mult_adds', record.mult_adds)} Mult-Adds</summary>"
+        f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
         f'<p><a download="{escape(name)}.yaml" href="data:text/yaml;base64,{data}">'
         "Download YAML</a></p>"
         + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)

@@ -1,8 +1,8 @@
 """What each choice does to accuracy at equal cost.
 
-Networks with more Mult-Adds are more accurate, so comparing options by their mean accuracy would
+Networks that cost more are more accurate, so comparing options by their mean accuracy would
 only rediscover their cost. Here accuracy is first freed from cost: what remains after a parabola
-over log10 Mult-Adds is what a network makes of its cost.
+over log10 of the study's cost is what a network makes of its cost.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbsearch.pareto import Z_95
-from mbsearch.records import TrialRecord, complete
-from mbsearch.results import millions
+from mbsearch.records import TrialRecord, complete, metric_of
+from mbsearch.units import quantity
 
 MIN_NETWORKS = 8  # fewer say nothing about a parabola and what is left of it
 _MIN_PER_OPTION = 3
@@ -27,7 +27,7 @@ _BANDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A range of Mult-Adds, `low` excluded and `high` included."""
+    """A range of the study's cost, `low` excluded and `high` included."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class Band:
 
     def holds(self, record: TrialRecord) -> bool:
         """Whether a network's cost lies in the range."""
-        return self.low < record.mult_adds <= self.high
+        return self.low < record.cost <= self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,13 @@ def searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def cost_bands(records: Sequence[TrialRecord]) -> list[Band]:
-    """Three ranges of Mult-Adds with equally many of the search's networks."""
-    costs = [r.mult_adds for r in searched(records)]
+    """Three ranges of cost with equally many of the search's networks."""
+    costs = [r.cost for r in searched(records)]
     if not costs:
         return []
     inner = np.quantile(costs, [i / _BANDS for i in range(1, _BANDS)]).tolist()
     edges = sorted({0.0, *inner, float(max(costs))})
-    return [
-        Band(low, high, f"up to {millions(round(high))}" if low == 0 else _between(low, high))
-        for low, high in pairwise(edges)
-    ]
+    return [Band(low, high, _range(metric_of(records), low, high)) for low, high in pairwise(edges)]
 
 
 def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Effect]:
@@ -120,7 +117,7 @@ def _names(networks: Sequence[TrialRecord]) -> list[str]:
 
 def _beyond_cost(networks: Sequence[TrialRecord]) -> NDArray[np.float64]:
     accuracy = np.array([r.accuracy for r in networks])
-    cost = np.log10([r.mult_adds for r in networks])
+    cost = np.log10([r.cost for r in networks])
     design = np.vander((cost - cost.mean()) / max(float(np.std(cost)), 1e-9), 3)
     solution = np.linalg.lstsq(design, accuracy, rcond=None)[0]
     return np.asarray(accuracy - design @ solution)
@@ -155,8 +152,9 @@ def _omega_squared(groups: Sequence[NDArray[np.float64]]) -> float:
     return max(0.0, (between - (len(groups) - 1) * mean_square) / total)
 
 
-def _between(low: float, high: float) -> str:
-    return f"{millions(round(low))} to {millions(round(high))}"
+def _range(metric: str, low: float, high: float) -> str:
+    top = quantity(metric, high)
+    return f"{quantity(metric, low)} to {top}" if low else f"up to {top}"
 
 
 def _shown(option: Any) -> str:

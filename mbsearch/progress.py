@@ -16,8 +16,8 @@ from rich.progress import (
 )
 
 from mbsearch.records import State
-from mbsearch.results import millions
 from mbsearch.search.driver import Progress as DriverProgress
+from mbsearch.units import amount
 
 _ENDLESS = 10**8  # a search by time has no number of trials to count towards
 
@@ -63,6 +63,10 @@ class RunDisplay:
                 f"{done} trials are done; going on" + (f" to {target}" if target < _ENDLESS else "")
             )
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(line, highlight=False, markup=False)
+
     def supernet(self, done: int, steps: int, loss: float) -> None:
         """Move the bar of a supernet's training; `loss` in nats."""
         self._progress.update(
@@ -87,7 +91,7 @@ class RunDisplay:
                 else f"{trial.state}: {trial.error}"
             )
             self._console.print(
-                f"trial {trial.trial} ({what}): {end}, {millions(trial.mult_adds)} Mult-Adds",
+                f"trial {trial.trial} ({what}): {end}, {amount(trial.metric, trial.cost)}",
                 highlight=False,
                 markup=False,
             )

@@ -48,11 +48,12 @@ class Ranking:
     regret: float
 
 
-def rankings(judged: Sequence[Judged], seed: int = 0) -> list[Ranking]:
+def rankings(judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS) -> list[Ranking]:
     """Every score of the networks against their truth: costs, the proxy's, and both together.
 
     The proxy's score is its validation loss with its first seed, as a search would see it, and
-    "proxy and cost" the mean of its rank and that of the Mult-Adds.
+    "proxy and cost" the mean of its rank and that of the Mult-Adds. The thirds are of `metric`; of
+    Mult-Adds where it is a latency, which an audit does not know.
     """
     loss = [-each.losses[0] for each in judged]
     mult_adds = [float(each.costs[MULT_ADDS]) for each in judged]
@@ -64,7 +65,7 @@ def rankings(judged: Sequence[Judged], seed: int = 0) -> list[Ranking]:
         WITH_COST: rankdata(loss) + rankdata(mult_adds),
     }
     truth = np.array([each.truth for each in judged])
-    cost = np.array(mult_adds)
+    cost = np.array([float(e.costs.get(metric, e.costs[MULT_ADDS])) for e in judged])
     return [
         _ranking(name, np.asarray(score, float), truth, cost, seed)
         for name, score in scores.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +12,7 @@ from mbsearch.space.architecture import Architecture
 
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 SEARCH = "search"
+DEFAULT_METRIC = "mult_adds"
 
 
 class State(StrEnum):
@@ -72,7 +73,8 @@ class TrialRecord:
     `trial` counts search trials and baselines together and is unique in the study. `origin` is
     ``search`` or the name of the reference (``mobilenet_v2``). `params` are the space's choices;
     empty for a baseline. `accuracy_noise` is the standard deviation of one evaluation's accuracy
-    over seeds, None where it has not been measured yet.
+    over seeds, None where it has not been measured yet. `metric` is the cost that the study weighs
+    accuracy against, a key of `costs`.
     """
 
     trial: int
@@ -83,6 +85,7 @@ class TrialRecord:
     params: Mapping[str, Any]
     evaluation: Evaluation | None = None
     accuracy_noise: float | None = None
+    metric: str = DEFAULT_METRIC
     error: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
@@ -112,6 +115,16 @@ class TrialRecord:
     def mult_adds(self) -> int:
         """Multiply-accumulates for one image at the candidate's own resolution."""
         return self.costs["mult_adds"]
+
+    @property
+    def cost(self) -> int:
+        """The cost that the study weighs accuracy against."""
+        return self.costs[self.metric]
+
+
+def metric_of(records: Sequence[TrialRecord]) -> str:
+    """The cost that a study weighs accuracy against, by its records."""
+    return next((r.metric for r in records), DEFAULT_METRIC)
 
 
 def complete(records: list[TrialRecord]) -> list[TrialRecord]:

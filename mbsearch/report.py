@@ -26,7 +26,7 @@ def write_results(folder: Path, records: Sequence[TrialRecord], title: str) -> l
     )
     files = {
         "trials.csv": frame.to_csv(index=False),
-        "front.csv": frame[frame["on_front"]].sort_values("mult_adds").to_csv(index=False),
+        "front.csv": frame[frame["on_front"]].sort_values(best.metric).to_csv(index=False),
         "front.html": html,
         "best.yaml": best.architecture.to_yaml(),
     }

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mbsearch import pareto
 from mbsearch.errors import StorageError
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete
+from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete, metric_of
 from mbsearch.space.settings import Limits
+from mbsearch.units import NOUNS, amount, round_amounts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,37 +21,44 @@ FAMILY_NAMES = {"mobilenet_v1": "V1", "mobilenet_v2": "MobileNetV2"}
 
 
 def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The networks that no other one beats in accuracy and Mult-Adds, cheapest first."""
+    """The networks that no other one beats in accuracy and cost, cheapest first."""
     done = complete(list(records))
-    indices = pareto.pareto_front([r.accuracy for r in done], [r.mult_adds for r in done])
+    indices = pareto.pareto_front([r.accuracy for r in done], [r.cost for r in done])
     return [done[i] for i in indices]
 
 
 def knee(records: Sequence[TrialRecord]) -> TrialRecord:
-    """The network of the front from which on more Mult-Adds pay least.
+    """The network of the front from which on more cost pays least.
 
     Raises:
         StorageError: no trial is complete.
     """
     done = _some(records)
-    return done[pareto.knee([r.accuracy for r in done], [r.mult_adds for r in done])]
+    return done[pareto.knee([r.accuracy for r in done], [r.cost for r in done])]
 
 
 def best_within(records: Sequence[TrialRecord], limits: Limits) -> TrialRecord:
     """The most accurate network that keeps the limits; of equals the cheapest.
 
     Raises:
-        StorageError: no trained network keeps them; the cheapest is named with what it breaks.
+        StorageError: no trained network keeps them; the cheapest is named with what it breaks. Or
+            one is on latency, which the study does not know.
     """
     done = _some(records)
+    for metric in limits.bounds():
+        if metric not in done[0].costs:
+            raise StorageError(
+                f"expected a study that knows {NOUNS[metric]}, got one without: it was searched "
+                "by other objectives and limits"
+            )
     affordable = [r for r in done if limits.excess(r.costs) is None]
     if not affordable:
-        cheapest = min(done, key=lambda r: r.mult_adds)
+        cheapest = min(done, key=lambda r: r.cost)
         raise StorageError(
             "expected a trained network within the limits, got none: of the cheapest, trial "
             f"{cheapest.trial}, {limits.excess(cheapest.costs)}"
         )
-    return max(affordable, key=lambda r: (r.accuracy, -r.mult_adds))
+    return max(affordable, key=lambda r: (r.accuracy, -r.cost))
 
 
 def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord:
@@ -66,7 +74,7 @@ def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialR
             "equals, got none yet; let the study repeat its baselines first"
         )
     index = [r.trial for r in done].index(record.trial)
-    accuracies, costs = [r.accuracy for r in done], [r.mult_adds for r in done]
+    accuracies, costs = [r.accuracy for r in done], [r.cost for r in done]
     return done[pareto.cheapest_tied(accuracies, costs, record.accuracy_noise, index)]
 
 
@@ -94,6 +102,7 @@ def _some(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 class Comparison:
     """The answer at one budget: the best candidate, and the best of each MobileNet family."""
 
+    metric: str
     budget: int
     best: TrialRecord | None
     families: dict[str, TrialRecord]
@@ -111,7 +120,7 @@ class Comparison:
             record = self.families.get(family)
             name = FAMILY_NAMES[family]
             parts.append(f"{name} {record.accuracy:.3f}" if record else f"no {name} this cheap")
-        return f"at {millions(self.budget)} Mult-Adds: {', '.join(parts)}{self._verdict()}"
+        return f"at {amount(self.metric, self.budget)}: {', '.join(parts)}{self._verdict()}"
 
     def _verdict(self) -> str:
         """A caution where the lead over the best MobileNet is within the noise."""
@@ -128,14 +137,15 @@ class Comparison:
 
 
 def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
-    """What at most `budget` Mult-Adds buy: found by the search, and as MobileNet V1 and V2."""
-    within = [r for r in complete(list(records)) if r.mult_adds <= budget]
+    """What a budget of the study's cost buys: found by the search, and as MobileNet V1 and V2."""
+    within = [r for r in complete(list(records)) if r.cost <= budget]
 
     def best(origin: Callable[[TrialRecord], bool]) -> TrialRecord | None:
-        return max(filter(origin, within), key=lambda r: (r.accuracy, -r.mult_adds), default=None)
+        return max(filter(origin, within), key=lambda r: (r.accuracy, -r.cost), default=None)
 
     families = {f: best(lambda r, f=f: r.origin == f) for f in BASELINE_FAMILIES}  # type: ignore[misc]
     return Comparison(
+        metric_of(records),
         budget,
         best(lambda r: not r.is_baseline),
         {family: record for family, record in families.items() if record is not None},
@@ -143,19 +153,18 @@ def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
 
 
 def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
-    """Round Mult-Adds budgets (1, 2, 5, 10, ... M) inside the range that was trained."""
-    costs = [r.mult_adds for r in complete(list(records))]
+    """Round budgets of the study's cost (1, 2, 5, 10, ... M) inside the range that was trained."""
+    costs = [r.cost for r in complete(list(records))]
     if not costs:
         return []
-    decades = [mantissa * 10**exponent for exponent in range(3, 11) for mantissa in (1, 2, 5)]
     low, high = min(costs), max(costs)
-    inside = [budget for budget in decades if low <= budget < 2 * high]
+    inside = [round(b) for b in round_amounts(metric_of(records)) if low <= b < 2 * high]
     return inside or [high]
 
 
 @dataclass(frozen=True, slots=True)
 class Hypervolumes:
-    """Area under the front over log10 Mult-Adds, with its reference point (accuracy, Mult-Adds)."""
+    """Area under the front over log10 of the cost, with its reference point (accuracy, cost)."""
 
     all: float
     search: float
@@ -172,21 +181,15 @@ def hypervolumes(records: Sequence[TrialRecord]) -> Hypervolumes:
         StorageError: no trial is complete.
     """
     done = _some(records)
-    worst = max(r.mult_adds for r in done)
+    worst = max(r.cost for r in done)
 
     def volume(group: list[TrialRecord]) -> float:
-        costs = [math.log10(r.mult_adds) for r in group]
+        costs = [math.log10(r.cost) for r in group]
         return pareto.hypervolume([r.accuracy for r in group], costs, (0.0, math.log10(worst)))
 
     searched = [r for r in done if not r.is_baseline]
     baselines = [r for r in done if r.is_baseline]
     return Hypervolumes(volume(done), volume(searched), volume(baselines), (0.0, worst))
-
-
-def millions(count: int) -> str:
-    """A count in millions as tables print it: ``300.8 M``."""
-    value = count / 1e6
-    return f"{value:,.0f} M" if value >= 10 and count % 1_000_000 == 0 else f"{value:,.4g} M"
 
 
 def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
@@ -199,6 +202,7 @@ def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
             "accuracy_noise": r.accuracy_noise,
             "mult_adds": r.mult_adds,
             "params": r.costs["params"],
+            r.metric: r.cost,
             "alpha": r.architecture.alpha,
             "resolution": r.architecture.resolution,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -12,7 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mbsearch.cost import measure
 from mbsearch.errors import SpecError, StorageError
+from mbsearch.latency import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
 from mbsearch.scoring import OnSupernet, Scoring, by_table, by_training, ignore_supernet
@@ -21,6 +24,7 @@ from mbsearch.search.executor import Executor, LocalProcesses, default_jobs
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import StudyStore
+from mbsearch.space.settings import Settings
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import require_feasible
 
@@ -51,6 +55,7 @@ def run(
     device: str | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
     on_supernet: OnSupernet = ignore_supernet,
+    on_latency: Callable[[str], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
     """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
@@ -73,6 +78,8 @@ def run(
         on_start: called once with the trials done and the target.
         on_supernet: called after every step of a supernet's training, with the steps done, their
             target and the mean loss of the last ones (nats).
+        on_latency: called with a line before networks are measured for a model of their latency,
+            and with one of how good it is; see `mbsearch.latency`.
         on_progress: called whenever something changed.
 
     Raises:
@@ -95,12 +102,22 @@ def run(
     else:
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
-    require_feasible(space)
+    exact = space.settings.model_copy(update={"limits": space.settings.limits.exact})
+    require_feasible(space.with_settings(exact))
     with drive(folder, space.name, storage) as (store, still_held):
-        _stamp(store, folder, scoring, seed)
+        stamp = _stamp(scoring, seed)
+        _check_stamp(store, folder, stamp)
+        model = _latency_model(store, space, seed, on_latency)
+        meter = measure if model is None else model.measure
+        require_feasible(space, meter)
+        _keep(store, folder, stamp, space, model)
         target = _target(store, trials)
         store.search.sampler = make_sampler(
-            sampler, space, seed=seed, trials=len(store.search.get_trials(deepcopy=False))
+            sampler,
+            space,
+            seed=seed,
+            trials=len(store.search.get_trials(deepcopy=False)),
+            measure=meter,
         )
         write_whole(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), target)
@@ -115,7 +132,7 @@ def run(
             still_held()
             on_progress(progress)
 
-        driver = Driver(store, space, executor, target, seed, report, deadline)
+        driver = Driver(store, space, executor, target, seed, report, deadline, meter)
         try:
             driver.run()
         finally:
@@ -161,24 +178,67 @@ def _target(store: StudyStore, trials: int) -> int:
     return target
 
 
-def _stamp(store: StudyStore, folder: Path, scoring: Scoring, seed: int) -> None:
-    """Stamp a new study with its settings; an old one must bear the same stamp."""
-    space = scoring.space
-    stamp: dict[str, Any] = {
-        "space": space.fingerprint,
-        "limits": space.settings.limits.model_dump(mode="json"),
-        "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data"}),
+def _stamp(scoring: Scoring, seed: int) -> dict[str, Any]:
+    """What a study is bound to."""
+    settings = scoring.space.settings
+    return {
+        "space": scoring.space.fingerprint,
+        "objectives": list(settings.objectives),
+        "limits": settings.limits.model_dump(mode="json"),
+        "proxy": settings.proxy.model_dump(mode="json", exclude={"data"}),
         "data": scoring.data,
         "data_key": scoring.key,
         "seed": seed,
     }
+
+
+def _check_stamp(store: StudyStore, folder: Path, stamp: Mapping[str, Any]) -> None:
+    """An old study must bear the same stamp; one of an older version lacks what came later."""
     old = store.settings().get("stamp")
     if old is None:
+        return
+    before = Settings()
+    old = {
+        "objectives": list(before.objectives),
+        **old,
+        "limits": before.limits.model_dump(mode="json") | old["limits"],
+    }
+    if old != stamp:
+        raise StorageError(f"{folder}: {_difference(old, stamp)}")
+
+
+def _keep(
+    store: StudyStore,
+    folder: Path,
+    stamp: Mapping[str, Any],
+    space: SearchSpace,
+    model: LatencyModel | None,
+) -> None:
+    """Write down what a new study is made of; it is the study's from then on."""
+    known = store.settings()
+    if "stamp" not in known:
         store.search.set_user_attr("stamp", stamp)
         store.search.set_user_attr("space_yaml", space.to_yaml())
         store.search.set_user_attr("versions", _versions())
-    elif old != stamp:
-        raise StorageError(f"{folder}: {_difference(old, stamp)}")
+        store.name_objectives(space.settings.metric)
+    if model is not None:
+        if KEPT not in known:
+            store.search.set_user_attr(KEPT, model.to_dict())
+        write_whole(folder / f"{KEPT}.json", json.dumps(model.to_dict(), indent=1))
+
+
+def _latency_model(
+    store: StudyStore, space: SearchSpace, seed: int, say: Callable[[str], None]
+) -> LatencyModel | None:
+    """The study's model of latency, fitted on this machine where it has none; None if unneeded."""
+    if not space.settings.needs_latency:
+        return None
+    kept = store.settings().get(KEPT)
+    if kept is not None:
+        return LatencyModel.from_dict(kept)
+    from mbsearch.export.fit_latency import fit_latency
+
+    return fit_latency(space, seed, say)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

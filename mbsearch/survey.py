@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from random import Random
 from statistics import median
 
-from mbsearch.cost import measure
+from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Pool, trace
@@ -16,6 +16,7 @@ from mbsearch.space.space import SearchSpace
 from mbsearch.space.template import Params
 
 ENUMERATE_UP_TO = 10_000
+_DRAWS = 50  # random candidates for each network of a sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class Survey:
     """The cost range of a space, over all its encodings or over a uniform sample of them.
 
     Mult-Adds are those of `min`, `median` and `max` networks; without enumeration the ends are
-    found by coordinate descent. `feasible_share` keeps the limits, `duplicate_share` is the part
-    of encodings whose network another encoding already is. `warnings` are ready to print.
+    found by coordinate descent. `feasible_share` keeps the exact limits, `duplicate_share` is the
+    part of encodings whose network another encoding already is. `warnings` are ready to print.
     """
 
     encodings: int
@@ -69,7 +70,7 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
         raise refusal or SpecError(f"{space.name}: no network of the space can be built")
     costs = list(networks.values())
     mult_adds = [c["mult_adds"] for c in costs]
-    limits = space.settings.limits
+    limits = space.settings.limits.exact
     ends = [min(mult_adds), max(mult_adds)]
     if not exact:
         cheapest = _descend(space, lambda costs: costs["mult_adds"])
@@ -86,6 +87,30 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
         duplicate_share=1 - len(networks) / len(seen),
         warnings=_warnings(space, smallest_map),
     )
+
+
+def sample_by_cost(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """Distinct random networks within the exact limits, evenly spread over the ranks of their cost.
+
+    Latency is no such cost: it is measured on what this returns, and Mult-Adds stand for it. There
+    are fewer than `count` where the space has fewer.
+    """
+    metric = space.settings.metric
+    rng = Random(f"{seed}/audit")
+    found: dict[str, tuple[int, Architecture]] = {}
+    for _ in range(count * _DRAWS):
+        network = space.decode(space.sample_params(rng))
+        try:
+            costs = measure(network)
+        except SpecError:  # its strides leave no pixels
+            continue
+        if space.settings.limits.exact.excess(costs) is None:
+            cost = costs.get(metric, costs["mult_adds"])
+            found.setdefault(network.fingerprint, (cost, network))
+    ranked = [network for _, network in sorted(found.values(), key=lambda pair: pair[0])]
+    count = min(count, len(ranked))
+    edges = [round(i * len(ranked) / max(count, 1)) for i in range(count + 1)]
+    return [ranked[rng.randrange(low, high)] for low, high in pairwise(edges)]
 
 
 def final_map(architecture: Architecture, pixels: int) -> int:
@@ -110,18 +135,18 @@ def _warnings(space: SearchSpace, smallest: tuple[int, Architecture] | None) -> 
     )
 
 
-def require_feasible(space: SearchSpace) -> None:
+def require_feasible(space: SearchSpace, measure: Measure = measure) -> None:
     """Make sure that at least one network of the space keeps the limits.
 
     Raises:
         SpecError: none does; the cheapest found is named with the limit that it breaks.
     """
-    limits = {k: v for k, v in space.settings.limits.model_dump().items() if v is not None}
+    limits = space.settings.limits.bounds()
 
     def excess(costs: Mapping[str, int]) -> float:
         return max((costs[metric] / limit for metric, limit in limits.items()), default=0.0)
 
-    costs = _descend(space, excess)
+    costs = _descend(space, excess, measure)
     broken = space.settings.limits.excess(costs)
     if broken:
         raise SpecError(
@@ -130,7 +155,9 @@ def require_feasible(space: SearchSpace) -> None:
         )
 
 
-def _descend(space: SearchSpace, score: Callable[[Mapping[str, int]], float]) -> dict[str, int]:
+def _descend(
+    space: SearchSpace, score: Callable[[Mapping[str, int]], float], measure: Measure = measure
+) -> dict[str, int]:
     """Costs of the network with the lowest score, by coordinate descent over the choices.
 
     Exact where the score falls or rises with each choice on its own, as costs do.

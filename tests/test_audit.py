@@ -10,13 +10,14 @@ import pytest
 from scipy.stats import kendalltau
 
 from mbsearch import cli
-from mbsearch.audit import AUDIT, audit, read_audit, sample_by_cost
+from mbsearch.audit import AUDIT, audit, read_audit
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
+from mbsearch.survey import sample_by_cost
 
 
 def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]:
@@ -81,7 +82,7 @@ def test_mistakes_are_one_message(tmp_path: Path) -> None:
         audit(tiny, folder=tmp_path, networks=5)
     settings = tiny.settings.model_copy(update={"limits": Limits(mult_adds=1_000)})
     with pytest.raises(SpecError, match=r"expected 6 networks within the limits .* got 0"):
-        sample_by_cost(tiny.with_settings(settings), 6, seed=0)
+        audit(tiny.with_settings(settings), folder=tmp_path, networks=6)
     table = tmp_path / "truth.json"
     table.write_text(json.dumps({tiny.sample(0).fingerprint: 0.5}))
     with pytest.raises(EvaluationError, match=r"truth.json: expected every network of the space"):

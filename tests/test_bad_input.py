@@ -189,5 +189,5 @@ def test_export_of_two_things(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_quantity(capsys: pytest.CaptureFixture[str]) -> None:
-    message = run_cli(capsys, "status", "--at", "many")
-    assert "--at: expected a positive number" in message
+    message = run_cli(capsys, "export", "--max-params", "many")
+    assert "--max-params: expected a positive number" in message

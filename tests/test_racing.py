@@ -105,7 +105,7 @@ def test_the_reason_says_what_was_compared() -> None:
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
         r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 70% confidence, "
-        r"not 0\.005 above the 0\.900 that a trial of at most its Mult-Adds has ended with",
+        r"not 0\.005 above the 0\.900 that a trial of at most its cost has ended with",
         rule.verdict(10**7, curve(0.3)) or "",
     )
 

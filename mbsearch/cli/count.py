@@ -73,8 +73,8 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
 def _count_space(space: SearchSpace, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from mbsearch.results import millions
     from mbsearch.survey import survey
+    from mbsearch.units import millions
 
     found = survey(space)
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Results, Storage, err, quantity
+from mbsearch.cli.terminal import Results, Storage, cost, err
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _METRICS = {
     "--max-mult-adds": "mult_adds",
     "--max-params": "params",
     "--max-memory": "peak_activation_bytes",
+    "--max-latency": "latency",
 }
 
 
@@ -34,6 +35,9 @@ def export(
     ] = None,
     max_memory: Annotated[
         str | None, typer.Option(help="... whose activations need so many bytes, as 500k.")
+    ] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="... predicted to take so long, as 5ms.")
     ] = None,
     trial: Annotated[int | None, typer.Option(help="The network of this trial.")] = None,
     cheapest_tied: Annotated[
@@ -67,16 +71,19 @@ def export(
     from mbsearch import results as found
     from mbsearch.report import write_whole
     from mbsearch.search.storage import RESULTS, read_study, results_folder
+    from mbsearch.space.settings import cost_of
 
     is_folder = output is not None and output.suffix not in _YAML
     if (formats is not None or int8) and not is_folder:
         option = "--int8" if formats is None else "--formats"
         raise SpecError(f"{option}: expected --output FOLDER with it, got none")
-    texts = zip(_METRICS, (max_mult_adds, max_params, max_memory), strict=True)
+    texts = zip(_METRICS, (max_mult_adds, max_params, max_memory, max_latency), strict=True)
     given = {option: text for option, text in texts if text is not None}
     if trial is not None and given:
         raise SpecError(f"expected --trial or {next(iter(given))}, got both")
-    limits = {_METRICS[option]: quantity(option, text) for option, text in given.items()}
+    for option, text in given.items():
+        cost(option, text, cost_of(_METRICS[option]))  # a mistake in it is better said before
+    limits = {_METRICS[option]: text for option, text in given.items()}
     store = read_study(results, storage)
     records = store.records()
     record = _choose(records, trial, limits)
@@ -102,7 +109,7 @@ def export(
     _say(record, output)
 
 
-def _choose(records: list[TrialRecord], trial: int | None, limits: dict[str, int]) -> TrialRecord:
+def _choose(records: list[TrialRecord], trial: int | None, limits: dict[str, str]) -> TrialRecord:
     """The record that the options ask for; the knee where they ask for none."""
     from mbsearch import results as found
     from mbsearch.space.settings import Limits

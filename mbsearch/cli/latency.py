@@ -43,7 +43,7 @@ def latency(
     from mbsearch.cost import measure
     from mbsearch.export.latency import ENGINES, measure_latency
     from mbsearch.pareto import kendall_tau
-    from mbsearch.results import millions
+    from mbsearch.units import millions
 
     networks, folder = _networks(what, alpha or [], resolution or [])
     engines = engine or list(ENGINES)

@@ -60,6 +60,7 @@ def retrain(
 
     Example: mbsearch retrain results/v2 --top 2 --seeds 3
     """
+    from mbsearch.latency import kept_measure
     from mbsearch.search.executor import default_jobs
     from mbsearch.search.storage import RESULTS, read_study, results_folder
     from mbsearch.space.document import parse_document
@@ -77,7 +78,8 @@ def retrain(
     records = store.records()
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
     picked = _chosen(records, trial or [], top, front=front, any_=bool(given))
-    chosen = entrants(picked, given)
+    metric, meter = space.settings.metric, kept_measure(study)
+    chosen = entrants(picked, given, metric=metric, measure=meter)
     start = None
     if weights is not None:
         start = Start(given[0].fingerprint, weights, weights_eps)
@@ -116,7 +118,7 @@ def _chosen(
     candidates = [r for r in complete(records) if not r.is_baseline]
     chosen = [found.by_trial(records, number) for number in trials]
     if top is not None:
-        chosen += sorted(candidates, key=lambda r: (-r.accuracy, r.mult_adds))[:top]
+        chosen += sorted(candidates, key=lambda r: (-r.accuracy, r.cost))[:top]
     if front:
         chosen += [r for r in found.front(records) if not r.is_baseline]
     return chosen or ([] if any_ else [found.knee(records)])
@@ -149,8 +151,8 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
 
 
 def _print(found: list[Retrained]) -> None:
-    from mbsearch.results import millions
     from mbsearch.training.verdict import leads
+    from mbsearch.units import millions
 
     table = Table(title="Test accuracy after retraining")
     for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):

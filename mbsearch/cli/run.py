@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.status import print_status, print_verdict
-from mbsearch.cli.terminal import Json, Storage, err, quantity
+from mbsearch.cli.terminal import Json, Storage, cost, err
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -62,7 +62,14 @@ def run(
     ] = "cost-aware",
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="Hard limit, as mult_adds=100M or params=2M; may be repeated."),
+        typer.Option(help="Hard limit, as mult_adds=100M or latency=5ms; may be repeated."),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Cost to weigh accuracy against: mult_adds, params, peak_activation_bytes or "
+            "latency; the space's by default."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of search, split and trainings.")] = 0,
     device: Annotated[
@@ -82,7 +89,7 @@ def run(
     from mbsearch.space.settings import Racing
     from mbsearch.study import run as run_study
 
-    loaded = _with_limits(load_space(space), limit or [])
+    loaded = _with_objective(_with_limits(load_space(space), limit or []), objective)
     if not racing:
         settings = loaded.settings.model_copy(update={"racing": Racing(rungs=())})
         loaded = loaded.with_settings(settings)
@@ -105,6 +112,7 @@ def run(
                 device=device,
                 on_start=display.start,
                 on_supernet=display.supernet,
+                on_latency=display.say,
                 on_progress=display.update,
             )
         except KeyboardInterrupt:
@@ -123,9 +131,9 @@ def run(
 
 
 def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
-    from mbsearch.space.settings import Limits
+    from mbsearch.space.settings import Limits, cost_of
 
-    limits = space.settings.limits.model_dump()
+    limits = space.settings.limits.model_dump(mode="json")
     for text in given:
         metric, _, value = text.partition("=")
         if metric not in limits:
@@ -133,6 +141,21 @@ def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
                 f"--limit {text}: expected one of {', '.join(limits)} before '=', got {metric!r}"
                 + did_you_mean(metric, limits)
             )
-        limits[metric] = quantity(f"--limit {metric}", value)
+        cost(f"--limit {metric}", value, cost_of(metric))
+        limits[metric] = value
     settings = space.settings.model_copy(update={"limits": Limits.model_validate(limits)})
+    return space.with_settings(settings)
+
+
+def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:
+    from mbsearch.space.settings import COSTS
+
+    if objective is None:
+        return space
+    if objective not in COSTS:
+        raise SpecError(
+            f"--objective: expected one of {', '.join(COSTS)}, got {objective!r}"
+            + did_you_mean(objective, COSTS)
+        )
+    settings = space.settings.model_copy(update={"objectives": ("accuracy", objective)})
     return space.with_settings(settings)

@@ -16,9 +16,9 @@ def spaces(as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from mbsearch.results import millions
     from mbsearch.space.catalog import load_space, reference_names, space_names
     from mbsearch.survey import survey
+    from mbsearch.units import millions
 
     found = {name: survey(load_space(name), sample_size=200) for name in space_names()}
     if as_json:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Results, Storage, out, quantity
+from mbsearch.cli.terminal import Json, Results, Storage, cost, out
 
 if TYPE_CHECKING:
     from mbsearch.records import TrialRecord
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def status(
     results: Results = None,
-    at: Annotated[str | None, typer.Option(help="Mult-Adds budget to answer for, as 100M.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Budget of the study's cost to answer for, as 100M or 5ms.")
+    ] = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -26,12 +28,14 @@ def status(
 
     Example: mbsearch status results/v2 --at 100M
     """
+    from mbsearch.records import metric_of
     from mbsearch.search.storage import RESULTS, read_study, results_folder
 
-    budget = None if at is None else quantity("--at", at)
     study = read_study(results, storage)
+    records = study.records()
+    budget = None if at is None else cost("--at", at, metric_of(records))
     where = study.name if storage else str(results_folder(results or RESULTS))
-    print_status(where, study.records(), budget, as_json)
+    print_status(where, records, budget, as_json)
     if storage is None and not as_json:
         print_verdict(results_folder(results or RESULTS))
 
@@ -50,6 +54,7 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
     from mbsearch import results as found
     from mbsearch.records import State, complete
     from mbsearch.search.racing import savings
+    from mbsearch.units import NOUNS, TITLES, columns, quantity
 
     if as_json:
         out.print_json(json.dumps(found.front_rows(records)))
@@ -63,9 +68,12 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
     if not complete(records):
         return
     table = Table(title="Pareto front (validation accuracy of the proxy)")
-    for column in ("trial", "origin", "accuracy", "±", "Mult-Adds", "params", "alpha", "px"):
-        table.add_column(column, justify="left" if column == "origin" else "right")
     knee = found.knee(records)
+    metric = knee.metric
+    costs = columns(metric, "mult_adds", "params")
+    titles = [TITLES[each] for each in costs]
+    for column in ("trial", "origin", "accuracy", "±", *titles, "alpha", "px"):
+        table.add_column(column, justify="left" if column == "origin" else "right")
     for r in found.front(records):
         noise = "" if r.accuracy_noise is None else f"{r.accuracy_noise:.3f}"
         table.add_row(
@@ -73,8 +81,7 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
             r.origin + (", knee" if r.trial == knee.trial else ""),
             f"{r.accuracy:.3f}",
             noise,
-            found.millions(r.mult_adds),
-            found.millions(r.costs["params"]),
+            *(quantity(each, r.costs[each]) for each in costs),
             f"{r.architecture.alpha:g}",
             str(r.architecture.resolution),
             style="yellow" if r.is_baseline else "",
@@ -92,8 +99,8 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
     volumes = found.hypervolumes(records)
     out.print(
         f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "
-        f"{volumes.baselines:.4f} of the baselines alone (over log10 Mult-Adds, reference point: "
-        f"accuracy 0 at {found.millions(volumes.reference_point[1])})",
+        f"{volumes.baselines:.4f} of the baselines alone (over log10 {NOUNS[metric]}, "
+        f"reference point: accuracy 0 at {quantity(metric, volumes.reference_point[1])})",
         highlight=False,
         soft_wrap=True,
     )

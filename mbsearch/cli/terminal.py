@@ -28,15 +28,15 @@ Storage = Annotated[
 ]
 
 
-def quantity(option: str, text: str) -> int:
-    """A count from an option, as 100M.
+def cost(option: str, text: str, metric: str) -> int:
+    """A bound on a cost from an option, as 100M or 5ms.
 
     Raises:
         SpecError: it is none; the option is named.
     """
-    from mbsearch.space.settings import parse_quantity
+    from mbsearch.space.settings import parse_cost
 
     try:
-        return parse_quantity(text)
+        return parse_cost(metric, text)
     except ValueError as error:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None

@@ -18,8 +18,8 @@ from mbsearch.dashboard.pages import choices, compare, front, network, published
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import PAGES, query, read_query
+from mbsearch.records import DEFAULT_METRIC, complete, metric_of
 from mbsearch.records import State as TrialState
-from mbsearch.records import complete
 
 POLL_MILLISECONDS = 2_000
 _PAGES: dict[str, Any] = {
@@ -85,7 +85,7 @@ def _register(app: Dash, library: Library) -> None:
             return no_update, no_update, no_update
         if not moved and version["stamp"] == stamp:
             return no_update, no_update, now
-        fields = {**fields, "study": snapshot.name}
+        fields = {**_objective(snapshot), **fields, "study": snapshot.name}
         return _shell(pathname, fields, snapshot, library), fields, now
 
     @app.callback(
@@ -119,6 +119,12 @@ def _register(app: Dash, library: Library) -> None:
         State({"nav": ALL}, "id"),
         prevent_initial_call=True,
     )
+
+
+def _objective(snapshot: Snapshot) -> Fields:
+    """The axis that an address means which names none: the cost that the study was searched by."""
+    metric = metric_of(snapshot.records)
+    return {} if metric == DEFAULT_METRIC else {"metric": metric}
 
 
 def _kind(snapshot: Snapshot) -> str:

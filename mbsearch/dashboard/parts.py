@@ -13,6 +13,8 @@ from mbsearch.dashboard.view import query
 from mbsearch.figures.front import label
 from mbsearch.figures.style import CONFIG, quantity
 from mbsearch.records import TrialRecord
+from mbsearch.space.settings import LATENCY
+from mbsearch.units import amount
 
 Fields = Mapping[str, Any]
 """The fields of an address, as the page keeps them in the browser."""
@@ -96,11 +98,12 @@ def accuracy(record: TrialRecord) -> str:
 
 
 def costs(record: TrialRecord) -> str:
-    """``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of memory``."""
+    """``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of memory``, and its latency if known."""
     memory = quantity("peak_activation_bytes", record.costs["peak_activation_bytes"])
     return (
         f"{quantity('mult_adds', record.mult_adds)} Mult-Adds, "
         f"{quantity('params', record.costs['params'])} parameters, {memory} of memory"
+        + (f", {amount(LATENCY, record.costs[LATENCY])}" if LATENCY in record.costs else "")
     )
 
 

@@ -18,7 +18,7 @@ PAGES = {
     "published": "Published",
 }
 PUBLISHED_AXES = ("mult_adds", "params", "pixel1_ms")
-BUDGETS = ("mult_adds", "params", "peak_activation_bytes")
+BUDGETS = ("mult_adds", "params", "peak_activation_bytes", "latency_us")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from mbsearch.cost import METRICS
 from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
 from mbsearch.records import TrialRecord
-from mbsearch.results import FAMILY_NAMES, Comparison, compare, millions
+from mbsearch.results import FAMILY_NAMES, Comparison, compare
+from mbsearch.units import TITLES, columns, quantity
 
 CARD = "README.md"
+_COSTS = ("mult_adds", "params")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
         f"**Weights:** {origin.weights}",
         _cost(origin.record),
         _accuracy(origin.record),
-        _against(compare(origin.records, origin.record.mult_adds), origin.record),
+        _against(compare(origin.records, origin.record.cost), origin.record),
         _data(job, origin),
         _files(written),
         *([] if origin.int8 is None else [f"## int8\n\n`model.int8.onnx`: {origin.int8}"]),
@@ -86,7 +88,8 @@ def _against(comparison: Comparison, record: TrialRecord) -> str:
         for family, other in comparison.families.items()
         if other.trial != record.trial
     ]
-    table = _table(("", "trial", "accuracy", "Mult-Adds", "params", "alpha", "pixels"), rows)
+    costs = [TITLES[metric] for metric in columns(record.metric, *_COSTS)]
+    table = _table(("", "trial", "accuracy", *costs, "alpha", "pixels"), rows)
     title = "## Against the MobileNets at this cost"
     return f"{title}\n\n{table}\n\nIn one line: {comparison.sentence()}."
 
@@ -96,8 +99,7 @@ def _row(name: str, record: TrialRecord) -> tuple[str, ...]:
         name,
         str(record.trial),
         "-" if record.evaluation is None else f"{record.accuracy:.3f}",
-        millions(record.mult_adds),
-        millions(record.costs["params"]),
+        *(quantity(metric, record.costs[metric]) for metric in columns(record.metric, *_COSTS)),
         f"{record.architecture.alpha:g}",
         str(record.architecture.resolution),
     )

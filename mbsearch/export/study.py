@@ -14,13 +14,13 @@ from mbsearch.export.int8 import quantise
 from mbsearch.export.job import Job, Normalisation
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_whole
-from mbsearch.results import millions
 from mbsearch.search.storage import StudyStore
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.network import build
 from mbsearch.training.sources import SplitName, load_source
 from mbsearch.training.verdict import retrained
 from mbsearch.training.weights import load_weights
+from mbsearch.units import millions
 
 _CALIBRATION = 256  # images
 _FRESH = "fresh, not trained (a search keeps none); `mbsearch retrain` trains them."

@@ -11,7 +11,8 @@ from plotly.subplots import make_subplots
 
 from mbsearch.effects import Band, Effect, option_of, searched
 from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, quantity, styled
-from mbsearch.records import TrialRecord
+from mbsearch.records import TrialRecord, metric_of
+from mbsearch.units import TITLES
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 
@@ -96,14 +97,14 @@ def parallel_figure(records: Sequence[TrialRecord], choices: Sequence[str]) -> g
                 "ticktext": ["none" if o == "None" else o for o in options],
             }
         )
-    costs = [math.log10(r.mult_adds) for r in networks]
+    costs, metric = [math.log10(r.cost) for r in networks], metric_of(networks)
     marks = sorted({min(costs, default=6), max(costs, default=9)})
     dimensions.append(
         {
-            "label": "Mult-Adds",
+            "label": TITLES[metric],
             "values": costs,
             "tickvals": marks,
-            "ticktext": [quantity("mult_adds", 10**mark) for mark in marks],
+            "ticktext": [quantity(metric, 10**mark) for mark in marks],
         }
     )
     accuracies = [r.accuracy for r in networks]

@@ -27,7 +27,7 @@ from mbsearch.figures.style import (
     quantity,
     styled,
 )
-from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete
+from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete, metric_of
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
@@ -52,7 +52,7 @@ def front_figure(
     records: Sequence[TrialRecord],
     title: str | None = None,
     *,
-    metric: str = "mult_adds",
+    metric: str | None = None,
     colour: str | None = None,
 ) -> go.Figure:
     """Accuracy against a cost (log axis), with MobileNet V1 and V2 a line for each resolution.
@@ -60,10 +60,10 @@ def front_figure(
     Args:
         records: of one study; those without an accuracy are not drawn.
         title: above the figure.
-        metric: the cost, a key of `TrialRecord.costs`.
+        metric: the cost, a key of `TrialRecord.costs`; None for the study's own.
         colour: what colours the search's trials, a key of `traits`; None for one colour.
     """
-    axis = _Axis(metric)
+    axis = _Axis(metric or metric_of(records))
     done = complete(list(records))
     figure = go.Figure()
     stopped = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
@@ -82,7 +82,7 @@ def front_figure(
     return styled(
         figure,
         title=title,
-        xaxis=cost_axis(metric, min(seen), max(seen)),
+        xaxis=cost_axis(axis.metric, min(seen), max(seen)),
         yaxis=_accuracy_axis(done, stopped),
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
         hovermode="closest",
@@ -96,7 +96,7 @@ def _accuracy_axis(done: Sequence[TrialRecord], stopped: Sequence[TrialRecord]) 
     Trainings that were stopped or came to nothing would press what matters to the upper edge.
     """
     axis: dict[str, Any] = {"title": {"text": ACCURACY_TITLE, "standoff": 12}, "tickformat": ".2f"}
-    front = pareto.pareto_front([r.accuracy for r in done], [r.mult_adds for r in done])
+    front = pareto.pareto_front([r.accuracy for r in done], [r.cost for r in done])
     telling = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
     if not telling:
         return axis

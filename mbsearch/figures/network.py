@@ -126,13 +126,13 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     figure = go.Figure()
     for family in BASELINE_FAMILIES:
         for record in shown[:1]:
-            rival = nearest(records, family, record.mult_adds)
+            rival = nearest(records, family, record.cost)
             if rival is not None and rival not in shown:
                 name = f"{FAMILY_LABELS[family]} {rival.architecture.alpha:g}/"
-                name += f"{rival.architecture.resolution}, {quantity('mult_adds', rival.mult_adds)}"
+                name += f"{rival.architecture.resolution}, {quantity(rival.metric, rival.cost)}"
                 figure.add_trace(_curve(rival, name, FAMILY_COLOURS[family], "dot"))
     for record, colour in zip(shown, (FRONT, "#CC79A7"), strict=False):
-        name = f"{label(record)}, {quantity('mult_adds', record.mult_adds)}"
+        name = f"{label(record)}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))
     epochs = max((len(r.evaluation.curve) for r in shown if r.evaluation), default=1)
     styled(figure, hovermode="x unified")
@@ -141,10 +141,10 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     return figure
 
 
-def nearest(records: Sequence[TrialRecord], family: str, mult_adds: int) -> TrialRecord | None:
-    """The baseline of a family whose Mult-Adds are nearest on the log scale."""
+def nearest(records: Sequence[TrialRecord], family: str, cost: int) -> TrialRecord | None:
+    """The baseline of a family whose cost is nearest on the log scale."""
     members = [r for r in records if r.origin == family and r.evaluation is not None]
-    return min(members, key=lambda r: abs(math.log(r.mult_adds / mult_adds)), default=None)
+    return min(members, key=lambda r: abs(math.log(r.cost / cost)), default=None)
 
 
 def _parts(architecture: Architecture) -> Iterator[_Part]:

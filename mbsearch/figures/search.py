@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 
 from mbsearch import pareto
 from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled
-from mbsearch.records import TrialRecord, complete
+from mbsearch.records import TrialRecord, complete, metric_of
+from mbsearch.units import NOUNS
 
 _TITLES = {
     "trials": "Trials finished",
@@ -23,7 +24,7 @@ def hypervolume_figure(
     against: str = "trials",
     beside: tuple[str, Sequence[TrialRecord]] | None = None,
 ) -> go.Figure:
-    """Area under the front over log10 Mult-Adds, as the search went on.
+    """Area under the front over log10 of the study's cost, as the search went on.
 
     Args:
         records: of one study.
@@ -32,12 +33,12 @@ def hypervolume_figure(
     """
     others = [] if beside is None else _in_order(beside[1])
     done = _in_order(records)
-    worst = max((r.mult_adds for r in (*done, *others)), default=1)
+    worst = max((r.cost for r in (*done, *others)), default=1)
 
     def line(members: Sequence[TrialRecord], name: str, colour: str, dash: str) -> go.Scatter:
         volumes = pareto.hypervolume_history(
             [r.accuracy for r in members],
-            [math.log10(r.mult_adds) for r in members],
+            [math.log10(r.cost) for r in members],
             (0.0, math.log10(worst)),
         )
         seconds = accumulate(r.evaluation.seconds if r.evaluation else 0.0 for r in members)
@@ -61,7 +62,7 @@ def hypervolume_figure(
         figure.add_trace(line(alone, f"{beside[0]}, alone", OPTION_COLOURS[1], "dash"))
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text=_TITLES[against], rangemode="tozero")
-    figure.update_yaxes(title_text="Hypervolume over log10 Mult-Adds")
+    figure.update_yaxes(title_text=f"Hypervolume over log10 {NOUNS[metric_of(records)]}")
     return figure
 
 

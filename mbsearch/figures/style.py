@@ -11,7 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mbsearch.cost import METRICS
-from mbsearch.results import millions
+from mbsearch.units import quantity as quantity
+from mbsearch.units import round_amounts
 
 # Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
 # so that it stands out from a dark page too.
@@ -25,7 +26,6 @@ CONTINUOUS_COLOURS = "Cividis"
 GREY = "#8C8C8C"
 _GRID = "rgba(128, 128, 128, 0.22)"
 _LINE = "rgba(128, 128, 128, 0.6)"
-_BYTES = 2**20
 
 CONFIG: Any = {
     "displaylogo": False,
@@ -41,19 +41,13 @@ METRIC_TITLES = {
     "params": "Parameters",
     "weights": "Weights (no bias, no batch norm)",
     "peak_activation_bytes": "Peak activation memory, float32",
+    "latency_us": "Latency of one image, predicted",
 }
 
 
 def metric_title(metric: str) -> str:
     """How an axis names a cost."""
     return METRIC_TITLES.get(metric, METRICS.get(metric, metric))
-
-
-def quantity(metric: str, value: float) -> str:
-    """A cost as people read it: ``300.8 M``, ``1.5 MiB``."""
-    if metric.endswith("bytes"):
-        return f"{value / _BYTES:,.3g} MiB"
-    return millions(round(value))
 
 
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:
@@ -84,10 +78,7 @@ def styled(figure: go.Figure, **layout: Any) -> go.Figure:
 def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
     """A logarithmic axis of one cost between two values, ticks at 1, 2, 5, 10, ... with units."""
     # Plotly's own labels between the decades are bare digits.
-    unit = _BYTES if metric.endswith("bytes") else 1
-    decades = range(-3, 12)
-    ticks = [unit * m * 10.0**e for e in decades for m in (1, 2, 5)]
-    inside = [tick for tick in ticks if low / 2.5 <= tick <= high * 2.5]
+    inside = [tick for tick in round_amounts(metric) if low / 2.5 <= tick <= high * 2.5]
     margin = max(2.0, high / low) ** 0.06
     return {
         "type": "log",

@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mbsearch.cost import measure
+from mbsearch.cost import Measure
+from mbsearch.records import DEFAULT_METRIC
 from mbsearch.search.storage import StudyStore, objectives
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import baseline_architectures
@@ -32,6 +33,12 @@ class Job:
     attempts: int = 1
     epochs_done: int = 0
     checkpoint: bytes | None = None
+
+    @property
+    def cost(self) -> int:
+        """What accuracy is weighed against."""
+        cost: int = self.record["costs"][self.record.get("metric", DEFAULT_METRIC)]
+        return cost
 
 
 def interrupted(store: StudyStore) -> list[Job]:
@@ -74,7 +81,7 @@ def fail(store: StudyStore, job: Job, error: str) -> None:
 
 
 def missing_baselines(
-    store: StudyStore, space: SearchSpace
+    store: StudyStore, space: SearchSpace, measure: Measure
 ) -> list[tuple[str, Architecture, bool]]:
     """Baselines and repeats that the study lacks: (reference, network, is it a repeat)."""
     have: dict[str, int] = {}
@@ -89,7 +96,7 @@ def missing_baselines(
     missing = [(n, a, False) for n, a in wanted if a.fingerprint not in have]
     if wanted:
         # The noise is measured on the baseline of median cost: neither end is typical.
-        by_cost = sorted(wanted, key=lambda w: measure(w[1])["mult_adds"])
+        by_cost = sorted(wanted, key=lambda w: measure(w[1])[space.settings.metric])
         name, network = by_cost[len(by_cost) // 2]
         trained = max(have.get(network.fingerprint, 0), 1)
         missing += [(name, network, True)] * (space.settings.proxy.noise_seeds - trained)

@@ -18,7 +18,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from mbsearch.cost import measure
+from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
 from mbsearch.records import SEARCH, Evaluation, TrialRecord, complete
 from mbsearch.search.backlog import MAX_ATTEMPTS, Job, fail, interrupted, missing_baselines
@@ -63,6 +63,7 @@ class Driver:
     seed: int
     on_progress: Callable[[Progress], None] = lambda _: None
     deadline: float = math.inf  # on time.monotonic's clock
+    measure: Measure = measure
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
@@ -81,7 +82,7 @@ class Driver:
         self._recall()
         self._race = self._start_race()
         orphans = interrupted(self.store)
-        references = missing_baselines(self.store, self.space)
+        references = missing_baselines(self.store, self.space, self.measure)
         while time.monotonic() < self.deadline:
             while len(self._jobs) < self.executor.slots:
                 if orphans:
@@ -123,7 +124,7 @@ class Driver:
         race = Race(self.space.settings.racing)
         for record in complete(self.store.records()):
             if record.evaluation is not None:
-                race.add(record.mult_adds, record.evaluation.curve)
+                race.add(record.cost, record.evaluation.curve)
         return race
 
     def _begin_baseline(self, name: str, architecture: Architecture, repeat: bool) -> Job:
@@ -143,9 +144,10 @@ class Driver:
             self._next_trial,
             origin,
             architecture,
-            measure(architecture),
+            self.measure(architecture),
             params,
             seed=self.seed + self._next_trial,
+            metric=self.space.settings.metric,
             repeat=repeat,
         )
         self.store.set_attr(study, number, "record", record)
@@ -189,7 +191,7 @@ class Driver:
         if known is not None:
             return f"the network of trial {known}"
         try:
-            return self.space.settings.limits.excess(measure(architecture))
+            return self.space.settings.limits.excess(self.measure(architecture))
         except SpecError as error:
             return str(error)
 
@@ -224,19 +226,18 @@ class Driver:
         self.store.set_attr(job.study, job.number, "evaluation", data)
         job.study.tell(job.number, objectives(data, job.record))
         if not job.record["repeat"]:
-            self._race.add(job.record["costs"]["mult_adds"], evaluation.curve)
+            self._race.add(job.cost, evaluation.curve)
 
     def _stopped(self, job: Job, outcome: Outcome) -> bool:
         """Look at a trial at its rung: stop it and keep its curve, or let it go on."""
         evaluation = outcome.evaluation
-        mult_adds = job.record["costs"]["mult_adds"]
-        reason = self._race.verdict(mult_adds, evaluation.curve)
+        reason = self._race.verdict(job.cost, evaluation.curve)
         if reason is None:
             job.epochs_done, job.checkpoint = len(evaluation.curve), outcome.checkpoint
             return False
         # Told before the outcome is: a driver killed in between finds the reason, and stops it too.
         self.store.set_attr(job.study, job.number, "stopped", reason)
-        if (forecast := self._race.forecast(mult_adds, evaluation.curve)) is not None:
+        if (forecast := self._race.forecast(job.cost, evaluation.curve)) is not None:
             self.store.set_attr(job.study, job.number, PARTIAL_ACCURACY, forecast.accuracy)
         self.store.set_attr(job.study, job.number, "evaluation", evaluation.to_dict())
         job.study.tell(job.number, state=TrialState.PRUNED)

@@ -48,33 +48,33 @@ class Race:
     settings: Racing
     whole: list[tuple[int, Sequence[Epoch]]] = field(default_factory=list)
 
-    def add(self, mult_adds: int, curve: Sequence[Epoch]) -> None:
+    def add(self, cost: int, curve: Sequence[Epoch]) -> None:
         """Take up the curve of a trial that was trained to the end."""
-        self.whole.append((mult_adds, curve))
+        self.whole.append((cost, curve))
 
     def next_rung(self, epochs: int, done: int) -> int | None:
         """The epoch to train until before the next look; None for the end of the schedule."""
         return next((rung for rung in self.settings.rungs if done < rung < epochs), None)
 
-    def forecast(self, mult_adds: int, curve: Sequence[Epoch]) -> Forecast | None:
+    def forecast(self, cost: int, curve: Sequence[Epoch]) -> Forecast | None:
         """How a trial will end, from its last epoch; None with less than the least evidence.
 
         Ridge regression over the trials that ended, of the logit of the final accuracy on the logit
-        of the accuracy and the log training loss after that epoch, on log Mult-Adds, and on the
+        of the accuracy and the log training loss after that epoch, on log cost, and on the
         square of that, for accuracy saturates. The training loss is an average over the whole
         epoch, and so much less noisy than the accuracy at a high learning rate.
         """
-        peers = [(cost, other) for cost, other in self.whole if len(other) >= len(curve)]
+        peers = [(each, other) for each, other in self.whole if len(other) >= len(curve)]
         if len(peers) < self.settings.min_peers:
             return None
         rung = len(curve) - 1
-        known = np.array([_signs(cost, other[rung]) for cost, other in peers])
+        known = np.array([_signs(each, other[rung]) for each, other in peers])
         ends = np.array([_logit(other[-1].validation_accuracy) for _, other in peers])
         centre, scale = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-9)
         inputs = _with_square((known - centre) / scale)
         middle = inputs.mean(axis=0)
         inputs -= middle
-        own = _with_square((np.array([_signs(mult_adds, curve[-1])]) - centre) / scale)[0] - middle
+        own = _with_square((np.array([_signs(cost, curve[-1])]) - centre) / scale)[0] - middle
         covariance = np.linalg.inv(inputs.T @ inputs + RIDGE * np.eye(len(own)))
         weights = covariance @ inputs.T @ (ends - ends.mean())
         misses = ends - ends.mean() - inputs @ weights
@@ -83,14 +83,14 @@ class Race:
         spread = max(math.sqrt(variance), 1e-6)
         return Forecast(float(ends.mean() + own @ weights), spread, freedom)
 
-    def verdict(self, mult_adds: int, curve: Sequence[Epoch]) -> str | None:
+    def verdict(self, cost: int, curve: Sequence[Epoch]) -> str | None:
         """Why a trial is stopped after the last epoch of its curve; None where it goes on.
 
         It is stopped when it will, with the `confidence` of the settings, not end `gain` above the
         best trial of at most its cost, and so add little or nothing to the front.
         """
-        forecast, settings = self.forecast(mult_adds, curve), self.settings
-        rivals = [other[-1].validation_accuracy for cost, other in self.whole if cost <= mult_adds]
+        forecast, settings = self.forecast(cost, curve), self.settings
+        rivals = [other[-1].validation_accuracy for each, other in self.whole if each <= cost]
         if forecast is None or not rivals:
             return None
         best = max(rivals)
@@ -99,7 +99,7 @@ class Race:
         return (
             f"stopped after epoch {len(curve)}: on the way to an accuracy of "
             f"{forecast.accuracy:.3f} and, with {settings.confidence:.0%} confidence, not "
-            f"{settings.gain:g} above the {best:.3f} that a trial of at most its Mult-Adds has "
+            f"{settings.gain:g} above the {best:.3f} that a trial of at most its cost has "
             "ended with"
         )
 
@@ -109,9 +109,9 @@ def _logit(accuracy: float) -> float:
     return math.log(inside / (1 - inside))
 
 
-def _signs(mult_adds: int, epoch: Epoch) -> list[float]:
+def _signs(cost: int, epoch: Epoch) -> list[float]:
     loss = math.log(max(epoch.train_loss, 1e-6))
-    return [math.log10(mult_adds), _logit(epoch.validation_accuracy), loss]
+    return [math.log10(cost), _logit(epoch.validation_accuracy), loss]
 
 
 def _with_square(signs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from mbsearch.cost import measure
+from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.space.architecture import Architecture
@@ -28,18 +28,21 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
 
 
-def make_sampler(name: str, space: SearchSpace, *, seed: int, trials: int = 0) -> BaseSampler:
+def make_sampler(
+    name: str, space: SearchSpace, *, seed: int, trials: int = 0, measure: Measure = measure
+) -> BaseSampler:
     """A sampler by its name on the command line.
 
     `trials` are those that the study has already: samplers that draw from a stream of their own
-    would otherwise repeat, after a restart, the draws of the start.
+    would otherwise repeat, after a restart, the draws of the start. `measure` gives every cost that
+    the space's objectives and limits name.
 
     Raises:
         SpecError: there is no sampler of that name.
     """
     match name:
         case "cost-aware":
-            return _cost_aware(space, seed)
+            return _cost_aware(space, seed, measure)
         case "tpe":
             return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
         case "nsga2":
@@ -58,14 +61,17 @@ def make_sampler(name: str, space: SearchSpace, *, seed: int, trials: int = 0) -
 class _Facts(NamedTuple):
     """What is known of a network for nothing; costs are log10."""
 
-    mult_adds: float
-    params: float
+    cost: float
+    others: tuple[float, ...]
     fingerprint: str
     feasible: bool
 
 
-def _cost_aware(space: SearchSpace, seed: int) -> CostAwareSampler:
+def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSampler:
     """The cost-aware sampler, told all that the space knows of a network for nothing."""
+
+    metric = space.settings.metric
+    others = [each for each in ("mult_adds", "params") if each != metric]
 
     # The sampler asks for each fact by itself, and for all of them of one network in a row.
     @lru_cache(maxsize=64)
@@ -78,18 +84,18 @@ def _cost_aware(space: SearchSpace, seed: int) -> CostAwareSampler:
         try:
             costs = measure(network)
         except SpecError:  # its strides leave no pixels: never suggested, so the costs are idle
-            return _Facts(0.0, 0.0, network.fingerprint, feasible=False)
+            return _Facts(0.0, (0.0,) * len(others), network.fingerprint, feasible=False)
         return _Facts(
-            math.log10(costs["mult_adds"]),
-            math.log10(costs["params"]),
+            math.log10(costs[metric]),
+            tuple(math.log10(costs[other]) for other in others),
             network.fingerprint,
             feasible=space.settings.limits.excess(costs) is None,
         )
 
     return CostAwareSampler(
         distributions(space),
-        lambda params: facts(tuple(params.items())).mult_adds,
-        features=lambda params: [facts(tuple(params.items())).params],
+        lambda params: facts(tuple(params.items())).cost,
+        features=lambda params: facts(tuple(params.items())).others,
         canonical=lambda params: decoded(tuple(params.items()))[1],
         key=lambda params: facts(tuple(params.items())).fingerprint,
         feasible=lambda params: facts(tuple(params.items())).feasible,

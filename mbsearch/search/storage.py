@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.errors import StorageError
-from mbsearch.records import SEARCH, Epoch, Evaluation, State, TrialRecord
+from mbsearch.records import DEFAULT_METRIC, SEARCH, Epoch, Evaluation, State, TrialRecord
 from mbsearch.search.journal import open_journal
 from mbsearch.space.architecture import Architecture
 
@@ -34,7 +34,6 @@ RESULTS = Path("results")
 JOURNAL = "journal.log"
 BASELINES = ".baselines"
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-METRIC_NAMES = ["accuracy", "log10 mult_adds"]
 
 _STATES = {
     TrialState.RUNNING: State.RUNNING,
@@ -73,6 +72,12 @@ class StudyStore:
     def settings(self) -> dict[str, Any]:
         """What the study was made with: space, proxy, data, versions, noise, targets."""
         return dict(self.search.user_attrs)
+
+    def name_objectives(self, metric: str) -> None:
+        """Tell Optuna's own tools what the two objectives are."""
+        with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
+            for study in (self.search, self.baselines):
+                study.set_metric_names(["accuracy", f"log10 {metric}"])
 
     def records(self) -> list[TrialRecord]:
         """Every trial of the study, baselines and search together, in the order they began."""
@@ -128,6 +133,7 @@ def to_record(trial: FrozenTrial) -> TrialRecord | None:
         architecture=Architecture.model_validate(data["architecture"]),
         costs=data["costs"],
         params=data["params"],
+        metric=data.get("metric", DEFAULT_METRIC),  # older studies knew no other
         evaluation=None if evaluation is None else Evaluation.from_dict(evaluation),
         error=trial.user_attrs.get("error", trial.user_attrs.get("stopped")),
         started=trial.datetime_start,
@@ -143,6 +149,7 @@ def new_record(
     params: Mapping[str, Any],
     *,
     seed: int,
+    metric: str = DEFAULT_METRIC,
     repeat: bool = False,
 ) -> dict[str, Any]:
     """The attribute ``record`` of a trial that is about to be trained."""
@@ -152,6 +159,7 @@ def new_record(
         "architecture": architecture.to_dict(),
         "fingerprint": architecture.fingerprint,
         "costs": dict(costs),
+        "metric": metric,
         "params": dict(params),
         "seed": seed,
         "repeat": repeat,
@@ -159,8 +167,9 @@ def new_record(
 
 
 def objectives(evaluation: Mapping[str, Any], record: Mapping[str, Any]) -> list[float]:
-    """The two objectives: accuracy up, log10 Mult-Adds down (the scale that samplers like)."""
-    return [evaluation["accuracy"], math.log10(record["costs"]["mult_adds"])]
+    """The two objectives: accuracy up, log10 of the cost down (the scale that samplers like)."""
+    metric = record.get("metric", DEFAULT_METRIC)
+    return [evaluation["accuracy"], math.log10(record["costs"][metric])]
 
 
 def create_study(storage: BaseStorage, name: str) -> StudyStore:
@@ -176,10 +185,6 @@ def create_study(storage: BaseStorage, name: str) -> StudyStore:
             )
             for each in (name, name + BASELINES)
         )
-        with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
-            for study in (search, baselines):
-                if study.metric_names is None:
-                    study.set_metric_names(METRIC_NAMES)
     except OSError as error:
         raise StorageError(f"study {name}: cannot be written: {error.strerror}") from None
     return StudyStore(storage, name, search, baselines)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from mbsearch.space.blocks import Row
 
 _SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_MICROSECONDS = {"us": 1, "µs": 1, "ms": 10**3, "s": 10**6}
+
+
+CostName = Literal["mult_adds", "params", "peak_activation_bytes", "latency"]
+COSTS: tuple[str, ...] = get_args(CostName)
+"""The costs that accuracy can be weighed against, as a space file names them."""
+LATENCY = "latency_us"
+
+
+def cost_of(name: str) -> str:
+    """The key of a network's costs that a name in a space file means: latency has a unit there."""
+    return LATENCY if name == "latency" else name
 
 
 def parse_quantity(text: object) -> int:
@@ -31,7 +43,34 @@ def parse_quantity(text: object) -> int:
     raise ValueError("a positive number, perhaps with k, M or G (600M)")
 
 
+def parse_duration(text: object) -> int:
+    """A time in microseconds, as people write it: ``5ms``, ``800us``, ``0.01s``.
+
+    Raises:
+        ValueError: anything else; the message states what is expected.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(us|µs|ms|s)", str(text).strip())
+    value = round(float(match[1]) * _MICROSECONDS[match[2]]) if match else 0
+    if value > 0:
+        return value
+    raise ValueError("a time with its unit, us, ms or s (5ms)")
+
+
+def parse_cost(metric: str, text: object) -> int:
+    """A bound on a cost, in the unit that the cost is counted in.
+
+    Raises:
+        ValueError: as `parse_quantity` and `parse_duration`.
+    """
+    return parse_duration(text) if metric == LATENCY else parse_quantity(text)
+
+
 Quantity = Annotated[int, BeforeValidator(parse_quantity)]
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_duration, json_schema_input_type=str),
+    PlainSerializer("{}us".format, when_used="json"),  # a file reads it back
+]
 
 
 def _as_list(value: object) -> object:
@@ -48,12 +87,26 @@ class Limits(Row):
     mult_adds: Quantity | None = None
     params: Quantity | None = None
     peak_activation_bytes: Quantity | None = None
+    latency: Duration | None = None
+
+    def bounds(self) -> dict[str, int]:
+        """The limits that there are, by the costs that they bound."""
+        limits = {cost_of(name): getattr(self, name) for name in type(self).model_fields}
+        return {metric: limit for metric, limit in limits.items() if limit is not None}
+
+    @property
+    def exact(self) -> Limits:
+        """Those that need no measurement."""
+        return self.model_copy(update={"latency": None})
 
     def excess(self, costs: Mapping[str, int]) -> str | None:
-        """The first limit that a network breaks, in words; None where it keeps them all."""
-        for metric in type(self).model_fields:
-            limit = getattr(self, metric)
-            if limit is not None and costs[metric] > limit:
+        """The first limit that a network breaks, in words; None where it keeps them all.
+
+        Raises:
+            KeyError: a limited cost is not among them.
+        """
+        for metric, limit in self.bounds().items():
+            if costs[metric] > limit:
                 return f"{metric} {costs[metric]:,} is above the limit of {limit:,}"
         return None
 
@@ -158,14 +211,36 @@ class Racing(Row):
     gain: Annotated[float, Field(ge=0, le=1)] = 0.005
 
 
-class Settings(Row):
-    """Everything in a space file that is not the architecture."""
+def _check_objectives(value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2 or value[0] != "accuracy":
+        raise ValueError(f"accuracy and one of {', '.join(COSTS)} ([accuracy, params])")
+    return tuple(value)
 
+
+class Settings(Row):
+    """Everything in a space file that is not the architecture.
+
+    The `objectives` are accuracy, and the cost that it is weighed against.
+    """
+
+    objectives: Annotated[
+        tuple[Literal["accuracy"], CostName], BeforeValidator(_check_objectives)
+    ] = ("accuracy", "mult_adds")
     limits: Limits = Limits()
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ()
     proxy: Proxy = Proxy()
     racing: Racing = Racing()
     retrain: Retrain = Retrain()
+
+    @property
+    def metric(self) -> str:
+        """The cost that accuracy is weighed against, a key of a network's costs."""
+        return cost_of(self.objectives[1])
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether a candidate's latency has to be known."""
+        return self.metric == LATENCY or self.limits.latency is not None
 
 
 SETTINGS_KEYS = tuple(Settings.model_fields)

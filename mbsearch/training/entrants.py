@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mbsearch.cost import measure
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord
+from mbsearch.cost import Measure, measure
+from mbsearch.records import BASELINE_FAMILIES, DEFAULT_METRIC, TrialRecord
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_reference
 
@@ -32,8 +32,17 @@ class Entrant:
     rival_of: str | None = None
 
 
-def entrants(chosen: Sequence[TrialRecord], given: Sequence[Architecture] = ()) -> list[Entrant]:
-    """Chosen and given networks, each with a MobileNet V1 and V2 of its cost; equal ones once."""
+def entrants(
+    chosen: Sequence[TrialRecord],
+    given: Sequence[Architecture] = (),
+    *,
+    metric: str = DEFAULT_METRIC,
+    measure: Measure = measure,
+) -> list[Entrant]:
+    """Chosen and given networks, each with a MobileNet V1 and V2 of its cost; equal ones once.
+
+    The cost is the `metric` of what `measure` gives.
+    """
     wanted = []
     for record in chosen:
         name = record.architecture.name if record.is_baseline else f"trial {record.trial}"
@@ -41,25 +50,27 @@ def entrants(chosen: Sequence[TrialRecord], given: Sequence[Architecture] = ()) 
         network = record.architecture.replace(name=name)
         wanted.append(Entrant(name, record.origin, network, accuracy))
         if not record.is_baseline:
-            wanted += rivals(network)
+            wanted += rivals(network, metric, measure)
     for network in given:
-        wanted += [Entrant(network.name, "given", network), *rivals(network)]
+        wanted += [Entrant(network.name, "given", network), *rivals(network, metric, measure)]
     found: dict[str, Entrant] = {}
     for each in wanted:
         found.setdefault(each.architecture.fingerprint, each)
     return list(found.values())
 
 
-def rivals(network: Architecture) -> list[Entrant]:
+def rivals(
+    network: Architecture, metric: str = DEFAULT_METRIC, measure: Measure = measure
+) -> list[Entrant]:
     """A reference of each MobileNet family that costs as much as a network.
 
-    Of widths in hundredths and resolutions near the network's, one whose Mult-Adds are nearest;
+    Of widths in hundredths and resolutions near the network's, one whose cost is nearest;
     of those that differ as little (by up to 2 %, up to 4 %, ...) the one of the nearest resolution.
     """
-    target = measure(network)["mult_adds"]
+    target = measure(network)[metric]
 
     def distance(reference: Architecture) -> tuple[int, int, float]:
-        off = abs(math.log(measure(reference)["mult_adds"] / target))
+        off = abs(math.log(measure(reference)[metric] / target))
         return int(off / _NEAR), abs(reference.resolution - network.resolution), off
 
     found = []

@@ -9,6 +9,7 @@
   window.dashMantineFunctions = Object.assign(window.dashMantineFunctions || {}, {
     count: (exponent) => units(10 ** exponent),
     bytes: (exponent) => Number((10 ** exponent / 2 ** 20).toPrecision(3)) + " MiB",
+    milliseconds: (exponent) => Number((10 ** exponent / 1e3).toPrecision(3)) + " ms",
   });
 
   // Plotly does not say whether shift was held, so the last press of the pointer does.

@@ -17,7 +17,8 @@ from mbsearch.effects import MIN_NETWORKS, Effect, cost_bands, effects, searched
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.style import ACCURACY_TITLE
-from mbsearch.records import TrialRecord
+from mbsearch.records import TrialRecord, metric_of
+from mbsearch.units import NOUNS
 
 _PARALLEL = 8  # choices that fit beside each other
 
@@ -47,7 +48,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     parts.panel(
                         "Which option wins",
                         dmc.Text(
-                            "Mean accuracy at equal Mult-Adds, where it is more than noise.",
+                            "Mean accuracy at equal cost, where it is more than noise.",
                             size="sm",
                             c="dimmed",
                         ),
@@ -148,7 +149,7 @@ def register(app: Dash, library: Library) -> None:
 def rules(records: Sequence[TrialRecord]) -> list[str]:
     """One line for each choice and band where an option is clearly ahead; that there is none."""
     found = [
-        effect.rule(f"{band.name} Mult-Adds")
+        effect.rule(f"{band.name} {NOUNS[metric_of(records)]}")
         for band in cost_bands(records)
         for effect in effects(records, band)
     ]
@@ -178,4 +179,4 @@ def _small_front(records: Sequence[TrialRecord]) -> Component:
     figure = front_figure(records).update_layout(dragmode="select", showlegend=False)
     figure.update_traces(mode="markers", selector={"mode": "lines+markers+text"})
     figure.update_yaxes(title_text=ACCURACY_TITLE)  # a longer one does not fit here
-    return parts.graph("small-front", figure, "Accuracy against Mult-Adds, to select from", "360px")
+    return parts.graph("small-front", figure, "Accuracy against cost, to select from", "360px")

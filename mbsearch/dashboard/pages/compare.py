@@ -19,6 +19,7 @@ from mbsearch.figures.network import curve_figure, drawing, nearest
 from mbsearch.figures.style import metric_title, quantity
 from mbsearch.pareto import Z_95
 from mbsearch.records import BASELINE_FAMILIES, TrialRecord
+from mbsearch.units import NOUNS
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -77,8 +78,8 @@ def register(_app: Dash, _library: Library) -> None:
 
 def verdict(first: TrialRecord, second: TrialRecord) -> str:
     """Which of two networks is ahead, and whether the noise explains it."""
-    ratio = first.mult_adds / second.mult_adds
-    cost = f"{label(first)} needs {ratio:.2f} times the Mult-Adds of {label(second)}"
+    ratio = first.cost / second.cost
+    cost = f"{label(first)} needs {ratio:.2f} times the {NOUNS[first.metric]} of {label(second)}"
     if first.evaluation is None or second.evaluation is None:
         return f"{cost}."
     lead, noise = first.accuracy - second.accuracy, first.accuracy_noise
@@ -100,7 +101,7 @@ def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord]
         return None
     rivals = [r for r in snapshot.records if r.trial == other]
     for family in reversed(BASELINE_FAMILIES):
-        rival = nearest(snapshot.records, family, first.mult_adds)
+        rival = nearest(snapshot.records, family, first.cost)
         rivals += [] if rival is None else [rival]
     second = next((r for r in rivals if r is not first), None)
     return None if second is None else (first, second)

@@ -23,10 +23,12 @@ from mbsearch.figures.front import (
     traits,
 )
 from mbsearch.figures.style import METRIC_TITLES, metric_title, quantity
-from mbsearch.records import TrialRecord, complete
+from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.space.blocks import BLOCKS
+from mbsearch.units import TITLES, amount, columns
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
+_LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # see client.js
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -125,20 +127,20 @@ def tie(records: Sequence[TrialRecord], view: View) -> str:
     """The cheapest network that the noise does not tell from the budget's best one."""
     budget = _budget(records, view)
     done = complete(list(records))
-    within = [r for r in done if r.mult_adds <= budget and view.passes(r)]
+    within = [r for r in done if r.cost <= budget and view.passes(r)]
     noise = within[0].accuracy_noise if within else None
     if noise is None:
         return ""
-    accuracies, costs = [r.accuracy for r in within], [r.mult_adds for r in within]
+    accuracies, costs = [r.accuracy for r in within], [r.cost for r in within]
     best = max(range(len(within)), key=lambda i: (accuracies[i], -costs[i]))
     cheapest = within[pareto.cheapest_tied(accuracies, costs, noise, best)]
     if cheapest is within[best]:
         return f"No cheaper network is tied with the best, {label(cheapest)}."
-    share = 1 - cheapest.mult_adds / within[best].mult_adds
+    share = 1 - cheapest.cost / within[best].cost
     return (
         f"The cheapest network tied with the best ({label(within[best])}) is {label(cheapest)}: "
-        f"{cheapest.accuracy:.3f} for {results.millions(cheapest.mult_adds)} Mult-Adds, "
-        f"{share:.0%} fewer."
+        f"{cheapest.accuracy:.3f} for {amount(cheapest.metric, cheapest.cost)}, "
+        f"{share:.0%} less."
     )
 
 
@@ -147,9 +149,9 @@ def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _budget(records: Sequence[TrialRecord], view: View) -> int:
-    """The Mult-Adds budget of the address, or a round one in the middle of what was trained."""
+    """The address's budget of the study's cost, or a round one in the middle of those trained."""
     budgets = results.natural_budgets(records)
-    return view.budgets.get("mult_adds") or budgets[len(budgets) // 2]
+    return view.budgets.get(metric_of(records)) or budgets[len(budgets) // 2]
 
 
 def _other_budgets(view: View) -> set[str]:
@@ -176,7 +178,7 @@ def _decorated(records: Sequence[TrialRecord], view: View) -> Patch:
 
 
 def _decoration(records: Sequence[TrialRecord], view: View) -> tuple[list[Any], list[Any]]:
-    budgets = {**view.budgets, "mult_adds": _budget(records, view)}
+    budgets = {**view.budgets, metric_of(records): _budget(records, view)}
     budget = budgets.get(view.metric)
     shapes = budget_shapes(budget) if budget else []
     return shapes, selection_annotations(_selected(records, view), view.metric)
@@ -220,9 +222,13 @@ def _cards(records: Sequence[TrialRecord], view: View, fields: Fields) -> list[A
 
 def _budgets(records: Sequence[TrialRecord], view: View) -> Any:
     """A slider for each cost, on a logarithmic scale."""
-    values = {**view.budgets, "mult_adds": _budget(records, view)}
+    values = {**view.budgets, metric_of(records): _budget(records, view)}
     return dmc.SimpleGrid(
-        [_slider(records, metric, values.get(metric)) for metric in BUDGETS],
+        [
+            _slider(records, metric, values.get(metric))
+            for metric in BUDGETS
+            if all(metric in r.costs for r in records)
+        ],
         cols={"base": 1, "sm": 3},
         spacing="xl",
         mb="lg",
@@ -234,8 +240,8 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
     low, high = math.log10(min(found)), math.log10(max(found)) + 0.01
     name = metric_title(metric).split(",")[0].removesuffix(" of one image")
     # At the top of its slider a budget is none, but the sentence always has one.
-    # The sentence follows Mult-Adds at every step; the others redraw the plot, once let go.
-    live = metric == "mult_adds"
+    # The sentence follows the study's cost at every step; the others redraw the plot, once let go.
+    live = metric == metric_of(records)
     start = high if value is None else math.log10(value)
     return dmc.Box(
         [
@@ -252,7 +258,7 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
                 step=0.01,
                 value=start,
                 updatemode="drag" if live else "mouseup",
-                label={"function": "bytes" if metric.endswith("bytes") else "count"},
+                label={"function": _LABELS.get(metric, "count")},
                 labelAlwaysOn=False,
                 marks=[
                     {"value": low, "label": quantity(metric, min(found))},
@@ -316,17 +322,17 @@ def _multiple(field: str, name: str, chosen: Sequence[Any], options: Sequence[An
 
 
 def _front_table(records: Sequence[TrialRecord], view: View, fields: Fields) -> Any:
+    metric = metric_of(records)
+    costs = columns(metric, "mult_adds", "params", "peak_activation_bytes")
     rows = [
         [
             parts.network_link(r, fields),
             parts.accuracy(r),
-            quantity("mult_adds", r.mult_adds),
-            quantity("params", r.costs["params"]),
-            quantity("peak_activation_bytes", r.costs["peak_activation_bytes"]),
+            *(quantity(cost, r.costs[cost]) for cost in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         ]
-        for r in results.front([r for r in records if view.passes(r, ignoring="mult_adds")])
+        for r in results.front([r for r in records if view.passes(r, ignoring=metric)])
     ]
-    head = ("Network", "Accuracy", "Mult-Adds", "Parameters", "Memory", "Alpha", "Resolution")
+    head = ("Network", "Accuracy", *(TITLES[cost] for cost in costs), "Alpha", "Resolution")
     return parts.panel("The front, cheapest first", parts.table(head, rows))

@@ -177,8 +177,8 @@ def training(record: TrialRecord) -> dict[str, Any]:
 def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
     """Links along the front, to the next cheaper and the next dearer network."""
     front = results.front(snapshot.records)
-    cheaper = [r for r in front if r.mult_adds < record.mult_adds]
-    dearer = [r for r in front if r.mult_adds > record.mult_adds]
+    cheaper = [r for r in front if r.cost < record.cost]
+    dearer = [r for r in front if r.cost > record.cost]
     ends = [("Cheaper", cheaper[-1:]), ("Dearer", dearer[:1])]
     return [
         dcc.Link(

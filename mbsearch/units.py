@@ -1,0 +1,56 @@
+"""Costs as people read them: quantities with their units, and round ones between two values."""
+
+from __future__ import annotations
+
+NOUNS = {
+    "mult_adds": "Mult-Adds",
+    "params": "parameters",
+    "peak_activation_bytes": "activation memory",
+    "latency_us": "latency",
+}
+"""What a cost is called inside a sentence."""
+
+TITLES = {
+    "mult_adds": "Mult-Adds",
+    "params": "Parameters",
+    "peak_activation_bytes": "Memory",
+    "latency_us": "Latency",
+}
+"""What a cost is called above a column."""
+
+_KIB, _MIB = 2**10, 2**20
+
+
+def millions(count: int) -> str:
+    """A count in millions as tables print it: ``300.8 M``."""
+    value = count / 1e6
+    return f"{value:,.0f} M" if value >= 10 and count % 1_000_000 == 0 else f"{value:,.4g} M"
+
+
+def quantity(metric: str, value: float) -> str:
+    """A cost with its unit: ``300.8 M``, ``500 k``, ``1.5 MiB``, ``4.2 ms``."""
+    if metric.endswith("bytes"):
+        small = value < _MIB
+        return f"{value / (_KIB if small else _MIB):,.3g} {'KiB' if small else 'MiB'}"
+    if metric.endswith("_us"):
+        return f"{value / 1e3:,.3g} ms"
+    if metric == "params" and value < 1e6:
+        return f"{value / 1e3:,.4g} k"
+    return millions(round(value))
+
+
+def amount(metric: str, value: float) -> str:
+    """A cost with its unit and its name: ``300.8 M Mult-Adds``, ``4.2 ms latency``."""
+    return f"{quantity(metric, value)} {'of ' * metric.endswith('bytes')}{NOUNS[metric]}"
+
+
+def columns(metric: str, *others: str) -> tuple[str, ...]:
+    """The costs that a table shows: the one that accuracy is weighed against, and the others."""
+    return tuple(dict.fromkeys((metric, *others)))
+
+
+def round_amounts(metric: str) -> list[float]:
+    """Every round value of a cost: 1, 2, 5, 10, ..., and powers of two for memory."""
+    if metric.endswith("bytes"):
+        return [2.0**exponent for exponent in range(8, 40)]
+    return [mantissa * 10.0**exponent for exponent in range(12) for mantissa in (1, 2, 5)]

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from test_objectives import TINY, table, towards
+
+from mbsearch import results
+from mbsearch.cli import main
+from mbsearch.cost import measure
+from mbsearch.errors import ExportError, SpecError
+from mbsearch.export import fit_latency as fitting
+from mbsearch.export.latency import Latency
+from mbsearch.latency import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
+from mbsearch.search.storage import read_study
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_reference, load_space
+from mbsearch.space.settings import LATENCY, Limits
+from mbsearch.study import run
+from mbsearch.training.entrants import rivals
+
+SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
+TRUTH = {
+    "network": 20.0,
+    "pointwise count": 3.0,
+    "pointwise mult_adds": 2e-5,
+    "depthwise bytes": 5e-5,
+    "depthwise count": 2.0,
+    "convolution mult_adds": 8e-5,
+    "linear bytes": 1e-5,
+}
+
+
+def true_microseconds(network: Architecture) -> float:
+    return sum(TRUTH.get(k, 0.0) * value for k, value in features(network.layers()).items())
+
+
+def sample(count: int, seed: int = 0) -> list[Architecture]:
+    space, rng = load_space("v2"), Random(seed)
+    return [space.decode(space.sample_params(rng)) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def model() -> LatencyModel:
+    """Fitted to an additive truth that is measured without noise."""
+    networks = sample(60)
+    return LatencyModel.fit(networks, [true_microseconds(n) for n in networks], SETTING)
+
+
+@pytest.fixture
+def timings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The additive truth in the place of measurements; how many networks each asked for."""
+    asked: list[int] = []
+
+    def measured(networks: Sequence[Architecture], **_: Any) -> list[Latency]:
+        asked.append(len(networks))
+        times = [1e-6 * true_microseconds(network) for network in networks]
+        return [Latency("onnxruntime", 1, 100, time, time, time) for time in times]
+
+    monkeypatch.setattr(fitting, "measure_latency", measured)
+    return asked
+
+
+def test_an_additive_truth_is_found(model: LatencyModel) -> None:
+    networks = sample(40, seed=1)
+    for network in networks:
+        predicted = model.measure(network)
+        assert predicted[LATENCY] == pytest.approx(true_microseconds(network), rel=0.01, abs=1)
+        assert predicted == {**measure(network), LATENCY: predicted[LATENCY]}
+        assert isinstance(predicted[LATENCY], int)
+    assert model.worst_error < 0.01
+    assert model.kendall_tau > 0.99
+    # What no other feature can stand for has its own rate.
+    assert model.rates["depthwise bytes"] == pytest.approx(5e-5, rel=0.05)
+    assert all(rate >= 0 for rate in model.rates.values())
+
+
+def test_noise_is_averaged_out_and_the_stated_error_is_an_honest_one() -> None:
+    rng = np.random.default_rng(0)
+    networks, fresh = sample(40), sample(100, seed=1)
+    noisy = [true_microseconds(n) * rng.lognormal(0, 0.05) for n in networks]
+    model = LatencyModel.fit(networks, noisy, SETTING)
+    errors = [abs(model.measure(n)[LATENCY] / true_microseconds(n) - 1) for n in fresh]
+    assert np.median(errors) < 0.04
+    assert 0.02 < model.median_error < 0.08  # the noise of what it is held against, and its own
+    assert model.median_error <= model.worst_error
+    assert model.mult_adds_tau < model.kendall_tau
+
+
+def test_json_keeps_everything(model: LatencyModel) -> None:
+    again = LatencyModel.from_dict(json.loads(json.dumps(model.to_dict())))
+    assert again == model
+    network = load_reference("mobilenet_v2")
+    assert kept_measure({KEPT: model.to_dict()})(network) == model.measure(network)
+    assert kept_measure({})(network) == measure(network)
+    for part in ("onnxruntime", "some processor", "60 measured networks", "Mult-Adds do with"):
+        assert part in model.sentence()
+
+
+def test_mistakes_are_one_message(model: LatencyModel) -> None:
+    with pytest.raises(SpecError, match=f"at least {LEAST} networks .* got {LEAST - 1}"):
+        LatencyModel.fit(sample(LEAST - 1), [1.0] * (LEAST - 1), SETTING)
+    with pytest.raises(SpecError, match="got one of another: 'squeeze-excite count'"):
+        model.measure(load_reference("mobilenet_v3_small"))
+
+
+def test_a_search_by_latency_measures_once_and_keeps_the_model(
+    tmp_path: Path, timings: list[int]
+) -> None:
+    space, folder = towards("accuracy", "latency"), tmp_path / "s"
+    lines: list[str] = []
+    for trials in (8, 4):
+        found = run(
+            space,
+            trials=trials,
+            folder=folder,
+            table=table(tmp_path),
+            jobs=1,
+            on_latency=lines.append,
+        )
+    assert timings == [fitting.NETWORKS]
+    assert len(lines) == 2
+    assert "by onnxruntime" in lines[0]
+    written = json.loads((folder / f"{KEPT}.json").read_text())
+    model = LatencyModel.from_dict(written)
+    assert read_study(folder).settings()[KEPT] == written
+    assert lines[1] == model.sentence()
+    assert len(found.records) == 12
+    for record in found.records:
+        assert record.cost == record.costs[LATENCY] == model.measure(record.architecture)[LATENCY]
+    assert " ms latency: best found" in results.compare(found.records, 200).sentence()
+    best = results.best_within(found.records, Limits.model_validate({"latency": "1s"}))
+    assert best.accuracy == max(r.accuracy for r in found.records)
+    network = best.architecture
+    for rival in rivals(network, LATENCY, model.measure):
+        assert model.measure(rival.architecture)[LATENCY] == pytest.approx(best.cost, rel=0.15)
+
+
+def test_a_limit_on_latency_is_hard_beside_another_objective(
+    tmp_path: Path, timings: list[int]
+) -> None:
+    middle = sorted(true_microseconds(TINY.decode(p)) for p in TINY.enumerate_params())[80]
+    limits = Limits.model_validate({"latency": f"{middle:.0f}us"})
+    space = towards("accuracy", "mult_adds", limits=limits)
+    found = run(space, trials=10, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
+    assert len(found.records) == 10
+    assert max(r.costs[LATENCY] for r in found.records) <= middle + 1
+    assert found.records[0].metric == "mult_adds"
+    tight = towards("accuracy", "latency", limits=Limits.model_validate({"latency": "1us"}))
+    with pytest.raises(SpecError, match=r"latency_us \d+ is above the limit of 1"):
+        run(tight, trials=1, folder=tmp_path / "t", table=table(tmp_path), jobs=1)
+    assert "stamp" not in read_study(tmp_path / "t").settings()  # other limits can follow
+
+
+def test_a_study_without_latency_cannot_be_asked_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(TINY, trials=2, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(tmp_path / "s"), "--max-latency", "5ms"])
+    assert ended.value.code == 2
+    assert "expected a study that knows latency" in capsys.readouterr().err
+
+
+def test_torch_measures_where_onnxruntime_is_missing(
+    timings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: Sequence[str]) -> None:
+        raise ExportError("onnx: expected the packages onnxruntime")
+
+    monkeypatch.setattr(fitting, "require", missing)
+    lines: list[str] = []
+    model = fitting.fit_latency(TINY, 0, lines.append, networks=10)
+    assert model.setting.engine == "torch"
+    assert "by torch" in lines[0]
+
+
+@pytest.mark.slow
+def test_measured_networks_are_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = load_space("v2")
+    bare = space.with_settings(space.settings.model_copy(update={"baselines": ()}))
+    monkeypatch.setattr(
+        fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))
+    )
+    model = fitting.fit_latency(bare, 0, lambda _: None, networks=10)
+    assert model.setting.threads == 1
+    assert model.setting.machine
+    assert min(each.microseconds for each in model.networks) > 0
+    assert model.kendall_tau > 0.5

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_evaluator import FakeEvaluator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mbsearch import results
+from mbsearch.cli import main
+from mbsearch.cost import measure
+from mbsearch.document import document
+from mbsearch.effects import cost_bands
+from mbsearch.errors import SpecError, StorageError
+from mbsearch.figures.front import front_figure
+from mbsearch.figures.search import hypervolume_figure
+from mbsearch.records import TrialRecord
+from mbsearch.report import write_results
+from mbsearch.search.driver import Driver
+from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.journal import open_journal
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import JOURNAL, create_study, read_study
+from mbsearch.space.catalog import load_space
+from mbsearch.space.document import parse_document
+from mbsearch.space.schema import json_schema
+from mbsearch.space.settings import COSTS, LATENCY, Limits, parse_duration
+from mbsearch.space.space import SearchSpace, read_space
+from mbsearch.study import run
+from mbsearch.training.entrants import rivals
+
+TINY = load_space("tiny")
+EXACT = [name for name in COSTS if name != "latency"]
+
+
+def towards(
+    *objectives: str, space: SearchSpace = TINY, limits: Limits | None = None
+) -> SearchSpace:
+    changes: dict[str, Any] = {"objectives": objectives}
+    if limits is not None:
+        changes["limits"] = limits
+    return space.with_settings(space.settings.model_copy(update=changes))
+
+
+def table(folder: Path) -> Path:
+    """Accuracies that no cost explains."""
+    rows = {}
+    for params in TINY.enumerate_params():
+        key = TINY.decode(params).fingerprint
+        rows[key] = int(key[:4], 16) / 2**16
+    path = folder / "table.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_params(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRecord]]:
+    """A study of baselines and 8 trials, by accuracy and params."""
+    folder = tmp_path_factory.mktemp("params") / "tiny"
+    space = towards("accuracy", "params")
+    store = create_study(open_journal(folder / JOURNAL, create=True), "tiny")
+    store.search.sampler = make_sampler("cost-aware", space, seed=0)
+    with LocalProcesses(FakeEvaluator(), 1) as executor:
+        Driver(store, space, executor, 8, 0).run()
+    return folder, store.records()
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_search_and_all_that_it_says_go_by_the_objective(tmp_path: Path, name: str) -> None:
+    space = towards("accuracy", name)
+    found = run(space, trials=12, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
+    front = results.front(found.records)
+    by_hand = {
+        r.trial
+        for r in found.records
+        if not any(
+            (o.accuracy >= r.accuracy and o.costs[name] < r.costs[name])
+            or (o.accuracy > r.accuracy and o.costs[name] <= r.costs[name])
+            for o in found.records
+        )
+    }
+    assert {r.trial for r in front} <= by_hand
+    assert [(r.accuracy, r.costs[name]) for r in front] == sorted(
+        {(r.accuracy, r.costs[name]) for r in found.records if r.trial in by_hand},
+        key=lambda pair: pair[1],
+    )
+    store = read_study(tmp_path / "s")
+    assert store.search.metric_names == ["accuracy", f"log10 {name}"]
+    for trial, record in zip(store.search.trials, found.records, strict=True):
+        assert trial.values == [record.accuracy, math.log10(record.costs[name])]
+    assert {record.cost for record in found.records} == {r.costs[name] for r in found.records}
+
+
+def test_the_sampler_starts_at_the_ends_of_the_objective(
+    by_params: tuple[Path, list[TrialRecord]],
+) -> None:
+    searched = [r.costs["params"] for r in by_params[1] if not r.is_baseline]
+    every = [measure(TINY.decode(p))["params"] for p in TINY.enumerate_params()]
+    assert searched[:2] == [min(every), max(every)]
+
+
+def test_sentences_name_the_objective(by_params: tuple[Path, list[TrialRecord]]) -> None:
+    folder, records = by_params
+    budgets = results.natural_budgets(records)
+    costs = [r.costs["params"] for r in records]
+    assert all(min(costs) <= budget < 2 * max(costs) for budget in budgets)
+    answer = results.compare(records, 500_000)
+    assert answer.sentence().startswith("at 500 k parameters: best found ")
+    assert answer.best is not None
+    assert answer.best.accuracy == max(
+        r.accuracy for r in records if not r.is_baseline and r.costs["params"] <= 500_000
+    )
+    assert results.hypervolumes(records).reference_point == (0.0, max(costs))
+    assert all(band.name.endswith(" k") for band in cost_bands(records))
+    write_results(folder, records, "title")
+    rows = (folder / "front.csv").read_text().splitlines()
+    column = rows[0].split(",").index("params")
+    assert [int(row.split(",")[column]) for row in rows[1:]] == [
+        r.costs["params"] for r in results.front(records)
+    ]
+    page = document(records, "title")
+    assert "At 500 k parameters: best found" in page
+    assert "Parameters, at most" in page
+    assert front_figure(records).layout.xaxis.title.text == "Parameters"
+    assert hypervolume_figure(records).layout.yaxis.title.text.endswith("log10 parameters")
+
+
+def test_status_answers_in_the_unit_of_the_objective(
+    by_params: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, said in (
+        (["--at", "500k"], "at 500 k parameters: best found"),
+        (["--json"], '"params"'),
+        (["--at", "5ms"], "--at: expected a positive number"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["status", str(by_params[0]), *arguments])
+        captured = capsys.readouterr()
+        assert said in captured.out + captured.err
+
+
+def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:
+    network = load_space("v2").sample(seed=1)
+    target = measure(network)["params"]
+    for rival in rivals(network, "params"):
+        assert measure(rival.architecture)["params"] == pytest.approx(target, rel=0.1)
+
+
+def test_an_older_study_is_one_of_mult_adds_and_goes_on(tmp_path: Path) -> None:
+    """Such a study has no objectives in its stamp, no latency among its limits, no metric."""
+    truth = table(tmp_path)
+    run(TINY, trials=3, folder=tmp_path / "s", table=truth, jobs=1)
+    journal = tmp_path / "s" / JOURNAL
+    text = journal.read_text()
+    for new in (
+        '"objectives":["accuracy","mult_adds"],',
+        ',"latency":null',
+        '"metric":"mult_adds",',
+    ):
+        assert new in text
+        text = text.replace(new, "")
+    journal.write_text(text)
+    assert all(r.metric == "mult_adds" for r in read_study(tmp_path / "s").records())
+    assert len(run(TINY, trials=2, folder=tmp_path / "s", table=truth, jobs=1).records) == 5
+    with pytest.raises(StorageError, match=r"objectives was \['accuracy', 'mult_adds'\]"):
+        run(towards("accuracy", "params"), trials=2, folder=tmp_path / "s", table=truth, jobs=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("objectives: [accuracy, parms]", "objectives.1: expected one of .*did you mean 'params'"),
+        ("objectives: [params, accuracy]", "objectives: expected accuracy and one of mult_adds"),
+        ("objectives: [accuracy]", "objectives: expected accuracy and one of mult_adds"),
+        ("objectives: params", "objectives: expected accuracy and one of .*got 'params'"),
+        ("limits: {latency: 5}", "limits.latency: expected a time with its unit.*got 5"),
+        ("limits: {latency: 0ms}", "limits.latency: expected a time with its unit"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_message(line: str, message: str) -> None:
+    unlimited = towards("accuracy", "mult_adds", limits=Limits())
+    with pytest.raises(SpecError, match=message):
+        read_space(parse_document(f"{unlimited.to_yaml()}{line}\n", "mine.yaml"))
+
+
+def test_mistakes_on_the_command_line_are_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["--objective", "latencies"], "--objective: expected one of mult_adds, .*'latency'"),
+        (["--limit", "latency=5"], "--limit latency: expected a time with its unit"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["run", "--space", "tiny", *arguments])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.replace("\n", " ")
+        assert re.search(message, said)
+
+
+def test_a_file_keeps_objectives_and_latency_limits() -> None:
+    space = towards("accuracy", "latency", limits=Limits.model_validate({"latency": "5ms"}))
+    again = read_space(parse_document(space.to_yaml(), "again.yaml"))
+    assert again.settings == space.settings
+    assert again.settings.metric == LATENCY
+    assert again.settings.limits.bounds() == {LATENCY: 5000}
+    assert "objectives" not in TINY.to_yaml()
+    schema = json_schema()["properties"]["objectives"]
+    assert schema["prefixItems"][1]["enum"] == list(COSTS)
+
+
+@given(st.integers(1, 10**9))
+def test_times_are_read_in_every_unit(microseconds: int) -> None:
+    assert parse_duration(f"{microseconds}us") == microseconds
+    assert parse_duration(f"{microseconds / 1000:.3f} ms") == microseconds
