@@ -15,7 +15,7 @@ from typing import Any
 
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError, StorageError
-from mbsearch.latency import KEPT, LatencyModel
+from mbsearch.latency_model import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
 from mbsearch.scoring import OnSupernet, Scoring, by_table, by_training, ignore_supernet
@@ -79,7 +79,7 @@ def run(
         on_supernet: called after every step of a supernet's training, with the steps done, their
             target and the mean loss of the last ones (nats).
         on_latency: called with a line before networks are measured for a model of their latency,
-            and with one of how good it is; see `mbsearch.latency`.
+            and with one of how good it is; see `mbsearch.latency_model`.
         on_progress: called whenever something changed.
 
     Raises:

@@ -16,7 +16,7 @@ from mbsearch.cost import measure
 from mbsearch.errors import ExportError, SpecError
 from mbsearch.export import fit_latency as fitting
 from mbsearch.export.latency import Latency
-from mbsearch.latency import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
+from mbsearch.latency_model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
 from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_reference, load_space

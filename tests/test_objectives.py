@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from hypothesis import strategies as st
 from mbsearch import results
 from mbsearch.cli import main
 from mbsearch.cost import measure
+from mbsearch.dashboard.app import _objective
+from mbsearch.dashboard.pages.front import sentence, tie
+from mbsearch.dashboard.studies import Snapshot
+from mbsearch.dashboard.view import View
 from mbsearch.document import document
 from mbsearch.effects import cost_bands
 from mbsearch.errors import SpecError, StorageError
-from mbsearch.figures.front import front_figure
+from mbsearch.figures.front import front_figure, label
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_results
@@ -215,3 +220,18 @@ def test_a_file_keeps_objectives_and_latency_limits() -> None:
 def test_times_are_read_in_every_unit(microseconds: int) -> None:
     assert parse_duration(f"{microseconds}us") == microseconds
     assert parse_duration(f"{microseconds / 1000:.3f} ms") == microseconds
+
+
+def test_the_dashboard_opens_on_the_objective(
+    by_params: tuple[Path, list[TrialRecord]],
+) -> None:
+    records = by_params[1]
+    snapshot = Snapshot("tiny", "tiny", records=tuple(records))
+    assert _objective(snapshot) == {"metric": "params"}
+    plain = tuple(replace(r, metric="mult_adds") for r in records)
+    assert _objective(replace(snapshot, records=plain)) == {}
+    view = View.parse({"max_params": "140000"})
+    assert sentence(records, view).startswith("At 140 k parameters: best found")
+    cheap = [r for r in records if r.costs["params"] <= 140_000]
+    best = max(cheap, key=lambda r: (r.accuracy, -r.costs["params"]))
+    assert label(best) in tie(records, view)

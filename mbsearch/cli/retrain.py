@@ -60,7 +60,7 @@ def retrain(
 
     Example: mbsearch retrain results/v2 --top 2 --seeds 3
     """
-    from mbsearch.latency import kept_measure
+    from mbsearch.latency_model import kept_measure
     from mbsearch.search.executor import default_jobs
     from mbsearch.search.storage import RESULTS, read_study, results_folder
     from mbsearch.space.document import parse_document

@@ -10,7 +10,7 @@ from pathlib import Path
 from mbsearch.errors import ExportError
 from mbsearch.export.formats import require
 from mbsearch.export.latency import measure_latency
-from mbsearch.latency import LatencyModel, Setting
+from mbsearch.latency_model import LatencyModel, Setting
 from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import sample_by_cost
