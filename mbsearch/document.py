@@ -19,7 +19,7 @@ from mbsearch.figures.front import budget_shapes, front_figure, label
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import CONFIG, metric_title
+from mbsearch.figures.style import CONFIG
 from mbsearch.published import published
 from mbsearch.records import TrialRecord
 from mbsearch.units import TITLES, amount, columns, quantity
@@ -45,7 +45,7 @@ def document(records: Sequence[TrialRecord], title: str) -> str:
         "validation images only.</p>",
         f'<p id="sentence" aria-live="polite">{escape(answers[start][1])}</p>',
         _figure(front, "front", 560),
-        f'<label>{metric_title(knee.metric)}, at most<input id="budget" type="range" min="0" '
+        f'<label>{TITLES[knee.metric]}, at most<input id="budget" type="range" min="0" '
         f'value="{start}" max="{len(answers) - 1}"></label>',
         "<h2>The front, cheapest first</h2>",
         _front_table(networks, knee),
