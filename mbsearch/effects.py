@@ -109,6 +109,19 @@ def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Ef
     return sorted((e for e in found if len(e.options) > 1), key=lambda e: -e.importance)
 
 
+def rules(records: Sequence[TrialRecord]) -> list[str]:
+    """One line for each choice and band where an option is clearly ahead; that there is none."""
+    found = [
+        effect.rule(f"{band.name} Mult-Adds")
+        for band in cost_bands(records)
+        for effect in effects(records, band)
+    ]
+    clear = [rule for rule in found if "beats" in rule]
+    return [rule[0].upper() + rule[1:] for rule in clear] or [
+        "No option is clearly better than another at equal cost, so far."
+    ]
+
+
 def option_of(record: TrialRecord, choice: str) -> Any:
     """The option that a network took; None where the choice does not count."""
     return record.params.get(choice)

@@ -14,6 +14,7 @@ from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, qu
 from mbsearch.records import TrialRecord
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+_PARALLEL = 8  # choices that fit beside each other
 
 
 def distribution_figure(
@@ -81,11 +82,11 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
     return figure
 
 
-def parallel_figure(records: Sequence[TrialRecord], choices: Sequence[str]) -> go.Figure:
-    """Every network as a line through its choices, its cost and its accuracy."""
+def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> go.Figure:
+    """Every network as a line through its first choices, its cost and its accuracy."""
     networks = searched(records)
     dimensions: list[dict[str, Any]] = []
-    for choice in choices:
+    for choice in [effect.choice for effect in found[:_PARALLEL]]:
         options = sorted({str(option_of(r, choice)) for r in networks}, key=_rank)
         index = {option: i for i, option in enumerate(options)}
         dimensions.append(

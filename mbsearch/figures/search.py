@@ -61,7 +61,7 @@ def hypervolume_figure(
         figure.add_trace(line(alone, f"{beside[0]}, alone", OPTION_COLOURS[1], "dash"))
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text=_TITLES[against], rangemode="tozero")
-    figure.update_yaxes(title_text="Hypervolume over log10 Mult-Adds")
+    figure.update_yaxes(title_text="Hypervolume over log10 Mult-Adds", tickformat=".2f")
     return figure
 
 

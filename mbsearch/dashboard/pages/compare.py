@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -10,7 +11,7 @@ from dash import Dash, html
 from dash.development.base_component import Component
 
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.pages.network import choices, chosen, training
+from mbsearch.dashboard.pages.network import chosen, shown, training
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
@@ -36,6 +37,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             *(
                 parts.panel(
                     label(record),
+                    dmc.Text("On a scale of its own.", size="sm", c="dimmed"),
                     html.Div(
                         parts.graph(
                             f"drawing-{i}",
@@ -111,7 +113,7 @@ def _table(first: TrialRecord, second: TrialRecord) -> Any:
     left, right = _facts(first), _facts(second)
     rows = []
     for name in {**left, **right}:
-        values = [str(side.get(name, "")) for side in (left, right)]
+        values = [shown(side.get(name, "")) for side in (left, right)]
         differs = values[0] != values[1]
         mark = html.Span("differs", className="differs") if differs else ""
         rows.append((not differs, [name, mark, *values]))
@@ -125,10 +127,16 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     return {
         "accuracy": parts.accuracy(record),
         **{metric_title(m): quantity(m, value) for m, value in record.costs.items()},
-        **choices(record),
-        **{
-            f"stage {i}": f"{s.repeats} x {s.block}, {record.architecture.scale(s.channels)} ch"
-            for i, s in enumerate(record.architecture.stages)
-        },
+        **dict(_leaves(record.architecture.to_dict())),
         **{key: trained[key] for key in ("seconds", "seed", "image side") if key in trained},
     }
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of an architecture that is set, by its path; what it is called is no part."""
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            if path or key != "name":
+                yield from _leaves(each, f"{path}.{key}" if path else str(key))
+    elif value is not None:
+        yield path, value
