@@ -36,7 +36,7 @@ from mbsearch.document import document
 from mbsearch.effects import effects
 from mbsearch.errors import ExportError
 from mbsearch.figures.audit import audit_figure
-from mbsearch.figures.front import front_figure, selection_annotations
+from mbsearch.figures.front import front_figure, label, selection_annotations
 from mbsearch.measured import AUDIT, LATENCY, Audit, read_measured
 from mbsearch.ranking import Ranking
 from mbsearch.records import TrialRecord
@@ -379,9 +379,16 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
     page.open(address, "#differences tbody tr")
     ratio = first.mult_adds / last.mult_adds
     assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#verdict")
+    assert set(page.address()) == {"study", "trial", "other"}
     for row in page.browser.find_elements(By.CSS_SELECTOR, "#differences tbody tr"):
         _, mark, left, right = (cell.text for cell in row.find_elements(By.TAG_NAME, "td"))
         assert (mark == "differs") == (left != right)
+    rival = next(r for r in page.records() if r.is_baseline)
+    page.wait('[id*="other"][role=combobox], input[id*="other"]').click()
+    options = page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
+    next(o for o in options if o.text == label(rival)).click()
+    wait_for(lambda: page.address().get("other") == str(rival.trial), "the other network")
+    wait_for(lambda: label(rival) in page.text("#compared"), "its comparison")
 
 
 @needs_browser
