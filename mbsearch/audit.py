@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.cost import measure
-from mbsearch.errors import EvaluationError, SpecError, StorageError
-from mbsearch.ranking import MULT_ADDS, PROXY, Judged, Ranking, noise, rankings
+from mbsearch.errors import EvaluationError, SpecError
+from mbsearch.measured import AUDIT, Audit, damaged
+from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.report import write_whole
 from mbsearch.scoring import OnSupernet, by_training, ignore_supernet
 from mbsearch.search.evaluator import Evaluator, Task
@@ -23,39 +24,8 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import sample_by_cost
 
-AUDIT = "audit.json"
 SMALLEST = 6  # networks: two in each third of the costs
 _DAMAGED = (ValueError, TypeError, KeyError)  # no JSON, or another shape
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """How well a proxy ranks: every score's ranking, the noise of one run, the time of one run.
-
-    `truth` says what the proxy was held against, `networks` how many there were.
-    """
-
-    space: str
-    data: str
-    truth: str
-    networks: int
-    seconds: float
-    noise: float | None
-    rankings: list[Ranking]
-
-    def sentence(self) -> str:
-        """Whether the proxy ranks better than counting Mult-Adds, in words."""
-        taus = {ranking.score: ranking for ranking in self.rankings}
-        proxy, counting = taus[PROXY], taus[MULT_ADDS]
-        verdict = (
-            "ranks better than" if proxy.tau > counting.tau else "ranks NO better than"
-        ) + " counting Mult-Adds"
-        ahead = sum(a > b for a, b in zip(proxy.thirds, counting.thirds, strict=True))
-        return (
-            f"the proxy {verdict} on {self.networks} networks: tau {proxy.tau:.2f} "
-            f"({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it is ahead in "
-            f"{ahead} of 3 cost thirds"
-        )
 
 
 def audit(
@@ -159,30 +129,6 @@ def audit(
     return found
 
 
-def read_audit(folder: Path) -> Audit | None:
-    """The audit of a study; None where none was made.
-
-    Raises:
-        StorageError: its file is damaged.
-    """
-    path = folder / AUDIT
-    if not path.exists():
-        return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        rows = [{**row, "thirds": tuple(row["thirds"])} for row in data["rankings"]]
-        return Audit(**{**data, "rankings": [Ranking(**row) for row in rows]})
-    except _DAMAGED:
-        raise _damaged(path) from None
-
-
-def _damaged(path: Path) -> StorageError:
-    return StorageError(
-        f"{path}: expected what `mbsearch audit` writes, got a damaged file; delete it, and the "
-        "same audit makes it again"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Done:
     """The trainings that have ended, on disk after each; those of other settings do not count."""
@@ -199,7 +145,7 @@ class _Done:
                 if old["stamp"] == json.loads(json.dumps(stamp)):
                     return _Done(path, stamp, old["rows"])
             except _DAMAGED:
-                raise _damaged(path) from None
+                raise damaged(path, "audit") from None
         return _Done(path, stamp, {})
 
     def add(self, key: str, row: dict[str, float]) -> None:

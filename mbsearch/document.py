@@ -13,27 +13,30 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from mbsearch import results
-from mbsearch.effects import cost_bands, effects
-from mbsearch.figures.choices import distribution_figure, importance_figure
+from mbsearch.effects import cost_bands, effects, rules
+from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
+from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure, label
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
+from mbsearch.measured import Audit, Measured
 from mbsearch.published import published
-from mbsearch.records import TrialRecord
+from mbsearch.records import TrialRecord, complete
 from mbsearch.units import TITLES, amount, columns, quantity
 
 _TEMPLATE = Path(__file__).with_name("document.html")
 _BUDGET_STEPS = 200
 
 
-def document(records: Sequence[TrialRecord], title: str) -> str:
-    """The whole study as HTML with everything inside it.
+def document(records: Sequence[TrialRecord], title: str, measured: Measured | None = None) -> str:
+    """The whole study as HTML with everything inside it; `measured` is what stands beside it.
 
     Raises:
         StorageError: no trial is complete.
     """
+    measured = measured or Measured()
     knee = results.knee(records)
     answers = _answers(records)
     start = min(range(len(answers)), key=lambda i: abs(answers[i][0] - 2 * knee.cost))
@@ -43,17 +46,22 @@ def document(records: Sequence[TrialRecord], title: str) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{len(records)} trials. Accuracies are of the proxy: a short training, '
         "validation images only.</p>",
+        *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
         f'<p id="sentence" aria-live="polite">{escape(answers[start][1])}</p>',
         _figure(front, "front", 560),
         f'<label>{TITLES[knee.metric]}, at most<input id="budget" type="range" min="0" '
         f'value="{start}" max="{len(answers) - 1}"></label>',
+        *_latencies(records, measured),
         "<h2>The front, cheapest first</h2>",
         _front_table(networks, knee),
         "<h2>Its networks</h2>",
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
         _figure(hypervolume_figure(records), "hypervolume", 380),
+        f"<p>{_download('trials.csv', results.to_frame(records).to_csv(index=False))}</p>",
         *_choices(records),
+        "<h2>How well the proxy ranks</h2>",
+        *_audit(measured.audit),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
         _figure(published_figure(published()), "published", 480),
@@ -78,6 +86,16 @@ def _answers(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
     return sentences
 
 
+def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
+    """Accuracy against each latency that was measured of its networks."""
+    known = {r.fingerprint for r in complete(list(records))}
+    return [
+        _figure(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
+        for metric, found in measured.latencies.items()
+        if known & set(found)
+    ]
+
+
 def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
     costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
     head = ("Network", "Accuracy", *(TITLES[metric] for metric in costs), "Alpha", "Resolution")
@@ -92,6 +110,11 @@ def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
         )
         for r in networks
     ]
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
     cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     titles = "".join(f"<th>{cell}</th>" for cell in head)
     return f'<div class="scroll"><table><tr>{titles}</tr>{cells}</table></div>'
@@ -99,18 +122,38 @@ def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
 
 def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
     yaml = record.architecture.to_yaml()
-    data = base64.b64encode(yaml.encode()).decode()
     name = record.architecture.name if record.is_baseline else f"trial-{record.trial}"
     return (
         f'<details id="network-{record.trial}"><summary>{escape(label(record))}, '
         f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
-        f'<p><a download="{escape(name)}.yaml" href="data:text/yaml;base64,{data}">'
-        "Download YAML</a></p>"
+        f"<p>{_download(f'{name}.yaml', yaml)}</p>"
         + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
         + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
         + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
         + f"<pre>{escape(yaml)}</pre></details>"
     )
+
+
+def _download(name: str, text: str) -> str:
+    """A link that saves a text as a file."""
+    data = base64.b64encode(text.encode()).decode()
+    return (
+        f'<a download="{escape(name)}" href="data:text/plain;base64,{data}">'
+        f"Download {escape(name)}</a>"
+    )
+
+
+def _audit(audit: Audit | None) -> list[str]:
+    """What an audit found; the command that makes one where there is none."""
+    if audit is None:
+        return ["<p>Not measured yet: <code>mbsearch audit</code> does.</p>"]
+    sentence = audit.sentence()
+    return [
+        f"<p><strong>{escape(sentence[0].upper() + sentence[1:])}.</strong></p>",
+        f'<p class="dim">{escape(audit_facts(audit))}</p>',
+        _figure(audit_figure(audit), "agreement", 340),
+        _table(HEAD, [[escape(cell) for cell in row] for row in audit_rows(audit)]),
+    ]
 
 
 def _choices(records: Sequence[TrialRecord]) -> list[str]:
@@ -122,8 +165,11 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
     return [
         "<h2>What matters</h2>",
         _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
+        "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
         f"<p>Accuracy by option of the first, {escape(found[0].choice)}, at like cost:</p>",
         _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
+        "<p>Each network as a line through its choices; drag along an axis to keep a range.</p>",
+        _figure(parallel_figure(records, found), "parallel", 420, wide=True),
     ]
 
 

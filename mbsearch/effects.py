@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mbsearch.pareto import Z_95
 from mbsearch.records import TrialRecord, complete, metric_of
-from mbsearch.units import quantity
+from mbsearch.units import NOUNS, quantity
 
 MIN_NETWORKS = 8  # fewer say nothing about a parabola and what is left of it
 _MIN_PER_OPTION = 3
@@ -104,6 +104,19 @@ def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Ef
     left = _beyond_cost(networks)
     found = [_effect(name, networks, left) for name in _names(networks)]
     return sorted((e for e in found if len(e.options) > 1), key=lambda e: -e.importance)
+
+
+def rules(records: Sequence[TrialRecord]) -> list[str]:
+    """One line for each choice and band where an option is clearly ahead; that there is none."""
+    found = [
+        effect.rule(f"{band.name} {NOUNS[metric_of(records)]}")
+        for band in cost_bands(records)
+        for effect in effects(records, band)
+    ]
+    clear = [rule for rule in found if "beats" in rule]
+    return [rule[0].upper() + rule[1:] for rule in clear] or [
+        "No option is clearly better than another at equal cost, so far."
+    ]
 
 
 def option_of(record: TrialRecord, choice: str) -> Any:

@@ -10,9 +10,10 @@ import pytest
 from scipy.stats import kendalltau
 
 from mbsearch import cli
-from mbsearch.audit import AUDIT, audit, read_audit
+from mbsearch.audit import audit
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
+from mbsearch.measured import AUDIT, read_audit
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Limits

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,18 @@ from mbsearch import results
 from mbsearch.cli import app
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard.app import create_app
+from mbsearch.dashboard.pages.network import flat_recipe
+from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query, read_query
 from mbsearch.document import document
 from mbsearch.effects import effects
 from mbsearch.errors import ExportError
-from mbsearch.figures.front import front_figure
+from mbsearch.figures.audit import audit_figure
+from mbsearch.figures.front import front_figure, label, selection_annotations
+from mbsearch.measured import AUDIT, LATENCY, Audit, read_measured
+from mbsearch.ranking import Ranking
 from mbsearch.records import TrialRecord
 from mbsearch.search.driver import Driver
 from mbsearch.search.executor import LocalProcesses
@@ -64,6 +70,18 @@ PAGES_READY = {
     "/published": "#published .main-svg .trace",
 }
 """Pages, and what is there once they are."""
+AUDITED = Audit(
+    "tiny",
+    "embedded",
+    "30 epochs",
+    24,
+    7.25,
+    0.012,
+    [
+        Ranking("mult_adds", 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02),
+        Ranking("proxy", 0.75, 0.5, 0.875, (0.5, 0.6, 0.1), 0.01),
+    ],
+)
 
 
 def search(folder: Path, trials: int, *, fails: bool = False, space: SearchSpace = TINY) -> None:
@@ -72,6 +90,22 @@ def search(folder: Path, trials: int, *, fails: bool = False, space: SearchSpace
     store.search.sampler = make_sampler("random", space, seed=0)
     with LocalProcesses(FakeEvaluator(epochs=3, fails=fails), 1) as executor:
         Driver(store, space, executor, trials, 0).run()
+
+
+def measure_front(folder: Path) -> None:
+    """Latencies of a study's front, and an audit, as the command line leaves them."""
+    rows = [
+        {
+            "engine": "torch",
+            "fingerprint": record.fingerprint,
+            "lower_quartile_seconds": 0.002 + i / 1000,
+            "median_seconds": 0.0025 + i / 1000,
+            "upper_quartile_seconds": 0.004 + i / 1000,
+        }
+        for i, record in enumerate(results.front(read_study(folder).records()))
+    ]
+    (folder / LATENCY).write_text(json.dumps({"networks": rows}))
+    (folder / AUDIT).write_text(json.dumps(asdict(AUDITED)))
 
 
 class Page:
@@ -125,6 +159,10 @@ class Page:
         chain.click_and_hold(self.wait(selector)).pause(0.1).move_by_offset(right, down)
         chain.pause(0.1).release().perform()
 
+    def downloads_to(self, folder: Path) -> None:
+        settings = {"behavior": "allow", "downloadPath": str(folder)}
+        self.browser.execute_cdp_cmd("Browser.setDownloadBehavior", settings)
+
     def trials_drawn(self) -> list[int]:
         """Trials in the plot of the front, each once."""
         return self.js(
@@ -148,6 +186,10 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     alone = TINY.with_settings(TINY.settings.model_copy(update={"baselines": ()}))
     search(folder / "alone", 1, space=alone)
     create_study(open_journal(folder / "empty" / JOURNAL, create=True), "empty")
+    shutil.copytree(folder / "second", folder / "torn")
+    (folder / "torn" / AUDIT).write_text("{")
+    (folder / "torn" / LATENCY).write_text("[]")
+    measure_front(folder / "second")
     shutil.copytree(folder / "second", folder / "damaged")
     journal = folder / "damaged" / JOURNAL
     journal.write_text(journal.read_text().replace("\n", "\nnot JSON\n", 1))
@@ -238,9 +280,7 @@ def test_the_layer_table_and_the_yaml_are_those_of_the_record(page: Page, tmp_pa
     expected = layer_costs(record.architecture)
     assert [row[0] for row in rows] == [layer.name for layer in expected]
     assert [int(row[4].replace(",", "")) for row in rows] == [c.mult_adds for c in expected]
-    page.browser.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
-    )
+    page.downloads_to(tmp_path)
     page.wait("#take-yaml").click()
     file = wait_for(lambda: next(tmp_path.glob("*.yaml"), None), "the download")
     loaded = load(file)
@@ -260,6 +300,28 @@ def test_an_address_opens_the_same_view(page: Page) -> None:
         ".filter(t => t.name.startsWith('alpha')).flatMap(t => t.customdata.map(d => d[4]))"
     )
     assert set(sizes) == {96}
+
+
+@needs_browser
+def test_what_was_measured_is_an_axis_and_an_audit(page: Page) -> None:
+    page.open("/?study=second&metric=torch_us")
+    plot = "document.querySelector('#front .js-plotly-plot')"
+    assert page.js(f"{plot}.layout.xaxis.title.text") == "Latency by torch"
+    records = page.records("second")
+    front = results.front(records)
+    assert sorted(page.trials_drawn()) == sorted(r.trial for r in front)
+    left_out = f"left out: {len(records) - len(front)} of {len(records)} networks"
+    assert left_out in page.text("#caption")
+    page.open("/published?study=second", "#agreement .main-svg .trace")
+    assert page.text("#audit").lower() == f"{AUDITED.sentence()}.".lower()
+    page.open("/published?study=first", "#audit")
+    assert "mbsearch audit --space" in page.text("#audit")
+    page.open("/?study=torn&metric=torch_us")
+    assert page.js(f"{plot}.layout.xaxis.title.text") == "Mult-Adds of one image"
+    told = page.js("Array.from(document.querySelectorAll('.damaged'), alert => alert.textContent)")
+    for file, text in zip((AUDIT, LATENCY), told, strict=True):
+        assert f"{file}: expected what" in text
+        assert "got a damaged file" in text
 
 
 @needs_browser
@@ -288,7 +350,7 @@ def test_a_trial_that_a_worker_adds_appears_and_nothing_else_moves(page: Page) -
 
 
 @needs_browser
-def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page) -> None:
+def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page, tmp_path: Path) -> None:
     page.open("/search?study=first&beside=second&against=time", "#trials .ag-row")
     traces = page.js("document.querySelector('#hypervolume .js-plotly-plot').data.map(t => t.name)")
     assert traces == ["With the baselines", "The search alone", "second, alone"]
@@ -299,6 +361,10 @@ def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page) -> No
     }
     assert cells["accuracy"] == f"{record.accuracy:.4f}"
     assert cells["mult_adds"] == f"{record.mult_adds:,}"
+    page.downloads_to(tmp_path)
+    page.wait("#take-csv").click()
+    file = wait_for(lambda: next(tmp_path.glob("*.csv"), None), "the download")
+    assert file.read_text() == results.to_frame(page.records()).to_csv(index=False)
     row.click()
     wait_for(lambda: page.text("#open-trial") == f"Open trial {record.trial}", "the link")
     page.wait("#open-trial a").click()
@@ -313,9 +379,16 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
     page.open(address, "#differences tbody tr")
     ratio = first.mult_adds / last.mult_adds
     assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#verdict")
+    assert set(page.address()) == {"study", "trial", "other"}
     for row in page.browser.find_elements(By.CSS_SELECTOR, "#differences tbody tr"):
         _, mark, left, right = (cell.text for cell in row.find_elements(By.TAG_NAME, "td"))
         assert (mark == "differs") == (left != right)
+    rival = next(r for r in page.records() if r.is_baseline)
+    page.wait('[id*="other"][role=combobox], input[id*="other"]').click()
+    options = page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
+    next(o for o in options if o.text == label(rival)).click()
+    wait_for(lambda: page.address().get("other") == str(rival.trial), "the other network")
+    wait_for(lambda: label(rival) in page.text("#compared"), "its comparison")
 
 
 @needs_browser
@@ -382,6 +455,7 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
     app(["report", str(page.folder / "first"), "-o", str(file)], standalone_mode=False)
     page.browser.get(file.as_uri())
     page.wait("#published .main-svg .trace")
+    assert "mbsearch audit does" in page.text("body")
     assert page.js("performance.getEntriesByType('resource').length") == 0
     slider = page.wait("#budget")
     for key in (Keys.HOME, Keys.END):
@@ -395,6 +469,50 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
     assert base64.b64decode(link.partition(",")[2]).decode() == knee.architecture.to_yaml()
     width = page.js(f"document.getElementById('drawing-{knee.trial}').clientWidth")
     assert width == page.js(f"document.getElementById('drawing-{knee.trial}')._fullLayout.width")
+
+
+def test_the_report_has_what_was_measured_and_what_is_damaged(studies: Path) -> None:
+    records = read_study(studies / "second").records()
+    html = document(records, "second", read_measured(studies / "second"))
+    assert AUDITED.sentence()[1:] in html
+    assert 'id="front-torch_us"' in html
+    torn = document(records, "torn", read_measured(studies / "torn"))
+    assert torn.count('<p class="damaged">') == 2
+
+
+def test_a_measured_latency_is_drawn_with_its_quartiles(studies: Path) -> None:
+    records = read_study(studies / "second").records()
+    found = read_measured(studies / "second").latencies["torch_us"]
+    figure = front_figure(records, metric="torch_us", latencies=found)
+    [front] = [trace for trace in figure.data if trace.name == "Pareto front"]
+    assert list(front.x) == pytest.approx([2500.0 + 1000 * i for i in range(len(found))])
+    assert list(front.error_x.array) == pytest.approx([1500.0] * len(found))
+    assert list(front.error_x.arrayminus) == pytest.approx([500.0] * len(found))
+    assert figure.layout.xaxis.ticktext[0].endswith(" ms")
+    pointed = selection_annotations(records, "torch_us", found)
+    assert [10 ** each["x"] for each in pointed] == pytest.approx(
+        [found[r.fingerprint].median for r in records if r.fingerprint in found]
+    )
+
+
+def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:
+    everything, *thirds = audit_figure(AUDITED).data
+    assert list(everything.x) == [0.75, 0.5]  # from below
+    assert list(everything.error_x.array) == [0.125, 0.25]
+    assert list(everything.error_x.arrayminus) == [0.25, 0.25]
+    assert [list(third.x) for third in thirds] == [[0.5, 0.4], [0.6, 0.3], [0.1, 0.2]]
+
+
+def test_the_command_of_an_audit_leads_to_the_folder_of_the_study() -> None:
+    command = "mbsearch audit --space results/v2/space.yaml --name v2"
+    assert audit_command(Path("results/v2")) == command
+    assert audit_command(Path("/far/v2")).endswith("--name v2 --results /far")
+
+
+def test_settings_of_a_supernet_count_where_one_was_trained() -> None:
+    recipe = {"epochs": 4, "cutout": None, "supernet": {"steps": 9}, "evaluator": "training"}
+    assert flat_recipe(recipe) == {"epochs": 4, "evaluator": "training"}
+    assert flat_recipe({**recipe, "evaluator": "supernet"})["supernet steps"] == 9
 
 
 def test_a_name_cannot_break_out_of_the_report(studies: Path) -> None:

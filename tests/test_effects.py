@@ -100,8 +100,9 @@ def test_figures_show_every_network_once() -> None:
     figure = distribution_figure(records, "alpha", cost_bands(records))
     assert sum(len(trace.x) for trace in figure.data) == 60
     assert len(importance_figure(effects(records)).data[0].x) == len(effects(records))
-    parallel = parallel_figure(records, ["alpha", "stages.1.block"])
-    assert [len(d["values"]) for d in parallel.data[0].dimensions] == [60] * 4
+    found = effects(records)[:2]
+    parallel = parallel_figure(records, found)
+    assert [len(d["values"]) for d in parallel.data[0].dimensions] == [60] * (len(found) + 2)
 
 
 @pytest.mark.parametrize("axis", AXES)

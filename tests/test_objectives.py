@@ -226,7 +226,7 @@ def test_the_dashboard_opens_on_the_objective(
     by_params: tuple[Path, list[TrialRecord]],
 ) -> None:
     records = by_params[1]
-    snapshot = Snapshot("tiny", "tiny", records=tuple(records))
+    snapshot = Snapshot("tiny", "tiny", Path(), records=tuple(records))
     assert _objective(snapshot) == {"metric": "params"}
     plain = tuple(replace(r, metric="mult_adds") for r in records)
     assert _objective(replace(snapshot, records=plain)) == {}

@@ -13,7 +13,7 @@ from rich.table import Table
 from mbsearch.cli.terminal import Json, err, out
 
 if TYPE_CHECKING:
-    from mbsearch.audit import Audit
+    from mbsearch.measured import Audit
 
 
 def audit(

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, err, out
+from mbsearch.cli.terminal import Json, Storage, err, out
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
     from mbsearch.space.architecture import Architecture
 
-_SAVED = "latency.json"
-
 
 def latency(
     what: Annotated[
-        str, typer.Argument(help="Architecture (file or reference), or the folder of a study.")
+        str, typer.Argument(help="Architecture (file or reference), or a study.")
     ] = "results",
     alpha: Annotated[list[float] | None, typer.Option(help="Width; may be repeated.")] = None,
     resolution: Annotated[
@@ -31,6 +29,7 @@ def latency(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads for one image.")] = 1,
     runs: Annotated[int, typer.Option(min=10, help="Timed images a network.")] = 100,
+    storage: Storage = None,
     as_json: Json = False,
 ) -> None:
     """Time networks on one image on this machine; of a study, the front and its MobileNets.
@@ -45,7 +44,7 @@ def latency(
     from mbsearch.pareto import kendall_tau
     from mbsearch.units import millions
 
-    networks, folder = _networks(what, alpha or [], resolution or [])
+    networks, folder = _networks(what, storage, alpha or [], resolution or [])
     engines = engine or list(ENGINES)
     costs = [measure(network)["mult_adds"] for network in networks]
     rows: list[dict[str, Any]] = []
@@ -67,9 +66,11 @@ def latency(
         ]
     text = json.dumps({"networks": rows, "kendall_tau_with_mult_adds": agreement})
     if folder is not None:
+        from mbsearch.measured import LATENCY
         from mbsearch.report import write_whole
 
-        write_whole(folder / _SAVED, text)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / LATENCY, text)
     if as_json:
         print(text)  # noqa: T201 - rich would wrap long lines
         return
@@ -101,18 +102,18 @@ def latency(
                 soft_wrap=True,
             )
     if folder is not None:
-        err.print(f"written to {folder / _SAVED}", highlight=False, soft_wrap=True)
+        err.print(f"written to {folder / LATENCY}", highlight=False, soft_wrap=True)
 
 
 def _networks(
-    what: str, alphas: list[float], resolutions: list[int]
+    what: str, storage: str | None, alphas: list[float], resolutions: list[int]
 ) -> tuple[list[Architecture], Path | None]:
     """The networks to time, and the folder of the study that they are from."""
     from mbsearch.space.architecture import Architecture
     from mbsearch.space.catalog import load
 
-    if Path(what).is_dir():
-        return _front(Path(what), alphas or resolutions)
+    if storage is not None or Path(what).is_dir():
+        return _front(Path(what), storage, alphas or resolutions)
     loaded = load(what)
     if not isinstance(loaded, Architecture):
         raise SpecError(f"{what}: expected an architecture or the folder of a study, got a space")
@@ -123,16 +124,16 @@ def _networks(
     ], None
 
 
-def _front(path: Path, changed: object) -> tuple[list[Architecture], Path]:
+def _front(path: Path, storage: str | None, changed: object) -> tuple[list[Architecture], Path]:
     from mbsearch import results as found
     from mbsearch.records import complete
-    from mbsearch.search.storage import read_study, results_folder
+    from mbsearch.search.storage import files_of, read_study
 
     if changed:
         raise SpecError(
             f"{path}: expected an architecture for --alpha and --resolution, got a study"
         )
-    records = read_study(path).records()
+    records = read_study(path, storage).records()
     chosen = found.front(records) + [r for r in complete(records) if r.is_baseline]
     networks = {
         r.fingerprint: r.architecture.replace(
@@ -140,4 +141,4 @@ def _front(path: Path, changed: object) -> tuple[list[Architecture], Path]:
         )
         for r in chosen
     }
-    return list(networks.values()), results_folder(path)
+    return list(networks.values()), files_of(path, storage)

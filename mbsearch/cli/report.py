@@ -23,10 +23,12 @@ def report(
     Example: mbsearch report results/v2 -o v2.html
     """
     from mbsearch.document import document
+    from mbsearch.measured import read_measured
     from mbsearch.report import write_whole
-    from mbsearch.search.storage import read_study
+    from mbsearch.search.storage import files_of, read_study
 
     study = read_study(results, storage)
     data = study.settings().get("stamp", {}).get("data", "unknown images")
-    write_whole(output, document(study.records(), f"{study.name} on {data}"))
+    measured = read_measured(files_of(results, storage))
+    write_whole(output, document(study.records(), f"{study.name} on {data}", measured))
     err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def status(
 
 def print_verdict(folder: Path) -> None:
     """Say how well the study's proxy ranks, where an audit has measured it."""
-    from mbsearch.audit import read_audit
+    from mbsearch.measured import read_audit
 
     audit = read_audit(folder)
     if audit is not None:

@@ -139,7 +139,8 @@ def _stamp(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
     """What makes the whole page be drawn anew; everything else is the page's own matter."""
     kind, page = _kind(snapshot), _page_name(pathname)
     stamp = getattr(_PAGES.get(page), "stamp", None)
-    return [kind, stamp(snapshot, fields) if stamp and kind == "ready" else None]
+    drawn = stamp(snapshot, fields) if stamp and kind == "ready" else None
+    return [kind, drawn, list(snapshot.measured.problems)]
 
 
 def _page_name(pathname: str) -> str:
@@ -196,7 +197,9 @@ def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Co
         return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
     if kind == "empty":
         return _nothing_yet(snapshot)
-    return _PAGES[page].layout(snapshot, fields, library)
+    return html.Div(
+        [*parts.damaged(snapshot.measured), _PAGES[page].layout(snapshot, fields, library)]
+    )
 
 
 def _nothing_yet(snapshot: Snapshot) -> Component:

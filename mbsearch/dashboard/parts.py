@@ -12,6 +12,7 @@ from dash import dcc, html
 from mbsearch.dashboard.view import query
 from mbsearch.figures.front import label
 from mbsearch.figures.style import CONFIG, quantity
+from mbsearch.measured import MEASURED_US, Measured
 from mbsearch.records import TrialRecord
 from mbsearch.space.settings import LATENCY
 from mbsearch.units import amount
@@ -60,12 +61,19 @@ def panel(title: str, *children: Any, **paper: Any) -> dmc.Paper:
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text_columns: int = 1) -> Any:
-    """A table whose first columns are text and the others numbers."""
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    text_columns: int = 1,
+    *,
+    long: bool = False,
+) -> Any:
+    """A table whose first columns are text and the others numbers, or `long` text."""
+    others = "long" if long else "number"
 
     def cells(kind: Any, row: Sequence[Any]) -> list[Any]:
         return [
-            kind(cell, className="text" if i < text_columns else "number")
+            kind(cell, className="text" if i < text_columns else others)
             for i, cell in enumerate(row)
         ]
 
@@ -107,6 +115,24 @@ def costs(record: TrialRecord) -> str:
     )
 
 
+def latencies(record: TrialRecord, measured: Measured) -> str:
+    """``0.17 ms by onnxruntime, 0.92 ms by torch``, as far as they were measured."""
+    times = {
+        metric.removesuffix(MEASURED_US): quantity(metric, found[record.fingerprint].median)
+        for metric, found in measured.latencies.items()
+        if record.fingerprint in found
+    }
+    return ", ".join(f"{time} by {engine}" for engine, time in times.items())
+
+
 def notice(title: str, text: str, colour: str = "blue") -> dmc.Alert:
     """A page's only content when there is nothing to show."""
     return dmc.Alert(text, title=title, color=colour, variant="light", my="xl", id="notice")
+
+
+def damaged(measured: Measured) -> list[dmc.Alert]:
+    """What is wrong with the files beside a study, above what the page can show all the same."""
+    return [
+        dmc.Alert(problem, color="red", variant="light", mb="md", className="damaged")
+        for problem in measured.problems
+    ]

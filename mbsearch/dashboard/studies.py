@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mbsearch.errors import MbsearchError, StorageError
+from mbsearch.measured import Measured, read_measured
 from mbsearch.records import TrialRecord
 from mbsearch.search.storage import (
     JOURNAL,
@@ -46,6 +47,9 @@ class Shelf(Protocol):
     def arguments(self, name: str) -> list[str]:
         """The arguments of the command line that name a study."""
 
+    def folder(self, name: str) -> Path:
+        """Where the files of a study stand, if it has any."""
+
 
 @dataclass(frozen=True, slots=True)
 class ResultsFolder:
@@ -63,17 +67,18 @@ class ResultsFolder:
 
     def open(self, name: str) -> StudyStore:
         """Open the study of a folder."""
-        return read_study(self._folder(name))
+        return read_study(self.folder(name))
 
     def location(self, name: str) -> str:
         """The folder's path."""
-        return str(self._folder(name))
+        return str(self.folder(name))
 
     def arguments(self, name: str) -> list[str]:
         """The folder's path."""
         return [self.location(name)]
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
+        """The folder of the study."""
         return self.path if (self.path / JOURNAL).is_file() else self.path / name
 
 
@@ -101,19 +106,26 @@ class Database:
         """The study's name, and its database."""
         return [name, "--storage", self.url]
 
+    def folder(self, name: str) -> Path:
+        """Where the command line puts the files of a study of this name."""
+        return RESULTS / name
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A study at one moment. `version` changes whenever anything else does.
 
-    `problem` says why it cannot be read; `loading` that it has not been read yet.
+    `location` is the study on the command line, `folder` that of its files. `problem` says why it
+    cannot be read; `loading` that it has not been read yet.
     """
 
     name: str
     location: str
+    folder: Path
     version: int = 0
     records: tuple[TrialRecord, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    measured: Measured = field(default_factory=Measured)
     problem: str | None = None
     loading: bool = False
 
@@ -127,7 +139,7 @@ class _Reader:
         self._store: StudyStore | None = None
         self._ended: dict[tuple[str, int], TrialRecord | None] = {}
         self._seen: object = None
-        self.snapshot = Snapshot(name, shelf.location(name), loading=True)
+        self.snapshot = Snapshot(name, shelf.location(name), shelf.folder(name), loading=True)
 
     def refresh(self) -> None:
         """Take up what is new in the storage."""
@@ -172,6 +184,9 @@ class _Reader:
                 records=tuple(replace(r, accuracy_noise=noise) for r in ordered),
                 settings=store.settings(),
             )
+        measured = read_measured(self.snapshot.folder)
+        if measured != self.snapshot.measured:
+            self._show(measured=measured)
 
     def _show(self, **changes: Any) -> None:
         fresh = {"problem": None, "loading": False, "version": self.snapshot.version + 1}
@@ -220,7 +235,7 @@ class Library:
         """A study as it is now; without a name, or with an unknown one, the first of the shelf."""
         known = self.names()
         if not known:
-            return Snapshot("", "", problem="expected a study, got none yet")
+            return Snapshot("", "", RESULTS, problem="expected a study, got none yet")
         name = name if name in known else known[0]
         with self._lock:
             reader = self._readers.get(name)

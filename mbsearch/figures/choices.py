@@ -15,6 +15,7 @@ from mbsearch.records import TrialRecord, metric_of
 from mbsearch.units import TITLES
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+_PARALLEL = 8  # choices that fit beside each other
 
 
 def distribution_figure(
@@ -82,11 +83,11 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
     return figure
 
 
-def parallel_figure(records: Sequence[TrialRecord], choices: Sequence[str]) -> go.Figure:
-    """Every network as a line through its choices, its cost and its accuracy."""
+def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> go.Figure:
+    """Every network as a line through its first choices, its cost and its accuracy."""
     networks = searched(records)
     dimensions: list[dict[str, Any]] = []
-    for choice in choices:
+    for choice in [effect.choice for effect in found[:_PARALLEL]]:
         options = sorted({str(option_of(r, choice)) for r in networks}, key=_rank)
         index = {option: i for i, option in enumerate(options)}
         dimensions.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -27,11 +27,12 @@ from mbsearch.figures.style import (
     quantity,
     styled,
 )
+from mbsearch.measured import Quartiles
 from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete, metric_of
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
-_LABEL_SIDES = ("bottom right", "top left")  # of lines that lie beside each other
+_LABEL_SIDES = {"mobilenet_v1": "bottom right", "mobilenet_v2": "top left"}  # V2 lies above V1
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -40,12 +41,15 @@ _HOVER = (
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """The cost along the x axis."""
+    """The cost along the x axis: an exact one, or a time that was measured."""
 
     metric: str
+    latencies: Mapping[str, Quartiles] | None = None
 
-    def of(self, record: TrialRecord) -> int:
-        return record.costs[self.metric]
+    def of(self, record: TrialRecord) -> float:
+        if self.latencies is None:
+            return record.costs[self.metric]
+        return self.latencies[record.fingerprint].median
 
 
 def front_figure(
@@ -54,16 +58,21 @@ def front_figure(
     *,
     metric: str | None = None,
     colour: str | None = None,
+    latencies: Mapping[str, Quartiles] | None = None,
 ) -> go.Figure:
     """Accuracy against a cost (log axis), with MobileNet V1 and V2 a line for each resolution.
 
     Args:
         records: of one study; those without an accuracy are not drawn.
         title: above the figure.
-        metric: the cost, a key of `TrialRecord.costs`; None for the study's own.
+        metric: the cost, a key of `TrialRecord.costs`, or that of `latencies`; None for the
+            study's own.
         colour: what colours the search's trials, a key of `traits`; None for one colour.
+        latencies: by fingerprint, to take the place of a cost; other networks are not drawn.
     """
-    axis = _Axis(metric or metric_of(records))
+    axis = _Axis(metric or metric_of(records), latencies)
+    if latencies is not None:
+        records = [r for r in records if r.fingerprint in latencies]
     done = complete(list(records))
     figure = go.Figure()
     stopped = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
@@ -83,20 +92,22 @@ def front_figure(
         figure,
         title=title,
         xaxis=cost_axis(axis.metric, min(seen), max(seen)),
-        yaxis=_accuracy_axis(done, stopped),
+        yaxis=_accuracy_axis(done, stopped, axis),
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
         hovermode="closest",
         dragmode="pan",
     )
 
 
-def _accuracy_axis(done: Sequence[TrialRecord], stopped: Sequence[TrialRecord]) -> dict[str, Any]:
+def _accuracy_axis(
+    done: Sequence[TrialRecord], stopped: Sequence[TrialRecord], cost: _Axis
+) -> dict[str, Any]:
     """An axis from a little below the front and the MobileNets up; its title counts the rest.
 
     Trainings that were stopped or came to nothing would press what matters to the upper edge.
     """
     axis: dict[str, Any] = {"title": {"text": ACCURACY_TITLE, "standoff": 12}, "tickformat": ".2f"}
-    front = pareto.pareto_front([r.accuracy for r in done], [r.cost for r in done])
+    front = pareto.pareto_front([r.accuracy for r in done], [cost.of(r) for r in done])
     telling = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
     if not telling:
         return axis
@@ -134,12 +145,15 @@ def budget_shapes(budget: float) -> list[dict[str, Any]]:
 
 
 def selection_annotations(
-    selected: Sequence[TrialRecord], metric: str = "mult_adds"
+    selected: Sequence[TrialRecord],
+    metric: str = "mult_adds",
+    latencies: Mapping[str, Quartiles] | None = None,
 ) -> list[dict[str, Any]]:
-    """Layout annotations that point at the selected networks."""
+    """Layout annotations that point at the selected networks (see `front_figure`)."""
+    axis = _Axis(metric, latencies)
     return [
         {
-            "x": math.log10(record.costs[metric]),  # annotations on a log axis want the exponent
+            "x": math.log10(axis.of(record)),  # annotations on a log axis want the exponent
             "y": record.accuracy,
             "text": f"<b>{escape(label(record))}</b>",
             "showarrow": True,
@@ -150,7 +164,7 @@ def selection_annotations(
             "standoff": 7,
         }
         for record in selected
-        if record.evaluation is not None
+        if record.evaluation is not None and (latencies is None or record.fingerprint in latencies)
     ]
 
 
@@ -193,7 +207,7 @@ def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> No
     best = set(pareto.pareto_front(accuracies, costs).tolist())
     tied = [done[i] for i in pareto.ties(accuracies, costs, noise) if int(i) not in best]
     trace = _points(tied, axis, "Tied with the front", FRONT, "circle-open", 11)
-    figure.add_trace(trace.update(opacity=0.7))
+    figure.add_trace(trace.update(opacity=0.7, error_x={"visible": False}))
 
 
 def _add_family(
@@ -209,7 +223,7 @@ def _add_family(
             legendgroup=family,
             showlegend=i == 0,
             text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
-            textposition=_LABEL_SIDES[i % len(_LABEL_SIDES)],
+            textposition=_LABEL_SIDES[family],
             textfont={"size": 11},
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )
@@ -234,6 +248,7 @@ def _points(
     unit = metric_title(axis.metric).split(",")[0].removesuffix(" of one image")
     return kind(
         x=np.array([axis.of(r) for r in records], dtype=float),
+        error_x=_spread(records, axis, colour),
         y=np.array([r.accuracy for r in records], dtype=float),
         name=name,
         mode="markers",
@@ -255,3 +270,17 @@ def _points(
         ),
         hovertemplate=_HOVER,
     )
+
+
+def _spread(records: Sequence[TrialRecord], axis: _Axis, colour: str) -> dict[str, Any] | None:
+    """The quartiles of measured times as error bars."""
+    if axis.latencies is None:
+        return None
+    times = [axis.latencies[r.fingerprint] for r in records]
+    return {
+        "array": [t.high - t.median for t in times],
+        "arrayminus": [t.median - t.low for t in times],
+        "color": colour,
+        "thickness": 1,
+        "width": 3,
+    }

@@ -62,7 +62,8 @@ def hypervolume_figure(
         figure.add_trace(line(alone, f"{beside[0]}, alone", OPTION_COLOURS[1], "dash"))
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text=_TITLES[against], rangemode="tozero")
-    figure.update_yaxes(title_text=f"Hypervolume over log10 {NOUNS[metric_of(records)]}")
+    cost = NOUNS[metric_of(records)]
+    figure.update_yaxes(title_text=f"Hypervolume over log10 {cost}", tickformat=".2f")
     return figure
 
 

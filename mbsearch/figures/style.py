@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mbsearch.cost import METRICS
+from mbsearch.measured import MEASURED_US
 from mbsearch.units import quantity as quantity
 from mbsearch.units import round_amounts
 
@@ -22,7 +23,8 @@ FAMILY_LABELS = {"mobilenet_v1": "MobileNet V1", "mobilenet_v2": "MobileNet V2"}
 FAMILY_SYMBOLS = {"mobilenet_v1": "square", "mobilenet_v2": "diamond"}
 # Options of a choice: apart from each other and from the families, after Okabe, Ito and Tol.
 OPTION_COLOURS = ("#56B4E9", "#CC79A7", "#009E73", "#882255", "#F0E442", "#332288", "#999933")
-CONTINUOUS_COLOURS = "Cividis"
+# From blue over grey to orange: seen on light and dark pages, and with any kind of colour vision.
+CONTINUOUS_COLOURS = [[0.0, "#2B7BBA"], [0.5, "#9A948C"], [1.0, "#E08A00"]]
 GREY = "#8C8C8C"
 _GRID = "rgba(128, 128, 128, 0.22)"
 _LINE = "rgba(128, 128, 128, 0.6)"
@@ -47,7 +49,11 @@ METRIC_TITLES = {
 
 def metric_title(metric: str) -> str:
     """How an axis names a cost."""
-    return METRIC_TITLES.get(metric, METRICS.get(metric, metric))
+    if metric in METRIC_TITLES:
+        return METRIC_TITLES[metric]
+    if metric.endswith(MEASURED_US):
+        return f"Latency by {metric.removesuffix(MEASURED_US)}"
+    return METRICS.get(metric, metric)
 
 
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:
@@ -87,4 +93,5 @@ def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
         "title": {"text": metric_title(metric), "standoff": 12},
         "tickvals": inside,
         "ticktext": [quantity(metric, tick) for tick in inside],
+        "tickangle": 0,
     }

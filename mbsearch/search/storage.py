@@ -248,6 +248,17 @@ def results_folder(path: Path) -> Path:
     return max(journals, key=lambda journal: journal.stat().st_mtime).parent
 
 
+def files_of(path: Path | None = None, database: str | None = None) -> Path:
+    """The folder of a study's files; of one in a database, where `mbsearch run` puts them.
+
+    Raises:
+        StorageError: there is no study.
+    """
+    if database is None:
+        return results_folder(path or RESULTS)
+    return RESULTS / read_study(path, database).name
+
+
 def read_study(path: Path | None = None, database: str | None = None) -> StudyStore:
     """Open a study for reading: that of a results folder, or that of a database.
 

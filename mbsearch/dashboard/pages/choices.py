@@ -13,14 +13,11 @@ from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.effects import MIN_NETWORKS, Effect, cost_bands, effects, searched
+from mbsearch.effects import MIN_NETWORKS, Effect, cost_bands, effects, rules, searched
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.style import ACCURACY_TITLE
-from mbsearch.records import TrialRecord, metric_of
-from mbsearch.units import NOUNS
-
-_PARALLEL = 8  # choices that fit beside each other
+from mbsearch.records import TrialRecord
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -37,25 +34,24 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     return html.Div(
         [
             dcc.Store(id="choices-drawn", data=_drawn(snapshot, choice)),
-            dmc.SimpleGrid(
-                [
-                    parts.panel(
-                        "Which choices matter",
-                        parts.graph(
-                            "importance", importance_figure(found), "Importance of each choice"
-                        ),
-                    ),
-                    parts.panel(
-                        "Which option wins",
-                        dmc.Text(
-                            "Mean accuracy at equal cost, where it is more than noise.",
-                            size="sm",
-                            c="dimmed",
-                        ),
-                        html.Ul([html.Li(rule) for rule in rules(records)], id="rules"),
-                    ),
-                ],
-                cols={"base": 1, "md": 2},
+            parts.panel(
+                "Which option wins",
+                dmc.Text(
+                    "Mean accuracy at equal cost, where it is more than noise.",
+                    size="sm",
+                    c="dimmed",
+                ),
+                html.Ul([html.Li(rule) for rule in rules(records)], id="rules"),
+                mb="md",
+            ),
+            parts.panel(
+                "Which choices matter",
+                parts.graph(
+                    "importance",
+                    importance_figure(found),
+                    "Importance of each choice",
+                    f"{90 + 22 * len(found)}px",
+                ),
                 mb="md",
             ),
             parts.panel(
@@ -68,6 +64,12 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     allowDeselect=False,
                     searchable=True,
                     maw=320,
+                ),
+                dmc.Text(
+                    "Networks up to each accuracy, in bands of cost with equally many of them.",
+                    size="sm",
+                    c="dimmed",
+                    mt="xs",
                 ),
                 html.Div(
                     parts.graph(
@@ -146,19 +148,6 @@ def register(app: Dash, library: Library) -> None:
         return _parallel(records, effects(records), trials or None)
 
 
-def rules(records: Sequence[TrialRecord]) -> list[str]:
-    """One line for each choice and band where an option is clearly ahead; that there is none."""
-    found = [
-        effect.rule(f"{band.name} {NOUNS[metric_of(records)]}")
-        for band in cost_bands(records)
-        for effect in effects(records, band)
-    ]
-    clear = [rule for rule in found if "beats" in rule]
-    return [rule[0].upper() + rule[1:] for rule in clear] or [
-        "No option is clearly better than another at equal cost, so far."
-    ]
-
-
 def _choice(view: View, found: Sequence[Effect]) -> str:
     names = [effect.choice for effect in found]
     return view.choice if view.choice in names else names[0]
@@ -172,7 +161,7 @@ def _parallel(
     records: Sequence[TrialRecord], found: Sequence[Effect], trials: set[int] | None
 ) -> Any:
     shown = [r for r in records if trials is None or r.trial in trials]
-    return parallel_figure(shown, [effect.choice for effect in found[:_PARALLEL]])
+    return parallel_figure(shown, found)
 
 
 def _small_front(records: Sequence[TrialRecord]) -> Component:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, html
+from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from mbsearch import results
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.pages.network import choices, chosen, training
+from mbsearch.dashboard.pages.network import chosen, shown, training
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
@@ -18,7 +20,7 @@ from mbsearch.figures.front import label
 from mbsearch.figures.network import curve_figure, drawing, nearest
 from mbsearch.figures.style import metric_title, quantity
 from mbsearch.pareto import Z_95
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord
+from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete
 from mbsearch.units import NOUNS
 
 
@@ -29,6 +31,67 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
         return parts.notice(
             "Nothing to compare", "Select a network on the front, and shift-click another one."
         )
+    view = View.parse(fields)
+    return html.Div(
+        [
+            dmc.Group(
+                [
+                    _select("trial", "Network", view.trial, pair[0], snapshot),
+                    _select("other", "Compared with", view.other, pair[1], snapshot),
+                ],
+                mb="md",
+            ),
+            dcc.Store(id="compare-drawn", data=[r.trial for r in pair]),
+            html.Div(_compared(pair, snapshot), id="compared"),
+        ]
+    )
+
+
+def stamp(snapshot: Snapshot, fields: Fields) -> Any:
+    """What makes the page be drawn anew: the states of the networks."""
+    pair = _pair(snapshot, fields)
+    return None if pair is None else [str(r.state) for r in pair]
+
+
+def register(app: Dash, library: Library) -> None:
+    """Other networks may be chosen here too, where there is no shift key."""
+
+    @app.callback(
+        Output("compared", "children"),
+        Output("compare-drawn", "data"),
+        Input("view", "data"),
+        State("compare-drawn", "data"),
+        prevent_initial_call=True,
+    )
+    def redraw(fields: Fields, drawn: list[int]) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        pair = _pair(snapshot, fields)
+        if pair is None or [r.trial for r in pair] == drawn:
+            return no_update, no_update
+        return _compared(pair, snapshot), [r.trial for r in pair]
+
+
+def _select(
+    field: str, title: str, chosen: int | None, shown: TrialRecord, snapshot: Snapshot
+) -> Component:
+    """Choose among the front and the baselines; nothing chosen means what is shown by itself."""
+    done = complete(list(snapshot.records))
+    choice = [*results.front(snapshot.records), *(r for r in done if r.is_baseline), shown]
+    return dmc.Select(
+        id={"control": field},
+        label=title,
+        value=None if chosen is None else str(chosen),
+        data=[
+            {"value": str(trial), "label": name}
+            for trial, name in {r.trial: label(r) for r in choice}.items()
+        ],
+        placeholder=label(shown),
+        clearable=True,
+        searchable=True,
+    )
+
+
+def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Component:
     first, second = pair
     return html.Div(
         [
@@ -37,6 +100,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             *(
                 parts.panel(
                     label(record),
+                    dmc.Text("On a scale of its own.", size="sm", c="dimmed"),
                     html.Div(
                         parts.graph(
                             f"drawing-{i}",
@@ -64,16 +128,6 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             parts.panel("Differences first", _table(first, second)),
         ]
     )
-
-
-def stamp(snapshot: Snapshot, fields: Fields) -> Any:
-    """What makes the page be drawn anew."""
-    pair = _pair(snapshot, fields)
-    return None if pair is None else [[r.trial, str(r.state)] for r in pair]
-
-
-def register(_app: Dash, _library: Library) -> None:
-    """The page stands still."""
 
 
 def verdict(first: TrialRecord, second: TrialRecord) -> str:
@@ -112,7 +166,7 @@ def _table(first: TrialRecord, second: TrialRecord) -> Any:
     left, right = _facts(first), _facts(second)
     rows = []
     for name in {**left, **right}:
-        values = [str(side.get(name, "")) for side in (left, right)]
+        values = [shown(side.get(name, "")) for side in (left, right)]
         differs = values[0] != values[1]
         mark = html.Span("differs", className="differs") if differs else ""
         rows.append((not differs, [name, mark, *values]))
@@ -126,10 +180,16 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     return {
         "accuracy": parts.accuracy(record),
         **{metric_title(m): quantity(m, value) for m, value in record.costs.items()},
-        **choices(record),
-        **{
-            f"stage {i}": f"{s.repeats} x {s.block}, {record.architecture.scale(s.channels)} ch"
-            for i, s in enumerate(record.architecture.stages)
-        },
+        **dict(_leaves(record.architecture.to_dict())),
         **{key: trained[key] for key in ("seconds", "seed", "image side") if key in trained},
     }
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of an architecture that is set, by its path; what it is called is no part."""
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            if path or key != "name":
+                yield from _leaves(each, f"{path}.{key}" if path else str(key))
+    elif value is not None:
+        yield path, value

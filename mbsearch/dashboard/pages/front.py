@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -33,8 +34,7 @@ _LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # se
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page, drawn for the fields of an address."""
-    view = View.parse(fields)
-    records = snapshot.records
+    view, records = _view(fields, snapshot), snapshot.records
     return html.Div(
         [
             dcc.Store(id="front-drawn", data=_drawn(fields, snapshot)),
@@ -51,7 +51,14 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 [
                     dmc.GridCol(
                         [
-                            parts.graph("front", _figure(records, view), _description(snapshot)),
+                            parts.graph("front", _figure(snapshot, view), _description(snapshot)),
+                            dmc.Text(
+                                caption(snapshot, view),
+                                id="caption",
+                                size="sm",
+                                c="dimmed",
+                                mb="md",
+                            ),
                             _budgets(records, view),
                             html.Div(_front_table(records, view, fields), id="front-table"),
                         ],
@@ -60,8 +67,8 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     dmc.GridCol(
                         dmc.Stack(
                             [
-                                html.Div(_cards(records, view, fields), id="cards"),
-                                _filters(records, view),
+                                html.Div(_cards(snapshot, view, fields), id="cards"),
+                                _filters(snapshot, view),
                             ]
                         ),
                         span={"base": 12, "md": 3},
@@ -74,6 +81,11 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
+def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
+    """What makes the page be drawn anew: another choice of axes."""
+    return sorted(snapshot.measured.latencies)
+
+
 def register(app: Dash, library: Library) -> None:
     """Redraw what a change of the address or of the study touches."""
 
@@ -82,6 +94,7 @@ def register(app: Dash, library: Library) -> None:
         Output("front", "figure"),
         Output("sentence", "children"),
         Output("tie", "children"),
+        Output("caption", "children"),
         Output("cards", "children"),
         Output("front-table", "children"),
         Output("front-drawn", "data"),
@@ -92,17 +105,18 @@ def register(app: Dash, library: Library) -> None:
     )
     def redraw(fields: Fields, _version: Any, drawn: Fields) -> Any:
         snapshot = library.snapshot(fields.get("study"))
-        view, records, now = View.parse(fields), snapshot.records, _drawn(fields, snapshot)
+        view, records, now = _view(fields, snapshot), snapshot.records, _drawn(fields, snapshot)
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
         if not changed or not complete(list(records)):
-            return (no_update,) * 7
+            return (no_update,) * 8
         in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(view))
         return (
-            no_update if in_place else _figure(records, view),
-            _decorated(records, view) if in_place else no_update,
+            no_update if in_place else _figure(snapshot, view),
+            _decorated(snapshot, view) if in_place else no_update,
             sentence(records, view),
             tie(records, view),
-            _cards(records, view, fields),
+            caption(snapshot, view),
+            _cards(snapshot, view, fields),
             no_update if in_place else _front_table(records, view, fields),
             now,
         )
@@ -159,10 +173,55 @@ def _other_budgets(view: View) -> set[str]:
     return {f"max_{metric}" for metric in BUDGETS if metric != view.metric}
 
 
-def _figure(records: Sequence[TrialRecord], view: View) -> Any:
-    passing = [r for r in records if view.passes(r, ignoring=view.metric)]
-    figure = front_figure(passing, metric=view.metric, colour=view.colour)
-    shapes, annotations = _decoration(records, view)
+def caption(snapshot: Snapshot, view: View) -> str:
+    """How to read the plot, and what a latency axis leaves out."""
+    text = (
+        "Labels are alpha/resolution, bars the noise of one evaluation, rings the networks that it "
+        "does not tell from the front."
+    )
+    latencies = snapshot.measured.latencies.get(view.metric)
+    if latencies is None:
+        return text
+    shown = [r for r in snapshot.records if r.evaluation is not None and view.passes(r)]
+    missing = sum(r.fingerprint not in latencies for r in shown)
+    return (
+        f"{text} Bars along the axis are the quartiles of its latency. Not measured and left out: "
+        f"{missing:,} of {len(shown):,} networks; {_measuring(snapshot)}."
+    )
+
+
+def _measuring(snapshot: Snapshot) -> str:
+    return f"`mbsearch latency {snapshot.location}` times the front and the MobileNets"
+
+
+def _view(fields: Fields, snapshot: Snapshot) -> View:
+    """The view of an address; a cost that the study does not know falls to its own."""
+    view = View.parse(fields)
+    return (
+        view
+        if view.metric in _metrics(snapshot)
+        else replace(view, metric=metric_of(snapshot.records))
+    )
+
+
+def _metrics(snapshot: Snapshot) -> list[str]:
+    """The costs that can be an axis: exact ones, and latencies of networks that are there."""
+    exact = [m for m in METRIC_TITLES if all(m in r.costs for r in snapshot.records)]
+    if not snapshot.measured.latencies:
+        return exact
+    known = {r.fingerprint for r in complete(list(snapshot.records))}
+    return exact + [m for m, found in snapshot.measured.latencies.items() if known & set(found)]
+
+
+def _figure(snapshot: Snapshot, view: View) -> Any:
+    passing = [r for r in snapshot.records if view.passes(r, ignoring=view.metric)]
+    figure = front_figure(
+        passing,
+        metric=view.metric,
+        colour=view.colour,
+        latencies=snapshot.measured.latencies.get(view.metric),
+    )
+    shapes, annotations = _decoration(snapshot, view)
     return figure.update_layout(
         shapes=shapes,
         annotations=annotations,
@@ -171,17 +230,18 @@ def _figure(records: Sequence[TrialRecord], view: View) -> Any:
     )
 
 
-def _decorated(records: Sequence[TrialRecord], view: View) -> Patch:
+def _decorated(snapshot: Snapshot, view: View) -> Patch:
     patch = Patch()
-    patch["layout"]["shapes"], patch["layout"]["annotations"] = _decoration(records, view)
+    patch["layout"]["shapes"], patch["layout"]["annotations"] = _decoration(snapshot, view)
     return patch
 
 
-def _decoration(records: Sequence[TrialRecord], view: View) -> tuple[list[Any], list[Any]]:
+def _decoration(snapshot: Snapshot, view: View) -> tuple[list[Any], list[Any]]:
+    records, latencies = snapshot.records, snapshot.measured.latencies.get(view.metric)
     budgets = {**view.budgets, metric_of(records): _budget(records, view)}
     budget = budgets.get(view.metric)
     shapes = budget_shapes(budget) if budget else []
-    return shapes, selection_annotations(_selected(records, view), view.metric)
+    return shapes, selection_annotations(_selected(records, view), view.metric, latencies)
 
 
 def _selected(records: Sequence[TrialRecord], view: View) -> list[TrialRecord]:
@@ -193,9 +253,9 @@ def _description(snapshot: Snapshot) -> str:
     return f"Accuracy against cost of {len(snapshot.records)} trials; the table below has the front"
 
 
-def _cards(records: Sequence[TrialRecord], view: View, fields: Fields) -> list[Any]:
+def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
     """The selected networks; how to select where none is."""
-    selected = _selected(records, view)
+    selected = _selected(snapshot.records, view)
     if not selected:
         hint = "Click a network to select it; shift-click another to compare them."
         return [dmc.Text(hint, size="sm", c="dimmed", className="hint")]
@@ -204,6 +264,7 @@ def _cards(records: Sequence[TrialRecord], view: View, fields: Fields) -> list[A
             label(record),
             dmc.Text(f"Accuracy {parts.accuracy(record)}", size="sm"),
             dmc.Text(parts.costs(record), size="sm"),
+            dmc.Text(parts.latencies(record, snapshot.measured), size="sm"),
             dmc.Text(
                 f"Alpha {record.architecture.alpha:g}, {record.architecture.resolution} px",
                 size="sm",
@@ -272,9 +333,9 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
     )
 
 
-def _filters(records: Sequence[TrialRecord], view: View) -> Any:
+def _filters(snapshot: Snapshot, view: View) -> Any:
+    records = snapshot.records
     searched = [r for r in records if not r.is_baseline]
-    metrics = [m for m in METRIC_TITLES if all(m in r.costs for r in records)]
     colours = list(traits(searched[0])) if searched else []
     blocks = {stage.block for r in searched for stage in r.architecture.stages}
     alphas = sorted({r.architecture.alpha for r in searched})
@@ -288,8 +349,9 @@ def _filters(records: Sequence[TrialRecord], view: View) -> Any:
                     id={"control": "metric"},
                     label="Cost axis",
                     value=view.metric,
-                    data=[{"value": m, "label": metric_title(m)} for m in metrics],
+                    data=[{"value": m, "label": metric_title(m)} for m in _metrics(snapshot)],
                     allowDeselect=False,
+                    description=None if snapshot.measured.latencies else f"{_measuring(snapshot)}.",
                 ),
                 dmc.Select(
                     id={"control": "colour"},

@@ -38,6 +38,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     dmc.Badge(str(record.state), variant="light"),
                     dmc.Text(f"Accuracy {parts.accuracy(record)}", fw=600),
                     dmc.Text(parts.costs(record), c="dimmed"),
+                    dmc.Text(parts.latencies(record, snapshot.measured), c="dimmed"),
                 ],
                 gap="md",
                 mb="xs",
@@ -165,13 +166,25 @@ def training(record: TrialRecord) -> dict[str, Any]:
             "seed": evaluation.seed,
             "image side": f"{evaluation.pixels} px",
             "device": evaluation.device,
-            **{key: value for key, value in evaluation.recipe.items() if value is not None},
+            **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},
         }
     facts["fingerprint"] = record.fingerprint
     if record.started is not None:
         facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S}"
     return facts
+
+
+def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set, on one level; settings of a supernet that was not trained do not count."""
+    flat: dict[str, Any] = {}
+    for key, value in recipe.items():
+        if isinstance(value, Mapping):
+            if recipe.get("evaluator") == key:
+                flat |= {f"{key} {name}": each for name, each in flat_recipe(value).items()}
+        elif value is not None:
+            flat[key] = value
+    return flat
 
 
 def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
@@ -211,10 +224,13 @@ def _file_name(record: TrialRecord) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> Any:
-    return parts.table(("", ""), [[name, _shown(value)] for name, value in facts.items()])
+    return parts.table(("", ""), [[name, shown(value)] for name, value in facts.items()])
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a table prints it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

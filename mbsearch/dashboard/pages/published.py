@@ -1,6 +1,9 @@
-"""The page of the published ImageNet tables, kept apart from the accuracies of a proxy."""
+"""The page of the published ImageNet tables, and of what the proxy is worth: its audit."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
@@ -10,11 +13,13 @@ from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
+from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.published import AXES, FAMILIES, published_figure
 from mbsearch.published import published
+from mbsearch.search.storage import RESULTS
 
 
-def layout(_snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
+def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page."""
     axis = View.parse(fields).axis
     return html.Div(
@@ -36,9 +41,16 @@ def layout(_snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 published_figure(published(), axis),
                 "ImageNet accuracy against cost of published networks",
             ),
-            parts.panel("Every row, with its source", _table(), mt="md"),
+            parts.panel("How well the proxy ranks", *_audit(snapshot), my="md"),
+            parts.panel("Every published row, with its source", _table()),
         ]
     )
+
+
+def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
+    """What makes the page be drawn anew: another audit."""
+    audit = snapshot.measured.audit
+    return None if audit is None else [audit_rows(audit), audit_facts(audit)]
 
 
 def register(app: Dash, _library: Library) -> None:
@@ -47,6 +59,29 @@ def register(app: Dash, _library: Library) -> None:
     @app.callback(Output("published", "figure"), Input("view", "data"), prevent_initial_call=True)
     def redraw(fields: Fields) -> object:
         return published_figure(published(), View.parse(fields).axis)
+
+
+def _audit(snapshot: Snapshot) -> list[Component]:
+    """What an audit found; the command that makes one where there is none."""
+    audit = snapshot.measured.audit
+    if audit is None:
+        text = f"Not measured yet; this does it: `{audit_command(snapshot.folder)}`"
+        return [dmc.Text(text, id="audit")]
+    sentence = audit.sentence()
+    return [
+        dmc.Text(f"{sentence[0].upper()}{sentence[1:]}.", fw=600, id="audit"),
+        dmc.Text(audit_facts(audit), size="sm", c="dimmed"),
+        parts.graph(
+            "agreement", audit_figure(audit), "Kendall's tau of each score with the truth", "340px"
+        ),
+        parts.table(HEAD, audit_rows(audit)),
+    ]
+
+
+def audit_command(folder: Path) -> str:
+    """The command that audits a study, of the space file that lies in its folder."""
+    command = f"mbsearch audit --space {folder / 'space.yaml'} --name {folder.resolve().name}"
+    return command if folder.parent == RESULTS else f"{command} --results {folder.parent}"
 
 
 def _table() -> Component:

@@ -19,6 +19,7 @@ from mbsearch.figures.front import label
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.records import State as TrialState
 from mbsearch.records import TrialRecord
+from mbsearch.results import to_frame
 from mbsearch.search.racing import savings
 
 _SHOWN_MESSAGES = 20
@@ -34,27 +35,22 @@ _THEME = (
     "selectedRowBackgroundColor: 'var(--mantine-primary-color-light)', "
     "menuBackgroundColor: 'var(--mantine-color-body)', "
     "inputBackgroundColor: 'var(--mantine-color-body)', fontFamily: 'inherit', "
-    "browserColorScheme: 'inherit'})"
+    "browserColorScheme: 'inherit', cellHorizontalPadding: 12})"
 )
 _WHOLE, _TENTHS, _FINE = (
     {"type": "rightAligned", "valueFormatter": {"function": f"d3.format('{spec}')(params.value)"}}
     for spec in (",", ".1f", ".4f")
 )
 _COLUMNS: list[dict[str, Any]] = [
-    {"field": "trial", "pinned": "left", "maxWidth": 100, "minWidth": 90},
-    {"field": "network", "minWidth": 200},
-    {"field": "state"},
+    {"field": "trial", "pinned": "left", "maxWidth": 85, "minWidth": 85},
+    {"field": "network", "minWidth": 195},
+    {"field": "state", "minWidth": 100},
     {"field": "accuracy", **_FINE},
-    {"field": "mult_adds", "headerName": "Mult-Adds", "minWidth": 140, **_WHOLE},
+    {"field": "mult_adds", "headerName": "Mult-Adds", "minWidth": 130, **_WHOLE},
     {"field": "params", **_WHOLE},
-    {"field": "memory", "headerName": "Memory, bytes", "minWidth": 160, **_WHOLE},
-    {"field": "alpha", "type": "rightAligned"},
-    {
-        "field": "resolution",
-        "headerName": "Resolution, px",
-        "minWidth": 150,
-        "type": "rightAligned",
-    },
+    {"field": "memory", "headerName": "Memory, bytes", "minWidth": 155, **_WHOLE},
+    {"field": "alpha", "minWidth": 90, "type": "rightAligned"},
+    {"field": "resolution", "headerName": "Pixels", "minWidth": 95, "type": "rightAligned"},
     {"field": "seconds", **_TENTHS},
     {"field": "message", "minWidth": 300},
 ]
@@ -97,6 +93,13 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                         ),
                     ]
                 ),
+                dmc.Text(
+                    "Area under the front: more is better. Beside it goes a study of the same "
+                    "space, as one with --sampler random.",
+                    size="sm",
+                    c="dimmed",
+                    mt="xs",
+                ),
                 parts.graph(
                     "hypervolume",
                     _figure(snapshot, view, library),
@@ -116,6 +119,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                     mb="xs",
                 ),
                 _grid(records),
+                dcc.Download(id="csv"),
             ),
         ]
     )
@@ -163,12 +167,14 @@ def register(app: Dash, library: Library) -> None:
         return {**fields, "trial": str(rows[0]["trial"])} if rows else no_update
 
     @app.callback(
-        Output("trials", "exportDataAsCsv"),
+        Output("csv", "data"),
         Input("take-csv", "n_clicks"),
+        State("view", "data"),
         prevent_initial_call=True,
     )
-    def export(_clicks: int) -> bool:
-        return True
+    def export(_clicks: int, fields: Fields) -> Any:
+        frame = to_frame(library.snapshot(fields.get("study")).records)
+        return {"content": frame.to_csv(index=False), "filename": "trials.csv"}
 
 
 def pace(records: Sequence[TrialRecord]) -> float | None:
@@ -234,7 +240,7 @@ def _messages(records: Sequence[TrialRecord]) -> Any:
     title = f"Failed or stopped ({len(told)})"
     if len(told) > _SHOWN_MESSAGES:
         title += f", the last {_SHOWN_MESSAGES}"
-    table = parts.table(("Network", "State", "Message"), rows, 3)
+    table = parts.table(("Network", "State", "Message"), rows, 2, long=True)
     return parts.panel(title, html.Div(table, className="tall", tabIndex=0), mb="md")
 
 
@@ -256,7 +262,7 @@ def _grid(records: Sequence[TrialRecord]) -> Any:
             "filter": True,
             "resizable": True,
             "flex": 1,
-            "minWidth": 118,
+            "minWidth": 112,
         },
         dashGridOptions={
             "theme": {"function": _THEME},
@@ -268,7 +274,6 @@ def _grid(records: Sequence[TrialRecord]) -> Any:
             "animateRows": False,
             "ensureDomOrder": True,
         },
-        csvExportParams={"fileName": "trials.csv"},
         style={"height": "520px"},
     )
 

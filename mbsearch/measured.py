@@ -1,0 +1,150 @@
+"""What was measured of a study beside its trials: how well its proxy ranks, and latencies.
+
+Each stands in a file of its own in the study's folder, written by `mbsearch audit` and `mbsearch
+latency`. Neither needs torch to be read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mbsearch.errors import StorageError
+from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
+
+AUDIT, LATENCY = "audit.json", "latency.json"
+MEASURED_US = "_us"
+"""What a measured latency is called, after its engine: ``onnxruntime_us``, in microseconds."""
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError)  # no JSON, or another shape
+_QUARTILES = ("lower_quartile", "median", "upper_quartile")
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """How well a proxy ranks: every score's ranking, the noise of one run, the time of one run.
+
+    `truth` says what the proxy was held against, `networks` how many there were.
+    """
+
+    space: str
+    data: str
+    truth: str
+    networks: int
+    seconds: float
+    noise: float | None
+    rankings: list[Ranking]
+
+    def sentence(self) -> str:
+        """Whether the proxy ranks better than counting Mult-Adds, in words."""
+        taus = {ranking.score: ranking for ranking in self.rankings}
+        proxy, counting = taus[PROXY], taus[MULT_ADDS]
+        verdict = (
+            "ranks better than" if proxy.tau > counting.tau else "ranks NO better than"
+        ) + " counting Mult-Adds"
+        ahead = sum(a > b for a, b in zip(proxy.thirds, counting.thirds, strict=True))
+        return (
+            f"the proxy {verdict} on {self.networks} networks: tau {proxy.tau:.2f} "
+            f"({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it is ahead in "
+            f"{ahead} of 3 cost thirds"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Quartiles:
+    """Time of one image in microseconds: the median, and the quartiles around it."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All that stands beside a study; `problems` says which file is damaged.
+
+    `latencies` is by metric (``onnxruntime_us``), then by a network's fingerprint.
+    """
+
+    audit: Audit | None = None
+    latencies: Mapping[str, Mapping[str, Quartiles]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def read_measured(folder: Path) -> Measured:
+    """What stands in a study's folder; a damaged file is a problem, and hides nothing else."""
+    audit, latencies, problems = None, {}, []
+    try:
+        audit = read_audit(folder)
+    except StorageError as error:
+        problems.append(str(error))
+    try:
+        latencies = read_latencies(folder)
+    except StorageError as error:
+        problems.append(str(error))
+    return Measured(audit, latencies, tuple(problems))
+
+
+def read_audit(folder: Path) -> Audit | None:
+    """The audit of a study; None where none was made.
+
+    Raises:
+        StorageError: its file is damaged.
+    """
+    path = folder / AUDIT
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        audit = Audit(
+            **{
+                **data,
+                "seconds": float(data["seconds"]),
+                "noise": None if data["noise"] is None else float(data["noise"]),
+                "rankings": [_ranking(**row) for row in data["rankings"]],
+            }
+        )
+        audit.sentence()  # fails without its two scores
+    except FileNotFoundError:
+        return None
+    except (OSError, *_DAMAGED):
+        raise damaged(path, "audit") from None
+    return audit
+
+
+def read_latencies(folder: Path) -> dict[str, dict[str, Quartiles]]:
+    """Latencies of a study's networks, by metric and fingerprint; none where none were measured.
+
+    Raises:
+        StorageError: their file is damaged.
+    """
+    path = folder / LATENCY
+    found: dict[str, dict[str, Quartiles]] = {}
+    try:
+        for row in json.loads(path.read_text(encoding="utf-8"))["networks"]:
+            times = Quartiles(*(1e6 * float(row[f"{q}_seconds"]) for q in _QUARTILES))
+            if not 0 < times.low <= times.median <= times.high < math.inf:
+                raise ValueError("times")
+            found.setdefault(row["engine"] + MEASURED_US, {})[row["fingerprint"]] = times
+    except FileNotFoundError:
+        return {}
+    except (OSError, *_DAMAGED):
+        raise damaged(path, "latency") from None
+    return found
+
+
+def _ranking(score: str, thirds: Sequence[float], **numbers: float) -> Ranking:
+    first, second, third = map(float, thirds)
+    return Ranking(
+        score,
+        thirds=(first, second, third),
+        **{name: float(number) for name, number in numbers.items()},
+    )
+
+
+def damaged(path: Path, command: str) -> StorageError:
+    """The error of a file that cannot be what a command wrote."""
+    return StorageError(
+        f"{path}: expected what `mbsearch {command}` writes, got a damaged file; delete it, and "
+        f"the same {command} makes it again"
+    )
