@@ -30,6 +30,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
         trial = View.parse(fields).trial
         return parts.notice("No such network", f"Expected a trial of {snapshot.name}, got {trial}.")
     architecture = record.architecture
+    known = parts.costs(record), parts.latencies(record, snapshot.measured)
     return html.Div(
         [
             dmc.Group(
@@ -37,8 +38,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     dmc.Title(label(record), order=1, size="h2"),
                     dmc.Badge(str(record.state), variant="light"),
                     dmc.Text(f"Accuracy {parts.accuracy(record)}", fw=600),
-                    dmc.Text(parts.costs(record), c="dimmed"),
-                    dmc.Text(parts.latencies(record, snapshot.measured), c="dimmed"),
+                    dmc.Text(", ".join(filter(None, known)), c="dimmed"),
                 ],
                 gap="md",
                 mb="xs",
