@@ -14,6 +14,8 @@ import pytest
 import mbsearch as mb
 from mbsearch import cli
 from mbsearch.errors import StorageError
+from mbsearch.export.latency import Latency
+from mbsearch.measured import read_latencies
 from mbsearch.results import to_frame
 from mbsearch.search.database import connect, drive_database
 from mbsearch.search.storage import read_study
@@ -98,6 +100,12 @@ def test_the_command_line_reads_and_writes_a_database(
     network = mb.load("best.yaml")
     assert isinstance(network, mb.Architecture)
     assert TRUTH[network.fingerprint] == front[-1]["accuracy"]
+    timed = Latency("torch", 1, 10, 0.002, 0.001, 0.003)
+    monkeypatch.setattr(
+        "mbsearch.export.latency.measure_latency", lambda networks, **_: [timed] * len(networks)
+    )
+    call("latency", "tiny", "--engine", "torch")
+    assert network.fingerprint in read_latencies(Path("results/tiny"))["torch_us"]
 
 
 def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:

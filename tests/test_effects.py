@@ -100,9 +100,8 @@ def test_figures_show_every_network_once() -> None:
     figure = distribution_figure(records, "alpha", cost_bands(records))
     assert sum(len(trace.x) for trace in figure.data) == 60
     assert len(importance_figure(effects(records)).data[0].x) == len(effects(records))
-    found = effects(records)[:2]
-    parallel = parallel_figure(records, found)
-    assert [len(d["values"]) for d in parallel.data[0].dimensions] == [60] * (len(found) + 2)
+    parallel = parallel_figure(records, effects(records)[:2])
+    assert [len(d["values"]) for d in parallel.data[0].dimensions] == [60] * 4
 
 
 @pytest.mark.parametrize("axis", AXES)
