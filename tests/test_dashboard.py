@@ -507,6 +507,7 @@ def test_the_command_of_an_audit_leads_to_the_folder_of_the_study() -> None:
     command = "mbsearch audit --space results/v2/space.yaml --name v2"
     assert audit_command(Path("results/v2")) == command
     assert audit_command(Path("/far/v2")).endswith("--name v2 --results /far")
+    assert audit_command(Path()).endswith(f"--name {Path.cwd().name} --results {Path.cwd().parent}")
 
 
 def test_settings_of_a_supernet_count_where_one_was_trained() -> None:

@@ -257,7 +257,10 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
     """The selected networks; how to select where none is."""
     selected = _selected(snapshot.records, view)
     if not selected:
-        hint = "Click a network to select it; shift-click another to compare them."
+        hint = (
+            "Click a network to select it. To compare it, shift-click another, or choose one on "
+            "the page Compare."
+        )
         return [dmc.Text(hint, size="sm", c="dimmed", className="hint")]
     cards: list[Any] = [
         parts.panel(

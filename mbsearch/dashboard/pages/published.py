@@ -80,7 +80,8 @@ def _audit(snapshot: Snapshot) -> list[Component]:
 
 def audit_command(folder: Path) -> str:
     """The command that audits a study, of the space file that lies in its folder."""
-    command = f"mbsearch audit --space {folder / 'space.yaml'} --name {folder.resolve().name}"
+    folder = folder if folder.name else folder.resolve()
+    command = f"mbsearch audit --space {folder / 'space.yaml'} --name {folder.name}"
     return command if folder.parent == RESULTS else f"{command} --results {folder.parent}"
 
 
