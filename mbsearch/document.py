@@ -16,12 +16,13 @@ from mbsearch import results
 from mbsearch.effects import cost_bands, effects, rules
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.finals import FINALS_HEAD, final_rows, lead_sentences
 from mbsearch.figures.front import budget_shapes, front_figure, label
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.measured import Audit, Measured
+from mbsearch.measured import Audit, Final, Measured
 from mbsearch.published import published
 from mbsearch.records import TrialRecord, complete
 from mbsearch.units import TITLES, amount, columns, quantity
@@ -62,6 +63,7 @@ def document(records: Sequence[TrialRecord], title: str, measured: Measured | No
         *_choices(records),
         "<h2>How well the proxy ranks</h2>",
         *_audit(measured.audit),
+        *_trained_for_long(measured.finals),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
         _figure(published_figure(published()), "published", 480),
@@ -153,6 +155,17 @@ def _audit(audit: Audit | None) -> list[str]:
         f'<p class="dim">{escape(audit_facts(audit))}</p>',
         _figure(audit_figure(audit), "agreement", 340),
         _table(HEAD, [[escape(cell) for cell in row] for row in audit_rows(audit)]),
+    ]
+
+
+def _trained_for_long(finals: Sequence[Final]) -> list[str]:
+    """What retraining found, if it has run."""
+    if not finals:
+        return []
+    return [
+        "<h2>Trained for long</h2>",
+        _table(FINALS_HEAD, [[escape(cell) for cell in row] for row in final_rows(finals)]),
+        "<ul>" + "".join(f"<li>{escape(lead)}</li>" for lead in lead_sentences(finals)) + "</ul>",
     ]
 
 

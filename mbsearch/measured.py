@@ -1,7 +1,7 @@
-"""What was measured of a study beside its trials: how well its proxy ranks, and latencies.
+"""What was measured of a study beside its trials: its proxy's ranking, latencies, long trainings.
 
-Each stands in a file of its own in the study's folder, written by `mbsearch audit` and `mbsearch
-latency`. Neither needs torch to be read.
+Each stands in a file of its own in the study's folder, written by `mbsearch audit`, `mbsearch
+latency` and `mbsearch retrain`. None needs torch to be read.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mbsearch.errors import StorageError
 from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
 
-AUDIT, LATENCY = "audit.json", "latency.json"
+AUDIT, LATENCY, RETRAINED = "audit.json", "latency.json", "retrain.json"
 MEASURED_US = "_us"
 """What a measured latency is called, after its engine: ``onnxruntime_us``, in microseconds."""
 _DAMAGED = (ValueError, TypeError, KeyError, AttributeError)  # no JSON, or another shape
@@ -62,6 +63,26 @@ class Quartiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Final:
+    """Accuracy of a network on the test images after a long training: mean and spread over seeds.
+
+    `beside` is the candidate whose cost it has, itself for a candidate; `leads` says in words how a
+    candidate stands to each reference beside it. `proxy_accuracy` is None for what the search has
+    not trained.
+    """
+
+    name: str
+    fingerprint: str
+    beside: str
+    mult_adds: int
+    proxy_accuracy: float | None
+    accuracy: float
+    spread: float | None
+    seeds: int
+    leads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """All that stands beside a study; `problems` says which file is damaged.
 
@@ -70,12 +91,19 @@ class Measured:
 
     audit: Audit | None = None
     latencies: Mapping[str, Mapping[str, Quartiles]] = field(default_factory=dict)
+    finals: tuple[Final, ...] = ()
     problems: tuple[str, ...] = ()
+
+    def finals_beside(self, fingerprint: str) -> list[Final]:
+        """A network that was trained for long, and the references of its cost."""
+        names = [each.name for each in self.finals if each.fingerprint == fingerprint]
+        return [each for each in self.finals if each.name in names or each.beside in names]
 
 
 def read_measured(folder: Path) -> Measured:
     """What stands in a study's folder; a damaged file is a problem, and hides nothing else."""
     audit, latencies, problems = None, {}, []
+    finals: tuple[Final, ...] = ()
     try:
         audit = read_audit(folder)
     except StorageError as error:
@@ -84,7 +112,11 @@ def read_measured(folder: Path) -> Measured:
         latencies = read_latencies(folder)
     except StorageError as error:
         problems.append(str(error))
-    return Measured(audit, latencies, tuple(problems))
+    try:
+        finals = read_finals(folder)
+    except StorageError as error:
+        problems.append(str(error))
+    return Measured(audit, latencies, finals, tuple(problems))
 
 
 def read_audit(folder: Path) -> Audit | None:
@@ -131,6 +163,38 @@ def read_latencies(folder: Path) -> dict[str, dict[str, Quartiles]]:
     except (OSError, *_DAMAGED):
         raise damaged(path, "latency") from None
     return found
+
+
+def read_finals(folder: Path) -> tuple[Final, ...]:
+    """Networks of a study that were trained for long; none where none were.
+
+    Raises:
+        StorageError: their file is damaged.
+    """
+    path = folder / RETRAINED
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        leads = [(lead["candidate"], str(lead["sentence"])) for lead in found["leads"]]
+        return tuple(_final(row, leads) for row in found["networks"])
+    except FileNotFoundError:
+        return ()
+    except (OSError, *_DAMAGED):
+        raise damaged(path, "retrain") from None
+
+
+def _final(row: Mapping[str, Any], leads: Sequence[tuple[str, str]]) -> Final:
+    proxy, spread = row["proxy_accuracy"], row["spread"]
+    return Final(
+        name=str(row["name"]),
+        fingerprint=str(row["fingerprint"]),
+        beside=str(row["rival_of"] or row["name"]),
+        mult_adds=int(row["mult_adds"]),
+        proxy_accuracy=None if proxy is None else float(proxy),
+        accuracy=float(row["test_accuracy"]),
+        spread=None if spread is None else float(spread),
+        seeds=len(row["seeds"]),
+        leads=tuple(sentence for candidate, sentence in leads if candidate == row["name"]),
+    )
 
 
 def _ranking(score: str, thirds: Sequence[float], **numbers: float) -> Ranking:

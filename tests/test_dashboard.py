@@ -37,7 +37,7 @@ from mbsearch.effects import effects
 from mbsearch.errors import ExportError
 from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, label, selection_annotations
-from mbsearch.measured import AUDIT, LATENCY, Audit, read_measured
+from mbsearch.measured import AUDIT, LATENCY, RETRAINED, Audit, read_measured
 from mbsearch.ranking import Ranking
 from mbsearch.records import TrialRecord
 from mbsearch.search.driver import Driver
@@ -106,6 +106,14 @@ def measure_front(folder: Path) -> None:
     ]
     (folder / LATENCY).write_text(json.dumps({"networks": rows}))
     (folder / AUDIT).write_text(json.dumps(asdict(AUDITED)))
+    final = {"rival_of": None, "mult_adds": 10**6, "proxy_accuracy": 0.7, "seeds": [0, 1]}
+    final |= {"test_accuracy": 0.912, "spread": 0.003}
+    knee = results.knee(read_study(folder).records())
+    retrained = {
+        "networks": [{"name": "trial 1", "fingerprint": knee.fingerprint, **final}],
+        "leads": [{"candidate": "trial 1", "sentence": "trial 1 is ahead"}],
+    }
+    (folder / RETRAINED).write_text(json.dumps(retrained))
 
 
 class Page:
@@ -189,6 +197,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "second", folder / "torn")
     (folder / "torn" / AUDIT).write_text("{")
     (folder / "torn" / LATENCY).write_text("[]")
+    (folder / "torn" / RETRAINED).write_text('{"networks": [{}], "leads": []}')
     measure_front(folder / "second")
     shutil.copytree(folder / "second", folder / "damaged")
     journal = folder / "damaged" / JOURNAL
@@ -476,8 +485,10 @@ def test_the_report_has_what_was_measured_and_what_is_damaged(studies: Path) -> 
     html = document(records, "second", read_measured(studies / "second"))
     assert AUDITED.sentence()[1:] in html
     assert 'id="front-torch_us"' in html
+    assert "<td>0.9120 ± 0.0030</td>" in html
+    assert "<li>Trial 1 is ahead.</li>" in html
     torn = document(records, "torn", read_measured(studies / "torn"))
-    assert torn.count('<p class="damaged">') == 2
+    assert torn.count('<p class="damaged">') == 3
 
 
 def test_a_measured_latency_is_drawn_with_its_quartiles(studies: Path) -> None:

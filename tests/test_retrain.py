@@ -20,6 +20,7 @@ from test_search import search
 from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, EvaluationError
+from mbsearch.measured import read_finals
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Finished
@@ -267,6 +268,10 @@ def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
     assert [row["proxy_accuracy"] for row in written["networks"]] == [0.5, None]
     assert written["leads"][0]["candidate"] == "ours"
     assert (tmp_path / "retrain.csv").read_text().count("\n") == 3
+    ours, theirs = read_finals(tmp_path)
+    assert (ours.accuracy, ours.spread) == (results[0].mean, results[0].spread)
+    assert (ours.beside, theirs.beside, ours.seeds) == ("ours", "ours", 3)
+    assert ours.leads == (leads(results)[0].sentence(),)
 
 
 @pytest.mark.parametrize(

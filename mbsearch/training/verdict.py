@@ -14,10 +14,11 @@ import pandas as pd
 from scipy import stats
 
 from mbsearch.errors import StorageError
+from mbsearch.measured import RETRAINED
 from mbsearch.report import write_whole
 from mbsearch.training.entrants import Entrant
 
-FOLDER, RESULTS = "retrain", "retrain.json"
+FOLDER = "retrain"
 WEIGHTS = "weights.pt"
 _CONFIDENCE = 0.95
 
@@ -129,7 +130,7 @@ def write_retrained(
     text = json.dumps({"settings": dict(settings), "networks": rows, "leads": found}, indent=2)
     table = pd.DataFrame(rows).to_csv(index=False)
     return [
-        write_whole(folder / RESULTS, text + "\n"),
+        write_whole(folder / RETRAINED, text + "\n"),
         write_whole(folder / "retrain.csv", table),
     ]
 
@@ -167,7 +168,7 @@ def retrained(folder: Path, fingerprint: str) -> Trained | None:
     Raises:
         StorageError: ``retrain.json`` cannot be read.
     """
-    path = folder / RESULTS
+    path = folder / RETRAINED
     if not path.is_file():
         return None
     try:

@@ -18,8 +18,10 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
+from mbsearch.figures.finals import FINALS_HEAD, final_rows, lead_sentences
 from mbsearch.figures.front import label
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.measured import Final
 from mbsearch.records import TrialRecord
 
 
@@ -89,6 +91,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 cols={"base": 1, "md": 2},
                 mb="md",
             ),
+            *_trained_for_long(snapshot.measured.finals_beside(record.fingerprint)),
             parts.panel("Layers", _layer_table(record)),
             dcc.Download(id="download"),
         ]
@@ -98,7 +101,10 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 def stamp(snapshot: Snapshot, fields: Fields) -> Any:
     """What makes the page be drawn anew."""
     record = chosen(snapshot, fields)
-    return None if record is None else [record.trial, str(record.state)]
+    if record is None:
+        return None
+    finals = snapshot.measured.finals_beside(record.fingerprint)
+    return [record.trial, str(record.state), final_rows(finals)]
 
 
 def register(app: Dash, library: Library) -> None:
@@ -136,6 +142,15 @@ def register(app: Dash, library: Library) -> None:
         content = base64.b64encode(archive).decode()
         name = f"{_file_name(record)}.zip"
         return {"content": content, "filename": name, "base64": True}, ""
+
+
+def _trained_for_long(finals: Sequence[Final]) -> list[Component]:
+    """What `mbsearch retrain` found of a network and the references of its cost, if it has run."""
+    if not finals:
+        return []
+    table = parts.table(FINALS_HEAD, final_rows(finals))
+    sentences = html.Ul([html.Li(lead) for lead in lead_sentences(finals)])
+    return [parts.panel("Trained for long", table, sentences, mb="md", id="finals")]
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
