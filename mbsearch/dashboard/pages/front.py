@@ -197,20 +197,19 @@ def _measuring(snapshot: Snapshot) -> str:
 def _view(fields: Fields, snapshot: Snapshot) -> View:
     """The view of an address; a cost that the study does not know falls to its own."""
     view = View.parse(fields)
-    return (
-        view
-        if view.metric in _metrics(snapshot)
-        else replace(view, metric=metric_of(snapshot.records))
-    )
+    known = view.metric in _metrics(snapshot)
+    return view if known else replace(view, metric=metric_of(snapshot.records))
 
 
 def _metrics(snapshot: Snapshot) -> list[str]:
     """The costs that can be an axis: exact ones, and latencies of networks that are there."""
     exact = [m for m in METRIC_TITLES if all(m in r.costs for r in snapshot.records)]
-    if not snapshot.measured.latencies:
-        return exact
-    known = {r.fingerprint for r in complete(list(snapshot.records))}
-    return exact + [m for m, found in snapshot.measured.latencies.items() if known & set(found)]
+    done = complete(list(snapshot.records))
+    return exact + [
+        metric
+        for metric, found in snapshot.measured.latencies.items()
+        if any(r.fingerprint in found for r in done)  # mostly the first, a baseline
+    ]
 
 
 def _figure(snapshot: Snapshot, view: View) -> Any:
