@@ -328,7 +328,7 @@ def test_what_was_measured_is_an_axis_and_an_audit(page: Page) -> None:
     page.open("/?study=torn&metric=torch_us")
     assert page.js(f"{plot}.layout.xaxis.title.text") == "Mult-Adds of one image"
     told = page.js("Array.from(document.querySelectorAll('.damaged'), alert => alert.textContent)")
-    for file, text in zip((AUDIT, LATENCY), told, strict=True):
+    for file, text in zip((AUDIT, LATENCY, RETRAINED), told, strict=True):
         assert f"{file}: expected what" in text
         assert "got a damaged file" in text
 
