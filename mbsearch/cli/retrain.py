@@ -154,8 +154,9 @@ def _print(found: list[Retrained]) -> None:
     from mbsearch.training.verdict import leads
     from mbsearch.units import millions
 
-    table = Table(title="Test accuracy after retraining")
-    for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):
+    seeds = len(found[0].seeds)
+    table = Table(title=f"Test accuracy after retraining, {seeds} seed{'s' if seeds > 1 else ''}")
+    for column in ("network", "test", "spread", "proxy", "Mult-Adds", "params"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for each in sorted(found, key=lambda r: -r.mean):
         proxy = each.entrant.proxy_accuracy
@@ -163,7 +164,6 @@ def _print(found: list[Retrained]) -> None:
             each.entrant.name,
             f"{each.mean:.4f}",
             "" if each.spread is None else f"{each.spread:.4f}",
-            str(len(each.seeds)),
             "" if proxy is None else f"{proxy:.3f}",
             millions(each.costs["mult_adds"]),
             millions(each.costs["params"]),
