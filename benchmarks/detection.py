@@ -1,6 +1,6 @@
 """Networks as backbones of a detector: torchvision's SSDLite, on generated boxes.
 
-    python benchmarks/detection.py docs/winner.yaml --steps 600 --pixels 128
+    python benchmarks/detection.py docs/winner.yaml --steps 1500 --pixels 128
 
 Beside the network stand MobileNet V1 and V2, of the width whose backbone comes nearest to its cost
 on images of this size. Each trains from fresh weights on noise with one to three rectangles, discs
@@ -30,7 +30,7 @@ import mbsearch as mb
 from mbsearch.cost import layer_costs
 
 CLASSES = ("background", "rectangle", "disc", "cross")
-WIDTH, BATCH_SIZE, LEARNING_RATE = 64, 16, 4e-3
+WIDTH, BATCH_SIZE, LEARNING_RATE = 64, 16, 1.2e-2
 ALPHAS = [hundredths / 100 for hundredths in range(10, 201)]
 Target = dict[str, Tensor]
 Scene = tuple[Tensor, Target]
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Print a line a network; return the mAP of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("network", help="an architecture: a file, or the name of a reference")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--tested", type=int, default=200)
     parser.add_argument("--pixels", type=int, default=128)
     options = parser.parse_args(arguments)

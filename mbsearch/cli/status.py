@@ -72,15 +72,14 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
     metric = knee.metric
     costs = columns(metric, "mult_adds", "params")
     titles = [TITLES[each] for each in costs]
-    for column in ("trial", "origin", "accuracy", "±", *titles, "alpha", "px"):
-        table.add_column(column, justify="left" if column == "origin" else "right")
+    for column in ("trial", "origin", "accuracy", *titles, "alpha", "px"):
+        table.add_column(column, justify="left" if column == "origin" else "right", no_wrap=True)
     for r in found.front(records):
-        noise = "" if r.accuracy_noise is None else f"{r.accuracy_noise:.3f}"
+        noise = "" if r.accuracy_noise is None else f" ± {r.accuracy_noise:.3f}"
         table.add_row(
             str(r.trial),
             r.origin + (", knee" if r.trial == knee.trial else ""),
-            f"{r.accuracy:.3f}",
-            noise,
+            f"{r.accuracy:.3f}{noise}",
             *(quantity(each, r.costs[each]) for each in costs),
             f"{r.architecture.alpha:g}",
             str(r.architecture.resolution),
