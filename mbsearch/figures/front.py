@@ -32,7 +32,7 @@ from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete, me
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
-_LABEL_SIDES = {"mobilenet_v1": "bottom right", "mobilenet_v2": "top left"}  # V2 lies above V1
+_LABEL_SIDE = "bottom right"  # the front lies to the upper left
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -223,7 +223,7 @@ def _add_family(
             legendgroup=family,
             showlegend=i == 0,
             text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
-            textposition=_LABEL_SIDES[family],
+            textposition=_LABEL_SIDE,
             textfont={"size": 11},
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )
