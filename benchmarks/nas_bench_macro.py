@@ -16,19 +16,28 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
+from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space
 
 SPACE = Path(__file__).with_suffix(".yaml")
 
 
-def main(table: Path, out: Path) -> None:
+def truth(table: Path) -> tuple[dict[str, float], dict[str, Architecture]]:
+    """Every network's mean accuracy, and the network, by fingerprint."""
     space = load_space(str(SPACE))
     accuracies: dict[str, list[float]] = defaultdict(list)
+    networks = {}
     for encoding, row in json.loads(table.read_text()).items():
-        params = {f"stages.{i}": int(code) for i, code in enumerate(encoding)}
-        accuracies[space.decode(params).fingerprint] += [a / 100 for a in row["test_acc"]]
-    out.write_text(json.dumps({key: fmean(values) for key, values in accuracies.items()}))
-    print(f"{len(accuracies):,} networks")
+        network = space.decode({f"stages.{i}": int(code) for i, code in enumerate(encoding)})
+        accuracies[network.fingerprint] += [a / 100 for a in row["test_acc"]]
+        networks[network.fingerprint] = network
+    return {key: fmean(values) for key, values in accuracies.items()}, networks
+
+
+def main(table: Path, out: Path) -> None:
+    means, _ = truth(table)
+    out.write_text(json.dumps(means))
+    print(f"{len(means):,} networks")
 
 
 if __name__ == "__main__":

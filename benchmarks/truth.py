@@ -18,7 +18,6 @@ of by the accuracies that the proxy showed. Every arm is kept in --folder and go
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 
-from nas_bench_macro import SPACE
+import nas_bench_macro
 from racing import expected
 
 from mbsearch.cost import measure
@@ -61,14 +60,9 @@ class Truth:
     mult_adds: dict[str, int]
 
     @staticmethod
-    def read(table: Path, space: SearchSpace) -> Truth:
-        seen: dict[str, list[float]] = {}
-        costs = {}
-        for encoding, row in json.loads(table.read_text()).items():
-            network = space.decode({f"stages.{i}": int(code) for i, code in enumerate(encoding)})
-            seen.setdefault(network.fingerprint, []).extend(a / 100 for a in row["test_acc"])
-            costs[network.fingerprint] = measure(network)["mult_adds"]
-        return Truth({key: fmean(values) for key, values in seen.items()}, costs)
+    def read(table: Path) -> Truth:
+        accuracies, networks = nas_bench_macro.truth(table)
+        return Truth(accuracies, {k: measure(n)["mult_adds"] for k, n in networks.items()})
 
     def share(self, found: Sequence[str]) -> float:
         """Share of the true front's hypervolume over log Mult-Adds."""
@@ -172,8 +166,8 @@ def main() -> None:
     parser.add_argument("--without-naive", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("results/truth"))
     given = parser.parse_args()
-    space = load_space(str(SPACE))
-    truth = Truth.read(given.table, space)
+    space = load_space(str(nas_bench_macro.SPACE))
+    truth = Truth.read(given.table)
     naive = space.with_settings(
         space.settings.model_copy(update={"proxy": NAIVE, "racing": Racing(rungs=())})
     )

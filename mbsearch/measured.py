@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mbsearch.errors import StorageError
 from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
+
+T = TypeVar("T")
 
 AUDIT, LATENCY, RETRAINED = "audit.json", "latency.json", "retrain.json"
 MEASURED_US = "_us"
@@ -102,21 +104,21 @@ class Measured:
 
 def read_measured(folder: Path) -> Measured:
     """What stands in a study's folder; a damaged file is a problem, and hides nothing else."""
-    audit, latencies, problems = None, {}, []
-    finals: tuple[Final, ...] = ()
-    try:
-        audit = read_audit(folder)
-    except StorageError as error:
-        problems.append(str(error))
-    try:
-        latencies = read_latencies(folder)
-    except StorageError as error:
-        problems.append(str(error))
-    try:
-        finals = read_finals(folder)
-    except StorageError as error:
-        problems.append(str(error))
-    return Measured(audit, latencies, finals, tuple(problems))
+    problems: list[str] = []
+
+    def known(read: Callable[[Path], T], otherwise: T) -> T:
+        try:
+            return read(folder)
+        except StorageError as error:
+            problems.append(str(error))
+            return otherwise
+
+    return Measured(
+        audit=known(read_audit, None),
+        latencies=known(read_latencies, {}),
+        finals=known(read_finals, ()),
+        problems=tuple(problems),  # after all are read
+    )
 
 
 def read_audit(folder: Path) -> Audit | None:

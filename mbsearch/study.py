@@ -109,7 +109,8 @@ def run(
         _check_stamp(store, folder, stamp)
         model = _latency_model(store, space, seed, on_latency)
         meter = measure if model is None else model.measure
-        require_feasible(space, meter)
+        if model is not None:  # the other limits have been looked at
+            require_feasible(space, meter)
         _keep(store, folder, stamp, space, model)
         target = _target(store, trials)
         store.search.sampler = make_sampler(

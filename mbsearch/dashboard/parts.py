@@ -11,11 +11,11 @@ from dash import dcc, html
 
 from mbsearch.dashboard.view import query
 from mbsearch.figures.front import label
-from mbsearch.figures.style import CONFIG, quantity
+from mbsearch.figures.style import CONFIG
 from mbsearch.measured import MEASURED_US, Measured
 from mbsearch.records import TrialRecord
 from mbsearch.space.settings import LATENCY
-from mbsearch.units import amount
+from mbsearch.units import amount, quantity
 
 Fields = Mapping[str, Any]
 """The fields of an address, as the page keeps them in the browser."""

@@ -24,11 +24,11 @@ from mbsearch.figures.style import (
     SEARCH,
     cost_axis,
     metric_title,
-    quantity,
     styled,
 )
 from mbsearch.measured import Quartiles
 from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete, metric_of
+from mbsearch.units import quantity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter

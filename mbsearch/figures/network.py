@@ -17,11 +17,11 @@ from mbsearch.figures.style import (
     FAMILY_LABELS,
     FRONT,
     GREY,
-    quantity,
     styled,
 )
 from mbsearch.records import BASELINE_FAMILIES, TrialRecord
 from mbsearch.space.architecture import Architecture
+from mbsearch.units import quantity
 
 BLOCK_COLOURS = {
     "standard": "#CC79A7",

@@ -12,8 +12,7 @@ import plotly.graph_objects as go
 
 from mbsearch.cost import METRICS
 from mbsearch.measured import MEASURED_US
-from mbsearch.units import quantity as quantity
-from mbsearch.units import round_amounts
+from mbsearch.units import quantity, round_amounts
 
 # Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
 # so that it stands out from a dark page too.

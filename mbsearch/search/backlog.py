@@ -13,8 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.cost import Measure
-from mbsearch.records import DEFAULT_METRIC
-from mbsearch.search.storage import StudyStore, objectives
+from mbsearch.search.storage import StudyStore, objectives, recorded_cost
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.space import SearchSpace
@@ -37,8 +36,7 @@ class Job:
     @property
     def cost(self) -> int:
         """What accuracy is weighed against."""
-        cost: int = self.record["costs"][self.record.get("metric", DEFAULT_METRIC)]
-        return cost
+        return recorded_cost(self.record)
 
 
 def interrupted(store: StudyStore) -> list[Job]:

@@ -166,10 +166,15 @@ def new_record(
     }
 
 
+def recorded_cost(record: Mapping[str, Any]) -> int:
+    """The cost that the study of a trial weighs accuracy against, from its attribute ``record``."""
+    cost: int = record["costs"][record.get("metric", DEFAULT_METRIC)]
+    return cost
+
+
 def objectives(evaluation: Mapping[str, Any], record: Mapping[str, Any]) -> list[float]:
     """The two objectives: accuracy up, log10 of the cost down (the scale that samplers like)."""
-    metric = record.get("metric", DEFAULT_METRIC)
-    return [evaluation["accuracy"], math.log10(record["costs"][metric])]
+    return [evaluation["accuracy"], math.log10(recorded_cost(record))]
 
 
 def create_study(storage: BaseStorage, name: str) -> StudyStore:

@@ -24,7 +24,7 @@ from mbsearch.training.loop import Training, evaluate
 from mbsearch.training.machine import device_name
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.parallel import Rank, together
-from mbsearch.training.sources import load_source
+from mbsearch.training.sources import ImageSource, load_source
 from mbsearch.training.verdict import WEIGHTS, training_folder
 from mbsearch.training.weights import load_weights
 
@@ -78,9 +78,9 @@ class FinalTraining:
         """
         device = self.devices[0]
         if len(self.devices) > 1:
-            together(partial(self._train, task), self.devices)
-        training = self._train(task)
+            together(partial(self._train_share, task), self.devices)
         source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
+        training = self._train(task, source)
         loss, accuracy = evaluate(training.scored, source.split("test", pixels), device)
         torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
         return Outcome(
@@ -98,9 +98,13 @@ class FinalTraining:
             )
         )
 
-    def _train(self, task: Task, rank: Rank | None = None) -> LongTraining:
+    def _train_share(self, task: Task, rank: Rank) -> None:
+        """What each of the processes does that train a network together."""
+        self._train(task, load_source(self.data, seed=self.split_seed), rank)
+
+    def _train(self, task: Task, source: ImageSource, rank: Rank | None = None) -> LongTraining:
         """Train to the end from where the training stands on disk, which the first rank keeps."""
-        source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
+        pixels = self._pixels(task)
         network = build(
             task.architecture,
             num_classes=source.num_classes,

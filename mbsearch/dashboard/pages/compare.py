@@ -18,10 +18,10 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.front import label
 from mbsearch.figures.network import curve_figure, drawing, nearest
-from mbsearch.figures.style import metric_title, quantity
+from mbsearch.figures.style import metric_title
 from mbsearch.pareto import Z_95
 from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete
-from mbsearch.units import NOUNS
+from mbsearch.units import NOUNS, quantity
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

@@ -23,10 +23,10 @@ from mbsearch.figures.front import (
     selection_annotations,
     traits,
 )
-from mbsearch.figures.style import METRIC_TITLES, metric_title, quantity
+from mbsearch.figures.style import METRIC_TITLES, metric_title
 from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.units import TITLES, amount, columns
+from mbsearch.units import TITLES, amount, columns, quantity
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # see client.js
