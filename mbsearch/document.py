@@ -45,7 +45,7 @@ def document(records: Sequence[TrialRecord], title: str, measured: Measured | No
     networks = results.front(records)
     sections = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="dim">{len(records)} trials. Accuracies are of the proxy: a short training, '
+        f'<p class="dim">{len(records)} trials. Accuracies are of {_fidelity(records)}, on '
         "validation images only.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
         f'<p id="sentence" aria-live="polite">{escape(answers[start][1])}</p>',
@@ -73,6 +73,15 @@ def document(records: Sequence[TrialRecord], title: str, measured: Measured | No
         plotly=get_plotlyjs(),
         body="\n".join(sections),
         answers=_script_json(answers),
+    )
+
+
+def _fidelity(records: Sequence[TrialRecord]) -> str:
+    promoted = sum(r.promotion is not None for r in records)
+    if not promoted:
+        return "the proxy: a short training"
+    return (
+        f"a longer training for {promoted} of them, which the front is made of, else of the proxy"
     )
 
 
@@ -104,7 +113,7 @@ def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
     rows = [
         (
             f'<a href="#network-{r.trial}">{escape(label(r))}</a>'
-            + (' <span class="dim">knee</span>' if r is knee else ""),
+            + (' <span class="dim">knee</span>' if r.trial == knee.trial else ""),
             _accuracy(r),
             *(quantity(metric, r.costs[metric]) for metric in costs),
             f"{r.architecture.alpha:g}",

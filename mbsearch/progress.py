@@ -85,6 +85,7 @@ class RunDisplay:
         if trial is not None:
             self._ended += 1
             what = trial.architecture.name if trial.is_baseline else "search"
+            what += ", longer" if progress.promoted else ""
             end = (
                 f"accuracy {trial.accuracy:.3f}"
                 if trial.state is State.COMPLETE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -74,7 +74,8 @@ class TrialRecord:
     ``search`` or the name of the reference (``mobilenet_v2``). `params` are the space's choices;
     empty for a baseline. `accuracy_noise` is the standard deviation of one evaluation's accuracy
     over seeds, None where it has not been measured yet. `metric` is the cost that the study weighs
-    accuracy against, a key of `costs`.
+    accuracy against, a key of `costs`. `promotion` is the outcome of the longer training, for a
+    network that was promoted to it, and `promotion_noise` the noise of that.
     """
 
     trial: int
@@ -86,6 +87,8 @@ class TrialRecord:
     evaluation: Evaluation | None = None
     accuracy_noise: float | None = None
     metric: str = DEFAULT_METRIC
+    promotion: Evaluation | None = None
+    promotion_noise: float | None = None
     error: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
@@ -112,6 +115,17 @@ class TrialRecord:
         return self.evaluation.accuracy
 
     @property
+    def highest(self) -> TrialRecord:
+        """The record with the accuracy of its longest training.
+
+        Until the noise of that is known, it bears the proxy's.
+        """
+        if self.promotion is None:
+            return self
+        noise = self.accuracy_noise if self.promotion_noise is None else self.promotion_noise
+        return replace(self, evaluation=self.promotion, accuracy_noise=noise)
+
+    @property
     def mult_adds(self) -> int:
         """Multiply-accumulates for one image at the candidate's own resolution."""
         return self.costs["mult_adds"]
@@ -130,3 +144,13 @@ def metric_of(records: Sequence[TrialRecord]) -> str:
 def complete(records: list[TrialRecord]) -> list[TrialRecord]:
     """The records that finished their training, in their order."""
     return [r for r in records if r.state is State.COMPLETE and r.evaluation is not None]
+
+
+def shown(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The records that a study is judged by: those of the highest fidelity that it has.
+
+    Where networks were promoted, these alone, with the accuracy of their longer training; else all
+    that finished the proxy's.
+    """
+    promoted = [r.highest for r in records if r.promotion is not None]
+    return promoted or complete(list(records))

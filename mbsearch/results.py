@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbsearch import pareto
 from mbsearch.errors import StorageError
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete, metric_of
+from mbsearch.records import BASELINE_FAMILIES, TrialRecord, metric_of, shown
 from mbsearch.space.settings import Limits
 from mbsearch.units import NOUNS, amount, round_amounts
 
@@ -22,7 +22,7 @@ FAMILY_NAMES = {"mobilenet_v1": "V1", "mobilenet_v2": "MobileNetV2"}
 
 def front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The networks that no other one beats in accuracy and cost, cheapest first."""
-    done = complete(list(records))
+    done = shown(records)
     indices = pareto.pareto_front([r.accuracy for r in done], [r.cost for r in done])
     return [done[i] for i in indices]
 
@@ -79,20 +79,20 @@ def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialR
 
 
 def by_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:
-    """The record with this number.
+    """The record with this number, as its longest training tells it.
 
     Raises:
         StorageError: there is none.
     """
     for record in records:
         if record.trial == trial:
-            return record
+            return record.highest
     numbers = f"0 to {max(r.trial for r in records)}" if records else "no trials yet"
     raise StorageError(f"trial {trial}: expected a trial of the study ({numbers})")
 
 
 def _some(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    done = complete(list(records))
+    done = shown(records)
     if not done:
         raise StorageError("expected at least one complete trial, got none yet")
     return done
@@ -138,7 +138,7 @@ class Comparison:
 
 def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
     """What a budget of the study's cost buys: found by the search, and as MobileNet V1 and V2."""
-    within = [r for r in complete(list(records)) if r.cost <= budget]
+    within = [r for r in shown(records) if r.cost <= budget]
 
     def best(origin: Callable[[TrialRecord], bool]) -> TrialRecord | None:
         return max(filter(origin, within), key=lambda r: (r.accuracy, -r.cost), default=None)
@@ -154,7 +154,7 @@ def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
 
 def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
     """Round budgets of the study's cost (1, 2, 5, 10, ... M) inside the range that was trained."""
-    costs = [r.cost for r in complete(list(records))]
+    costs = [r.cost for r in shown(records)]
     if not costs:
         return []
     low, high = min(costs), max(costs)
@@ -217,7 +217,7 @@ def to_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
     on_front = {r.trial for r in front(records)}
     rows = []
     for r in records:
-        evaluation = r.evaluation
+        evaluation, promotion = r.evaluation, r.promotion
         row: dict[str, Any] = {
             "trial": r.trial,
             "origin": r.origin,
@@ -225,17 +225,20 @@ def to_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
             "on_front": r.trial in on_front,
             "accuracy": evaluation.accuracy if evaluation else None,
             "accuracy_noise": r.accuracy_noise,
+            "promoted_accuracy": promotion.accuracy if promotion else None,
             "validation_loss": evaluation.validation_loss if evaluation else None,
             **r.costs,
             "alpha": r.architecture.alpha,
             "resolution": r.architecture.resolution,
             "fingerprint": r.fingerprint,
             "seconds": evaluation.seconds if evaluation else None,
+            "promoted_seconds": promotion.seconds if promotion else None,
             "seed": evaluation.seed if evaluation else None,
             "pixels": evaluation.pixels if evaluation else None,
             "device": evaluation.device if evaluation else None,
             "versions": json.dumps(dict(evaluation.versions)) if evaluation else None,
             "recipe": json.dumps(dict(evaluation.recipe)) if evaluation else None,
+            "promoted_recipe": json.dumps(dict(promotion.recipe)) if promotion else None,
             "curve": json.dumps(evaluation.to_dict()["curve"]) if evaluation else None,
             "error": r.error,
             "started": r.started,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbsearch.search.table import TableEvaluator, read_table
+from mbsearch.space.settings import Promotion
 from mbsearch.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -69,7 +70,14 @@ def by_training(
 
     sharing = proxy.evaluator == "supernet"
     return Scoring(
-        ProxyTraining(proxy, data, seed, device, shared if sharing else None),
+        ProxyTraining(
+            proxy,
+            data,
+            seed,
+            device,
+            shared if sharing else None,
+            space.settings.promotion.longer,
+        ),
         space.with_classes(source.num_classes),
         source.name,
         source.content_key,
@@ -79,12 +87,13 @@ def by_training(
 
 
 def by_table(space: SearchSpace, table: Path) -> Scoring:
-    """Score by a table of known accuracies; there are no baselines then.
+    """Score by a table of known accuracies; there are no baselines and no longer trainings then.
 
     Raises:
         DataError: the table cannot be used.
     """
     read_table(table, space)  # a mistake in it is better said before the workers start
     key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
-    bare = space.with_settings(space.settings.model_copy(update={"baselines": ()}))
+    changes = {"baselines": (), "promotion": Promotion(share=0)}
+    bare = space.with_settings(space.settings.model_copy(update=changes))
     return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)

@@ -187,6 +187,7 @@ def _stamp(scoring: Scoring, seed: int) -> dict[str, Any]:
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
         "proxy": settings.proxy.model_dump(mode="json", exclude={"data"}),
+        "promotion": settings.promotion.model_dump(mode="json", include={"longer"}),
         "data": scoring.data,
         "data_key": scoring.key,
         "seed": seed,
@@ -201,6 +202,7 @@ def _check_stamp(store: StudyStore, folder: Path, stamp: Mapping[str, Any]) -> N
     before = Settings()
     old = {
         "objectives": list(before.objectives),
+        "promotion": stamp["promotion"],
         **old,
         "limits": before.limits.model_dump(mode="json") | old["limits"],
     }

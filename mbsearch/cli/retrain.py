@@ -113,9 +113,9 @@ def _chosen(
 ) -> list[TrialRecord]:
     """The records that the options name; the knee where nothing else is chosen either."""
     from mbsearch import results as found
-    from mbsearch.records import complete
+    from mbsearch.records import shown
 
-    candidates = [r for r in complete(records) if not r.is_baseline]
+    candidates = [r for r in shown(records) if not r.is_baseline]
     chosen = [found.by_trial(records, number) for number in trials]
     if top is not None:
         chosen += sorted(candidates, key=lambda r: (-r.accuracy, r.cost))[:top]

@@ -78,6 +78,15 @@ def run(
     racing: Annotated[
         bool, typer.Option(help="Stop trials that cheaper ones have left behind.")
     ] = True,
+    refine: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Share of the training for a longer one of the best networks; 0.3 by default.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search a space; the same command again resumes, or adds trials to a finished study.
@@ -92,6 +101,10 @@ def run(
     loaded = _with_objective(_with_limits(load_space(space), limit or []), objective)
     if not racing:
         settings = loaded.settings.model_copy(update={"racing": Racing(rungs=())})
+        loaded = loaded.with_settings(settings)
+    if refine is not None:
+        promotion = loaded.settings.promotion.model_copy(update={"share": refine})
+        settings = loaded.settings.model_copy(update={"promotion": promotion})
         loaded = loaded.with_settings(settings)
     folder = results / (name or loaded.name)
     with RunDisplay(err) as display:

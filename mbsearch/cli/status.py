@@ -67,7 +67,9 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
             out.print(f"  trial {record.trial} failed: {escape(record.error)}", soft_wrap=True)
     if not complete(records):
         return
-    table = Table(title="Pareto front (validation accuracy of the proxy)")
+    promoted = [r for r in records if r.promotion is not None]
+    fidelity = "a longer training" if promoted else "the proxy"
+    table = Table(title=f"Pareto front (validation accuracy of {fidelity})")
     knee = found.knee(records)
     metric = knee.metric
     costs = columns(metric, "mult_adds", "params")
@@ -88,6 +90,11 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
     out.print(table)
     for each in [budget] if budget else found.natural_budgets(records):
         out.print(found.compare(records, each).sentence(), highlight=False, soft_wrap=True)
+    if promoted:
+        out.print(
+            f"{len(promoted)} networks were promoted to a longer training; the front is theirs",
+            highlight=False,
+        )
     saved = savings(records)
     if saved.share is not None:
         out.print(

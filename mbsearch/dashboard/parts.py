@@ -98,7 +98,8 @@ def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
 
 
 def accuracy(record: TrialRecord) -> str:
-    """``0.871 ± 0.006``, or why there is none."""
+    """``0.871 ± 0.006`` of the longest training, or why there is none."""
+    record = record.highest
     if record.evaluation is None:
         return str(record.state)
     noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"

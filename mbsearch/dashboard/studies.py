@@ -177,13 +177,8 @@ class _Reader:
         seen = [r.trial for r in running]
         if added or seen != self._seen or self.snapshot.problem:
             self._seen = seen
-            noise = store.noise()
             records = [r for r in (*self._ended.values(), *running) if r is not None]
-            ordered = sorted(records, key=lambda r: r.trial)
-            self._show(
-                records=tuple(replace(r, accuracy_noise=noise) for r in ordered),
-                settings=store.settings(),
-            )
+            self._show(records=tuple(store.joined(records)), settings=store.settings())
         measured = read_measured(self.snapshot.folder)
         if measured != self.snapshot.measured:
             self._show(measured=measured)

@@ -71,9 +71,10 @@ def _accuracy(record: TrialRecord) -> str:
     if evaluation is None:
         return "## Accuracy\n\nNot measured: the trial did not end."
     noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
+    length = "short" if record.promotion is None else "longer"
     return (
         f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
-        f"after the study's short training at {evaluation.pixels} pixels, seed {evaluation.seed}. "
+        f"after the study's {length} training at {evaluation.pixels} pixels, seed {evaluation.seed}. "
         f"Noise (standard deviation of one such number over seeds): {noise}. This ranks networks; "
         "a long training reaches another accuracy. The test images have not been seen."
     )

@@ -21,13 +21,14 @@ from mbsearch.figures.style import (
     FRONT,
     OPTION_COLOURS,
     OTHER,
+    PROMOTED_TITLE,
     SEARCH,
     cost_axis,
     metric_title,
     styled,
 )
 from mbsearch.measured import Quartiles
-from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete, metric_of
+from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete, metric_of, shown
 from mbsearch.units import quantity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
@@ -62,6 +63,8 @@ def front_figure(
 ) -> go.Figure:
     """Accuracy against a cost (log axis), with MobileNet V1 and V2 a line for each resolution.
 
+    Once networks are promoted, the front is theirs, and the others are drawn faintly.
+
     Args:
         records: of one study; those without an accuracy are not drawn.
         title: above the figure.
@@ -73,8 +76,13 @@ def front_figure(
     axis = _Axis(metric or metric_of(records), latencies)
     if latencies is not None:
         records = [r for r in records if r.fingerprint in latencies]
-    done = complete(list(records))
+    done = shown(records)
     figure = go.Figure()
+    judged = {r.trial for r in done}
+    short = [r for r in complete(list(records)) if r.trial not in judged]
+    if short:
+        trace = _points(short, axis, "Short training only", SEARCH, "circle", 6)
+        figure.add_trace(trace.update(opacity=0.35))
     stopped = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
     if stopped:
         trace = _points(stopped, axis, "Stopped early", SEARCH, "circle-open", 6)
@@ -87,12 +95,12 @@ def front_figure(
     if others:
         figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
     _add_front(figure, done, axis)
-    seen = [axis.of(r) for r in (*done, *stopped)] or [10**6, 10**9]
+    seen = [axis.of(r) for r in (*done, *short, *stopped)] or [10**6, 10**9]
     return styled(
         figure,
         title=title,
         xaxis=cost_axis(axis.metric, min(seen), max(seen)),
-        yaxis=_accuracy_axis(done, stopped, axis),
+        yaxis=_accuracy_axis(done, [*short, *stopped], axis),
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
         hovermode="closest",
         dragmode="pan",
@@ -100,20 +108,22 @@ def front_figure(
 
 
 def _accuracy_axis(
-    done: Sequence[TrialRecord], stopped: Sequence[TrialRecord], cost: _Axis
+    done: Sequence[TrialRecord], others: Sequence[TrialRecord], cost: _Axis
 ) -> dict[str, Any]:
     """An axis from a little below the front and the MobileNets up; its title counts the rest.
 
     Trainings that were stopped or came to nothing would press what matters to the upper edge.
     """
-    axis: dict[str, Any] = {"title": {"text": ACCURACY_TITLE, "standoff": 12}, "tickformat": ".2f"}
+    promoted = any(r.promotion is not None for r in done)
+    title = PROMOTED_TITLE if promoted else ACCURACY_TITLE
+    axis: dict[str, Any] = {"title": {"text": title, "standoff": 12}, "tickformat": ".2f"}
     front = pareto.pareto_front([r.accuracy for r in done], [cost.of(r) for r in done])
     telling = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
     if not telling:
         return axis
     span = max(telling) - min(telling)
     lowest = min(telling) - _ROOM_BELOW * span
-    lower = [r.accuracy for r in (*done, *stopped) if r.accuracy < lowest]
+    lower = [r.accuracy for r in (*done, *others) if r.accuracy < lowest]
     if span and lower and min(lower) < min(telling) - span:  # they would take half of the height
         axis["autorangeoptions"] = {"clipmin": lowest}
         networks = "network lies" if len(lower) == 1 else "networks lie"
@@ -154,7 +164,7 @@ def selection_annotations(
     return [
         {
             "x": math.log10(axis.of(record)),  # annotations on a log axis want the exponent
-            "y": record.accuracy,
+            "y": record.highest.accuracy,
             "text": f"<b>{escape(label(record))}</b>",
             "showarrow": True,
             "arrowhead": 2,

@@ -37,6 +37,7 @@ CONFIG: Any = {
 """What every plot is shown with in a browser."""
 
 ACCURACY_TITLE = "Validation accuracy (proxy)"
+PROMOTED_TITLE = "Validation accuracy (longer training)"
 METRIC_TITLES = {
     "mult_adds": "Mult-Adds of one image",
     "params": "Parameters",

@@ -13,7 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.cost import Measure
-from mbsearch.search.storage import StudyStore, objectives, recorded_cost
+from mbsearch.search.promotion import Promotions
+from mbsearch.search.storage import StudyStore, is_promoted, objectives, recorded_cost
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.space import SearchSpace
@@ -32,6 +33,11 @@ class Job:
     attempts: int = 1
     epochs_done: int = 0
     checkpoint: bytes | None = None
+
+    @property
+    def promoted(self) -> bool:
+        """Whether this is the longer training of a network that has been trained before."""
+        return bool(self.record.get("promoted"))  # unknown to older studies
 
     @property
     def cost(self) -> int:
@@ -84,7 +90,7 @@ def missing_baselines(
     """Baselines and repeats that the study lacks: (reference, network, is it a repeat)."""
     have: dict[str, int] = {}
     for trial in store.baselines.get_trials(deepcopy=False):
-        if "record" in trial.user_attrs:
+        if "record" in trial.user_attrs and not is_promoted(trial):
             fingerprint = trial.user_attrs["record"]["fingerprint"]
             have[fingerprint] = have.get(fingerprint, 0) + 1
     wanted = [
@@ -99,6 +105,27 @@ def missing_baselines(
         trained = max(have.get(network.fingerprint, 0), 1)
         missing += [(name, network, True)] * (space.settings.proxy.noise_seeds - trained)
     return missing
+
+
+def find_promotions(store: StudyStore, space: SearchSpace) -> Promotions:
+    """Which networks of a study are to be trained longer, by what has been so far."""
+    proxy, records = space.settings.proxy, store.records()
+    longer = [
+        trial.user_attrs["record"]
+        for trial in store.baselines.get_trials(deepcopy=False)
+        if is_promoted(trial)
+    ]
+    repeats = [data for data in longer if data["repeat"]]
+    repeated = next((r for r in records if r.fingerprint in store.repeats()), None)
+    return Promotions(
+        space.settings.promotion,
+        proxy.epochs,
+        records,
+        {data["trial"] for data in longer if not data["repeat"]},
+        repeated,
+        proxy.noise_seeds - 1 - len(repeats),
+        sum(data["costs"]["mult_adds"] for data in repeats),
+    )
 
 
 def _num_classes(space: SearchSpace, network: Architecture) -> int:

@@ -2,7 +2,7 @@
 
 What is to do is always derived from the storage, so a killed driver's successor finds the same
 work: first the trials that were in flight, then the baselines, then the repeats that measure the
-noise, then new candidates until the target.
+noise, then new candidates until the target, then longer trainings of the best.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -20,11 +20,19 @@ from optuna.trial import TrialState
 
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
-from mbsearch.records import SEARCH, Evaluation, TrialRecord, complete
-from mbsearch.search.backlog import MAX_ATTEMPTS, Job, fail, interrupted, missing_baselines
+from mbsearch.records import SEARCH, Evaluation, State, TrialRecord, complete
+from mbsearch.search.backlog import (
+    MAX_ATTEMPTS,
+    Job,
+    fail,
+    find_promotions,
+    interrupted,
+    missing_baselines,
+)
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
-from mbsearch.search.history import PARTIAL_ACCURACY
+from mbsearch.search.history import PARTIAL_ACCURACY, PROMOTED
+from mbsearch.search.promotion import Promotions
 from mbsearch.search.racing import Race
 from mbsearch.search.samplers import distributions
 from mbsearch.search.storage import StudyStore, new_record, objectives
@@ -41,7 +49,9 @@ ENUMERATE_UP_TO = 20_000
 class Progress:
     """Where a run stands, for whoever shows it; `trial` is the one that just ended.
 
-    `left` counts every training that is still to end: baselines, repeats and search trials.
+    `left` counts every training that is still to end: baselines, repeats and search trials, and at
+    the end the longer trainings that are known to be due. `trial` has the accuracy of the training
+    that ended, which was the longer one where the trial was `promoted`.
     """
 
     done: int
@@ -50,6 +60,7 @@ class Progress:
     left: int
     phase: str
     trial: TrialRecord | None = None
+    promoted: bool = False
 
 
 @dataclass
@@ -72,6 +83,8 @@ class Driver:
     _distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     _exhausted: bool = False
     _race: Race = field(default_factory=lambda: Race(Racing()))
+    _promotions: Promotions | None = None  # once the search has ended
+    _promoting: bool = False
 
     def run(self) -> None:
         """Work until the target is reached or the space is exhausted; ends with nothing in flight.
@@ -83,19 +96,14 @@ class Driver:
         self._race = self._start_race()
         orphans = interrupted(self.store)
         references = missing_baselines(self.store, self.space, self.measure)
+        now, share = time.monotonic(), self.space.settings.promotion.share
+        search_until = now + (self.deadline - now) * (1 - share)
         while time.monotonic() < self.deadline:
             while len(self._jobs) < self.executor.slots:
-                if orphans:
-                    self._submit(orphans.pop(0))
-                elif references:
-                    name, architecture, repeat = references.pop(0)
-                    self._submit(self._begin_baseline(name, architecture, repeat))
-                elif self._begun < self.target and not self._exhausted:
-                    job = self._ask()
-                    if job is not None:
-                        self._submit(job)
-                else:
+                job = self._next(orphans, references, search_until)
+                if job is None:
                     break
+                self._submit(job)
             if not self._jobs:
                 return
             self._report(None, len(references))
@@ -107,6 +115,33 @@ class Driver:
     def exhausted(self) -> bool:
         """Whether every network of the space that keeps the limits has been tried."""
         return self._exhausted
+
+    def _next(
+        self,
+        orphans: list[Job],
+        references: list[tuple[str, Architecture, bool]],
+        search_until: float,
+    ) -> Job | None:
+        """What is to be trained next; None where nothing is, or not before others have ended."""
+        if orphans:
+            return orphans.pop(0)
+        if references:
+            return self._begin_baseline(*references.pop(0))
+        if self._is_searching(search_until) and (job := self._ask()) is not None:
+            return job
+        if self._promotions is None:
+            if self._jobs:  # what they find may belong to the front
+                return None
+            self._promotions = find_promotions(self.store, self.space)
+            self._promoting = self._promotions.affordable
+        due = self._promotions.next() if self._promoting else None
+        return None if due is None else self._begin_promotion(self._promotions, *due)
+
+    def _is_searching(self, until: float) -> bool:
+        """Whether candidates are still wanted: the last share of a run's time is for promotion."""
+        if self._promotions is not None or self._exhausted or self._begun >= self.target:
+            return False
+        return time.monotonic() < until or not find_promotions(self.store, self.space).affordable
 
     def _recall(self) -> None:
         """Take up what the storage knows: networks, and the next trial's number."""
@@ -130,6 +165,27 @@ class Driver:
     def _begin_baseline(self, name: str, architecture: Architecture, repeat: bool) -> Job:
         trial = self.store.baselines.ask()
         return self._begin(self.store.baselines, trial.number, name, architecture, {}, repeat)
+
+    def _begin_promotion(self, promotions: Promotions, of: TrialRecord, repeat: bool) -> Job:
+        study = self.store.baselines
+        seed = self.seed + of.trial
+        if repeat:
+            seed, self._next_trial = self.seed + self._next_trial, self._next_trial + 1
+        promotions.begin(of, repeat)
+        data = new_record(
+            of.trial,
+            of.origin,
+            of.architecture,
+            of.costs,
+            of.params,
+            seed=seed,
+            metric=of.metric,
+            repeat=repeat,
+            promoted=True,
+        )
+        number = study.ask().number
+        self.store.set_attr(study, number, "record", data)
+        return Job(study, number, data, of.architecture)
 
     def _begin(
         self,
@@ -199,9 +255,9 @@ class Driver:
         self._ticket += 1
         self._jobs[self._ticket] = job
         rung = None
-        if job.record["origin"] == SEARCH:  # baselines are never stopped
+        if job.record["origin"] == SEARCH and not job.promoted:  # the others are never stopped
             rung = self._race.next_rung(self.space.settings.proxy.epochs, job.epochs_done)
-        task = Task(job.architecture, job.record["seed"], rung, job.checkpoint)
+        task = Task(job.architecture, job.record["seed"], rung, job.checkpoint, job.promoted)
         self.executor.submit(self._ticket, task)
 
     def _tell(self, finished: Finished, baselines_left: int) -> None:
@@ -219,14 +275,42 @@ class Driver:
             return
         else:
             fail(self.store, job, finished.error or "no reason was given")
-        self._report(self.store.record(job.study, job.number), baselines_left)
+        self._report(self._ended(job, finished), baselines_left, job.promoted)
+
+    def _ended(self, job: Job, finished: Finished) -> TrialRecord | None:
+        """The trial with the training that ended; None where that only measured the noise."""
+        if not job.promoted:
+            return self.store.record(job.study, job.number)
+        if job.record["repeat"]:
+            return None
+        of = next(r for r in self.store.records() if r.trial == job.record["trial"])
+        if finished.outcome is None:
+            return replace(of, state=State.FAILED, evaluation=None, error=finished.error)
+        return replace(of, evaluation=finished.outcome.evaluation)
 
     def _complete(self, job: Job, evaluation: Evaluation) -> None:
         data = evaluation.to_dict()
         self.store.set_attr(job.study, job.number, "evaluation", data)
         job.study.tell(job.number, objectives(data, job.record))
-        if not job.record["repeat"]:
+        if job.record["repeat"]:
+            return
+        if not job.promoted:
             self._race.add(job.cost, evaluation.curve)
+            return
+        if self._promotions is not None:
+            self._promotions.add(job.record["trial"], evaluation)
+        if job.record["origin"] == SEARCH:
+            self._tell_sampler(job.record["trial"], evaluation.accuracy)
+
+    def _tell_sampler(self, trial: int, accuracy: float) -> None:
+        """Leave an accuracy of the longer training where a sampler finds it."""
+        number = next(
+            each.number
+            for each in self.store.search.get_trials(deepcopy=False)
+            if each.user_attrs.get("record", {}).get("trial") == trial
+        )
+        known = self.store.search.user_attrs.get(PROMOTED, {})
+        self.store.search.set_user_attr(PROMOTED, {**known, str(number): accuracy})
 
     def _stopped(self, job: Job, outcome: Outcome) -> bool:
         """Look at a trial at its rung: stop it and keep its curve, or let it go on."""
@@ -243,11 +327,16 @@ class Driver:
         job.study.tell(job.number, state=TrialState.PRUNED)
         return True
 
-    def _report(self, trial: TrialRecord | None, baselines_left: int) -> None:
+    def _report(
+        self, trial: TrialRecord | None, baselines_left: int, promoted: bool = False
+    ) -> None:
         running = len(self._jobs)
-        searching = sum(job.record["origin"] == SEARCH for job in self._jobs.values())
+        searching = sum(job.study is self.store.search for job in self._jobs.values())
         phase = "baselines" if baselines_left or searching < running else "search"
         left = running + baselines_left + max(0, self.target - self._begun)
+        if self._promotions is not None:
+            phase, left = "longer training", running
+            left += len(self._promotions.required()) if self._promoting else 0
         self.on_progress(
-            Progress(self._begun - searching, self.target, running, left, phase, trial)
+            Progress(self._begun - searching, self.target, running, left, phase, trial, promoted)
         )

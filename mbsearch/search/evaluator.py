@@ -14,13 +14,15 @@ class Task:
     """Work for an evaluator: train a network from its checkpoint until an epoch.
 
     `stop_epoch` None means to the end of the schedule. `checkpoint` is what the previous rung of
-    the same trial left; None starts from fresh weights drawn with `seed`.
+    the same trial left; None starts from fresh weights drawn with `seed`. One that is `promoted`
+    is trained longer than the others.
     """
 
     architecture: Architecture
     seed: int
     stop_epoch: int | None = None
     checkpoint: bytes | None = None
+    promoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,6 @@ class Evaluator(Protocol):
     An evaluator opens its data on first use in each process. It is deterministic: the same task
     on the same machine with one thread gives the same outcome.
     """
-
-    @property
-    def epochs(self) -> int:
-        """Length of the whole schedule, in epochs."""
 
     def evaluate(self, task: Task) -> Outcome:
         """Train and score one network.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,21 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.search.catalog import Catalog, KnownNetworks, Network
+from mbsearch.search.lift import Lift
 
 PARTIAL_ACCURACY = "partial_accuracy"
 """User attribute of a PRUNED trial: the accuracy it would have reached, as far as can be told."""
 
+PROMOTED = "promoted"
+"""User attribute of a study: accuracies after a longer training, by the number of the trial."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Trials with an accuracy (the first three, in step), those running, and all networks tried."""
+    """Trials with an accuracy (the first three, in step), those running, and all networks tried.
+
+    Where trials were promoted, all accuracies are on the scale of the longer training.
+    """
 
     trials: list[FrozenTrial]
     measured: list[Network]
@@ -60,7 +67,23 @@ def read_history(
             accuracies.append(accuracy)
         elif running:
             pending.append(network)
-    return History(trials, measured, np.array(accuracies), pending, KnownNetworks(networks))
+    raised = _raised(trials, accuracies, study.user_attrs.get(PROMOTED, {}))
+    return History(trials, measured, np.array(raised), pending, KnownNetworks(networks))
+
+
+def _raised(
+    trials: Sequence[FrozenTrial], accuracies: Sequence[float], promoted: Mapping[str, float]
+) -> Sequence[float]:
+    """Accuracies at the highest fidelity there is: measured, or what the others let expect.
+
+    One scale for all, so that the model learns from short and from longer trainings alike.
+    """
+    after = [promoted.get(str(trial.number)) for trial in trials]
+    pairs = [(a, b) for a, b in zip(accuracies, after, strict=True) if b is not None]
+    lift = Lift.between([a for a, _ in pairs], [b for _, b in pairs])
+    if lift is None:
+        return accuracies
+    return [lift.of(a) if b is None else b for a, b in zip(accuracies, after, strict=True)]
 
 
 def _accuracy(trial: FrozenTrial) -> float:

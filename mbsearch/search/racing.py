@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from mbsearch.records import Epoch, State, TrialRecord
+from mbsearch.search.lift import logit
 from mbsearch.space.settings import Racing
 
 # Strength of the belief that a standardised regressor says nothing, in trials.
@@ -38,7 +39,7 @@ class Forecast:
 
     def probability_above(self, accuracy: float) -> float:
         """Probability of a final accuracy above this one, the noise of a training included."""
-        return float(student.sf((_logit(accuracy) - self.centre) / self.spread, self.freedom))
+        return float(student.sf((logit(accuracy) - self.centre) / self.spread, self.freedom))
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Race:
             return None
         rung = len(curve) - 1
         known = np.array([_signs(each, other[rung]) for each, other in peers])
-        ends = np.array([_logit(other[-1].validation_accuracy) for _, other in peers])
+        ends = np.array([logit(other[-1].validation_accuracy) for _, other in peers])
         centre, scale = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-9)
         inputs = _with_square((known - centre) / scale)
         middle = inputs.mean(axis=0)
@@ -104,14 +105,9 @@ class Race:
         )
 
 
-def _logit(accuracy: float) -> float:
-    inside = min(max(accuracy, 1e-3), 1 - 1e-3)
-    return math.log(inside / (1 - inside))
-
-
 def _signs(cost: int, epoch: Epoch) -> list[float]:
     loss = math.log(max(epoch.train_loss, 1e-6))
-    return [math.log10(cost), _logit(epoch.validation_accuracy), loss]
+    return [math.log10(cost), logit(epoch.validation_accuracy), loss]
 
 
 def _with_square(signs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
 """Studies as mbsearch keeps them in an Optuna storage: written by one driver, read by anyone.
 
 A study NAME is two Optuna studies in one storage: ``NAME`` holds the search trials, and
-``NAME.baselines`` the references, which are not points of the space and so must not meet a
-sampler. Every trial carries its network and cost in the attribute ``record``, and its outcome in
-``evaluation`` or ``error``.
+``NAME.baselines`` what must not meet a sampler: the references, which are not points of the space,
+and the longer trainings of promoted networks. Every trial carries its network and cost in the
+attribute ``record``, and its outcome in ``evaluation`` or ``error``.
 """
 
 from __future__ import annotations
@@ -87,20 +87,44 @@ class StudyStore:
             for trial in study.get_trials(deepcopy=False)
             if (record := to_record(trial)) is not None
         ]
-        noise = self.noise()
-        return sorted((replace(r, accuracy_noise=noise) for r in found), key=lambda r: r.trial)
+        return self.joined(found)
 
-    def noise(self) -> float | None:
+    def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Records in the order they began, with what other trials tell: noise and promotions."""
+        noise, promotion_noise, promotions = self.noise(), self.noise(True), self.promotions()
+        return [
+            replace(
+                r,
+                accuracy_noise=noise,
+                promotion=promotions.get(r.trial),
+                promotion_noise=promotion_noise,
+            )
+            for r in sorted(records, key=lambda r: r.trial)
+        ]
+
+    def promotions(self) -> dict[int, Evaluation]:
+        """Outcomes of the longer trainings, by trial; those that only repeat one are left out."""
+        return {
+            trial.user_attrs["record"]["trial"]: Evaluation.from_dict(
+                trial.user_attrs["evaluation"]
+            )
+            for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if is_promoted(trial) and not trial.user_attrs["record"]["repeat"]
+        }
+
+    def noise(self, promoted: bool = False) -> float | None:
         """Standard deviation of one evaluation's accuracy over seeds; None before it is known."""
-        return accuracy_noise(
-            [[c[-1].validation_accuracy for c in curves] for curves in self.repeats().values()]
-        )
+        repeats = self.repeats(promoted).values()
+        return accuracy_noise([[c[-1].validation_accuracy for c in curves] for curves in repeats])
 
-    def repeats(self) -> dict[str, list[tuple[Epoch, ...]]]:
-        """Curves of every network that was trained with several seeds, by fingerprint."""
+    def repeats(self, promoted: bool = False) -> dict[str, list[tuple[Epoch, ...]]]:
+        """Curves of every network that was trained with several seeds, by fingerprint.
+
+        Those of the proxy, or those of the longer training.
+        """
         curves: dict[str, list[tuple[Epoch, ...]]] = {}
-        for trial in self.baselines.get_trials(deepcopy=False):
-            if trial.state is TrialState.COMPLETE and "record" in trial.user_attrs:
+        for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if "record" in trial.user_attrs and is_promoted(trial) is promoted:
                 fingerprint = trial.user_attrs["record"]["fingerprint"]
                 evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
                 curves.setdefault(fingerprint, []).append(evaluation.curve)
@@ -116,14 +140,19 @@ def accuracy_noise(repeats: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(squares / freedom)
 
 
+def is_promoted(trial: FrozenTrial) -> bool:
+    """Whether a trial is the longer training of another one's network."""
+    return bool(trial.user_attrs.get("record", {}).get("promoted"))
+
+
 def to_record(trial: FrozenTrial) -> TrialRecord | None:
     """What a trial tells the reader; None for what never was one.
 
-    Suggestions that were answered without training (known or over a limit) and repeats for the
-    noise are not records.
+    Suggestions that were answered without training (known or over a limit), repeats for the noise
+    and longer trainings are not records.
     """
     data = trial.user_attrs.get("record")
-    if data is None or data.get("repeat"):
+    if data is None or data.get("repeat") or is_promoted(trial):
         return None
     evaluation = trial.user_attrs.get("evaluation")
     return TrialRecord(
@@ -151,6 +180,7 @@ def new_record(
     seed: int,
     metric: str = DEFAULT_METRIC,
     repeat: bool = False,
+    promoted: bool = False,
 ) -> dict[str, Any]:
     """The attribute ``record`` of a trial that is about to be trained."""
     return {
@@ -163,6 +193,7 @@ def new_record(
         "params": dict(params),
         "seed": seed,
         "repeat": repeat,
+        "promoted": promoted,
     }
 
 

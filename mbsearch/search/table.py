@@ -32,11 +32,6 @@ class TableEvaluator:
     path: Path
     space: SearchSpace
 
-    @property
-    def epochs(self) -> int:
-        """A look-up has no schedule."""
-        return 1
-
     def evaluate(self, task: Task) -> Outcome:
         """Look one network up.
 

@@ -179,6 +179,28 @@ class Proxy(Recipe):
         """Side of the images, in pixels, that a candidate of this resolution is trained on."""
         return max(1, round(resolution * self.resolution_scale))
 
+    def longer(self, factor: int, images: int) -> Proxy:
+        """The recipe that sees `factor` times as many of the `images` there are: new ones first.
+
+        It is scored on every validation image.
+        """
+        each = min(self.train_images or images, images)
+        used = min(factor * each, images)
+        epochs = max(1, round(factor * self.epochs * each / used))
+        changes = {"train_images": used, "epochs": epochs, "validation_images": None}
+        return self.model_copy(update=changes)
+
+
+class Promotion(Row):
+    """The longer training that a search ends with, for its best networks and their MobileNets.
+
+    It takes up to this `share` of the training work, 0 for none, and shows a network `longer` times
+    as many images as the proxy does.
+    """
+
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    longer: Annotated[int, Field(ge=2, le=1000)] = 4
+
 
 class Retrain(Recipe):
     """A long training on all images but the test's, whose accuracy is the last word.
@@ -230,6 +252,7 @@ class Settings(Row):
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ()
     proxy: Proxy = Proxy()
     racing: Racing = Racing()
+    promotion: Promotion = Promotion()
     retrain: Retrain = Retrain()
 
     @property

@@ -57,11 +57,6 @@ class FinalTraining:
     devices: tuple[torch.device, ...] = (torch.device("cpu"),)
     start: Start | None = None
 
-    @property
-    def epochs(self) -> int:
-        """Length of the schedule, in epochs."""
-        return self.recipe.epochs
-
     def home(self, task: Task) -> Path:
         """The folder of one training."""
         return training_folder(self.folder, task.architecture.fingerprint, task.seed)

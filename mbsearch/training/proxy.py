@@ -34,7 +34,7 @@ class ProxyTraining:
 
     The network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes;
     it sees training and validation images only. It starts from its part of the weights in the file
-    `shared`, or without one from fresh weights.
+    `shared`, or without one from fresh weights. A promoted one sees `longer` times as many images.
     """
 
     proxy: Proxy
@@ -42,11 +42,7 @@ class ProxyTraining:
     split_seed: int = 0
     device: str | None = None
     shared: Path | None = None
-
-    @property
-    def epochs(self) -> int:
-        """Length of the whole schedule, in epochs."""
-        return self.proxy.epochs
+    longer: int = 1
 
     def evaluate(self, task: Task) -> Outcome:
         """Train one network, from its checkpoint where it has one, and score it.
@@ -69,6 +65,9 @@ class ProxyTraining:
     def _train(self, task: Task) -> Outcome:
         proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
         source = _source(self.data, self.split_seed)
+        if task.promoted:
+            images = len(_split(self.data, self.split_seed, "train", pixels, None))
+            proxy = proxy.longer(self.longer, images)
         train, validation = (
             _split(self.data, self.split_seed, kind, pixels, limit)
             for kind, limit in (

@@ -136,6 +136,8 @@ def verdict(first: TrialRecord, second: TrialRecord) -> str:
     cost = f"{label(first)} needs {ratio:.2f} times the {NOUNS[first.metric]} of {label(second)}"
     if first.evaluation is None or second.evaluation is None:
         return f"{cost}."
+    if first.promotion is not None and second.promotion is not None:
+        first, second = first.highest, second.highest
     lead, noise = first.accuracy - second.accuracy, first.accuracy_noise
     text = f"{cost}, and its accuracy is {abs(lead):.3f} {'higher' if lead >= 0 else 'lower'}"
     if noise is None:

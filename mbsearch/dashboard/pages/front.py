@@ -24,7 +24,7 @@ from mbsearch.figures.front import (
     traits,
 )
 from mbsearch.figures.style import METRIC_TITLES, metric_title
-from mbsearch.records import TrialRecord, complete, metric_of
+from mbsearch.records import TrialRecord, complete, metric_of, shown
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.units import TITLES, amount, columns, quantity
 
@@ -140,8 +140,7 @@ def sentence(records: Sequence[TrialRecord], view: View) -> str:
 def tie(records: Sequence[TrialRecord], view: View) -> str:
     """The cheapest network that the noise does not tell from the budget's best one."""
     budget = _budget(records, view)
-    done = complete(list(records))
-    within = [r for r in done if r.cost <= budget and view.passes(r)]
+    within = [r for r in shown([r for r in records if view.passes(r)]) if r.cost <= budget]
     noise = within[0].accuracy_noise if within else None
     if noise is None:
         return ""
@@ -179,14 +178,16 @@ def caption(snapshot: Snapshot, view: View) -> str:
         "Labels are alpha/resolution, bars the noise of one evaluation, rings the networks that it "
         "does not tell from the front."
     )
+    if any(r.promotion is not None for r in snapshot.records):
+        text += " Faint points were not promoted to the longer training, and lie lower for that."
     latencies = snapshot.measured.latencies.get(view.metric)
     if latencies is None:
         return text
-    shown = [r for r in snapshot.records if r.evaluation is not None and view.passes(r)]
-    missing = sum(r.fingerprint not in latencies for r in shown)
+    drawn = [r for r in snapshot.records if r.evaluation is not None and view.passes(r)]
+    missing = sum(r.fingerprint not in latencies for r in drawn)
     return (
         f"{text} Bars along the axis are the quartiles of its latency. Not measured and left out: "
-        f"{missing:,} of {len(shown):,} networks; {_measuring(snapshot)}."
+        f"{missing:,} of {len(drawn):,} networks; {_measuring(snapshot)}."
     )
 
 

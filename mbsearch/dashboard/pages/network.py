@@ -175,7 +175,7 @@ def training(record: TrialRecord) -> dict[str, Any]:
     if record.evaluation is not None:
         evaluation = record.evaluation
         facts |= {
-            "accuracy": parts.accuracy(record),
+            "accuracy": f"{evaluation.accuracy:.4f}",
             "validation loss": f"{evaluation.validation_loss:.4f} nats",
             "seconds": f"{evaluation.seconds:.1f}",
             "seed": evaluation.seed,
@@ -184,6 +184,10 @@ def training(record: TrialRecord) -> dict[str, Any]:
             **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},
         }
+    if record.promotion is not None:
+        facts["accuracy, longer training"] = f"{record.promotion.accuracy:.4f}"
+        for key in ("epochs", "train_images"):
+            facts[f"{key}, longer training"] = record.promotion.recipe[key]
     facts["fingerprint"] = record.fingerprint
     if record.started is not None:
         facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S}"

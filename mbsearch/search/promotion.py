@@ -1,0 +1,148 @@
+"""Promotion: the best networks of a search are trained longer, and judged by that.
+
+The best of many noisy scores is in part the luckiest, and a short training does not rank as a long
+one does. So a search ends with a second, longer training of few: of its front, of the MobileNets
+of the same cost, and of what may belong to the front after all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from scipy.special import ndtr
+
+from mbsearch.pareto import hypervolume, pareto_front
+from mbsearch.records import BASELINE_FAMILIES, Evaluation, TrialRecord, complete
+from mbsearch.search.lift import Lift, logit
+from mbsearch.space.settings import Promotion
+
+# A network that would beat the front at its cost with less probability than this is left alone.
+LEAST_CHANCE = 0.05
+
+
+@dataclass
+class Promotions:
+    """Which networks of a study are to be trained longer, and how far its share of the work goes.
+
+    Work is Mult-Adds times epochs of the proxy: unlike seconds, the same on every machine.
+
+    Args:
+        epochs: of the proxy.
+        records: of the whole study.
+        begun: trials whose longer training has begun, those included where it has ended or failed.
+        repeated: the network whose repeats measure the noise; None where there is none.
+        repeats: how often, beside once, it is still to be trained longer for that.
+        repeats_work: Mult-Adds of those repeats that have begun.
+    """
+
+    settings: Promotion
+    epochs: int
+    records: Sequence[TrialRecord]
+    begun: set[int] = field(default_factory=set)
+    repeated: TrialRecord | None = None
+    repeats: int = 0
+    repeats_work: int = 0
+
+    @property
+    def affordable(self) -> bool:
+        """Whether the share pays for all that must be promoted together: half a front is none."""
+        owed = self.required()
+        if self.repeated is not None:
+            owed += [self.repeated] * self.repeats
+        return self._pays_for(owed)
+
+    def next(self) -> tuple[TrialRecord, bool] | None:
+        """The network to train longer next, and whether it only repeats one for the noise.
+
+        None where none is worth it, or the share is used up.
+        """
+        if owed := self.required():
+            chosen, repeat = owed[0], False
+        elif self.repeated is not None and self.repeats > 0:
+            chosen, repeat = self.repeated, True
+        elif (contender := self._contender()) is not None:
+            chosen, repeat = contender, False
+        else:
+            return None
+        return (chosen, repeat) if self._pays_for([chosen]) else None
+
+    def begin(self, record: TrialRecord, repeat: bool) -> None:
+        """Take up that a network is in longer training."""
+        if repeat:
+            self.repeats -= 1
+            self.repeats_work += record.mult_adds
+        else:
+            self.begun.add(record.trial)
+
+    def add(self, trial: int, evaluation: Evaluation) -> None:
+        """Take up the outcome of a longer training."""
+        self.records = [
+            replace(r, promotion=evaluation) if r.trial == trial else r for r in self.records
+        ]
+
+    def required(self) -> list[TrialRecord]:
+        """What is still to be promoted in any case: the front, and the MobileNets of its costs.
+
+        Of the network that shows the noise, the first training is among them. First comes what adds
+        most hypervolume to what stands before it, so that a search that is cut off has networks of
+        all costs.
+        """
+        done = complete(list(self.records))
+        front = [done[i] for i in pareto_front([r.accuracy for r in done], [r.cost for r in done])]
+        best = self.begun | {r.trial for r in front}
+        budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
+        rivals = [rival for budget in budgets for rival in _mobilenets(done, budget)]
+        chosen = [*front, *rivals] + ([] if self.repeated is None else [self.repeated])
+        waiting = {r.trial: r for r in chosen if r.trial not in self.begun}
+        return _spread(list(waiting.values()))
+
+    def _contender(self) -> TrialRecord | None:
+        """The network with most to gain on the promoted ones; None where none has a chance."""
+        promoted = [(r, r.promotion.accuracy) for r in self.records if r.promotion is not None]
+        lift = Lift.between([r.accuracy for r, _ in promoted], [after for _, after in promoted])
+        if lift is None:
+            return None
+        best, most = None, 0.0
+        for record in complete(list(self.records)):
+            rivals = [logit(after) for r, after in promoted if r.cost <= record.cost]
+            if record.is_baseline or record.trial in self.begun or not rivals:
+                continue
+            z = (logit(record.accuracy) + lift.shift - max(rivals)) / lift.spread
+            gain = z * float(ndtr(z)) + math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+            if gain > most and ndtr(z) >= LEAST_CHANCE:
+                best, most = record, gain
+        return best
+
+    def _pays_for(self, records: Sequence[TrialRecord]) -> bool:
+        trained = [r for r in self.records if not r.is_baseline and r.evaluation is not None]
+        search = sum(r.mult_adds * len(r.evaluation.curve) for r in trained if r.evaluation)
+        begun = [r for r in self.records if r.trial in self.begun]
+        longer = self.repeats_work + sum(r.mult_adds for r in (*begun, *records))
+        share = self.settings.share
+        return longer * self.epochs * self.settings.longer <= search * share / (1 - share)
+
+
+def _mobilenets(done: Sequence[TrialRecord], budget: int) -> list[TrialRecord]:
+    """The most accurate MobileNet of either family within a cost."""
+    families = [
+        [r for r in done if r.origin == family and r.cost <= budget] for family in BASELINE_FAMILIES
+    ]
+    return [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
+
+
+def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
+    if not records:
+        return []
+    left = sorted(records, key=lambda r: (r.cost, r.trial))
+    worst = (0.0, math.log10(2 * left[-1].cost))
+    ordered: list[TrialRecord] = []
+
+    def volume(record: TrialRecord) -> float:
+        group = [*ordered, record]
+        return hypervolume([r.accuracy for r in group], [math.log10(r.cost) for r in group], worst)
+
+    while left:
+        ordered.append(left.pop(max(range(len(left)), key=lambda i: volume(left[i]))))
+    return ordered

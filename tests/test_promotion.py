@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from fake_evaluator import FakeEvaluator
+
+from mbsearch import results as found
+from mbsearch.cli.status import print_status
+from mbsearch.figures.front import front_figure
+from mbsearch.records import TrialRecord, complete, shown
+from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.history import PROMOTED
+from mbsearch.search.journal import open_journal
+from mbsearch.search.lift import Lift, logit
+from mbsearch.search.promotion import Promotions
+from mbsearch.search.sampler import CostAwareSampler
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import JOURNAL, StudyStore, create_study, is_promoted, read_study
+from mbsearch.space.catalog import load_space
+from mbsearch.space.settings import Promotion, Proxy, Racing
+from mbsearch.space.space import SearchSpace
+
+V2 = load_space("v2")
+EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
+
+
+def without_racing(share: float) -> SearchSpace:
+    changes = {"promotion": Promotion(share=share), "racing": Racing(rungs=())}
+    return V2.with_settings(V2.settings.model_copy(update=changes))
+
+
+def search(
+    folder: Path,
+    *,
+    trials: int = 40,
+    share: float = 0.6,
+    deadline: float = math.inf,
+    seconds: float = 0.0,
+    evaluator: FakeEvaluator | None = None,
+    seen: list[Progress] | None = None,
+) -> StudyStore:
+    space = without_racing(share)
+    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
+    store.search.sampler = make_sampler("random", space, seed=0)
+    evaluator = evaluator or FakeEvaluator(seconds=seconds, epochs=EPOCHS)
+    progress = [] if seen is None else seen
+    with LocalProcesses(evaluator, 2) as executor:
+        Driver(store, space, executor, trials, 0, progress.append, deadline).run()
+    return store
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
+    return search(tmp_path_factory.mktemp("refined"))
+
+
+def work(records: Sequence[TrialRecord]) -> tuple[int, int]:
+    """Mult-Adds times epochs of the search, and of the longer trainings without repeats."""
+    short = sum(
+        r.mult_adds * len(r.evaluation.curve)
+        for r in records
+        if r.evaluation is not None and not r.is_baseline
+    )
+    return short, sum(r.mult_adds * EPOCHS * LONGER for r in records if r.promotion is not None)
+
+
+def test_lift_is_the_shift_of_the_logit() -> None:
+    short = [0.5, 0.7, 0.8, 0.9]
+    long = [1 / (1 + math.exp(-logit(a) - 0.3)) for a in short]
+    lift = Lift.between(short, long)
+    assert lift is not None
+    assert lift.of(0.6) == pytest.approx(1 / (1 + math.exp(-logit(0.6) - 0.3)))
+    assert Lift.between(short[:2], long[:2]) is None
+
+
+def test_a_longer_recipe_takes_new_images_first_and_then_more_epochs() -> None:
+    proxy = Proxy(epochs=4, train_images=3000)
+    assert (proxy.longer(2, 8000).train_images, proxy.longer(2, 8000).epochs) == (6000, 4)
+    assert (proxy.longer(4, 8000).train_images, proxy.longer(4, 8000).epochs) == (8000, 6)
+    assert (proxy.longer(4, 1000).train_images, proxy.longer(4, 1000).epochs) == (1000, 16)
+    assert proxy.longer(4, 8000).validation_images is None
+
+
+def test_the_whole_front_and_its_mobilenets_are_promoted(refined: StudyStore) -> None:
+    records = refined.records()
+    short = [replace(r, promotion=None) for r in records]
+    promoted = {r.trial for r in records if r.promotion is not None}
+    front = found.front(short)
+    assert {r.trial for r in front} <= promoted
+    for record in front:
+        for rival in found.compare(short, record.cost).families.values():
+            assert rival.trial in promoted
+    assert promoted < {r.trial for r in records}
+
+
+def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
+    short, long = work(refined.records())
+    repeats = [
+        t.user_attrs["record"]["costs"]["mult_adds"] * EPOCHS * LONGER
+        for t in refined.baselines.get_trials()
+        if is_promoted(t) and t.user_attrs["record"]["repeat"]
+    ]
+    assert len(repeats) == V2.settings.proxy.noise_seeds - 1
+    assert (long + sum(repeats)) / (short + long + sum(repeats)) <= 0.6
+
+
+def test_the_front_is_that_of_the_longer_training_with_its_own_noise(refined: StudyStore) -> None:
+    records = refined.records()
+    front = found.front(records)
+    assert all(r.promotion is not None and r.accuracy == r.promotion.accuracy for r in front)
+    noise, short = front[0].accuracy_noise, refined.noise()
+    assert noise is not None
+    assert short is not None
+    assert noise == refined.noise(promoted=True) < short
+    assert {r.trial for r in complete(records)} > {r.trial for r in shown(records)}
+    assert found.by_trial(records, front[0].trial).accuracy == front[0].accuracy
+    row = found.to_frame(records).set_index("trial").loc[front[-1].trial]
+    assert row["promoted_accuracy"] == front[-1].accuracy > row["accuracy"]
+
+
+def test_the_figure_draws_the_others_faintly(refined: StudyStore) -> None:
+    records = refined.records()
+    traces = {trace.name: trace for trace in front_figure(records).data}
+    faint = traces["Short training only"]
+    assert len(faint.x) == len(complete(records)) - len(shown(records))
+    assert len(traces["Pareto front"].x) == len(found.front(records))
+
+
+def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudyStore) -> None:
+    """A network that was promoted counts as that, and the others as they would have ended."""
+    told = refined.search.user_attrs[PROMOTED]
+    promoted = {r.trial: r for r in refined.records() if r.promotion and not r.is_baseline}
+    assert sorted(told.values()) == sorted(r.highest.accuracy for r in promoted.values())
+    sampler = make_sampler("cost-aware", V2, seed=0)
+    assert isinstance(sampler, CostAwareSampler)
+    params = [t.params for t in refined.search.get_trials() if t.values]
+    bare = optuna.create_study(directions=["maximize", "minimize"])
+    bare.add_trials([t for t in refined.search.get_trials() if t.values])
+    high, _ = sampler.predict(refined.search, params)
+    low, _ = make_sampler("cost-aware", V2, seed=0).predict(bare, params)  # type: ignore[attr-defined]
+    # The longer fake training halves what is left, and both end their curves at 15/16.
+    assert high.mean() == pytest.approx(15 / 32 + low.mean() / 2, rel=0.02)
+    assert high.mean() > 1.1 * low.mean()
+
+
+def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> None:
+    store = search(tmp_path, trials=4, share=0.1)
+    assert not store.promotions()
+    assert shown(store.records()) == complete(store.records())
+
+
+def test_no_share_means_no_promotion(tmp_path: Path) -> None:
+    assert not search(tmp_path, share=0.0).promotions()
+
+
+def test_a_search_by_time_keeps_the_last_share_for_promotion(tmp_path: Path) -> None:
+    started = time.monotonic()
+    seen: list[Progress] = []
+    store = search(tmp_path, trials=10**6, deadline=started + 12, seconds=0.01, seen=seen)
+    records = store.records()
+    front = {r.trial for r in found.front([replace(r, promotion=None) for r in records])}
+    assert front <= {r.trial for r in shown(records)}
+    phases = [p.phase for p in seen]
+    assert phases.index("longer training") > phases.index("search")
+
+
+def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: StudyStore) -> None:
+    class CutError(Exception):
+        pass
+
+    class Progresses(list[Progress]):
+        def append(self, progress: Progress) -> None:
+            super().append(progress)
+            if sum(p.promoted for p in self) == 3:
+                raise CutError
+
+    with pytest.raises(CutError):
+        search(tmp_path, seen=Progresses())
+    cut = read_study(tmp_path)
+    assert 0 < len(cut.promotions()) < len(refined.promotions())
+    again = search(tmp_path)
+    assert sorted(again.promotions()) == sorted(refined.promotions())
+    trials = [
+        t.user_attrs["record"]["trial"]
+        for t in again.baselines.get_trials()
+        if is_promoted(t) and not t.user_attrs["record"]["repeat"]
+    ]
+    assert len(trials) == len(set(trials)), "nothing is promoted twice"
+
+
+def test_a_failed_longer_training_is_not_tried_for_ever(tmp_path: Path) -> None:
+    search(tmp_path, share=0.0)
+    store = search(tmp_path, evaluator=FakeEvaluator(fails=True, epochs=EPOCHS))
+    assert not store.promotions()
+    failed = [t for t in store.baselines.get_trials() if is_promoted(t)]
+    assert failed
+    assert all("diverged" in t.user_attrs["error"] for t in failed)
+
+
+def test_contenders_are_those_with_a_chance(refined: StudyStore) -> None:
+    """Once the front is promoted, a network far below it never is, and a near one first."""
+
+    def record(trial: int, accuracy: float, cost: int, after: float | None = None) -> TrialRecord:
+        base = refined.records()[0]
+        assert base.evaluation is not None
+        short = replace(base.evaluation, accuracy=accuracy)
+        long = None if after is None else replace(base.evaluation, accuracy=after)
+        costs = {**base.costs, "mult_adds": cost}
+        return replace(
+            base, trial=trial, origin="search", costs=costs, evaluation=short, promotion=long
+        )
+
+    front = [record(i, 0.7 + i / 20, 10 + i, 0.8 + i / 30 + 0.02 * (i % 2)) for i in range(4)]
+    bad = record(9, 0.4, 12)
+    near = record(8, front[3].accuracy - 0.001, 40)
+    done = {r.trial for r in front}
+    promotions = Promotions(Promotion(share=0.9), 4, [*front, bad, near], done)
+    assert promotions.required() == []
+    assert promotions.next() == (near, False)
+    assert Promotions(Promotion(share=0.9), 4, [*front, bad], done).next() is None
+
+
+def test_status_says_whose_accuracies_it_shows(
+    refined: StudyStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = refined.records()
+    print_status("v2", records, None, as_json=False)
+    said = capsys.readouterr().out
+    assert "accuracy of a longer training" in said
+    assert f"{len(shown(records))} networks were promoted" in said
