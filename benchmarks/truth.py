@@ -7,12 +7,13 @@ minutes of one core. The networks that it recommends are then looked up in the t
 trainings each: the hypervolume of its front over log Mult-Adds, as a share of the true front's, and
 at some budgets the regret, in points of accuracy behind the best network there is. Beside it stand
 
-- naive: the same minutes with SGD at 0.1 on small images, no racing, and Optuna's TPE;
+- naive: the same minutes with SGD at 0.1 on small images, no racing, no promotion, Optuna's TPE;
 - largest: as many random networks as mbsearch trained, and of these, at each budget, the one of
   the most Mult-Adds (its front: at the cost of every network on mbsearch's front).
 
-`smoothed` is mbsearch's search again, with the front and the choices by the sampler's model instead
-of by the accuracies that the proxy showed. Every arm is kept in --folder and goes on from there.
+`short only` is mbsearch's search again, with the front and the choices by the short trainings of
+all networks, as if none had been promoted, and `smoothed` the same by the sampler's model of them.
+Every arm is kept in --folder and goes on from there.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from racing import expected
 
 from mbsearch.cost import measure
 from mbsearch.pareto import hypervolume, pareto_front
-from mbsearch.records import TrialRecord, complete
+from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Proxy, Racing
+from mbsearch.space.settings import Promotion, Proxy, Racing
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
 
@@ -128,14 +129,15 @@ def searched(
             seed=seed,
         )
         finished.touch()
-    return complete(read_study(folder).records())
+    return read_study(folder).records()
 
 
 def observed(records: Sequence[TrialRecord]) -> Belief:
+    judged = shown(records)
     return Belief(
-        {r.fingerprint: r.accuracy for r in records},
-        {r.fingerprint: r.mult_adds for r in records},
-        len(records),
+        {r.fingerprint: r.accuracy for r in judged},
+        {r.fingerprint: r.mult_adds for r in judged},
+        len(complete(list(records))),
     )
 
 
@@ -169,7 +171,9 @@ def main() -> None:
     space = load_space(str(nas_bench_macro.SPACE))
     truth = Truth.read(given.table)
     naive = space.with_settings(
-        space.settings.model_copy(update={"proxy": NAIVE, "racing": Racing(rungs=())})
+        space.settings.model_copy(
+            update={"proxy": NAIVE, "racing": Racing(rungs=()), "promotion": Promotion(share=0)}
+        )
     )
     names = " | ".join(f"{budget // 10**6} M" for budget in BUDGETS)
     print(f"| seed | arm | trained | hypervolume | regret at {names} | mean | wall s |")
@@ -196,9 +200,11 @@ def main() -> None:
         )
         ours = observed(records)
         show(seed, "mbsearch", ours, seconds)
-        show(seed, "smoothed", smoothed(space, records), None)
+        short = complete(records)
+        show(seed, "short only", observed([replace(r, promotion=None) for r in short]), None)
+        show(seed, "smoothed", smoothed(space, short), None)
         costs = [ours.mult_adds[key] for key in ours.front()]
-        show(seed, "largest", largest(space, len(records), costs, seed), None)
+        show(seed, "largest", largest(space, len(short), costs, seed), None)
         if not given.without_naive:
             records, seconds = timed(
                 lambda: searched(given.folder / f"naive-{seed}", naive, "tpe", *more)  # noqa: B023

@@ -145,6 +145,12 @@ def test_unknown_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'mult_adds'?" in message
 
 
+def test_unknown_evaluator(capsys: pytest.CaptureFixture[str]) -> None:
+    message = run_cli(capsys, "run", "--space", "tiny", "--evaluator", "supernets")
+    assert "--evaluator: expected one of training, supernet, got 'supernets'" in message
+    assert "did you mean 'supernet'" in message
+
+
 def test_unknown_sampler(capsys: pytest.CaptureFixture[str]) -> None:
     message = run_cli(capsys, "run", "--space", "tiny", "--sampler", "tpee")
     assert "did you mean 'tpe'?" in message

@@ -78,6 +78,14 @@ def run(
     racing: Annotated[
         bool, typer.Option(help="Stop trials that cheaper ones have left behind.")
     ] = True,
+    evaluator: Annotated[
+        str | None,
+        typer.Option(
+            help="What a training starts from: fresh weights (training), or those of a supernet "
+            "that is trained first (supernet); the space's by default.",
+            show_default=False,
+        ),
+    ] = None,
     refine: Annotated[
         float | None,
         typer.Option(
@@ -102,6 +110,8 @@ def run(
     if not racing:
         settings = loaded.settings.model_copy(update={"racing": Racing(rungs=())})
         loaded = loaded.with_settings(settings)
+    if evaluator is not None:
+        loaded = _with_evaluator(loaded, evaluator)
     if refine is not None:
         promotion = loaded.settings.promotion.model_copy(update={"share": refine})
         settings = loaded.settings.model_copy(update={"promotion": promotion})
@@ -158,6 +168,18 @@ def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
         limits[metric] = value
     settings = space.settings.model_copy(update={"limits": Limits.model_validate(limits)})
     return space.with_settings(settings)
+
+
+def _with_evaluator(space: SearchSpace, evaluator: str) -> SearchSpace:
+    from mbsearch.space.settings import EVALUATORS
+
+    if evaluator not in EVALUATORS:
+        raise SpecError(
+            f"--evaluator: expected one of {', '.join(EVALUATORS)}, got {evaluator!r}"
+            + did_you_mean(evaluator, EVALUATORS)
+        )
+    proxy = space.settings.proxy.starting_from(evaluator)
+    return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))
 
 
 def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:

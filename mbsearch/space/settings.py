@@ -6,15 +6,19 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from mbsearch.space.blocks import Row
 
 _SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_LEAST_PIXELS = 32  # side of the images that the largest candidates are trained on by default
 _MICROSECONDS = {"us": 1, "µs": 1, "ms": 10**3, "s": 10**6}
 
 
 CostName = Literal["mult_adds", "params", "peak_activation_bytes", "latency"]
+Evaluator = Literal["training", "supernet"]
+EVALUATORS: tuple[str, ...] = get_args(Evaluator)
+"""What a proxy training can start from."""
 COSTS: tuple[str, ...] = get_args(CostName)
 """The costs that accuracy can be weighed against, as a space file names them."""
 LATENCY = "latency_us"
@@ -159,14 +163,20 @@ class Supernet(Row):
     baselines: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
+# What suits a network that takes over trained weights: a shorter and gentler training.
+_INHERITING = {"epochs": 1, "train_images": 3200, "learning_rate": 0.002, "warmup": 0.1}
+
+
 class Proxy(Recipe):
     """A short training that stands for a long one: a recipe on fewer and smaller images.
 
     The `evaluator` says what a training starts from: fresh weights, or with ``supernet`` the
-    network's part of the shared ones. `width_scale` makes networks thinner for the proxy only.
+    network's part of the shared ones, which has defaults of its own. `width_scale` makes networks
+    thinner for the proxy only. The default `resolution_scale` of a space whose largest resolution
+    is below 128 is larger, to give that 32 pixels.
     """
 
-    evaluator: Literal["training", "supernet"] = "training"
+    evaluator: Evaluator = "training"
     supernet: Supernet = Supernet()
     data: str = "embedded"
     width_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -174,6 +184,27 @@ class Proxy(Recipe):
     train_images: Annotated[int, Field(ge=2)] | None = 3000
     validation_images: Annotated[int, Field(ge=2)] | None = 2000
     noise_seeds: Annotated[int, Field(ge=1, le=100)] = 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suited(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("evaluator") == "supernet":
+            return {**_INHERITING, **given}
+        return given
+
+    def starting_from(self, evaluator: str) -> Proxy:
+        """What was given of the proxy, with another evaluator and the defaults that suit it."""
+        given = self.model_dump(exclude_unset=True)
+        if self.evaluator == "supernet":
+            given = {k: v for k, v in given.items() if _INHERITING.get(k) != v}
+        return Proxy.model_validate({**given, "evaluator": evaluator})
+
+    def seeing(self, largest_resolution: int) -> Proxy:
+        """The proxy with the default scale that suits the largest resolution of a space."""
+        needed = min(1.0, _LEAST_PIXELS / largest_resolution)
+        if "resolution_scale" in self.model_fields_set or needed <= self.resolution_scale:
+            return self
+        return self.model_copy(update={"resolution_scale": needed})
 
     def pixels(self, resolution: int) -> int:
         """Side of the images, in pixels, that a candidate of this resolution is trained on."""
@@ -270,5 +301,8 @@ SETTINGS_KEYS = tuple(Settings.model_fields)
 
 
 def dump_settings(settings: Settings) -> dict[str, Any]:
-    """Plain data of the settings that were given or differ from the defaults."""
-    return settings.model_dump(mode="json", exclude_defaults=True)
+    """Plain data of the settings that differ from the defaults, or whose defaults may vary."""
+    data = settings.model_dump(mode="json", exclude_defaults=True)
+    if settings.proxy.evaluator == "supernet":
+        data["proxy"] |= {key: getattr(settings.proxy, key) for key in _INHERITING}
+    return data

@@ -167,7 +167,15 @@ def read_space(document: Document) -> SearchSpace:
     rest = {k: v for k, v in data.items() if k not in SETTINGS_KEYS and k != "name"}
     template = cast("Mapping[str, Node]", parse(document, rest))
     check_template(document, template)
+    proxy = settings.proxy.seeing(_largest_resolution(template))
+    if proxy is not settings.proxy:
+        settings = settings.model_copy(update={"proxy": proxy})
     return SearchSpace(name, template, settings)
+
+
+def _largest_resolution(template: Mapping[str, Node]) -> int:
+    node = template.get("resolution", Architecture.model_fields["resolution"].default)
+    return max(cast("tuple[int, ...]", node.values if isinstance(node, Choice) else (node,)))
 
 
 def read_architecture(document: Document) -> Architecture:

@@ -1,0 +1,115 @@
+"""Which recipe ranks best for its time, on networks of NAS-Bench-Macro with CIFAR-10 images.
+
+    python benchmarks/recipes.py nas_bench_macro_cifar10.json --data CIFAR_FOLDER \\
+        --supernet results/truth/mbsearch-0/supernet.pt
+
+Random networks are trained by every recipe of the list, in one process of one thread, and ranked by
+what comes out: the training loss of the last epoch, the loss and the accuracy on the validation
+split. Printed are Kendall's tau with the true accuracy, over all networks and as the mean of the
+thirds of the costs, and CPU seconds a network, without the supernet's training (any run of
+truth.py leaves one of the same seed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import nas_bench_macro
+import numpy as np
+from scipy.stats import kendalltau
+
+from mbsearch.cost import measure
+from mbsearch.records import Evaluation
+from mbsearch.search.evaluator import Task
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_space
+from mbsearch.space.settings import Proxy
+from mbsearch.training.machine import prepare_worker
+from mbsearch.training.proxy import ProxyTraining
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "50 steps at 0.002 (shipped)": {},
+    "25 steps": {"train_images": 1600},
+    "100 steps": {"train_images": 6400},
+    "200 steps (promotion)": {"train_images": 12800},
+    "rate 0.001": {"learning_rate": 0.001},
+    "rate 0.004": {"learning_rate": 0.004},
+    "batches of 32": {"batch_size": 32},
+    "batches of 128": {"batch_size": 128},
+    "SGD at 0.02": {"optimizer": "sgd", "learning_rate": 0.02},
+    "label smoothing 0.1": {"label_smoothing": 0.1},
+    "no augmentation": {"flip": False, "shift": 0.0},
+    "1,000 validation images": {"validation_images": 1000},
+}
+FRESH: Mapping[str, Mapping[str, Any]] = {
+    "fresh weights, 50 steps": {},
+    "fresh weights, 200 steps at 0.004": {"train_images": 12800, "learning_rate": 0.004},
+    "fresh weights, the same without zero init": {
+        "train_images": 12800,
+        "learning_rate": 0.004,
+        "zero_init_residual": False,
+    },
+}
+SCORES = {
+    "training loss": lambda e: -e.curve[-1].train_loss,
+    "validation loss": lambda e: -e.validation_loss,
+    "accuracy": lambda e: e.accuracy,
+}
+
+
+def taus(scores: Sequence[float], truth: Sequence[float], costs: Sequence[int]) -> str:
+    """Tau over all networks, and the mean of those inside the thirds of the costs."""
+    score, true = np.array(scores), np.array(truth)
+    thirds = np.array_split(np.argsort(costs), 3)
+    inside = fmean(kendalltau(score[third], true[third])[0] for third in thirds)
+    return f"{kendalltau(score, true)[0]:.2f} / {inside:.2f}"
+
+
+def evaluated(
+    networks: Sequence[Architecture], proxy: Proxy, data: str, shared: Path | None, seed: int
+) -> tuple[list[Evaluation], float]:
+    """Outcomes of a recipe, and its mean CPU seconds."""
+    evaluator = ProxyTraining(proxy, data, device="cpu", shared=shared)
+    evaluator.evaluate(Task(networks[0], seed))  # opens the images
+    started = time.process_time()
+    outcomes = [evaluator.evaluate(Task(network, seed)).evaluation for network in networks]
+    return outcomes, (time.process_time() - started) / len(networks)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("table", type=Path, help="xiusu/NAS-Bench-Macro's nas-bench-macro_cifar10")
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--supernet", type=Path, required=True)
+    parser.add_argument("--networks", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    prepare_worker()
+    space = load_space(str(nas_bench_macro.SPACE))
+    accuracies, _ = nas_bench_macro.truth(given.table)
+    rng = Random(f"{given.seed}/recipes")
+    drawn = [space.decode(space.sample_params(rng)) for _ in range(2 * given.networks)]
+    networks = list({each.fingerprint: each for each in drawn}.values())[: given.networks]
+    truth = [accuracies[each.fingerprint] for each in networks]
+    costs = [measure(each)["mult_adds"] for each in networks]
+    print(f"| recipe | CPU s | {' | '.join(SCORES)} |")
+    print("|---|---|" + "---|" * len(SCORES))
+    print(f"| Mult-Adds | 0 | {taus([float(c) for c in costs], truth, costs)} | | |", flush=True)
+    for recipes, shared in ((RECIPES, given.supernet.absolute()), (FRESH, None)):
+        for name, changes in recipes.items():
+            proxy = space.settings.proxy.model_copy(update=dict(changes))
+            outcomes, seconds = evaluated(networks, proxy, given.data, shared, given.seed)
+            cells = " | ".join(
+                taus([score(each) for each in outcomes], truth, costs) for score in SCORES.values()
+            )
+            print(f"| {name} | {seconds:.1f} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
