@@ -27,7 +27,7 @@ from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import distributions, make_sampler
 from mbsearch.search.storage import read_study
 from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Racing
+from mbsearch.space.settings import Promotion, Racing
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
 
@@ -37,9 +37,10 @@ def search(
 ) -> list[TrialRecord]:
     """One run, or what is missing of it."""
     space = load_space(space_name)
+    changes: dict[str, object] = {"promotion": Promotion(share=0)}
     if not racing:
-        off = space.settings.model_copy(update={"racing": Racing(rungs=())})
-        space = space.with_settings(off)
+        changes["racing"] = Racing(rungs=())
+    space = space.with_settings(space.settings.model_copy(update=changes))
     if (folder / "journal.log").exists():
         records = read_study(folder).records()
         if sum(not r.is_baseline and r.ended is not None for r in records) >= trials:

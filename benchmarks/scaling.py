@@ -26,6 +26,7 @@ from mbsearch.search.executor import Finished, LocalProcesses
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import make_sampler
 from mbsearch.space.catalog import load_space
+from mbsearch.space.settings import Promotion
 from mbsearch.space.space import SearchSpace
 
 ROUNDS = 12  # of one second, at every number of workers
@@ -37,7 +38,6 @@ class Sleeping:
     """Sleeps, and gives an accuracy that rises with the resolution."""
 
     seconds: float
-    epochs: int = 1
 
     def evaluate(self, task: Task) -> Outcome:
         time.sleep(self.seconds)
@@ -79,7 +79,8 @@ class InThisProcess:
 def bare_space() -> SearchSpace:
     space = load_space("v2")
     proxy = space.settings.proxy.model_copy(update={"epochs": 1})
-    settings = space.settings.model_copy(update={"baselines": (), "proxy": proxy})
+    changes = {"baselines": (), "proxy": proxy, "promotion": Promotion(share=0)}
+    settings = space.settings.model_copy(update=changes)
     return space.with_settings(settings)
 
 

@@ -115,8 +115,8 @@ def find_promotions(store: StudyStore, space: SearchSpace) -> Promotions:
         for trial in store.baselines.get_trials(deepcopy=False)
         if is_promoted(trial)
     ]
-    repeats = [data for data in longer if data["repeat"]]
-    repeated = next((r for r in records if r.fingerprint in store.repeats()), None)
+    repeats, several = [data for data in longer if data["repeat"]], store.repeats()
+    repeated = next((r for r in records if r.fingerprint in several), None)
     return Promotions(
         space.settings.promotion,
         proxy.epochs,
