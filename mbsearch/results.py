@@ -200,6 +200,7 @@ def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
             "origin": r.origin,
             "accuracy": r.accuracy,
             "accuracy_noise": r.accuracy_noise,
+            "promoted": r.promotion is not None,
             "mult_adds": r.mult_adds,
             "params": r.costs["params"],
             r.metric: r.cost,
