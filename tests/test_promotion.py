@@ -71,13 +71,28 @@ def work(records: Sequence[TrialRecord]) -> tuple[int, int]:
     return short, sum(r.mult_adds * EPOCHS * LONGER for r in records if r.promotion is not None)
 
 
-def test_lift_is_the_shift_of_the_logit() -> None:
-    short = [0.5, 0.7, 0.8, 0.9]
-    long = [1 / (1 + math.exp(-logit(a) - 0.3)) for a in short]
-    lift = Lift.between(short, long)
+def line(accuracy: float, slope: float) -> float:
+    """An accuracy on a line of that slope between logits."""
+    return 1 / (1 + math.exp(-0.7 - slope * logit(accuracy)))
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.6])
+def test_lift_finds_the_line_between_the_logits(slope: float) -> None:
+    short = [0.3 + i / 100 for i in range(60)]
+    lift = Lift.between(short, [line(a, slope) for a in short])
     assert lift is not None
-    assert lift.of(0.6) == pytest.approx(1 / (1 + math.exp(-logit(0.6) - 0.3)))
-    assert Lift.between(short[:2], long[:2]) is None
+    assert lift.of(0.55) == pytest.approx(line(0.55, slope), abs=0.003)
+    assert lift.slope == pytest.approx(slope, abs=0.01)
+
+
+def test_lift_of_few_or_equal_networks_keeps_the_slope_of_one() -> None:
+    assert Lift.between([0.5, 0.6], [0.6, 0.7]) is None
+    equal = Lift.between([0.5] * 4, [0.6, 0.62, 0.58, 0.6])
+    assert equal is not None
+    assert equal.slope == 1
+    falling = Lift.between([0.3, 0.5, 0.7], [0.9, 0.5, 0.2])
+    assert falling is not None
+    assert falling.slope > 0
 
 
 def test_a_longer_recipe_takes_new_images_first_and_then_more_epochs() -> None:

@@ -1,14 +1,17 @@
-"""What a longer training adds to accuracies: the bridge between two fidelities."""
+"""What a longer training makes of accuracies: the bridge between two fidelities."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, pstdev
+from statistics import fmean
 
 _LEAST_PAIRS = 3
 _LEAST_SPREAD = 0.01
+_LEAST_SLOPE = 0.1  # a better short training never lets expect a worse long one
+# Strength of the belief that a step of the logit stays as long as it was, in squared logits.
+_RIDGE = 0.1
 
 
 def logit(accuracy: float) -> float:
@@ -19,12 +22,15 @@ def logit(accuracy: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """A shift of the logit, the same for every network, and the spread of networks around it.
+    """A straight line between the logits of accuracies after a short and a longer training.
 
-    On the logit a step near 1 counts for more, so that one shift fits bad networks and good ones.
+    It goes through the mean of both, `middle` and `top`, with a `slope` that is mostly below 1:
+    who learns slowly has more to gain. `spread` is the standard deviation of networks around it.
     """
 
-    shift: float
+    middle: float
+    top: float
+    slope: float
     spread: float
 
     @staticmethod
@@ -32,9 +38,20 @@ class Lift:
         """From the accuracies of the same networks after either training; None of too few."""
         if len(short) < _LEAST_PAIRS:
             return None
-        steps = [logit(b) - logit(a) for a, b in zip(short, long, strict=True)]
-        return Lift(fmean(steps), max(pstdev(steps), _LEAST_SPREAD))
+        before, after = [logit(a) for a in short], [logit(a) for a in long]
+        middle, top = fmean(before), fmean(after)
+        pairs = [(x - middle, y - top) for x, y in zip(before, after, strict=True)]
+        # Ridge regression of the gain, so that few or equal networks leave the slope at 1.
+        gained = sum(x * (y - x) for x, y in pairs) / (sum(x * x for x, _ in pairs) + _RIDGE)
+        slope = max(1 + gained, _LEAST_SLOPE)
+        misses = sum((y - slope * x) ** 2 for x, y in pairs)
+        spread = max(math.sqrt(misses / (len(pairs) - 2)), _LEAST_SPREAD)
+        return Lift(middle, top, slope, spread)
+
+    def logit_of(self, accuracy: float) -> float:
+        """The logit to expect after the longer training."""
+        return self.top + self.slope * (logit(accuracy) - self.middle)
 
     def of(self, accuracy: float) -> float:
         """The accuracy to expect after the longer training."""
-        return 1.0 / (1.0 + math.exp(-logit(accuracy) - self.shift))
+        return 1.0 / (1.0 + math.exp(-self.logit_of(accuracy)))

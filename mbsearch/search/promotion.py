@@ -26,7 +26,8 @@ LEAST_CHANCE = 0.05
 class Promotions:
     """Which networks of a study are to be trained longer, and how far its share of the work goes.
 
-    Work is Mult-Adds times epochs of the proxy: unlike seconds, the same on every machine.
+    Work is Mult-Adds times epochs of the proxy: unlike seconds, the same on every machine. Trials
+    that were stopped early count as whole, so what racing saves may go into promotion.
 
     Args:
         epochs: of the proxy.
@@ -109,7 +110,7 @@ class Promotions:
             rivals = [logit(after) for r, after in promoted if r.cost <= record.cost]
             if record.is_baseline or record.trial in self.begun or not rivals:
                 continue
-            z = (logit(record.accuracy) + lift.shift - max(rivals)) / lift.spread
+            z = (lift.logit_of(record.accuracy) - max(rivals)) / lift.spread
             gain = z * float(ndtr(z)) + math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
             if gain > most and ndtr(z) >= LEAST_CHANCE:
                 best, most = record, gain
@@ -117,7 +118,7 @@ class Promotions:
 
     def _pays_for(self, records: Sequence[TrialRecord]) -> bool:
         trained = [r for r in self.records if not r.is_baseline and r.evaluation is not None]
-        search = sum(r.mult_adds * len(r.evaluation.curve) for r in trained if r.evaluation)
+        search = sum(r.mult_adds for r in trained) * self.epochs
         begun = [r for r in self.records if r.trial in self.begun]
         longer = self.repeats_work + sum(r.mult_adds for r in (*begun, *records))
         share = self.settings.share

@@ -225,11 +225,11 @@ class Proxy(Recipe):
 class Promotion(Row):
     """The longer training that a search ends with, for its best networks and their MobileNets.
 
-    It takes up to this `share` of the training work, 0 for none, and shows a network `longer` times
-    as many images as the proxy does.
+    It takes up to this `share` of the work, 0 for none, where trials that were stopped early count
+    as whole, and shows a network `longer` times as many images as the proxy does.
     """
 
-    share: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.35
     longer: Annotated[int, Field(ge=2, le=1000)] = 4
 
 
