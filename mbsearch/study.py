@@ -136,6 +136,8 @@ def run(
         driver = Driver(store, space, executor, target, seed, report, deadline, meter)
         try:
             driver.run()
+            if time.monotonic() < deadline:
+                _end(store)
         finally:
             executor.close()
             records = store.records()
@@ -168,15 +170,22 @@ def _done(store: StudyStore) -> int:
 def _target(store: StudyStore, trials: int) -> int:
     """Search trials that the study shall have after this run.
 
-    The running target is stored: while it is not reached, the run that set it was interrupted,
-    and the same command finishes it instead of starting another.
+    The running target is stored: while it is not reached, or the longer trainings after it have not
+    ended, the run that set it was interrupted, and the same command finishes it instead of starting
+    another.
     """
     run = store.settings().get("run", {"start": 0, "target": 0})
     done = _done(store)
-    start = run["start"] if done < run["target"] else done
+    interrupted = done < run["target"] or not run.get("ended", True)
+    start = run["start"] if interrupted else done
     target: int = start + trials
-    store.search.set_user_attr("run", {"start": start, "target": target})
+    store.search.set_user_attr("run", {"start": start, "target": target, "ended": False})
     return target
+
+
+def _end(store: StudyStore) -> None:
+    """Note that a run has done all that it was to do."""
+    store.search.set_user_attr("run", {**store.settings()["run"], "ended": True})
 
 
 def _stamp(scoring: Scoring, seed: int) -> dict[str, Any]:

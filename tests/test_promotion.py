@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mbsearch import results as found
 from mbsearch.cli.status import print_status
 from mbsearch.figures.front import front_figure
 from mbsearch.records import TrialRecord, complete, shown
+from mbsearch.scoring import Scoring
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.history import PROMOTED
@@ -26,6 +27,7 @@ from mbsearch.search.storage import JOURNAL, StudyStore, create_study, is_promot
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Promotion, Proxy, Racing
 from mbsearch.space.space import SearchSpace
+from mbsearch.study import run
 
 V2 = load_space("v2")
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
@@ -250,3 +252,33 @@ def test_status_says_whose_accuracies_it_shows(
     said = capsys.readouterr().out
     assert "accuracy of a longer training" in said
     assert f"{len(shown(records))} networks were promoted" in said
+
+
+def test_a_run_cut_off_in_promotion_is_finished_not_extended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutError(Exception):
+        pass
+
+    def fake(space: SearchSpace, *_: object) -> Scoring:
+        return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
+
+    def cut(progress: Progress) -> None:
+        if progress.promoted:
+            raise CutError
+
+    monkeypatch.setattr("mbsearch.study.by_training", fake)
+    space = without_racing(0.6)
+
+    def again(on_progress: Callable[[Progress], None] = lambda _: None) -> list[TrialRecord]:
+        return run(
+            space, trials=40, folder=tmp_path, sampler="random", jobs=2, on_progress=on_progress
+        ).records
+
+    with pytest.raises(CutError):
+        again(cut)
+    cut_off = read_study(tmp_path).promotions()
+    finished = again()
+    assert sum(not r.is_baseline for r in finished) == 40
+    assert sum(r.promotion is not None for r in finished) > len(cut_off)
+    assert sum(not r.is_baseline for r in again()) == 80
