@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, err, out
+from mbsearch.cli.terminal import Evaluator, Json, err, out, with_evaluator
 
 if TYPE_CHECKING:
     from mbsearch.measured import Audit
@@ -31,6 +31,7 @@ def audit(
         str | None,
         typer.Option(help="Image folder or data set name; without it, embedded Fashion-MNIST."),
     ] = None,
+    evaluator: Evaluator = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study; the space's by default.")
     ] = None,
@@ -52,7 +53,7 @@ def audit(
     from mbsearch.progress import RunDisplay
     from mbsearch.space.catalog import load_space
 
-    loaded = load_space(space)
+    loaded = with_evaluator(load_space(space), evaluator)
     with RunDisplay(err) as display:
         found = run_audit(
             loaded,

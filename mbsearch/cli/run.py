@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.status import print_status, print_verdict
-from mbsearch.cli.terminal import Json, Storage, cost, err
+from mbsearch.cli.terminal import Evaluator, Json, Storage, cost, err, with_evaluator
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -78,14 +78,7 @@ def run(
     racing: Annotated[
         bool, typer.Option(help="Stop trials that cheaper ones have left behind.")
     ] = True,
-    evaluator: Annotated[
-        str | None,
-        typer.Option(
-            help="What a training starts from: fresh weights (training), or those of a supernet "
-            "that is trained first (supernet); the space's by default.",
-            show_default=False,
-        ),
-    ] = None,
+    evaluator: Evaluator = None,
     refine: Annotated[
         float | None,
         typer.Option(
@@ -106,12 +99,11 @@ def run(
     from mbsearch.space.settings import Racing
     from mbsearch.study import run as run_study
 
-    loaded = _with_objective(_with_limits(load_space(space), limit or []), objective)
+    loaded = with_evaluator(load_space(space), evaluator)
+    loaded = _with_objective(_with_limits(loaded, limit or []), objective)
     if not racing:
         settings = loaded.settings.model_copy(update={"racing": Racing(rungs=())})
         loaded = loaded.with_settings(settings)
-    if evaluator is not None:
-        loaded = _with_evaluator(loaded, evaluator)
     if refine is not None:
         promotion = loaded.settings.promotion.model_copy(update={"share": refine})
         settings = loaded.settings.model_copy(update={"promotion": promotion})
@@ -168,18 +160,6 @@ def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
         limits[metric] = value
     settings = space.settings.model_copy(update={"limits": Limits.model_validate(limits)})
     return space.with_settings(settings)
-
-
-def _with_evaluator(space: SearchSpace, evaluator: str) -> SearchSpace:
-    from mbsearch.space.settings import EVALUATORS
-
-    if evaluator not in EVALUATORS:
-        raise SpecError(
-            f"--evaluator: expected one of {', '.join(EVALUATORS)}, got {evaluator!r}"
-            + did_you_mean(evaluator, EVALUATORS)
-        )
-    proxy = space.settings.proxy.starting_from(evaluator)
-    return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))
 
 
 def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from mbsearch.errors import SpecError
+from mbsearch.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from mbsearch.space.space import SearchSpace
 
 out = Console()
 err = Console(stderr=True)
@@ -26,6 +29,14 @@ Storage = Annotated[
     str | None,
     typer.Option(help="PostgreSQL that holds the study, as postgresql://USER@HOST/DATABASE."),
 ]
+Evaluator = Annotated[
+    str | None,
+    typer.Option(
+        help="What a training starts from: fresh weights (training), or those of a supernet that "
+        "is trained first (supernet); the space's by default.",
+        show_default=False,
+    ),
+]
 
 
 def cost(option: str, text: str, metric: str) -> int:
@@ -40,3 +51,22 @@ def cost(option: str, text: str, metric: str) -> int:
         return parse_cost(metric, text)
     except ValueError as error:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None
+
+
+def with_evaluator(space: SearchSpace, evaluator: str | None) -> SearchSpace:
+    """A space whose trainings start from what the option says.
+
+    Raises:
+        SpecError: it says neither.
+    """
+    from mbsearch.space.settings import EVALUATORS
+
+    if evaluator is None:
+        return space
+    if evaluator not in EVALUATORS:
+        raise SpecError(
+            f"--evaluator: expected one of {', '.join(EVALUATORS)}, got {evaluator!r}"
+            + did_you_mean(evaluator, EVALUATORS)
+        )
+    proxy = space.settings.proxy.starting_from(evaluator)
+    return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))

@@ -155,7 +155,7 @@ class Supernet(Row):
     so that they inherit as well as candidates do, else a random candidate.
     """
 
-    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 3000
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
