@@ -31,11 +31,15 @@ from mbsearch.survey import require_feasible
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run leaves: its folder, the study's records, and whether the space is used up."""
+    """What a run leaves: its folder, the study's records, and whether the space is used up.
+
+    `unpromoted` is the share of the work that promotion would have needed, where it was too much.
+    """
 
     folder: Path
     records: list[TrialRecord]
     exhausted: bool
+    unpromoted: float | None = None
 
 
 def run(
@@ -143,7 +147,7 @@ def run(
             records = store.records()
             if complete(records):
                 write_results(folder, records, f"{space.name} on {scoring.data}")
-    return RunResult(folder, records, driver.exhausted)
+    return RunResult(folder, records, driver.exhausted, driver.unpromoted)
 
 
 def _executor(

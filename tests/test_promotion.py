@@ -15,6 +15,7 @@ from mbsearch.cli.status import print_status
 from mbsearch.figures.front import front_figure
 from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
+from mbsearch.search.backlog import find_promotions
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.history import PROMOTED
@@ -171,6 +172,19 @@ def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> No
     store = search(tmp_path, trials=4, share=0.1)
     assert not store.promotions()
     assert shown(store.records()) == complete(store.records())
+    assert find_promotions(store, V2).needed > 0.1
+
+
+def test_what_racing_saves_may_go_into_promotion(refined: StudyStore) -> None:
+    """Trials that were stopped count as whole."""
+    whole = [replace(r, promotion=None) for r in refined.records()]
+    stopped = [
+        r
+        if r.evaluation is None
+        else replace(r, evaluation=replace(r.evaluation, curve=r.evaluation.curve[:1]))
+        for r in whole
+    ]
+    assert Promotions(Promotion(), stopped).needed == Promotions(Promotion(), whole).needed > 0
 
 
 def test_no_share_means_no_promotion(tmp_path: Path) -> None:
@@ -238,10 +252,10 @@ def test_contenders_are_those_with_a_chance(refined: StudyStore) -> None:
     bad = record(9, 0.4, 12)
     near = record(8, front[3].accuracy - 0.001, 40)
     done = {r.trial for r in front}
-    promotions = Promotions(Promotion(share=0.9), 4, [*front, bad, near], done)
+    promotions = Promotions(Promotion(share=0.9), [*front, bad, near], done)
     assert promotions.required() == []
     assert promotions.next() == (near, False)
-    assert Promotions(Promotion(share=0.9), 4, [*front, bad], done).next() is None
+    assert Promotions(Promotion(share=0.9), [*front, bad], done).next() is None
 
 
 def test_status_says_whose_accuracies_it_shows(

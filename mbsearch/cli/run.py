@@ -140,6 +140,12 @@ def run(
             raise
     if result.exhausted:
         err.print("every network of the space that keeps the limits has been tried")
+    if refine and result.unpromoted is not None:
+        err.print(
+            f"no network was promoted to a longer training: the front and its MobileNets need "
+            f"{result.unpromoted:.0%} of the work, got --refine {refine:g}",
+            soft_wrap=True,
+        )
     print_status(str(result.folder), result.records, None, as_json)
     if not as_json:
         print_verdict(result.folder)

@@ -119,7 +119,6 @@ def find_promotions(store: StudyStore, space: SearchSpace) -> Promotions:
     repeated = next((r for r in records if r.fingerprint in several), None)
     return Promotions(
         space.settings.promotion,
-        proxy.epochs,
         records,
         {data["trial"] for data in longer if not data["repeat"]},
         repeated,

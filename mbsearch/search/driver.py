@@ -116,6 +116,11 @@ class Driver:
         """Whether every network of the space that keeps the limits has been tried."""
         return self._exhausted
 
+    @property
+    def unpromoted(self) -> float | None:
+        """The share of the work that promotion needs, where the search has not got it."""
+        return None if self._promotions is None or self._promoting else self._promotions.needed
+
     def _next(
         self,
         orphans: list[Job],

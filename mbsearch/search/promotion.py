@@ -26,11 +26,10 @@ LEAST_CHANCE = 0.05
 class Promotions:
     """Which networks of a study are to be trained longer, and how far its share of the work goes.
 
-    Work is Mult-Adds times epochs of the proxy: unlike seconds, the same on every machine. Trials
+    Work is reckoned in Mult-Adds times images: unlike seconds, the same on every machine. Trials
     that were stopped early count as whole, so what racing saves may go into promotion.
 
     Args:
-        epochs: of the proxy.
         records: of the whole study.
         begun: trials whose longer training has begun, those included where it has ended or failed.
         repeated: the network whose repeats measure the noise; None where there is none.
@@ -39,7 +38,6 @@ class Promotions:
     """
 
     settings: Promotion
-    epochs: int
     records: Sequence[TrialRecord]
     begun: set[int] = field(default_factory=set)
     repeated: TrialRecord | None = None
@@ -49,10 +47,15 @@ class Promotions:
     @property
     def affordable(self) -> bool:
         """Whether the share pays for all that must be promoted together: half a front is none."""
+        return self.needed <= self.settings.share
+
+    @property
+    def needed(self) -> float:
+        """The share of all work that what must be promoted together takes."""
         owed = self.required()
         if self.repeated is not None:
             owed += [self.repeated] * self.repeats
-        return self._pays_for(owed)
+        return self._share_with(owed)
 
     def next(self) -> tuple[TrialRecord, bool] | None:
         """The network to train longer next, and whether it only repeats one for the noise.
@@ -117,12 +120,15 @@ class Promotions:
         return best
 
     def _pays_for(self, records: Sequence[TrialRecord]) -> bool:
-        trained = [r for r in self.records if not r.is_baseline and r.evaluation is not None]
-        search = sum(r.mult_adds for r in trained) * self.epochs
-        begun = [r for r in self.records if r.trial in self.begun]
+        return self._share_with(records) <= self.settings.share
+
+    def _share_with(self, records: Sequence[TrialRecord]) -> float:
+        """Share of all work that the longer trainings have, with these beside those begun."""
+        trained = (r for r in self.records if not r.is_baseline and r.evaluation is not None)
+        begun = (r for r in self.records if r.trial in self.begun)
         longer = self.repeats_work + sum(r.mult_adds for r in (*begun, *records))
-        share = self.settings.share
-        return longer * self.epochs * self.settings.longer <= search * share / (1 - share)
+        longer *= self.settings.longer
+        return longer / max(1, longer + sum(r.mult_adds for r in trained))
 
 
 def _mobilenets(done: Sequence[TrialRecord], budget: int) -> list[TrialRecord]:
