@@ -96,6 +96,7 @@ class Driver:
         self._race = self._start_race()
         orphans = interrupted(self.store)
         references = missing_baselines(self.store, self.space, self.measure)
+        self._tell_sampler()  # a driver may have been killed before it did
         now, share = time.monotonic(), self.space.settings.promotion.share
         search_until = now + (self.deadline - now) * (1 - share)
         while time.monotonic() < self.deadline:
@@ -302,20 +303,20 @@ class Driver:
         if not job.promoted:
             self._race.add(job.cost, evaluation.curve)
             return
+        self._tell_sampler()
         if self._promotions is not None:
             self._promotions.add(job.record["trial"], evaluation)
-        if job.record["origin"] == SEARCH:
-            self._tell_sampler(job.record["trial"], evaluation.accuracy)
 
-    def _tell_sampler(self, trial: int, accuracy: float) -> None:
-        """Leave an accuracy of the longer training where a sampler finds it."""
-        number = next(
-            each.number
-            for each in self.store.search.get_trials(deepcopy=False)
-            if each.user_attrs.get("record", {}).get("trial") == trial
-        )
-        known = self.store.search.user_attrs.get(PROMOTED, {})
-        self.store.search.set_user_attr(PROMOTED, {**known, str(number): accuracy})
+    def _tell_sampler(self) -> None:
+        """Leave the accuracies of longer trainings where a sampler finds them."""
+        after = self.store.promotions()
+        told = {
+            str(trial.number): after[trial.user_attrs["record"]["trial"]].accuracy
+            for trial in self.store.search.get_trials(deepcopy=False)
+            if trial.user_attrs.get("record", {}).get("trial") in after
+        }
+        if told != self.store.search.user_attrs.get(PROMOTED, {}):
+            self.store.search.set_user_attr(PROMOTED, told)
 
     def _stopped(self, job: Job, outcome: Outcome) -> bool:
         """Look at a trial at its rung: stop it and keep its curve, or let it go on."""
