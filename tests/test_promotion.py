@@ -12,6 +12,10 @@ from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
 from mbsearch.cli.status import print_status
+from mbsearch.dashboard.pages.compare import verdict
+from mbsearch.dashboard.pages.network import training
+from mbsearch.dashboard.parts import accuracy
+from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.figures.front import front_figure
 from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
@@ -60,8 +64,14 @@ def search(
 
 
 @pytest.fixture(scope="module")
-def refined(tmp_path_factory: pytest.TempPathFactory) -> StudyStore:
-    return search(tmp_path_factory.mktemp("refined"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("refined") / "v2"
+
+
+@pytest.fixture(scope="module")
+def refined(folder: Path) -> StudyStore:
+    folder.mkdir()
+    return search(folder)
 
 
 def work(records: Sequence[TrialRecord]) -> tuple[int, int]:
@@ -296,3 +306,20 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
     assert sum(not r.is_baseline for r in finished) == 40
     assert sum(r.promotion is not None for r in finished) > len(cut_off)
     assert sum(not r.is_baseline for r in again()) == 80
+
+
+def test_the_dashboard_and_the_card_go_by_the_longer_training(
+    refined: StudyStore, folder: Path
+) -> None:
+    library = Library(ResultsFolder(folder.parent))
+    snapshot = library.snapshot("v2")
+    while snapshot.loading:
+        time.sleep(0.05)
+        snapshot = library.snapshot("v2")
+    assert snapshot.records == tuple(refined.records())
+    best, second = sorted(found.front(snapshot.records), key=lambda r: -r.accuracy)[:2]
+    raw = {r.trial: r for r in snapshot.records}
+    assert accuracy(raw[best.trial]) == f"{best.accuracy:.3f} ± {best.accuracy_noise:.3f}"
+    lead = best.accuracy - second.accuracy
+    assert f"{lead:.3f} higher" in verdict(raw[best.trial], raw[second.trial])
+    assert training(raw[best.trial])["accuracy, longer training"] == f"{best.accuracy:.4f}"

@@ -186,8 +186,9 @@ def training(record: TrialRecord) -> dict[str, Any]:
         }
     if record.promotion is not None:
         facts["accuracy, longer training"] = f"{record.promotion.accuracy:.4f}"
-        for key in ("epochs", "train_images"):
-            facts[f"{key}, longer training"] = record.promotion.recipe[key]
+        for key, value in flat_recipe(record.promotion.recipe).items():
+            if facts.get(key) != value:
+                facts[f"{key}, longer training"] = value
     facts["fingerprint"] = record.fingerprint
     if record.started is not None:
         facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S}"
