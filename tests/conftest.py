@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+# Its plugin would import it at the end, when a dashboard's gc.freeze() hides what it looks for.
+import hypothesis  # noqa: F401
 import psycopg
 import pytest
 
