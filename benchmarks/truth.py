@@ -200,8 +200,8 @@ def main() -> None:
         )
         ours = observed(records)
         show(seed, "mbsearch", ours, seconds)
-        short = complete(records)
-        show(seed, "short only", observed([replace(r, promotion=None) for r in short]), None)
+        short = [replace(r, promotion=None) for r in complete(records)]
+        show(seed, "short only", observed(short), None)
         show(seed, "smoothed", smoothed(space, short), None)
         costs = [ours.mult_adds[key] for key in ours.front()]
         show(seed, "largest", largest(space, len(short), costs, seed), None)
