@@ -22,9 +22,9 @@ from typing import Any
 
 import nas_bench_macro
 import numpy as np
-from scipy.stats import kendalltau
 
 from mbsearch.cost import measure
+from mbsearch.ranking import kendall_tau, taus_in_thirds
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Task
 from mbsearch.space.architecture import Architecture
@@ -65,10 +65,9 @@ SCORES = {
 
 def taus(scores: Sequence[float], truth: Sequence[float], costs: Sequence[int]) -> str:
     """Tau over all networks, and the mean of those inside the thirds of the costs."""
-    score, true = np.array(scores), np.array(truth)
-    thirds = np.array_split(np.argsort(costs), 3)
-    inside = fmean(kendalltau(score[third], true[third])[0] for third in thirds)
-    return f"{kendalltau(score, true)[0]:.2f} / {inside:.2f}"
+    score, true, cost = np.array(scores), np.array(truth), np.array(costs, dtype=float)
+    inside = fmean(taus_in_thirds(score, true, cost))
+    return f"{kendall_tau(score, true):.2f} / {inside:.2f}"
 
 
 def evaluated(

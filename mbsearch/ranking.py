@@ -87,29 +87,36 @@ def _ranking(
 ) -> Ranking:
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(truth), (_BOOTSTRAPS, len(truth)))
-    taus = np.array([_tau(score[rows], truth[rows]) for rows in draws])
+    taus = np.array([kendall_tau(score[rows], truth[rows]) for rows in draws])
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.nanquantile(taus, [tail, 1 - tail])
-    first, second, third = (
-        _tau(score[rows], truth[rows])
-        for rows in np.array_split(np.argsort(cost, kind="stable"), 3)
-    )
     return Ranking(
         name,
-        _tau(score, truth),
+        kendall_tau(score, truth),
         float(low),
         float(high),
-        (first, second, third),
+        taus_in_thirds(score, truth, cost),
         _regret(score, truth, cost),
     )
 
 
-def _tau(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+def kendall_tau(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     """Kendall's tau-b; 0 where it is undefined because all are equal, or there is only one."""
     if len(truth) < 2:
         return 0.0
     tau = float(kendalltau(score, truth).statistic)
     return 0.0 if math.isnan(tau) else tau
+
+
+def taus_in_thirds(
+    score: NDArray[np.float64], truth: NDArray[np.float64], cost: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Kendall's tau-b inside the cheap, the middle and the dear third of the networks."""
+    first, second, third = (
+        kendall_tau(score[rows], truth[rows])
+        for rows in np.array_split(np.argsort(cost, kind="stable"), 3)
+    )
+    return first, second, third
 
 
 def _regret(

@@ -9,7 +9,15 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.status import print_status, print_verdict
-from mbsearch.cli.terminal import Evaluator, Json, Storage, cost, err, with_evaluator
+from mbsearch.cli.terminal import (
+    Evaluator,
+    Json,
+    Storage,
+    cost,
+    err,
+    require_one_of,
+    with_evaluator,
+)
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -173,10 +181,6 @@ def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:
 
     if objective is None:
         return space
-    if objective not in COSTS:
-        raise SpecError(
-            f"--objective: expected one of {', '.join(COSTS)}, got {objective!r}"
-            + did_you_mean(objective, COSTS)
-        )
+    require_one_of("--objective", objective, COSTS)
     settings = space.settings.model_copy(update={"objectives": ("accuracy", objective)})
     return space.with_settings(settings)

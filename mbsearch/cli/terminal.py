@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,18 @@ def cost(option: str, text: str, metric: str) -> int:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None
 
 
+def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
+    """Refuse a word that an option does not know.
+
+    Raises:
+        SpecError: it is none of them; the nearest is proposed.
+    """
+    if got not in known:
+        raise SpecError(
+            f"{option}: expected one of {', '.join(known)}, got {got!r}" + did_you_mean(got, known)
+        )
+
+
 def with_evaluator(space: SearchSpace, evaluator: str | None) -> SearchSpace:
     """A space whose trainings start from what the option says.
 
@@ -63,10 +76,6 @@ def with_evaluator(space: SearchSpace, evaluator: str | None) -> SearchSpace:
 
     if evaluator is None:
         return space
-    if evaluator not in EVALUATORS:
-        raise SpecError(
-            f"--evaluator: expected one of {', '.join(EVALUATORS)}, got {evaluator!r}"
-            + did_you_mean(evaluator, EVALUATORS)
-        )
+    require_one_of("--evaluator", evaluator, EVALUATORS)
     proxy = space.settings.proxy.starting_from(evaluator)
     return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))

@@ -20,6 +20,11 @@ def logit(accuracy: float) -> float:
     return math.log(inside / (1 - inside))
 
 
+def accuracy_of(log_odds: float) -> float:
+    """Inverse of `logit`."""
+    return 1.0 / (1.0 + math.exp(-log_odds))
+
+
 @dataclass(frozen=True, slots=True)
 class Lift:
     """A straight line between the logits of accuracies after a short and a longer training.
@@ -54,4 +59,4 @@ class Lift:
 
     def of(self, accuracy: float) -> float:
         """The accuracy to expect after the longer training."""
-        return 1.0 / (1.0 + math.exp(-self.logit_of(accuracy)))
+        return accuracy_of(self.logit_of(accuracy))

@@ -70,7 +70,7 @@ class Promotions:
             chosen, repeat = contender, False
         else:
             return None
-        return (chosen, repeat) if self._pays_for([chosen]) else None
+        return (chosen, repeat) if self._share_with([chosen]) <= self.settings.share else None
 
     def begin(self, record: TrialRecord, repeat: bool) -> None:
         """Take up that a network is in longer training."""
@@ -118,9 +118,6 @@ class Promotions:
             if gain > most and ndtr(z) >= LEAST_CHANCE:
                 best, most = record, gain
         return best
-
-    def _pays_for(self, records: Sequence[TrialRecord]) -> bool:
-        return self._share_with(records) <= self.settings.share
 
     def _share_with(self, records: Sequence[TrialRecord]) -> float:
         """Share of all work that the longer trainings have, with these beside those begun."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from mbsearch.records import Epoch, State, TrialRecord
-from mbsearch.search.lift import logit
+from mbsearch.search.lift import accuracy_of, logit
 from mbsearch.space.settings import Racing
 
 # Strength of the belief that a standardised regressor says nothing, in trials.
@@ -35,7 +35,7 @@ class Forecast:
     @property
     def accuracy(self) -> float:
         """The median."""
-        return 1.0 / (1.0 + math.exp(-self.centre))
+        return accuracy_of(self.centre)
 
     def probability_above(self, accuracy: float) -> float:
         """Probability of a final accuracy above this one, the noise of a training included."""

@@ -16,11 +16,11 @@ _MICROSECONDS = {"us": 1, "µs": 1, "ms": 10**3, "s": 10**6}
 
 
 CostName = Literal["mult_adds", "params", "peak_activation_bytes", "latency"]
+COSTS: tuple[str, ...] = get_args(CostName)
+"""The costs that accuracy can be weighed against, as a space file names them."""
 Evaluator = Literal["training", "supernet"]
 EVALUATORS: tuple[str, ...] = get_args(Evaluator)
 """What a proxy training can start from."""
-COSTS: tuple[str, ...] = get_args(CostName)
-"""The costs that accuracy can be weighed against, as a space file names them."""
 LATENCY = "latency_us"
 
 
