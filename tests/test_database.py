@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from optuna.storages import RDBStorage
 
 import mbsearch as mb
 from mbsearch import cli
@@ -72,9 +73,19 @@ def test_a_study_in_a_database_is_extended_and_read_by_name(
         mb.load_results("three", storage=postgres)
 
 
-def test_several_may_make_the_tables_of_a_database_at_once(postgres: str) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        storages = list(threads.map(lambda url: connect(url, create=True), [postgres] * 4))
+def test_several_may_make_and_read_the_tables_of_a_database_at_once(postgres: str) -> None:
+    def read() -> RDBStorage:
+        while True:
+            try:
+                return connect(postgres, create=False)
+            except StorageError as error:
+                if "got a database without any" not in str(error):
+                    raise
+
+    with ThreadPoolExecutor(8) as threads:
+        readers = [threads.submit(read) for _ in range(4)]
+        makers = [threads.submit(connect, postgres, create=True) for _ in range(4)]
+        storages = [future.result() for future in readers + makers]
     for storage in storages:
         assert storage.get_all_studies() == []
         storage.engine.dispose()

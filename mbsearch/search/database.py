@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from hashlib import blake2b
 
 from optuna.exceptions import StorageInternalError
@@ -37,7 +37,7 @@ def connect(url: str, *, create: bool) -> RDBStorage:
     address = _address(url)
     us = f"mbsearch {socket.gethostname()} process {os.getpid()}"
     try:
-        with _table_maker(address) if create else nullcontext():
+        with _table_maker(address):
             return RDBStorage(
                 address.render_as_string(hide_password=False),
                 engine_kwargs={
@@ -61,10 +61,10 @@ def connect(url: str, *, create: bool) -> RDBStorage:
 
 @contextmanager
 def _table_maker(address: URL) -> Iterator[None]:
-    """Be the only one who makes the tables of a database.
+    """Be the only one who makes the tables of a database, or looks whether they are there.
 
-    PostgreSQL fails when two do it at once, and the session of a driver that was killed while it
-    did lives on until its statement ends.
+    PostgreSQL fails when two make them at once, and Optuna makes the last one, of the version,
+    for a reader too when it meets a database that is only half made.
     """
     engine = create_engine(address, poolclass=NullPool)
     with engine.connect() as connection:
