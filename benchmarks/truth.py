@@ -11,9 +11,10 @@ at some budgets the regret, in points of accuracy behind the best network there 
 - largest: as many random networks as mbsearch trained, and of these, at each budget, the one of
   the most Mult-Adds (its front: at the cost of every network on mbsearch's front).
 
-`short only` is mbsearch's search again, with the front and the choices by the short trainings of
-all networks, as if none had been promoted, and `smoothed` the same by the sampler's model of them.
-Every arm is kept in --folder and goes on from there.
+mbsearch recommends by the accuracies that it expects of what it trained at its highest fidelity.
+Two more rows tell what that is worth: `as measured` goes by those accuracies themselves, and `short
+trainings only` by what is expected of all networks, as if none had been promoted. Every arm is kept
+in --folder and goes on from there.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from statistics import fmean
 
 import nas_bench_macro
-from racing import expected
 
 from mbsearch.cost import measure
 from mbsearch.pareto import hypervolume, pareto_front
 from mbsearch.records import TrialRecord, complete, shown
-from mbsearch.search.storage import read_study
+from mbsearch.search.expectation import Expectation
+from mbsearch.search.storage import StudyStore, read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Promotion, Proxy, Racing
@@ -114,7 +115,7 @@ def searched(
     minutes: float,
     jobs: int,
     data: str,
-) -> list[TrialRecord]:
+) -> StudyStore:
     """One search of so many minutes of a core, done once."""
     finished = folder / "finished"
     if not finished.exists():
@@ -129,21 +130,17 @@ def searched(
             seed=seed,
         )
         finished.touch()
-    return read_study(folder).records()
+    return read_study(folder)
 
 
-def observed(records: Sequence[TrialRecord]) -> Belief:
+def believed(records: Sequence[TrialRecord], expected: Mapping[int, float] | None = None) -> Belief:
+    """By the accuracies that are expected, by trial, and else by those that were measured."""
     judged = shown(records)
     return Belief(
-        {r.fingerprint: r.accuracy for r in judged},
+        {r.fingerprint: (expected or {}).get(r.trial, r.accuracy) for r in judged},
         {r.fingerprint: r.mult_adds for r in judged},
         len(complete(list(records))),
     )
-
-
-def smoothed(space: SearchSpace, records: list[TrialRecord]) -> Belief:
-    """The same networks, by the sampler's model of all of them."""
-    return replace(observed(records), score=expected(space, records))
 
 
 def largest(space: SearchSpace, count: int, costs: Sequence[int], seed: int) -> Belief:
@@ -189,27 +186,28 @@ def main() -> None:
             flush=True,
         )
 
-    def timed(work: Callable[[], list[TrialRecord]]) -> tuple[list[TrialRecord], float]:
+    def timed(work: Callable[[], StudyStore]) -> tuple[StudyStore, float]:
         started = time.monotonic()
         return work(), time.monotonic() - started
 
     for seed in given.seeds:
         more = (seed, given.minutes, given.jobs, given.data)
-        records, seconds = timed(
+        store, seconds = timed(
             lambda: searched(given.folder / f"mbsearch-{seed}", space, "cost-aware", *more)  # noqa: B023
         )
-        ours = observed(records)
+        records, expectation = store.records(), Expectation(store, space)
+        ours = believed(records, expectation.highest())
         show(seed, "mbsearch", ours, seconds)
+        show(seed, "as measured", believed(records), None)
         short = [replace(r, promotion=None) for r in complete(records)]
-        show(seed, "short only", observed(short), None)
-        show(seed, "smoothed", smoothed(space, short), None)
+        show(seed, "short trainings only", believed(short, expectation.short(short)), None)
         costs = [ours.mult_adds[key] for key in ours.front()]
         show(seed, "largest", largest(space, len(short), costs, seed), None)
         if not given.without_naive:
-            records, seconds = timed(
+            store, seconds = timed(
                 lambda: searched(given.folder / f"naive-{seed}", naive, "tpe", *more)  # noqa: B023
             )
-            show(seed, "naive", observed(records), seconds)
+            show(seed, "naive", believed(store.records()), seconds)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,9 @@ class TrialRecord:
     empty for a baseline. `accuracy_noise` is the standard deviation of one evaluation's accuracy
     over seeds, None where it has not been measured yet. `metric` is the cost that the study weighs
     accuracy against, a key of `costs`. `promotion` is the outcome of the longer training, for a
-    network that was promoted to it, and `promotion_noise` the noise of that.
+    network that was promoted to it, and `promotion_noise` the noise of that. `expected` is the
+    accuracy that a model of all trials expects of the network, at the highest fidelity of the
+    study; None where no run has ended with one.
     """
 
     trial: int
@@ -89,6 +91,7 @@ class TrialRecord:
     metric: str = DEFAULT_METRIC
     promotion: Evaluation | None = None
     promotion_noise: float | None = None
+    expected: float | None = None
     error: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
@@ -113,6 +116,15 @@ class TrialRecord:
         if self.evaluation is None:
             raise ValueError(f"trial {self.trial} is {self.state} and has no accuracy")
         return self.evaluation.accuracy
+
+    @property
+    def likely(self) -> float:
+        """What a choice goes by: the accuracy expected of the network, else the one it has.
+
+        Raises:
+            ValueError: the trial was not evaluated.
+        """
+        return self.accuracy if self.expected is None else self.expected
 
     @property
     def highest(self) -> TrialRecord:

@@ -21,6 +21,7 @@ from mbsearch.report import write_results, write_whole
 from mbsearch.scoring import OnSupernet, Scoring, by_table, by_training, ignore_supernet
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import Executor, LocalProcesses, default_jobs
+from mbsearch.search.expectation import Expectation
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import StudyStore
@@ -65,7 +66,8 @@ def run(
     """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
 
     A run that was interrupted is finished by the next one; a run that was finished is extended by
-    `trials` more. Files are written at the end, and also when the run is interrupted.
+    `trials` more. At the end, and also when the run is interrupted, files are written, and what
+    accuracy a model of all trials expects of each network.
 
     Args:
         trials: networks of the space to train; baselines come on top.
@@ -137,6 +139,7 @@ def run(
             still_held()
             on_progress(progress)
 
+        store.expect({})  # what an earlier run expected does not know the trials to come
         driver = Driver(store, space, executor, target, seed, report, deadline, meter)
         try:
             driver.run()
@@ -144,6 +147,8 @@ def run(
                 _end(store)
         finally:
             executor.close()
+            if table is None:  # a table has no luck to be free of
+                store.expect(Expectation(store, space, meter).highest())
             records = store.records()
             if complete(records):
                 write_results(folder, records, f"{space.name} on {scoring.data}")

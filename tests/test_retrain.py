@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +18,19 @@ import torch
 from noise_images import write_noise_images
 from test_search import search
 
+from mbsearch import results
 from mbsearch.cli import main
 from mbsearch.cost import measure
-from mbsearch.errors import DataError, EvaluationError
+from mbsearch.errors import DataError, EvaluationError, SpecError
 from mbsearch.measured import read_finals
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Finished
+from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Proxy, Retrain
+from mbsearch.space.settings import Limits, Proxy, Retrain
 from mbsearch.training import final
 from mbsearch.training.data import Split, joined
 from mbsearch.training.entrants import Entrant, entrants, rivals
@@ -366,8 +369,30 @@ def test_mistakes_are_one_message(study: Path, capsys: pytest.CaptureFixture[str
         "retrain: resolution_scale: expected a number <= 1, got 2": ("--scale", "2"),
         "--network tiny: expected an architecture": ("--network", "tiny"),
         "--weights: expected one --network with it, got 0": ("--weights", "w.pth"),
+        "--max-mult-adds: expected": ("--max-mult-adds", "much"),
+        "expected a trained network within the limits": ("--max-mult-adds", "1k"),
     }.items():
         with pytest.raises(SystemExit) as ended:
             main(["retrain", str(study), *arguments])
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
+
+
+def test_the_networks_to_use_within_budgets_are_retrained(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A baseline is never one of them: it stands beside them anyway."""
+    records = [r for r in read_study(study).records() if not r.is_baseline]
+    budgets = [r.cost for r in sorted(records, key=lambda r: r.cost)[::2]]
+    asked: list[str] = []
+
+    def note(_folder: Path, chosen: Sequence[Entrant], *_: object, **__: object) -> None:
+        asked.extend(each.name for each in chosen if each.family == "search")
+        raise SpecError("enough")
+
+    monkeypatch.setattr("mbsearch.training.retrain.retrain_study", note)
+    options = [f"--max-mult-adds={budget}" for budget in budgets]
+    with pytest.raises(SystemExit):
+        main(["retrain", str(study), *options])
+    best = [results.best_within(records, Limits(mult_adds=budget)).trial for budget in budgets]
+    assert asked == [f"trial {trial}" for trial in dict.fromkeys(best)]

@@ -233,6 +233,7 @@ def test_front_rows_are_plain_json(tmp_path: Path) -> None:
         "origin",
         "accuracy",
         "accuracy_noise",
+        "expected",
         "promoted",
         "mult_adds",
         "params",

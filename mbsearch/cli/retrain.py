@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Results, err, out
+from mbsearch.cli.terminal import Json, Results, cost, err, out
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ def retrain(
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="The K most accurate candidates.")] = None,
     front: Annotated[bool, typer.Option("--front", help="The candidates of the front.")] = False,
+    max_mult_adds: Annotated[
+        list[str] | None,
+        typer.Option(help="The network to use within this budget, as 100M; may be repeated."),
+    ] = None,
     network: Annotated[
         list[str] | None, typer.Option(help="An architecture file; may be repeated.")
     ] = None,
@@ -58,7 +62,7 @@ def retrain(
     recipe is stands in the space's `retrain:`. Killed, the same command goes on from the last
     epoch; results go to retrain.json and retrain.csv in the study's folder.
 
-    Example: mbsearch retrain results/v2 --top 2 --seeds 3
+    Example: mbsearch retrain results/v2 --max-mult-adds 20M --max-mult-adds 50M
     """
     from mbsearch.latency_model import kept_measure
     from mbsearch.search.executor import default_jobs
@@ -77,7 +81,7 @@ def retrain(
     space = read_space(parse_document(study["space_yaml"], "space.yaml"))
     records = store.records()
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
-    picked = _chosen(records, trial or [], top, front=front, any_=bool(given))
+    picked = _chosen(records, trial or [], top, max_mult_adds or [], front=front, any_=bool(given))
     metric, meter = space.settings.metric, kept_measure(study)
     chosen = entrants(picked, given, metric=metric, measure=meter)
     start = None
@@ -109,14 +113,23 @@ def retrain(
 
 
 def _chosen(
-    records: list[TrialRecord], trials: list[int], top: int | None, *, front: bool, any_: bool
+    records: list[TrialRecord],
+    trials: list[int],
+    top: int | None,
+    budgets: list[str],
+    *,
+    front: bool,
+    any_: bool,
 ) -> list[TrialRecord]:
     """The records that the options name; the knee where nothing else is chosen either."""
     from mbsearch import results as found
     from mbsearch.records import shown
+    from mbsearch.space.settings import Limits
 
+    limits = [Limits(mult_adds=cost("--max-mult-adds", each, "mult_adds")) for each in budgets]
     candidates = [r for r in shown(records) if not r.is_baseline]
     chosen = [found.by_trial(records, number) for number in trials]
+    chosen += [found.best_within(candidates, limit) for limit in limits]
     if top is not None:
         chosen += sorted(candidates, key=lambda r: (-r.accuracy, r.cost))[:top]
     if front:

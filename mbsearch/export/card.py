@@ -72,11 +72,15 @@ def _accuracy(record: TrialRecord) -> str:
         return "## Accuracy\n\nNot measured: the trial did not end."
     noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
     length = "short" if record.promotion is None else "longer"
+    expected = ""
+    if record.expected is not None:
+        expected = f" A model of all trials expects {record.expected:.3f} of it."
     return (
         f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
         f"after the study's {length} training at {evaluation.pixels} pixels, seed "
         f"{evaluation.seed}. "
-        f"Noise (standard deviation of one such number over seeds): {noise}. This ranks networks; "
+        f"Noise (standard deviation of one such number over seeds): {noise}.{expected} This ranks "
+        "networks; "
         "a long training reaches another accuracy. The test images have not been seen."
     )
 

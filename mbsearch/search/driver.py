@@ -31,6 +31,7 @@ from mbsearch.search.backlog import (
 )
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
+from mbsearch.search.expectation import Expectation
 from mbsearch.search.history import PARTIAL_ACCURACY, PROMOTED
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.racing import Race
@@ -83,6 +84,7 @@ class Driver:
     _distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     _exhausted: bool = False
     _race: Race = field(default_factory=lambda: Race(Racing()))
+    _expectation: Expectation = field(init=False)
     _promotions: Promotions | None = None  # once the search has ended
     _promoting: bool = False
 
@@ -92,6 +94,7 @@ class Driver:
         An exception, a Ctrl-C, and the deadline leave the trials in flight to the next run.
         """
         self._distributions = distributions(self.space)
+        self._expectation = Expectation(self.store, self.space, self.measure)
         self._recall()
         self._race = self._start_race()
         orphans = interrupted(self.store)
@@ -138,7 +141,7 @@ class Driver:
         if self._promotions is None:
             if self._jobs:  # what they find may belong to the front
                 return None
-            self._promotions = find_promotions(self.store, self.space)
+            self._promotions = self._find_promotions()
             self._promoting = self._promotions.affordable
         due = self._promotions.next() if self._promoting else None
         return None if due is None else self._begin_promotion(self._promotions, *due)
@@ -147,7 +150,10 @@ class Driver:
         """Whether candidates are still wanted: the last share of a run's time is for promotion."""
         if self._promotions is not None or self._exhausted or self._begun >= self.target:
             return False
-        return time.monotonic() < until or not find_promotions(self.store, self.space).affordable
+        return time.monotonic() < until or not self._find_promotions().affordable
+
+    def _find_promotions(self) -> Promotions:
+        return find_promotions(self.store, self.space, self._expectation)
 
     def _recall(self) -> None:
         """Take up what the storage knows: networks, and the next trial's number."""

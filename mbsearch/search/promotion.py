@@ -30,7 +30,7 @@ class Promotions:
     that were stopped early count as whole, so what racing saves may go into promotion.
 
     Args:
-        records: of the whole study.
+        records: of the whole study, with the accuracies expected after the proxy's training.
         begun: trials whose longer training has begun, those included where it has ended or failed.
         repeated: the network whose repeats measure the noise; None where there is none.
         repeats: how often, beside once, it is still to be trained longer for that.
@@ -103,9 +103,13 @@ class Promotions:
         return _spread(list(waiting.values()))
 
     def _contender(self) -> TrialRecord | None:
-        """The network with most to gain on the promoted ones; None where none has a chance."""
+        """The network with most to gain on the promoted ones; None where none has a chance.
+
+        By the accuracies that are expected after the short training: they tell more of the longer
+        one than those measured do.
+        """
         promoted = [(r, r.promotion.accuracy) for r in self.records if r.promotion is not None]
-        lift = Lift.between([r.accuracy for r, _ in promoted], [after for _, after in promoted])
+        lift = Lift.between([r.likely for r, _ in promoted], [after for _, after in promoted])
         if lift is None:
             return None
         best, most = None, 0.0
@@ -113,7 +117,7 @@ class Promotions:
             rivals = [logit(after) for r, after in promoted if r.cost <= record.cost]
             if record.is_baseline or record.trial in self.begun or not rivals:
                 continue
-            z = (lift.logit_of(record.accuracy) - max(rivals)) / lift.spread
+            z = (lift.logit_of(record.likely) - max(rivals)) / lift.spread
             gain = z * float(ndtr(z)) + math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
             if gain > most and ndtr(z) >= LEAST_CHANCE:
                 best, most = record, gain

@@ -33,6 +33,9 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 RESULTS = Path("results")
 JOURNAL = "journal.log"
 BASELINES = ".baselines"
+EXPECTED = "expected"
+"""User attribute of a study: accuracies expected of its networks, by the number of the record."""
+
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
 _STATES = {
@@ -90,14 +93,16 @@ class StudyStore:
         return self.joined(found)
 
     def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Records in the order they began, with what other trials tell: noise and promotions."""
+        """Records in the order they began, with what other trials tell of them."""
         noise, promotion_noise, promotions = self.noise(), self.noise(True), self.promotions()
+        expected = self.expected()
         return [
             replace(
                 r,
                 accuracy_noise=noise,
                 promotion=promotions.get(r.trial),
                 promotion_noise=promotion_noise,
+                expected=expected.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
         ]
@@ -111,6 +116,17 @@ class StudyStore:
             for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if is_promoted(trial) and not trial.user_attrs["record"]["repeat"]
         }
+
+    def expected(self) -> dict[str, float]:
+        """Accuracies that the last run expected of its networks when it ended, by trial."""
+        found: dict[str, float] = self.search.user_attrs.get(EXPECTED, {})
+        return found
+
+    def expect(self, accuracies: Mapping[int, float]) -> None:
+        """Keep the accuracies expected of networks, by trial, instead of those kept before."""
+        told = {str(trial): accuracy for trial, accuracy in accuracies.items()}
+        if told != self.expected():
+            self.search.set_user_attr(EXPECTED, told)
 
     def noise(self, promoted: bool = False) -> float | None:
         """Standard deviation of one evaluation's accuracy over seeds; None before it is known."""

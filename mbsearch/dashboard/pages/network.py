@@ -184,6 +184,8 @@ def training(record: TrialRecord) -> dict[str, Any]:
             **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},
         }
+    if record.expected is not None:
+        facts["accuracy expected by a model of all trials"] = f"{record.expected:.4f}"
     if record.promotion is not None:
         facts["accuracy, longer training"] = f"{record.promotion.accuracy:.4f}"
         for key, value in flat_recipe(record.promotion.recipe).items():

@@ -1,0 +1,97 @@
+"""What a study lets expect of its networks, free of the luck of each one's own training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import optuna
+
+from mbsearch.cost import Measure, measure
+from mbsearch.records import TrialRecord, complete
+from mbsearch.search.lift import Lift, accuracy_of, logit
+from mbsearch.search.sampler import CostAwareSampler
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import DIRECTIONS, StudyStore
+from mbsearch.space.space import SearchSpace
+
+# Of fewer trials a model knows no more than each of them says itself; its memory grows with the
+# square of their number, and its time with the cube: 10,000 would take 5 GB and a minute.
+LEAST_TRIALS = 10
+MOST_TRIALS = 3_000
+
+
+class Expectation:
+    """Expects accuracies of the candidates of a study, by the cost-aware sampler's model of them.
+
+    The best of many noisy accuracies is in part the luckiest; a model that has seen a network's
+    relatives too is not taken in so easily. It is the study's own sampler that knows, where it is
+    the cost-aware one, and another of its kind where it is not.
+    """
+
+    def __init__(self, store: StudyStore, space: SearchSpace, measure: Measure = measure) -> None:
+        self._store, self._space, self._measure = store, space, measure
+
+    @cached_property
+    def _model(self) -> CostAwareSampler:
+        own = self._store.search.sampler
+        if isinstance(own, CostAwareSampler):
+            return own
+        model = make_sampler("cost-aware", self._space, seed=0, measure=self._measure)
+        assert isinstance(model, CostAwareSampler)
+        return model
+
+    def short(self, records: Sequence[TrialRecord]) -> dict[int, float]:
+        """Accuracy of the study's candidates after the proxy's training, by trial.
+
+        Empty for a study that is too small to tell, or too large.
+        """
+        done = _candidates(records)
+        if not LEAST_TRIALS <= len(done) <= MOST_TRIALS:
+            return {}
+        # A copy, so that the model does not hear of the longer trainings.
+        study = optuna.create_study(directions=DIRECTIONS)
+        study.add_trials(self._store.search.get_trials(deepcopy=False))
+        means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
+        return {r.trial: float(mean) for r, mean in zip(done, means, strict=True)}
+
+    def highest(self) -> dict[int, float]:
+        """Accuracy at the study's highest fidelity, by trial.
+
+        Where networks were promoted: what the short trainings let expect of the longer one,
+        corrected by the one that the network had, as far as its noise allows. Empty for a study
+        that is too small to tell, or too large.
+        """
+        records = self._store.records()
+        short = self.short(records)
+        after = {
+            r.trial: r.promotion.accuracy for r in _candidates(records) if r.promotion is not None
+        }
+        if not short or not after:
+            return short
+        lift = Lift.between([short[trial] for trial in after], list(after.values()))
+        if lift is None:
+            return {}
+        trust = _trust(lift, self._store.noise(promoted=True))
+        expected = {trial: lift.logit_of(accuracy) for trial, accuracy in short.items()}
+        for trial, accuracy in after.items():
+            expected[trial] += trust * (logit(accuracy) - expected[trial])
+        return {trial: accuracy_of(log_odds) for trial, log_odds in expected.items()}
+
+
+def _candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [r for r in complete(list(records)) if not r.is_baseline]
+
+
+def _trust(lift: Lift, noise: float | None) -> float:
+    """How far a longer training is believed against the line: its share in the inverse variances.
+
+    What strays from the line is in part the noise of the longer trainings, in part the networks'
+    own. `noise` is the standard deviation of one accuracy over seeds, unknown to a study without
+    baselines: then half of it is.
+    """
+    if noise is None:
+        return 0.5
+    middle = accuracy_of(lift.top)
+    of_seeds = noise / (middle * (1 - middle))  # in logits, by their slope there
+    return max(0.0, 1 - (of_seeds / lift.spread) ** 2)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_evaluator import FakeEvaluator
+
+from mbsearch import results as found
+from mbsearch.dashboard.studies import Library, ResultsFolder
+from mbsearch.records import Evaluation, TrialRecord, shown
+from mbsearch.scoring import Scoring
+from mbsearch.search.driver import Driver
+from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.expectation import LEAST_TRIALS, MOST_TRIALS, Expectation
+from mbsearch.search.journal import open_journal
+from mbsearch.search.lift import logit
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.space.catalog import load_space
+from mbsearch.space.settings import Limits, Promotion, Racing
+from mbsearch.space.space import SearchSpace
+from mbsearch.study import run
+
+NOISE = 0.03
+V2 = load_space("v2")
+SPACE = V2.with_settings(
+    V2.settings.model_copy(update={"racing": Racing(rungs=()), "promotion": Promotion(share=0.6)})
+)
+EVALUATOR = FakeEvaluator(noise=NOISE, epochs=SPACE.settings.proxy.epochs)
+SHARE = 1 - 0.5**EVALUATOR.epochs  # of its final accuracy that a fake training reaches
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyStore, StudyStore]:
+    """A search of 60 networks, without longer trainings and with them."""
+    sampler = make_sampler("cost-aware", SPACE, seed=0)
+
+    def search(folder: Path, share: float) -> StudyStore:
+        settings = SPACE.settings.model_copy(update={"promotion": Promotion(share=share)})
+        store = create_study(open_journal(folder / JOURNAL, create=True), SPACE.name)
+        store.search.sampler = sampler
+        with LocalProcesses(EVALUATOR, 1) as executor:
+            Driver(store, SPACE.with_settings(settings), executor, 60, 0).run()
+        return store
+
+    folder = tmp_path_factory.mktemp("expectation")
+    (folder / "short").mkdir()
+    short = search(folder / "short", 0.0)
+    shutil.copytree(folder / "short", folder / "long")
+    return short, search(folder / "long", 0.85)
+
+
+def true(record: TrialRecord, promoted: bool = False) -> float:
+    """What the fake training would reach without noise."""
+    missing = 3 / math.log10(record.mult_adds) ** 1.2
+    return SHARE * (1 - missing / 2 if promoted else 1 - missing)
+
+
+def candidates(store: StudyStore) -> list[TrialRecord]:
+    return [r for r in store.records() if not r.is_baseline]
+
+
+def test_expected_accuracies_are_nearer_to_the_truth_than_measured_ones(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    store, _ = studies
+    records = candidates(store)
+    expected = Expectation(store, SPACE).highest()
+    assert set(expected) == {r.trial for r in records}
+    measured = np.array([r.accuracy - true(r) for r in records])
+    believed = np.array([expected[r.trial] - true(r) for r in records])
+    assert np.sqrt(np.mean(believed**2)) < 0.5 * np.sqrt(np.mean(measured**2))
+
+
+def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, StudyStore]) -> None:
+    """At every budget the choice by what is expected is at least as good on the whole."""
+    store, _ = studies
+    expected = Expectation(store, SPACE).highest()
+    plain = store.records()
+    told = [replace(r, expected=expected.get(r.trial)) for r in plain]
+    budgets = sorted(r.cost for r in candidates(store))[5::5]
+
+    def chosen(records: list[TrialRecord], budget: int) -> TrialRecord:
+        best = found.compare(records, budget).best
+        assert best is not None
+        searched = [r for r in records if not r.is_baseline]
+        assert found.best_within(searched, Limits(mult_adds=budget)).trial == best.trial
+        return best
+
+    luckiest = [true(chosen(plain, budget)) for budget in budgets]
+    likeliest = [true(chosen(told, budget)) for budget in budgets]
+    assert np.mean(likeliest) > np.mean(luckiest)
+    choice = chosen(told, budgets[-1])
+    assert f"({expected[choice.trial]:.3f} expected)" in found.compare(told, budgets[-1]).sentence()
+
+
+def test_after_promotion_all_are_expected_on_the_scale_of_the_longer_training(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    _, store = studies
+    expected = Expectation(store, SPACE).highest()
+    records = candidates(store)
+    promoted = [r for r in records if r.promotion is not None]
+    assert 3 <= len(promoted) < len(records)
+    errors = [expected[r.trial] - true(r, promoted=True) for r in records]
+    assert np.sqrt(np.mean(np.square(errors))) < 0.5 * NOISE
+
+
+@pytest.mark.parametrize(("noise", "trust"), [(None, 0.5), (0.0, 1.0), (0.5, 0.0)])
+def test_a_longer_training_is_believed_as_far_as_its_noise_allows(
+    studies: tuple[StudyStore, StudyStore],
+    monkeypatch: pytest.MonkeyPatch,
+    noise: float | None,
+    trust: float,
+) -> None:
+    _, store = studies
+
+    def expected(noise: float | None) -> dict[int, float]:
+        monkeypatch.setattr(StudyStore, "noise", lambda _self, promoted=False: noise)
+        return Expectation(store, SPACE).highest()
+
+    line, got = expected(0.5), expected(noise)
+    for record in candidates(store):
+        middle = logit(line[record.trial])
+        if record.promotion is not None:
+            middle += trust * (logit(record.promotion.accuracy) - middle)
+        assert logit(got[record.trial]) == pytest.approx(middle)
+
+
+def test_too_few_or_too_many_trials_let_nothing_be_expected(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    store, _ = studies
+    records = candidates(store)
+    assert not Expectation(store, SPACE).short(records[: LEAST_TRIALS - 1])
+    assert len(Expectation(store, SPACE).short(records[:LEAST_TRIALS])) == LEAST_TRIALS
+    assert not Expectation(store, SPACE).short(records * (MOST_TRIALS // len(records) + 1))
+
+
+def test_two_promoted_networks_are_no_bridge_between_two_scales(
+    studies: tuple[StudyStore, StudyStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, store = studies
+    two = dict([(t, e) for t, e in store.promotions().items() if t in _trials(store)][:2])
+    monkeypatch.setattr(StudyStore, "promotions", lambda _: two)
+    assert not Expectation(store, SPACE).highest()
+
+
+def _trials(store: StudyStore) -> set[int]:
+    return {r.trial for r in candidates(store)}
+
+
+def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(space: SearchSpace, *_: object) -> Scoring:
+        return Scoring(EVALUATOR, space, "fake", "key")
+
+    monkeypatch.setattr("mbsearch.study.by_training", fake)
+    folder = tmp_path / "v2"
+
+    def go_on(trials: int) -> list[TrialRecord]:
+        seen: list[dict[str, float]] = []
+        records = run(
+            SPACE,
+            trials=trials,
+            folder=folder,
+            jobs=1,
+            sampler="random",
+            on_progress=lambda _: seen.append(read_study(folder).expected()),
+        ).records
+        assert not any(seen)
+        return records
+
+    assert {r.expected for r in go_on(3)} == {None}
+    library = Library(ResultsFolder(tmp_path))
+    library.snapshot("v2")
+    records = go_on(20)
+    assert all((r.expected is None) is r.is_baseline for r in records)
+    for record in shown(records):
+        assert record.likely == (record.accuracy if record.is_baseline else record.expected)
+    rows = {row["trial"]: row["expected"] for row in found.front_rows(records)}
+    assert rows == {r.trial: r.expected for r in records if r.trial in rows}
+    assert library.snapshot("v2").records == tuple(records)
+    frame = found.to_frame(records).set_index("trial")
+    assert frame["expected"].dropna().to_dict() == {
+        r.trial: r.expected for r in records if r.expected is not None
+    }
+
+
+def test_a_trial_that_was_not_evaluated_is_not_likely(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    record = replace(candidates(studies[0])[0], evaluation=None)
+    with pytest.raises(ValueError, match="has no accuracy"):
+        _ = record.likely
+    assert isinstance(candidates(studies[0])[0].evaluation, Evaluation)
