@@ -441,9 +441,11 @@ def test_the_keyboard_alone_opens_a_network(page: Page) -> None:
         page.browser.switch_to.active_element.send_keys(Keys.TAB)
         if page.js("document.activeElement.closest('#front-table') !== null"):
             break
+    assert page.js("document.activeElement.closest('#front-table') !== null")
     page.browser.switch_to.active_element.send_keys(Keys.ENTER)
     page.wait("#layers tbody tr")
-    assert page.address()["trial"] == str(results.front(page.records())[0].trial)
+    first = str(results.front(page.records())[0].trial)
+    wait_for(lambda: page.address().get("trial") == first, f"trial {first} in the address")
 
 
 @needs_browser
