@@ -7,11 +7,14 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError
+from mbsearch.fairness import lean
 from mbsearch.measured import AUDIT, Audit, damaged
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.report import write_whole
@@ -21,6 +24,7 @@ from mbsearch.search.executor import LocalProcesses, default_jobs, settled
 from mbsearch.search.lock import driver_lock
 from mbsearch.search.table import read_table
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import sample_by_cost
 
@@ -33,6 +37,7 @@ def audit(
     *,
     folder: Path,
     networks: int = 24,
+    references: int = 4,
     seeds: int = 2,
     epochs: int = 30,
     truth: Path | None = None,
@@ -51,6 +56,8 @@ def audit(
     Args:
         folder: of the study that the audit belongs to.
         networks: how many to judge.
+        references: how many of the space's baselines to judge beside them, to see whether the proxy
+            is fair to the MobileNets; none are where `truth` is given.
         seeds: runs of the proxy for each, for the noise.
         epochs: of the long training that stands for the truth, on all training images.
         truth: a table of true accuracies, which takes the place of the long training.
@@ -80,10 +87,14 @@ def audit(
             f"{len(chosen)}"
         )
     known = None if truth is None else _known(truth, scoring.space, chosen)
+    beside: list[tuple[str, Architecture]] = []
+    if known is None:
+        beside = _references(scoring.space, references, chosen[0].num_classes)
+    everyone = [*chosen, *(network for _, network in beside)]
     passes: list[tuple[Evaluator, dict[str, Task]]] = [
         (
             scoring.evaluator,
-            {f"{n.fingerprint} {i}": Task(n, seed + i) for n in chosen for i in range(seeds)},
+            {f"{n.fingerprint} {i}": Task(n, seed + i) for n in everyone for i in range(seeds)},
         )
     ]
     if known is None:
@@ -96,7 +107,7 @@ def audit(
             "width_scale": 1.0,
         }
         long = ProxyTraining(proxy.model_copy(update=changes), images, seed, device)
-        passes.append((long, {f"{n.fingerprint} truth": Task(n, seed) for n in chosen}))
+        passes.append((long, {f"{n.fingerprint} truth": Task(n, seed) for n in everyone}))
     total = sum(len(work) for _, work in passes)
     with driver_lock(folder):
         if scoring.make_ready is not None:
@@ -124,8 +135,26 @@ def audit(
             sum(each.seconds for each in judged) / networks,
             noise(judged),
             rankings(judged, seed, space.settings.metric),
+            [
+                lean(family, [_judged(n, done.rows, seeds, known) for _, n in members], judged)
+                for family, members in groupby(beside, key=itemgetter(0))
+            ],
         )
         write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
+    return found
+
+
+def _references(space: SearchSpace, count: int, classes: int) -> list[tuple[str, Architecture]]:
+    """Baselines of a space with their families: as many of each, evenly over their costs."""
+    families: dict[str, list[Architecture]] = {}
+    for family, network in baseline_architectures(space):
+        families.setdefault(family, []).append(network.replace(num_classes=classes))
+    found = []
+    for family, members in families.items():
+        share = min(len(members), count // len(families))
+        members.sort(key=lambda network: measure(network)["mult_adds"])
+        places = [round((i + 0.5) * len(members) / share - 0.5) for i in range(share)]
+        found += [(family, members[place]) for place in places]
     return found
 
 

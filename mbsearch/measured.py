@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mbsearch.errors import StorageError
+from mbsearch.fairness import Lean
 from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
 
 T = TypeVar("T")
@@ -29,7 +30,8 @@ _QUARTILES = ("lower_quartile", "median", "upper_quartile")
 class Audit:
     """How well a proxy ranks: every score's ranking, the noise of one run, the time of one run.
 
-    `truth` says what the proxy was held against, `networks` how many there were.
+    `truth` says what the proxy was held against, `networks` how many there were. `leans` says of
+    each MobileNet family whether the proxy is fair to it; empty where none was trained.
     """
 
     space: str
@@ -39,19 +41,24 @@ class Audit:
     seconds: float
     noise: float | None
     rankings: list[Ranking]
+    leans: list[Lean] = field(default_factory=list)
 
     def sentence(self) -> str:
-        """Whether the proxy ranks better than counting Mult-Adds, in words."""
+        """Whether the proxy ranks better than counting Mult-Adds, and is fair, in words."""
         taus = {ranking.score: ranking for ranking in self.rankings}
         proxy, counting = taus[PROXY], taus[MULT_ADDS]
         verdict = (
             "ranks better than" if proxy.tau > counting.tau else "ranks NO better than"
         ) + " counting Mult-Adds"
         ahead = sum(a > b for a, b in zip(proxy.thirds, counting.thirds, strict=True))
+        fair = ""
+        if self.leans:
+            clauses = ", ".join(each.clause() for each in self.leans)
+            fair = f"; beside candidates of the same proxy accuracy {clauses}"
         return (
             f"the proxy {verdict} on {self.networks} networks: tau {proxy.tau:.2f} "
             f"({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it is ahead in "
-            f"{ahead} of 3 cost thirds"
+            f"{ahead} of 3 cost thirds{fair}"
         )
 
 
@@ -136,6 +143,7 @@ def read_audit(folder: Path) -> Audit | None:
                 "seconds": float(data["seconds"]),
                 "noise": None if data["noise"] is None else float(data["noise"]),
                 "rankings": [_ranking(**row) for row in data["rankings"]],
+                "leans": [Lean(**row) for row in data.get("leans", [])],  # older audits had none
             }
         )
         audit.sentence()  # fails without its two scores

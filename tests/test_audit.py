@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mbsearch import cli
 from mbsearch.audit import audit
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
+from mbsearch.fairness import lean
 from mbsearch.measured import AUDIT, read_audit
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.space.catalog import load_space
@@ -66,6 +68,51 @@ def test_noise_is_the_spread_over_seeds() -> None:
     assert noise(judged()) == pytest.approx(0.02 / np.sqrt(2))
     single = Judged(0.5, {"mult_adds": 1, "params": 1}, (0.5,), (0.5,), 1.0)
     assert noise([single]) is None
+
+
+def test_a_proxy_that_sees_all_alike_is_fair_and_one_that_does_not_is_found_out() -> None:
+    candidates = judged()
+    members = judged(8, seed=1)
+    fair = lean("mobilenet_v2", members, candidates)
+    assert abs(fair.gain) < fair.error
+    assert fair.networks == 8
+    assert "within chance" in fair.clause()
+    worse = [replace(m, truth=m.truth - 0.2) for m in members]
+    flattered = lean("mobilenet_v2", worse, candidates)
+    assert flattered.gain == pytest.approx(fair.gain - 0.2)
+    assert flattered.error == pytest.approx(fair.error)
+    assert "below (more than chance" in flattered.clause()
+    assert flattered.clause().endswith("the proxy favours it)")
+    better = lean("mobilenet_v2", [replace(m, truth=m.truth + 0.2) for m in members], candidates)
+    assert better.clause().endswith("the proxy is unfair to it)")
+    few = lean("mobilenet_v2", members[:2], candidates)
+    assert few.error > fair.error
+    with pytest.raises(ValueError, match="expected members and a line"):
+        lean("mobilenet_v2", [], candidates)
+    with pytest.raises(ValueError, match="expected members and a line"):
+        lean("mobilenet_v2", members, candidates[:2])
+
+
+@pytest.mark.slow
+def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path) -> None:
+    totals: set[int] = set()
+    found = audit(
+        quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=1, jobs=2,
+        on_end=lambda _, total: totals.add(total),
+    )  # fmt: skip
+    assert totals == {16}, "each is trained shortly and for long"
+    assert [(each.family, each.networks) for each in found.leans] == [
+        ("mobilenet_v1", 1),
+        ("mobilenet_v2", 1),
+    ]
+    assert read_audit(tmp_path) == found
+    assert found.sentence().count("mobilenet_v") == 2
+    old = json.loads((tmp_path / AUDIT).read_text())
+    del old["leans"]
+    (tmp_path / AUDIT).write_text(json.dumps(old))
+    before = read_audit(tmp_path)
+    assert before is not None
+    assert before.leans == []
 
 
 def test_the_sample_is_distinct_and_spread_over_the_costs() -> None:

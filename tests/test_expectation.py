@@ -11,13 +11,13 @@ from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
 from mbsearch.dashboard.studies import Library, ResultsFolder
+from mbsearch.lift import logit
 from mbsearch.records import Evaluation, TrialRecord, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.driver import Driver
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.expectation import LEAST_TRIALS, MOST_TRIALS, Expectation
 from mbsearch.search.journal import open_journal
-from mbsearch.search.lift import logit
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
 from mbsearch.space.catalog import load_space

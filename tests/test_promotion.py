@@ -17,6 +17,7 @@ from mbsearch.dashboard.pages.network import training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.figures.front import front_figure
+from mbsearch.lift import Lift, logit
 from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.backlog import find_promotions
@@ -25,7 +26,6 @@ from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.expectation import Expectation
 from mbsearch.search.history import PROMOTED
 from mbsearch.search.journal import open_journal
-from mbsearch.search.lift import Lift, logit
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 def audit(
     space: Annotated[str, typer.Option(help="YAML file, or the name of a shipped space.")],
     networks: Annotated[int, typer.Option(help="Networks to judge, spread over all costs.")] = 24,
+    references: Annotated[
+        int,
+        typer.Option(min=0, help="MobileNets judged beside them: is the proxy fair to them?"),
+    ] = 4,
     seeds: Annotated[int, typer.Option(min=1, help="Proxy runs of each, for the noise.")] = 2,
     epochs: Annotated[
         int, typer.Option(min=1, help="Length of the training that stands for the truth.")
@@ -59,6 +63,7 @@ def audit(
             loaded,
             folder=results / (name or loaded.name),
             networks=networks,
+            references=references,
             seeds=seeds,
             epochs=epochs,
             truth=truth,

@@ -8,8 +8,8 @@ from functools import cached_property
 import optuna
 
 from mbsearch.cost import Measure, measure
+from mbsearch.lift import Lift, accuracy_of, logit
 from mbsearch.records import TrialRecord, complete
-from mbsearch.search.lift import Lift, accuracy_of, logit
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import DIRECTIONS, StudyStore

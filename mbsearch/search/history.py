@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from mbsearch.lift import Lift
 from mbsearch.search.catalog import Catalog, KnownNetworks, Network
-from mbsearch.search.lift import Lift
 
 PARTIAL_ACCURACY = "partial_accuracy"
 """User attribute of a PRUNED trial: the accuracy it would have reached, as far as can be told."""

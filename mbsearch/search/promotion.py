@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from scipy.special import ndtr
 
+from mbsearch.lift import Lift, logit
 from mbsearch.pareto import hypervolume, pareto_front
 from mbsearch.records import BASELINE_FAMILIES, Evaluation, TrialRecord, complete
-from mbsearch.search.lift import Lift, logit
 from mbsearch.space.settings import Promotion
 
 # A network that would beat the front at its cost with less probability than this is left alone.

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from mbsearch.lift import accuracy_of, logit
 from mbsearch.records import Epoch, State, TrialRecord
-from mbsearch.search.lift import accuracy_of, logit
 from mbsearch.space.settings import Racing
 
 # Strength of the belief that a standardised regressor says nothing, in trials.
