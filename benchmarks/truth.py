@@ -11,10 +11,10 @@ at some budgets the regret, in points of accuracy behind the best network there 
 - largest: as many random networks as mbsearch trained, and of these, at each budget, the one of
   the most Mult-Adds (its front: at the cost of every network on mbsearch's front).
 
-mbsearch recommends by the accuracies that it expects of what it trained at its highest fidelity.
-Two more rows tell what that is worth: `as measured` goes by those accuracies themselves, and `short
-trainings only` by what is expected of all networks, as if none had been promoted. Every arm is kept
-in --folder and goes on from there.
+mbsearch recommends by the accuracies that it expects. Two more rows tell what that is worth: `as
+measured` goes by the accuracies of its longer trainings, or of all where there were none, and
+`short trainings only` by what is expected of all networks as if none had been promoted. Every arm
+is kept in --folder and goes on from there.
 """
 
 from __future__ import annotations
@@ -196,10 +196,10 @@ def main() -> None:
             lambda: searched(given.folder / f"mbsearch-{seed}", space, "cost-aware", *more)  # noqa: B023
         )
         records, expectation = store.records(), Expectation(store, space)
-        ours = believed(records, expectation.highest())
+        short = [replace(r, promotion=None) for r in complete(records)]
+        ours = believed(short, expectation.highest())
         show(seed, "mbsearch", ours, seconds)
         show(seed, "as measured", believed(records), None)
-        short = [replace(r, promotion=None) for r in complete(records)]
         show(seed, "short trainings only", believed(short, expectation.short(short)), None)
         costs = [ours.mult_adds[key] for key in ours.front()]
         show(seed, "largest", largest(space, len(short), costs, seed), None)

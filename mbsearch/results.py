@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbsearch import pareto
 from mbsearch.errors import StorageError
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord, metric_of, shown
+from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete, metric_of, shown
 from mbsearch.space.settings import Limits
 from mbsearch.units import NOUNS, amount, round_amounts
 
@@ -46,7 +46,7 @@ def best_within(records: Sequence[TrialRecord], limits: Limits) -> TrialRecord:
         StorageError: no trained network keeps them; the cheapest is named with what it breaks. Or
             one is on latency, which the study does not know.
     """
-    done = _some(records)
+    done = _choosable(records)
     for metric in limits.bounds():
         if metric not in done[0].costs:
             raise StorageError(
@@ -64,19 +64,19 @@ def best_within(records: Sequence[TrialRecord], limits: Limits) -> TrialRecord:
 
 
 def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord:
-    """The cheapest network that is as accurate as `record` within the noise.
+    """The cheapest network that is as accurate as `record` within the noise, by what is expected.
 
     Raises:
         StorageError: the noise has not been measured yet, or the trial did not end.
     """
-    done = _some(records)
+    done = _choosable(records)
     if record.accuracy_noise is None or record.trial not in [r.trial for r in done]:
         raise StorageError(
             f"trial {record.trial}: expected a trained network and a measured noise to find its "
             "equals, got none yet; let the study repeat its baselines first"
         )
     index = [r.trial for r in done].index(record.trial)
-    accuracies, costs = [r.accuracy for r in done], [r.cost for r in done]
+    accuracies, costs = [r.likely for r in done], [r.cost for r in done]
     return done[pareto.cheapest_tied(accuracies, costs, record.accuracy_noise, index)]
 
 
@@ -108,22 +108,20 @@ class Comparison:
     budget: int
     best: TrialRecord | None
     families: dict[str, TrialRecord]
+    promoted: bool = False
 
     def sentence(self) -> str:
         """``at 100 M Mult-Adds: best found 0.871 ± 0.006, MobileNetV2 0.855, V1 0.842``.
 
         Where a model of the study expects another accuracy of the network than its training showed:
-        ``best found 0.871 ± 0.006 (0.866 expected)``.
+        ``best found 0.871 ± 0.006 (0.866 expected)``. Where the others were promoted and it was
+        not: ``best found 0.866 expected (0.790 ± 0.008 after the short training)``.
         """
         parts = []
         if self.best is None:
             parts.append("nothing found yet")
         else:
-            noise = self.best.accuracy_noise
-            spread = "" if noise is None else f" ± {noise:.3f}"
-            expected = self.best.expected
-            told = "" if expected is None else f" ({expected:.3f} expected)"
-            parts.append(f"best found {self.best.accuracy:.3f}{spread}{told}")
+            parts.append(f"best found {_found(self.best, self.promoted)}")
         for family in reversed(BASELINE_FAMILIES):
             record = self.families.get(family)
             name = FAMILY_NAMES[family]
@@ -144,9 +142,31 @@ class Comparison:
         return ""
 
 
+def _found(record: TrialRecord, promoted: bool) -> str:
+    """What is known of the accuracy of a network, and what is expected of it."""
+    noise, expected = record.accuracy_noise, record.expected
+    measured = f"{record.accuracy:.3f}" + ("" if noise is None else f" ± {noise:.3f}")
+    if expected is None:
+        return measured
+    if promoted and record.promotion is None:
+        return f"{expected:.3f} expected ({measured} after the short training)"
+    return f"{measured} ({expected:.3f} expected)"
+
+
+def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The records that can be compared: those shown, and those whose place among them is expected.
+
+    Raises:
+        StorageError: no trial is complete.
+    """
+    among = {r.trial: r for r in _some(records)}
+    expected = (r for r in complete(list(records)) if r.expected is not None)
+    return list({**{r.trial: r for r in expected}, **among}.values())
+
+
 def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
     """What a budget of the study's cost buys: found by the search, and as MobileNet V1 and V2."""
-    within = [r for r in shown(records) if r.cost <= budget]
+    within = [r for r in _choosable(records) if r.cost <= budget] if shown(records) else []
 
     def best(origin: Callable[[TrialRecord], bool]) -> TrialRecord | None:
         return max(filter(origin, within), key=lambda r: (r.likely, -r.cost), default=None)
@@ -157,6 +177,7 @@ def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
         budget,
         best(lambda r: not r.is_baseline),
         {family: record for family, record in families.items() if record is not None},
+        any(r.promotion is not None for r in records),
     )
 
 

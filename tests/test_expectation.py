@@ -131,6 +131,46 @@ def test_a_longer_training_is_believed_as_far_as_its_noise_allows(
         assert logit(got[record.trial]) == pytest.approx(middle)
 
 
+def test_a_loss_without_noise_steadies_the_accuracies(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    store, _ = studies
+
+    def told_by_the_loss(record: TrialRecord) -> TrialRecord:
+        assert record.evaluation is not None
+        loss = -math.log(true(record))
+        return replace(record, evaluation=replace(record.evaluation, validation_loss=loss))
+
+    records = candidates(store)
+
+    def error(records: list[TrialRecord]) -> float:
+        expected = Expectation(store, SPACE).short(records)
+        return float(np.sqrt(np.mean([(expected[r.trial] - true(r)) ** 2 for r in records])))
+
+    assert error([told_by_the_loss(r) for r in records]) < 0.8 * error(records)
+
+
+def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    """It is said of it that it has not been trained longer; baselines are compared if they were."""
+    _, store = studies
+    records = store.records()
+    short = next(r for r in candidates(store) if r.promotion is None)
+    told = [replace(r, expected=0.95) if r.trial == short.trial else r for r in records]
+    comparison = found.compare(told, short.cost)
+    assert comparison.best == replace(short, expected=0.95)
+    said = f"best found 0.950 expected ({short.accuracy:.3f}"
+    assert said in comparison.sentence()
+    assert "after the short training)" in comparison.sentence()
+    assert found.best_within(told, Limits(mult_adds=short.cost)) == comparison.best
+    assert found.cheapest_tied(told, comparison.best).trial == short.trial
+    for other in comparison.families.values():
+        assert other.promotion is not None
+    unknown = found.compare(records, short.cost).best
+    assert unknown is None or unknown.promotion is not None
+
+
 def test_too_few_or_too_many_trials_let_nothing_be_expected(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:

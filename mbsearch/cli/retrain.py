@@ -24,7 +24,7 @@ def retrain(
     trial: Annotated[
         list[int] | None, typer.Option(help="This network of the study; may be repeated.")
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="The K most accurate candidates.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="The K best candidates.")] = None,
     front: Annotated[bool, typer.Option("--front", help="The candidates of the front.")] = False,
     max_mult_adds: Annotated[
         list[str] | None,
@@ -129,9 +129,10 @@ def _chosen(
     limits = [Limits(mult_adds=cost("--max-mult-adds", each, "mult_adds")) for each in budgets]
     candidates = [r for r in shown(records) if not r.is_baseline]
     chosen = [found.by_trial(records, number) for number in trials]
-    chosen += [found.best_within(candidates, limit) for limit in limits]
+    searched = [r for r in records if not r.is_baseline]
+    chosen += [found.best_within(searched, limit) for limit in limits]
     if top is not None:
-        chosen += sorted(candidates, key=lambda r: (-r.accuracy, r.cost))[:top]
+        chosen += sorted(candidates, key=lambda r: (-r.likely, r.cost))[:top]
     if front:
         chosen += [r for r in found.front(records) if not r.is_baseline]
     return chosen or ([] if any_ else [found.knee(records)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -25,8 +26,9 @@ class Expectation:
     """Expects accuracies of the candidates of a study, by the cost-aware sampler's model of them.
 
     The best of many noisy accuracies is in part the luckiest; a model that has seen a network's
-    relatives too is not taken in so easily. It is the study's own sampler that knows, where it is
-    the cost-aware one, and another of its kind where it is not.
+    relatives too is not taken in so easily, and the validation loss, which does not count images as
+    right or wrong, is less noisy. The model is the study's own sampler's where that is the
+    cost-aware one, and another of its kind where it is not.
     """
 
     def __init__(self, store: StudyStore, space: SearchSpace, measure: Measure = measure) -> None:
@@ -49,9 +51,14 @@ class Expectation:
         done = _candidates(records)
         if not LEAST_TRIALS <= len(done) <= MOST_TRIALS:
             return {}
+        steadied = _steadied(done)
         # A copy, so that the model does not hear of the longer trainings.
         study = optuna.create_study(directions=DIRECTIONS)
-        study.add_trials(self._store.search.get_trials(deepcopy=False))
+        for trial in self._store.search.get_trials():
+            number = trial.user_attrs.get("record", {}).get("trial")
+            if number in steadied:
+                trial.values = [steadied[number], trial.values[1]]
+            study.add_trial(trial)
         means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
         return {r.trial: float(mean) for r, mean in zip(done, means, strict=True)}
 
@@ -64,9 +71,7 @@ class Expectation:
         """
         records = self._store.records()
         short = self.short(records)
-        after = {
-            r.trial: r.promotion.accuracy for r in _candidates(records) if r.promotion is not None
-        }
+        after = _steadied([r.highest for r in _candidates(records) if r.promotion is not None])
         if not short or not after:
             return short
         lift = Lift.between([short[trial] for trial in after], list(after.values()))
@@ -81,6 +86,22 @@ class Expectation:
 
 def _candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [r for r in complete(list(records)) if not r.is_baseline]
+
+
+def _steadied(records: Sequence[TrialRecord]) -> dict[int, float]:
+    """Accuracies of one fidelity, half of each that which its validation loss lets expect.
+
+    By a line between the logits of the accuracy and of the mean likelihood exp(-loss).
+    """
+    found = [(r.trial, r.evaluation) for r in records if r.evaluation is not None]
+    likelihood = [math.exp(-e.validation_loss) for _, e in found]
+    line = Lift.between(likelihood, [e.accuracy for _, e in found])
+    if line is None:
+        return {trial: e.accuracy for trial, e in found}
+    return {
+        trial: accuracy_of((line.logit_of(p) + logit(e.accuracy)) / 2)
+        for (trial, e), p in zip(found, likelihood, strict=True)
+    }
 
 
 def _trust(lift: Lift, noise: float | None) -> float:
