@@ -40,7 +40,7 @@ def search(
     changes: dict[str, object] = {"promotion": Promotion(share=0)}
     if not racing:
         changes["racing"] = Racing(rungs=())
-    space = space.with_settings(space.settings.model_copy(update=changes))
+    space = space.with_settings(changes)
     if (folder / "journal.log").exists():
         records = read_study(folder).records()
         if sum(not r.is_baseline and r.ended is not None for r in records) >= trials:

@@ -80,8 +80,7 @@ def bare_space() -> SearchSpace:
     space = load_space("v2")
     proxy = space.settings.proxy.model_copy(update={"epochs": 1})
     changes = {"baselines": (), "proxy": proxy, "promotion": Promotion(share=0)}
-    settings = space.settings.model_copy(update=changes)
-    return space.with_settings(settings)
+    return space.with_settings(changes)
 
 
 def scaling(workers: int, sampler: str, storage: str | None) -> float:

@@ -168,9 +168,7 @@ def main() -> None:
     space = load_space(str(nas_bench_macro.SPACE))
     truth = Truth.read(given.table)
     naive = space.with_settings(
-        space.settings.model_copy(
-            update={"proxy": NAIVE, "racing": Racing(rungs=()), "promotion": Promotion(share=0)}
-        )
+        {"proxy": NAIVE, "racing": Racing(rungs=()), "promotion": Promotion(share=0)}
     )
     names = " | ".join(f"{budget // 10**6} M" for budget in BUDGETS)
     print(f"| seed | arm | trained | hypervolume | regret at {names} | mean | wall s |")

@@ -94,6 +94,5 @@ def by_table(space: SearchSpace, table: Path) -> Scoring:
     """
     read_table(table, space)  # a mistake in it is better said before the workers start
     key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
-    changes = {"baselines": (), "promotion": Promotion(share=0)}
-    bare = space.with_settings(space.settings.model_copy(update=changes))
+    bare = space.with_settings({"baselines": (), "promotion": Promotion(share=0)})
     return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)

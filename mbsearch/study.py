@@ -108,8 +108,7 @@ def run(
     else:
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
-    exact = space.settings.model_copy(update={"limits": space.settings.limits.exact})
-    require_feasible(space.with_settings(exact))
+    require_feasible(space.with_settings({"limits": space.settings.limits.exact}))
     with drive(folder, space.name, storage) as (store, still_held):
         stamp = _stamp(scoring, seed)
         _check_stamp(store, folder, stamp)

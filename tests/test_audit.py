@@ -128,9 +128,8 @@ def test_mistakes_are_one_message(tmp_path: Path) -> None:
     tiny = load_space("tiny")
     with pytest.raises(SpecError, match="--networks: expected at least 6, got 5"):
         audit(tiny, folder=tmp_path, networks=5)
-    settings = tiny.settings.model_copy(update={"limits": Limits(mult_adds=1_000)})
     with pytest.raises(SpecError, match=r"expected 6 networks within the limits .* got 0"):
-        audit(tiny.with_settings(settings), folder=tmp_path, networks=6)
+        audit(tiny.with_settings({"limits": Limits(mult_adds=1_000)}), folder=tmp_path, networks=6)
     table = tmp_path / "truth.json"
     table.write_text(json.dumps({tiny.sample(0).fingerprint: 0.5}))
     with pytest.raises(EvaluationError, match=r"truth.json: expected every network of the space"):
@@ -154,7 +153,7 @@ def quick() -> SearchSpace:
     proxy = tiny.settings.proxy.model_copy(
         update={"train_images": 64, "validation_images": 100, "epochs": 1}
     )
-    return tiny.with_settings(tiny.settings.model_copy(update={"proxy": proxy}))
+    return tiny.with_settings({"proxy": proxy})
 
 
 @pytest.mark.slow

@@ -188,10 +188,10 @@ class Page:
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     search(folder / "second", 3)
-    calm = TINY.with_settings(TINY.settings.model_copy(update={"racing": Racing(rungs=())}))
+    calm = TINY.with_settings({"racing": Racing(rungs=())})
     search(folder / "first", 8, space=calm)  # networks enough to say what matters
     search(folder / "failing", 2, fails=True)
-    alone = TINY.with_settings(TINY.settings.model_copy(update={"baselines": ()}))
+    alone = TINY.with_settings({"baselines": ()})
     search(folder / "alone", 1, space=alone)
     create_study(open_journal(folder / "empty" / JOURNAL, create=True), "empty")
     shutil.copytree(folder / "second", folder / "torn")

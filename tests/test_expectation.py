@@ -27,9 +27,7 @@ from mbsearch.study import run
 
 NOISE = 0.03
 V2 = load_space("v2")
-SPACE = V2.with_settings(
-    V2.settings.model_copy(update={"racing": Racing(rungs=()), "promotion": Promotion(share=0.6)})
-)
+SPACE = V2.with_settings({"racing": Racing(rungs=()), "promotion": Promotion(share=0.6)})
 EVALUATOR = FakeEvaluator(noise=NOISE, epochs=SPACE.settings.proxy.epochs)
 SHARE = 1 - 0.5**EVALUATOR.epochs  # of its final accuracy that a fake training reaches
 
@@ -40,11 +38,12 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyStore, Study
     sampler = make_sampler("cost-aware", SPACE, seed=0)
 
     def search(folder: Path, share: float) -> StudyStore:
-        settings = SPACE.settings.model_copy(update={"promotion": Promotion(share=share)})
         store = create_study(open_journal(folder / JOURNAL, create=True), SPACE.name)
         store.search.sampler = sampler
         with LocalProcesses(EVALUATOR, 1) as executor:
-            Driver(store, SPACE.with_settings(settings), executor, 60, 0).run()
+            Driver(
+                store, SPACE.with_settings({"promotion": Promotion(share=share)}), executor, 60, 0
+            ).run()
         return store
 
     folder = tmp_path_factory.mktemp("expectation")

@@ -49,7 +49,7 @@ def towards(
     changes: dict[str, Any] = {"objectives": objectives}
     if limits is not None:
         changes["limits"] = limits
-    return space.with_settings(space.settings.model_copy(update=changes))
+    return space.with_settings(changes)
 
 
 def table(folder: Path) -> Path:

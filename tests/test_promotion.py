@@ -41,7 +41,7 @@ EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
 
 def without_racing(share: float) -> SearchSpace:
     changes = {"promotion": Promotion(share=share), "racing": Racing(rungs=())}
-    return V2.with_settings(V2.settings.model_copy(update=changes))
+    return V2.with_settings(changes)
 
 
 def search(

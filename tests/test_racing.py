@@ -116,9 +116,7 @@ def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:
     assert rule.next_rung(1, 0) is None
 
 
-RACING = TINY.with_settings(
-    TINY.settings.model_copy(update={"racing": Racing(rungs=(1, 2), confidence=0.9, gain=0.0)})
-)
+RACING = TINY.with_settings({"racing": Racing(rungs=(1, 2), confidence=0.9, gain=0.0)})
 HALF_BAD = FakeEvaluator(epochs=3, noise=0.002, bad_resolutions=(128,), seconds=0.001)
 
 
@@ -140,8 +138,7 @@ def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path
 
 
 def test_no_rungs_no_race(tmp_path: Path) -> None:
-    settings = TINY.settings.model_copy(update={"racing": Racing(rungs=())})
-    space = TINY.with_settings(settings)
+    space = TINY.with_settings({"racing": Racing(rungs=())})
     store, _ = search(tmp_path, trials=12, space=space, evaluator=HALF_BAD)
     assert all(r.state is State.COMPLETE for r in store.records())
 

@@ -84,7 +84,7 @@ def test_no_network_is_trained_twice_and_the_space_runs_out(tmp_path: Path) -> N
 
 def test_limits_are_hard(tmp_path: Path) -> None:
     limits = Limits(mult_adds=4_000_000)
-    space = TINY.with_settings(TINY.settings.model_copy(update={"limits": limits}))
+    space = TINY.with_settings({"limits": limits})
     store, _ = search(tmp_path, trials=15, space=space, sampler="cost-aware")
     searched = [r for r in store.records() if not r.is_baseline]
     assert len(searched) == 15
@@ -110,7 +110,7 @@ def test_a_killed_worker_costs_nothing_but_its_time(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_kills_every_worker_fails_with_the_reason(tmp_path: Path) -> None:
-    bare = TINY.with_settings(TINY.settings.model_copy(update={"baselines": ()}))
+    bare = TINY.with_settings({"baselines": ()})
     store, _ = search(tmp_path, trials=1, space=bare, evaluator=FakeEvaluator(always_dies=True))
     (record,) = store.records()
     assert record.state is State.FAILED

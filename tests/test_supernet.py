@@ -43,7 +43,7 @@ def tiny(**supernet: float) -> SearchSpace:
         batch_size=8,
         noise_seeds=1,
     )
-    return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))
+    return space.with_settings({"proxy": proxy})
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +166,7 @@ def test_damaged_missing_and_foreign_weights_are_one_message(images: Path, tmp_p
         load_shared(tmp_path / "damaged.pt")
     training(images, tiny()).save(tmp_path / "tiny.pt")
     v2 = load_space("v2")
-    other = v2.with_settings(v2.settings.model_copy(update={"proxy": tiny().settings.proxy}))
+    other = v2.with_settings({"proxy": tiny().settings.proxy})
     with pytest.raises(
         StorageError, match=r"expected the supernet of this space.* got another one"
     ):

@@ -110,12 +110,10 @@ def run(
     loaded = with_evaluator(load_space(space), evaluator)
     loaded = _with_objective(_with_limits(loaded, limit or []), objective)
     if not racing:
-        settings = loaded.settings.model_copy(update={"racing": Racing(rungs=())})
-        loaded = loaded.with_settings(settings)
+        loaded = loaded.with_settings({"racing": Racing(rungs=())})
     if refine is not None:
         promotion = loaded.settings.promotion.model_copy(update={"share": refine})
-        settings = loaded.settings.model_copy(update={"promotion": promotion})
-        loaded = loaded.with_settings(settings)
+        loaded = loaded.with_settings({"promotion": promotion})
     folder = results / (name or loaded.name)
     with RunDisplay(err) as display:
         try:
@@ -172,8 +170,7 @@ def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
             )
         cost(f"--limit {metric}", value, cost_of(metric))
         limits[metric] = value
-    settings = space.settings.model_copy(update={"limits": Limits.model_validate(limits)})
-    return space.with_settings(settings)
+    return space.with_settings({"limits": Limits.model_validate(limits)})
 
 
 def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:
@@ -182,5 +179,4 @@ def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:
     if objective is None:
         return space
     require_one_of("--objective", objective, COSTS)
-    settings = space.settings.model_copy(update={"objectives": ("accuracy", objective)})
-    return space.with_settings(settings)
+    return space.with_settings({"objectives": ("accuracy", objective)})

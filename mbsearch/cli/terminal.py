@@ -78,4 +78,4 @@ def with_evaluator(space: SearchSpace, evaluator: str | None) -> SearchSpace:
         return space
     require_one_of("--evaluator", evaluator, EVALUATORS)
     proxy = space.settings.proxy.starting_from(evaluator)
-    return space.with_settings(space.settings.model_copy(update={"proxy": proxy}))
+    return space.with_settings({"proxy": proxy})

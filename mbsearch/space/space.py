@@ -120,9 +120,9 @@ class SearchSpace:
             return self
         return replace(self, template={**self.template, "num_classes": num_classes})
 
-    def with_settings(self, settings: Settings) -> SearchSpace:
-        """The same networks, searched by other settings."""
-        return replace(self, settings=settings)
+    def with_settings(self, changes: Mapping[str, object]) -> SearchSpace:
+        """The same networks, searched by settings that differ in these keys."""
+        return replace(self, settings=self.settings.model_copy(update=dict(changes)))
 
     @property
     def fingerprint(self) -> str:
