@@ -130,25 +130,6 @@ def test_a_longer_training_is_believed_as_far_as_its_noise_allows(
         assert logit(got[record.trial]) == pytest.approx(middle)
 
 
-def test_a_loss_without_noise_steadies_the_accuracies(
-    studies: tuple[StudyStore, StudyStore],
-) -> None:
-    store, _ = studies
-
-    def told_by_the_loss(record: TrialRecord) -> TrialRecord:
-        assert record.evaluation is not None
-        loss = -math.log(true(record))
-        return replace(record, evaluation=replace(record.evaluation, validation_loss=loss))
-
-    records = candidates(store)
-
-    def error(records: list[TrialRecord]) -> float:
-        expected = Expectation(store, SPACE).short(records)
-        return float(np.sqrt(np.mean([(expected[r.trial] - true(r)) ** 2 for r in records])))
-
-    assert error([told_by_the_loss(r) for r in records]) < 0.8 * error(records)
-
-
 def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from mbsearch.dashboard.pages.network import training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.figures.front import front_figure
-from mbsearch.lift import Lift, logit
+from mbsearch.lift import Lift, logit, steadied
 from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.backlog import find_promotions
@@ -109,6 +110,42 @@ def test_lift_of_few_or_equal_networks_keeps_the_slope_of_one() -> None:
     assert falling.slope > 0
 
 
+def test_losses_steady_accuracies_and_few_of_them_do_not() -> None:
+    rng = random.Random(0)
+    true = [0.4 + i / 100 for i in range(30)]
+    noisy = [a + rng.gauss(0, 0.03) for a in true]
+    losses = [0.2 - 0.8 * math.log(a) for a in true]
+
+    def error(values: Sequence[float]) -> float:
+        return math.sqrt(sum((v - a) ** 2 for v, a in zip(values, true, strict=True)))
+
+    assert error(steadied(noisy, losses)) < 0.6 * error(noisy)
+    assert steadied(noisy[:2], losses[:2]) == noisy[:2]
+
+
+def test_the_sampler_hears_of_losses_where_they_are_numbers() -> None:
+    def believed(attributes: Sequence[object]) -> float:
+        study = optuna.create_study(directions=["maximize", "minimize"])
+        for i, evaluation in enumerate(attributes):
+            trial = optuna.trial.create_trial(
+                params={"x": i},
+                distributions={"x": optuna.distributions.IntDistribution(0, 20)},
+                values=[0.5 + 0.01 * (i % 2), float(i)],
+                user_attrs={} if evaluation is None else {"evaluation": evaluation},
+            )
+            study.add_trial(trial)
+        sampler = CostAwareSampler(
+            {"x": optuna.distributions.IntDistribution(0, 20)}, lambda p: 1 + p["x"], seed=0
+        )
+        return float(sampler.predict(study, [{"x": 10}])[0][0])
+
+    plain = believed([None] * 20)
+    strange = [{}, "text", {"validation_loss": "low"}, {"validation_loss": math.nan}] * 5
+    assert believed(strange) == plain
+    falling = [{"validation_loss": 1.5 - 0.05 * i} for i in range(20)]
+    assert believed(falling) != plain
+
+
 def test_a_longer_recipe_takes_new_images_first_and_then_more_epochs() -> None:
     proxy = Proxy(epochs=4, train_images=3000)
     assert (proxy.longer(2, 8000).train_images, proxy.longer(2, 8000).epochs) == (6000, 4)
@@ -166,7 +203,9 @@ def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudySt
     """A network that was promoted counts as that, and the others as they would have ended."""
     told = refined.search.user_attrs[PROMOTED]
     promoted = {r.trial: r for r in refined.records() if r.promotion and not r.is_baseline}
-    assert sorted(told.values()) == sorted(r.highest.accuracy for r in promoted.values())
+    # The fake loss is that of the accuracy, so that steadying changes nothing.
+    accuracies = sorted(r.highest.accuracy for r in promoted.values())
+    assert sorted(told.values()) == pytest.approx(accuracies)
     sampler = make_sampler("cost-aware", V2, seed=0)
     assert isinstance(sampler, CostAwareSampler)
     params = [t.params for t in refined.search.get_trials() if t.values]

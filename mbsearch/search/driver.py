@@ -31,7 +31,7 @@ from mbsearch.search.backlog import (
 )
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
-from mbsearch.search.expectation import Expectation
+from mbsearch.search.expectation import Expectation, steadied_promotions
 from mbsearch.search.history import PARTIAL_ACCURACY, PROMOTED
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.racing import Race
@@ -315,9 +315,9 @@ class Driver:
 
     def _tell_sampler(self) -> None:
         """Leave the accuracies of longer trainings where a sampler finds them."""
-        after = self.store.promotions()
+        after = steadied_promotions(self.store.records())
         told = {
-            str(trial.number): after[trial.user_attrs["record"]["trial"]].accuracy
+            str(trial.number): after[trial.user_attrs["record"]["trial"]]
             for trial in self.store.search.get_trials(deepcopy=False)
             if trial.user_attrs.get("record", {}).get("trial") in after
         }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
 import optuna
 
 from mbsearch.cost import Measure, measure
-from mbsearch.lift import Lift, accuracy_of, logit
+from mbsearch.lift import Lift, accuracy_of, logit, steadied
 from mbsearch.records import TrialRecord, complete
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
@@ -26,8 +25,7 @@ class Expectation:
     """Expects accuracies of the candidates of a study, by the cost-aware sampler's model of them.
 
     The best of many noisy accuracies is in part the luckiest; a model that has seen a network's
-    relatives too is not taken in so easily, and the validation loss, which does not count images as
-    right or wrong, is less noisy. The model is the study's own sampler's where that is the
+    relatives too is not taken in so easily. It is the study's own sampler's where that is the
     cost-aware one, and another of its kind where it is not.
     """
 
@@ -51,14 +49,9 @@ class Expectation:
         done = _candidates(records)
         if not LEAST_TRIALS <= len(done) <= MOST_TRIALS:
             return {}
-        steadied = _steadied(done)
         # A copy, so that the model does not hear of the longer trainings.
         study = optuna.create_study(directions=DIRECTIONS)
-        for trial in self._store.search.get_trials():
-            number = trial.user_attrs.get("record", {}).get("trial")
-            if number in steadied:
-                trial.values = [steadied[number], trial.values[1]]
-            study.add_trial(trial)
+        study.add_trials(self._store.search.get_trials(deepcopy=False))
         means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
         return {r.trial: float(mean) for r, mean in zip(done, means, strict=True)}
 
@@ -71,7 +64,7 @@ class Expectation:
         """
         records = self._store.records()
         short = self.short(records)
-        after = _steadied([r.highest for r in _candidates(records) if r.promotion is not None])
+        after = steadied_promotions(records)
         if not short or not after:
             return short
         lift = Lift.between([short[trial] for trial in after], list(after.values()))
@@ -84,24 +77,16 @@ class Expectation:
         return {trial: accuracy_of(log_odds) for trial, log_odds in expected.items()}
 
 
+def steadied_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
+    """Accuracies of candidates after their longer training, steadied by its loss, by trial."""
+    promoted = [r.highest for r in _candidates(records) if r.promotion is not None]
+    found = [(r.trial, r.evaluation) for r in promoted if r.evaluation is not None]
+    values = steadied([e.accuracy for _, e in found], [e.validation_loss for _, e in found])
+    return {trial: value for (trial, _), value in zip(found, values, strict=True)}
+
+
 def _candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [r for r in complete(list(records)) if not r.is_baseline]
-
-
-def _steadied(records: Sequence[TrialRecord]) -> dict[int, float]:
-    """Accuracies of one fidelity, half of each that which its validation loss lets expect.
-
-    By a line between the logits of the accuracy and of the mean likelihood exp(-loss).
-    """
-    found = [(r.trial, r.evaluation) for r in records if r.evaluation is not None]
-    likelihood = [math.exp(-e.validation_loss) for _, e in found]
-    line = Lift.between(likelihood, [e.accuracy for _, e in found])
-    if line is None:
-        return {trial: e.accuracy for trial, e in found}
-    return {
-        trial: accuracy_of((line.logit_of(p) + logit(e.accuracy)) / 2)
-        for (trial, e), p in zip(found, likelihood, strict=True)
-    }
 
 
 def _trust(lift: Lift, noise: float | None) -> float:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from mbsearch.lift import Lift
+from mbsearch.lift import Lift, steadied
 from mbsearch.search.catalog import Catalog, KnownNetworks, Network
 
 PARTIAL_ACCURACY = "partial_accuracy"
 """User attribute of a PRUNED trial: the accuracy it would have reached, as far as can be told."""
+
+EVALUATION = "evaluation"
+"""User attribute of a finished trial: a mapping whose `validation_loss` steadies its accuracy."""
 
 PROMOTED = "promoted"
 """User attribute of a study: accuracies after a longer training, by the number of the trial."""
@@ -67,8 +70,29 @@ def read_history(
             accuracies.append(accuracy)
         elif running:
             pending.append(network)
+    accuracies = _steadied(trials, accuracies)
     raised = _raised(trials, accuracies, study.user_attrs.get(PROMOTED, {}))
     return History(trials, measured, np.array(raised), pending, KnownNetworks(networks))
+
+
+def _steadied(trials: Sequence[FrozenTrial], accuracies: Sequence[float]) -> list[float]:
+    """Accuracies, those of finished trials steadied by their validation losses.
+
+    Of a trial that was stopped early the loss is not that of its accuracy, which is a forecast.
+    """
+    losses = {i: loss for i, trial in enumerate(trials) if math.isfinite(loss := _loss(trial))}
+    values = steadied([accuracies[i] for i in losses], list(losses.values()))
+    found = dict(enumerate(accuracies)) | dict(zip(losses, values, strict=True))
+    return list(found.values())
+
+
+def _loss(trial: FrozenTrial) -> float:
+    """Validation loss of a finished trial; NaN where it is not known."""
+    evaluation = trial.user_attrs.get(EVALUATION)
+    if trial.state != TrialState.COMPLETE or not isinstance(evaluation, Mapping):
+        return math.nan
+    loss = evaluation.get("validation_loss")
+    return float(loss) if isinstance(loss, int | float) else math.nan
 
 
 def _raised(
