@@ -5,7 +5,7 @@
 
 Random networks are trained by every recipe of the list, in one process of one thread, and ranked by
 what comes out: the training loss of the last epoch, the loss and the accuracy on the validation
-split. Printed are Kendall's tau with the true accuracy, over all networks and as the mean of the
+split, and both of these together, as a search's model sees them. Printed are Kendall's tau with the true accuracy, over all networks and as the mean of the
 thirds of the costs, and CPU seconds a network, without the supernet's training (any run of
 truth.py leaves one of the same seed).
 """
@@ -24,6 +24,7 @@ import nas_bench_macro
 import numpy as np
 
 from mbsearch.cost import measure
+from mbsearch.lift import steadied
 from mbsearch.ranking import kendall_tau, taus_in_thirds
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Task
@@ -56,11 +57,19 @@ FRESH: Mapping[str, Mapping[str, Any]] = {
         "zero_init_residual": False,
     },
 }
-SCORES = {
-    "training loss": lambda e: -e.curve[-1].train_loss,
-    "validation loss": lambda e: -e.validation_loss,
-    "accuracy": lambda e: e.accuracy,
-}
+SCORES = ("training loss", "validation loss", "accuracy", "accuracy steadied by its loss")
+
+
+def scores(outcomes: Sequence[Evaluation]) -> list[list[float]]:
+    """The scores of networks that one recipe has trained, in the order of `SCORES`."""
+    accuracies = [each.accuracy for each in outcomes]
+    losses = [each.validation_loss for each in outcomes]
+    return [
+        [-each.curve[-1].train_loss for each in outcomes],
+        [-loss for loss in losses],
+        accuracies,
+        steadied(accuracies, losses),
+    ]
 
 
 def taus(scores: Sequence[float], truth: Sequence[float], costs: Sequence[int]) -> str:
@@ -99,14 +108,12 @@ def main() -> None:
     costs = [measure(each)["mult_adds"] for each in networks]
     print(f"| recipe | CPU s | {' | '.join(SCORES)} |")
     print("|---|---|" + "---|" * len(SCORES))
-    print(f"| Mult-Adds | 0 | {taus([float(c) for c in costs], truth, costs)} | | |", flush=True)
+    print(f"| Mult-Adds | 0 | {taus([float(c) for c in costs], truth, costs)} | | | |", flush=True)
     for recipes, shared in ((RECIPES, given.supernet.absolute()), (FRESH, None)):
         for name, changes in recipes.items():
             proxy = space.settings.proxy.model_copy(update=dict(changes))
             outcomes, seconds = evaluated(networks, proxy, given.data, shared, given.seed)
-            cells = " | ".join(
-                taus([score(each) for each in outcomes], truth, costs) for score in SCORES.values()
-            )
+            cells = " | ".join(taus(score, truth, costs) for score in scores(outcomes))
             print(f"| {name} | {seconds:.1f} | {cells} |", flush=True)
 
 
