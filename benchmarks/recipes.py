@@ -5,9 +5,9 @@
 
 Random networks are trained by every recipe of the list, in one process of one thread, and ranked by
 what comes out: the training loss of the last epoch, the loss and the accuracy on the validation
-split, and both of these together, as a search's model sees them. Printed are Kendall's tau with the true accuracy, over all networks and as the mean of the
-thirds of the costs, and CPU seconds a network, without the supernet's training (any run of
-truth.py leaves one of the same seed).
+split, and both of these together, as a search's model sees them. Printed are Kendall's tau with the
+true accuracy, over all networks and as the mean of the thirds of the costs, and CPU seconds a
+network, without the supernet's training (any run of truth.py leaves one of the same seed).
 """
 
 from __future__ import annotations
