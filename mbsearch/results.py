@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ def knee(records: Sequence[TrialRecord]) -> TrialRecord:
     Raises:
         StorageError: no trial is complete.
     """
-    done = _some(records)
+    done = _some(shown(records))
     return done[pareto.knee([r.accuracy for r in done], [r.cost for r in done])]
 
 
@@ -46,7 +46,7 @@ def best_within(records: Sequence[TrialRecord], limits: Limits) -> TrialRecord:
         StorageError: no trained network keeps them; the cheapest is named with what it breaks. Or
             one is on latency, which the study does not know.
     """
-    done = _choosable(records)
+    done = _some(_choosable(records))
     for metric in limits.bounds():
         if metric not in done[0].costs:
             raise StorageError(
@@ -69,7 +69,7 @@ def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialR
     Raises:
         StorageError: the noise has not been measured yet, or the trial did not end.
     """
-    done = _choosable(records)
+    done = _some(_choosable(records))
     if record.accuracy_noise is None or record.trial not in [r.trial for r in done]:
         raise StorageError(
             f"trial {record.trial}: expected a trained network and a measured noise to find its "
@@ -93,11 +93,10 @@ def by_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:
     raise StorageError(f"trial {trial}: expected a trial of the study ({numbers})")
 
 
-def _some(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    done = shown(records)
-    if not done:
+def _some(records: list[TrialRecord]) -> list[TrialRecord]:
+    if not records:
         raise StorageError("expected at least one complete trial, got none yet")
-    return done
+    return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,32 +152,32 @@ def _found(record: TrialRecord, promoted: bool) -> str:
     return f"{measured} ({expected:.3f} expected)"
 
 
-def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The records that can be compared: those shown, and those whose place among them is expected.
-
-    Raises:
-        StorageError: no trial is complete.
-    """
-    among = {r.trial: r for r in _some(records)}
-    expected = (r for r in complete(list(records)) if r.expected is not None)
-    return list({**{r.trial: r for r in expected}, **among}.values())
+def best_at(records: Sequence[TrialRecord], budget: int) -> TrialRecord | None:
+    """The network to use within a budget of the study's cost, baselines too; None where none is."""
+    return _best([r for r in _choosable(records) if r.cost <= budget])
 
 
 def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
     """What a budget of the study's cost buys: found by the search, and as MobileNet V1 and V2."""
-    within = [r for r in _choosable(records) if r.cost <= budget] if shown(records) else []
-
-    def best(origin: Callable[[TrialRecord], bool]) -> TrialRecord | None:
-        return max(filter(origin, within), key=lambda r: (r.likely, -r.cost), default=None)
-
-    families = {f: best(lambda r, f=f: r.origin == f) for f in BASELINE_FAMILIES}  # type: ignore[misc]
+    within = [r for r in _choosable(records) if r.cost <= budget]
+    families = {f: _best([r for r in within if r.origin == f]) for f in BASELINE_FAMILIES}
     return Comparison(
         metric_of(records),
         budget,
-        best(lambda r: not r.is_baseline),
+        _best([r for r in within if not r.is_baseline]),
         {family: record for family, record in families.items() if record is not None},
         any(r.promotion is not None for r in records),
     )
+
+
+def _best(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    return max(records, key=lambda r: (r.likely, -r.cost), default=None)
+
+
+def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The records on one scale: those shown, and those of which something is expected on it."""
+    among = {r.trial: r for r in complete(list(records)) if r.expected is not None}
+    return list((among | {r.trial: r for r in shown(records)}).values())
 
 
 def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
@@ -209,7 +208,7 @@ def hypervolumes(records: Sequence[TrialRecord]) -> Hypervolumes:
     Raises:
         StorageError: no trial is complete.
     """
-    done = _some(records)
+    done = _some(shown(records))
     worst = max(r.cost for r in done)
 
     def volume(group: list[TrialRecord]) -> float:

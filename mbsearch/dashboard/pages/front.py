@@ -11,7 +11,7 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch import pareto, results
+from mbsearch import results
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -24,7 +24,7 @@ from mbsearch.figures.front import (
     traits,
 )
 from mbsearch.figures.style import METRIC_TITLES, metric_title
-from mbsearch.records import TrialRecord, complete, metric_of, shown
+from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.units import TITLES, amount, columns, quantity
 
@@ -139,20 +139,17 @@ def sentence(records: Sequence[TrialRecord], view: View) -> str:
 
 def tie(records: Sequence[TrialRecord], view: View) -> str:
     """The cheapest network that the noise does not tell from the budget's best one."""
-    budget = _budget(records, view)
-    within = [r for r in shown([r for r in records if view.passes(r)]) if r.cost <= budget]
-    noise = within[0].accuracy_noise if within else None
-    if noise is None:
+    passing = [r for r in records if view.passes(r)]
+    best = results.best_at(passing, _budget(records, view))
+    if best is None or best.accuracy_noise is None:
         return ""
-    accuracies, costs = [r.accuracy for r in within], [r.cost for r in within]
-    best = max(range(len(within)), key=lambda i: (accuracies[i], -costs[i]))
-    cheapest = within[pareto.cheapest_tied(accuracies, costs, noise, best)]
-    if cheapest is within[best]:
+    cheapest = results.cheapest_tied(passing, best)
+    if cheapest.trial == best.trial:
         return f"No cheaper network is tied with the best, {label(cheapest)}."
-    share = 1 - cheapest.cost / within[best].cost
+    share = 1 - cheapest.cost / best.cost
     return (
-        f"The cheapest network tied with the best ({label(within[best])}) is {label(cheapest)}: "
-        f"{cheapest.accuracy:.3f} for {amount(cheapest.metric, cheapest.cost)}, "
+        f"The cheapest network tied with the best ({label(best)}) is {label(cheapest)}: "
+        f"{cheapest.likely:.3f} for {amount(cheapest.metric, cheapest.cost)}, "
         f"{share:.0%} less."
     )
 
