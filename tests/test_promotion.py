@@ -24,7 +24,6 @@ from mbsearch.scoring import Scoring
 from mbsearch.search.backlog import find_promotions
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.expectation import Expectation
 from mbsearch.search.history import PROMOTED
 from mbsearch.search.journal import open_journal
 from mbsearch.search.promotion import Promotions
@@ -222,7 +221,7 @@ def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> No
     store = search(tmp_path, trials=4, share=0.1)
     assert not store.promotions()
     assert shown(store.records()) == complete(store.records())
-    assert find_promotions(store, V2, Expectation(store, V2)).needed > 0.1
+    assert find_promotions(store, V2).needed > 0.1
 
 
 def test_what_racing_saves_may_go_into_promotion(refined: StudyStore) -> None:

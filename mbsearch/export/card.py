@@ -79,8 +79,8 @@ def _accuracy(record: TrialRecord) -> str:
         f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
         f"after the study's {length} training at {evaluation.pixels} pixels, seed "
         f"{evaluation.seed}. "
-        f"Noise (standard deviation of one such number over seeds): {noise}.{expected} This ranks "
-        "networks; "
+        f"Noise (standard deviation of one such number over seeds): {noise}.{expected} "
+        "This ranks networks; "
         "a long training reaches another accuracy. The test images have not been seen."
     )
 

@@ -6,14 +6,13 @@ Always derived from the storage, so that a killed driver's successor finds the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.cost import Measure
-from mbsearch.search.expectation import Expectation
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.storage import StudyStore, is_promoted, objectives, recorded_cost
 from mbsearch.space.architecture import Architecture
@@ -108,12 +107,9 @@ def missing_baselines(
     return missing
 
 
-def find_promotions(store: StudyStore, space: SearchSpace, expectation: Expectation) -> Promotions:
+def find_promotions(store: StudyStore, space: SearchSpace) -> Promotions:
     """Which networks of a study are to be trained longer, by what has been so far."""
     proxy, records = space.settings.proxy, store.records()
-    wanted = space.settings.promotion.share > 0
-    short = expectation.short(records) if wanted else {}
-    records = [replace(r, expected=short.get(r.trial)) for r in records]
     longer = [
         trial.user_attrs["record"]
         for trial in store.baselines.get_trials(deepcopy=False)

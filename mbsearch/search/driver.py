@@ -84,7 +84,6 @@ class Driver:
     _distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     _exhausted: bool = False
     _race: Race = field(default_factory=lambda: Race(Racing()))
-    _expectation: Expectation = field(init=False)
     _promotions: Promotions | None = None  # once the search has ended
     _promoting: bool = False
 
@@ -94,7 +93,6 @@ class Driver:
         An exception, a Ctrl-C, and the deadline leave the trials in flight to the next run.
         """
         self._distributions = distributions(self.space)
-        self._expectation = Expectation(self.store, self.space, self.measure)
         self._recall()
         self._race = self._start_race()
         orphans = interrupted(self.store)
@@ -141,8 +139,11 @@ class Driver:
         if self._promotions is None:
             if self._jobs:  # what they find may belong to the front
                 return None
-            self._promotions = self._find_promotions()
+            self._promotions = find_promotions(self.store, self.space)
             self._promoting = self._promotions.affordable
+            if self._promoting:
+                expectation = Expectation(self.store, self.space, self.measure)
+                self._promotions.expect(expectation.short(self._promotions.records))
         due = self._promotions.next() if self._promoting else None
         return None if due is None else self._begin_promotion(self._promotions, *due)
 
@@ -150,10 +151,7 @@ class Driver:
         """Whether candidates are still wanted: the last share of a run's time is for promotion."""
         if self._promotions is not None or self._exhausted or self._begun >= self.target:
             return False
-        return time.monotonic() < until or not self._find_promotions().affordable
-
-    def _find_promotions(self) -> Promotions:
-        return find_promotions(self.store, self.space, self._expectation)
+        return time.monotonic() < until or not find_promotions(self.store, self.space).affordable
 
     def _recall(self) -> None:
         """Take up what the storage knows: networks, and the next trial's number."""

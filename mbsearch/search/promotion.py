@@ -8,7 +8,7 @@ of the same cost, and of what may belong to the front after all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from scipy.special import ndtr
@@ -30,7 +30,7 @@ class Promotions:
     that were stopped early count as whole, so what racing saves may go into promotion.
 
     Args:
-        records: of the whole study, with the accuracies expected after the proxy's training.
+        records: of the whole study.
         begun: trials whose longer training has begun, those included where it has ended or failed.
         repeated: the network whose repeats measure the noise; None where there is none.
         repeats: how often, beside once, it is still to be trained longer for that.
@@ -56,6 +56,13 @@ class Promotions:
         if self.repeated is not None:
             owed += [self.repeated] * self.repeats
         return self._share_with(owed)
+
+    def expect(self, accuracies: Mapping[int, float]) -> None:
+        """Take up what accuracies are expected after the proxy's training, by trial.
+
+        They say who is a contender, not what must be promoted.
+        """
+        self.records = [replace(r, expected=accuracies.get(r.trial)) for r in self.records]
 
     def next(self) -> tuple[TrialRecord, bool] | None:
         """The network to train longer next, and whether it only repeats one for the noise.
