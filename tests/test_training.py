@@ -20,7 +20,7 @@ from mbsearch.space.blocks import InvertedResidual, Standard
 from mbsearch.space.settings import Proxy, Recipe
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training, evaluate, schedule
-from mbsearch.training.machine import choose_device
+from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
@@ -126,15 +126,35 @@ def test_the_rate_rises_in_a_line_and_falls_along_half_a_cosine() -> None:
     assert schedule(0, 1, 0.0) == 1, "a training of one step has to learn something"
 
 
-def test_scores_are_those_of_the_plain_network() -> None:
+@pytest.mark.parametrize(("bfloat16", "loss_error", "images"), [(False, 1e-5, 0), (True, 0.01, 1)])
+def test_scores_are_those_of_the_plain_network(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, loss_error: float, images: int
+) -> None:
     trained = training()
     trained.run_epoch()
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
     loss, accuracy = evaluate(trained.network, VALIDATION, CPU)
     x = (VALIDATION.images / 255 - 0.4) / 0.2
     with torch.inference_mode():
         logits = trained.network.eval()(x)
-    assert loss == pytest.approx(F.cross_entropy(logits, VALIDATION.labels).item(), rel=1e-5)
-    assert accuracy == (logits.argmax(1) == VALIDATION.labels).double().mean().item()
+    expected = F.cross_entropy(logits, VALIDATION.labels).item()
+    assert loss == pytest.approx(expected, rel=loss_error)
+    right = (logits.argmax(1) == VALIDATION.labels).sum().item()
+    assert accuracy * len(VALIDATION) == pytest.approx(right, abs=images + 1e-6)
+
+
+def test_a_processor_made_for_bfloat16_trains_in_it_and_is_recorded_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = {}
+    for bfloat16 in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda b=bfloat16: b)
+        assert ("bfloat16" in device_name(CPU)) == bfloat16
+        trained = training()
+        losses[bfloat16] = trained.run_epoch().train_loss
+        assert all(p.dtype == torch.float32 for p in trained.network.parameters())
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.05)
 
 
 def test_a_last_batch_of_one_image_is_not_trained_on() -> None:

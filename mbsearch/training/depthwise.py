@@ -1,20 +1,23 @@
-"""Depthwise convolution that stays fast where the map is smaller than the filter.
+"""Depthwise convolution that is fast to train on a CPU, whatever its kernel, stride and precision.
 
-Proxies train on small images, whose last maps have one to four pixels a side. There oneDNN takes
-up to 20 times as long for the filter's gradient as for all else of the layer (docs/throughput.md),
-so training on a CPU computes it tap by tap, and leaves out taps that can only ever meet the
-padding. The results are those of `nn.Conv2d`, up to the order of summation.
+oneDNN has fast code for the filter's gradient of 3 x 3 kernels on maps that hold them, and takes up
+to 20 times as long as for all else of the layer elsewhere; and for the input's gradient of strided
+layers in bfloat16 it has none (docs/throughput.md). The results are those of `nn.Conv2d`, up to the
+order of summation.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from mbsearch.training import kernels
 
 Pair = tuple[int, int]
 
@@ -30,21 +33,18 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Map (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
-        _, _, height, width = input.shape
-        kh, kw = self.kernel_size
-        is_small = max(height, width) < max(kh, kw)
-        if not (is_small and self.training and input.device.type == "cpu"):
+        if not (self.training and input.device.type == "cpu" and input.dtype in kernels.DTYPES):
             return super().forward(input)
-        # The pixel at one border reaches to the other, and not beyond.
-        reach_h, reach_w = min(kh // 2, height - 1), min(kw // 2, width - 1)
-        trim_h, trim_w = kh // 2 - reach_h, kw // 2 - reach_w
-        weight = self.weight[:, :, trim_h : kh - trim_h, trim_w : kw - trim_w]
-        y: Tensor = _SmallMap.apply(input, weight, self.stride, (reach_h, reach_w))
+        x, weight = input, self.weight
+        if torch.is_autocast_enabled("cpu"):
+            precision = torch.get_autocast_dtype("cpu")
+            x, weight = x.to(precision), weight.to(precision)
+        y: Tensor = _Depthwise.apply(x, weight, self.stride, self.padding)
         return y
 
 
-class _SmallMap(torch.autograd.Function):
-    """Depthwise convolution whose filter gradient is a sum of products of shifted maps."""
+class _Depthwise(torch.autograd.Function):
+    """Depthwise convolution with gradients of its own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
@@ -54,31 +54,38 @@ class _SmallMap(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, weight = ctx.saved_tensors
-        grad_x: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
-            x.shape, weight, grad, ctx.stride, ctx.padding, groups=len(weight)
+        place = (ctx.stride, ctx.padding)
+        x_grad = _input_grad(x, weight, grad, *place) if ctx.needs_input_grad[0] else None
+        return x_grad, _filter_grad(x, weight, grad, *place), None, None
+
+
+def _input_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    if stride == (1, 1):
+        x_grad: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
+            x.shape, weight, grad, stride, padding, groups=len(weight)
         )
-        return grad_x, _weight_grad(x, weight, grad, ctx.stride, ctx.padding), None, None
+        return x_grad
+    n, c, h, w = x.shape
+    out = torch.empty((n, h, w, c), dtype=x.dtype)
+    taps = weight.squeeze(1).permute(1, 2, 0).float().contiguous().numpy()
+    kernels.input_gradient(_pixels(grad), taps, stride, padding, kernels.stored(out))
+    return out.permute(0, 3, 1, 2)
 
 
-def _weight_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
+def _filter_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
     channels, _, kh, kw = weight.shape
-    x, grad = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)  # (N, H, W, C), dense
-    taps = x.new_zeros(kh, kw, channels)
-    for i in range(kh):
-        in_rows, out_rows = _meeting(i - padding[0], stride[0], x.shape[1], grad.shape[1])
-        for j in range(kw):
-            in_cols, out_cols = _meeting(j - padding[1], stride[1], x.shape[2], grad.shape[2])
-            taps[i, j] = (x[:, in_rows, in_cols] * grad[:, out_rows, out_cols]).sum((0, 1, 2))
-    return taps.permute(2, 0, 1).unsqueeze(1)
+    if (kh, kw) == (3, 3) and min(x.shape[2:]) >= 3:
+        w_grad: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            x, weight.shape, grad, stride, padding, groups=channels
+        )
+        return w_grad
+    taps = np.empty((kh, kw, channels), np.float32)
+    kernels.filter_gradient(_pixels(x), _pixels(grad), stride, padding, taps)
+    return torch.from_numpy(taps).permute(2, 0, 1).unsqueeze(1).to(weight.dtype)
 
 
-def _meeting(offset: int, stride: int, side_in: int, side_out: int) -> tuple[slice, slice]:
-    """Inputs that a tap reads inside the map, and the outputs that it reads them for."""
-    first = max(0, -(offset // stride))
-    last = min(side_out - 1, (side_in - 1 - offset) // stride)
-    if last < first:
-        return slice(0), slice(0)
-    start = first * stride + offset
-    return slice(start, start + (last - first) * stride + 1, stride), slice(first, last + 1)
+def _pixels(x: Tensor) -> kernels.Stored:
+    """A map (N, C, H, W) in the order N, H, W, C: its own memory where it is channels_last."""
+    return kernels.stored(x.permute(0, 2, 3, 1))

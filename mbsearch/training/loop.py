@@ -6,7 +6,6 @@ import io
 import math
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ from mbsearch.errors import EvaluationError
 from mbsearch.records import Epoch
 from mbsearch.space.settings import Recipe
 from mbsearch.training.data import Split, batches
+from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import fold_norms
 
 EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
@@ -89,7 +89,7 @@ class Training:
             rate = recipe.learning_rate * schedule(step, whole, recipe.warmup)
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
-            with _autocast(self.device):
+            with mixed_precision(self.device):
                 loss = self.loss(images, labels)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -153,7 +153,7 @@ def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[fl
     loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     for images, labels in batches(split, EVALUATION_BATCH, device=device):
-        with _autocast(device):
+        with mixed_precision(device):
             logits: Tensor = folded(images)
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         right += (logits.argmax(1) == labels).sum()
@@ -180,10 +180,3 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         nesterov=recipe.momentum > 0,
         fused=True,
     )
-
-
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Mixed precision on a GPU. bfloat16 has float32's range, so it needs no loss scaling."""
-    if device.type == "cpu":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)

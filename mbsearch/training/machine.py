@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -46,7 +48,23 @@ def device_name(device: torch.device) -> str:
     """The device in words, for the record of a trial."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.processor() or platform.machine()})"
+    processor = platform.processor() or platform.machine()
+    return f"{device.type} ({processor}{', bfloat16' if _multiplies_bfloat16(device) else ''})"
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in bfloat16 what bears it, where the device is made for that; weights stay float32.
+
+    bfloat16 has float32's range, so a training needs no scaling of its loss.
+    """
+    if _multiplies_bfloat16(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    # Other processors compute it too, by way of float32, and take longer than for that alone.
+    return device.type != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def prepare_worker() -> None:

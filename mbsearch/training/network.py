@@ -25,6 +25,7 @@ from mbsearch.space.layers import (
     SqueezeExcite,
 )
 from mbsearch.training.depthwise import DepthwiseConv2d
+from mbsearch.training.norm import normalise
 
 CLASSIFIER_STD = 0.01
 # Torch's own values. The running statistics forget within some thirty steps, which suits short
@@ -51,8 +52,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, channels, ceil(H / stride), ceil(W / stride))."""
-        y: Tensor = self.activation(self.norm(self.conv(x)))
-        return y
+        return normalise(self.conv(x), self.norm, self.activation)
 
 
 class SqueezeExcitation(nn.Module):

@@ -1,0 +1,255 @@
+"""Passes over maps that PyTorch has no fast form of on a CPU, compiled on first use and then kept.
+
+Maps are arrays in the order N, H, W, C, of float32, or of bfloat16 whose bits numpy knows as
+uint16; all sums are of float32 and float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numba import njit, types
+from numba.extending import overload
+from numpy.typing import NDArray
+
+Stored = NDArray[np.float32] | NDArray[np.uint16]
+Values = NDArray[np.float32]
+DTYPES = (torch.float32, torch.bfloat16)
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., None])
+# Sums may be reordered, so that they take the processor's vectors. NaN stays NaN: a training that
+# diverged must show.
+_FREEDOMS = {"contract", "reassoc", "nsz"}
+# So many rows are summed in float32 before their sum is added to one of float64.
+_BLOCK = 128
+
+
+def stored(x: torch.Tensor) -> Stored:
+    """The memory of a tensor of one of `DTYPES`, for a kernel; a copy where it has gaps."""
+    x = x.detach().contiguous()
+    memory: Stored = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+    return memory
+
+
+def _compiled(kernel: _Kernel) -> _Kernel:
+    options: dict[str, Any] = {"fastmath": _FREEDOMS, "error_model": "numpy"}
+    try:
+        compiled: _Kernel = njit(cache=True, **options)(kernel)
+    except RuntimeError:  # no folder to keep it in: compiled again by each process
+        compiled = njit(**options)(kernel)
+    return compiled
+
+
+def _read(value: Any) -> Any:
+    """A stored value as float32."""
+    raise NotImplementedError
+
+
+@overload(_read, inline="always", strict=False)
+def _read_compiled(value: Any) -> Any:
+    if value == types.float32:
+        return lambda value: value
+    return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+
+
+def _written(value: Any, like: Any) -> Any:
+    """A float32 as the array `like` stores it: bfloat16 is rounded to the nearest, or even."""
+    raise NotImplementedError
+
+
+@overload(_written, inline="always", strict=False)
+def _written_compiled(value: Any, like: Any) -> Any:
+    if like.dtype == types.float32:
+        return lambda value, like: value
+
+    def rounded(value: Any, like: Any) -> Any:
+        bits = np.float32(value).view(np.uint32)
+        up = np.uint32(0x7FFF) + np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
+        return np.uint16(np.uint32(np.uint32(bits + up) >> np.uint32(16)))
+
+    return rounded
+
+
+@njit(inline="always")
+def _tiled(values: Values, width: int) -> Values:
+    tiled = np.empty(width, np.float32)
+    for c in range(width):
+        tiled[c] = values[c % len(values)]
+    return tiled
+
+
+@_compiled
+def normalise(
+    x: Stored,
+    weight: Values,
+    bias: Values,
+    epsilon: float,
+    low: float,
+    high: float,
+    momentum: float,
+    running_mean: Values,
+    running_variance: Values,
+    y: Stored,
+    terms: Values,
+) -> None:
+    """Normalise every channel by its mean and variance, scale, shift and clip it.
+
+    Rows (M, F * C) of F pixels each are read from x and written to y. All else has a value a
+    channel. The running moments step towards those of x, the variance by its unbiased estimate. To
+    terms (4, C) goes what `normalise_back` needs: the means, the inverse deviations, and the scales
+    and shifts that took x to y.
+    """
+    rows, width = x.shape
+    channels = len(weight)
+    pixels = rows * (width // channels)
+    # Distances from a first value: a variance far below the squared mean would be lost.
+    origin = np.empty(width, np.float32)
+    for c in range(width):
+        origin[c] = _read(x[0, c % channels])
+    total, squares = np.zeros(width), np.zeros(width)
+    part, square = np.empty(width, np.float32), np.empty(width, np.float32)
+    for first in range(0, rows, _BLOCK):
+        part[:] = 0
+        square[:] = 0
+        for m in range(first, min(rows, first + _BLOCK)):
+            for c in range(width):
+                distance = _read(x[m, c]) - origin[c]
+                part[c] += distance
+                square[c] += distance * distance
+        for c in range(width):
+            total[c] += part[c]
+            squares[c] += square[c]
+    for c in range(channels, width):
+        total[c % channels] += total[c]
+        squares[c % channels] += squares[c]
+    for c in range(channels):
+        away = total[c] / pixels
+        mean, variance = origin[c] + away, squares[c] / pixels - away * away
+        variance = 0.0 if variance < 0 else variance
+        inverse = 1 / np.sqrt(variance + epsilon)
+        terms[0, c], terms[1, c] = mean, inverse
+        terms[2, c], terms[3, c] = weight[c] * inverse, bias[c] - mean * weight[c] * inverse
+        running_mean[c] += momentum * (mean - running_mean[c])
+        unbiased = variance * pixels / (pixels - 1)
+        running_variance[c] += momentum * (unbiased - running_variance[c])
+    scale, shift = _tiled(terms[2], width), _tiled(terms[3], width)
+    bottom, top = np.float32(low), np.float32(high)
+    for m in range(rows):
+        for c in range(width):
+            z = _read(x[m, c]) * scale[c] + shift[c]
+            y[m, c] = _written(bottom if z < bottom else (top if z > top else z), y)
+
+
+@_compiled
+def normalise_back(
+    x: Stored, grad: Stored, terms: Values, low: float, high: float, x_grad: Stored, grads: Values
+) -> None:
+    """Gradients of `normalise` from that of y: of x, and in grads (2, C) of weight and bias.
+
+    With dz the gradient that passes the clip, and n = (x - mean) * inverse: the bias has the sum of
+    dz, the weight the sum of dz * n, and x has, by arXiv 1502.03167, section 3,
+    weight * inverse * (dz - mean of dz - n * mean of dz * n).
+    """
+    rows, width = x.shape
+    channels = terms.shape[1]
+    pixels = rows * (width // channels)
+    mean, scale, shift = (
+        _tiled(terms[0], width),
+        _tiled(terms[2], width),
+        _tiled(terms[3], width),
+    )
+    bottom, top = np.float32(low), np.float32(high)
+    total, products = np.zeros(width), np.zeros(width)
+    part, product = np.empty(width, np.float32), np.empty(width, np.float32)
+    for first in range(0, rows, _BLOCK):
+        part[:] = 0
+        product[:] = 0
+        for m in range(first, min(rows, first + _BLOCK)):
+            for c in range(width):
+                value = _read(x[m, c])
+                z = value * scale[c] + shift[c]
+                passed = np.float32(0) if (z <= bottom) | (z >= top) else _read(grad[m, c])
+                part[c] += passed
+                product[c] += passed * (value - mean[c])
+        for c in range(width):
+            total[c] += part[c]
+            products[c] += product[c]
+    for c in range(channels, width):
+        total[c % channels] += total[c]
+        products[c % channels] += products[c]
+    for c in range(channels):
+        grads[0, c], grads[1, c] = products[c] * terms[1, c], total[c]
+    slope, offset = np.empty(width, np.float32), np.empty(width, np.float32)
+    for c in range(width):
+        of = c % channels
+        slope[c] = -scale[c] * terms[1, of] * grads[0, of] / pixels
+        offset[c] = -scale[c] * grads[1, of] / pixels
+    for m in range(rows):
+        for c in range(width):
+            value = _read(x[m, c])
+            z = value * scale[c] + shift[c]
+            passed = np.float32(0) if (z <= bottom) | (z >= top) else _read(grad[m, c])
+            through_sums = slope[c] * (value - mean[c]) + offset[c]
+            x_grad[m, c] = _written(scale[c] * passed + through_sums, x_grad)
+
+
+@_compiled
+def filter_gradient(
+    x: Stored, grad: Stored, stride: tuple[int, int], padding: tuple[int, int], out: Values
+) -> None:
+    """Write the gradient of depthwise filters to out (kh, kw, C).
+
+    `x` is the map (N, H, W, C) that the filters went over, `grad` the gradient of what they gave.
+    """
+    images, height, width, channels = x.shape
+    _, out_height, out_width, _ = grad.shape
+    kh, kw, _ = out.shape
+    out[:] = 0
+    for n in range(images):
+        for i in range(out_height):
+            for a in range(kh):
+                row = i * stride[0] + a - padding[0]
+                if row < 0 or row >= height:
+                    continue
+                for j in range(out_width):
+                    for b in range(kw):
+                        column = j * stride[1] + b - padding[1]
+                        if column < 0 or column >= width:
+                            continue
+                        for c in range(channels):
+                            out[a, b, c] += _read(x[n, row, column, c]) * _read(grad[n, i, j, c])
+
+
+@_compiled
+def input_gradient(
+    grad: Stored, weight: Values, stride: tuple[int, int], padding: tuple[int, int], out: Stored
+) -> None:
+    """Write to out (N, H, W, C) the gradient of the map that depthwise filters went over.
+
+    `grad` is the gradient of what they gave, `weight` are the filters (kh, kw, C). Each pixel hears
+    of those that it was part of.
+    """
+    images, height, width, channels = out.shape
+    _, out_height, out_width, _ = grad.shape
+    kh, kw, _ = weight.shape
+    line = np.empty((width, channels), np.float32)
+    for n in range(images):
+        for row in range(height):
+            line[:] = 0
+            for a in range((row + padding[0]) % stride[0], kh, stride[0]):
+                i = (row + padding[0] - a) // stride[0]
+                if i < 0 or i >= out_height:
+                    continue
+                for j in range(out_width):
+                    for b in range(kw):
+                        column = j * stride[1] + b - padding[1]
+                        if column < 0 or column >= width:
+                            continue
+                        for c in range(channels):
+                            line[column, c] += _read(grad[n, i, j, c]) * weight[a, b, c]
+            for column in range(width):
+                for c in range(channels):
+                    out[n, row, column, c] = _written(line[column, c], out)
