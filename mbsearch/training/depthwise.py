@@ -1,9 +1,10 @@
 """Depthwise convolution that is fast to train on a CPU, whatever its kernel, stride and precision.
 
-oneDNN has fast code for the filter's gradient of 3 x 3 kernels on maps that hold them, and takes up
-to 20 times as long as for all else of the layer elsewhere; and for the input's gradient of strided
-layers in bfloat16 it has none (docs/throughput.md). The results are those of `nn.Conv2d`, up to the
-order of summation.
+oneDNN has fast code for the filter's gradient of 3 x 3 kernels on maps that hold them. Elsewhere it
+takes up to 20 times as long as for all else of the layer (docs/throughput.md), and where a stride
+in bfloat16 is longer than the map, it leaves taps unwritten that only meet the padding. For the
+input's gradient of strided layers in bfloat16 it has no fast code. The results are those of
+`nn.Conv2d`, up to the order of summation.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def _input_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: 
 
 def _filter_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
     channels, _, kh, kw = weight.shape
-    if (kh, kw) == (3, 3) and min(x.shape[2:]) >= 3:
+    if (kh, kw) == (3, 3) and min(x.shape[2:]) >= 3 and max(stride) <= 2:
         w_grad: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
             x, weight.shape, grad, stride, padding, groups=channels
         )
