@@ -3,17 +3,18 @@
 python benchmarks/throughput.py [--alphas 0.35 0.5 1.0] [--pixels 56] [--batch 64] [--jobs 2]
 
 MobileNetV2, one thread, the median of several rounds. The plain loop is what a tutorial writes:
-images decoded beforehand, one transform per image, a DataLoader, NCHW, AdamW with its defaults,
-`loss.item()` every step. The bound is what a forward and a backward pass would reach if all their
-Mult-Adds ran at the rate of a large matrix product. One worker is timed in CPU seconds, which other
-processes disturb little; several workers (`--jobs`) in wall seconds, on a machine left alone.
+torchvision's network, images decoded beforehand, one transform per image, a DataLoader, NCHW, AdamW
+with its defaults, `loss.item()` every step. It and mbsearch's loop run in turns, each in a process
+of its own, so that a machine that is slower for a while is so for both. The bound is what a forward
+and a backward pass would reach if all their Mult-Adds ran at the rate of a large matrix product in
+float32. One worker is timed in CPU seconds, which other processes disturb little; several workers
+(`--jobs`) in wall seconds, on a machine left alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import platform
 import time
 from collections.abc import Callable
 from statistics import median
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
 from mbsearch.cost import measure
@@ -30,12 +32,12 @@ from mbsearch.space.catalog import load_reference
 from mbsearch.space.settings import Recipe
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training, evaluate
-from mbsearch.training.machine import prepare_worker
+from mbsearch.training.machine import device_name, prepare_worker
 from mbsearch.training.network import build
 
 CLASSES = 10
 BATCHES = 10
-ROUNDS = 5
+ROUNDS = 3  # in a process, after one to warm up, and so many processes of each loop
 CPU = torch.device("cpu")
 
 
@@ -69,8 +71,12 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
         return self.transform(self.pictures[index]), self.labels[index]
 
 
-def plain_epoch(architecture: Architecture, pixels: int, batch: int) -> Callable[[], None]:
-    network = build(architecture, num_classes=CLASSES)
+def ours(alpha: float) -> Architecture:
+    return load_reference("mobilenet_v2").replace(alpha=alpha)
+
+
+def plain_epoch(alpha: float, pixels: int, batch: int) -> Callable[[], None]:
+    network = mobilenet_v2(num_classes=CLASSES, width_mult=alpha)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.004)
     pictures = Pictures(images(BATCHES * batch, pixels), pixels)
     loader = DataLoader(pictures, batch_size=batch, shuffle=True)
@@ -87,8 +93,8 @@ def plain_epoch(architecture: Architecture, pixels: int, batch: int) -> Callable
     return epoch
 
 
-def our_epoch(architecture: Architecture, pixels: int, batch: int) -> Callable[[], object]:
-    network = build(architecture, num_classes=CLASSES, zero_init_residual=True)
+def our_epoch(alpha: float, pixels: int, batch: int) -> Callable[[], object]:
+    network = build(ours(alpha), num_classes=CLASSES, zero_init_residual=True)
     split = images(BATCHES * batch, pixels)
     recipe = Recipe(epochs=ROUNDS + 1, batch_size=batch)
     # Two images to validate on: the cost of an epoch's end, but not of a validation split.
@@ -113,9 +119,16 @@ def gemm_rate() -> float:
     return rate(lambda: a @ b, side**3, time.process_time)
 
 
+def plain_rate(alpha: float, pixels: int, batch: int) -> float:
+    return rate(plain_epoch(alpha, pixels, batch), BATCHES * batch, time.process_time)
+
+
+def our_rate(alpha: float, pixels: int, batch: int) -> float:
+    return rate(our_epoch(alpha, pixels, batch), BATCHES * batch, time.process_time)
+
+
 def worker_rate(alpha: float, pixels: int, batch: int) -> float:
-    architecture = load_reference("mobilenet_v2").replace(alpha=alpha)
-    return rate(our_epoch(architecture, pixels, batch), BATCHES * batch, time.perf_counter)
+    return rate(our_epoch(alpha, pixels, batch), BATCHES * batch, time.perf_counter)
 
 
 def scoring_rate(network: nn.Module, pixels: int) -> float:
@@ -131,30 +144,29 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=0, help="also time this many workers at once")
     options = parser.parse_args()
     pixels, batch = options.pixels, options.batch
-    torch.set_num_threads(1)
-    networks = {a: load_reference("mobilenet_v2").replace(alpha=a) for a in options.alphas}
-    amount = BATCHES * batch
-    # The plain loops first: what `prepare_worker` does to this process cannot be undone.
-    plain = {
-        alpha: rate(plain_epoch(network, pixels, batch), amount, time.process_time)
-        for alpha, network in networks.items()
-    }
+    spawn = multiprocessing.get_context("spawn")
     prepare_worker()
     gemm = gemm_rate()
-    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} thread")
+    print(f"torch {torch.__version__}, {device_name(CPU)}, {torch.get_num_threads()} thread")
     print(f"matrix product {2 * gemm / 1e9:.0f} GFLOP/s; {pixels} px, batch {batch}")
     print("alpha  plain   ours  ratio  bound  of bound  scoring   (images a second)")
-    for alpha, network in networks.items():
-        ours = rate(our_epoch(network, pixels, batch), amount, time.process_time)
+    for alpha in options.alphas:
+        plain, our = [], []
+        for _ in range(ROUNDS):
+            with spawn.Pool(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                plain.append(pool.apply(plain_rate, (alpha, pixels, batch)))
+            with spawn.Pool(1, initializer=prepare_worker) as pool:
+                our.append(pool.apply(our_rate, (alpha, pixels, batch)))
         # A backward pass is two products of the forward's size.
-        bound = gemm / (3 * measure(network.replace(resolution=pixels))["mult_adds"])
-        scoring = scoring_rate(build(network, num_classes=CLASSES), pixels)
+        bound = gemm / (3 * measure(ours(alpha).replace(resolution=pixels))["mult_adds"])
+        scoring = scoring_rate(build(ours(alpha), num_classes=CLASSES), pixels)
         print(
-            f"{alpha:5} {plain[alpha]:6.0f} {ours:6.0f} {ours / plain[alpha]:6.2f} {bound:6.0f} "
-            f"{ours / bound:9.0%} {scoring:8.0f}"
+            f"{alpha:5} {median(plain):6.0f} {median(our):6.0f} "
+            f"{median(b / a for a, b in zip(plain, our, strict=True)):6.2f} {bound:6.0f} "
+            f"{median(our) / bound:9.0%} {scoring:8.0f}",
+            flush=True,
         )
     if options.jobs:
-        spawn = multiprocessing.get_context("spawn")
         for alpha in options.alphas:
             alone, together = (
                 _workers_rate(spawn, jobs, alpha, pixels, batch) for jobs in (1, options.jobs)
