@@ -4,11 +4,11 @@ python benchmarks/throughput.py [--alphas 0.35 0.5 1.0] [--pixels 56] [--batch 6
 
 MobileNetV2, one thread, the median of several rounds. The plain loop is what a tutorial writes:
 torchvision's network, images decoded beforehand, one transform per image, a DataLoader, NCHW, AdamW
-with its defaults, `loss.item()` every step. It and mbsearch's loop run in turns, each in a process
-of its own, so that a machine that is slower for a while is so for both. The bound is what a forward
-and a backward pass would reach if all their Mult-Adds ran at the rate of a large matrix product in
-float32. One worker is timed in CPU seconds, which other processes disturb little; several workers
-(`--jobs`) in wall seconds, on a machine left alone.
+with its defaults, `loss.item()` every step. It and mbsearch's loop take turns of an epoch, each in
+a process of its own, so that a machine that is slower for a while is so for both. The bound is what
+a forward and a backward pass would reach if all their Mult-Adds ran at the rate of a large matrix
+product in float32. One worker is timed in CPU seconds, which other processes disturb little;
+several workers (`--jobs`) in wall seconds, on a machine left alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
 from statistics import median
 
 import torch
@@ -37,7 +39,8 @@ from mbsearch.training.network import build
 
 CLASSES = 10
 BATCHES = 10
-ROUNDS = 3  # in a process, after one to warm up, and so many processes of each loop
+ROUNDS = 5
+TURNS = 12
 CPU = torch.device("cpu")
 
 
@@ -119,12 +122,44 @@ def gemm_rate() -> float:
     return rate(lambda: a @ b, side**3, time.process_time)
 
 
-def plain_rate(alpha: float, pixels: int, batch: int) -> float:
-    return rate(plain_epoch(alpha, pixels, batch), BATCHES * batch, time.process_time)
+def plain_process(alpha: float, pixels: int, batch: int, asked: Connection) -> None:
+    torch.set_num_threads(1)
+    _time_epochs(plain_epoch(alpha, pixels, batch), asked)
 
 
-def our_rate(alpha: float, pixels: int, batch: int) -> float:
-    return rate(our_epoch(alpha, pixels, batch), BATCHES * batch, time.process_time)
+def our_process(alpha: float, pixels: int, batch: int, asked: Connection) -> None:
+    prepare_worker()
+    _time_epochs(our_epoch(alpha, pixels, batch), asked)
+
+
+def _time_epochs(epoch: Callable[[], object], asked: Connection) -> None:
+    """CPU seconds of an epoch at every question, after one to warm up."""
+    epoch()
+    while asked.recv():
+        started = time.process_time()
+        epoch()
+        asked.send(time.process_time() - started)
+
+
+def loops_in_turns(
+    spawn: SpawnContext, alpha: float, pixels: int, batch: int
+) -> tuple[list[float], list[float]]:
+    """Images a second of the plain loop and of mbsearch's, epoch by epoch."""
+    processes, ends = [], []
+    for target in (plain_process, our_process):
+        end, asked = spawn.Pipe()
+        processes.append(spawn.Process(target=target, args=(alpha, pixels, batch, asked)))
+        processes[-1].start()
+        ends.append(end)
+    rates: tuple[list[float], list[float]] = ([], [])
+    for _ in range(TURNS):
+        for end, found in zip(ends, rates, strict=True):
+            end.send(True)
+            found.append(BATCHES * batch / end.recv())
+    for end, process in zip(ends, processes, strict=True):
+        end.send(False)
+        process.join()
+    return rates
 
 
 def worker_rate(alpha: float, pixels: int, batch: int) -> float:
@@ -151,12 +186,7 @@ def main() -> None:
     print(f"matrix product {2 * gemm / 1e9:.0f} GFLOP/s; {pixels} px, batch {batch}")
     print("alpha  plain   ours  ratio  bound  of bound  scoring   (images a second)")
     for alpha in options.alphas:
-        plain, our = [], []
-        for _ in range(ROUNDS):
-            with spawn.Pool(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                plain.append(pool.apply(plain_rate, (alpha, pixels, batch)))
-            with spawn.Pool(1, initializer=prepare_worker) as pool:
-                our.append(pool.apply(our_rate, (alpha, pixels, batch)))
+        plain, our = loops_in_turns(spawn, alpha, pixels, batch)
         # A backward pass is two products of the forward's size.
         bound = gemm / (3 * measure(ours(alpha).replace(resolution=pixels))["mult_adds"])
         scoring = scoring_rate(build(ours(alpha), num_classes=CLASSES), pixels)
@@ -177,9 +207,7 @@ def main() -> None:
             )
 
 
-def _workers_rate(
-    spawn: multiprocessing.context.SpawnContext, jobs: int, alpha: float, pixels: int, batch: int
-) -> float:
+def _workers_rate(spawn: SpawnContext, jobs: int, alpha: float, pixels: int, batch: int) -> float:
     with spawn.Pool(jobs, initializer=prepare_worker) as pool:
         return sum(pool.starmap(worker_rate, [(alpha, pixels, batch)] * jobs, chunksize=1))
 

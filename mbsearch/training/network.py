@@ -26,6 +26,7 @@ from mbsearch.space.layers import (
 )
 from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.norm import normalise
+from mbsearch.training.pointwise import PointwiseConv2d
 
 CLASSIFIER_STD = 0.01
 # Torch's own values. The running statistics forget within some thirty steps, which suits short
@@ -232,6 +233,8 @@ def _layer(layer: Layer, c_in: int) -> nn.Module:
 def _conv(layer: Conv, c_in: int) -> nn.Conv2d:
     if layer.depthwise:
         return DepthwiseConv2d(c_in, layer.kernel, layer.stride)
+    if layer.kernel == (1, 1) and layer.stride == (1, 1):
+        return PointwiseConv2d(c_in, layer.channels)
     kh, kw = layer.kernel
     padding = (kh // 2, kw // 2)
     return nn.Conv2d(c_in, layer.channels, layer.kernel, layer.stride, padding, bias=False)
