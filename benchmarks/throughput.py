@@ -41,6 +41,7 @@ CLASSES = 10
 BATCHES = 10
 ROUNDS = 5
 TURNS = 12
+WORKER_TURNS = 5
 CPU = torch.device("cpu")
 
 
@@ -198,12 +199,15 @@ def main() -> None:
         )
     if options.jobs:
         for alpha in options.alphas:
-            alone, together = (
-                _workers_rate(spawn, jobs, alpha, pixels, batch) for jobs in (1, options.jobs)
-            )
+            alone, together = [], []
+            for _ in range(WORKER_TURNS):
+                alone.append(_workers_rate(spawn, 1, alpha, pixels, batch))
+                together.append(_workers_rate(spawn, options.jobs, alpha, pixels, batch))
+            times = median(b / a for a, b in zip(alone, together, strict=True))
             print(
-                f"alpha {alpha}: 1 worker {alone:.0f}, {options.jobs} workers {together:.0f} "
-                f"images a wall second, {together / alone:.2f} times"
+                f"alpha {alpha}: 1 worker {median(alone):.0f}, {options.jobs} workers "
+                f"{median(together):.0f} images a wall second, {times:.2f} times",
+                flush=True,
             )
 
 
