@@ -68,11 +68,10 @@ def _input_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: 
             x.shape, weight, grad, stride, padding, groups=len(weight)
         )
         return x_grad
-    n, c, h, w = x.shape
-    out = torch.empty((n, h, w, c), dtype=x.dtype)
+    out = kernels.new_map(x)
     taps = weight.squeeze(1).permute(1, 2, 0).float().contiguous().numpy()
-    kernels.input_gradient(_pixels(grad), taps, stride, padding, kernels.stored(out))
-    return out.permute(0, 3, 1, 2)
+    kernels.input_gradient(_pixels(grad), taps, stride, padding, _pixels(out))
+    return out
 
 
 def _filter_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:

@@ -34,6 +34,12 @@ def stored(x: torch.Tensor) -> Stored:
     return memory
 
 
+def new_map(x: torch.Tensor) -> torch.Tensor:
+    """A map of the shape (N, C, H, W) and precision of x, channels_last whatever its sides."""
+    n, c, h, w = x.shape
+    return torch.empty((n, h, w, c), dtype=x.dtype).permute(0, 3, 1, 2)
+
+
 def _compiled(kernel: _Kernel) -> _Kernel:
     options: dict[str, Any] = {"fastmath": _FREEDOMS, "error_model": "numpy"}
     try:
@@ -81,6 +87,19 @@ def _tiled(values: Values, width: int) -> Values:
     return tiled
 
 
+@njit(inline="always")
+def _add_pixels(sums: NDArray[np.float64], channels: int) -> None:
+    """Leave in the first channels the sums over all pixels of a row."""
+    for c in range(channels, len(sums)):
+        sums[c % channels] += sums[c]
+
+
+@njit(inline="always")
+def _passed(grad: Any, z: Any, bottom: Any, top: Any) -> Any:
+    """The part of a gradient that a clip lets through."""
+    return np.float32(0) if (z <= bottom) | (z >= top) else grad
+
+
 @_compiled
 def normalise(
     x: Stored,
@@ -122,9 +141,8 @@ def normalise(
         for c in range(width):
             total[c] += part[c]
             squares[c] += square[c]
-    for c in range(channels, width):
-        total[c % channels] += total[c]
-        squares[c % channels] += squares[c]
+    _add_pixels(total, channels)
+    _add_pixels(squares, channels)
     for c in range(channels):
         away = total[c] / pixels
         mean, variance = origin[c] + away, squares[c] / pixels - away * away
@@ -171,15 +189,14 @@ def normalise_back(
             for c in range(width):
                 value = _read(x[m, c])
                 z = value * scale[c] + shift[c]
-                passed = np.float32(0) if (z <= bottom) | (z >= top) else _read(grad[m, c])
+                passed = _passed(_read(grad[m, c]), z, bottom, top)
                 part[c] += passed
                 product[c] += passed * (value - mean[c])
         for c in range(width):
             total[c] += part[c]
             products[c] += product[c]
-    for c in range(channels, width):
-        total[c % channels] += total[c]
-        products[c % channels] += products[c]
+    _add_pixels(total, channels)
+    _add_pixels(products, channels)
     for c in range(channels):
         grads[0, c], grads[1, c] = products[c] * terms[1, c], total[c]
     slope, offset = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -191,7 +208,7 @@ def normalise_back(
         for c in range(width):
             value = _read(x[m, c])
             z = value * scale[c] + shift[c]
-            passed = np.float32(0) if (z <= bottom) | (z >= top) else _read(grad[m, c])
+            passed = _passed(_read(grad[m, c]), z, bottom, top)
             through_sums = slope[c] * (value - mean[c]) + offset[c]
             x_grad[m, c] = _written(scale[c] * passed + through_sums, x_grad)
 

@@ -63,7 +63,7 @@ class _NormaliseAndClip(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, kept: Limits
     ) -> Tensor:
-        y, ctx.terms, ctx.kept = _like(x), np.empty((4, len(weight)), np.float32), kept
+        y, ctx.terms, ctx.kept = kernels.new_map(x), np.empty((4, len(weight)), np.float32), kept
         assert norm.running_mean is not None
         assert norm.running_var is not None
         kernels.normalise(
@@ -85,7 +85,7 @@ class _NormaliseAndClip(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        x_grad, grads = _like(x), np.empty((2, x.shape[1]), np.float32)
+        x_grad, grads = kernels.new_map(x), np.empty((2, x.shape[1]), np.float32)
         low, high = ctx.kept
         kernels.normalise_back(_rows(x), _rows(grad), ctx.terms, low, high, _rows(x_grad), grads)
         weight_grad, bias_grad = torch.from_numpy(grads)
@@ -95,12 +95,6 @@ class _NormaliseAndClip(torch.autograd.Function):
 def _values(channels: Tensor) -> kernels.Values:
     values: kernels.Values = channels.detach().numpy()
     return values
-
-
-def _like(x: Tensor) -> Tensor:
-    """A new map of the same shape and precision, channels_last whatever its sides."""
-    n, c, h, w = x.shape
-    return torch.empty((n, h, w, c), dtype=x.dtype).permute(0, 3, 1, 2)
 
 
 def _rows(x: Tensor) -> kernels.Stored:
