@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mbsearch.training import kernels
+from mbsearch.training.kernels import steps as kernels
 from mbsearch.training.norm import normalise
 
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
@@ -124,5 +124,5 @@ def test_without_a_folder_to_keep_it_in_a_kernel_is_compiled_all_the_same() -> N
     scope: dict[str, object] = {}
     exec("def first(x):\n    x[0] = 1", scope)  # a function of no file
     x = torch.zeros(2).numpy()
-    kernels._compiled(scope["first"])(x)  # type: ignore[type-var, operator]
+    kernels.compiled(scope["first"])(x)  # type: ignore[type-var, operator]
     assert x.tolist() == [1, 0]

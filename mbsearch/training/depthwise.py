@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from mbsearch.training import kernels
+from mbsearch.training.kernels import steps as kernels
 
 Pair = tuple[int, int]
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import (
@@ -24,6 +24,7 @@ from mbsearch.space.layers import (
     Program,
     SqueezeExcite,
 )
+from mbsearch.training.chain import Link, chained, fits, link
 from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.norm import normalise
 from mbsearch.training.pointwise import PointwiseConv2d
@@ -73,6 +74,14 @@ class SqueezeExcitation(nn.Module):
         return x * gate
 
 
+class Chain(nn.Sequential):
+    """Layers one after another; on a CPU, runs of convolutions train as one step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to what the last layer gives."""
+        return _run(self, x)
+
+
 class GlobalPool(nn.Module):
     """Global average pooling."""
 
@@ -115,13 +124,25 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the shape of the last layer of the body."""
-        y, skip = x, x
-        for name in self.body_names:
-            y = self.get_submodule(name)(y)
-        for name in self.shortcut_names:
-            skip = self.get_submodule(name)(skip)
+        y = _run((self.get_submodule(name) for name in self.body_names), x)
+        skip = _run((self.get_submodule(name) for name in self.shortcut_names), x)
         out: Tensor = self.activation(y + skip)
         return out
+
+
+def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    links: list[Link] = []
+    for layer in layers:
+        known = None
+        if isinstance(layer, Convolution) and fits(x):
+            known = link(layer.conv, layer.norm, layer.activation)
+        if known is not None:
+            links.append(known)
+            continue
+        if links:
+            x, links = chained(links, x), []
+        x = layer(x)
+    return chained(links, x) if links else x
 
 
 def build(
@@ -166,14 +187,27 @@ def skeleton(architecture: Architecture) -> nn.Module:
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
-    """Copy of a network for evaluation: every batch normalisation becomes part of its convolution.
+    """A network for evaluation, in which batch normalisations are parts of their convolutions.
 
-    The outputs are those of the network in evaluation mode, up to rounding.
+    It shares all other weights with the network, and is used up before that is trained on. The
+    outputs are those of the network in evaluation mode, up to rounding.
     """
-    folded = deepcopy(network).eval()
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    folded = deepcopy(network, shared).eval()  # a new structure around the same tensors
     for module in folded.modules():
         if isinstance(module, Convolution) and isinstance(module.norm, nn.BatchNorm2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            conv, norm = module.conv, module.norm
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight,
+                conv.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
             module.norm = nn.Identity()
     return folded
 
@@ -188,16 +222,14 @@ def _assemble(program: Program) -> nn.Module:
             blocks.append(module)
         stages.append(blocks)
     head, _ = _chain(program.head, c)
-    return nn.Sequential(
-        OrderedDict(stem=_layer(program.stem, 3), stages=stages, head=nn.Sequential(head))
-    )
+    return nn.Sequential(OrderedDict(stem=_layer(program.stem, 3), stages=stages, head=Chain(head)))
 
 
 def _block(block: Block, c_in: int) -> tuple[nn.Module, int]:
     """A block's module and its output channels."""
     body, c_out = _chain(block.body, c_in)
     if block.shortcut is None:
-        return nn.Sequential(body), c_out
+        return Chain(body), c_out
     shortcut, _ = _chain(block.shortcut, c_in)
     return Residual(body, shortcut, block.activation), c_out
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mbsearch.training import kernels
+from mbsearch.training.kernels import steps as kernels
 
 # A map of few channels is seen as one of fewer, wider rows, of about so many values.
 _ROW = 96
@@ -45,10 +45,15 @@ def normalise(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
     if kept is None or not _fits(x) or not isinstance(norm, nn.BatchNorm2d) or not norm.training:
         y: Tensor = activation(norm(x))
         return y
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
+    count_batch(norm)
     normalised: Tensor = _NormaliseAndClip.apply(x, norm.weight, norm.bias, norm, kept)
     return normalised
+
+
+def count_batch(norm: nn.BatchNorm2d) -> None:
+    """Note that a batch normalisation has seen a batch, as torch does."""
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
 
 
 def _fits(x: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Passes over maps that PyTorch has no fast form of on a CPU, compiled on first use and then kept.
+"""Single steps of a training that PyTorch has no fast form of on a CPU.
 
 Maps are arrays in the order N, H, W, C, of float32, or of bfloat16 whose bits numpy knows as
 uint16; all sums are of float32 and float64.
@@ -22,7 +22,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 _Kernel = TypeVar("_Kernel", bound=Callable[..., None])
 # Sums may be reordered, so that they take the processor's vectors. NaN stays NaN: a training that
 # diverged must show.
-_FREEDOMS = {"contract", "reassoc", "nsz"}
+FREEDOMS = {"contract", "reassoc", "nsz"}
 # So many rows are summed in float32 before their sum is added to one of float64.
 _BLOCK = 128
 
@@ -40,8 +40,9 @@ def new_map(x: torch.Tensor) -> torch.Tensor:
     return torch.empty((n, h, w, c), dtype=x.dtype).permute(0, 3, 1, 2)
 
 
-def _compiled(kernel: _Kernel) -> _Kernel:
-    options: dict[str, Any] = {"fastmath": _FREEDOMS, "error_model": "numpy"}
+def compiled(kernel: _Kernel) -> _Kernel:
+    """A kernel that is compiled for its arguments' types on first use, and kept on disk."""
+    options: dict[str, Any] = {"fastmath": FREEDOMS, "error_model": "numpy"}
     try:
         compiled: _Kernel = njit(cache=True, **options)(kernel)
     except RuntimeError:  # no folder to keep it in: compiled again by each process
@@ -100,7 +101,7 @@ def _passed(grad: Any, z: Any, bottom: Any, top: Any) -> Any:
     return np.float32(0) if (z <= bottom) | (z >= top) else grad
 
 
-@_compiled
+@compiled
 def normalise(
     x: Stored,
     weight: Values,
@@ -161,7 +162,7 @@ def normalise(
             y[m, c] = _written(bottom if z < bottom else (top if z > top else z), y)
 
 
-@_compiled
+@compiled
 def normalise_back(
     x: Stored, grad: Stored, terms: Values, low: float, high: float, x_grad: Stored, grads: Values
 ) -> None:
@@ -213,7 +214,7 @@ def normalise_back(
             x_grad[m, c] = _written(scale[c] * passed + through_sums, x_grad)
 
 
-@_compiled
+@compiled
 def filter_gradient(
     x: Stored, grad: Stored, stride: tuple[int, int], padding: tuple[int, int], out: Values
 ) -> None:
@@ -240,7 +241,7 @@ def filter_gradient(
                             out[a, b, c] += _read(x[n, row, column, c]) * _read(grad[n, i, j, c])
 
 
-@_compiled
+@compiled
 def input_gradient(
     grad: Stored, weight: Values, stride: tuple[int, int], padding: tuple[int, int], out: Stored
 ) -> None:

@@ -1,0 +1,108 @@
+"""Pointwise convolutions of a chain: matrix products of some pixels at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mbsearch.training.kernels.passes import (
+    CACHED,
+    Moments,
+    add_moments,
+    drain,
+    inner,
+    let_through,
+    row_width,
+    see,
+    through_norm,
+    widened,
+)
+from mbsearch.training.kernels.steps import Values, compiled
+
+_LEAST_PIXELS = 16
+# More of them make up for adding up a large filter's gradient.
+_LARGE_FILTER, _MORE_PIXELS = 65_536, 128
+
+
+@inner
+def pixels_at_once(pixels: int, c_in: int, c_out: int) -> int:
+    """How many pixels of a layer lie in the cache together with what becomes of them."""
+    least = _MORE_PIXELS if c_in * c_out >= _LARGE_FILTER else _LEAST_PIXELS
+    return min(pixels, max(least, CACHED // (c_in + c_out)))
+
+
+@compiled
+def pointwise(
+    x: Values, terms: Values, weight: Values, z: Values, origin: Values, sums: Moments
+) -> None:
+    """Write a pointwise convolution of x (M, K) by weights (N, K) to z (M, N), a row a pixel.
+
+    To sums (2, N) go those of the distances of z from an `origin` near it, and of their squares: a
+    variance far below the squared mean would be lost.
+    """
+    pixels, c_in = x.shape
+    c_out = len(weight)
+    rows = pixels_at_once(pixels, c_in, c_out)
+    y, wide = np.empty((rows, c_in), np.float32), widened(terms)
+    flat, flat_y, flat_z = x.reshape(-1), y.reshape(-1), z.reshape(-1)
+    width = row_width(c_out)
+    part, square = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    around = np.empty(width, np.float32)
+    for first in range(0, pixels, rows):
+        count = min(rows, pixels - first)
+        if terms.shape[1] == 0:
+            np.dot(x[first : first + count], weight.T, z[first : first + count])
+        else:
+            see(flat, first * c_in, count * c_in, wide, flat_y, 0)
+            np.dot(y[:count], weight.T, z[first : first + count])
+        if first == 0:
+            origin[:] = z[0]
+            for t in range(width):
+                around[t] = origin[t % c_out]
+        add_moments(flat_z, first * c_out, count * c_out, around, part, square)
+        drain(part, sums[0])
+        drain(square, sums[1])
+
+
+@compiled
+def pointwise_back(
+    grad: Values,
+    z: Values,
+    back: Values,
+    x: Values,
+    terms: Values,
+    weight: Values,
+    x_grad: Values,
+    weight_grad: Values,
+    sums: Moments,
+) -> None:
+    """Gradients of `pointwise` with the batch norm after it: of what it saw, and of its weights.
+
+    `grad` is that of the normalised z, and `back` comes from `norm_back`. Where x has terms, x_grad
+    is what its activation lets through, and sums are those of `norm_sums`.
+    """
+    pixels, c_in = x.shape
+    c_out = len(weight)
+    rows = pixels_at_once(pixels, c_in, c_out)
+    y, z_grad = np.empty((rows, c_in), np.float32), np.empty((rows, c_out), np.float32)
+    flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
+    flat_y, flat_x_grad, flat_z_grad = y.reshape(-1), x_grad.reshape(-1), z_grad.reshape(-1)
+    wide, wide_back, weight_part = widened(terms), widened(back), np.empty_like(weight)
+    width = wide.shape[1]
+    part, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    weight_grad[:] = 0
+    for first in range(0, pixels, rows):
+        count = min(rows, pixels - first)
+        through_norm(flat_grad, flat_z, first * c_out, count * c_out, wide_back, flat_z_grad, 0)
+        if terms.shape[1] == 0:
+            np.dot(z_grad[:count].T, x[first : first + count], weight_part)
+        else:
+            see(flat, first * c_in, count * c_in, wide, flat_y, 0)
+            np.dot(z_grad[:count].T, y[:count], weight_part)
+        weight_grad += weight_part
+        np.dot(z_grad[:count], weight, x_grad[first : first + count])
+        if terms.shape[1] > 0:
+            let_through(
+                flat_x_grad, first * c_in, count * c_in, flat_y, 0, flat, wide, part, product
+            )
+            drain(part, sums[0])
+            drain(product, sums[1])

@@ -1,0 +1,152 @@
+"""Passes over values that lie in a core's cache, of which the kernels of chains are made.
+
+Values are float32, in the order of memory: channels next to each other, then pixels. How a map is
+read stands in its `terms` (6, C): mean and inverse deviation of the batch, scale and shift that
+normalise it, and the least and the most that the activation lets through. A map without terms
+(6, 0) is read as it is.
+
+Numba does not see that a function of another file has changed: after a change here, delete what it
+keeps (``*.nbi`` and ``*.nbc`` in ``__pycache__``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit, uintp
+from numpy.typing import NDArray
+
+from mbsearch.training.kernels.steps import FREEDOMS, Values
+
+Moments = NDArray[np.float64]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+MEAN, INVERSE, SCALE, SHIFT, LEAST, MOST = range(6)
+"""Rows of a map's terms."""
+CACHED = 64 * 1024
+"""Values that a core keeps near."""
+# Pixels of few channels are seen as rows of several, long enough to make up for a loop's start.
+_ROW = 96
+
+# With signed ones LLVM must allow for indices from the end, and takes no vectors.
+unsigned: Any = uintp
+
+
+def inner(function: _Function) -> _Function:
+    """A function that only kernels call: it becomes a part of them."""
+    part: Any = njit(fastmath=FREEDOMS, error_model="numpy")(function)
+    return cast(_Function, part)
+
+
+@inner
+def row_width(channels: int) -> int:
+    """Values of so many whole pixels that they make a row."""
+    width = channels
+    while 0 < width < _ROW:
+        width += channels
+    return width
+
+
+@inner
+def widened(terms: Values) -> Values:
+    """Terms, or any rows of a value a channel, for a whole row of pixels."""
+    rows, channels = terms.shape
+    wide = np.empty((rows, row_width(channels)), np.float32)
+    for row in range(rows):
+        for t in range(wide.shape[1]):
+            wide[row, t] = terms[row, t % channels]
+    return wide
+
+
+@inner
+def drain(part: Values, total: Any) -> None:
+    """Add a row up by channels, and empty it."""
+    channels = len(total)
+    for t in range(len(part)):
+        total[t % channels] += part[t]
+        part[t] = 0
+
+
+@inner
+def copy_values(x: Values, first: int, count: int, y: Values, at: int) -> None:
+    """Write some values of x to y."""
+    first, count, at = unsigned(first), unsigned(count), unsigned(at)
+    for t in range(count):
+        y[at + t] = x[first + t]
+
+
+@inner
+def see(x: Values, first: int, count: int, terms: Values, y: Values, at: int) -> None:
+    """Write to y what a layer sees of some values of x."""
+    if terms.shape[1] == 0:
+        copy_values(x, first, count, y, at)
+        return
+    first, count, at = unsigned(first), unsigned(count), unsigned(at)
+    width, start = unsigned(terms.shape[1]), unsigned(0)
+    least, most = terms[LEAST, 0], terms[MOST, 0]
+    while start < count:
+        for t in range(min(width, unsigned(count - start))):
+            z = x[first + start + t] * terms[SCALE, t] + terms[SHIFT, t]
+            z = least if z < least else z
+            y[at + start + t] = most if z > most else z
+        start = unsigned(start + width)
+
+
+@inner
+def add_moments(
+    z: Values, first: int, count: int, origin: Values, part: Values, square: Values
+) -> None:
+    """Add up the distances of some values from an origin, and their squares."""
+    first, count = unsigned(first), unsigned(count)
+    width, start = unsigned(len(origin)), unsigned(0)
+    while start < count:
+        for t in range(min(width, unsigned(count - start))):
+            distance = z[first + start + t] - origin[t]
+            part[t] += distance
+            square[t] += distance * distance
+        start = unsigned(start + width)
+
+
+@inner
+def through_norm(
+    grad: Values, z: Values, first: int, count: int, back: Values, out: Values, at: int
+) -> None:
+    """Write the gradient of z from that of what its batch norm made of it; see `norm_back`."""
+    first, count, at = unsigned(first), unsigned(count), unsigned(at)
+    width, start = unsigned(back.shape[1]), unsigned(0)
+    while start < count:
+        for t in range(min(width, unsigned(count - start))):
+            of = first + start + t
+            by_moments = back[2, t] * (z[of] - back[0, t]) + back[3, t]
+            out[at + start + t] = back[1, t] * grad[of] + by_moments
+        start = unsigned(start + width)
+
+
+@inner
+def let_through(
+    grad: Values,
+    first: int,
+    count: int,
+    y: Values,
+    at: int,
+    x: Values,
+    terms: Values,
+    part: Values,
+    product: Values,
+) -> None:
+    """Leave of a gradient what the activation y of x let through, and add up `norm_sums`."""
+    first, count, at = unsigned(first), unsigned(count), unsigned(at)
+    width, start = unsigned(terms.shape[1]), unsigned(0)
+    least, most = terms[LEAST, 0], terms[MOST, 0]
+    while start < count:
+        for t in range(min(width, unsigned(count - start))):
+            of = first + start + t
+            seen = y[at + start + t]
+            passed = np.float32(0) if (seen <= least) | (seen >= most) else grad[of]
+            grad[of] = passed
+            part[t] += passed
+            product[t] += passed * (x[of] - terms[MEAN, t])
+        start = unsigned(start + width)

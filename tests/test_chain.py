@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mbsearch.space.catalog import load_reference
+from mbsearch.training.chain import chained, fits, link
+from mbsearch.training.depthwise import DepthwiseConv2d
+from mbsearch.training.network import build
+from mbsearch.training.pointwise import PointwiseConv2d
+
+ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
+KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (9, 9), (5, 1), (1, 3)]
+SIDES = [(1, 1), (2, 2), (4, 4), (7, 5), (1, 3), (9, 2)]
+STRIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (2, 1)]
+
+
+class Layers(nn.Sequential):
+    """Convolution, batch norm, activation; again and again."""
+
+    def links(self, x: Tensor) -> Tensor:
+        links = [link(*self[i : i + 3]) for i in range(0, len(self), 3)]
+        assert all(links)
+        return chained([each for each in links if each is not None], x)
+
+
+def layers(*convs: nn.Conv2d, activation: nn.Module | None = None) -> Layers:
+    generator = torch.Generator().manual_seed(1)
+    found: list[nn.Module] = []
+    for conv in convs:
+        norm = nn.BatchNorm2d(conv.out_channels)
+        with torch.no_grad():
+            conv.weight.normal_(generator=generator)
+            norm.weight.normal_(1, 0.5, generator=generator)
+            norm.bias.normal_(0.5, 0.5, generator=generator)
+        found += [conv, norm, activation or nn.ReLU6()]
+    return Layers(*found)
+
+
+def image(*shape: int) -> Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    return x.to(memory_format=torch.channels_last).requires_grad_()
+
+
+def check(module: Layers, x: Tensor) -> None:
+    """Outputs, gradients and statistics are those of torch in double precision."""
+    wide, x64 = copy.deepcopy(module).double(), x.detach().double().requires_grad_()
+    expected, got = plain(wide, x64), module.links(x)
+    assert got.shape == expected.shape
+    assert torch.allclose(got.double(), expected, rtol=1e-4, atol=1e-4)
+    grad = torch.randn(got.shape, generator=torch.Generator().manual_seed(3))
+    ours = torch.autograd.grad(got, (x, *module.parameters()), grad)
+    theirs = torch.autograd.grad(expected, (x64, *wide.parameters()), grad.double())
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert (a.double() - b).norm() <= 1e-3 * b.norm() + 1e-3
+    for name, value in wide.state_dict().items():
+        if "running" in name or "tracked" in name:
+            assert torch.allclose(
+                module.state_dict()[name].double(), value.double(), rtol=1e-4, atol=1e-5
+            ), name
+
+
+def plain(module: Layers, x: Tensor) -> Tensor:
+    """The same layers by torch alone."""
+    for layer in module:
+        if isinstance(layer, nn.Conv2d):
+            options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            x = nn.functional.conv2d(x, layer.weight, *options)
+        else:
+            x = layer(x)
+    return x
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
+def test_a_block_trains_as_its_layers_do(activation: nn.Module) -> None:
+    for width, side in itertools.product((8, 24, 130), (2, 5)):
+        depthwise = DepthwiseConv2d(width, (3, 3), (1, 1))
+        module = layers(
+            PointwiseConv2d(6, width), depthwise, PointwiseConv2d(width, 5), activation=activation
+        )
+        check(module, image(3, 6, side, side))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_depthwise_layers_of_every_shape(kernel: tuple[int, int]) -> None:
+    """As the first link, which sees a map as it is, and as a later one, which normalises it."""
+    for side, stride in itertools.product(SIDES, STRIDES):
+        depthwise = DepthwiseConv2d(8, kernel, stride)
+        check(layers(depthwise), image(3, 8, *side))
+        check(layers(PointwiseConv2d(8, 8), copy.deepcopy(depthwise)), image(3, 8, *side))
+
+
+@pytest.mark.parametrize(("c_in", "c_out"), [(1, 1), (3, 200), (300, 7), (320, 300)])
+def test_pointwise_layers_of_every_width(c_in: int, c_out: int) -> None:
+    """More pixels than are taken at once, and a last chunk that is not full."""
+    for pixels in (2, 331):
+        module = layers(PointwiseConv2d(c_in, c_out), PointwiseConv2d(c_out, 4))
+        check(module, image(2, c_in, pixels, 1))
+
+
+def test_a_variance_far_below_the_squared_mean_is_kept() -> None:
+    module = layers(PointwiseConv2d(4, 4), activation=nn.Identity())
+    with torch.no_grad():
+        module[0].weight.copy_(torch.eye(4)[:, :, None, None])
+    x = (1000 + 0.01 * torch.randn(64, 4, 8, 8)).requires_grad_()
+    expected = plain(copy.deepcopy(module).double(), x.double())
+    assert torch.allclose(module.links(x).double(), expected, atol=0.03)
+
+
+def test_a_training_that_diverged_shows() -> None:
+    x = image(4, 8, 3, 3).detach().clone()
+    x[0, 3, 0, 0] = math.nan
+    module = layers(DepthwiseConv2d(8, (3, 3), (1, 1)), PointwiseConv2d(8, 4))
+    assert module.links(x.requires_grad_()).isnan().any()
+
+
+def test_any_order_of_memory_will_do() -> None:
+    module = layers(PointwiseConv2d(6, 8), DepthwiseConv2d(8, (3, 3), (2, 2)))
+    last = copy.deepcopy(module).links(image(4, 6, 5, 5))
+    assert torch.equal(module.links(image(4, 6, 5, 5).detach().contiguous()), last)
+
+
+def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
+    conv, norm = PointwiseConv2d(4, 4), nn.BatchNorm2d(4)
+    assert link(conv, norm, nn.ReLU6()) is not None
+    assert link(conv, norm, nn.Hardswish()) is None
+    assert link(conv, nn.Identity(), nn.ReLU6()) is None
+    assert link(conv, copy.deepcopy(norm).eval(), nn.ReLU6()) is None
+    assert link(nn.Conv2d(4, 4, 3, bias=False), norm, nn.ReLU6()) is None
+    assert fits(image(2, 4, 1, 1))
+    assert not fits(image(1, 4, 1, 1))
+    assert not fits(image(2, 4, 1, 1).double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not fits(image(2, 4, 1, 1))
+
+
+@pytest.mark.parametrize("reference", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])
+def test_a_network_in_training_gives_the_gradients_of_its_layers(reference: str) -> None:
+    """Against the same network in double precision, which no kernel knows."""
+    network = build(load_reference(reference).replace(alpha=0.25), num_classes=5, seed=1).train()
+    network.to(memory_format=torch.channels_last)
+    wide, x = copy.deepcopy(network).double(), image(8, 3, 64, 64).detach()
+    logits, expected = network(x), wide(x.double())
+    assert "_Chain" in names(logits)
+    assert "_Chain" not in names(expected)
+    assert torch.allclose(logits.double(), expected, atol=1e-4)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    ours, theirs = (
+        torch.cat([p.grad.flatten().double() for p in each.parameters() if p.grad is not None])
+        for each in (network, wide)
+    )
+    assert (ours - theirs).norm() <= 1e-2 * theirs.norm()
+
+
+def names(y: Tensor) -> set[str]:
+    """Kinds of steps that led to a tensor."""
+    found, waiting = set(), [y.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return {type(node).__name__.removesuffix("Backward") for node in found}
