@@ -81,7 +81,7 @@ class _Chain(torch.autograd.Function):
             z, terms = _convolved(each, filters, ctx.maps[-1], ctx.terms[-1], weight, bias)
             ctx.maps.append(z)
             ctx.terms.append(terms)
-        y = np.empty_like(ctx.maps[-1])
+        y = _new(ctx.maps[-1].shape)
         chain_norm.activate(ctx.maps[-1], ctx.terms[-1], y)
         return _map(y)
 
@@ -89,7 +89,7 @@ class _Chain(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         last = ctx.maps[-1]
-        passed, sums = np.empty_like(last), np.zeros((2, last.shape[-1]))
+        passed, sums = _new(last.shape), np.zeros((2, last.shape[-1]))
         chain_norm.norm_sums(_pixels(grad), last, ctx.terms[-1], passed, sums)
         found: list[Tensor] = []
         for place in reversed(range(len(ctx.links))):
@@ -98,7 +98,7 @@ class _Chain(torch.autograd.Function):
             conv, filters = ctx.links[place].conv, ctx.filters[place]
             back, grads = np.empty((4, z.shape[-1]), np.float32), np.empty_like(z_terms[:2])
             chain_norm.norm_back(z_terms, sums, z.size // z.shape[-1], back, grads)
-            x_grad, sums = np.empty_like(x), np.zeros((2, x.shape[-1]))
+            x_grad, sums = _new(x.shape), np.zeros((2, x.shape[-1]))
             filters_grad = np.empty_like(filters)
             if isinstance(conv, DepthwiseConv2d):
                 chain_depthwise.depthwise_back(
@@ -130,7 +130,7 @@ def _convolved(
     images, height, width, _ = x.shape
     down, across = stride = _pair(link.conv)
     channels = len(weight)
-    z = np.empty((images, -(-height // down), -(-width // across), channels), np.float32)
+    z = _new((images, -(-height // down), -(-width // across), channels))
     origin, sums = np.empty(channels, np.float32), np.zeros((2, channels))
     if isinstance(link.conv, DepthwiseConv2d):
         chain_depthwise.depthwise(x, terms, filters, stride, z, origin, sums)
@@ -171,6 +171,11 @@ def _memory(x: Tensor) -> Values:
     """The memory of a float32 tensor; a copy where it has gaps."""
     memory: Values = x.detach().contiguous().numpy()
     return memory
+
+
+def _new(shape: tuple[int, ...]) -> Values:
+    """Memory for a map, aligned to vectors, as numpy's own is not."""
+    return _memory(torch.empty(shape))
 
 
 def _map(pixels: Values) -> Tensor:

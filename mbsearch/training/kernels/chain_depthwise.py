@@ -2,7 +2,7 @@
 
 An image lies in a frame of zeros as wide as the filter reaches. Where the stride goes over columns,
 those of each phase (column modulo stride) lie together, so that what one tap meets is always one
-run of memory. Filters are cut into squares of 3 x 3, with taps of zero at the edges.
+run of memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mbsearch.training.kernels.passes import (
+    DRAINED,
     Moments,
     add_moments,
     copy_values,
@@ -27,47 +28,43 @@ from mbsearch.training.kernels.passes import (
 from mbsearch.training.kernels.steps import Values, compiled
 
 Pair = tuple[int, int]
-_SIDE = 3  # of the squares that a filter is cut into
+_NINE = 9  # taps of a filter that are taken at once
 _AT_ONCE = 4  # rows of an image whose products are added up together
 
 
 @inner
-def add_square(
+def add_nine(
     frame: Values,
     first: int,
-    pitch: int,
-    second: int,
-    third: int,
+    offsets: Any,
     taps: Values,
     count: int,
     out: Values,
     at: int,
     fresh: bool,
 ) -> None:
-    """Add to out what a square of taps (9, row width) makes of a frame, or begin with it.
+    """Add to out what nine taps (9, row width) make of a frame, or begin with it.
 
-    Its three rows begin at `first` and are a `pitch` apart; its columns begin there, and `second`
-    and `third` after that.
+    What each of them meets first lies at its offset from `first`.
     """
-    count, at = unsigned(count), unsigned(at)
-    b, c = unsigned(second), unsigned(third)
-    row0, pitch = unsigned(first), unsigned(pitch)
-    row1 = unsigned(row0 + pitch)
-    row2 = unsigned(row1 + pitch)
+    count, at, first = unsigned(count), unsigned(at), unsigned(first)
+    a, b, c = first + offsets[0], first + offsets[1], first + offsets[2]
+    d, e, f = first + offsets[3], first + offsets[4], first + offsets[5]
+    g, h, i = first + offsets[6], first + offsets[7], first + offsets[8]
     width, start = unsigned(taps.shape[1]), unsigned(0)
     while start < count:
         for t in range(min(width, unsigned(count - start))):
             s = start + t
             value = (
-                frame[row0 + s] * taps[0, t]
-                + frame[row0 + b + s] * taps[1, t]
-                + frame[row0 + c + s] * taps[2, t]
-                + frame[row1 + s] * taps[3, t]
-                + frame[row1 + b + s] * taps[4, t]
-                + frame[row1 + c + s] * taps[5, t]
-                + frame[row2 + s] * taps[6, t]
-                + frame[row2 + b + s] * taps[7, t]
-                + frame[row2 + c + s] * taps[8, t]
+                frame[a + s] * taps[0, t]
+                + frame[b + s] * taps[1, t]
+                + frame[c + s] * taps[2, t]
+                + frame[d + s] * taps[3, t]
+                + frame[e + s] * taps[4, t]
+                + frame[f + s] * taps[5, t]
+                + frame[g + s] * taps[6, t]
+                + frame[h + s] * taps[7, t]
+                + frame[i + s] * taps[8, t]
             )
             out[at + s] = value if fresh else out[at + s] + value
         start = unsigned(start + width)
@@ -105,30 +102,46 @@ def add_products(
 
 
 @inner
-def squares(taps: Values) -> Values:
-    """Filters (kh, kw, C) cut into squares (S, 9, row width), row by row."""
-    kh, kw, channels = taps.shape
-    across = -(-kw // _SIDE)
-    cut = np.zeros((-(-kh // _SIDE) * across, _SIDE * _SIDE, row_width(channels)), np.float32)
-    for a in range(kh):
-        for b in range(kw):
-            of, tap = a // _SIDE * across + b // _SIDE, a % _SIDE * _SIDE + b % _SIDE
-            for t in range(cut.shape[2]):
-                cut[of, tap, t] = taps[a, b, t % channels]
-    return cut
-
-
-@inner
-def frame_sides(height: int, width: int, kernel: Pair, stride: int) -> tuple[int, int]:
-    """Rows of an image's frame, and columns of one phase."""
-    below, beside = -(-kernel[0] // _SIDE) * _SIDE - 1, -(-kernel[1] // _SIDE) * _SIDE - 1
-    return height + below, -(-(width + beside) // stride)
+def empty_frame(height: int, width: int, channels: int, kernel: Pair, stride: int) -> Values:
+    """The frame (rows, phases, values of a phase) of an image, of zeros."""
+    columns = -(-(width + kernel[1] - 1) // stride)
+    return np.zeros((height + kernel[0] - 1, stride, columns * channels), np.float32)
 
 
 @inner
 def place(column: int, channels: int, stride: int, phase: int) -> int:
     """Where a column of a frame lies in its row."""
     return column % stride * phase + column // stride * channels
+
+
+@inner
+def in_nines(taps: Values) -> Values:
+    """Filters (kh, kw, C) as (groups, 9, row width), tap by tap; the last may be of zeros."""
+    kh, kw, channels = taps.shape
+    nines = np.zeros((-(-kh * kw // _NINE), _NINE, row_width(channels)), np.float32)
+    for tap in range(kh * kw):
+        for t in range(nines.shape[2]):
+            nines[tap // _NINE, tap % _NINE, t] = taps[tap // kw, tap % kw, t % channels]
+    return nines
+
+
+@inner
+def offsets_in(frame: Values, kernel: Pair, channels: int) -> Any:
+    """Where each tap lies in a frame, from where the first does, in nines."""
+    _, stride, phase = frame.shape
+    taps = kernel[0] * kernel[1]
+    offsets = np.zeros((-(-taps // _NINE), _NINE), np.uint64)
+    for tap in range(taps):
+        row, column = tap // kernel[1], tap % kernel[1]
+        along = row * stride * phase + place(column, channels, stride, phase)
+        offsets[tap // _NINE, tap % _NINE] = along
+    return offsets
+
+
+@inner
+def images_at_once(pixels: int) -> int:
+    """Images of so many pixels that are added up in float32, before they are added in float64."""
+    return max(1, DRAINED // pixels)
 
 
 @inner
@@ -147,25 +160,13 @@ def into_frame(image: Values, terms: Values, kernel: Pair, stride: int, frame: V
 
 @inner
 def correlate(
-    frame: Values,
-    row: int,
-    cut: Values,
-    across: int,
-    channels: int,
-    count: int,
-    out: Values,
-    at: int,
+    frame: Values, row: int, nines: Values, offsets: Any, count: int, out: Values, at: int
 ) -> None:
-    """Write a row of what filters cut into squares make of a frame, from one of its rows on."""
+    """Write a row of what filters make of a frame, from one of its rows on."""
     _, stride, phase = frame.shape
-    flat, pitch = frame.reshape(-1), stride * phase
-    for square in range(len(cut)):
-        down, right = square // across * _SIDE, square % across * _SIDE
-        first = place(right, channels, stride, phase)
-        second = place(right + 1, channels, stride, phase) - first
-        third = place(right + 2, channels, stride, phase) - first
-        first += (row + down) * pitch
-        add_square(flat, first, pitch, second, third, cut[square], count, out, at, square == 0)
+    flat, first = frame.reshape(-1), row * stride * phase
+    for group in range(len(nines)):
+        add_nine(flat, first, offsets[group], nines[group], count, out, at, group == 0)
 
 
 @compiled
@@ -179,24 +180,25 @@ def depthwise(
     images, height, width, channels = x.shape
     _, z_height, z_width, _ = z.shape
     kernel = taps.shape[:2]
-    rows, columns = frame_sides(height, width, kernel, stride[1])
-    frame = np.zeros((rows, stride[1], columns * channels), np.float32)
-    wide, cut, across = widened(terms), squares(taps), -(-kernel[1] // _SIDE)
+    frame = empty_frame(height, width, channels, kernel, stride[1])
+    nines, offsets, wide = in_nines(taps), offsets_in(frame, kernel, channels), widened(terms)
     flat_z, whole = z.reshape(-1), row_width(channels)
     part, square = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
     around = np.empty(whole, np.float32)
+    often = images_at_once(z_height * z_width)
     for n in range(images):
         into_frame(x[n], wide, kernel, stride[1], frame)
         for i in range(z_height):
             at, count = (n * z_height + i) * z_width * channels, z_width * channels
-            correlate(frame, i * stride[0], cut, across, channels, count, flat_z, at)
+            correlate(frame, i * stride[0], nines, offsets, count, flat_z, at)
             if n == 0 and i == 0:
                 origin[:] = z[0, 0, 0]
                 for t in range(whole):
                     around[t] = origin[t % channels]
             add_moments(flat_z, at, count, around, part, square)
-        drain(part, sums[0])
-        drain(square, sums[1])
+        if n % often == often - 1 or n == images - 1:
+            drain(part, sums[0])
+            drain(square, sums[1])
 
 
 @inner
@@ -286,18 +288,17 @@ def depthwise_back(
     sides = z.shape[1:3]
     kernel = taps.shape[:2]
     above, left = kernel[0] // 2, kernel[1] // 2
-    rows, columns = frame_sides(height, width, kernel, stride[1])
-    frame = np.zeros((rows, stride[1], columns * channels), np.float32)
-    rows, columns = frame_sides(sides[0], sides[1], kernel, 1)
-    grads = np.zeros((rows, 1, columns * channels), np.float32)
+    frame = empty_frame(height, width, channels, kernel, stride[1])
+    grads = empty_frame(sides[0] + 1, sides[1], channels, kernel, 1)  # the last row stays empty
     wide, wide_back, whole = widened(terms), widened(back), row_width(channels)
     part, product = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
     total = np.zeros((kernel[0] * kernel[1], channels))
     products = np.zeros((len(total), whole), np.float32)
-    turned, across = squares(taps[::-1, ::-1].copy()), -(-kernel[1] // _SIDE)
+    turned, offsets = in_nines(taps[::-1, ::-1].copy()), offsets_in(grads, kernel, channels)
     each, line = widened(taps.copy().reshape(-1, channels)), np.empty(frame.shape[2], np.float32)
     flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
     flat_frame, flat_grads, flat_x_grad = frame.reshape(-1), grads.reshape(-1), x_grad.reshape(-1)
+    often, seen_row = images_at_once(height * width), np.empty(width * channels, np.float32)
     for n in range(images):
         into_frame(x[n], wide, kernel, stride[1], frame)
         for i in range(sides[0]):
@@ -305,13 +306,11 @@ def depthwise_back(
             at = (i + above) * grads.shape[2] + left * channels
             through_norm(flat_grad, flat_z, first, count, wide_back, flat_grads, at)
         filter_products(frame, grads, kernel, stride, sides, channels, products)
-        for tap in range(len(total)):
-            drain(products[tap], total[tap])
         for i in range(height):
             first = (n * height + i) * width * channels
             if stride == (1, 1):
                 count = width * channels
-                correlate(grads, i, turned, across, channels, count, flat_x_grad, first)
+                correlate(grads, i, turned, offsets, count, flat_x_grad, first)
                 seen = (i + above) * frame.shape[2] + left * channels
                 if terms.shape[1] > 0:
                     let_through(
@@ -327,15 +326,17 @@ def depthwise_back(
                         continue
                     at = first + (column - left) * channels
                     copy_values(line, column // stride[1] * channels, channels, flat_x_grad, at)
-                    if terms.shape[1] > 0:
-                        seen = (i + above) * stride[1] * frame.shape[2]
-                        seen += place(column, channels, stride[1], frame.shape[2])
-                        let_through(
-                            flat_x_grad, at, channels, flat_frame, seen, flat, wide, part, product
-                        )
-        if terms.shape[1] > 0:
-            drain(part, sums[0])
-            drain(product, sums[1])
+            if terms.shape[1] > 0:
+                see(flat, first, width * channels, wide, seen_row, 0)
+                let_through(
+                    flat_x_grad, first, width * channels, seen_row, 0, flat, wide, part, product
+                )
+        if n % often == often - 1 or n == images - 1:
+            for tap in range(len(total)):
+                drain(products[tap], total[tap])
+            if terms.shape[1] > 0:
+                drain(part, sums[0])
+                drain(product, sums[1])
     for tap in range(len(total)):
         for c in range(channels):
             taps_grad[tap // kernel[1], tap % kernel[1], c] = total[tap, c]

@@ -18,16 +18,14 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-_LEAST_PIXELS = 16
-# More of them make up for adding up a large filter's gradient.
-_LARGE_FILTER, _MORE_PIXELS = 65_536, 128
+# So many pixels make up for what a matrix product does once, whatever their number.
+_LEAST_PIXELS = 1024
 
 
 @inner
 def pixels_at_once(pixels: int, c_in: int, c_out: int) -> int:
     """How many pixels of a layer lie in the cache together with what becomes of them."""
-    least = _MORE_PIXELS if c_in * c_out >= _LARGE_FILTER else _LEAST_PIXELS
-    return min(pixels, max(least, CACHED // (c_in + c_out)))
+    return min(pixels, max(_LEAST_PIXELS, CACHED // (c_in + c_out)))
 
 
 @compiled

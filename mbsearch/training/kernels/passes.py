@@ -28,8 +28,10 @@ MEAN, INVERSE, SCALE, SHIFT, LEAST, MOST = range(6)
 """Rows of a map's terms."""
 CACHED = 64 * 1024
 """Values that a core keeps near."""
+DRAINED = 1024
+"""Pixels that are added up in float32 before their sum is added to one in float64."""
 # Pixels of few channels are seen as rows of several, long enough to make up for a loop's start.
-_ROW = 96
+_ROW = 192
 
 # With signed ones LLVM must allow for indices from the end, and takes no vectors.
 unsigned: Any = uintp
@@ -65,9 +67,10 @@ def widened(terms: Values) -> Values:
 def drain(part: Values, total: Any) -> None:
     """Add a row up by channels, and empty it."""
     channels = len(total)
-    for t in range(len(part)):
-        total[t % channels] += part[t]
-        part[t] = 0
+    for start in range(0, len(part), channels):
+        for c in range(channels):
+            total[c] += part[unsigned(start + c)]
+    part[:] = 0
 
 
 @inner
