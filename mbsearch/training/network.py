@@ -134,7 +134,7 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     links: list[Link] = []
     for layer in layers:
         known = None
-        if isinstance(layer, Convolution) and fits(x):
+        if layer.training and isinstance(layer, Convolution) and fits(x):
             known = link(layer.conv, layer.norm, layer.activation)
         if known is not None:
             links.append(known)
