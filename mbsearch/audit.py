@@ -18,7 +18,7 @@ from mbsearch.fairness import lean
 from mbsearch.measured import AUDIT, Audit, damaged
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.report import write_whole
-from mbsearch.scoring import OnSupernet, by_training, ignore_supernet
+from mbsearch.scoring import OnSupernet, Say, by_training, ignore_supernet, say_nothing
 from mbsearch.search.evaluator import Evaluator, Task
 from mbsearch.search.executor import LocalProcesses, default_jobs, settled
 from mbsearch.search.lock import driver_lock
@@ -48,6 +48,7 @@ def audit(
     on_start: Callable[[int, int], None] = lambda _done, _trainings: None,
     on_supernet: OnSupernet = ignore_supernet,
     on_end: Callable[[int, int], None] = lambda _done, _trainings: None,
+    say: Say = say_nothing,
 ) -> Audit:
     """Measure how well a space's proxy ranks its networks; write it to `folder`.
 
@@ -67,6 +68,7 @@ def audit(
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
         on_start: called once with the trainings that are done, and all that are needed.
         on_supernet: see `run`.
+        say: see `run`.
         on_end: called with the same two numbers whenever a training ends.
 
     Raises:
@@ -111,7 +113,7 @@ def audit(
     total = sum(len(work) for _, work in passes)
     with driver_lock(folder):
         if scoring.make_ready is not None:
-            scoring.make_ready(math.inf, on_supernet)
+            scoring.make_ready(math.inf, on_supernet, say)
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
         stamp = {
             "proxy": proxy.model_dump(mode="json"),

@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 SUPERNET = "supernet.pt"
 """File of the shared weights in a study's folder."""
 
+Say = Callable[[str], None]
+"""Called with a line before something that takes its time."""
+
 OnSupernet = Callable[[int, int, float], None]
 """Called after every step of a supernet's training: steps done, their target, loss (nats)."""
+
+
+def say_nothing(_line: str) -> None:
+    """Print nothing."""
 
 
 def ignore_supernet(_done: int, _steps: int, _loss: float) -> None:
@@ -39,7 +46,7 @@ class Scoring:
     data: str
     key: str
     prepare: Callable[[], None] | None = None
-    make_ready: Callable[[float, OnSupernet], bool] | None = None
+    make_ready: Callable[[float, OnSupernet, Say], bool] | None = None
 
 
 def by_training(
@@ -55,11 +62,17 @@ def by_training(
     from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.sources import load_source
     from mbsearch.training.supernet_training import SupernetTraining, train_supernet
+    from mbsearch.training.warm_up import compile_kernels
 
     source = load_source(data, seed=seed)
     proxy, shared = space.settings.proxy, (folder / SUPERNET).absolute()
 
-    def make_ready(deadline: float, on_step: OnSupernet) -> bool:
+    sharing = proxy.evaluator == "supernet"
+
+    def make_ready(deadline: float, on_step: OnSupernet, say: Say) -> bool:
+        compile_kernels(choose_device(device), say)
+        if not sharing:
+            return True
         steps = proxy.supernet.steps
         return train_supernet(
             SupernetTraining(space, source, seed, choose_device(device)),
@@ -68,7 +81,6 @@ def by_training(
             on_step=lambda done, loss: on_step(done, steps, loss),
         )
 
-    sharing = proxy.evaluator == "supernet"
     return Scoring(
         ProxyTraining(
             proxy,
@@ -82,7 +94,7 @@ def by_training(
         source.name,
         source.content_key,
         prepare_worker,
-        make_ready if sharing else None,
+        make_ready,
     )
 
 

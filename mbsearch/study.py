@@ -18,7 +18,15 @@ from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
-from mbsearch.scoring import OnSupernet, Scoring, by_table, by_training, ignore_supernet
+from mbsearch.scoring import (
+    OnSupernet,
+    Say,
+    Scoring,
+    by_table,
+    by_training,
+    ignore_supernet,
+    say_nothing,
+)
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import Executor, LocalProcesses, default_jobs
 from mbsearch.search.expectation import Expectation
@@ -60,7 +68,7 @@ def run(
     device: str | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
     on_supernet: OnSupernet = ignore_supernet,
-    on_latency: Callable[[str], None] = lambda _: None,
+    say: Say = say_nothing,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
     """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
@@ -84,8 +92,8 @@ def run(
         on_start: called once with the trials done and the target.
         on_supernet: called after every step of a supernet's training, with the steps done, their
             target and the mean loss of the last ones (nats).
-        on_latency: called with a line before networks are measured for a model of their latency,
-            and with one of how good it is; see `mbsearch.latency_model`.
+        say: called with a line before something that takes its time, as compiling kernels for this
+            machine or measuring latencies for a model of them, and with one of how good that is.
         on_progress: called whenever something changed.
 
     Raises:
@@ -112,7 +120,7 @@ def run(
     with drive(folder, space.name, storage) as (store, still_held):
         stamp = _stamp(scoring, seed)
         _check_stamp(store, folder, stamp)
-        model = _latency_model(store, space, seed, on_latency)
+        model = _latency_model(store, space, seed, say)
         meter = measure if model is None else model.measure
         if model is not None:  # the other limits have been looked at
             require_feasible(space, meter)
@@ -128,7 +136,7 @@ def run(
         write_whole(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), target)
         deadline = math.inf if minutes is None else started + 60 * minutes
-        if scoring.make_ready is not None and not scoring.make_ready(deadline, on_supernet):
+        if scoring.make_ready is not None and not scoring.make_ready(deadline, on_supernet, say):
             return RunResult(folder, store.records(), exhausted=False)
         # Inherited by the workers before their libraries start threads of their own.
         os.environ["OMP_NUM_THREADS"] = "1"
@@ -248,7 +256,7 @@ def _keep(
 
 
 def _latency_model(
-    store: StudyStore, space: SearchSpace, seed: int, say: Callable[[str], None]
+    store: StudyStore, space: SearchSpace, seed: int, say: Say
 ) -> LatencyModel | None:
     """The study's model of latency, fitted on this machine where it has none; None if unneeded."""
     if not space.settings.needs_latency:

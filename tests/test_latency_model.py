@@ -121,7 +121,7 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
             folder=folder,
             table=table(tmp_path),
             jobs=1,
-            on_latency=lines.append,
+            say=lines.append,
         )
     assert timings == [fitting.NETWORKS]
     assert len(lines) == 2

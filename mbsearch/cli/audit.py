@@ -74,6 +74,7 @@ def audit(
             on_start=display.trainings,
             on_supernet=display.supernet,
             on_end=display.trainings,
+            say=display.say,
         )
     if as_json:
         out.print_json(json.dumps(asdict(found)))

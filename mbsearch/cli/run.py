@@ -133,7 +133,7 @@ def run(
                 device=device,
                 on_start=display.start,
                 on_supernet=display.supernet,
-                on_latency=display.say,
+                say=display.say,
                 on_progress=display.update,
             )
         except KeyboardInterrupt:

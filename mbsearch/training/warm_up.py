@@ -1,0 +1,35 @@
+"""Compile the kernels of a training before its workers need them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mbsearch.space.catalog import load_reference
+from mbsearch.training.kernels import chain_depthwise
+from mbsearch.training.machine import mixed_precision
+from mbsearch.training.network import build
+
+
+def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
+    """Compile what a training on this CPU will call, once for all later processes.
+
+    Without this every worker would do so by itself, silently. `say` is told a line before it.
+    """
+    if device.type != "cpu" or _compiled_before():
+        return
+    say("compiling the kernels of the training: half a minute, once")
+    network = build(load_reference("mobilenet_v2").replace(alpha=0.1), num_classes=2).train()
+    images = torch.zeros(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    with mixed_precision(device):
+        loss = network.to(memory_format=torch.channels_last)(images).sum()
+    loss.backward()
+
+
+def _compiled_before() -> bool:
+    # The one that takes longest stands for all; there is no folder where none can be written.
+    kernel = chain_depthwise.depthwise_back
+    folder = kernel.stats.cache_path  # type: ignore[attr-defined]
+    return folder is None or any(Path(folder).glob(f"*{kernel.__name__}*.nbc"))
