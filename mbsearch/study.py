@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
@@ -117,7 +119,10 @@ def run(
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
     require_feasible(space.with_settings({"limits": space.settings.limits.exact}))
-    with drive(folder, space.name, storage) as (store, still_held):
+    # The sampler's matrices are small, and the workers need the cores: with a thread for each, a
+    # suggestion took three times as long.
+    one_thread = threadpool_limits(1, user_api="blas")
+    with one_thread, drive(folder, space.name, storage) as (store, still_held):
         stamp = _stamp(scoring, seed)
         _check_stamp(store, folder, stamp)
         model = _latency_model(store, space, seed, say)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,6 +19,15 @@ ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (9, 9), (5, 1), (1, 3)]
 SIDES = [(1, 1), (2, 2), (4, 4), (7, 5), (1, 3), (9, 2)]
 STRIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (2, 1)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in a worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Layers(nn.Sequential):
@@ -138,6 +148,8 @@ def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
     assert not fits(image(2, 4, 1, 1).double())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not fits(image(2, 4, 1, 1))
+    torch.set_num_threads(2)
+    assert not fits(image(2, 4, 1, 1))
 
 
 @pytest.mark.parametrize("reference", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])

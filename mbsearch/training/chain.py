@@ -50,9 +50,13 @@ def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None
 
 
 def fits(x: Tensor) -> bool:
-    """Whether chains can start at a map: on a CPU, in float32, of more than one image."""
+    """Whether chains can start at a map: on one thread of a CPU, in float32, of several images.
+
+    Torch's own steps share their work between threads, which the kernels do not.
+    """
     return (
         x.device.type == "cpu"
+        and torch.get_num_threads() == 1
         and x.dtype == torch.float32
         and len(x) > 1  # one pixel has no variance: that is for torch to refuse
         and not torch.is_autocast_enabled("cpu")

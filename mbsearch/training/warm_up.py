@@ -23,9 +23,14 @@ def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
     say("compiling the kernels of the training: half a minute, once")
     network = build(load_reference("mobilenet_v2").replace(alpha=0.1), num_classes=2).train()
     images = torch.zeros(2, 3, 32, 32).to(memory_format=torch.channels_last)
-    with mixed_precision(device):
-        loss = network.to(memory_format=torch.channels_last)(images).sum()
-    loss.backward()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a worker has
+    try:
+        with mixed_precision(device):
+            loss = network.to(memory_format=torch.channels_last)(images).sum()
+        loss.backward()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _compiled_before() -> bool:
