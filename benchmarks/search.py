@@ -14,9 +14,11 @@ over seeds and, in brackets, the worst seed.
 - What is scored is the front a user would be shown: by the model's means for the cost-aware
   sampler, by observed accuracies for the others, which have no model to ask. The last column but
   one scores instead every network that was trained, whatever was believed of it.
-- `cost-aware` is given canonical parameters and log params, as `mbsearch run` does; `bare` only the
-  search space and the cost. The others get log10 of Mult-Adds as second objective, the scale that
-  suits them best, and GPSampler choices coded as integers for the same reason.
+- `cost-aware` is given canonical parameters, log params and the work of a training, as `mbsearch
+  run` does; `by trials` all but the work, so that it asks for what adds most for a trial instead of
+  for its Mult-Adds; `bare` only the search space and the cost. The others get log10 of Mult-Adds as
+  second objective, the scale that suits them best, and GPSampler choices coded as integers for the
+  same reason.
 - With `--pending 4`, each suggestion is made while four others are being trained.
 """
 
@@ -41,7 +43,7 @@ from mbsearch.search.sampler import CostAwareSampler
 
 STARTUP = 8
 MARKS = (25, 50, 100, 200, 500)
-SAMPLERS = ("cost-aware", "bare", "gp", "tpe", "nsga2", "random")
+SAMPLERS = ("cost-aware", "by trials", "bare", "gp", "tpe", "nsga2", "random")
 
 
 class Search:
@@ -61,8 +63,8 @@ class Search:
         for params in startup(problem, seed):
             self.study.enqueue_trial(self.encode(params))
 
-    def run(self, trials: int, pending: int) -> tuple[dict[int, float], float, float]:
-        """Share of the chosen front at each mark, share of all trained, CPU seconds an ask."""
+    def run(self, trials: int, pending: int) -> tuple[dict[int, float], float, float, float]:
+        """Share of the chosen front at each mark and of all trained, Mult-Adds, CPU s a trial."""
         shares, running, seconds = {}, deque[optuna.Trial](), 0.0
         finished = 0
         while finished < trials:
@@ -80,7 +82,8 @@ class Search:
                     shares[finished] = self.problem.share(self.chosen())
         trained = [self.decode(trial.params) for trial in self.trained()]
         asked = len(self.study.get_trials(deepcopy=False))
-        return shares, self.problem.share(trained), seconds / asked
+        work = sum(self.problem.mult_adds(params) for params in trained) / len(trained)
+        return shares, self.problem.share(trained), work, seconds / asked
 
     def values(self, params: Params) -> tuple[float, float]:
         """What the study is told of a network."""
@@ -114,10 +117,11 @@ class Search:
 def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
     """A sampler by its name on the command line."""
     match name:
-        case "cost-aware":
+        case "cost-aware" | "by trials":
             return CostAwareSampler(
                 problem.space,
                 problem.mult_adds,
+                work=problem.mult_adds if name == "cost-aware" else None,
                 canonical=problem.canonical,
                 features=problem.features,
                 feasible=problem.feasible,
@@ -174,8 +178,12 @@ def main() -> None:
     else:
         problem = synthetic(options.synthetic)
     marks = sorted({mark for mark in MARKS if mark < options.trials} | {options.trials})
-    print("| sampler |", *(f"{m} trials |" for m in marks), "all trained | CPU s a suggestion |")
-    print("|---|" + "---|" * (len(marks) + 2))
+    print(
+        "| sampler |",
+        *(f"{m} trials |" for m in marks),
+        "all trained | M Mult-Adds a trial | CPU s a suggestion |",
+    )
+    print("|---|" + "---|" * (len(marks) + 3))
     for name in options.samplers.split(","):
         results = [
             Search(problem, name, seed).run(options.trials, options.pending)
@@ -183,11 +191,11 @@ def main() -> None:
         ]
         cells = []
         for mark in marks:
-            shares = [chosen[mark] for chosen, _, _ in results]
+            shares = [chosen[mark] for chosen, *_ in results]
             cells.append(f"{np.mean(shares):.4f} ({min(shares):.4f}) |")
-        everything = np.mean([share for _, share, _ in results])
-        seconds = np.mean([spent for _, _, spent in results])
-        print(f"| {name} |", *cells, f"{everything:.4f} | {seconds:.3f} |", flush=True)
+        everything, work, seconds = np.mean([rest for _, *rest in results], axis=0)
+        ends = f"{everything:.4f} | {work / 1e6:.0f} | {seconds:.3f} |"
+        print(f"| {name} |", *cells, ends, flush=True)
 
 
 if __name__ == "__main__":

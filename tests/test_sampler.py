@@ -138,6 +138,9 @@ def test_mistakes_in_the_arguments_are_named() -> None:
         new_study(CostAwareSampler(LAYERS, lambda params: 0.0)).ask(LAYERS)
     with pytest.raises(SpecError, match="cost: expected a finite number, got nan"):
         new_study(CostAwareSampler(LAYERS, lambda params: math.nan, log_cost=False)).ask(LAYERS)
+    for none in (0.0, math.inf, math.nan):
+        with pytest.raises(SpecError, match="work: expected a number above 0, got"):
+            new_study(CostAwareSampler(LAYERS, layer_cost, work=lambda _: none)).ask(LAYERS)  # noqa: B023
     with pytest.raises(SpecError, match="no parameter set of the search space was found feasible"):
         new_study(CostAwareSampler(LAYERS, layer_cost, feasible=lambda params: False)).ask(LAYERS)
     with pytest.raises(SpecError, match="canonical: a value outside the search space"):
@@ -406,6 +409,18 @@ def test_it_beats_random_search() -> None:
     for seed in range(2):
         ours = share(CostAwareSampler(LAYERS, layer_cost, seed=seed))
         assert ours > 1.05 * share(optuna.samplers.RandomSampler(seed=seed))
+
+
+def test_where_work_is_known_trials_take_less_of_it_in_any_unit() -> None:
+    def asked(work: Function | None) -> list[dict[str, Any]]:
+        return run(new_study(CostAwareSampler(LAYERS, layer_cost, work=work, seed=0)), LAYERS, 40)
+
+    def seconds(params: Mapping[str, Any]) -> float:
+        return layer_cost(params) ** 3
+
+    thrifty = asked(seconds)
+    assert sum(map(seconds, thrifty)) < 0.8 * sum(map(seconds, asked(None)))
+    assert thrifty == asked(lambda params: 1024 * seconds(params))
 
 
 def test_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ WALK_LIMIT = 200_000
 class Network:
     """A parameter set and its free facts; `cost` is on the scale of the search (log cost).
 
+    `work` is what its training takes, beside that of others.
+
     `key` is None when the network is that of a trial that did not ask for every parameter: any
     network that agrees in the active ones is the same.
     """
@@ -36,6 +38,7 @@ class Network:
     cost: float
     feasible: bool
     features: tuple[float, ...]
+    work: float = 1.0
 
 
 class KnownNetworks:
@@ -80,10 +83,12 @@ class Catalog:
         key: Callable[[dict[str, Any]], Hashable] | None,
         feasible: Callable[[dict[str, Any]], bool] | None,
         log_cost: bool,
+        work: Callable[[dict[str, Any]], float] | None,
     ) -> None:
         self.space = space
         self._cost, self._features, self._canonical = cost, features, canonical
         self._key, self._feasible, self._log_cost = key, feasible, log_cost
+        self._work = work
         self._cache: OrderedDict[bytes, Network] = OrderedDict()
         self._rows: dict[tuple[tuple[str, Any], ...], Rows | None] = {}
 
@@ -197,6 +202,9 @@ class Catalog:
         if not math.isfinite(cost) or (self._log_cost and cost <= 0):
             wanted = "a number above 0 (or log_cost=False)" if self._log_cost else "a finite number"
             raise SpecError(f"cost: expected {wanted}, got {cost!r} for {params!r}")
+        work = 1.0 if self._work is None else float(self._work(dict(params)))
+        if not 0 < work < math.inf:
+            raise SpecError(f"work: expected a number above 0, got {work!r} for {params!r}")
         return Network(
             row=row,
             active=active,
@@ -204,4 +212,5 @@ class Catalog:
             cost=math.log(cost) if self._log_cost else cost,
             feasible=self._feasible is None or bool(self._feasible(dict(params))),
             features=tuple(map(float, self._features(dict(params)))) if self._features else (),
+            work=work,
         )

@@ -60,12 +60,16 @@ class CostAwareSampler(BaseSampler):
         key: Identity of the network; equal keys are one network. Default: the canonical parameters.
         feasible: Hard limits. A parameter dict for which it is false is never suggested.
         log_cost: Whether hypervolume and start-up count cost on a logarithmic scale.
+        work: What training a network takes, in any unit. The suggestion is then the network with
+            the largest gain for its work, so that the same time buys more; without it, the same
+            number of trials does.
         startup_trials: Networks known before the model takes over, those of other origin included.
         seed: Makes suggestions reproducible; None draws one.
 
     Raises:
         SpecError: On use in a study of other directions, an unknown kind of distribution, a cost
-            that is not a number (above 0 with `log_cost`), or a space without a feasible network.
+            that is not a number (above 0 with `log_cost`), work that is not one above 0, or a space
+            without a feasible network.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class CostAwareSampler(BaseSampler):
         key: Callable[[dict[str, Any]], Hashable] | None = None,
         feasible: Callable[[dict[str, Any]], bool] | None = None,
         log_cost: bool = True,
+        work: Callable[[dict[str, Any]], float] | None = None,
         startup_trials: int = STARTUP_TRIALS,
         seed: int | None = None,
     ) -> None:
@@ -85,7 +90,7 @@ class CostAwareSampler(BaseSampler):
             raise SpecError("search_space: expected at least one parameter, got none")
         self._search_space = dict(search_space)
         self._catalog = Catalog(
-            ChoiceSpace(search_space), cost, features, canonical, key, feasible, log_cost
+            ChoiceSpace(search_space), cost, features, canonical, key, feasible, log_cost, work
         )
         self._startup_trials = startup_trials
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
@@ -202,7 +207,8 @@ class CostAwareSampler(BaseSampler):
         reference_point = float(np.min(accuracies)), proposals.dearest.cost + margin
 
         def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
-            return belief.hypervolume_gain(networks, (accuracies, costs), reference_point)
+            gain = belief.hypervolume_gain(networks, (accuracies, costs), reference_point)
+            return np.asarray(gain / np.array([n.work for n in networks]))
 
         front = [history.seen[i] for i in pareto_front(accuracies, costs)]
         candidates = proposals.around(front, known, number)

@@ -59,12 +59,13 @@ def make_sampler(
 
 
 class _Facts(NamedTuple):
-    """What is known of a network for nothing; costs are log10."""
+    """What is known of a network for nothing; costs are log10, work is in Mult-Adds an image."""
 
     cost: float
     others: tuple[float, ...]
     fingerprint: str
     feasible: bool
+    work: float = 1.0
 
 
 def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSampler:
@@ -90,6 +91,7 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
             tuple(math.log10(costs[other]) for other in others),
             network.fingerprint,
             feasible=space.settings.limits.excess(costs) is None,
+            work=costs["mult_adds"],
         )
 
     return CostAwareSampler(
@@ -100,5 +102,6 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
         key=lambda params: facts(tuple(params.items())).fingerprint,
         feasible=lambda params: facts(tuple(params.items())).feasible,
         log_cost=False,  # the study's second objective is a logarithm already
+        work=lambda params: facts(tuple(params.items())).work,
         seed=seed,
     )
