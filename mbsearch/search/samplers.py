@@ -59,7 +59,11 @@ def make_sampler(
 
 
 class _Facts(NamedTuple):
-    """What is known of a network for nothing; costs are log10, work is in Mult-Adds an image."""
+    """What is known of a network for nothing; costs are log10.
+
+    `work` is what a training takes, beside that of others: about the root of its Mult-Adds, for
+    much of a step does not depend on the network (docs/sampler.md).
+    """
 
     cost: float
     others: tuple[float, ...]
@@ -91,7 +95,7 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
             tuple(math.log10(costs[other]) for other in others),
             network.fingerprint,
             feasible=space.settings.limits.excess(costs) is None,
-            work=costs["mult_adds"],
+            work=math.sqrt(costs["mult_adds"]),
         )
 
     return CostAwareSampler(
