@@ -16,8 +16,8 @@ over seeds and, in brackets, the worst seed.
   one scores instead every network that was trained, whatever was believed of it.
 - `cost-aware` is given canonical parameters, log params and the root of Mult-Adds as a training's
   work, as `mbsearch run` does; `by trials` all but the work, so that it asks for what adds most for
-  a trial instead of for its time; `bare` only the search space and the cost. The others get log10 of
-  Mult-Adds as second objective, the scale that suits them best, and GPSampler choices coded as
+  a trial instead of for its time; `bare` only the search space and the cost. The others get log10
+  of Mult-Adds as second objective, the scale that suits them best, and GPSampler choices coded as
   integers for the same reason.
 - With `--pending 4`, each suggestion is made while four others are being trained.
 """
