@@ -26,7 +26,7 @@ from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.history import PROMOTED
 from mbsearch.search.journal import open_journal
-from mbsearch.search.promotion import Promotions
+from mbsearch.search.promotion import LEAST_GAIN, Promotions
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study, is_promoted, read_study
@@ -153,16 +153,49 @@ def test_a_longer_recipe_takes_new_images_first_and_then_more_epochs() -> None:
     assert proxy.longer(4, 8000).validation_images is None
 
 
-def test_the_whole_front_and_its_mobilenets_are_promoted(refined: StudyStore) -> None:
+def volume(records: Sequence[TrialRecord], worst: float) -> float:
+    """Area under accuracies over log10 of the cost, strip by strip."""
+    area, best, left = 0.0, 0.0, -math.inf
+    for record in sorted(records, key=lambda r: (r.cost, -r.accuracy)):
+        area += best * (math.log10(record.cost) - left) if best else 0.0
+        best, left = max(best, record.accuracy), math.log10(record.cost)
+    return area + best * (worst - left)
+
+
+def test_the_front_that_counts_and_its_mobilenets_are_promoted(refined: StudyStore) -> None:
     records = refined.records()
     short = [replace(r, promotion=None) for r in records]
     promoted = {r.trial for r in records if r.promotion is not None}
-    front = found.front(short)
-    assert {r.trial for r in front} <= promoted
+    front, needed = found.front(short), Promotions(Promotion(), short).required()
+    worst = math.log10(2 * front[-1].cost)
+    kept = [r for r in front if r in needed]
+    assert {r.trial for r in kept} <= promoted
     for record in front:
+        gain = volume([*kept, record], worst) - volume(kept, worst)
+        assert gain <= LEAST_GAIN * volume(kept, worst)
+    for record in (r for r in kept if not r.is_baseline):
         for rival in found.compare(short, record.cost).families.values():
             assert rival.trial in promoted
     assert promoted < {r.trial for r in records}
+
+
+def test_what_adds_little_to_the_front_is_no_must(refined: StudyStore) -> None:
+    """Of three networks side by side, one that is a hair better than its neighbour can wait."""
+    base = refined.records()[0]
+    assert base.evaluation is not None
+    front = [
+        replace(
+            base,
+            trial=trial,
+            origin="search",
+            costs={**base.costs, "mult_adds": cost},
+            evaluation=replace(base.evaluation, accuracy=accuracy),
+            promotion=None,
+        )
+        for trial, (cost, accuracy) in enumerate(((100, 0.5), (1000, 0.8), (1010, 0.8001)))
+    ]
+    assert found.front(front) == front
+    assert {r.trial for r in Promotions(Promotion(), front).required()} == {0, 1}
 
 
 def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
@@ -244,9 +277,8 @@ def test_a_search_by_time_keeps_the_last_share_for_promotion(tmp_path: Path) -> 
     started = time.monotonic()
     seen: list[Progress] = []
     store = search(tmp_path, trials=10**6, deadline=started + 12, seconds=0.01, seen=seen)
-    records = store.records()
-    front = {r.trial for r in found.front([replace(r, promotion=None) for r in records])}
-    assert front <= {r.trial for r in shown(records)}
+    assert not find_promotions(store, V2).required()
+    assert store.promotions()
     phases = [p.phase for p in seen]
     assert phases.index("longer training") > phases.index("search")
 

@@ -92,7 +92,7 @@ def run(
         typer.Option(
             min=0,
             max=0.9,
-            help="Share of the training for a longer one of the best networks; 0.25 by default.",
+            help="Share of the training for a longer one of the best networks; 0.2 by default.",
             show_default=False,
         ),
     ] = None,

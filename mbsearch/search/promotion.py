@@ -21,6 +21,10 @@ from mbsearch.space.settings import Promotion
 # A network that would beat the front at its cost with less probability than this is left alone.
 LEAST_CHANCE = 0.05
 
+# A network of the front that adds less than this part of its hypervolume is there by luck, if not
+# by much: like any other, it is promoted if it has a chance.
+LEAST_GAIN = 0.001
+
 
 @dataclass
 class Promotions:
@@ -96,12 +100,13 @@ class Promotions:
     def required(self) -> list[TrialRecord]:
         """What is still to be promoted in any case: the front, and the MobileNets of its costs.
 
-        Of the network that shows the noise, the first training is among them. First comes what adds
-        most hypervolume to what stands before it, so that a search that is cut off has networks of
-        all costs.
+        The front is that part of it which makes its hypervolume. Of the network that shows the
+        noise, the first training is among them. First comes what adds most hypervolume to what
+        stands before it, so that a search that is cut off has networks of all costs.
         """
         done = complete(list(self.records))
         front = [done[i] for i in pareto_front([r.accuracy for r in done], [r.cost for r in done])]
+        front = _spread(front, LEAST_GAIN)
         best = self.begun | {r.trial for r in front}
         budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
         rivals = [rival for budget in budgets for rival in _mobilenets(done, budget)]
@@ -147,7 +152,8 @@ def _mobilenets(done: Sequence[TrialRecord], budget: int) -> list[TrialRecord]:
     return [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
 
 
-def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
+def _spread(records: list[TrialRecord], least_gain: float = 0.0) -> list[TrialRecord]:
+    """First what adds most hypervolume to what stands before it; without what adds too little."""
     if not records:
         return []
     left = sorted(records, key=lambda r: (r.cost, r.trial))
@@ -158,6 +164,12 @@ def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
         group = [*ordered, record]
         return hypervolume([r.accuracy for r in group], [math.log10(r.cost) for r in group], worst)
 
+    reached = 0.0
     while left:
-        ordered.append(left.pop(max(range(len(left)), key=lambda i: volume(left[i]))))
+        volumes = [volume(record) for record in left]
+        best = max(range(len(left)), key=volumes.__getitem__)
+        if volumes[best] - reached < least_gain * reached:
+            break
+        reached = volumes[best]
+        ordered.append(left.pop(best))
     return ordered
