@@ -13,23 +13,30 @@ from mbsearch.training.warm_up import compile_kernels
 CALL = """
 import torch
 from mbsearch.training.warm_up import compile_kernels
+{before}
 compile_kernels(torch.device("cpu"), print)
 """
+BFLOAT16 = "torch.cpu._is_avx512_bf16_supported = lambda: True"
+FLOAT32 = "torch.cpu._is_avx512_bf16_supported = lambda: False"
 
 
-def said(folder: Path) -> str:
+def said(folder: Path, before: str) -> str:
     """What a new process says that keeps compiled kernels in a folder."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", CALL], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", CALL.format(before=before)],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout
 
 
 @pytest.mark.slow
-def test_kernels_are_compiled_once_and_it_is_said(tmp_path: Path) -> None:
-    assert "compiling" in said(tmp_path)
-    assert said(tmp_path) == ""
+@pytest.mark.parametrize("before", [BFLOAT16, FLOAT32], ids=["bfloat16", "float32"])
+def test_kernels_are_compiled_once_and_it_is_said(tmp_path: Path, before: str) -> None:
+    assert "compiling" in said(tmp_path, before)
+    assert said(tmp_path, before) == ""
 
 
 def test_a_gpu_needs_none() -> None:
