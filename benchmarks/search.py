@@ -14,10 +14,10 @@ over seeds and, in brackets, the worst seed.
 - What is scored is the front a user would be shown: by the model's means for the cost-aware
   sampler, by observed accuracies for the others, which have no model to ask. The last column but
   one scores instead every network that was trained, whatever was believed of it.
-- `cost-aware` is given canonical parameters, log params and the root of Mult-Adds as a training's
-  work, as `mbsearch run` does; `by trials` all but the work, so that it asks for what adds most for
-  a trial instead of for its time; `bare` only the search space and the cost. The others get log10
-  of Mult-Adds as second objective, the scale that suits them best, and GPSampler choices coded as
+- `cost-aware` is given canonical parameters, log params and the work of a training, as
+  `mbsearch run` does; `by trials` all but the work, so that it asks for what adds most for a trial
+  instead of for its time; `bare` only the search space and the cost. The others get log10 of
+  Mult-Adds as second objective, the scale that suits them best, and GPSampler choices coded as
   integers for the same reason.
 - With `--pending 4`, each suggestion is made while four others are being trained.
 """
@@ -40,6 +40,7 @@ from problems import Params, Problem, nas_bench_macro, shipped, synthetic
 
 from mbsearch.pareto import pareto_front
 from mbsearch.search.sampler import CostAwareSampler
+from mbsearch.search.samplers import training_work
 
 STARTUP = 8
 MARKS = (25, 50, 100, 200, 500)
@@ -121,7 +122,9 @@ def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
             return CostAwareSampler(
                 problem.space,
                 problem.mult_adds,
-                work=(lambda p: math.sqrt(problem.mult_adds(p))) if name == "cost-aware" else None,
+                work=(lambda p: training_work(problem.mult_adds(p)))
+                if name == "cost-aware"
+                else None,
                 canonical=problem.canonical,
                 features=problem.features,
                 feasible=problem.feasible,
