@@ -112,8 +112,10 @@ def audit(
         passes.append((long, {f"{n.fingerprint} truth": Task(n, seed) for n in everyone}))
     total = sum(len(work) for _, work in passes)
     with driver_lock(folder):
-        if scoring.make_ready is not None:
-            scoring.make_ready(math.inf, on_supernet, say)
+        if scoring.compile is not None:
+            scoring.compile(say)
+        if scoring.train_shared is not None:
+            scoring.train_shared(math.inf, on_supernet)
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
         stamp = {
             "proxy": proxy.model_dump(mode="json"),

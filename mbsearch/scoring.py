@@ -19,7 +19,7 @@ SUPERNET = "supernet.pt"
 """File of the shared weights in a study's folder."""
 
 Say = Callable[[str], None]
-"""Called with a line before something that takes its time."""
+"""Called with a line about something that takes its time."""
 
 OnSupernet = Callable[[int, int, float], None]
 """Called after every step of a supernet's training: steps done, their target, loss (nats)."""
@@ -37,8 +37,9 @@ def ignore_supernet(_done: int, _steps: int, _loss: float) -> None:
 class Scoring:
     """Where accuracies come from: `data` names it, `key` identifies its content.
 
-    `space` is the space that is scored, and `prepare` makes a worker process ready. `make_ready`
-    does what must be done once before the first trial; False where the deadline came first.
+    `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
+    trains the weights that all trials start from; False where the deadline came first. `compile`
+    spares the workers of this machine to compile their kernels themselves.
     """
 
     evaluator: Evaluator
@@ -46,7 +47,8 @@ class Scoring:
     data: str
     key: str
     prepare: Callable[[], None] | None = None
-    make_ready: Callable[[float, OnSupernet, Say], bool] | None = None
+    train_shared: Callable[[float, OnSupernet], bool] | None = None
+    compile: Callable[[Say], None] | None = None
 
 
 def by_training(
@@ -69,10 +71,7 @@ def by_training(
 
     sharing = proxy.evaluator == "supernet"
 
-    def make_ready(deadline: float, on_step: OnSupernet, say: Say) -> bool:
-        compile_kernels(choose_device(device), say)
-        if not sharing:
-            return True
+    def train_shared(deadline: float, on_step: OnSupernet) -> bool:
         steps = proxy.supernet.steps
         return train_supernet(
             SupernetTraining(space, source, seed, choose_device(device)),
@@ -94,7 +93,8 @@ def by_training(
         source.name,
         source.content_key,
         prepare_worker,
-        make_ready,
+        train_shared if sharing else None,
+        lambda say: compile_kernels(choose_device(device), say),
     )
 
 

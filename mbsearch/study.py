@@ -119,10 +119,7 @@ def run(
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
     require_feasible(space.with_settings({"limits": space.settings.limits.exact}))
-    # The sampler's matrices are small, and the workers need the cores: with a thread for each, a
-    # suggestion took three times as long.
-    one_thread = threadpool_limits(1, user_api="blas")
-    with one_thread, drive(folder, space.name, storage) as (store, still_held):
+    with drive(folder, space.name, storage) as (store, still_held):
         stamp = _stamp(scoring, seed)
         _check_stamp(store, folder, stamp)
         model = _latency_model(store, space, seed, say)
@@ -141,7 +138,9 @@ def run(
         write_whole(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), target)
         deadline = math.inf if minutes is None else started + 60 * minutes
-        if scoring.make_ready is not None and not scoring.make_ready(deadline, on_supernet, say):
+        if scoring.compile is not None and ray is None:
+            scoring.compile(say)
+        if scoring.train_shared is not None and not scoring.train_shared(deadline, on_supernet):
             return RunResult(folder, store.records(), exhausted=False)
         # Inherited by the workers before their libraries start threads of their own.
         os.environ["OMP_NUM_THREADS"] = "1"
@@ -153,17 +152,20 @@ def run(
 
         store.expect({})  # what an earlier run expected does not know the trials to come
         driver = Driver(store, space, executor, target, seed, report, deadline, meter)
-        try:
-            driver.run()
-            if time.monotonic() < deadline:
-                _end(store)
-        finally:
-            executor.close()
-            if table is None:  # a table has no luck to be free of
-                store.expect(Expectation(store, space, meter).highest())
-            records = store.records()
-            if complete(records):
-                write_results(folder, records, f"{space.name} on {scoring.data}")
+        # The sampler's matrices are small, and the workers need the cores: with a thread for each,
+        # a suggestion took three times as long.
+        with threadpool_limits(1, user_api="blas"):
+            try:
+                driver.run()
+                if time.monotonic() < deadline:
+                    _end(store)
+            finally:
+                executor.close()
+                if table is None:  # a table has no luck to be free of
+                    store.expect(Expectation(store, space, meter).highest())
+                records = store.records()
+                if complete(records):
+                    write_results(folder, records, f"{space.name} on {scoring.data}")
     return RunResult(folder, records, driver.exhausted, driver.unpromoted)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mbsearch.space.catalog import load_reference
 from mbsearch.training.chain import chained, fits, link
 from mbsearch.training.depthwise import DepthwiseConv2d
-from mbsearch.training.network import build
+from mbsearch.training.network import Convolution, build
 from mbsearch.training.pointwise import PointwiseConv2d
 
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
@@ -143,6 +143,9 @@ def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
     assert link(conv, nn.Identity(), nn.ReLU6()) is None
     assert link(conv, copy.deepcopy(norm).eval(), nn.ReLU6()) is None
     assert link(nn.Conv2d(4, 4, 3, bias=False), norm, nn.ReLU6()) is None
+    assert link(conv, nn.BatchNorm2d(4, momentum=None), nn.ReLU6()) is None
+    assert link(conv, nn.BatchNorm2d(4, affine=False), nn.ReLU6()) is None
+    assert link(conv, nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU6()) is None
     assert fits(image(2, 4, 1, 1))
     assert not fits(image(1, 4, 1, 1))
     assert not fits(image(2, 4, 1, 1).double())
@@ -150,6 +153,28 @@ def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
         assert not fits(image(2, 4, 1, 1))
     torch.set_num_threads(2)
     assert not fits(image(2, 4, 1, 1))
+
+
+def test_maps_are_let_go_after_the_way_back() -> None:
+    """A loop holds the loss, and with it the graph, into the next step."""
+    module = layers(PointwiseConv2d(6, 8), DepthwiseConv2d(8, (3, 3), (1, 1)))
+    y = module.links(image(4, 6, 5, 5))
+    y.sum().backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "kind", [Convolution, nn.Conv2d, nn.BatchNorm2d, nn.ReLU6], ids=lambda kind: kind.__name__
+)
+def test_hooks_hear_of_every_layer(kind: type[nn.Module]) -> None:
+    network = build(load_reference("mobilenet_v2").replace(alpha=0.25), num_classes=5).train()
+    listened = [module for module in network.modules() if isinstance(module, kind)]
+    heard: list[nn.Module] = []
+    for module in listened:
+        module.register_forward_hook(lambda module, _inputs, _output: heard.append(module))
+    network(image(2, 3, 32, 32))
+    assert len(heard) == len(listened) > 0
 
 
 @pytest.mark.parametrize("reference", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])

@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 import torch
+from numba import njit
 
+from mbsearch.training.kernels import passes, steps
 from mbsearch.training.warm_up import compile_kernels
 
 CALL = """
@@ -33,13 +36,28 @@ def said(folder: Path, before: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("before", [BFLOAT16, FLOAT32], ids=["bfloat16", "float32"])
-def test_kernels_are_compiled_once_and_it_is_said(tmp_path: Path, before: str) -> None:
-    assert "compiling" in said(tmp_path, before)
-    assert said(tmp_path, before) == ""
+def test_kernels_are_compiled_once_for_each_precision_and_it_is_said(tmp_path: Path) -> None:
+    for before in (BFLOAT16, FLOAT32):
+        assert "compiling" in said(tmp_path, before)
+        assert said(tmp_path, before) == ""
 
 
 def test_a_gpu_needs_none() -> None:
     lines: list[str] = []
     compile_kernels(torch.device("cuda"), lines.append)
     assert not lines
+
+
+def test_where_nothing_can_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "normalise", njit(lambda x: x))  # one without a cache
+    lines: list[str] = []
+    compile_kernels(torch.device("cpu"), lines.append)
+    assert ["NUMBA_CACHE_DIR" in line for line in lines] == [True]
+
+
+def test_a_chain_is_compiled_again_when_a_part_of_it_has_changed() -> None:
+    """Numba looks at the file of a kernel only: the line below has to stand there, as a comment."""
+    parts = b"".join(Path(module.__file__).read_bytes() for module in (passes, steps))
+    line = f"# Compiled with the passes and steps {blake2b(parts, digest_size=6).hexdigest()}."
+    for file in sorted(Path(passes.__file__).parent.glob("chain_*.py")):
+        assert line in file.read_text().splitlines(), f"{file.name}: expected {line!r}"

@@ -101,6 +101,7 @@ def retrain(
         jobs=jobs or default_jobs(),
         device=device,
         start=start,
+        say=lambda line: err.print(line, highlight=False),
         on_end=lambda name, seed, accuracy: err.print(
             f"{escape(name)}, seed {seed}: test accuracy {accuracy:.4f}", highlight=False
         ),

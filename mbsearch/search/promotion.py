@@ -21,8 +21,8 @@ from mbsearch.space.settings import Promotion
 # A network that would beat the front at its cost with less probability than this is left alone.
 LEAST_CHANCE = 0.05
 
-# A network of the front that adds less than this part of its hypervolume is there by luck, if not
-# by much: like any other, it is promoted if it has a chance.
+# A network of the front that adds less than this part of its hypervolume may be there by luck: it
+# is promoted if it has a chance, as one behind the front is.
 LEAST_GAIN = 0.001
 
 
@@ -168,7 +168,7 @@ def _spread(records: list[TrialRecord], least_gain: float = 0.0) -> list[TrialRe
     while left:
         volumes = [volume(record) for record in left]
         best = max(range(len(left)), key=volumes.__getitem__)
-        if volumes[best] - reached < least_gain * reached:
+        if least_gain and volumes[best] - reached < least_gain * reached:
             break
         reached = volumes[best]
         ordered.append(left.pop(best))

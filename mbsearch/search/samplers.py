@@ -74,7 +74,7 @@ class _Facts(NamedTuple):
     others: tuple[float, ...]
     fingerprint: str
     feasible: bool
-    work: float = 1.0
+    work: float
 
 
 def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSampler:
@@ -94,7 +94,7 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
         try:
             costs = measure(network)
         except SpecError:  # its strides leave no pixels: never suggested, so the costs are idle
-            return _Facts(0.0, (0.0,) * len(others), network.fingerprint, feasible=False)
+            return _Facts(0.0, (0.0,) * len(others), network.fingerprint, feasible=False, work=1.0)
         return _Facts(
             math.log10(costs[metric]),
             tuple(math.log10(costs[other]) for other in others),

@@ -20,7 +20,7 @@ from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.kernels import chain_depthwise, chain_norm, chain_pointwise
 from mbsearch.training.kernels.passes import LEAST, MOST
 from mbsearch.training.kernels.steps import Values
-from mbsearch.training.norm import Limits, count_batch, limits
+from mbsearch.training.norm import Limits, count_batch, hooked, is_known, limits
 from mbsearch.training.pointwise import PointwiseConv2d
 
 _ROWS_OF_TERMS = 6
@@ -39,14 +39,9 @@ class Link:
 def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None:
     """A convolution as part of a chain; None for one that the kernels do not know."""
     kept = limits(activation)
-    if (
-        isinstance(conv, PointwiseConv2d | DepthwiseConv2d)
-        and isinstance(norm, nn.BatchNorm2d)
-        and norm.training
-        and kept is not None
-    ):
-        return Link(conv, norm, kept)
-    return None
+    if not isinstance(conv, PointwiseConv2d | DepthwiseConv2d) or hooked(conv):
+        return None
+    return Link(conv, norm, kept) if is_known(norm) and kept is not None else None
 
 
 def fits(x: Tensor) -> bool:
@@ -77,27 +72,30 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, links: tuple[Link, ...], *parameters: Tensor) -> Tensor:
-        ctx.maps, ctx.terms, ctx.links = [_pixels(x)], [_NO_TERMS], links
+        maps, ctx.terms, ctx.links = [_pixels(x)], [_NO_TERMS], links
         ctx.filters = [_filters(each, w) for each, w in zip(links, parameters[::3], strict=True)]
         for each, filters, weight, bias in zip(
             links, ctx.filters, parameters[1::3], parameters[2::3], strict=True
         ):
-            z, terms = _convolved(each, filters, ctx.maps[-1], ctx.terms[-1], weight, bias)
-            ctx.maps.append(z)
+            z, terms = _convolved(each, filters, maps[-1], ctx.terms[-1], weight, bias)
+            maps.append(z)
             ctx.terms.append(terms)
-        y = _new(ctx.maps[-1].shape)
-        chain_norm.activate(ctx.maps[-1], ctx.terms[-1], y)
+        y = _new(maps[-1].shape)
+        chain_norm.activate(maps[-1], ctx.terms[-1], y)
+        # Given to torch, which lets go of them after the way back: the loss outlives the step.
+        ctx.save_for_backward(x, *(_map(z) for z in maps[1:]))
         return _map(y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        last = ctx.maps[-1]
+        maps = [_pixels(z) for z in ctx.saved_tensors]
+        last = maps[-1]
         passed, sums = _new(last.shape), np.zeros((2, last.shape[-1]))
         chain_norm.norm_sums(_pixels(grad), last, ctx.terms[-1], passed, sums)
         found: list[Tensor] = []
         for place in reversed(range(len(ctx.links))):
-            x, z = ctx.maps[place : place + 2]
+            x, z = maps[place : place + 2]
             terms, z_terms = ctx.terms[place : place + 2]
             conv, filters = ctx.links[place].conv, ctx.filters[place]
             back, grads = np.empty((4, z.shape[-1]), np.float32), np.empty_like(z_terms[:2])
@@ -128,12 +126,12 @@ class _Chain(torch.autograd.Function):
 
 
 def _convolved(
-    link: Link, filters: Values, x: Values, terms: Values, weight: Tensor, bias: Tensor
+    link: Link, filters: Values, x: Values, terms: Values, norm_weight: Tensor, norm_bias: Tensor
 ) -> tuple[Values, Values]:
     """The map that a link's convolution makes of one, and its terms."""
     images, height, width, _ = x.shape
     down, across = stride = _pair(link.conv)
-    channels = len(weight)
+    channels = len(norm_weight)
     z = _new((images, -(-height // down), -(-width // across), channels))
     origin, sums = np.empty(channels, np.float32), np.zeros((2, channels))
     if isinstance(link.conv, DepthwiseConv2d):
@@ -143,14 +141,15 @@ def _convolved(
     norm, z_terms = link.norm, np.empty((_ROWS_OF_TERMS, channels), np.float32)
     assert norm.running_mean is not None
     assert norm.running_var is not None
+    assert norm.momentum is not None
     chain_norm.batch_terms(
         sums,
         origin,
         z.size // channels,
-        _memory(weight),
-        _memory(bias),
+        _memory(norm_weight),
+        _memory(norm_bias),
         norm.eps,
-        norm.momentum or 0.0,
+        norm.momentum,
         _memory(norm.running_mean),
         _memory(norm.running_var),
         z_terms,

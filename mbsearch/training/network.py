@@ -26,7 +26,7 @@ from mbsearch.space.layers import (
 )
 from mbsearch.training.chain import Link, chained, fits, link
 from mbsearch.training.depthwise import DepthwiseConv2d
-from mbsearch.training.norm import normalise
+from mbsearch.training.norm import hooked, normalise
 from mbsearch.training.pointwise import PointwiseConv2d
 
 CLASSIFIER_STD = 0.01
@@ -134,7 +134,7 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     links: list[Link] = []
     for layer in layers:
         known = None
-        if layer.training and isinstance(layer, Convolution) and fits(x):
+        if layer.training and isinstance(layer, Convolution) and fits(x) and not hooked(layer):
             known = link(layer.conv, layer.norm, layer.activation)
         if known is not None:
             links.append(known)

@@ -8,7 +8,7 @@ kernels go over it three times and five times back (docs/throughput.md). The res
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ Limits = tuple[float, float]
 def limits(activation: nn.Module) -> Limits | None:
     """Between what an activation keeps its values, where that is all it does."""
     match activation:
+        case _ if hooked(activation):
+            return None
         case nn.Identity():
             return -math.inf, math.inf
         case nn.ReLU6():
@@ -42,12 +44,34 @@ def normalise(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
     In one step where that is in training, on a CPU and of a precision that the kernels know.
     """
     kept = limits(activation)
-    if kept is None or not _fits(x) or not isinstance(norm, nn.BatchNorm2d) or not norm.training:
+    if kept is None or not is_known(norm) or not _fits(x):
         y: Tensor = activation(norm(x))
         return y
     count_batch(norm)
     normalised: Tensor = _NormaliseAndClip.apply(x, norm.weight, norm.bias, norm, kept)
     return normalised
+
+
+def is_known(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether the kernels do the same: a batch norm in training, with weights and moving means."""
+    return (
+        isinstance(norm, nn.BatchNorm2d)
+        and norm.training
+        and norm.affine
+        and norm.running_mean is not None
+        and norm.momentum is not None
+        and not hooked(norm)
+    )
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether someone listens to a module, who would not hear of what the kernels do for it."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def count_batch(norm: nn.BatchNorm2d) -> None:
@@ -71,13 +95,14 @@ class _NormaliseAndClip(torch.autograd.Function):
         y, ctx.terms, ctx.kept = kernels.new_map(x), np.empty((4, len(weight)), np.float32), kept
         assert norm.running_mean is not None
         assert norm.running_var is not None
+        assert norm.momentum is not None
         kernels.normalise(
             _rows(x),
             _values(weight),
             _values(bias),
             norm.eps,
             *kept,
-            norm.momentum or 0.0,
+            norm.momentum,
             _values(norm.running_mean),
             _values(norm.running_var),
             _rows(y),

@@ -21,9 +21,14 @@ from mbsearch.training.final import FinalTraining, Start
 from mbsearch.training.machine import prepare_worker, training_devices
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import FOLDER, Retrained, write_retrained
+from mbsearch.training.warm_up import compile_kernels
 
 OnEnd = Callable[[str, int, float], None]
 """Called with name, seed and test accuracy of a training that has ended."""
+
+
+def _say_nothing(_line: str) -> None:
+    pass
 
 
 def _quiet(_name: str, _seed: int, _accuracy: float) -> None:
@@ -40,6 +45,7 @@ def retrain_study(
     jobs: int,
     device: str | None = None,
     start: Start | None = None,
+    say: Callable[[str], None] = _say_nothing,
     on_end: OnEnd = _quiet,
 ) -> list[Retrained]:
     """Retrain networks for long on train and validation images, and score them on the test's.
@@ -57,6 +63,7 @@ def retrain_study(
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
             all of them for each training.
         start: weights that one of the networks begins from.
+        say: called with a line before kernels are compiled for this machine.
         on_end: called whenever a training has ended.
 
     Raises:
@@ -79,6 +86,7 @@ def retrain_study(
     with driver_lock(home):
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
         devices = training_devices(device)
+        compile_kernels(devices[0], say)
         if len(devices) > 1:
             jobs = 1  # a training has them all
         evaluator = FinalTraining(recipe, scale, data, home, split_seed, devices, start)

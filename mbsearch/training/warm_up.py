@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
+import numba
 import torch
+from llvmlite.binding import get_host_cpu_name
 
 from mbsearch.space.catalog import load_reference
-from mbsearch.training.kernels import chain_depthwise, steps
+from mbsearch.training.kernels import steps
 from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import build
 
 
 def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
-    """Compile what a training on this CPU will call, once for all later processes.
+    """Compile what the training of a MobileNet on this CPU will call, once for all later processes.
 
     Without this every worker would do so by itself, silently. `say` is told a line before it.
     """
     if device.type != "cpu":
         return
-    with mixed_precision(device):
-        chained = not torch.is_autocast_enabled("cpu")
-    # The one that takes longest stands for all.
-    if _compiled_before(chain_depthwise.depthwise_back if chained else steps.normalise_back):
+    folder = steps.normalise.stats.cache_path  # type: ignore[attr-defined]
+    if folder is None:
+        say(
+            "compiled kernels of the training cannot be kept, for no cache folder can be written "
+            "(NUMBA_CACHE_DIR names one): every worker compiles them for half a minute"
+        )
+        return
+    compiled = Path(folder) / f"compiled-{_key(device)}"
+    if compiled.exists():
         return
     say("compiling the kernels of the training, once: up to half a minute")
     network = build(load_reference("mobilenet_v2").replace(alpha=0.1), num_classes=2).train()
@@ -37,8 +46,17 @@ def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
         loss.backward()
     finally:
         torch.set_num_threads(threads)
+    with suppress(OSError):  # a disk that is full: it is compiled again
+        compiled.touch()
 
 
-def _compiled_before(kernel: Any) -> bool:
-    folder = kernel.stats.cache_path  # none where no folder can be written
-    return folder is None or any(Path(folder).glob(f"*{kernel.__name__}*.nbc"))
+def _key(device: torch.device) -> str:
+    """What the machine code depends on: the kernels, their compiler, processor and precision."""
+    with mixed_precision(device):
+        precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+    key = blake2b(digest_size=8)
+    for file in sorted(Path(steps.__file__).parent.glob("*.py")):
+        key.update(file.read_bytes())
+    parts = (numba.__version__, sys.version_info[:2], get_host_cpu_name(), precision)
+    key.update(repr(parts).encode())
+    return key.hexdigest()

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from mbsearch.training.kernels.passes import (
-    DRAINED,
     Moments,
     add_moments,
     copy_values,
@@ -27,7 +26,11 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
+# Compiled with the passes and steps a9271fa43058.
+
 Pair = tuple[int, int]
+# About so many pixels are added up in float32 before their sum is added to one in float64.
+_DRAINED = 1024
 _NINE = 9  # taps of a filter that are taken at once
 _AT_ONCE = 4  # rows of an image whose products are added up together
 
@@ -141,7 +144,7 @@ def offsets_in(frame: Values, kernel: Pair, channels: int) -> Any:
 @inner
 def images_at_once(pixels: int) -> int:
     """Images of so many pixels that are added up in float32, before they are added in float64."""
-    return max(1, DRAINED // pixels)
+    return max(1, _DRAINED // pixels)
 
 
 @inner
@@ -295,7 +298,7 @@ def depthwise_back(
     total = np.zeros((kernel[0] * kernel[1], channels))
     products = np.zeros((len(total), whole), np.float32)
     turned, offsets = in_nines(taps[::-1, ::-1].copy()), offsets_in(grads, kernel, channels)
-    each, line = widened(taps.copy().reshape(-1, channels)), np.empty(frame.shape[2], np.float32)
+    wide_taps, line = widened(taps.reshape(-1, channels)), np.empty(frame.shape[2], np.float32)
     flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
     flat_frame, flat_grads, flat_x_grad = frame.reshape(-1), grads.reshape(-1), x_grad.reshape(-1)
     often, seen_row = images_at_once(height * width), np.empty(width * channels, np.float32)
@@ -319,7 +322,7 @@ def depthwise_back(
                 continue
             for remainder in range(stride[1]):
                 spread_back(
-                    grads, i + above, remainder, each, kernel, stride, sides, channels, line
+                    grads, i + above, remainder, wide_taps, kernel, stride, sides, channels, line
                 )
                 for column in range(remainder, width + left, stride[1]):
                     if column < left:

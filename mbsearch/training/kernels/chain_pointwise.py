@@ -18,6 +18,8 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
+# Compiled with the passes and steps a9271fa43058.
+
 # So many pixels make up for what a matrix product does once, whatever their number.
 _LEAST_PIXELS = 1024
 

@@ -5,8 +5,8 @@ read stands in its `terms` (6, C): mean and inverse deviation of the batch, scal
 normalise it, and the least and the most that the activation lets through. A map without terms
 (6, 0) is read as it is.
 
-Numba does not see that a function of another file has changed: after a change here, delete what it
-keeps (``*.nbi`` and ``*.nbc`` in ``__pycache__``).
+Numba looks for changes of a kernel in the kernel's own file only. So each file of chains names what
+it was compiled with, and `tests/test_warm_up.py` says what that is after a change here.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ MEAN, INVERSE, SCALE, SHIFT, LEAST, MOST = range(6)
 """Rows of a map's terms."""
 CACHED = 64 * 1024
 """Values that a core keeps near."""
-DRAINED = 1024
-"""Pixels that are added up in float32 before their sum is added to one in float64."""
 # Pixels of few channels are seen as rows of several, long enough to make up for a loop's start.
 _ROW = 192
 
