@@ -38,7 +38,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "50 steps at 0.002 (shipped)": {},
     "25 steps": {"train_images": 1600},
     "100 steps": {"train_images": 6400},
-    "200 steps (promotion)": {"train_images": 12800},
+    "200 steps": {"train_images": 12800},
     "rate 0.001": {"learning_rate": 0.001},
     "rate 0.004": {"learning_rate": 0.004},
     "batches of 32": {"batch_size": 32},

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.kernels import chain_depthwise, chain_norm, chain_pointwise
 from mbsearch.training.kernels.passes import LEAST, MOST
-from mbsearch.training.kernels.steps import Values
+from mbsearch.training.kernels.steps import Pair, Values, batch_terms
 from mbsearch.training.norm import Limits, count_batch, hooked, is_known, limits
 from mbsearch.training.pointwise import PointwiseConv2d
 
@@ -142,10 +142,8 @@ def _convolved(
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.momentum is not None
-    chain_norm.batch_terms(
-        sums,
-        origin,
-        z.size // channels,
+    batch_terms(
+        (*sums, origin, z.size // channels),
         _memory(norm_weight),
         _memory(norm_bias),
         norm.eps,
@@ -165,7 +163,7 @@ def _filters(link: Link, weight: Tensor) -> Values:
     return _memory(weight.flatten(1))
 
 
-def _pair(conv: nn.Conv2d) -> chain_depthwise.Pair:
+def _pair(conv: nn.Conv2d) -> Pair:
     down, across = conv.stride
     return down, across
 

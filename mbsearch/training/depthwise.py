@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from mbsearch.training.kernels import steps as kernels
-
-Pair = tuple[int, int]
+from mbsearch.training.kernels.steps import Pair
 
 
 class DepthwiseConv2d(nn.Conv2d):

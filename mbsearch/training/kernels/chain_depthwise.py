@@ -24,11 +24,10 @@ from mbsearch.training.kernels.passes import (
     unsigned,
     widened,
 )
-from mbsearch.training.kernels.steps import Values, compiled
+from mbsearch.training.kernels.steps import Pair, Values, compiled
 
-# Compiled with the passes and steps a9271fa43058.
+# Compiled with the passes and steps f45d3c93f284.
 
-Pair = tuple[int, int]
 # About so many pixels are added up in float32 before their sum is added to one in float64.
 _DRAINED = 1024
 _NINE = 9  # taps of a filter that are taken at once

@@ -9,7 +9,6 @@ from mbsearch.training.kernels.passes import (
     INVERSE,
     MEAN,
     SCALE,
-    SHIFT,
     Moments,
     copy_values,
     drain,
@@ -19,36 +18,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with the passes and steps a9271fa43058.
-
-
-@compiled
-def batch_terms(
-    sums: Moments,
-    origin: Values,
-    pixels: int,
-    weight: Values,
-    bias: Values,
-    epsilon: float,
-    momentum: float,
-    running_mean: Values,
-    running_variance: Values,
-    terms: Values,
-) -> None:
-    """Fill a map's terms, but for the activation's, from the sums that its convolution left.
-
-    The running moments step towards the batch's, the variance by its unbiased estimate.
-    """
-    for c in range(len(weight)):
-        away = sums[0, c] / pixels
-        mean, variance = origin[c] + away, sums[1, c] / pixels - away * away
-        variance = 0.0 if variance < 0 else variance
-        inverse = 1 / np.sqrt(variance + epsilon)
-        terms[MEAN, c], terms[INVERSE, c] = mean, inverse
-        terms[SCALE, c], terms[SHIFT, c] = weight[c] * inverse, bias[c] - mean * weight[c] * inverse
-        running_mean[c] += momentum * (mean - running_mean[c])
-        unbiased = variance * pixels / (pixels - 1)
-        running_variance[c] += momentum * (unbiased - running_variance[c])
+# Compiled with the passes and steps f45d3c93f284.
 
 
 @compiled

@@ -18,7 +18,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with the passes and steps a9271fa43058.
+# Compiled with the passes and steps f45d3c93f284.
 
 # So many pixels make up for what a matrix product does once, whatever their number.
 _LEAST_PIXELS = 1024

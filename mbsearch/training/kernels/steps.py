@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Stored = NDArray[np.float32] | NDArray[np.uint16]
 Values = NDArray[np.float32]
+Pair = tuple[int, int]
+"""Along height and width."""
 DTYPES = (torch.float32, torch.bfloat16)
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., None])
@@ -102,6 +104,36 @@ def _passed(grad: Any, z: Any, bottom: Any, top: Any) -> Any:
 
 
 @compiled
+def batch_terms(
+    moments: tuple[Any, Any, Values, int],
+    weight: Values,
+    bias: Values,
+    epsilon: float,
+    momentum: float,
+    running_mean: Values,
+    running_variance: Values,
+    terms: Values,
+) -> None:
+    """What a batch norm does to each channel: mean, inverse deviation, scale and shift (rows).
+
+    The moments are the distances from an origin, added up, their squares, the origin, and how many
+    pixels there were. The running moments step towards the batch's, the variance by its unbiased
+    estimate.
+    """
+    total, squares, origin, pixels = moments
+    for c in range(len(weight)):
+        away = total[c] / pixels
+        mean, variance = origin[c] + away, squares[c] / pixels - away * away
+        variance = 0.0 if variance < 0 else variance
+        inverse = 1 / np.sqrt(variance + epsilon)
+        terms[0, c], terms[1, c] = mean, inverse
+        terms[2, c], terms[3, c] = weight[c] * inverse, bias[c] - mean * weight[c] * inverse
+        running_mean[c] += momentum * (mean - running_mean[c])
+        unbiased = variance * pixels / (pixels - 1)
+        running_variance[c] += momentum * (unbiased - running_variance[c])
+
+
+@compiled
 def normalise(
     x: Stored,
     weight: Values,
@@ -118,9 +150,7 @@ def normalise(
     """Normalise every channel by its mean and variance, scale, shift and clip it.
 
     Rows (M, F * C) of F pixels each are read from x and written to y. All else has a value a
-    channel. The running moments step towards those of x, the variance by its unbiased estimate. To
-    terms (4, C) goes what `normalise_back` needs: the means, the inverse deviations, and the scales
-    and shifts that took x to y.
+    channel. To terms (4, C) goes what `normalise_back` needs, see `batch_terms`.
     """
     rows, width = x.shape
     channels = len(weight)
@@ -144,16 +174,8 @@ def normalise(
             squares[c] += square[c]
     _add_pixels(total, channels)
     _add_pixels(squares, channels)
-    for c in range(channels):
-        away = total[c] / pixels
-        mean, variance = origin[c] + away, squares[c] / pixels - away * away
-        variance = 0.0 if variance < 0 else variance
-        inverse = 1 / np.sqrt(variance + epsilon)
-        terms[0, c], terms[1, c] = mean, inverse
-        terms[2, c], terms[3, c] = weight[c] * inverse, bias[c] - mean * weight[c] * inverse
-        running_mean[c] += momentum * (mean - running_mean[c])
-        unbiased = variance * pixels / (pixels - 1)
-        running_variance[c] += momentum * (unbiased - running_variance[c])
+    moments = total, squares, origin, pixels
+    batch_terms(moments, weight, bias, epsilon, momentum, running_mean, running_variance, terms)
     scale, shift = _tiled(terms[2], width), _tiled(terms[3], width)
     bottom, top = np.float32(low), np.float32(high)
     for m in range(rows):
