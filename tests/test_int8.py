@@ -40,17 +40,17 @@ def labelled(count: int, run: object | None = None) -> Split:
 def test_int8_is_smaller_and_nearly_as_accurate_and_blame_falls_only_on_a_collapse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_onnx(job(SMALL), tmp_path)
+    # This seed's network stays whole where an x86 processor without VNNI cuts sums off at 16 bits.
+    write_onnx(job(SMALL, seed=1), tmp_path)
     scored = labelled(200, run_onnx(tmp_path / "model.onnx"))
     found = quantise(tmp_path, labelled(64), scored, "validation")
     assert (found.before, found.images) == (1.0, 200)
-    # An x86 processor without VNNI cuts sums off that do not fit 16 bits, and loses 0.1 by it here.
-    assert 0.8 < found.after <= 1.0
+    assert 0.85 < found.after <= 1.0
     operators = {node.op_type for node in onnx.load(tmp_path / INT8).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
     stored = {i.data_type for i in onnx.load(tmp_path / INT8).graph.initializer}
     assert onnx.TensorProto.INT8 in stored
-    assert (found.blamed is None) == (found.before - found.after <= int8.COLLAPSE)
+    assert found.blamed is None
     monkeypatch.setattr(int8, "COLLAPSE", -1.0)
     blamed = quantise(tmp_path, labelled(64), scored, "validation").blamed
     assert blamed is not None

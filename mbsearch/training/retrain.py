@@ -27,10 +27,6 @@ OnEnd = Callable[[str, int, float], None]
 """Called with name, seed and test accuracy of a training that has ended."""
 
 
-def _say_nothing(_line: str) -> None:
-    pass
-
-
 def _quiet(_name: str, _seed: int, _accuracy: float) -> None:
     pass
 
@@ -45,7 +41,7 @@ def retrain_study(
     jobs: int,
     device: str | None = None,
     start: Start | None = None,
-    say: Callable[[str], None] = _say_nothing,
+    say: Callable[[str], None] = lambda _line: None,
     on_end: OnEnd = _quiet,
 ) -> list[Retrained]:
     """Retrain networks for long on train and validation images, and score them on the test's.
