@@ -12,6 +12,7 @@ import pytest
 from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
+from mbsearch.cli import main
 from mbsearch.cli.status import print_status
 from mbsearch.dashboard.pages.compare import verdict
 from mbsearch.dashboard.pages.network import training
@@ -26,14 +27,14 @@ from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.history import PROMOTED
 from mbsearch.search.journal import open_journal
-from mbsearch.search.promotion import LEAST_GAIN, Promotions
+from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study, is_promoted, read_study
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Promotion, Proxy, Racing
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import run
+from mbsearch.study import RunResult, run
 
 V2 = load_space("v2")
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
@@ -166,7 +167,7 @@ def test_the_front_that_counts_and_its_mobilenets_are_promoted(refined: StudySto
     records = refined.records()
     short = [replace(r, promotion=None) for r in records]
     promoted = {r.trial for r in records if r.promotion is not None}
-    front, needed = found.front(short), Promotions(Promotion(), short).required()
+    front, needed = found.front(short), Promotions(Promotion(share=0.9), short).required()
     worst = math.log10(2 * front[-1].cost)
     kept = [r for r in front if r in needed]
     assert {r.trial for r in kept} <= promoted
@@ -195,7 +196,26 @@ def test_what_adds_little_to_the_front_is_no_must(refined: StudyStore) -> None:
         for trial, (cost, accuracy) in enumerate(((100, 0.5), (1000, 0.8), (1010, 0.8001)))
     ]
     assert found.front(front) == front
-    assert {r.trial for r in Promotions(Promotion(), front).required()} == {0, 1}
+    assert {r.trial for r in Promotions(Promotion(share=0.9), front).required()} == {0, 1}
+
+
+def test_a_share_too_small_for_the_front_goes_to_most_of_it(refined: StudyStore) -> None:
+    """With less to spend, fewer are promoted, until too little of the front would be left."""
+    records = [replace(r, promotion=None) for r in refined.records()]
+    front = found.front(records)
+    worst = math.log10(2 * front[-1].cost)
+    sizes = set()
+    for share in (i / 100 for i in range(99, 0, -1)):
+        promotions = Promotions(Promotion(share=share), records)
+        kept = [r for r in front if r in promotions.required()]
+        assert volume(kept, worst) >= (1 - MOST_LEFT_OUT) * volume(front, worst)
+        if not promotions.affordable:
+            break
+        sizes.add(len(kept))
+    assert len(sizes) > 1
+    assert share > 0.01
+    assert len(kept) == min(sizes), "what cannot be paid for is the least that would do"
+    assert promotions.needed > share
 
 
 def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
@@ -255,6 +275,26 @@ def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> No
     assert not store.promotions()
     assert shown(store.records()) == complete(store.records())
     assert find_promotions(store, V2).needed > 0.1
+
+
+@pytest.mark.parametrize(
+    ("needed", "advice"), [(0.614, " (--refine 0.62 pays for them)"), (0.95, "")]
+)
+def test_a_run_that_promotes_nothing_says_what_it_would_take(
+    refined: StudyStore,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    needed: float,
+    advice: str,
+) -> None:
+    result = RunResult(folder, refined.records(), exhausted=False, unpromoted=needed)
+    monkeypatch.setattr("mbsearch.study.run", lambda *_, **__: result)
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--space", "v2", "--trials", "9"])
+    assert end.value.code == 0
+    needs = f"need {math.ceil(100 * needed)}% of the work, their share is 25%{advice}\n"
+    assert needs in capsys.readouterr().err
 
 
 def test_what_racing_saves_may_go_into_promotion(refined: StudyStore) -> None:

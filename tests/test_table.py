@@ -54,6 +54,7 @@ def test_a_search_reads_its_accuracies_from_the_table(tmp_path: Path) -> None:
     table = by_fingerprint(tmp_path / "truth.json")
     result = run(TINY, trials=20, folder=tmp_path / "study", table=table, jobs=2)
     assert len(result.records) == 20
+    assert result.unpromoted is None, "there is nothing to train longer"
     assert all(r.accuracy == ACCURACIES[r.fingerprint] for r in result.records)
 
 

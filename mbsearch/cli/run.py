@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mbsearch.space.space import SearchSpace
 
 _DEFAULT_TRIALS, _UNLIMITED_TRIALS = 50, 10**9
+_MOST_REFINED = 0.9
 
 
 def run(
@@ -91,8 +93,8 @@ def run(
         float | None,
         typer.Option(
             min=0,
-            max=0.9,
-            help="Share of the training for a longer one of the best networks; 0.2 by default.",
+            max=_MOST_REFINED,
+            help="Share of the training for a longer one of the best networks; 0.25 by default.",
             show_default=False,
         ),
     ] = None,
@@ -146,10 +148,12 @@ def run(
             raise
     if result.exhausted:
         err.print("every network of the space that keeps the limits has been tried")
-    if refine and result.unpromoted is not None:
+    if result.unpromoted is not None:
+        share, needed = loaded.settings.promotion.share, math.ceil(100 * result.unpromoted) / 100
         err.print(
             f"no network was promoted to a longer training: the front and its MobileNets need "
-            f"{result.unpromoted:.0%} of the work, got --refine {refine:g}",
+            f"{needed:.0%} of the work, their share is {share:.0%}"
+            + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
             soft_wrap=True,
         )
     print_status(str(result.folder), result.records, None, as_json)

@@ -120,8 +120,10 @@ class Driver:
 
     @property
     def unpromoted(self) -> float | None:
-        """The share of the work that promotion needs, where the search has not got it."""
-        return None if self._promotions is None or self._promoting else self._promotions.needed
+        """The share of the work that promotion needs, where that is more than it was to have."""
+        if self._promotions is None or self._promoting or not self._promotions.settings.share:
+            return None
+        return self._promotions.needed
 
     def _next(
         self,

@@ -25,6 +25,10 @@ LEAST_CHANCE = 0.05
 # is promoted if it has a chance, as one behind the front is.
 LEAST_GAIN = 0.001
 
+# Where the share does not pay for that, it is spent on fewer of the front, which leave out no more
+# than this part of its hypervolume.
+MOST_LEFT_OUT = 0.01
+
 
 @dataclass
 class Promotions:
@@ -56,10 +60,7 @@ class Promotions:
     @property
     def needed(self) -> float:
         """The share of all work that what must be promoted together takes."""
-        owed = self.required()
-        if self.repeated is not None:
-            owed += [self.repeated] * self.repeats
-        return self._share_with(owed)
+        return self._share_with(self.required() + self._owed_repeats())
 
     def expect(self, accuracies: Mapping[int, float]) -> None:
         """Take up what accuracies are expected after the proxy's training, by trial.
@@ -100,19 +101,34 @@ class Promotions:
     def required(self) -> list[TrialRecord]:
         """What is still to be promoted in any case: the front, and the MobileNets of its costs.
 
-        The front is that part of it which makes its hypervolume. Of the network that shows the
-        noise, the first training is among them. First comes what adds most hypervolume to what
-        stands before it, so that a search that is cut off has networks of all costs.
+        The front is that part of it which makes its hypervolume, and less of it where the share
+        does not pay for that. Of the network that shows the noise, the first training is among
+        them. First comes what adds most hypervolume to what stands before it, so that a search
+        that is cut off has networks of all costs.
         """
         done = complete(list(self.records))
-        front = [done[i] for i in pareto_front([r.accuracy for r in done], [r.cost for r in done])]
-        front = _spread(front, LEAST_GAIN)
+        front = _spread(
+            [done[i] for i in pareto_front([r.accuracy for r in done], [r.cost for r in done])]
+        )
+        owed: list[TrialRecord] = []
+        for count in _counts(front):
+            owed = self._waiting(done, front[:count])
+            if self._share_with(owed + self._owed_repeats()) <= self.settings.share:
+                break
+        return _spread(owed)
+
+    def _waiting(
+        self, done: Sequence[TrialRecord], front: Sequence[TrialRecord]
+    ) -> list[TrialRecord]:
+        """What of a front, its MobileNets and the network that shows the noise has not begun."""
         best = self.begun | {r.trial for r in front}
         budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
         rivals = [rival for budget in budgets for rival in _mobilenets(done, budget)]
         chosen = [*front, *rivals] + ([] if self.repeated is None else [self.repeated])
-        waiting = {r.trial: r for r in chosen if r.trial not in self.begun}
-        return _spread(list(waiting.values()))
+        return list({r.trial: r for r in chosen if r.trial not in self.begun}.values())
+
+    def _owed_repeats(self) -> list[TrialRecord]:
+        return [] if self.repeated is None else [self.repeated] * self.repeats
 
     def _contender(self) -> TrialRecord | None:
         """The network with most to gain on the promoted ones; None where none has a chance.
@@ -152,24 +168,26 @@ def _mobilenets(done: Sequence[TrialRecord], budget: int) -> list[TrialRecord]:
     return [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
 
 
-def _spread(records: list[TrialRecord], least_gain: float = 0.0) -> list[TrialRecord]:
-    """First what adds most hypervolume to what stands before it; without what adds too little."""
-    if not records:
-        return []
+def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
+    """First what adds most hypervolume to what stands before it."""
     left = sorted(records, key=lambda r: (r.cost, r.trial))
-    worst = (0.0, math.log10(2 * left[-1].cost))
     ordered: list[TrialRecord] = []
-
-    def volume(record: TrialRecord) -> float:
-        group = [*ordered, record]
-        return hypervolume([r.accuracy for r in group], [math.log10(r.cost) for r in group], worst)
-
-    reached = 0.0
     while left:
-        volumes = [volume(record) for record in left]
-        best = max(range(len(left)), key=volumes.__getitem__)
-        if least_gain and volumes[best] - reached < least_gain * reached:
-            break
-        reached = volumes[best]
-        ordered.append(left.pop(best))
+        volumes = [_volume([*ordered, record], records) for record in left]
+        ordered.append(left.pop(max(range(len(left)), key=volumes.__getitem__)))
     return ordered
+
+
+def _volume(group: Sequence[TrialRecord], of: Sequence[TrialRecord]) -> float:
+    """Hypervolume of a part of some records, from a point that all of them beat."""
+    worst = (0.0, math.log10(2 * max(r.cost for r in of)))
+    return hypervolume([r.accuracy for r in group], [math.log10(r.cost) for r in group], worst)
+
+
+def _counts(front: Sequence[TrialRecord]) -> range:
+    """How many of a front, ordered by `_spread`, may stand for it; most first."""
+    volumes = [0.0, *(_volume(front[: n + 1], front) for n in range(len(front)))]
+    whole = range(1, len(front) + 1)
+    most = [n for n in whole if volumes[n] - volumes[n - 1] >= LEAST_GAIN * volumes[n - 1]]
+    fewest = [n for n in whole if volumes[n] >= (1 - MOST_LEFT_OUT) * volumes[-1]]
+    return range(len(most), min(len(most), fewest[0] if fewest else 0) - 1, -1)

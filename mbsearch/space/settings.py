@@ -229,7 +229,7 @@ class Promotion(Row):
     as whole, and shows a network `longer` times as many images as the proxy does.
     """
 
-    share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.25
     longer: Annotated[int, Field(ge=2, le=1000)] = 3
 
 
