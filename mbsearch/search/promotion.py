@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from scipy.special import ndtr
 
 from mbsearch.lift import Lift, logit
-from mbsearch.pareto import hypervolume, pareto_front
+from mbsearch.pareto import hypervolume, hypervolume_history, pareto_front
 from mbsearch.records import BASELINE_FAMILIES, Evaluation, TrialRecord, complete
 from mbsearch.space.settings import Promotion
 
@@ -172,22 +173,30 @@ def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
     """First what adds most hypervolume to what stands before it."""
     left = sorted(records, key=lambda r: (r.cost, r.trial))
     ordered: list[TrialRecord] = []
+
+    def volume(record: TrialRecord) -> float:
+        return hypervolume(*_columns([*ordered, record]), _worst(records))
+
     while left:
-        volumes = [_volume([*ordered, record], records) for record in left]
-        ordered.append(left.pop(max(range(len(left)), key=volumes.__getitem__)))
+        ordered.append(left.pop(max(range(len(left)), key=lambda i: volume(left[i]))))
     return ordered
-
-
-def _volume(group: Sequence[TrialRecord], of: Sequence[TrialRecord]) -> float:
-    """Hypervolume of a part of some records, from a point that all of them beat."""
-    worst = (0.0, math.log10(2 * max(r.cost for r in of)))
-    return hypervolume([r.accuracy for r in group], [math.log10(r.cost) for r in group], worst)
 
 
 def _counts(front: Sequence[TrialRecord]) -> range:
     """How many of a front, ordered by `_spread`, may stand for it; most first."""
-    volumes = [0.0, *(_volume(front[: n + 1], front) for n in range(len(front)))]
-    whole = range(1, len(front) + 1)
-    most = [n for n in whole if volumes[n] - volumes[n - 1] >= LEAST_GAIN * volumes[n - 1]]
-    fewest = [n for n in whole if volumes[n] >= (1 - MOST_LEFT_OUT) * volumes[-1]]
-    return range(len(most), min(len(most), fewest[0] if fewest else 0) - 1, -1)
+    if not front:
+        return range(1)
+    volumes = hypervolume_history(*_columns(front), _worst(front))
+    before = np.append(0.0, volumes[:-1])
+    most = int(np.sum(volumes - before >= LEAST_GAIN * before))
+    fewest = 1 + int(np.argmax(volumes >= (1 - MOST_LEFT_OUT) * volumes[-1]))
+    return range(most, min(most, fewest) - 1, -1)
+
+
+def _columns(records: Sequence[TrialRecord]) -> tuple[list[float], list[float]]:
+    return [r.accuracy for r in records], [math.log10(r.cost) for r in records]
+
+
+def _worst(records: Sequence[TrialRecord]) -> tuple[float, float]:
+    """A point that all records beat, in the columns' units."""
+    return 0.0, math.log10(2 * max(r.cost for r in records))
