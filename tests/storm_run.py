@@ -15,6 +15,7 @@ def main() -> None:
     from mbsearch.search.lock import drive
     from mbsearch.search.samplers import make_sampler
     from mbsearch.space.catalog import load_space
+    from mbsearch.space.settings import Promotion
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -24,7 +25,8 @@ def main() -> None:
     parser.add_argument("--storage")
     parser.add_argument("--ray")
     given = parser.parse_args()
-    space = load_space("v2")
+    # A promotion adds to the record of a trial that has ended; here none may change.
+    space = load_space("v2").with_settings({"promotion": Promotion(share=0)})
     evaluator = FakeEvaluator(
         seconds=given.seconds, epochs=space.settings.proxy.epochs, bad_resolutions=(96, 128)
     )
