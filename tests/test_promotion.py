@@ -378,6 +378,13 @@ def test_contenders_are_those_with_a_chance(refined: StudyStore) -> None:
     assert promotions.next() == (near, False)
     assert Promotions(Promotion(share=0.9), [*front, bad], done).next() is None
 
+    # None takes more than half of what is left.
+    short = sum(r.mult_adds for r in (*front, bad, near))
+    for left, due in (2 * near.mult_adds - 1, None), (2 * near.mult_adds + 1, (near, False)):
+        longer = LONGER * (sum(r.mult_adds for r in front) + left)
+        settings = Promotion(share=longer / (longer + short), longer=LONGER)
+        assert Promotions(settings, [*front, bad, near], done).next() == due
+
 
 def test_status_says_whose_accuracies_it_shows(
     refined: StudyStore, capsys: pytest.CaptureFixture[str]

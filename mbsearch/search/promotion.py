@@ -30,6 +30,10 @@ LEAST_GAIN = 0.001
 # than this part of its hypervolume.
 MOST_LEFT_OUT = 0.01
 
+# What may belong to the front is promoted for no more than this part of what is left of the share:
+# otherwise one dear network takes it all, and at the end trains alone.
+MOST_OF_THE_REST = 0.5
+
 
 @dataclass
 class Promotions:
@@ -141,10 +145,12 @@ class Promotions:
         lift = Lift.between([r.likely for r, _ in promoted], [after for _, after in promoted])
         if lift is None:
             return None
-        best, most = None, 0.0
+        best, most, limit = None, 0.0, MOST_OF_THE_REST * self._left()
         for record in complete(list(self.records)):
+            if record.is_baseline or record.trial in self.begun or record.mult_adds > limit:
+                continue
             rivals = [logit(after) for r, after in promoted if r.cost <= record.cost]
-            if record.is_baseline or record.trial in self.begun or not rivals:
+            if not rivals:
                 continue
             z = (lift.logit_of(record.likely) - max(rivals)) / lift.spread
             gain = z * float(ndtr(z)) + math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
@@ -154,11 +160,22 @@ class Promotions:
 
     def _share_with(self, records: Sequence[TrialRecord]) -> float:
         """Share of all work that the longer trainings have, with these beside those begun."""
+        short, longer = self._work()
+        longer += self.settings.longer * sum(r.mult_adds for r in records)
+        return longer / max(1, longer + short)
+
+    def _left(self) -> float:
+        """Mult-Adds of networks whose longer training the share still pays for."""
+        short, longer = self._work()
+        share = self.settings.share
+        return (share / (1 - share) * short - longer) / self.settings.longer
+
+    def _work(self) -> tuple[int, int]:
+        """Work of the short trainings, and of the longer ones begun."""
         trained = (r for r in self.records if not r.is_baseline and r.evaluation is not None)
         begun = (r for r in self.records if r.trial in self.begun)
-        longer = self.repeats_work + sum(r.mult_adds for r in (*begun, *records))
-        longer *= self.settings.longer
-        return longer / max(1, longer + sum(r.mult_adds for r in trained))
+        longer = self.repeats_work + sum(r.mult_adds for r in begun)
+        return sum(r.mult_adds for r in trained), self.settings.longer * longer
 
 
 def _mobilenets(done: Sequence[TrialRecord], budget: int) -> list[TrialRecord]:
