@@ -94,7 +94,7 @@ def run(
         typer.Option(
             min=0,
             max=_MOST_REFINED,
-            help="Share of the training for a longer one of the best networks; 0.25 by default.",
+            help="Share of the work for a longer training of the best; the space's by default.",
             show_default=False,
         ),
     ] = None,
