@@ -96,9 +96,12 @@ def front_figure(
         figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
     _add_front(figure, done, axis)
     seen = [axis.of(r) for r in (*done, *short, *stopped)] or [10**6, 10**9]
+    # Below a figure with a title, for a legend's second row would run into it.
+    below = {"yref": "container", "y": 0, "yanchor": "bottom"}
     return styled(
         figure,
         title=title,
+        legend=below if title else {},
         xaxis=cost_axis(axis.metric, min(seen), max(seen)),
         yaxis=_accuracy_axis(done, [*short, *stopped], axis),
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
