@@ -26,7 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from mbsearch import results
 from mbsearch.cli import app
 from mbsearch.cost import layer_costs
-from mbsearch.dashboard.app import create_app
+from mbsearch.dashboard.app import POLL_MILLISECONDS, create_app
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder
@@ -429,6 +429,28 @@ def test_studies_are_switched_and_an_address_is_reloaded(page: Page) -> None:
     page.browser.refresh()
     page.wait("#front .main-svg .trace")
     assert page.text("#sentence") == sentence
+
+
+@needs_browser
+def test_a_page_slower_than_the_poll_follows_its_address(page: Page) -> None:
+    """Dash drops an answer that the same callback's next question has overtaken."""
+    page.open("/?study=first")
+    page.browser.execute_script(
+        f"""
+        const fetched = window.fetch;
+        window.fetch = async (...given) => {{
+          const answer = await fetched(...given);
+          if (/shell/.test(given[1]?.body))
+            await new Promise(done => setTimeout(done, {1.5 * POLL_MILLISECONDS}));
+          return answer;
+        }};
+        """
+    )
+    link = page.wait("#front-table a")
+    trial = read_query(link.get_attribute("href").partition("?")[2])["trial"]
+    link.click()
+    page.wait("#layers tbody tr")
+    wait_for(lambda: page.address().get("trial") == trial, f"trial {trial} in the address")
 
 
 @needs_browser

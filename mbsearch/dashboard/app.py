@@ -74,13 +74,22 @@ def _register(app: Dash, library: Library) -> None:
         Input("tick", "n_intervals"),
         State("view", "data"),
         State("version", "data"),
+        # A poll must not overtake an answer that takes longer than it: Dash would drop that.
+        running=[(Output("tick", "disabled"), True, False)],
     )
     def show(pathname: str, search: str, _tick: int, view: Fields, version: Any) -> Any:
-        moved = ctx.triggered_id != "tick" or version is None
+        address = [pathname, search]
+        # A dropped answer to a poll lets the next one overtake the answer to a new address.
+        moved = ctx.triggered_id != "tick" or version is None or version["address"] != address
         fields = read_query(search) if moved else view
         snapshot = library.snapshot(fields.get("study"))
         stamp = _stamp(pathname, fields, snapshot)
-        now = {"study": snapshot.name, "version": snapshot.version, "stamp": stamp}
+        now = {
+            "study": snapshot.name,
+            "version": snapshot.version,
+            "stamp": stamp,
+            "address": address,
+        }
         if not moved and version == now:
             return no_update, no_update, no_update
         if not moved and version["stamp"] == stamp:
