@@ -432,20 +432,25 @@ def test_studies_are_switched_and_an_address_is_reloaded(page: Page) -> None:
 
 
 @needs_browser
-def test_a_page_slower_than_the_poll_follows_its_address(page: Page) -> None:
+@pytest.mark.parametrize("while_polling", [False, True])
+def test_a_page_slower_than_the_poll_follows_its_address(page: Page, while_polling: bool) -> None:
     """Dash drops an answer that the same callback's next question has overtaken."""
     page.open("/?study=first")
     page.browser.execute_script(
         f"""
         const fetched = window.fetch;
+        const rest = polls => new Promise(done => setTimeout(done, polls * {POLL_MILLISECONDS}));
         window.fetch = async (...given) => {{
           const answer = await fetched(...given);
-          if (/shell/.test(given[1]?.body))
-            await new Promise(done => setTimeout(done, {1.5 * POLL_MILLISECONDS}));
+          await rest(1.5);
+          window.nearlyAnswered = true;
+          await rest(0.5);
           return answer;
         }};
         """
     )
+    if while_polling:
+        wait_for(lambda: page.js("window.nearlyAnswered"), "a poll")
     link = page.wait("#front-table a")
     trial = read_query(link.get_attribute("href").partition("?")[2])["trial"]
     link.click()

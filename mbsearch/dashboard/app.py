@@ -52,6 +52,7 @@ def create_app(library: Library) -> Dash:
             dcc.Interval(id="tick", interval=POLL_MILLISECONDS),
             dcc.Store(id="view", data={}),
             dcc.Store(id="version"),
+            dcc.Store(id="shown"),
             html.Div(id="shell"),
             html.Div(id="address", hidden=True),
         ],
@@ -66,35 +67,40 @@ def create_app(library: Library) -> Dash:
 
 def _register(app: Dash, library: Library) -> None:
     @app.callback(
-        Output("shell", "children"),
-        Output("view", "data"),
         Output("version", "data"),
-        Input("url", "pathname"),
-        Input("url", "search"),
         Input("tick", "n_intervals"),
         State("view", "data"),
         State("version", "data"),
-        # A poll must not overtake an answer that takes longer than it: Dash would drop that.
+        # Dash drops an answer that the same callback's next question overtakes.
         running=[(Output("tick", "disabled"), True, False)],
+        prevent_initial_call=True,
     )
-    def show(pathname: str, search: str, _tick: int, view: Fields, version: Any) -> Any:
+    def poll(_tick: int, view: Fields, version: Any) -> Any:
+        snapshot = library.snapshot(view.get("study"))
+        now = {"study": snapshot.name, "version": snapshot.version}
+        return no_update if version == now else now
+
+    @app.callback(
+        Output("shell", "children"),
+        Output("view", "data"),
+        Output("shown", "data"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+        Input("version", "data"),
+        State("view", "data"),
+        State("shown", "data"),
+    )
+    def show(pathname: str, search: str, _version: Any, view: Fields, shown: Any) -> Any:
         address = [pathname, search]
-        # A dropped answer to a poll lets the next one overtake the answer to a new address.
-        moved = ctx.triggered_id != "tick" or version is None or version["address"] != address
+        # What triggered it does not say all: a version may be new together with the address.
+        moved = ctx.triggered_id != "version" or shown is None or shown["address"] != address
         fields = read_query(search) if moved else view
         snapshot = library.snapshot(fields.get("study"))
         stamp = _stamp(pathname, fields, snapshot)
-        now = {
-            "study": snapshot.name,
-            "version": snapshot.version,
-            "stamp": stamp,
-            "address": address,
-        }
-        if not moved and version == now:
+        if not moved and shown["stamp"] == stamp:
             return no_update, no_update, no_update
-        if not moved and version["stamp"] == stamp:
-            return no_update, no_update, now
         fields = {**_objective(snapshot), **fields, "study": snapshot.name}
+        now = {"address": address, "stamp": stamp}
         return _shell(pathname, fields, snapshot, library), fields, now
 
     @app.callback(
