@@ -111,7 +111,7 @@ def test_yaml_source_and_timm_string_hold_a_reference(name: str, tmp_path: Path)
 def test_yaml_source_and_timm_string_hold_random_candidates(name: str, tmp_path: Path) -> None:
     said = [
         assert_python_formats_hold(candidate, tmp_path / str(i))
-        for i, candidate in enumerate(candidates(name, 12))
+        for i, candidate in enumerate(candidates(name, 25))
     ]
     assert any(said)
     assert all(said) or name == "mixed"

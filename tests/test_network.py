@@ -63,11 +63,6 @@ def test_outputs_equal_those_of_a_peer_with_the_same_weights(case: str) -> None:
     assert (got - expected).norm() < 1e-10 * expected.norm()
 
 
-def zero(module: nn.Module) -> None:
-    for parameter in module.parameters(recurse=False):
-        nn.init.zeros_(parameter)
-
-
 def assert_cost_is_exact(architecture: Architecture) -> None:
     network = skeleton(architecture).eval()
     costs = measure(architecture)
@@ -77,7 +72,8 @@ def assert_cost_is_exact(architecture: Architecture) -> None:
     for module in network.modules():
         if isinstance(module, Convolution):
             module.norm = nn.Identity()
-    network.to_empty(device="cpu").apply(zero)
+    for parameter in network.to_empty(device="cpu").parameters():
+        nn.init.zeros_(parameter)
     image = torch.zeros(1, 3, architecture.resolution, architecture.resolution)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
