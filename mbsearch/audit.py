@@ -20,7 +20,7 @@ from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.report import write_whole
 from mbsearch.scoring import OnSupernet, Say, by_training, ignore_supernet, say_nothing
 from mbsearch.search.evaluator import Evaluator, Task
-from mbsearch.search.executor import LocalProcesses, default_jobs, settled
+from mbsearch.search.executor import LocalProcesses, settled
 from mbsearch.search.lock import driver_lock
 from mbsearch.search.table import read_table
 from mbsearch.space.architecture import Architecture
@@ -63,7 +63,7 @@ def audit(
         epochs: of the long training that stands for the truth, on all training images.
         truth: a table of true accuracies, which takes the place of the long training.
         data: images; None takes the space's.
-        jobs: worker processes; None takes one a core.
+        jobs: worker processes; None takes one a core, on a GPU four that share it.
         seed: of the sample and of the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
         on_start: called once with the trainings that are done, and all that are needed.
@@ -128,7 +128,7 @@ def audit(
         for evaluator, work in passes:
             missing = {key: task for key, task in work.items() if key not in done.rows}
             if missing:
-                with LocalProcesses(evaluator, jobs or default_jobs(), scoring.prepare) as pool:
+                with LocalProcesses(evaluator, jobs or scoring.jobs, scoring.prepare) as pool:
                     _train(pool, missing, done, lambda: on_end(len(done.rows), total))
         judged = [_judged(network, done.rows, seeds, known) for network in chosen]
         found = Audit(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbsearch.search.executor import usable_cores
 from mbsearch.search.table import TableEvaluator, read_table
 from mbsearch.space.settings import Promotion
 from mbsearch.space.space import SearchSpace
@@ -39,7 +40,8 @@ class Scoring:
 
     `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
     trains the weights that all trials start from; False where the deadline came first. `compile`
-    spares the workers of this machine to compile their kernels themselves.
+    spares the workers of this machine to compile their kernels themselves, and `jobs` is how many
+    of them it feeds.
     """
 
     evaluator: Evaluator
@@ -49,6 +51,7 @@ class Scoring:
     prepare: Callable[[], None] | None = None
     train_shared: Callable[[float, OnSupernet], bool] | None = None
     compile: Callable[[Say], None] | None = None
+    jobs: int = field(default_factory=usable_cores)
 
 
 def by_training(
@@ -60,7 +63,7 @@ def by_training(
         DataError: the images cannot be used.
         EvaluationError: this machine has no such device.
     """
-    from mbsearch.training.machine import choose_device, prepare_worker
+    from mbsearch.training.machine import choose_device, default_jobs, prepare_worker
     from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.sources import load_source
     from mbsearch.training.supernet_training import SupernetTraining, train_supernet
@@ -95,6 +98,7 @@ def by_training(
         prepare_worker,
         train_shared if sharing else None,
         lambda say: compile_kernels(choose_device(device), say),
+        default_jobs(choose_device(device)),
     )
 
 

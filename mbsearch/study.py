@@ -30,7 +30,7 @@ from mbsearch.scoring import (
     say_nothing,
 )
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.executor import Executor, LocalProcesses, default_jobs
+from mbsearch.search.executor import Executor, LocalProcesses
 from mbsearch.search.expectation import Expectation
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import make_sampler
@@ -86,7 +86,8 @@ def run(
         data: images (a folder or a name); None takes the space's `proxy.data`.
         table: a file of known accuracies to look up instead of training; no baselines then.
         minutes: hard limit on the run's time; what is in flight then is left to the next run.
-        jobs: worker processes; None takes one a core, or what a cluster has room for.
+        jobs: worker processes; None takes one a core, on a GPU four that share it, or
+            what a cluster has room for.
         ray: address of a Ray cluster that trains, instead of this machine.
         gpus_per_trial: share of a GPU that a training on the cluster occupies.
         seed: of the sampler, the split and the trainings.
@@ -173,7 +174,7 @@ def _executor(
     scoring: Scoring, jobs: int | None, ray: str | None, gpus_per_trial: float
 ) -> Executor:
     if ray is None:
-        return LocalProcesses(scoring.evaluator, jobs or default_jobs(), scoring.prepare)
+        return LocalProcesses(scoring.evaluator, jobs or scoring.jobs, scoring.prepare)
     from mbsearch.search.ray_executor import RayCluster
 
     return RayCluster(

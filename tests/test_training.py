@@ -20,7 +20,7 @@ from mbsearch.space.blocks import InvertedResidual, Standard
 from mbsearch.space.settings import Proxy, Recipe
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training, evaluate, schedule
-from mbsearch.training.machine import choose_device, device_name
+from mbsearch.training.machine import choose_device, default_jobs, device_name
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
@@ -254,6 +254,13 @@ def test_a_defect_is_not_dressed_up_as_full_memory(monkeypatch: pytest.MonkeyPat
 def test_a_device_that_is_not_there_is_an_evaluation_error(name: str) -> None:
     with pytest.raises(EvaluationError, match=f"got '{name}'"):
         choose_device(name)
+
+
+def test_a_few_workers_share_a_gpu_and_each_core_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, on_gpu in ((2, 2), (16, 4)):
+        monkeypatch.setattr("mbsearch.training.machine.usable_cores", lambda cores=cores: cores)
+        assert default_jobs(CPU) == cores
+        assert default_jobs(torch.device("cuda")) == on_gpu
 
 
 def test_a_worker_has_one_thread() -> None:

@@ -41,7 +41,8 @@ def audit(
     ] = None,
     results: Annotated[Path, typer.Option(help="Where studies live.")] = Path("results"),
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at once; one a core by default.")
+        int | None,
+        typer.Option(min=1, help="Trainings at once; one a core by default, four on a GPU."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sample, split and trainings.")] = 0,
     device: Annotated[

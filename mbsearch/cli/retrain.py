@@ -49,7 +49,8 @@ def retrain(
         typer.Option(help="Pixels trained on, as a share of the resolution; the proxy's."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time; one a core by default.")
+        int | None,
+        typer.Option(min=1, help="Trainings at a time; one a core by default, four on a GPU."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
@@ -65,7 +66,6 @@ def retrain(
     Example: mbsearch retrain results/v2 --max-mult-adds 20M --max-mult-adds 50M
     """
     from mbsearch.latency_model import kept_measure
-    from mbsearch.search.executor import default_jobs
     from mbsearch.search.storage import RESULTS, read_study, results_folder
     from mbsearch.space.document import parse_document
     from mbsearch.space.space import read_space
@@ -98,7 +98,7 @@ def retrain(
         settings,
         data=study["stamp"]["data"],
         split_seed=study["stamp"]["seed"],
-        jobs=jobs or default_jobs(),
+        jobs=jobs,
         device=device,
         start=start,
         say=lambda line: err.print(line, highlight=False),

@@ -57,7 +57,7 @@ def run(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Trainings at once; one a core, or what the cluster has room for."
+            min=1, help="Trainings at once; one a core, four on a GPU, or what the cluster takes."
         ),
     ] = None,
     ray: Annotated[

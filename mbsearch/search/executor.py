@@ -250,6 +250,6 @@ def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
                 yield finished
 
 
-def default_jobs() -> int:
-    """Worker processes that this machine feeds: its cores, as far as this process may use them."""
+def usable_cores() -> int:
+    """The cores of this machine, as far as this process may use them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

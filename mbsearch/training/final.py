@@ -150,6 +150,11 @@ class LongTraining(Training):
             self._average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
 
     @property
+    def repeats(self) -> bool:
+        """Not where chance or other devices take part in it."""
+        return self.recipe.mixup == 0 and self.rank is None
+
+    @property
     def scored(self) -> nn.Module:
         """The network that counts: the average, where there is one."""
         return self.network if self._average is None else self._average.module

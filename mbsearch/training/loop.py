@@ -19,6 +19,7 @@ from mbsearch.space.settings import Recipe
 from mbsearch.training.data import Split, batches
 from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import fold_norms
+from mbsearch.training.replay import Replayed, Step
 
 EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
 
@@ -41,9 +42,16 @@ class Training:
 
     def __post_init__(self) -> None:
         self.network.to(self.device).to(memory_format=torch.channels_last)
-        self._optimizer = _optimizer(self.network, self.recipe)
+        self._optimizer = _optimizer(self.network, self.recipe, self.device)
         self._generator = torch.Generator().manual_seed(self.seed)
         self._forward: nn.Module = self.network
+        replays = self.device.type == "cuda" and self.repeats
+        self._train_on: Step = Replayed(self._step, self.device) if replays else self._step
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a step does the same whatever the batch, and only on the device."""
+        return True
 
     def run_epoch(self) -> Epoch:
         """Train over the images once, then score the validation split where there is one.
@@ -87,16 +95,26 @@ class Training:
         )
         for step, (images, labels) in enumerate(epoch, start=done):
             rate = recipe.learning_rate * schedule(step, whole, recipe.warmup)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            with mixed_precision(self.device):
-                loss = self.loss(images, labels)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
+            self._set_rate(rate)
+            total += self._train_on(images, labels)  # read once an epoch: a read stalls the device
             self.stepped()
-            total += loss.detach()  # read once an epoch: reading it now would stall the device
         return float(total) / steps
+
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Train on one batch, and give its loss."""
+        with mixed_precision(self.device):
+            loss = self.loss(images, labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.detach()
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """What a step makes smaller."""
@@ -133,7 +151,9 @@ class Training:
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        # Rates and switches are this device's; the checkpoint may be another's.
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self._generator.set_state(state["generator"].cpu())
         self.curve = [Epoch(*point) for point in state["curve"]]
 
@@ -169,14 +189,13 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
     groups = decay_groups(network.parameters(), recipe.weight_decay)
+    on_gpu = device.type == "cuda"
+    # A step that is replayed reads its learning rate from the device.
+    rate = torch.tensor(recipe.learning_rate, device=device) if on_gpu else recipe.learning_rate
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
     return torch.optim.SGD(
-        groups,
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        fused=True,
+        groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
     )

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from mbsearch.errors import EvaluationError
+from mbsearch.search.executor import usable_cores
 
+_JOBS_OF_A_GPU = 4  # where it is busy (docs/throughput.md); each takes over a GiB of it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -42,6 +44,11 @@ def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
     if name is None and torch.cuda.device_count() > 1:
         return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
     return (choose_device(name),)
+
+
+def default_jobs(device: torch.device) -> int:
+    """Worker processes that a device feeds: one a core, and on a GPU a few that share it."""
+    return usable_cores() if device.type == "cpu" else min(usable_cores(), _JOBS_OF_A_GPU)
 
 
 def device_name(device: torch.device) -> str:

@@ -1,7 +1,8 @@
-"""Pointwise convolution as the matrix product that it is, for training on a CPU.
+"""Pointwise convolution as the matrix product that it is, for training on a CPU and for GPUs.
 
-On the small maps of proxies oneDNN's convolutions take up to twice as long as its matrix products
-(docs/throughput.md). The results are those of `nn.Conv2d`, up to the order of summation.
+On the small maps of proxies oneDNN's convolutions take up to twice as long as its matrix products,
+and cuDNN's take their time before the first of each shape (docs/throughput.md). The results are
+those of `nn.Conv2d`, up to the order of summation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Map (N, C, H, W) to (N, channels, H, W)."""
-        if not (self.training and input.device.type == "cpu"):
+        device = input.device.type
+        if not (device == "cuda" or (self.training and device == "cpu")):
             return super().forward(input)
-        pixels = F.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1))
+        pixels = F.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return pixels.permute(0, 3, 1, 2)

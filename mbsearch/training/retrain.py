@@ -18,7 +18,7 @@ from mbsearch.search.lock import driver_lock
 from mbsearch.space.settings import Settings
 from mbsearch.training.entrants import Entrant
 from mbsearch.training.final import FinalTraining, Start
-from mbsearch.training.machine import prepare_worker, training_devices
+from mbsearch.training.machine import default_jobs, prepare_worker, training_devices
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import FOLDER, Retrained, write_retrained
 from mbsearch.training.warm_up import compile_kernels
@@ -38,7 +38,7 @@ def retrain_study(
     *,
     data: str,
     split_seed: int,
-    jobs: int,
+    jobs: int | None = None,
     device: str | None = None,
     start: Start | None = None,
     say: Callable[[str], None] = lambda _line: None,
@@ -55,7 +55,7 @@ def retrain_study(
         settings: of the space: the recipe stands in `retrain`, the default scale in `proxy`.
         data: the study's images.
         split_seed: of the study, so that its test images are the same ones.
-        jobs: trainings at a time.
+        jobs: trainings at a time; None takes one a core, on a GPU four that share it.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
             all of them for each training.
         start: weights that one of the networks begins from.
@@ -83,8 +83,8 @@ def retrain_study(
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
         devices = training_devices(device)
         compile_kernels(devices[0], say)
-        if len(devices) > 1:
-            jobs = 1  # a training has them all
+        # Several devices are all one training's.
+        jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
         evaluator = FinalTraining(recipe, scale, data, home, split_seed, devices, start)
         with LocalProcesses(evaluator, jobs, prepare_worker) as executor:
             results = retrain(chosen, executor, recipe.seeds, on_end)

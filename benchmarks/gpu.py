@@ -1,0 +1,65 @@
+"""Proxy trainings a minute on one GPU: replayed steps against single ones, at 1 to N workers.
+
+    python benchmarks/gpu.py [--jobs 1 4 16] [--rounds 3] [--space v2.yaml]
+
+Each worker is a process, as in `mbsearch run`, and trains random networks of the space by its
+proxy from fresh weights. The first training of each, which loads CUDA, is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from random import Random
+
+import torch
+
+from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import LocalProcesses, settled
+from mbsearch.space.catalog import load_space
+from mbsearch.space.space import SearchSpace
+from mbsearch.training.loop import Training
+from mbsearch.training.machine import choose_device, device_name, prepare_worker
+from mbsearch.training.proxy import ProxyTraining
+
+
+def step_by_step() -> None:
+    prepare_worker()
+    Training.repeats = False  # type: ignore[assignment, method-assign]
+
+
+def rate(space: SearchSpace, jobs: int, rounds: int, replay: bool) -> tuple[float, float]:
+    """Trainings a minute, and GiB of the GPU in use."""
+    evaluator = ProxyTraining(space.settings.proxy, space.settings.proxy.data)
+    rng = Random(0)
+    networks = [space.decode(space.sample_params(rng)) for _ in range(jobs * (rounds + 1))]
+    tasks = [Task(network, seed=0) for network in networks]
+    prepare = prepare_worker if replay else step_by_step
+    with LocalProcesses(evaluator, jobs, prepare) as executor:
+        for batch in (tasks[:jobs], tasks[jobs:]):
+            started = time.perf_counter()
+            for finished in settled(executor, batch):
+                assert finished.error is None, finished.error
+            seconds = time.perf_counter() - started
+        free, whole = torch.cuda.mem_get_info()
+    return 60 * jobs * rounds / seconds, (whole - free) / 2**30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each worker")
+    parser.add_argument("--space", default="v2.yaml")
+    given = parser.parse_args()
+    space = load_space(given.space)
+    print(f"torch {torch.__version__}, {device_name(choose_device())}")
+    print("| workers | single steps | replayed | GiB |")
+    print("|---|---|---|---|", flush=True)
+    for jobs in given.jobs:
+        single, _ = rate(space, jobs, given.rounds, replay=False)
+        replayed, memory = rate(space, jobs, given.rounds, replay=True)
+        print(f"| {jobs} | {single:.1f} | {replayed:.1f} | {memory:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
