@@ -83,6 +83,15 @@ def test_statistics_do_not_depend_on_split_limit_or_resolution():
     assert (first.mean, first.std) == (other.mean, other.std)
 
 
+def test_embedded_images_do_not_wait_for_torchvision() -> None:
+    code = (
+        "import sys; from mbsearch.training.sources import load_source; "
+        "load_source('embedded', seed=0); print('torchvision' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
+
+
 def test_damaged_embedded_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     damaged = tmp_path / "fashion_mnist.xz"
     damaged.write_bytes(sources._EMBEDDED_FILE.read_bytes()[:-1])

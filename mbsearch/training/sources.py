@@ -20,10 +20,8 @@ import torch
 from mbsearch.errors import DataError, did_you_mean
 from mbsearch.training.cache import Array, cached_array, load_array
 from mbsearch.training.data import Split
-from mbsearch.training.folder import read_folder
 from mbsearch.training.pools import PackedPool, Pool, channels, squares
 from mbsearch.training.splits import Rows, stratified
-from mbsearch.training.torchvision_sets import TORCHVISION_SETS, read_torchvision
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -167,30 +165,38 @@ def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
         DataError: the name is unknown, the folder is not laid out so, a class has too few images to
             split, the embedded file is damaged, or a download failed.
     """
-    name, pools, flippable = str(name_or_path), dict[str, Pool](), True
-    if name == EMBEDDED and isinstance(name_or_path, str):
-        classes, key = _EMBEDDED_CLASSES, _EMBEDDED_SHA256
-        pools.update(_read_embedded())
-    elif name in TORCHVISION_SETS and isinstance(name_or_path, str):
-        classes, found = read_torchvision(name)
-        pools.update(found)
-        flippable = TORCHVISION_SETS[name].flippable
-        labels = b"".join(pool.labels.tobytes() for pool in pools.values())
-        key = hashlib.sha256(name.encode() + labels).hexdigest()
+    name, is_name = str(name_or_path), isinstance(name_or_path, str)
+    pools: Mapping[str, Pool]
+    if is_name and name == EMBEDDED:
+        classes, pools, key, flippable = _EMBEDDED_CLASSES, _read_embedded(), _EMBEDDED_SHA256, True
     else:
-        try:
-            folder = Path(name).expanduser()
-            if isinstance(name_or_path, str) and Path(name).name == name and not folder.exists():
-                known = (EMBEDDED, *TORCHVISION_SETS)
-                raise DataError(
-                    f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
-                    f"of images, got neither{did_you_mean(name.lower(), known)}"
-                )
-            classes, files_found, key = read_folder(folder)
-        except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
-            raise DataError(f"{name}: expected a folder of images, got {error}") from error
-        pools.update(files_found)
+        classes, pools, key, flippable = _read_others(name, is_name)
     return ImageSource(name, classes, key, flippable, seed, _splits(name, classes, pools, seed))
+
+
+def _read_others(name: str, is_name: bool) -> tuple[tuple[str, ...], Mapping[str, Pool], str, bool]:
+    """Class names, pools, content key, and whether images may be mirrored."""
+    # Importing torchvision takes seconds, which no process shall wait for that does without it.
+    from mbsearch.training.folder import read_folder
+    from mbsearch.training.torchvision_sets import TORCHVISION_SETS, read_torchvision
+
+    if is_name and name in TORCHVISION_SETS:
+        classes, found = read_torchvision(name)
+        labels = b"".join(pool.labels.tobytes() for pool in found.values())
+        key = hashlib.sha256(name.encode() + labels).hexdigest()
+        return classes, found, key, TORCHVISION_SETS[name].flippable
+    try:
+        folder = Path(name).expanduser()
+        if is_name and Path(name).name == name and not folder.exists():
+            known = (EMBEDDED, *TORCHVISION_SETS)
+            raise DataError(
+                f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
+                f"of images, got neither{did_you_mean(name.lower(), known)}"
+            )
+        classes, files_found, key = read_folder(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
+        raise DataError(f"{name}: expected a folder of images, got {error}") from error
+    return classes, files_found, key, True
 
 
 def _read_embedded() -> dict[str, Pool]:
