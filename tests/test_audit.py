@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from noise_images import write_noise_images
 from scipy.stats import kendalltau
 
 from mbsearch import cli
@@ -95,10 +96,11 @@ def test_a_proxy_that_sees_all_alike_is_fair_and_one_that_does_not_is_found_out(
 
 @pytest.mark.slow
 def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path) -> None:
+    images = write_noise_images(tmp_path / "images", {"train": 100, "val": 40, "test": 20})
     totals: set[int] = set()
     found = audit(
         quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=1, jobs=2,
-        on_end=lambda _, total: totals.add(total),
+        data=str(images), on_end=lambda _, total: totals.add(total),
     )  # fmt: skip
     assert totals == {16}, "each is trained shortly and for long"
     assert [(each.family, each.networks) for each in found.leans] == [
