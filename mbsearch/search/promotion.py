@@ -60,12 +60,15 @@ class Promotions:
     @property
     def affordable(self) -> bool:
         """Whether the share pays for all that must be promoted together: half a front is none."""
-        return self.needed <= self.settings.share
+        return self._affords(self.required() + self._owed_repeats())
 
     @property
     def needed(self) -> float:
         """The share of all work that what must be promoted together takes."""
-        return self._share_with(self.required() + self._owed_repeats())
+        short, longer = self._work()
+        owed = self.required() + self._owed_repeats()
+        longer += self.settings.longer * sum(r.mult_adds for r in owed)
+        return longer / max(1, longer + short)
 
     def expect(self, accuracies: Mapping[int, float]) -> None:
         """Take up what accuracies are expected after the proxy's training, by trial.
@@ -87,7 +90,7 @@ class Promotions:
             chosen, repeat = contender, False
         else:
             return None
-        return (chosen, repeat) if self._share_with([chosen]) <= self.settings.share else None
+        return (chosen, repeat) if self._affords([chosen]) else None
 
     def begin(self, record: TrialRecord, repeat: bool) -> None:
         """Take up that a network is in longer training."""
@@ -118,7 +121,7 @@ class Promotions:
         owed: list[TrialRecord] = []
         for count in _counts(front):
             owed = self._waiting(done, front[:count])
-            if self._share_with(owed + self._owed_repeats()) <= self.settings.share:
+            if self._affords(owed + self._owed_repeats()):
                 break
         return _spread(owed)
 
@@ -158,11 +161,9 @@ class Promotions:
                 best, most = record, gain
         return best
 
-    def _share_with(self, records: Sequence[TrialRecord]) -> float:
-        """Share of all work that the longer trainings have, with these beside those begun."""
-        short, longer = self._work()
-        longer += self.settings.longer * sum(r.mult_adds for r in records)
-        return longer / max(1, longer + short)
+    def _affords(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether the share pays for the longer training of these beside those begun."""
+        return sum(r.mult_adds for r in records) <= self._left()
 
     def _left(self) -> float:
         """Mult-Adds of networks whose longer training the share still pays for."""
