@@ -34,6 +34,7 @@ baselines:
   - {reference: mobilenet_v1, alpha: 0.25, resolution: 64}
   - {reference: mobilenet_v2, alpha: 0.35, resolution: 64}
 proxy: {train_images: 1000, validation_images: 500, epochs: 2, noise_seeds: 2}
+promotion: {share: 0.9, longer: 2}
 """
 TRIALS = 8
 RUN = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials"]
@@ -67,6 +68,11 @@ def records() -> list[TrialRecord]:
         return []
 
 
+def promotions() -> dict[int, float]:
+    """Accuracies after the longer training, by trial."""
+    return {r.trial: r.promotion.accuracy for r in records() if r.promotion is not None}
+
+
 def wait_for(complete: int, process: subprocess.Popen[bytes]) -> Iterator[TrialRecord]:
     """Wait until so many trials are complete and others are in flight."""
     deadline = time.monotonic() + 240
@@ -98,9 +104,19 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     orphans = {r.trial for r in records() if r.state is State.RUNNING}
     assert orphans
 
+    process, deadline = start(), time.monotonic() + 240
+    while not promotions():
+        assert process.poll() is None, "the run ended too early"
+        assert time.monotonic() < deadline, "the run did not get there in time"
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    promoted = promotions()
+
     again = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     after = records()
+    assert promoted.items() < promotions().items(), "the longer trainings went on"
     assert {r.trial: (r.fingerprint, r.accuracy) for r in after if r.trial in before} == before
     assert all(r.state is State.COMPLETE for r in after)
     assert orphans <= {r.trial for r in after}
