@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -89,11 +89,12 @@ def read_timm(job: Job, folder: Path) -> Runner:
 
 
 def _imported(path: Path, name: str) -> nn.Module:
-    """A network of a Python file, which is run but does not become a known module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make: Callable[[], nn.Module] = getattr(module, name)
+    """A network of a Python file, which is run, but does not become a known module.
+
+    An import would leave its compiled form beside the file, in the folder of somebody else.
+    """
+    scope: dict[str, Any] = {"__name__": path.stem}
+    source = path.read_text(encoding="utf-8")
+    exec(compile(source, path, "exec", dont_inherit=True), scope)
+    make: Callable[[], nn.Module] = scope[name]
     return make()
