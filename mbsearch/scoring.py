@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class Scoring:
     prepare: Callable[[], None] | None = None
     train_shared: Callable[[float, OnSupernet], bool] | None = None
     compile: Callable[[Say], None] | None = None
-    jobs: int = field(default_factory=usable_cores)
+    jobs: Callable[[], int] = usable_cores
 
 
 def by_training(
@@ -98,7 +98,7 @@ def by_training(
         prepare_worker,
         train_shared if sharing else None,
         lambda say: compile_kernels(choose_device(device), say),
-        default_jobs(choose_device(device)),
+        lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
     )
 
 

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 import mbsearch.training.proxy as proxy_module
 from mbsearch.errors import EvaluationError
 from mbsearch.records import Evaluation
+from mbsearch.scoring import by_training
 from mbsearch.search.evaluator import Task
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual, Standard
+from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Proxy, Recipe
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training, evaluate, schedule
@@ -261,6 +263,12 @@ def test_a_few_workers_share_a_gpu_and_each_core_has_one(monkeypatch: pytest.Mon
         monkeypatch.setattr("mbsearch.training.machine.usable_cores", lambda cores=cores: cores)
         assert default_jobs(CPU) == cores
         assert default_jobs(torch.device("cuda")) == on_gpu
+
+
+def test_the_head_of_a_cluster_needs_no_device_of_its_workers(tmp_path: Path) -> None:
+    scoring = by_training(load_space("tiny"), "embedded", 0, "cuda:99", tmp_path)
+    with pytest.raises(EvaluationError, match="got 'cuda:99'"):
+        scoring.jobs()
 
 
 def test_a_worker_has_one_thread() -> None:
