@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from mbsearch.records import State, TrialRecord
 from mbsearch.search.storage import read_study
 
 pytestmark = pytest.mark.slow
+Found = TypeVar("Found")
 
 SPACE = """name: kill
 resolution: {choices: [64, 80, 96]}
@@ -73,15 +75,19 @@ def promotions() -> dict[int, float]:
     return {r.trial: r.promotion.accuracy for r in records() if r.promotion is not None}
 
 
-def wait_for(complete: int, process: subprocess.Popen[bytes]) -> Iterator[TrialRecord]:
-    """Wait until so many trials are complete and others are in flight."""
+def complete(least: int) -> list[TrialRecord]:
+    """Trials that are complete, where there are so many and others are in flight."""
+    now = records()
+    done = [r for r in now if r.state is State.COMPLETE]
+    return done if len(done) >= least and any(r.state is State.RUNNING for r in now) else []
+
+
+def wait_for(found: Callable[[], Found], process: subprocess.Popen[bytes]) -> Found:
+    """What is found, once there is something."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        now = records()
-        done = [r for r in now if r.state is State.COMPLETE]
-        if len(done) >= complete and any(r.state is State.RUNNING for r in now):
-            yield from done
-            return
+        if there := found():
+            return there
         assert process.poll() is None, "the run ended too early"
         time.sleep(0.1)
     pytest.fail("the run did not get there in time")
@@ -89,14 +95,14 @@ def wait_for(complete: int, process: subprocess.Popen[bytes]) -> Iterator[TrialR
 
 def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed() -> None:
     process = start()
-    list(wait_for(1, process))
+    wait_for(partial(complete, 1), process)
     workers = [
         child
         for child in psutil.Process(process.pid).children()
         if "resource_tracker" not in " ".join(child.cmdline())
     ]
     workers[0].send_signal(signal.SIGKILL)
-    before = {r.trial: (r.fingerprint, r.accuracy) for r in wait_for(4, process)}
+    before = {r.trial: (r.fingerprint, r.accuracy) for r in wait_for(partial(complete, 4), process)}
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     _, alive = psutil.wait_procs(workers, timeout=90)
@@ -104,11 +110,8 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     orphans = {r.trial for r in records() if r.state is State.RUNNING}
     assert orphans
 
-    process, deadline = start(), time.monotonic() + 240
-    while not promotions():
-        assert process.poll() is None, "the run ended too early"
-        assert time.monotonic() < deadline, "the run did not get there in time"
-        time.sleep(0.1)
+    process = start()
+    wait_for(promotions, process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     promoted = promotions()
@@ -139,7 +142,7 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
 
 def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
     process = start(LONG)
-    list(wait_for(1, process))
+    wait_for(partial(complete, 1), process)
     second = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert second.returncode == 2
     assert f"being run by process {process.pid}" in " ".join(second.stderr.split())
@@ -150,7 +153,7 @@ def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
 
 def test_other_settings_under_the_same_name_are_refused_with_the_way_out() -> None:
     process = start(LONG)
-    list(wait_for(1, process))
+    wait_for(partial(complete, 1), process)
     process.send_signal(signal.SIGINT)
     process.wait(timeout=90)
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 3"))
