@@ -39,9 +39,9 @@ class Scoring:
     """Where accuracies come from: `data` names it, `key` identifies its content.
 
     `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
-    trains the weights that all trials start from; False where the deadline came first. `compile`
-    spares the workers of this machine to compile their kernels themselves, and `jobs` is how many
-    of them it feeds.
+    trains the weights that all trials start from; False where the deadline came first. Workers of
+    this machine are spared the compilation of their kernels by `compile` and the import of their
+    modules by `imports`, and `jobs` is how many of them it feeds.
     """
 
     evaluator: Evaluator
@@ -52,6 +52,7 @@ class Scoring:
     train_shared: Callable[[float, OnSupernet], bool] | None = None
     compile: Callable[[Say], None] | None = None
     jobs: Callable[[], int] = usable_cores
+    imports: tuple[str, ...] = ()
 
 
 def by_training(
@@ -63,7 +64,12 @@ def by_training(
         DataError: the images cannot be used.
         EvaluationError: this machine has no such device.
     """
-    from mbsearch.training.machine import choose_device, default_jobs, prepare_worker
+    from mbsearch.training.machine import (
+        WORKER_IMPORTS,
+        choose_device,
+        default_jobs,
+        prepare_worker,
+    )
     from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.sources import load_source
     from mbsearch.training.supernet_training import SupernetTraining, train_supernet
@@ -99,6 +105,7 @@ def by_training(
         train_shared if sharing else None,
         lambda say: compile_kernels(choose_device(device), say),
         lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
+        WORKER_IMPORTS,
     )
 
 

@@ -174,7 +174,9 @@ def _executor(
     scoring: Scoring, jobs: int | None, ray: str | None, gpus_per_trial: float
 ) -> Executor:
     if ray is None:
-        return LocalProcesses(scoring.evaluator, jobs or scoring.jobs(), scoring.prepare)
+        return LocalProcesses(
+            scoring.evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports
+        )
     from mbsearch.search.ray_executor import RayCluster
 
     return RayCluster(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import tempfile
 import warnings
 from collections.abc import Iterator
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 # Its plugin would import it at the end, when a dashboard's gc.freeze() hides what it looks for.
@@ -11,7 +13,16 @@ import hypothesis  # noqa: F401
 import psycopg
 import pytest
 
+from mbsearch.training.machine import WORKER_IMPORTS
+
 _names = (f"mbsearch_{n}" for n in itertools.count())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> None:
+    """Workers of all tests of this process are forks of one that has torch, whoever asks first."""
+    multiprocessing.set_forkserver_preload(list(WORKER_IMPORTS))
+    ensure_running()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from mbsearch.errors import EvaluationError
 from mbsearch.records import State, TrialRecord
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import Finished, LocalProcesses
+from mbsearch.search.executor import Finished, LocalProcesses, settled
 from mbsearch.search.journal import open_journal
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, create_study, read_study
@@ -146,6 +146,21 @@ def test_a_file_that_may_not_grow_ends_the_run_the_same_way(tmp_path: Path) -> N
     again = run(tmp_path / "results", "--trials", "30")
     assert again.returncode == 0, again.stderr
     assert before.items() <= ended(tmp_path / "results").items()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process forks them")
+def test_the_process_that_forks_the_workers_is_killed() -> None:
+    tasks = [Task(load_reference("mobilenet_v2"), seed) for seed in range(8)]
+    with LocalProcesses(FakeEvaluator(seconds=0.3), 2) as executor:
+        outcomes = []
+        for ended in settled(executor, tasks):
+            outcomes.append(ended)
+            for child in psutil.Process().children():
+                if len(outcomes) in (2, 4) and "forkserver" in " ".join(child.cmdline()):
+                    for process in (child, *child.children()):  # and its workers, so others come
+                        process.kill()
+    assert sorted(ended.ticket for ended in outcomes) == list(range(8))
+    assert not [ended.error for ended in outcomes if ended.error]
 
 
 @pytest.mark.slow

@@ -56,8 +56,10 @@ def ended(folder: Path, storage: str | None) -> dict[int, TrialRecord]:
 
 
 def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """What its fork server has forked."""
     children = psutil.Process(process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    servers = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+    return [worker for server in servers for worker in server.children()]
 
 
 def check(folder: Path, storage: str | None) -> None:

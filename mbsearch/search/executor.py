@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Protocol
@@ -74,14 +76,23 @@ class LocalProcesses:
 
     Each worker has a pipe of its own. Pools share a queue and its locks between their workers, and
     one that is killed at the wrong byte leaves the others waiting for ever.
+
+    Args:
+        jobs: how many workers there are at a time.
+        prepare: called by each worker before its first task.
+        imports: modules that the tasks need, and that take long to import.
     """
 
     def __init__(
-        self, evaluator: Evaluator, jobs: int, prepare: Callable[[], None] | None = None
+        self,
+        evaluator: Evaluator,
+        jobs: int,
+        prepare: Callable[[], None] | None = None,
+        imports: Sequence[str] = (),
     ) -> None:
         self.slots = jobs
         self._evaluator, self._prepare = evaluator, prepare
-        self._context = multiprocessing.get_context("spawn")
+        self._context = _context(imports)
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[int, Task]] = deque()
         self._stillborn = 0
@@ -144,11 +155,17 @@ class LocalProcesses:
 
     def _hire(self) -> None:
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, os.getpid(), self._evaluator, self._prepare)
+        arguments = (theirs, dict(os.environ), self._evaluator, self._prepare)
         process = self._context.Process(target=_work, args=arguments, name="mbsearch worker")
-        process.start()
-        theirs.close()  # so that the worker's death is the end of the pipe
-        self._workers.append(_Worker(process, ours))
+        try:
+            process.start()
+        except (EOFError, OSError) as error:
+            ours.close()
+            self._mourn(f"the process that forks them: {error or 'it was killed'}")
+        else:
+            self._workers.append(_Worker(process, ours))
+        finally:
+            theirs.close()  # so that the worker's death is the end of the pipe
 
     def _dismiss(self, worker: _Worker) -> None:
         """Take a worker off the list; a living one ends with its pipe."""
@@ -179,13 +196,17 @@ class LocalProcesses:
             error = f"its worker process died ({cause})"
             return Finished(worker.ticket, error=error, lost=True)
         if not worker.ready:
-            self._stillborn += 1
-            if self._stillborn > MAX_STILLBORN:
-                raise EvaluationError(
-                    f"workers die as soon as they are started ({cause}), {self._stillborn} in a "
-                    'row; a script that calls mbsearch must do it under `if __name__ == "__main__"`'
-                )
+            self._mourn(cause)
         return None
+
+    def _mourn(self, cause: str) -> None:
+        """Take up that a worker died before it was ready; too many in a row are an error."""
+        self._stillborn += 1
+        if self._stillborn > MAX_STILLBORN:
+            raise EvaluationError(
+                f"workers die as soon as they are started ({cause}), {self._stillborn} in a "
+                'row; a script that calls mbsearch must do it under `if __name__ == "__main__"`'
+            )
 
 
 def _cause(code: int | None) -> str:
@@ -195,15 +216,31 @@ def _cause(code: int | None) -> str:
     return f"exit code {code}"
 
 
+def _context(imports: Sequence[str]) -> ForkServerContext | SpawnContext:
+    """How workers are started: each as a fork of one process that has done the imports.
+
+    Only on Linux: the libraries of other systems do not bear a fork.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(imports))
+    return context
+
+
 def _work(
-    pipe: Connection, driver: int, evaluator: Evaluator, prepare: Callable[[], None] | None
+    pipe: Connection,
+    environment: Mapping[str, str],
+    evaluator: Evaluator,
+    prepare: Callable[[], None] | None,
 ) -> None:
     """Say that it is ready with a None, then answer tasks until the pipe ends.
 
     A worker is a good child: deaf to Ctrl-C, which is the driver's, and gone when it is.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=die_with, args=(driver,), daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    os.environ.update(environment)  # the process that it was forked from may be older
     if prepare is not None:
         prepare()
     with suppress(EOFError, OSError):  # the driver has gone
@@ -223,11 +260,11 @@ def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
         return Finished(ticket, error=f"{type(error).__name__}: {error}")
 
 
-def die_with(parent: int) -> None:
-    """End this process once its parent has gone; for a thread of its own."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+def die_with_parent() -> None:
+    """End this process once the one that asked for it has gone; for a thread of its own."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:

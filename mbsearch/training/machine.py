@@ -13,6 +13,9 @@ import torch
 from mbsearch.errors import EvaluationError
 from mbsearch.search.executor import usable_cores
 
+WORKER_IMPORTS = ("mbsearch.training.final", "mbsearch.training.proxy", "torch._dynamo")
+"""Modules that training takes: torch's optimisers import the last."""
+
 _JOBS_OF_A_GPU = 4  # where it is busy (docs/throughput.md); each takes over a GiB of it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from mbsearch.errors import EvaluationError
-from mbsearch.search.executor import die_with
+from mbsearch.search.executor import die_with_parent
 from mbsearch.training.machine import prepare_worker
 
 
@@ -34,7 +33,7 @@ def together(work: Callable[[Rank], object], devices: Sequence[torch.device]) ->
     with tempfile.TemporaryDirectory(prefix="mbsearch-") as folder:
         meeting = f"file://{folder}/meeting"
         try:
-            spawn(_join, (work, devices, meeting, os.getpid()), len(devices))  # type: ignore[no-untyped-call]
+            spawn(_join, (work, devices, meeting), len(devices))  # type: ignore[no-untyped-call]
         except ProcessRaisedException as error:
             reason = str(error).strip().splitlines()[-1]
             raise EvaluationError(
@@ -49,9 +48,8 @@ def _join(
     work: Callable[[Rank], object],
     devices: Sequence[torch.device],
     meeting: str,
-    parent: int,
 ) -> None:
-    threading.Thread(target=die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     prepare_worker()
     on_gpu = devices[index].type == "cuda"
     if on_gpu:
