@@ -131,7 +131,7 @@ class Comparison:
         """A caution where the lead over the best MobileNet is within the noise."""
         if self.best is None or not self.families:
             return ""
-        lead = self.best.likely - max(r.accuracy for r in self.families.values())
+        lead = self.best.likely - max(r.likely for r in self.families.values())
         noise = self.best.accuracy_noise
         if lead <= 0:
             return " (the search has not beaten the MobileNets here)"

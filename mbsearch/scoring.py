@@ -117,5 +117,11 @@ def by_table(space: SearchSpace, table: Path) -> Scoring:
     """
     read_table(table, space)  # a mistake in it is better said before the workers start
     key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
-    bare = space.with_settings({"baselines": (), "promotion": Promotion(share=0)})
+    bare = space.with_settings(
+        {
+            "baselines": (),
+            "promotion": Promotion(share=0),
+            "proxy": space.settings.proxy.model_copy(update={"growth": 0.0}),  # it is the last word
+        }
+    )
     return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)

@@ -239,6 +239,7 @@ def _check_stamp(store: StudyStore, folder: Path, stamp: Mapping[str, Any]) -> N
         "objectives": list(before.objectives),
         "promotion": stamp["promotion"],
         **old,
+        "proxy": {"growth": 0.0} | old["proxy"],
         "limits": before.limits.model_dump(mode="json") | old["limits"],
     }
     if old != stamp:

@@ -26,7 +26,8 @@ WALK_LIMIT = 200_000
 class Network:
     """A parameter set and its free facts; `cost` is on the scale of the search (log cost).
 
-    `work` is what its training takes, beside that of others.
+    `work` is what its training takes, beside that of others, and `growth` the log odds of accuracy
+    that it will gain after it, beside them.
 
     `key` is None when the network is that of a trial that did not ask for every parameter: any
     network that agrees in the active ones is the same.
@@ -39,6 +40,7 @@ class Network:
     feasible: bool
     features: tuple[float, ...]
     work: float = 1.0
+    growth: float = 0.0
 
 
 class KnownNetworks:
@@ -84,11 +86,12 @@ class Catalog:
         feasible: Callable[[dict[str, Any]], bool] | None,
         log_cost: bool,
         work: Callable[[dict[str, Any]], float] | None,
+        growth: Callable[[dict[str, Any]], float] | None,
     ) -> None:
         self.space = space
         self._cost, self._features, self._canonical = cost, features, canonical
         self._key, self._feasible, self._log_cost = key, feasible, log_cost
-        self._work = work
+        self._work, self._growth = work, growth
         self._cache: OrderedDict[bytes, Network] = OrderedDict()
         self._rows: dict[tuple[tuple[str, Any], ...], Rows | None] = {}
 
@@ -205,6 +208,9 @@ class Catalog:
         work = 1.0 if self._work is None else float(self._work(dict(params)))
         if not 0 < work < math.inf:
             raise SpecError(f"work: expected a number above 0, got {work!r} for {params!r}")
+        growth = 0.0 if self._growth is None else float(self._growth(dict(params)))
+        if not math.isfinite(growth):
+            raise SpecError(f"growth: expected a finite number, got {growth!r} for {params!r}")
         return Network(
             row=row,
             active=active,
@@ -213,4 +219,5 @@ class Catalog:
             feasible=self._feasible is None or bool(self._feasible(dict(params))),
             features=tuple(map(float, self._features(dict(params)))) if self._features else (),
             work=work,
+            growth=growth,
         )

@@ -8,8 +8,8 @@ from functools import cached_property
 import optuna
 
 from mbsearch.cost import Measure, measure
-from mbsearch.lift import Lift, accuracy_of, logit, steadied
-from mbsearch.records import TrialRecord, complete
+from mbsearch.lift import Lift, accuracy_of, grown, growth_of, logit, steadied
+from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import DIRECTIONS, StudyStore
@@ -53,16 +53,31 @@ class Expectation:
         study = optuna.create_study(directions=DIRECTIONS)
         study.add_trials(self._store.search.get_trials(deepcopy=False))
         means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
-        return {r.trial: float(mean) for r, mean in zip(done, means, strict=True)}
+        return {
+            r.trial: grown(float(mean), -self._growth(r))
+            for r, mean in zip(done, means, strict=True)
+        }
 
     def highest(self) -> dict[int, float]:
-        """Accuracy at the study's highest fidelity, by trial.
+        """Accuracy at the study's highest fidelity, and what the network gains after it, by trial.
 
         Where networks were promoted: what the short trainings let expect of the longer one,
-        corrected by the one that the network had, as far as its noise allows. Empty for a study
-        that is too small to tell, or too large.
+        corrected by the one that the network had, as far as its noise allows. The baselines have
+        their own accuracies, where any network gains anything after. Empty for a study that is too
+        small to tell, or too large.
         """
         records = self._store.records()
+        expected = self._highest(records)
+        if not expected or not self._space.settings.proxy.growth:
+            return expected
+        expected |= {r.trial: r.accuracy for r in shown(records) if r.is_baseline}
+        by_trial = {r.trial: r for r in records}
+        return {t: grown(accuracy, self._growth(by_trial[t])) for t, accuracy in expected.items()}
+
+    def _growth(self, record: TrialRecord) -> float:
+        return growth_of(record.costs, self._space.settings.proxy.growth)
+
+    def _highest(self, records: Sequence[TrialRecord]) -> dict[int, float]:
         short = self.short(records)
         after = steadied_promotions(records)
         if not short or not after:

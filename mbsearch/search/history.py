@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from mbsearch.lift import Lift, steadied
+from mbsearch.lift import Lift, grown, steadied
 from mbsearch.search.catalog import Catalog, KnownNetworks, Network
 
 PARTIAL_ACCURACY = "partial_accuracy"
@@ -28,7 +28,8 @@ PROMOTED = "promoted"
 class History:
     """Trials with an accuracy (the first three, in step), those running, and all networks tried.
 
-    Where trials were promoted, all accuracies are on the scale of the longer training.
+    Where trials were promoted, all accuracies are on the scale of the longer training. They have
+    gained what the networks are believed to gain after it.
     """
 
     trials: list[FrozenTrial]
@@ -72,7 +73,11 @@ def read_history(
             pending.append(network)
     accuracies = _steadied(trials, accuracies)
     raised = _raised(trials, accuracies, study.user_attrs.get(PROMOTED, {}))
-    return History(trials, measured, np.array(raised), pending, KnownNetworks(networks))
+    ends = [
+        grown(accuracy, network.growth) if network.growth else accuracy
+        for accuracy, network in zip(raised, measured, strict=True)
+    ]
+    return History(trials, measured, np.array(ends), pending, KnownNetworks(networks))
 
 
 def _steadied(trials: Sequence[FrozenTrial], accuracies: Sequence[float]) -> list[float]:

@@ -63,13 +63,15 @@ class CostAwareSampler(BaseSampler):
         work: What training a network takes, in any unit. The suggestion is then the network with
             the largest gain for its work, so that the same time buys more; without it, the same
             number of trials does.
+        growth: Log odds that a network's accuracy is believed to gain after a trial. With it,
+            accuracies must lie in [0, 1], and the front is sought of what they grow to.
         startup_trials: Networks known before the model takes over, those of other origin included.
         seed: Makes suggestions reproducible; None draws one.
 
     Raises:
         SpecError: On use in a study of other directions, an unknown kind of distribution, a cost
-            that is not a number (above 0 with `log_cost`), work that is not one above 0, or a space
-            without a feasible network.
+            or growth that is not a number (above 0 with `log_cost`), work that is not one above 0,
+            or a space without a feasible network.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class CostAwareSampler(BaseSampler):
         feasible: Callable[[dict[str, Any]], bool] | None = None,
         log_cost: bool = True,
         work: Callable[[dict[str, Any]], float] | None = None,
+        growth: Callable[[dict[str, Any]], float] | None = None,
         startup_trials: int = STARTUP_TRIALS,
         seed: int | None = None,
     ) -> None:
@@ -90,7 +93,15 @@ class CostAwareSampler(BaseSampler):
             raise SpecError("search_space: expected at least one parameter, got none")
         self._search_space = dict(search_space)
         self._catalog = Catalog(
-            ChoiceSpace(search_space), cost, features, canonical, key, feasible, log_cost, work
+            ChoiceSpace(search_space),
+            cost,
+            features,
+            canonical,
+            key,
+            feasible,
+            log_cost,
+            work,
+            growth,
         )
         self._startup_trials = startup_trials
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
@@ -133,9 +144,9 @@ class CostAwareSampler(BaseSampler):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Accuracy the model expects of networks, and the standard deviation of its belief.
 
-        Both are without the noise of a training, in the units of the first objective; the former is
-        the median. Raises `SpecError` before two trials have finished and for parameters outside
-        the search space.
+        Both are without the noise of a training, in the units of the first objective, after the
+        `growth`; the former is the median. Raises `SpecError` before two trials have finished and
+        for parameters outside the search space.
         """
         _check_directions(study)
         with self._lock:

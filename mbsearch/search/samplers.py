@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.lift import growth_of
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
@@ -75,6 +76,7 @@ class _Facts(NamedTuple):
     fingerprint: str
     feasible: bool
     work: float
+    growth: float = 0.0
 
 
 def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSampler:
@@ -101,6 +103,7 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
             network.fingerprint,
             feasible=space.settings.limits.excess(costs) is None,
             work=training_work(costs["mult_adds"]),
+            growth=growth_of(costs, space.settings.proxy.growth),
         )
 
     return CostAwareSampler(
@@ -112,5 +115,6 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
         feasible=lambda params: facts(tuple(params.items())).feasible,
         log_cost=False,  # the study's second objective is a logarithm already
         work=lambda params: facts(tuple(params.items())).work,
+        growth=lambda params: facts(tuple(params.items())).growth,
         seed=seed,
     )

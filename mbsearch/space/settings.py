@@ -164,7 +164,13 @@ class Supernet(Row):
 
 
 # What suits a network that takes over trained weights: a shorter and gentler training.
-_INHERITING = {"epochs": 1, "train_images": 3200, "learning_rate": 0.002, "warmup": 0.1}
+_INHERITING = {
+    "epochs": 1,
+    "train_images": 3200,
+    "learning_rate": 0.002,
+    "warmup": 0.1,
+    "growth": 0.1,
+}
 
 
 class Proxy(Recipe):
@@ -173,7 +179,9 @@ class Proxy(Recipe):
     The `evaluator` says what a training starts from: fresh weights, or with ``supernet`` the
     network's part of the shared ones, which has defaults of its own. `width_scale` makes networks
     thinner for the proxy only. The default `resolution_scale` of a space whose largest resolution
-    is below 128 is larger, to give that 32 pixels.
+    is below 128 is larger, to give that 32 pixels. `growth` is what a network is believed to gain
+    from there to a whole training, in log odds of the accuracy for each e-fold of Mult-Adds a
+    parameter: a short training flatters parameters.
     """
 
     evaluator: Evaluator = "training"
@@ -184,6 +192,7 @@ class Proxy(Recipe):
     train_images: Annotated[int, Field(ge=2)] | None = 3000
     validation_images: Annotated[int, Field(ge=2)] | None = 2000
     noise_seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    growth: Annotated[float, Field(ge=0, le=10)] = 0.0
 
     @model_validator(mode="before")
     @classmethod
