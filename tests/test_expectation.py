@@ -10,8 +10,9 @@ import pytest
 from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
+from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
-from mbsearch.lift import logit
+from mbsearch.lift import grown, growth_of, logit
 from mbsearch.records import Evaluation, TrialRecord, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.driver import Driver
@@ -20,7 +21,7 @@ from mbsearch.search.expectation import LEAST_TRIALS, MOST_TRIALS, Expectation
 from mbsearch.search.journal import open_journal
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
-from mbsearch.space.catalog import load_space
+from mbsearch.space.catalog import load_reference, load_space
 from mbsearch.space.settings import Limits, Promotion, Racing
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
@@ -149,6 +150,36 @@ def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
         assert other.promotion is not None
     unknown = found.compare(records, short.cost).best
     assert unknown is None or unknown.promotion is not None
+
+
+def test_growth_is_reckoned_from_mobilenet_v2() -> None:
+    costs = measure(load_reference("mobilenet_v2"))
+    assert growth_of(costs, 1.0) == pytest.approx(0, abs=0.05)
+    twice = {**costs, "mult_adds": 2 * costs["mult_adds"]}
+    assert growth_of(twice, 0.1) - growth_of(costs, 0.1) == pytest.approx(0.1 * math.log(2))
+    assert grown(grown(0.7, 0.3), -0.3) == pytest.approx(0.7)
+    assert grown(0.5, 0.1) > 0.5
+
+
+def test_what_networks_gain_later_is_expected_of_baselines_too(
+    studies: tuple[StudyStore, StudyStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a lead over them would be theirs who are believed to grow."""
+    _, store = studies
+    proxy = SPACE.settings.proxy.model_copy(update={"growth": 0.5})
+    space = SPACE.with_settings({"proxy": proxy})
+    monkeypatch.setattr(store.search, "sampler", make_sampler("cost-aware", space, seed=0))
+    expectation, records = Expectation(store, space), store.records()
+    short, highest = expectation.short(records), expectation.highest()
+    errors = [short[r.trial] - true(r) for r in candidates(store)]
+    assert np.sqrt(np.mean(np.square(errors))) < 0.5 * NOISE, "on the scale that was measured"
+    baselines = [r for r in shown(records) if r.is_baseline]
+    assert set(highest) == {r.trial for r in baselines} | set(short)
+    for record in baselines:
+        assert highest[record.trial] == grown(record.accuracy, growth_of(record.costs, 0.5))
+    gains = [logit(highest[r.trial]) - logit(true(r, promoted=True)) for r in candidates(store)]
+    growths = [growth_of(r.costs, 0.5) for r in candidates(store)]
+    assert np.mean(np.abs(np.subtract(gains, growths))) < 0.1 * np.ptp(growths)
 
 
 def test_too_few_or_too_many_trials_let_nothing_be_expected(

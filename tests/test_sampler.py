@@ -19,6 +19,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from mbsearch.errors import SpecError
+from mbsearch.lift import grown
 from mbsearch.pareto import hypervolume
 from mbsearch.search import catalog, proposals
 from mbsearch.search.choices import ChoiceSpace
@@ -141,6 +142,8 @@ def test_mistakes_in_the_arguments_are_named() -> None:
     for none in (0.0, math.inf, math.nan):
         with pytest.raises(SpecError, match="work: expected a number above 0, got"):
             new_study(CostAwareSampler(LAYERS, layer_cost, work=lambda _: none)).ask(LAYERS)  # noqa: B023
+    with pytest.raises(SpecError, match="growth: expected a finite number, got nan"):
+        new_study(CostAwareSampler(LAYERS, layer_cost, growth=lambda _: math.nan)).ask(LAYERS)
     with pytest.raises(SpecError, match="no parameter set of the search space was found feasible"):
         new_study(CostAwareSampler(LAYERS, layer_cost, feasible=lambda params: False)).ask(LAYERS)
     with pytest.raises(SpecError, match="canonical: a value outside the search space"):
@@ -409,6 +412,28 @@ def test_it_beats_random_search() -> None:
     for seed in range(2):
         ours = share(CostAwareSampler(LAYERS, layer_cost, seed=seed))
         assert ours > 1.05 * share(optuna.samplers.RandomSampler(seed=seed))
+
+
+def test_what_accuracies_grow_to_is_searched_and_predicted() -> None:
+    """The trials flatter large layers."""
+
+    def growth(params: Mapping[str, Any]) -> float:
+        return -0.3 * sum(value == "large" for value in params.values())
+
+    def end(params: Mapping[str, Any]) -> float:
+        return grown(layer_accuracy(params), growth(params))
+
+    shares = []
+    for told in (growth, None):
+        sampler = CostAwareSampler(LAYERS, layer_cost, growth=told, seed=0)
+        study = new_study(sampler)
+        asked = run(study, LAYERS, 40, noise=0.005)
+        log_costs = [math.log(layer_cost(params)) for params in asked]
+        shares.append(hypervolume([end(p) for p in asked], log_costs, (0.0, math.log(50))))
+        mean, _ = sampler.predict(study, asked)
+        right = end if told else layer_accuracy
+        assert np.mean(np.abs(mean - [right(params) for params in asked])) < 0.01
+    assert shares[0] > 1.01 * shares[1]
 
 
 def test_where_work_is_known_trials_take_less_of_it_in_any_unit() -> None:

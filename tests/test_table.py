@@ -14,6 +14,7 @@ from mbsearch.search.evaluator import Task
 from mbsearch.search.storage import read_study
 from mbsearch.search.table import TableEvaluator, read_table
 from mbsearch.space.catalog import load_reference, load_space
+from mbsearch.space.settings import Proxy
 from mbsearch.study import run
 
 TINY = load_space("tiny")
@@ -56,6 +57,19 @@ def test_a_search_reads_its_accuracies_from_the_table(tmp_path: Path) -> None:
     assert len(result.records) == 20
     assert result.unpromoted is None, "there is nothing to train longer"
     assert all(r.accuracy == ACCURACIES[r.fingerprint] for r in result.records)
+
+
+def test_a_table_is_the_last_word(tmp_path: Path) -> None:
+    """Nothing grows after it; a study from before anything did goes on."""
+    proxy = Proxy.model_validate({"evaluator": "supernet"})
+    assert proxy.growth > 0 == Proxy().growth
+    table, space = by_fingerprint(tmp_path / "t.json"), TINY.with_settings({"proxy": proxy})
+    run(space, trials=5, folder=tmp_path / "study", table=table, jobs=1)
+    store = read_study(tmp_path / "study")
+    stamp = store.settings()["stamp"]
+    assert stamp["proxy"].pop("growth") == 0
+    store.search.set_user_attr("stamp", stamp)
+    assert len(run(space, trials=5, folder=tmp_path / "study", table=table, jobs=1).records) == 10
 
 
 def test_the_trials_of_a_study_are_a_table(tmp_path: Path) -> None:
