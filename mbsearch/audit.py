@@ -25,6 +25,7 @@ from mbsearch.search.lock import driver_lock
 from mbsearch.search.table import read_table
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import baseline_architectures
+from mbsearch.space.settings import GROWTH
 from mbsearch.space.space import SearchSpace
 from mbsearch.survey import sample_by_cost
 
@@ -118,7 +119,7 @@ def audit(
             scoring.train_shared(math.inf, on_supernet)
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
         stamp = {
-            "proxy": proxy.model_dump(mode="json"),
+            "proxy": proxy.model_dump(mode="json", exclude={"growth"}),  # no training's
             "data": scoring.key,
             "epochs": epochs,
             "seed": seed,
@@ -140,7 +141,7 @@ def audit(
             networks,
             sum(each.seconds for each in judged) / networks,
             noise(judged),
-            rankings(judged, seed, space.settings.metric),
+            rankings(judged, seed, space.settings.metric, proxy.growth or GROWTH),
             [
                 lean(family, [_judged(n, done.rows, seeds, known) for _, n in members], judged)
                 for family, members in groupby(beside, key=itemgetter(0))

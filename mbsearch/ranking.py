@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata
 
+from mbsearch.lift import growth_of, logit
+from mbsearch.space.settings import GROWTH
+
 _BOOTSTRAPS = 500
 _CONFIDENCE = 0.9
 _BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
 
-MULT_ADDS, PARAMS, PROXY, WITH_COST = "mult_adds", "params", "proxy", "proxy and cost"
+MULT_ADDS, PARAMS, PROXY = "mult_adds", "params", "proxy"
+WITH_COST, WITH_GROWTH = "proxy and cost", "proxy and growth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,14 @@ class Ranking:
     regret: float
 
 
-def rankings(judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS) -> list[Ranking]:
+def rankings(
+    judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS, growth: float = GROWTH
+) -> list[Ranking]:
     """Every score of the networks against their truth: costs, the proxy's, and both together.
 
     The proxy's score is its validation loss with its first seed, as a search would see it, and
-    "proxy and cost" the mean of its rank and that of the Mult-Adds. The thirds are of `metric`; of
+    "proxy and cost" the mean of its rank and that of the Mult-Adds. "Proxy and growth" adds to it
+    what networks are believed to gain later, at the rate `growth`. The thirds are of `metric`; of
     Mult-Adds where it is a latency, which an audit does not know.
     """
     loss = [-each.losses[0] for each in judged]
@@ -63,6 +70,7 @@ def rankings(judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS) -
         PROXY: loss,
         f"{PROXY} accuracy": [each.accuracies[0] for each in judged],
         WITH_COST: rankdata(loss) + rankdata(mult_adds),
+        WITH_GROWTH: [logit(math.exp(-e.losses[0])) + growth_of(e.costs, growth) for e in judged],
     }
     truth = np.array([each.truth for each in judged])
     cost = np.array([float(e.costs.get(metric, e.costs[MULT_ADDS])) for e in judged])

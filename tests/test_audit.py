@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mbsearch.audit import audit
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
 from mbsearch.fairness import lean
+from mbsearch.lift import grown, growth_of
 from mbsearch.measured import AUDIT, read_audit
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.space.catalog import load_space
@@ -44,6 +46,20 @@ def test_a_perfect_proxy_has_tau_one_everywhere_and_nothing_to_regret() -> None:
     assert counting.low < counting.tau < counting.high
     assert counting.regret > 0
     assert by_score["params"].tau == 0, "all have as many"
+
+
+def test_a_belief_in_growth_is_judged_beside_the_proxy() -> None:
+    rng = np.random.default_rng(0)
+    networks = []
+    for loss, cost, params in rng.uniform((0.5, 1e6, 1e5), (2, 1e8, 1e6), (60, 3)):
+        costs = {"mult_adds": round(cost), "params": round(params)}
+        truth = grown(math.exp(-loss), growth_of(costs, 0.4))
+        networks.append(Judged(truth, costs, (0.5,), (loss,), 1.0))
+    right, shipped = (
+        {each.score: each.tau for each in rankings(networks, growth=rate)} for rate in (0.4, 0.1)
+    )
+    assert right["proxy and growth"] == 1
+    assert 1 > shipped["proxy and growth"] > shipped["proxy"] == right["proxy"]
 
 
 def test_taus_are_those_of_scipy_inside_each_third_of_the_costs() -> None:

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from mbsearch.figures.style import FRONT, GREY, OTHER, styled
 from mbsearch.measured import Audit
-from mbsearch.ranking import MULT_ADDS, PARAMS, PROXY, WITH_COST
+from mbsearch.ranking import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH
 
 SCORES = {
     MULT_ADDS: "Mult-Adds",
@@ -14,6 +14,7 @@ SCORES = {
     PROXY: "Proxy (loss)",
     f"{PROXY} accuracy": "Proxy (accuracy)",
     WITH_COST: "Proxy + Mult-Adds",
+    WITH_GROWTH: "Proxy + growth",
 }
 HEAD = ("Score", "Tau", "90 % interval", "Cheapest third", "Middle", "Dearest", "Regret")
 """Of the table: regret is the accuracy lost by taking the network that the score likes best."""

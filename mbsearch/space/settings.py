@@ -163,13 +163,16 @@ class Supernet(Row):
     baselines: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
+GROWTH = 0.1
+"""What the weights of a supernet suit as `Proxy.growth`: measured, in docs/proxy.md."""
+
 # What suits a network that takes over trained weights: a shorter and gentler training.
 _INHERITING = {
     "epochs": 1,
     "train_images": 3200,
     "learning_rate": 0.002,
     "warmup": 0.1,
-    "growth": 0.1,
+    "growth": GROWTH,
 }
 
 
