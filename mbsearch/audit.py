@@ -130,7 +130,7 @@ def audit(
             missing = {key: task for key, task in work.items() if key not in done.rows}
             if missing:
                 with LocalProcesses(
-                    evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports
+                    evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
                 ) as pool:
                     _train(pool, missing, done, lambda: on_end(len(done.rows), total))
         judged = [_judged(network, done.rows, seeds, known) for network in chosen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -52,7 +52,7 @@ class Scoring:
     train_shared: Callable[[float, OnSupernet], bool] | None = None
     compile: Callable[[Say], None] | None = None
     jobs: Callable[[], int] = usable_cores
-    imports: tuple[str, ...] = ()
+    imports: Callable[[], Sequence[str]] = tuple
 
 
 def by_training(
@@ -65,10 +65,10 @@ def by_training(
         EvaluationError: this machine has no such device.
     """
     from mbsearch.training.machine import (
-        WORKER_IMPORTS,
         choose_device,
         default_jobs,
         prepare_worker,
+        worker_imports,
     )
     from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.sources import load_source
@@ -105,7 +105,7 @@ def by_training(
         train_shared if sharing else None,
         lambda say: compile_kernels(choose_device(device), say),
         lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
-        WORKER_IMPORTS,
+        lambda: worker_imports(choose_device(device)),
     )
 
 

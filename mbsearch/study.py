@@ -175,7 +175,7 @@ def _executor(
 ) -> Executor:
     if ray is None:
         return LocalProcesses(
-            scoring.evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports
+            scoring.evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
         )
     from mbsearch.search.ray_executor import RayCluster
 

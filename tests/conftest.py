@@ -12,8 +12,9 @@ from pathlib import Path
 import hypothesis  # noqa: F401
 import psycopg
 import pytest
+import torch
 
-from mbsearch.training.machine import WORKER_IMPORTS
+from mbsearch.training.machine import worker_imports
 
 _names = (f"mbsearch_{n}" for n in itertools.count())
 
@@ -21,7 +22,7 @@ _names = (f"mbsearch_{n}" for n in itertools.count())
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> None:
     """Workers of all tests of this process are forks of one that has torch, whoever asks first."""
-    multiprocessing.set_forkserver_preload(list(WORKER_IMPORTS))
+    multiprocessing.set_forkserver_preload(list(worker_imports(torch.device("cpu"))))
     ensure_running()
 
 

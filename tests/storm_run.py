@@ -35,7 +35,7 @@ def main() -> None:
         store.search.sampler = make_sampler("random", space, seed=0, trials=done)
         executor: Executor
         if given.ray is None:
-            executor = LocalProcesses(evaluator, given.jobs)
+            executor = LocalProcesses(evaluator, given.jobs, imports=["mbsearch.cost"])
         else:
             from mbsearch.search.ray_executor import RayCluster
 

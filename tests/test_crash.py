@@ -151,7 +151,7 @@ def test_a_file_that_may_not_grow_ends_the_run_the_same_way(tmp_path: Path) -> N
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process forks them")
 def test_the_process_that_forks_the_workers_is_killed() -> None:
     tasks = [Task(load_reference("mobilenet_v2"), seed) for seed in range(8)]
-    with LocalProcesses(FakeEvaluator(seconds=0.3), 2) as executor:
+    with LocalProcesses(FakeEvaluator(seconds=0.3), 2, imports=["mbsearch.cost"]) as executor:
         outcomes = []
         for ended in settled(executor, tasks):
             outcomes.append(ended)

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Proxy, Recipe
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training, evaluate, schedule
-from mbsearch.training.machine import choose_device, default_jobs, device_name
+from mbsearch.training.machine import choose_device, default_jobs, device_name, worker_imports
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
@@ -263,6 +264,13 @@ def test_a_few_workers_share_a_gpu_and_each_core_has_one(monkeypatch: pytest.Mon
         monkeypatch.setattr("mbsearch.training.machine.usable_cores", lambda cores=cores: cores)
         assert default_jobs(CPU) == cores
         assert default_jobs(torch.device("cuda")) == on_gpu
+
+
+def test_workers_of_a_gpu_are_not_forked_and_others_know_what_they_import() -> None:
+    """The process that forks them passes over a module that there is not."""
+    assert worker_imports(torch.device("cuda")) == ()
+    assert all(find_spec(module) for module in worker_imports(CPU))
+    assert "torch._dynamo" in worker_imports(CPU)
 
 
 def test_the_head_of_a_cluster_needs_no_device_of_its_workers(tmp_path: Path) -> None:

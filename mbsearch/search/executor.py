@@ -217,11 +217,11 @@ def _cause(code: int | None) -> str:
 
 
 def _context(imports: Sequence[str]) -> ForkServerContext | SpawnContext:
-    """How workers are started: each as a fork of one process that has done the imports.
+    """How workers are started: each as a fork of one process that has done the imports, if any.
 
     Only on Linux: the libraries of other systems do not bear a fork.
     """
-    if sys.platform != "linux":
+    if not imports or sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(imports))

@@ -13,8 +13,8 @@ import torch
 from mbsearch.errors import EvaluationError
 from mbsearch.search.executor import usable_cores
 
-WORKER_IMPORTS = ("mbsearch.training.final", "mbsearch.training.proxy", "torch._dynamo")
-"""Modules that training takes: torch's optimisers import the last."""
+# What training takes; torch's optimisers import the last.
+_IMPORTS = ("mbsearch.training.final", "mbsearch.training.proxy", "torch._dynamo")
 
 _JOBS_OF_A_GPU = 4  # where it is busy (docs/throughput.md); each takes over a GiB of it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -52,6 +52,14 @@ def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
 def default_jobs(device: torch.device) -> int:
     """Worker processes that a device feeds: one a core, and on a GPU a few that share it."""
     return usable_cores() if device.type == "cpu" else min(usable_cores(), _JOBS_OF_A_GPU)
+
+
+def worker_imports(device: torch.device) -> tuple[str, ...]:
+    """Modules that workers of a device may have imported for them, and be forked then.
+
+    For a GPU none: a fork of a process that has looked for it cannot use it.
+    """
+    return _IMPORTS if device.type == "cpu" else ()
 
 
 def device_name(device: torch.device) -> str:

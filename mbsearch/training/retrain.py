@@ -18,7 +18,7 @@ from mbsearch.search.lock import driver_lock
 from mbsearch.space.settings import Settings
 from mbsearch.training.entrants import Entrant
 from mbsearch.training.final import FinalTraining, Start
-from mbsearch.training.machine import WORKER_IMPORTS, default_jobs, prepare_worker, training_devices
+from mbsearch.training.machine import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import FOLDER, Retrained, write_retrained
 from mbsearch.training.warm_up import compile_kernels
@@ -86,7 +86,9 @@ def retrain_study(
         # Several devices are all one training's.
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
         evaluator = FinalTraining(recipe, scale, data, home, split_seed, devices, start)
-        with LocalProcesses(evaluator, jobs, prepare_worker, WORKER_IMPORTS) as executor:
+        with LocalProcesses(
+            evaluator, jobs, prepare_worker, worker_imports(devices[0])
+        ) as executor:
             results = retrain(chosen, executor, recipe.seeds, on_end)
         test_images = len(source.members["test"].rows)
         write_retrained(folder, results, facts | {"folder": home.name, "test_images": test_images})
