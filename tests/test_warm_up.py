@@ -3,13 +3,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from numba import njit
 
+from mbsearch.training import warm_up
 from mbsearch.training.kernels import passes, steps
 from mbsearch.training.warm_up import compile_kernels
 
@@ -37,6 +41,22 @@ def said(folder: Path) -> str:
 def test_kernels_are_compiled_once_and_it_is_said(tmp_path: Path) -> None:
     assert "compiling" in said(tmp_path)
     assert said(tmp_path) == ""
+
+
+def test_what_another_run_compiles_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        steps, "normalise", SimpleNamespace(stats=SimpleNamespace(cache_path=tmp_path))
+    )
+    monkeypatch.setattr(warm_up, "_key", lambda _: "key")
+    monkeypatch.setattr(warm_up, "build", lambda *_, **__: pytest.fail("compiled twice"))
+    with ThreadPoolExecutor(1) as pool, FileLock(tmp_path / "compiled-key.lock"):
+        waiting = pool.submit(compile_kernels, torch.device("cpu"), lambda _: None)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        (tmp_path / "compiled-key").touch()
+    waiting.result()
 
 
 def test_a_gpu_needs_none() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numba
 import torch
+from filelock import FileLock
 from llvmlite.binding import get_host_cpu_name
 
 from mbsearch.space.catalog import load_reference
@@ -36,6 +37,14 @@ def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
     if compiled.exists():
         return
     say("compiling the kernels of the training, once: up to half a minute")
+    # Another run may be at it. A full disk has no room for the lock: then every worker compiles.
+    with suppress(OSError), FileLock(f"{compiled}.lock"):
+        if not compiled.exists():
+            _train_a_step(device)
+            compiled.touch()
+
+
+def _train_a_step(device: torch.device) -> None:
     network = build(load_reference("mobilenet_v2").replace(alpha=0.1), num_classes=2).train()
     images = torch.zeros(2, 3, 32, 32).to(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
@@ -46,8 +55,6 @@ def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
         loss.backward()
     finally:
         torch.set_num_threads(threads)
-    with suppress(OSError):  # a disk that is full: it is compiled again
-        compiled.touch()
 
 
 def _key(device: torch.device) -> str:
