@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from fake_evaluator import FakeEvaluator
+from processes import fork_servers, workers
 
 from mbsearch.errors import EvaluationError
 from mbsearch.records import State, TrialRecord
@@ -155,10 +156,9 @@ def test_the_process_that_forks_the_workers_is_killed() -> None:
         outcomes = []
         for ended in settled(executor, tasks):
             outcomes.append(ended)
-            for child in psutil.Process().children():
-                if len(outcomes) in (2, 4) and "forkserver" in " ".join(child.cmdline()):
-                    for process in (child, *child.children()):  # and its workers, so others come
-                        process.kill()
+            if len(outcomes) in (2, 4):
+                for process in (*workers(os.getpid()), *fork_servers(os.getpid())):
+                    process.kill()  # the workers too, so that others come
     assert sorted(ended.ticket for ended in outcomes) == list(range(8))
     assert not [ended.error for ended in outcomes if ended.error]
 

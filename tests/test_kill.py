@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import psutil
 import pytest
+from processes import workers
 
 import mbsearch as mb
 from mbsearch.records import State, TrialRecord
@@ -96,16 +97,13 @@ def wait_for(found: Callable[[], Found], process: subprocess.Popen[bytes]) -> Fo
 def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed() -> None:
     process = start()
     wait_for(partial(complete, 1), process)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children()
-        if "resource_tracker" not in " ".join(child.cmdline())
-    ]
-    workers[0].send_signal(signal.SIGKILL)
+    trainers = workers(process.pid)
+    trainers[0].send_signal(signal.SIGKILL)
     before = {r.trial: (r.fingerprint, r.accuracy) for r in wait_for(partial(complete, 4), process)}
+    trainers += workers(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=90)
+    _, alive = psutil.wait_procs(trainers, timeout=90)
     assert all(w.status() == psutil.STATUS_ZOMBIE for w in alive), "workers outlive their driver"
     orphans = {r.trial for r in records() if r.state is State.RUNNING}
     assert orphans

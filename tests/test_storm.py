@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import workers
 
 from mbsearch.records import State, TrialRecord
 from mbsearch.search.storage import JOURNAL, read_study
@@ -55,13 +56,6 @@ def ended(folder: Path, storage: str | None) -> dict[int, TrialRecord]:
     }
 
 
-def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """What its fork server has forked."""
-    children = psutil.Process(process.pid).children()
-    servers = [child for child in children if "forkserver" in " ".join(child.cmdline())]
-    return [worker for server in servers for worker in server.children()]
-
-
 def check(folder: Path, storage: str | None) -> None:
     """Exactly the asked number of trials has ended, each once, and none is left or missing.
 
@@ -95,7 +89,7 @@ def test_a_worker_is_killed_every_second(tmp_path: Path, storage: str | None) ->
             assert time.monotonic() < deadline, "the run hangs"
             time.sleep(1)
             try:
-                rng.choice(workers(process)).send_signal(signal.SIGKILL)
+                rng.choice(workers(process.pid)).send_signal(signal.SIGKILL)
                 killed += 1
             except (IndexError, psutil.NoSuchProcess):  # none has started, or all have ended
                 pass
