@@ -31,7 +31,6 @@ from statistics import fmean
 import nas_bench_macro
 
 from mbsearch.cost import measure
-from mbsearch.lift import grown, growth_of
 from mbsearch.pareto import hypervolume, pareto_front
 from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.search.expectation import Expectation
@@ -199,13 +198,7 @@ def main() -> None:
         ours = believed(short, expectation.highest())
         show(seed, "mbsearch", ours, seconds)
         show(seed, "as measured", believed(records), None)
-        rate = space.settings.proxy.growth
-        expected = expectation.short(short)
-        alone = {
-            r.trial: grown(expected[r.trial], growth_of(r.costs, rate))
-            for r in short
-            if r.trial in expected
-        }
+        alone = expectation.with_growth(expectation.short(short), short)
         show(seed, "short trainings only", believed(short, alone), None)
         costs = [ours.mult_adds[key] for key in ours.front()]
         show(seed, "largest", largest(space, len(short), costs, seed), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import optuna
@@ -71,8 +71,14 @@ class Expectation:
         if not expected or not self._space.settings.proxy.growth:
             return expected
         expected |= {r.trial: r.accuracy for r in shown(records) if r.is_baseline}
-        by_trial = {r.trial: r for r in records}
-        return {t: grown(accuracy, self._growth(by_trial[t])) for t, accuracy in expected.items()}
+        return self.with_growth(expected, records)
+
+    def with_growth(
+        self, accuracies: Mapping[int, float], records: Sequence[TrialRecord]
+    ) -> dict[int, float]:
+        """What networks of these records, by trial, are believed to grow to."""
+        among = [r for r in records if r.trial in accuracies]
+        return {r.trial: grown(accuracies[r.trial], self._growth(r)) for r in among}
 
     def _growth(self, record: TrialRecord) -> float:
         return growth_of(record.costs, self._space.settings.proxy.growth)
