@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -117,7 +116,6 @@ def audit(
             scoring.compile(say)
         if scoring.train_shared is not None:
             scoring.train_shared(math.inf, on_supernet)
-        os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
         stamp = {
             "proxy": proxy.model_dump(mode="json", exclude={"growth"}),  # no training's
             "data": scoring.key,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 
+from mbsearch import pareto
 from mbsearch.lift import growth_of, logit
 from mbsearch.space.settings import GROWTH
 
@@ -93,11 +94,8 @@ def _ranking(
     cost: NDArray[np.float64],
     seed: int,
 ) -> Ranking:
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(truth), (_BOOTSTRAPS, len(truth)))
-    taus = np.array([kendall_tau(score[rows], truth[rows]) for rows in draws])
     tail = (1 - _CONFIDENCE) / 2
-    low, high = np.nanquantile(taus, [tail, 1 - tail])
+    low, high = np.quantile(_bootstrapped_taus(score, truth, seed), [tail, 1 - tail])
     return Ranking(
         name,
         kendall_tau(score, truth),
@@ -110,10 +108,28 @@ def _ranking(
 
 def kendall_tau(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     """Kendall's tau-b; 0 where it is undefined because all are equal, or there is only one."""
-    if len(truth) < 2:
-        return 0.0
-    tau = float(kendalltau(score, truth).statistic)
+    tau = pareto.kendall_tau(score, truth)
     return 0.0 if math.isnan(tau) else tau
+
+
+def _bootstrapped_taus(
+    score: NDArray[np.float64], truth: NDArray[np.float64], seed: int
+) -> NDArray[np.float64]:
+    """Kendall's tau-b of networks drawn with replacement, `_BOOTSTRAPS` times.
+
+    A pair of networks counts as often as both were drawn, so all draws share the signs of the
+    pairs, which are found once.
+    """
+    networks = len(truth)
+    draws = np.random.default_rng(seed).integers(0, networks, (_BOOTSTRAPS, networks))
+    times = np.stack([np.bincount(rows, minlength=networks) for rows in draws]).astype(float)
+    scores, truths = (np.sign(np.subtract.outer(each, each)) for each in (score, truth))
+
+    def drawn(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((times @ pairs * times).sum(axis=1))
+
+    untied = drawn(scores**2) * drawn(truths**2)
+    return drawn(scores * truths) / np.sqrt(np.where(untied > 0, untied, np.inf))
 
 
 def taus_in_thirds(

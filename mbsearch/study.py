@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -112,6 +112,8 @@ def run(
         raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
     if gpus_per_trial and ray is None:
         raise SpecError("--gpus-per-trial: expected --ray with it, got none")
+    if ray is not None:
+        import mbsearch.search.ray_executor  # noqa: F401  where Ray is missing, that is said first
     if minutes is not None and not minutes > 0:
         raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
     if table is not None:
@@ -139,34 +141,32 @@ def run(
         write_whole(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), target)
         deadline = math.inf if minutes is None else started + 60 * minutes
-        if scoring.compile is not None and ray is None:
-            scoring.compile(say)
-        if scoring.train_shared is not None and not scoring.train_shared(deadline, on_supernet):
-            return RunResult(folder, store.records(), exhausted=False)
-        # Inherited by the workers before their libraries start threads of their own.
-        os.environ["OMP_NUM_THREADS"] = "1"
-        executor = _executor(scoring, jobs, ray, gpus_per_trial)
+        with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
+            if scoring.compile is not None and ray is None:
+                scoring.compile(say)
+            if scoring.train_shared is not None and not scoring.train_shared(deadline, on_supernet):
+                return RunResult(folder, store.records(), exhausted=False)
 
-        def report(progress: Progress) -> None:
-            still_held()
-            on_progress(progress)
+            def report(progress: Progress) -> None:
+                still_held()
+                on_progress(progress)
 
-        store.expect({})  # what an earlier run expected does not know the trials to come
-        driver = Driver(store, space, executor, target, seed, report, deadline, meter)
-        # The sampler's matrices are small, and the workers need the cores: with a thread for each,
-        # a suggestion took three times as long.
-        with threadpool_limits(1, user_api="blas"):
-            try:
-                driver.run()
-                if time.monotonic() < deadline:
-                    _end(store)
-            finally:
-                executor.close()
-                if table is None:  # a table has no luck to be free of
-                    store.expect(Expectation(store, space, meter).highest())
-                records = store.records()
-                if complete(records):
-                    write_results(folder, records, f"{space.name} on {scoring.data}")
+            store.expect({})  # what an earlier run expected does not know the trials to come
+            driver = Driver(store, space, executor, target, seed, report, deadline, meter)
+            # The sampler's matrices are small, and the workers need the cores: with a thread for
+            # each, a suggestion took three times as long.
+            with threadpool_limits(1, user_api="blas"):
+                try:
+                    driver.run()
+                    if time.monotonic() < deadline:
+                        _end(store)
+                finally:
+                    executor.close()  # what follows has use for the cores
+                    if table is None:  # a table has no luck to be free of
+                        store.expect(Expectation(store, space, meter).highest())
+                    records = store.records()
+                    if complete(records):
+                        write_results(folder, records, f"{space.name} on {scoring.data}")
     return RunResult(folder, records, driver.exhausted, driver.unpromoted)
 
 

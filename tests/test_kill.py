@@ -36,7 +36,7 @@ head: {channels: 64}
 baselines:
   - {reference: mobilenet_v1, alpha: 0.25, resolution: 64}
   - {reference: mobilenet_v2, alpha: 0.35, resolution: 64}
-proxy: {train_images: 1000, validation_images: 500, epochs: 2, noise_seeds: 2}
+proxy: {train_images: 400, validation_images: 200, epochs: 2, noise_seeds: 2}
 promotion: {share: 0.9, longer: 2}
 """
 TRIALS = 8

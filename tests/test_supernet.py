@@ -16,6 +16,7 @@ from mbsearch.space.catalog import baseline_architectures, load_space
 from mbsearch.space.settings import Proxy, Supernet
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
+from mbsearch.training import supernet_training
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.sources import load_source
@@ -128,13 +129,16 @@ def test_the_proxy_may_train_thinner_networks() -> None:
     assert (thin.alpha, thin.resolution) == (network.alpha / 2, network.resolution)
 
 
-def test_training_goes_on_after_an_interruption(images: Path, tmp_path: Path) -> None:
-    space = tiny(steps=110)
+def test_training_goes_on_after_an_interruption(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supernet_training, "_SAVE_EVERY", 10)
+    space = tiny(steps=20)
     whole = training(images, space)
     assert train_supernet(whole, tmp_path / "whole.pt")
 
     def kill(done: int, _loss: float) -> None:
-        if done == 104:
+        if done == 14:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

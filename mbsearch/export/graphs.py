@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mbsearch.export.job import Job, Runner
+from mbsearch.training.network import fold_norms
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -41,9 +43,14 @@ def write_onnx(job: Job, folder: Path) -> None:
     """Write one ONNX file of any batch, batch normalisations folded, notes in its metadata."""
     import onnx
 
+    # With norms, and in place, the exporter takes 2.4 times as long to come to the same graph.
+    folded = fold_norms(job.network)
+    for module in folded.modules():
+        if isinstance(module, nn.ReLU | nn.ReLU6 | nn.Hardswish):
+            module.inplace = False
     with warnings.catch_warnings(action="ignore"):  # torch's, about itself
         written = torch.onnx.export(
-            program(job),
+            program(replace(job, network=folded)),
             dynamo=True,
             verbose=False,
             input_names=["images"],

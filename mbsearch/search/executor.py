@@ -10,10 +10,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Protocol
@@ -21,6 +22,7 @@ from typing import Protocol
 from mbsearch.errors import EvaluationError, MbsearchError
 from mbsearch.search.evaluator import Evaluator, Outcome, Task
 
+_THREADS = "OMP_NUM_THREADS"  # read by the libraries of a process when they are loaded
 TASKS_PER_WORKER = 40  # a fresh process now and then keeps the memory of long studies flat
 _POLL_SECONDS = 2.0
 MAX_DEATHS = 3  # of the workers of one task
@@ -91,8 +93,7 @@ class LocalProcesses:
         imports: Sequence[str] = (),
     ) -> None:
         self.slots = jobs
-        self._evaluator, self._prepare = evaluator, prepare
-        self._context = _context(imports)
+        self._evaluator, self._prepare, self._imports = evaluator, prepare, imports
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[int, Task]] = deque()
         self._stillborn = 0
@@ -154,11 +155,14 @@ class LocalProcesses:
             self._hire()
 
     def _hire(self) -> None:
-        ours, theirs = self._context.Pipe()
+        ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, dict(os.environ), self._evaluator, self._prepare)
-        process = self._context.Process(target=_work, args=arguments, name="mbsearch worker")
         try:
-            process.start()
+            server = _fork_server(self._imports)
+            context = server or multiprocessing.get_context("spawn")
+            process = context.Process(target=_work, args=arguments, name="mbsearch worker")
+            with nullcontext() if server else _bequeathed():  # waiting for forks, Ctrl-C counts
+                process.start()
         except (EOFError, OSError) as error:
             ours.close()
             self._mourn(f"the process that forks them: {error or 'it was killed'}")
@@ -216,16 +220,50 @@ def _cause(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _context(imports: Sequence[str]) -> ForkServerContext | SpawnContext:
-    """How workers are started: each as a fork of one process that has done the imports, if any.
+def _fork_server(imports: Sequence[str]) -> ForkServerContext | None:
+    """A running process that has done the imports, if there are any, and forks workers.
 
     Only on Linux: the libraries of other systems do not bear a fork.
     """
     if not imports or sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
+        return None
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(imports))
+    with _bequeathed():
+        forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _bequeathed() -> Iterator[None]:
+    """What is started meanwhile computes with one thread, and leaves Ctrl-C to this process.
+
+    Workers see to both as well, but only after their imports.
+    """
+    resource_tracker.ensure_running()  # its start lets Ctrl-C in again
+    threads = os.environ.get(_THREADS)
+    os.environ[_THREADS] = "1"
+    try:
+        with _held_back(signal.SIGINT):
+            yield
+    finally:
+        if threads is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = threads
+
+
+@contextmanager
+def _held_back(sent: signal.Signals) -> Iterator[None]:
+    """A signal to this process has its effect afterwards, and to a child started meanwhile none."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {sent})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(

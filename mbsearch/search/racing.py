@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from mbsearch.lift import accuracy_of, logit
 from mbsearch.records import Epoch, State, TrialRecord
@@ -39,7 +39,7 @@ class Forecast:
 
     def probability_above(self, accuracy: float) -> float:
         """Probability of a final accuracy above this one, the noise of a training included."""
-        return float(student.sf((logit(accuracy) - self.centre) / self.spread, self.freedom))
+        return float(stdtr(self.freedom, (self.centre - logit(accuracy)) / self.spread))
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -80,7 +79,6 @@ def retrain_study(
         facts["start"] = {"fingerprint": start.fingerprint, "file": str(start.path)}
     home = folder / FOLDER / _key(facts)
     with driver_lock(home):
-        os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
         devices = training_devices(device)
         compile_kernels(devices[0], say)
         # Several devices are all one training's.

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy import stats
 
 from mbsearch.errors import StorageError
 from mbsearch.measured import RETRAINED
@@ -93,6 +91,8 @@ def _lead(candidate: Retrained, rival: Retrained) -> Lead:
         if (candidate.spread, rival.spread) == (0.0, 0.0):
             lower = upper = candidate.mean - rival.mean
         else:
+            from scipy import stats  # here, since every worker imports this module
+
             test = stats.ttest_ind(candidate.accuracies, rival.accuracies, equal_var=False)
             lower, upper = (float(end) for end in test.confidence_interval(_CONFIDENCE))
     names = candidate.entrant.name, rival.entrant.name
@@ -107,6 +107,8 @@ def write_retrained(
     Raises:
         StorageError: they cannot be written.
     """
+    import pandas as pd
+
     rows = [
         {
             "name": result.entrant.name,
