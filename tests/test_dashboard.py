@@ -135,6 +135,13 @@ class Page:
     def js(self, script: str) -> Any:
         return self.browser.execute_script(f"return {script}")
 
+    def cells(self, rows: str) -> list[list[str]]:
+        """What the rows of a table show, asked for at once: a question takes 20 ms."""
+        return self.js(
+            f"Array.from(document.querySelectorAll('{rows}'),"
+            " row => Array.from(row.querySelectorAll('td'), cell => cell.innerText.trim()))"
+        )
+
     def address(self) -> dict[str, str]:
         return read_query(self.browser.current_url.partition("?")[2])
 
@@ -282,10 +289,7 @@ def test_the_layer_table_and_the_yaml_are_those_of_the_record(page: Page, tmp_pa
     wait_for(lambda: page.address().get("trial") == str(record.trial), "the selection")
     page.wait("#cards a").click()
     page.wait("#layers tbody tr")
-    rows = [
-        [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
-        for row in page.browser.find_elements(By.CSS_SELECTOR, "#layers tbody tr")
-    ]
+    rows = page.cells("#layers tbody tr")
     expected = layer_costs(record.architecture)
     assert [row[0] for row in rows] == [layer.name for layer in expected]
     assert [int(row[4].replace(",", "")) for row in rows] == [c.mult_adds for c in expected]
@@ -389,8 +393,7 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
     ratio = first.mult_adds / last.mult_adds
     assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#verdict")
     assert set(page.address()) == {"study", "trial", "other"}
-    for row in page.browser.find_elements(By.CSS_SELECTOR, "#differences tbody tr"):
-        _, mark, left, right = (cell.text for cell in row.find_elements(By.TAG_NAME, "td"))
+    for _, mark, left, right in page.cells("#differences tbody tr"):
         assert (mark == "differs") == (left != right)
     rival = next(r for r in page.records() if r.is_baseline)
     page.wait('[id*="other"][role=combobox], input[id*="other"]').click()

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import psutil
 import pytest
-from processes import workers
+from processes import fork_servers, workers
 
 import mbsearch as mb
 from mbsearch.records import State, TrialRecord
@@ -138,7 +138,7 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     )
 
 
-def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
+def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -> None:
     process = start(LONG)
     wait_for(partial(complete, 1), process)
     second = subprocess.run(LONG, capture_output=True, text=True, check=False)
@@ -148,15 +148,21 @@ def test_ctrl_c_stops_at_once_and_a_second_run_is_refused_meanwhile() -> None:
     assert process.wait(timeout=90) == 130
     assert any(r.state is State.COMPLETE for r in records())
 
-
-def test_other_settings_under_the_same_name_are_refused_with_the_way_out() -> None:
-    process = start(LONG)
-    wait_for(partial(complete, 1), process)
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=90)
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 3"))
     refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     message = " ".join(refused.stderr.split())
     assert "proxy.epochs was 2 and is 3" in message
     assert "--name" in message
+
+
+def test_ctrl_c_in_the_first_seconds_leaves_no_traceback() -> None:
+    """At a terminal it reaches the process that forks the workers too, which is importing torch."""
+    process = subprocess.Popen(
+        LONG, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    wait_for(partial(fork_servers, process.pid), process)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=90)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
