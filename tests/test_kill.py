@@ -161,7 +161,7 @@ def test_ctrl_c_in_the_first_seconds_leaves_no_traceback() -> None:
     process = subprocess.Popen(
         LONG, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    wait_for(partial(fork_servers, process.pid), process)
+    wait_for(lambda: [s for s in fork_servers(process.pid) if s.memory_info().rss > 100e6], process)
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=90)
     assert process.returncode == 130
