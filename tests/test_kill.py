@@ -52,11 +52,14 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def start(command: list[str] = COMMAND) -> subprocess.Popen[bytes]:
+def start(
+    command: list[str] = COMMAND, output: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
         # As at a terminal: what a shell starts in the background inherits a deafness to Ctrl-C.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
@@ -158,9 +161,7 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
 
 def test_ctrl_c_in_the_first_seconds_leaves_no_traceback() -> None:
     """At a terminal it reaches the process that forks the workers too, which is importing torch."""
-    process = subprocess.Popen(
-        LONG, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    process = start(LONG, subprocess.PIPE)
     wait_for(lambda: [s for s in fork_servers(process.pid) if s.memory_info().rss > 100e6], process)
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=90)
