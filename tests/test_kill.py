@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -46,10 +47,15 @@ LONG = [*RUN, "200"]  # not done before the test is
 
 
 @pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs begin in a folder of their own, and none goes on after a test that failed."""
     monkeypatch.chdir(tmp_path)
     Path("kill.yaml").write_text(SPACE)
-    return tmp_path
+    yield
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.cwd() == str(tmp_path):
+                process.kill()
 
 
 def start(

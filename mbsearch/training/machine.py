@@ -67,7 +67,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     processor = platform.processor() or platform.machine()
-    return f"{device.type} ({processor}{', bfloat16' if _multiplies_bfloat16(device) else ''})"
+    return f"{device.type} ({processor}{', bfloat16' if multiplies_bfloat16(device) else ''})"
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
@@ -75,13 +75,16 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 
     bfloat16 has float32's range, so a training needs no scaling of its loss.
     """
-    if _multiplies_bfloat16(device):
+    if multiplies_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    # Other processors compute it too, by way of float32, and take longer than for that alone.
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device is made for products in bfloat16.
+
+    Other processors compute them too, by way of float32, and take longer than for that alone.
+    """
     return device.type != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
 
 

@@ -15,7 +15,7 @@ from llvmlite.binding import get_host_cpu_name
 
 from mbsearch.space.catalog import load_reference
 from mbsearch.training.kernels import steps
-from mbsearch.training.machine import mixed_precision
+from mbsearch.training.machine import mixed_precision, multiplies_bfloat16
 from mbsearch.training.network import build
 
 
@@ -59,8 +59,7 @@ def _train_a_step(device: torch.device) -> None:
 
 def _key(device: torch.device) -> str:
     """What the machine code depends on: the kernels, their compiler, processor and precision."""
-    with mixed_precision(device):
-        precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+    precision = "bfloat16" if multiplies_bfloat16(device) else "float32"
     key = blake2b(digest_size=8)
     for file in sorted(Path(steps.__file__).parent.glob("*.py")):
         key.update(file.read_bytes())
