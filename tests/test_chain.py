@@ -14,6 +14,7 @@ from mbsearch.training.chain import chained, fits, link
 from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.network import Convolution, build
 from mbsearch.training.pointwise import PointwiseConv2d
+from mbsearch.training.warm_up import compile_kernels
 
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (9, 9), (5, 1), (1, 3)]
@@ -23,7 +24,8 @@ STRIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (2, 1)]
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As in a worker."""
+    """As in a worker, with kernels that no other process is compiling at the same time."""
+    compile_kernels(torch.device("cpu"), lambda _: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

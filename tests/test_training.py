@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -280,18 +281,23 @@ def test_the_head_of_a_cluster_needs_no_device_of_its_workers(tmp_path: Path) ->
 
 
 def test_a_worker_has_one_thread() -> None:
+    """Also in the library whose matrix products the kernels call."""
     code = (
         "import torch\n"
+        "from threadpoolctl import threadpool_info\n"
         "from mbsearch.training.machine import prepare_worker\n"
         "torch.set_num_threads(2)\n"
         "prepare_worker()\n"
-        "print(torch.get_num_threads(), torch.ones(1 << 24).sum().item())"
+        "print(torch.get_num_threads(), torch.ones(1 << 24).sum().item())\n"
+        "print({pool['num_threads'] for pool in threadpool_info()})"
     )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     out = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=True,
         cwd=Path(__file__).parent.parent,
+        env=environment,
     )
-    assert out.stdout.split() == ["1", str(float(1 << 24))]
+    assert out.stdout.split() == ["1", str(float(1 << 24)), "{1}"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mbsearch.errors import ExportError, did_you_mean
 from mbsearch.export import graphs, mobile, python_files
@@ -150,8 +151,10 @@ def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> li
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-            staging = Path(made)
-            written = [_written(each, job, staging, explicit=len(chosen) == 1) for each in chosen]
+            staging, logits = Path(made), _Logits.of(job)
+            written = [
+                _written(each, job, staging, logits, explicit=len(chosen) == 1) for each in chosen
+            ]
             folder.mkdir(exist_ok=True)
             for path in staging.iterdir():
                 shutil.move(path, folder / path.name)
@@ -160,14 +163,14 @@ def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> li
     return written
 
 
-def _written(each: Format, job: Job, folder: Path, *, explicit: bool) -> Written:
+def _written(each: Format, job: Job, folder: Path, logits: _Logits, *, explicit: bool) -> Written:
     try:
         each.write(job, folder)
     except ExportError as error:
         if not each.optional or explicit:
             raise
         return Written(each.name, each.file, None, str(error))
-    found, allowed = _relative_error(job, each.read(job, folder))
+    found, allowed = logits.error(each.read(job, folder)), logits.allowed
     if not found <= allowed:
         raise ExportError(
             f"{each.file}: expected the logits of the network to a relative error of "
@@ -176,16 +179,38 @@ def _written(each: Format, job: Job, folder: Path, *, explicit: bool) -> Written
     return Written(each.name, each.file, found)
 
 
-@torch.inference_mode()
-def _relative_error(job: Job, run: Runner) -> tuple[float, float]:
-    """The largest relative error over the checked batches, and the one that is allowed."""
-    side = job.architecture.resolution
-    exact = deepcopy(job.network).double()
-    generator = torch.Generator().manual_seed(0)
-    errors, roundings = [], []
-    for batch in _CHECKED_BATCHES:
-        images = torch.randn(batch, 3, side, side, generator=generator)
-        expected, truth = job.network(images), exact(images.double())
-        errors.append(float((run(images) - expected).norm() / expected.norm()))
-        roundings.append(float((expected - truth).norm() / truth.norm()))
-    return max(errors), max(TOLERANCE, _ROUNDINGS * max(roundings))
+@dataclass(frozen=True, slots=True)
+class _Logits:
+    """Batches of random images, the network's logits of them, and how far a file may be off."""
+
+    batches: tuple[Tensor, ...]
+    expected: tuple[Tensor, ...]
+    allowed: float
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, job: Job) -> _Logits:
+        side = job.architecture.resolution
+        exact = deepcopy(job.network).double()
+        generator = torch.Generator().manual_seed(0)
+        batches = tuple(
+            torch.randn(count, 3, side, side, generator=generator) for count in _CHECKED_BATCHES
+        )
+        expected = tuple(job.network(images) for images in batches)
+        rounding = max(
+            _distance(logits, exact(images.double()))
+            for logits, images in zip(expected, batches, strict=True)
+        )
+        return cls(batches, expected, max(TOLERANCE, _ROUNDINGS * rounding))
+
+    @torch.inference_mode()
+    def error(self, run: Runner) -> float:
+        """The largest relative error over the batches."""
+        return max(
+            _distance(run(images), logits)
+            for images, logits in zip(self.batches, self.expected, strict=True)
+        )
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())

@@ -6,9 +6,11 @@ import ctypes
 import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from mbsearch.errors import EvaluationError
 from mbsearch.search.executor import usable_cores
@@ -89,13 +91,15 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def prepare_worker() -> None:
-    """Make this process a worker: one torch thread, and memory that is kept for the next step.
+    """Make this process a worker: one thread, and memory that is kept for the next step.
 
     Two workers of two threads each slow each other down tenfold on two cores. By default glibc
     gives every large map back to the system, and each training step pays page faults to have it
     again: a fifth of its time (docs/throughput.md). A worker's size stays at its peak instead.
     """
     torch.set_num_threads(1)
+    import_module("scipy.linalg.cython_blas")  # the kernels' matrix products, which come late
+    threadpool_limits(1)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
