@@ -72,6 +72,16 @@ def test_taus_are_those_of_scipy_inside_each_third_of_the_costs() -> None:
     assert proxy.low < proxy.tau < proxy.high
 
 
+def test_intervals_are_those_of_networks_drawn_again() -> None:
+    networks = judged(quality=0.5)
+    loss = np.array([n.losses[0] for n in networks])
+    truth = np.array([n.truth for n in networks])
+    draws = np.random.default_rng(7).integers(0, len(loss), (500, len(loss)))
+    taus = [kendalltau(-loss[rows], truth[rows]).statistic for rows in draws]
+    proxy = next(each for each in rankings(networks, seed=7) if each.score == "proxy")
+    assert (proxy.low, proxy.high) == pytest.approx(tuple(np.quantile(taus, [0.05, 0.95])))
+
+
 def test_regret_is_what_the_favourite_within_a_budget_falls_short_of_the_best() -> None:
     networks = [
         Judged(truth, {"mult_adds": cost, "params": cost}, (0.5,), (loss,), 1.0)

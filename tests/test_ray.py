@@ -30,6 +30,7 @@ from mbsearch.search.executor import Finished
 from mbsearch.search.ray_executor import RayCluster
 from mbsearch.search.storage import read_study
 from mbsearch.space.catalog import load_reference, load_space
+from mbsearch.study import run
 
 pytestmark = pytest.mark.slow
 
@@ -226,6 +227,19 @@ def test_a_run_of_the_command_line_on_a_cluster(cluster: Any, tmp_path: Path) ->
     assert none.returncode == 2
     assert "error: --ray 127.0.0.2:1: expected a Ray cluster, got" in none.stderr
     assert "Traceback" not in none.stderr
+
+
+def test_a_cluster_that_is_not_there_is_missed_before_a_supernet_is_trained(tmp_path: Path) -> None:
+    tiny = load_space("tiny")
+    proxy = tiny.settings.proxy.model_copy(update={"evaluator": "supernet"})
+    with pytest.raises(ClusterError, match=r"--ray 127.0.0.2:1: expected a Ray cluster, got"):
+        run(
+            tiny.with_settings({"proxy": proxy}),
+            trials=1,
+            folder=tmp_path / "tiny",
+            ray="127.0.0.2:1",
+            on_supernet=lambda *_: pytest.fail("trained"),
+        )
 
 
 def test_without_ray_the_command_that_installs_it_is_said(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def fits(x: Tensor) -> bool:
         x.device.type == "cpu"
         and torch.get_num_threads() == 1
         and x.dtype == torch.float32
-        and len(x) > 1  # one pixel has no variance: that is for torch to refuse
+        and x.shape[0] > 1  # one pixel has no variance: that is for torch to refuse
         and not torch.is_autocast_enabled("cpu")
     )
 
@@ -68,30 +68,36 @@ def chained(links: Sequence[Link], x: Tensor) -> Tensor:
 
 
 class _Chain(torch.autograd.Function):
-    """Links that follow one another; kept are the maps before each norm."""
+    """Links that follow one another; kept are the maps before each norm.
+
+    On the smallest maps half of a step is not the kernels but what is between them, so each map is
+    made by torch, which lets go of it after the way back, and is seen as an array once.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, links: tuple[Link, ...], *parameters: Tensor) -> Tensor:
-        maps, ctx.terms, ctx.links = [_pixels(x)], [_NO_TERMS], links
-        ctx.filters = [_filters(each, w) for each, w in zip(links, parameters[::3], strict=True)]
-        for each, filters, weight, bias in zip(
-            links, ctx.filters, parameters[1::3], parameters[2::3], strict=True
+        kept, seen, terms = [x], _pixels(x), _NO_TERMS
+        ctx.terms, ctx.links, ctx.filters = [terms], links, []
+        for each, weight, scale, shift in zip(
+            links, parameters[::3], parameters[1::3], parameters[2::3], strict=True
         ):
-            z, terms = _convolved(each, filters, maps[-1], ctx.terms[-1], weight, bias)
-            maps.append(z)
+            filters = _filters(each, weight)
+            z, seen, terms = _convolved(each, filters, seen, terms, scale, shift)
+            ctx.filters.append(filters)
             ctx.terms.append(terms)
-        y = _new(maps[-1].shape)
-        chain_norm.activate(maps[-1], ctx.terms[-1], y)
-        # Given to torch, which lets go of them after the way back: the loss outlives the step.
-        ctx.save_for_backward(x, *(_map(z) for z in maps[1:]))
-        return _map(y)
+            kept.append(z)
+        y = torch.empty(seen.shape)
+        chain_norm.activate(seen, terms, y.numpy())
+        ctx.save_for_backward(*kept)
+        return y.permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        maps = [_pixels(z) for z in ctx.saved_tensors]
+        x, *kept = ctx.saved_tensors
+        maps = [_pixels(x), *(z.numpy() for z in kept)]
         last = maps[-1]
-        passed, sums = _new(last.shape), np.zeros((2, last.shape[-1]))
+        passed, sums = torch.empty(last.shape).numpy(), np.zeros((2, last.shape[-1]))
         chain_norm.norm_sums(_pixels(grad), last, ctx.terms[-1], passed, sums)
         found: list[Tensor] = []
         for place in reversed(range(len(ctx.links))):
@@ -100,13 +106,13 @@ class _Chain(torch.autograd.Function):
             conv, filters = ctx.links[place].conv, ctx.filters[place]
             back, grads = np.empty((4, z.shape[-1]), np.float32), np.empty_like(z_terms[:2])
             chain_norm.norm_back(z_terms, sums, z.size // z.shape[-1], back, grads)
-            x_grad, sums = _new(x.shape), np.zeros((2, x.shape[-1]))
+            x_grad, sums = torch.empty(x.shape).numpy(), np.zeros((2, x.shape[-1]))
             filters_grad = np.empty_like(filters)
             if isinstance(conv, DepthwiseConv2d):
                 chain_depthwise.depthwise_back(
                     passed, z, back, x, terms, filters, _pair(conv), x_grad, filters_grad, sums
                 )
-                weight_grad = torch.from_numpy(filters_grad).permute(2, 0, 1).unsqueeze(1)
+                filters_grad = np.ascontiguousarray(filters_grad.transpose(2, 0, 1))
             else:
                 chain_pointwise.pointwise_back(
                     _rows(passed),
@@ -119,48 +125,62 @@ class _Chain(torch.autograd.Function):
                     filters_grad,
                     sums,
                 )
-                weight_grad = torch.from_numpy(filters_grad)[:, :, None, None]
-            found = [weight_grad, *torch.from_numpy(grads), *found]
+            norm_grads = torch.from_numpy(grads[0]), torch.from_numpy(grads[1])
+            found = [_gradient(filters_grad, conv.weight), *norm_grads, *found]
             passed = x_grad
-        return _map(passed), None, *found
+        return torch.from_numpy(passed).permute(0, 3, 1, 2), None, *found
 
 
 def _convolved(
-    link: Link, filters: Values, x: Values, terms: Values, norm_weight: Tensor, norm_bias: Tensor
-) -> tuple[Values, Values]:
-    """The map that a link's convolution makes of one, and its terms."""
+    link: Link, filters: Values, x: Values, terms: Values, scale: Tensor, shift: Tensor
+) -> tuple[Tensor, Values, Values]:
+    """The map that a link's convolution makes of one, by torch and as an array, and its terms."""
+    conv, norm = link.conv, link.norm
     images, height, width, _ = x.shape
-    down, across = stride = _pair(link.conv)
-    channels = len(norm_weight)
-    z = _new((images, -(-height // down), -(-width // across), channels))
+    down, across = stride = _pair(conv)
+    channels = norm.num_features
+    made = torch.empty((images, -(-height // down), -(-width // across), channels))
+    z = made.numpy()
     origin, sums = np.empty(channels, np.float32), np.zeros((2, channels))
-    if isinstance(link.conv, DepthwiseConv2d):
+    if isinstance(conv, DepthwiseConv2d):
         chain_depthwise.depthwise(x, terms, filters, stride, z, origin, sums)
     else:
         chain_pointwise.pointwise(_rows(x), terms, filters, _rows(z), origin, sums)
-    norm, z_terms = link.norm, np.empty((_ROWS_OF_TERMS, channels), np.float32)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    z_terms = np.empty((_ROWS_OF_TERMS, channels), np.float32)
+    running_mean, running_variance = norm.running_mean, norm.running_var
+    assert running_mean is not None
+    assert running_variance is not None
     assert norm.momentum is not None
     batch_terms(
         (*sums, origin, z.size // channels),
-        _memory(norm_weight),
-        _memory(norm_bias),
+        scale.detach().numpy(),
+        shift.detach().numpy(),
         norm.eps,
         norm.momentum,
-        _memory(norm.running_mean),
-        _memory(norm.running_var),
+        running_mean.numpy(),
+        running_variance.numpy(),
         z_terms,
     )
     z_terms[LEAST], z_terms[MOST] = link.kept
-    return z, z_terms
+    return made, z, z_terms
 
 
 def _filters(link: Link, weight: Tensor) -> Values:
     """Weights as the kernels read them: (N, K) of a pointwise, (kh, kw, C) of a depthwise layer."""
+    memory: Values = weight.detach().numpy()
+    channels, _, height, width = memory.shape
     if isinstance(link.conv, DepthwiseConv2d):
-        return _memory(weight.squeeze(1).permute(1, 2, 0))
-    return _memory(weight.flatten(1))
+        memory = memory.reshape(channels, height, width).transpose(1, 2, 0)
+        return np.ascontiguousarray(memory)
+    return np.ascontiguousarray(memory.reshape(channels, -1))
+
+
+def _gradient(filters: Values, weight: Tensor) -> Tensor:
+    """The gradient of weights, of as many values in the same order, which torch need not copy."""
+    gradient = torch.from_numpy(filters)
+    if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
+        return gradient.as_strided(weight.shape, weight.stride())
+    return gradient.view(weight.shape)
 
 
 def _pair(conv: nn.Conv2d) -> Pair:
@@ -168,25 +188,10 @@ def _pair(conv: nn.Conv2d) -> Pair:
     return down, across
 
 
-def _memory(x: Tensor) -> Values:
-    """The memory of a float32 tensor; a copy where it has gaps."""
-    memory: Values = x.detach().contiguous().numpy()
-    return memory
-
-
-def _new(shape: tuple[int, ...]) -> Values:
-    """Memory for a map, aligned to vectors, as numpy's own is not."""
-    return _memory(torch.empty(shape))
-
-
-def _map(pixels: Values) -> Tensor:
-    """A map in the order N, H, W, C as torch's (N, C, H, W), in the same memory."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
 def _pixels(x: Tensor) -> Values:
     """A map (N, C, H, W) in the order N, H, W, C: its own memory where it is channels_last."""
-    return _memory(x.permute(0, 2, 3, 1))
+    pixels: Values = x.detach().permute(0, 2, 3, 1).contiguous().numpy()
+    return pixels
 
 
 def _rows(pixels: Values) -> Values:

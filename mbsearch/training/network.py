@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from copy import deepcopy
+from copy import copy
 from math import sqrt
 from typing import assert_never
 
@@ -134,8 +134,9 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     links: list[Link] = []
     for layer in layers:
         known = None
-        if layer.training and isinstance(layer, Convolution) and fits(x) and not hooked(layer):
-            known = link(layer.conv, layer.norm, layer.activation)
+        looked_at = bool(links)  # the map that links wait for
+        if isinstance(layer, Convolution) and layer.training and (looked_at or fits(x)):
+            known = None if hooked(layer) else link(layer.conv, layer.norm, layer.activation)
         if known is not None:
             links.append(known)
             continue
@@ -192,8 +193,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
     It shares all other weights with the network, and is used up before that is trained on. The
     outputs are those of the network in evaluation mode, up to rounding.
     """
-    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    folded = deepcopy(network, shared).eval()  # a new structure around the same tensors
+    folded = _around_the_same_tensors(network).eval()
     for module in folded.modules():
         if isinstance(module, Convolution) and isinstance(module.norm, nn.BatchNorm2d):
             conv, norm = module.conv, module.norm
@@ -210,6 +210,17 @@ def fold_norms(network: nn.Module) -> nn.Module:
             )
             module.norm = nn.Identity()
     return folded
+
+
+def _around_the_same_tensors(network: nn.Module) -> nn.Module:
+    """A new structure, made in a sixth of the time of a deep copy that knows what it shares."""
+    new = copy(network)
+    new._parameters, new._buffers = dict(network._parameters), dict(network._buffers)
+    new._modules = {
+        name: None if module is None else _around_the_same_tensors(module)
+        for name, module in network._modules.items()
+    }
+    return new
 
 
 def _assemble(program: Program) -> nn.Module:

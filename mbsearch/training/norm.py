@@ -76,8 +76,8 @@ def hooked(module: nn.Module) -> bool:
 
 def count_batch(norm: nn.BatchNorm2d) -> None:
     """Note that a batch normalisation has seen a batch, as torch does."""
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
+    if (batches := norm.num_batches_tracked) is not None:
+        batches.add_(1)
 
 
 def _fits(x: Tensor) -> bool:
