@@ -97,7 +97,7 @@ class _Chain(torch.autograd.Function):
         x, *kept = ctx.saved_tensors
         maps = [_pixels(x), *(z.numpy() for z in kept)]
         last = maps[-1]
-        passed, sums = torch.empty(last.shape).numpy(), np.zeros((2, last.shape[-1]))
+        passed, sums = _new(last.shape), np.zeros((2, last.shape[-1]))
         chain_norm.norm_sums(_pixels(grad), last, ctx.terms[-1], passed, sums)
         found: list[Tensor] = []
         for place in reversed(range(len(ctx.links))):
@@ -106,7 +106,7 @@ class _Chain(torch.autograd.Function):
             conv, filters = ctx.links[place].conv, ctx.filters[place]
             back, grads = np.empty((4, z.shape[-1]), np.float32), np.empty_like(z_terms[:2])
             chain_norm.norm_back(z_terms, sums, z.size // z.shape[-1], back, grads)
-            x_grad, sums = torch.empty(x.shape).numpy(), np.zeros((2, x.shape[-1]))
+            x_grad, sums = _new(x.shape), np.zeros((2, x.shape[-1]))
             filters_grad = np.empty_like(filters)
             if isinstance(conv, DepthwiseConv2d):
                 chain_depthwise.depthwise_back(
@@ -186,6 +186,12 @@ def _gradient(filters: Values, weight: Tensor) -> Tensor:
 def _pair(conv: nn.Conv2d) -> Pair:
     down, across = conv.stride
     return down, across
+
+
+def _new(shape: tuple[int, ...]) -> Values:
+    """Memory for a map, aligned to vectors, as numpy's own is not."""
+    memory: Values = torch.empty(shape).numpy()
+    return memory
 
 
 def _pixels(x: Tensor) -> Values:

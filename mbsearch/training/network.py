@@ -134,9 +134,13 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     links: list[Link] = []
     for layer in layers:
         known = None
-        looked_at = bool(links)  # the map that links wait for
-        if isinstance(layer, Convolution) and layer.training and (looked_at or fits(x)):
-            known = None if hooked(layer) else link(layer.conv, layer.norm, layer.activation)
+        if (
+            layer.training
+            and isinstance(layer, Convolution)
+            and (links or fits(x))  # the map that links wait for has been looked at
+            and not hooked(layer)
+        ):
+            known = link(layer.conv, layer.norm, layer.activation)
         if known is not None:
             links.append(known)
             continue
