@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mbsearch.space.catalog import load_reference
 from mbsearch.training.chain import chained, fits, link
 from mbsearch.training.depthwise import DepthwiseConv2d
+from mbsearch.training.kernels.passes import WIDEST
 from mbsearch.training.network import Convolution, build
 from mbsearch.training.pointwise import PointwiseConv2d
 from mbsearch.training.warm_up import compile_kernels
@@ -148,6 +149,9 @@ def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
     assert link(conv, nn.BatchNorm2d(4, momentum=None), nn.ReLU6()) is None
     assert link(conv, nn.BatchNorm2d(4, affine=False), nn.ReLU6()) is None
     assert link(conv, nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU6()) is None
+    with torch.device("meta"):
+        assert link(PointwiseConv2d(4, WIDEST), norm, nn.ReLU6()) is not None
+        assert link(PointwiseConv2d(4, WIDEST + 1), norm, nn.ReLU6()) is None
     assert fits(image(2, 4, 1, 1))
     assert not fits(image(1, 4, 1, 1))
     assert not fits(image(2, 4, 1, 1).double())

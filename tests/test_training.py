@@ -22,9 +22,16 @@ from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual, Standard
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Proxy, Recipe
+from mbsearch.training import machine
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training, evaluate, schedule
-from mbsearch.training.machine import choose_device, default_jobs, device_name, worker_imports
+from mbsearch.training.machine import (
+    choose_device,
+    default_jobs,
+    device_name,
+    multiplies_bfloat16,
+    worker_imports,
+)
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
@@ -130,13 +137,31 @@ def test_the_rate_rises_in_a_line_and_falls_along_half_a_cosine() -> None:
     assert schedule(0, 1, 0.0) == 1, "a training of one step has to learn something"
 
 
+def processor(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512_bf16: bool = False, name: str = "znver2"
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(machine, "get_host_cpu_name", lambda: name)
+
+
+def test_bfloat16_is_for_processors_that_multiply_it_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = [(True, True, "sapphirerapids"), (False, True, "znver5")]
+    slow = [(False, True, "emeraldrapids"), (False, False, "znver3")]
+    for known in fast + slow:
+        processor(monkeypatch, *known)
+        assert multiplies_bfloat16(CPU) == (known in fast)
+
+
 @pytest.mark.parametrize(("bfloat16", "loss_error", "images"), [(False, 1e-5, 0), (True, 0.01, 1)])
 def test_scores_are_those_of_the_plain_network(
     monkeypatch: pytest.MonkeyPatch, bfloat16: bool, loss_error: float, images: int
 ) -> None:
     trained = training()
     trained.run_epoch()
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
+    processor(monkeypatch, amx=bfloat16)
     loss, accuracy = evaluate(trained.network, VALIDATION, CPU)
     x = (VALIDATION.images / 255 - 0.4) / 0.2
     with torch.inference_mode():
@@ -152,7 +177,7 @@ def test_a_processor_made_for_bfloat16_trains_in_it_and_is_recorded_so(
 ) -> None:
     losses = {}
     for bfloat16 in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda b=bfloat16: b)
+        processor(monkeypatch, amx=bfloat16)
         assert ("bfloat16" in device_name(CPU)) == bfloat16
         trained = training()
         losses[bfloat16] = trained.run_epoch().train_loss

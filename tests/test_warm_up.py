@@ -14,13 +14,13 @@ from filelock import FileLock
 from numba import njit
 
 from mbsearch.training import warm_up
-from mbsearch.training.kernels import passes, steps
+from mbsearch.training.kernels import passes, products, steps
 from mbsearch.training.warm_up import compile_kernels
 
 CALL = """
 import torch
 from mbsearch.training.warm_up import compile_kernels
-torch.cpu._is_avx512_bf16_supported = lambda: True  # fewer kernels, a shorter test
+torch.cpu._is_amx_tile_supported = lambda: True  # fewer kernels, a shorter test
 compile_kernels(torch.device("cpu"), print)
 """
 
@@ -74,7 +74,8 @@ def test_where_nothing_can_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_chain_is_compiled_again_when_a_part_of_it_has_changed() -> None:
     """Numba looks at the file of a kernel only: the line below has to stand there, as a comment."""
-    parts = b"".join(Path(module.__file__).read_bytes() for module in (passes, steps))
-    line = f"# Compiled with the passes and steps {blake2b(parts, digest_size=6).hexdigest()}."
+    modules = (passes, products, steps)
+    parts = b"".join(Path(module.__file__).read_bytes() for module in modules)
+    line = f"# Compiled with what it is made of at {blake2b(parts, digest_size=6).hexdigest()}."
     for file in sorted(Path(passes.__file__).parent.glob("chain_*.py")):
         assert line in file.read_text().splitlines(), f"{file.name}: expected {line!r}"

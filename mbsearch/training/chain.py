@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.kernels import chain_depthwise, chain_norm, chain_pointwise
-from mbsearch.training.kernels.passes import LEAST, MOST
+from mbsearch.training.kernels.passes import LEAST, MOST, WIDEST
 from mbsearch.training.kernels.steps import Pair, Values, batch_terms
 from mbsearch.training.norm import Limits, count_batch, hooked, is_known, limits
 from mbsearch.training.pointwise import PointwiseConv2d
@@ -40,6 +40,8 @@ def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None
     """A convolution as part of a chain; None for one that the kernels do not know."""
     kept = limits(activation)
     if not isinstance(conv, PointwiseConv2d | DepthwiseConv2d) or hooked(conv):
+        return None
+    if max(conv.in_channels, conv.out_channels) > WIDEST:
         return None
     return Link(conv, norm, kept) if is_known(norm) and kept is not None else None
 

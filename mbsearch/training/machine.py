@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from llvmlite.binding import get_host_cpu_name
 from threadpoolctl import threadpool_limits
 
 from mbsearch.errors import EvaluationError
@@ -85,9 +86,12 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device is made for products in bfloat16.
 
-    Other processors compute them too, by way of float32, and take longer than for that alone.
+    Other processors compute them too, but no faster than in float32: Intel's without AMX have half
+    as many units for them (docs/throughput.md).
     """
-    return device.type != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
+    if device.type != "cpu" or torch.cpu._is_amx_tile_supported():
+        return True
+    return torch.cpu._is_avx512_bf16_supported() and get_host_cpu_name().startswith("znver")
 
 
 def prepare_worker() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mbsearch.training.kernels.passes import (
+    PITCH,
     Moments,
     add_moments,
     copy_values,
@@ -26,7 +27,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Pair, Values, compiled
 
-# Compiled with the passes and steps f45d3c93f284.
+# Compiled with what it is made of at cb089981a70b.
 
 # About so many pixels are added up in float32 before their sum is added to one in float64.
 _DRAINED = 1024
@@ -40,12 +41,13 @@ def add_nine(
     first: int,
     offsets: Any,
     taps: Values,
+    width: int,
     count: int,
     out: Values,
     at: int,
     fresh: bool,
 ) -> None:
-    """Add to out what nine taps (9, row width) make of a frame, or begin with it.
+    """Add to out what nine taps, as wide as a row, make of a frame, or begin with it.
 
     What each of them meets first lies at its offset from `first`.
     """
@@ -53,22 +55,58 @@ def add_nine(
     a, b, c = first + offsets[0], first + offsets[1], first + offsets[2]
     d, e, f = first + offsets[3], first + offsets[4], first + offsets[5]
     g, h, i = first + offsets[6], first + offsets[7], first + offsets[8]
-    width, start = unsigned(taps.shape[1]), unsigned(0)
+    width, start = unsigned(width), unsigned(0)
     while start < count:
         for t in range(min(width, unsigned(count - start))):
             s = start + t
             value = (
-                frame[a + s] * taps[0, t]
-                + frame[b + s] * taps[1, t]
-                + frame[c + s] * taps[2, t]
-                + frame[d + s] * taps[3, t]
-                + frame[e + s] * taps[4, t]
-                + frame[f + s] * taps[5, t]
-                + frame[g + s] * taps[6, t]
-                + frame[h + s] * taps[7, t]
-                + frame[i + s] * taps[8, t]
+                frame[a + s] * taps[t]
+                + frame[b + s] * taps[t + unsigned(PITCH)]
+                + frame[c + s] * taps[t + unsigned(2 * PITCH)]
+                + frame[d + s] * taps[t + unsigned(3 * PITCH)]
+                + frame[e + s] * taps[t + unsigned(4 * PITCH)]
+                + frame[f + s] * taps[t + unsigned(5 * PITCH)]
+                + frame[g + s] * taps[t + unsigned(6 * PITCH)]
+                + frame[h + s] * taps[t + unsigned(7 * PITCH)]
+                + frame[i + s] * taps[t + unsigned(8 * PITCH)]
             )
             out[at + s] = value if fresh else out[at + s] + value
+        start = unsigned(start + width)
+
+
+@inner
+def write_two_rows(
+    frame: Values,
+    first: int,
+    pitch: int,
+    column: int,
+    taps: Values,
+    width: int,
+    count: int,
+    out: Values,
+    at: int,
+) -> None:
+    """Write two rows of what a 3 x 3 filter makes of a frame of this pitch.
+
+    What both of them meet is read once.
+    """
+    a, pitch, one, two = unsigned(first), unsigned(pitch), unsigned(column), unsigned(2 * column)
+    b, c, d = unsigned(a + pitch), unsigned(a + 2 * pitch), unsigned(a + 3 * pitch)
+    count, upper, lower = unsigned(count), unsigned(at), unsigned(at + count)
+    width, start = unsigned(width), unsigned(0)
+    while start < count:
+        for t in range(min(width, unsigned(count - start))):
+            s = start + t
+            k0, k1, k2 = taps[t], taps[t + unsigned(PITCH)], taps[t + unsigned(2 * PITCH)]
+            k3, k4 = taps[t + unsigned(3 * PITCH)], taps[t + unsigned(4 * PITCH)]
+            k5, k6 = taps[t + unsigned(5 * PITCH)], taps[t + unsigned(6 * PITCH)]
+            k7, k8 = taps[t + unsigned(7 * PITCH)], taps[t + unsigned(8 * PITCH)]
+            b0, b1, b2 = frame[b + s], frame[b + one + s], frame[b + two + s]
+            c0, c1, c2 = frame[c + s], frame[c + one + s], frame[c + two + s]
+            above = frame[a + s] * k0 + frame[a + one + s] * k1 + frame[a + two + s] * k2
+            below = frame[d + s] * k6 + frame[d + one + s] * k7 + frame[d + two + s] * k8
+            out[upper + s] = above + b0 * k3 + b1 * k4 + b2 * k5 + c0 * k6 + c1 * k7 + c2 * k8
+            out[lower + s] = b0 * k0 + b1 * k1 + b2 * k2 + c0 * k3 + c1 * k4 + c2 * k5 + below
         start = unsigned(start + width)
 
 
@@ -85,21 +123,24 @@ def add_tap(frame: Values, first: int, tap: Values, count: int, out: Values, at:
 
 @inner
 def add_products(
-    frame: Values, x: Any, grads: Values, g: Any, count: int, products: Values
+    frame: Values, x: Any, grads: Values, g: Any, count: int, products: Values, width: int
 ) -> None:
-    """Add up the products of four rows of a frame, which begin at x, and of gradients, at g."""
-    count, width, start = unsigned(count), unsigned(len(products)), unsigned(0)
+    """Add up products of six rows of a frame, which begin at x, and four of gradients, at g.
+
+    Three taps below each other meet with each gradient its row of the frame, and the next two.
+    """
+    count, width, start = unsigned(count), unsigned(width), unsigned(0)
     x0, x1, x2, x3 = unsigned(x[0]), unsigned(x[1]), unsigned(x[2]), unsigned(x[3])
-    g0, g1, g2, g3 = unsigned(g[0]), unsigned(g[1]), unsigned(g[2]), unsigned(g[3])
+    x4, x5, g0, g1 = unsigned(x[4]), unsigned(x[5]), unsigned(g[0]), unsigned(g[1])
+    g2, g3 = unsigned(g[2]), unsigned(g[3])
     while start < count:
         for t in range(min(width, unsigned(count - start))):
             s = start + t
-            products[t] += (
-                frame[x0 + s] * grads[g0 + s]
-                + frame[x1 + s] * grads[g1 + s]
-                + frame[x2 + s] * grads[g2 + s]
-                + frame[x3 + s] * grads[g3 + s]
-            )
+            a, b, c, d = grads[g0 + s], grads[g1 + s], grads[g2 + s], grads[g3 + s]
+            f1, f2, f3, f4 = frame[x1 + s], frame[x2 + s], frame[x3 + s], frame[x4 + s]
+            products[t] += frame[x0 + s] * a + f1 * b + f2 * c + f3 * d
+            products[t + unsigned(PITCH)] += f1 * a + f2 * b + f3 * c + f4 * d
+            products[t + unsigned(2 * PITCH)] += f2 * a + f3 * b + f4 * c + frame[x5 + s] * d
         start = unsigned(start + width)
 
 
@@ -118,12 +159,12 @@ def place(column: int, channels: int, stride: int, phase: int) -> int:
 
 @inner
 def in_nines(taps: Values) -> Values:
-    """Filters (kh, kw, C) as (groups, 9, row width), tap by tap; the last may be of zeros."""
+    """Filters (kh, kw, C), each tap as wide as a row, in nines; the last may be of zeros."""
     kh, kw, channels = taps.shape
-    nines = np.zeros((-(-kh * kw // _NINE), _NINE, row_width(channels)), np.float32)
-    for tap in range(kh * kw):
-        for t in range(nines.shape[2]):
-            nines[tap // _NINE, tap % _NINE, t] = taps[tap // kw, tap % kw, t % channels]
+    nines = np.empty((-(-kh * kw // _NINE) * _NINE, PITCH), np.float32)
+    for tap in range(len(nines)):
+        for t in range(row_width(channels)):
+            nines[tap, t] = taps[tap // kw, tap % kw, t % channels] if tap < kh * kw else 0
     return nines
 
 
@@ -147,28 +188,52 @@ def images_at_once(pixels: int) -> int:
 
 
 @inner
-def into_frame(image: Values, terms: Values, kernel: Pair, stride: int, frame: Values) -> None:
-    """Write what is seen of an image (H, W, C) to its frame (rows, stride, values of a phase)."""
+def into_frame(image: Values, terms: Values, kernel: Pair, seen: Values, frame: Values) -> None:
+    """Write what is seen of an image (H, W, C) to its frame (rows, stride, values of a phase).
+
+    Where the stride goes over columns, it goes to `seen` (H * W * C) first.
+    """
     height, width, channels = image.shape
-    _, _, phase = frame.shape
-    flat, into = image.reshape(-1), frame.reshape(-1)
-    columns = width if stride == 1 else 1  # at once
+    _, stride, phase = frame.shape
+    flat, into, count = image.reshape(-1), frame.reshape(-1), width * channels
+    if stride > 1:
+        see(flat, 0, len(flat), terms, seen, 0)
     for i in range(height):
-        for j in range(0, width, columns):
-            at = (i + kernel[0] // 2) * stride * phase
-            at += place(j + kernel[1] // 2, channels, stride, phase)
-            see(flat, (i * width + j) * channels, columns * channels, terms, into, at)
+        row = (i + kernel[0] // 2) * stride * phase
+        if stride == 1:
+            see(flat, i * count, count, terms, into, row + kernel[1] // 2 * channels)
+            continue
+        for j in range(width):
+            at = row + place(j + kernel[1] // 2, channels, stride, phase)
+            copy_values(seen, i * count + j * channels, channels, into, at)
 
 
 @inner
 def correlate(
-    frame: Values, row: int, nines: Values, offsets: Any, count: int, out: Values, at: int
+    frame: Values,
+    row: int,
+    rows: int,
+    kernel: Pair,
+    stride: int,
+    nines: Values,
+    offsets: Any,
+    channels: int,
+    count: int,
+    out: Values,
+    at: int,
 ) -> None:
-    """Write a row of what filters make of a frame, from one of its rows on."""
-    _, stride, phase = frame.shape
-    flat, first = frame.reshape(-1), row * stride * phase
-    for group in range(len(nines)):
-        add_nine(flat, first, offsets[group], nines[group], count, out, at, group == 0)
+    """Write one or two rows of what filters make of a frame, from one of its rows on."""
+    _, phases, phase = frame.shape
+    flat, taps, width = frame.reshape(-1), nines.reshape(-1), row_width(channels)
+    pitch = phases * phase
+    if rows == 2 and kernel == (3, 3) and phases == stride == 1:
+        write_two_rows(flat, row * pitch, pitch, channels, taps, width, count, out, at)
+        return
+    for i in range(rows):
+        first = (row + i * stride) * pitch
+        for group in range(len(offsets)):
+            nine, fresh = taps[group * _NINE * PITCH :], group == 0
+            add_nine(flat, first, offsets[group], nine, width, count, out, at + i * count, fresh)
 
 
 @compiled
@@ -184,23 +249,48 @@ def depthwise(
     kernel = taps.shape[:2]
     frame = empty_frame(height, width, channels, kernel, stride[1])
     nines, offsets, wide = in_nines(taps), offsets_in(frame, kernel, channels), widened(terms)
-    flat_z, whole = z.reshape(-1), row_width(channels)
+    flat_z, whole, count = z.reshape(-1), row_width(channels), z_width * channels
     part, square = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
     around = np.empty(whole, np.float32)
     often = images_at_once(z_height * z_width)
+    seen = np.empty(height * width * channels if stride[1] > 1 else 0, np.float32)
     for n in range(images):
-        into_frame(x[n], wide, kernel, stride[1], frame)
-        for i in range(z_height):
-            at, count = (n * z_height + i) * z_width * channels, z_width * channels
-            correlate(frame, i * stride[0], nines, offsets, count, flat_z, at)
+        into_frame(x[n], wide, kernel, seen, frame)
+        for i in range(0, z_height, 2):
+            at, rows = (n * z_height + i) * count, min(2, z_height - i)
+            first = i * stride[0]
+            correlate(
+                frame,
+                first,
+                rows,
+                kernel,
+                stride[0],
+                nines,
+                offsets,
+                channels,
+                count,
+                flat_z,
+                at,
+            )
             if n == 0 and i == 0:
                 origin[:] = z[0, 0, 0]
                 for t in range(whole):
                     around[t] = origin[t % channels]
-            add_moments(flat_z, at, count, around, part, square)
+            add_moments(flat_z, at, rows * count, around, part, square)
         if n % often == often - 1 or n == images - 1:
             drain(part, sums[0])
             drain(square, sums[1])
+
+
+@inner
+def empty_products(kernel: Pair, stride: Pair, width: int) -> Values:
+    """A row of zeros for each tap, in threes; some threes have fewer taps."""
+    threes = 0
+    for phase in range(stride[0]):
+        threes += kernel[1] * len(range(phase, kernel[0], 3 * stride[0]))
+    products = np.empty((3 * threes, PITCH), np.float32)
+    products[:, :width] = 0
+    return products
 
 
 @inner
@@ -213,17 +303,18 @@ def filter_products(
     channels: int,
     products: Values,
 ) -> None:
-    """Add to products (taps, row width) those of an image's frame and of its gradients' frame.
+    """Add to products those of an image's frame and of its gradients' frame, tap by tap.
 
-    The gradients have these sides. Four rows of them are taken at once, so that the products are
-    read and written less often; the last row of their frame is empty.
+    The gradients have these sides. Four rows of them are taken at once, and three taps below each
+    other, a stride apart, so that all are read less often; the last row of the gradients' frame is
+    empty.
     """
-    _, phases, phase = frame.shape
+    rows, phases, phase = frame.shape
     flat, flat_grads, count = frame.reshape(-1), grads.reshape(-1), sides[1] * channels
-    pitch, step = grads.shape[2], stride[0] * phases * phase
-    empty = (len(grads) - 1) * pitch
+    down, pitch, step, width = stride[0], grads.shape[2], phases * phase, row_width(channels)
+    flat_products = products.reshape(-1)
     for i in range(0, sides[0], _AT_ONCE):
-        left = sides[0] - i
+        left, empty = sides[0] - i, (len(grads) - 1) * pitch
         g = (i + kernel[0] // 2) * pitch + kernel[1] // 2 * channels
         of = (
             g,
@@ -231,16 +322,41 @@ def filter_products(
             g + 2 * pitch if left > 2 else empty,
             g + 3 * pitch if left > 3 else empty,
         )
-        for tap in range(len(products)):
-            a, b = tap // kernel[1], tap % kernel[1]
-            x = i * step + a * phases * phase + place(b, channels, phases, phase)
-            seen = (
-                x,
-                x + step if left > 1 else 0,
-                x + 2 * step if left > 2 else 0,
-                x + 3 * step if left > 3 else 0,
-            )
-            add_products(flat, seen, flat_grads, of, count, products[tap])
+        line = 0
+        for b in range(kernel[1]):
+            along = place(b, channels, phases, phase)
+            for remainder in range(down):
+                for a in range(remainder, kernel[0], 3 * down):
+                    top = i * down + a
+                    seen = (  # of rows beyond the last one no product is asked for
+                        min(top, rows - 1) * step + along,
+                        min(top + down, rows - 1) * step + along,
+                        min(top + 2 * down, rows - 1) * step + along,
+                        min(top + 3 * down, rows - 1) * step + along,
+                        min(top + 4 * down, rows - 1) * step + along,
+                        min(top + 5 * down, rows - 1) * step + along,
+                    )
+                    three = flat_products[line * PITCH :]
+                    add_products(flat, seen, flat_grads, of, count, three, width)
+                    line += 3
+
+
+@inner
+def drain_products(
+    products: Values, kernel: Pair, stride: Pair, width: int, total: Moments
+) -> None:
+    """Add the products of each tap to total (kh, kw, C), and empty them."""
+    line = 0
+    for b in range(kernel[1]):
+        for remainder in range(stride[0]):
+            for first in range(remainder, kernel[0], 3 * stride[0]):
+                for tap in range(3):
+                    a = first + tap * stride[0]
+                    if a < kernel[0]:
+                        drain(products[line + tap, :width], total[a, b])
+                    else:
+                        products[line + tap, :width] = 0
+                line += 3
 
 
 @inner
@@ -272,6 +388,34 @@ def spread_back(
                 add_tap(flat, first, taps[a * kernel[1] + b], count, out, right * channels)
 
 
+@inner
+def row_back(
+    grads: Values,
+    row: int,
+    taps: Values,
+    kernel: Pair,
+    stride: Pair,
+    sides: Pair,
+    line: Values,
+    channels: int,
+    x_grad: Values,
+    at: int,
+    count: int,
+) -> None:
+    """Write the gradient of a row of an image where the filters have a stride.
+
+    `line` is as long as a phase of a row of the image's frame.
+    """
+    left = kernel[1] // 2 * channels
+    for remainder in range(stride[1]):
+        in_frame = row + kernel[0] // 2
+        spread_back(grads, in_frame, remainder, taps, kernel, stride, sides, channels, line)
+        for of in range(0, len(line), channels):
+            column = of * stride[1] + remainder * channels - left
+            if 0 <= column < count:
+                copy_values(line, of, channels, x_grad, at + column)
+
+
 @compiled
 def depthwise_back(
     grad: Values,
@@ -289,56 +433,65 @@ def depthwise_back(
     images, height, width, channels = x.shape
     sides = z.shape[1:3]
     kernel = taps.shape[:2]
-    above, left = kernel[0] // 2, kernel[1] // 2
+    above, left = kernel[0] // 2, kernel[1] // 2 * channels
     frame = empty_frame(height, width, channels, kernel, stride[1])
     grads = empty_frame(sides[0] + 1, sides[1], channels, kernel, 1)  # the last row stays empty
     wide, wide_back, whole = widened(terms), widened(back), row_width(channels)
     part, product = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
-    total = np.zeros((kernel[0] * kernel[1], channels))
-    products = np.zeros((len(total), whole), np.float32)
+    total, products = np.zeros(taps.shape), empty_products(kernel, stride, whole)
     turned, offsets = in_nines(taps[::-1, ::-1].copy()), offsets_in(grads, kernel, channels)
     wide_taps, line = widened(taps.reshape(-1, channels)), np.empty(frame.shape[2], np.float32)
     flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
     flat_frame, flat_grads, flat_x_grad = frame.reshape(-1), grads.reshape(-1), x_grad.reshape(-1)
-    often, seen_row = images_at_once(height * width), np.empty(width * channels, np.float32)
+    often = images_at_once(height * width)
+    seen = np.empty(height * width * channels if stride[1] > 1 else 0, np.float32)
     for n in range(images):
-        into_frame(x[n], wide, kernel, stride[1], frame)
+        into_frame(x[n], wide, kernel, seen, frame)
         for i in range(sides[0]):
             first, count = (n * sides[0] + i) * sides[1] * channels, sides[1] * channels
-            at = (i + above) * grads.shape[2] + left * channels
+            at = (i + above) * grads.shape[2] + left
             through_norm(flat_grad, flat_z, first, count, wide_back, flat_grads, at)
         filter_products(frame, grads, kernel, stride, sides, channels, products)
-        for i in range(height):
-            first = (n * height + i) * width * channels
+        count = width * channels
+        for i in range(0, height, 2):
+            first, rows = (n * height + i) * count, min(2, height - i)
             if stride == (1, 1):
-                count = width * channels
-                correlate(grads, i, turned, offsets, count, flat_x_grad, first)
-                seen = (i + above) * frame.shape[2] + left * channels
-                if terms.shape[1] > 0:
-                    let_through(
-                        flat_x_grad, first, count, flat_frame, seen, flat, wide, part, product
+                correlate(
+                    grads,
+                    i,
+                    rows,
+                    kernel,
+                    1,
+                    turned,
+                    offsets,
+                    channels,
+                    count,
+                    flat_x_grad,
+                    first,
+                )
+            for row in range(i, i + rows):
+                at, in_frame = (n * height + row) * count, (row + above) * frame.shape[2]
+                if stride != (1, 1):
+                    row_back(
+                        grads,
+                        row,
+                        wide_taps,
+                        kernel,
+                        stride,
+                        sides,
+                        line,
+                        channels,
+                        flat_x_grad,
+                        at,
+                        count,
                     )
-                continue
-            for remainder in range(stride[1]):
-                spread_back(
-                    grads, i + above, remainder, wide_taps, kernel, stride, sides, channels, line
-                )
-                for column in range(remainder, width + left, stride[1]):
-                    if column < left:
-                        continue
-                    at = first + (column - left) * channels
-                    copy_values(line, column // stride[1] * channels, channels, flat_x_grad, at)
-            if terms.shape[1] > 0:
-                see(flat, first, width * channels, wide, seen_row, 0)
-                let_through(
-                    flat_x_grad, first, width * channels, seen_row, 0, flat, wide, part, product
-                )
+                if terms.shape[1] == 0:
+                    continue
+                y, of = (flat_frame, in_frame + left) if stride[1] == 1 else (seen, row * count)
+                let_through(flat_x_grad, at, count, y, of, flat, wide, part, product)
         if n % often == often - 1 or n == images - 1:
-            for tap in range(len(total)):
-                drain(products[tap], total[tap])
+            drain_products(products, kernel, stride, whole, total)
             if terms.shape[1] > 0:
                 drain(part, sums[0])
                 drain(product, sums[1])
-    for tap in range(len(total)):
-        for c in range(channels):
-            taps_grad[tap // kernel[1], tap % kernel[1], c] = total[tap, c]
+    taps_grad[:] = total

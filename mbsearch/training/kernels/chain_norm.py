@@ -18,7 +18,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with the passes and steps f45d3c93f284.
+# Compiled with what it is made of at cb089981a70b.
 
 
 @compiled

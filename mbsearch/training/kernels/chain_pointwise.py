@@ -16,9 +16,10 @@ from mbsearch.training.kernels.passes import (
     through_norm,
     widened,
 )
+from mbsearch.training.kernels.products import add_weight_gradient, multiply, multiply_back
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with the passes and steps f45d3c93f284.
+# Compiled with what it is made of at cb089981a70b.
 
 # So many pixels make up for what a matrix product does once, whatever their number.
 _LEAST_PIXELS = 1024
@@ -50,10 +51,10 @@ def pointwise(
     for first in range(0, pixels, rows):
         count = min(rows, pixels - first)
         if terms.shape[1] == 0:
-            np.dot(x[first : first + count], weight.T, z[first : first + count])
+            multiply(x[first : first + count], weight, z[first : first + count])
         else:
             see(flat, first * c_in, count * c_in, wide, flat_y, 0)
-            np.dot(y[:count], weight.T, z[first : first + count])
+            multiply(y[:count], weight, z[first : first + count])
         if first == 0:
             origin[:] = z[0]
             for t in range(width):
@@ -86,7 +87,7 @@ def pointwise_back(
     y, z_grad = np.empty((rows, c_in), np.float32), np.empty((rows, c_out), np.float32)
     flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
     flat_y, flat_x_grad, flat_z_grad = y.reshape(-1), x_grad.reshape(-1), z_grad.reshape(-1)
-    wide, wide_back, weight_part = widened(terms), widened(back), np.empty_like(weight)
+    wide, wide_back = widened(terms), widened(back)
     width = wide.shape[1]
     part, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
     weight_grad[:] = 0
@@ -94,12 +95,11 @@ def pointwise_back(
         count = min(rows, pixels - first)
         through_norm(flat_grad, flat_z, first * c_out, count * c_out, wide_back, flat_z_grad, 0)
         if terms.shape[1] == 0:
-            np.dot(z_grad[:count].T, x[first : first + count], weight_part)
+            add_weight_gradient(z_grad[:count], x[first : first + count], weight_grad)
         else:
             see(flat, first * c_in, count * c_in, wide, flat_y, 0)
-            np.dot(z_grad[:count].T, y[:count], weight_part)
-        weight_grad += weight_part
-        np.dot(z_grad[:count], weight, x_grad[first : first + count])
+            add_weight_gradient(z_grad[:count], y[:count], weight_grad)
+        multiply_back(z_grad[:count], weight, x_grad[first : first + count])
         if terms.shape[1] > 0:
             let_through(
                 flat_x_grad, first * c_in, count * c_in, flat_y, 0, flat, wide, part, product

@@ -31,13 +31,20 @@ CACHED = 64 * 1024
 # Pixels of few channels are seen as rows of several, long enough to make up for a loop's start.
 _ROW = 192
 
+# From a row to the next of an array of which a loop reads several rows. As it is the same for all
+# arrays, one register is enough for where they are. It is no multiple of a page, for the processor
+# takes addresses for the same whose last twelve bits are.
+PITCH = 16 * 1024 + 336
+WIDEST = 16 * 1024
+"""Channels of the widest map that the kernels know."""
+
 # With signed ones LLVM must allow for indices from the end, and takes no vectors.
 unsigned: Any = uintp
 
 
 def inner(function: _Function) -> _Function:
     """A function that only kernels call: it becomes a part of them."""
-    part: Any = njit(fastmath=FREEDOMS, error_model="numpy")(function)
+    part: Any = njit(fastmath=FREEDOMS, error_model="numpy", forceinline=True)(function)
     return cast(_Function, part)
 
 
