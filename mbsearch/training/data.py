@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mbsearch.training.kernels.images import normalised
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -65,34 +67,74 @@ def batches(
     Yields:
         float32 images (B, 3, H, W) in channels_last and int64 labels (B,), both on `device`.
     """
-    scale = 1 / (255 * torch.tensor(split.std, device=device).view(-1, 1, 1))
-    offset = -255 * scale * torch.tensor(split.mean, device=device).view(-1, 1, 1)
-    order = torch.randperm(len(split), generator=generator) if generator is not None else None
+    scale = 1 / (255 * torch.tensor(split.std))
+    offset = -255 * scale * torch.tensor(split.mean)
+    order = torch.arange(len(split))
+    if generator is not None:
+        order = torch.randperm(len(split), generator=generator)
     end = len(split) - len(split) % batch_size if drop_last else len(split)
+    on_cpu = torch.device(device).type == "cpu"
     for start in range(0, end, batch_size):
-        rows = slice(start, start + batch_size)
-        chosen = rows if order is None else order[rows]
-        x = split.images[chosen].to(device)
-        y = split.labels[chosen].to(device)
-        if generator is not None and (flip or shift > 0):
-            x = _move(x, flip, shift, generator)
-        x = torch.addcmul(offset, x.float(), scale)
+        chosen = order[start : start + batch_size]
+        places = _places(len(chosen), split.images.shape[2:], flip, shift, generator)
+        if on_cpu:
+            x = _looked_up(split.images, chosen, places, scale, offset)
+        else:
+            x = _gathered(split.images, chosen, places, scale, offset, device)
         if generator is not None and cutout > 0:
             x = x.masked_fill_(_holes(x, cutout, generator), 0.0)
-        # Grey images stay one channel until here: every step before costs a third.
-        yield x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last), y
+        yield x, split.labels[chosen].to(device)
 
 
-def _move(x: Tensor, flip: bool, shift: float, generator: torch.Generator) -> Tensor:
-    """Shift every image by its own offset and mirror half of them, in one gather of pixels."""
-    count, channels, height, width = x.shape
+def _looked_up(
+    images: Tensor,
+    chosen: Tensor,
+    places: tuple[Tensor, Tensor],
+    scale: Tensor,
+    offset: Tensor,
+) -> Tensor:
+    """Chosen images, normalised, in one pass over memory."""
+    x = torch.empty(len(chosen), *images.shape[2:], 3)
+    arrays = [each.numpy() for each in (images, chosen, *places, scale, offset, x)]
+    normalised(*arrays)
+    return x.permute(0, 3, 1, 2)
+
+
+def _gathered(
+    images: Tensor,
+    chosen: Tensor,
+    places: tuple[Tensor, Tensor],
+    scale: Tensor,
+    offset: Tensor,
+    device: torch.device | str,
+) -> Tensor:
+    """Chosen images, normalised, on a device that torch writes the code for."""
+    rows, columns = places
+    x = images[chosen].to(device)
+    count, channels, _, width = x.shape
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(device)
+    x = x.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(x)
+    scale, offset = scale.to(device).view(-1, 1, 1), offset.to(device).view(-1, 1, 1)
+    x = torch.addcmul(offset, x.float(), scale)
+    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def _places(
+    count: int, sides: torch.Size, flip: bool, shift: float, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Rows (count, H) and columns (count, W) of the image that its pixels come from.
+
+    Every image is shifted by its own offset, and half of them are mirrored.
+    """
+    height, width = sides
+    if generator is None:
+        return torch.arange(height).repeat(count, 1), torch.arange(width).repeat(count, 1)
     rows = _shifted(count, height, shift, generator)
     columns = _shifted(count, width, shift, generator)
     if flip:
         mirrored = torch.rand(count, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, width - 1 - columns, columns)
-    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(x.device)
-    return x.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(x)
+    return rows, columns
 
 
 def _shifted(count: int, side: int, shift: float, generator: torch.Generator) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from mbsearch.errors import EvaluationError
 from mbsearch.records import Epoch
 from mbsearch.space.settings import Recipe
+from mbsearch.training.adamw import AdamW
 from mbsearch.training.data import Split, batches
 from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import fold_norms
@@ -192,6 +193,8 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
 def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
     groups = decay_groups(network.parameters(), recipe.weight_decay)
     on_gpu = device.type == "cuda"
+    if recipe.optimizer == "adamw" and device.type == "cpu":
+        return AdamW(groups, recipe.learning_rate)
     # A step that is replayed reads its learning rate from the device.
     rate = torch.tensor(recipe.learning_rate, device=device) if on_gpu else recipe.learning_rate
     if recipe.optimizer == "adamw":

@@ -14,6 +14,7 @@ from filelock import FileLock
 from llvmlite.binding import get_host_cpu_name
 
 from mbsearch.space.catalog import load_reference
+from mbsearch.training.data import Split, batches
 from mbsearch.training.kernels import steps
 from mbsearch.training.machine import mixed_precision, multiplies_bfloat16
 from mbsearch.training.network import build
@@ -46,7 +47,9 @@ def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
 
 def _train_a_step(device: torch.device) -> None:
     network = build(load_reference("mobilenet_v2").replace(alpha=0.1), num_classes=2).train()
-    images = torch.zeros(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    pictures = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    split = Split(pictures, torch.zeros(2, dtype=torch.int64), (0.5,), (0.5,), 2)
+    images, _ = next(batches(split, 2))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a worker has
     try:

@@ -1,0 +1,76 @@
+"""AdamW for the many small tensors of a network on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class AdamW(torch.optim.AdamW):
+    """AdamW of parameters that all have a gradient at every step; its state is that of torch's.
+
+    Torch's own counts the steps of every parameter by itself, and gathers what it needs of each of
+    them anew: on a network of 158 small tensors two thirds of its time (docs/throughput.md).
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], rate: float) -> None:
+        super().__init__(groups, lr=rate, fused=True)
+        self._gathered: list[tuple[list[Tensor], list[Tensor], Tensor]] = []
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Change every parameter by its gradient."""
+        if not self._gathered:
+            self._gathered = [self._gather(group["params"]) for group in self.param_groups]
+        for group, (means, squares, steps) in zip(self.param_groups, self._gathered, strict=True):
+            steps += 1
+            parameters = group["params"]
+            beta1, beta2 = group["betas"]
+            torch._fused_adamw_(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                means,
+                squares,
+                [],
+                [steps] * len(parameters),
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What torch's AdamW would have: there every parameter has steps of its own."""
+        saved = super().state_dict()
+        states = {
+            key: {**each, "step": each["step"].clone()} for key, each in saved["state"].items()
+        }
+        return {**saved, "state": states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the state of an AdamW of the same parameters."""
+        super().load_state_dict(state_dict)
+        self._gathered = []
+
+    def _gather(self, parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Both moments of the parameters, new ones at zero, and the number of steps of them all."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                zeros = [torch.zeros_like(parameter) for _ in range(2)]
+                self.state[parameter] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": zeros[0],
+                    "exp_avg_sq": zeros[1],
+                }
+        states = [self.state[parameter] for parameter in parameters]
+        steps = torch.zeros(())
+        for state in states:
+            steps = steps.copy_(state["step"])
+            state["step"] = steps
+        return [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states], steps
