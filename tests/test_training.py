@@ -142,7 +142,7 @@ def processor(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
-    monkeypatch.setattr(machine, "get_host_cpu_name", lambda: name)
+    monkeypatch.setattr(machine, "_processor", lambda: name)
 
 
 def test_bfloat16_is_for_processors_that_multiply_it_faster(

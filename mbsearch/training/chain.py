@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 
 from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.kernels import chain_depthwise, chain_norm, chain_pointwise
-from mbsearch.training.kernels.passes import LEAST, MOST, WIDEST
-from mbsearch.training.kernels.steps import Pair, Values, batch_terms
-from mbsearch.training.norm import Limits, count_batch, hooked, is_known, limits
+from mbsearch.training.kernels.passes import WIDEST, Settings
+from mbsearch.training.kernels.steps import Pair, Values
+from mbsearch.training.norm import count_batch, hooked, is_known, limits
 from mbsearch.training.pointwise import PointwiseConv2d
 
 _ROWS_OF_TERMS = 6
@@ -33,7 +33,7 @@ class Link:
 
     conv: PointwiseConv2d | DepthwiseConv2d
     norm: nn.BatchNorm2d
-    kept: Limits
+    settings: Settings
 
 
 def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None:
@@ -43,7 +43,9 @@ def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None
         return None
     if max(conv.in_channels, conv.out_channels) > WIDEST:
         return None
-    return Link(conv, norm, kept) if is_known(norm) and kept is not None else None
+    if kept is None or not is_known(norm) or norm.momentum is None:
+        return None
+    return Link(conv, norm, (norm.eps, norm.momentum, *kept))
 
 
 def fits(x: Tensor) -> bool:
@@ -84,10 +86,11 @@ class _Chain(torch.autograd.Function):
             links, parameters[::3], parameters[1::3], parameters[2::3], strict=True
         ):
             filters = _filters(each, weight)
-            z, seen, terms = _convolved(each, filters, seen, terms, scale, shift)
+            made, terms = _convolved(each, filters, seen, terms, scale, shift)
+            seen = made.numpy()
             ctx.filters.append(filters)
             ctx.terms.append(terms)
-            kept.append(z)
+            kept.append(made)
         y = torch.empty(seen.shape)
         chain_norm.activate(seen, terms, y.numpy())
         ctx.save_for_backward(*kept)
@@ -106,75 +109,74 @@ class _Chain(torch.autograd.Function):
             x, z = maps[place : place + 2]
             terms, z_terms = ctx.terms[place : place + 2]
             conv, filters = ctx.links[place].conv, ctx.filters[place]
-            back, grads = np.empty((4, z.shape[-1]), np.float32), np.empty_like(z_terms[:2])
-            chain_norm.norm_back(z_terms, sums, z.size // z.shape[-1], back, grads)
-            x_grad, sums = _new(x.shape), np.zeros((2, x.shape[-1]))
-            filters_grad = np.empty_like(filters)
+            x_grad, x_sums = _new(x.shape), np.zeros((2, x.shape[-1]))
+            filters_grad, grads = np.empty_like(filters), np.empty_like(z_terms[:2])
             if isinstance(conv, DepthwiseConv2d):
                 chain_depthwise.depthwise_back(
-                    passed, z, back, x, terms, filters, _pair(conv), x_grad, filters_grad, sums
+                    passed,
+                    z,
+                    z_terms,
+                    sums,
+                    x,
+                    terms,
+                    filters,
+                    _pair(conv),
+                    x_grad,
+                    filters_grad,
+                    grads,
+                    x_sums,
                 )
-                filters_grad = np.ascontiguousarray(filters_grad.transpose(2, 0, 1))
             else:
                 chain_pointwise.pointwise_back(
                     _rows(passed),
                     _rows(z),
-                    back,
+                    z_terms,
+                    sums,
                     _rows(x),
                     terms,
                     filters,
                     _rows(x_grad),
                     filters_grad,
-                    sums,
+                    grads,
+                    x_sums,
                 )
-            norm_grads = torch.from_numpy(grads[0]), torch.from_numpy(grads[1])
-            found = [_gradient(filters_grad, conv.weight), *norm_grads, *found]
-            passed = x_grad
+            norm_grads = torch.from_numpy(grads)
+            found = [_gradient(filters_grad, conv.weight), norm_grads[0], norm_grads[1], *found]
+            passed, sums = x_grad, x_sums
         return torch.from_numpy(passed).permute(0, 3, 1, 2), None, *found
 
 
 def _convolved(
     link: Link, filters: Values, x: Values, terms: Values, scale: Tensor, shift: Tensor
-) -> tuple[Tensor, Values, Values]:
-    """The map that a link's convolution makes of one, by torch and as an array, and its terms."""
+) -> tuple[Tensor, Values]:
+    """The map that a link's convolution makes of one, and its terms."""
     conv, norm = link.conv, link.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scales, shifts = scale.detach().numpy(), shift.detach().numpy()
+    running = norm.running_mean.numpy(), norm.running_var.numpy()
     images, height, width, _ = x.shape
     down, across = stride = _pair(conv)
-    channels = norm.num_features
-    made = torch.empty((images, -(-height // down), -(-width // across), channels))
-    z = made.numpy()
-    origin, sums = np.empty(channels, np.float32), np.zeros((2, channels))
+    made = torch.empty((images, -(-height // down), -(-width // across), len(filters)))
+    z, z_terms = made.numpy(), np.empty((_ROWS_OF_TERMS, len(filters)), np.float32)
     if isinstance(conv, DepthwiseConv2d):
-        chain_depthwise.depthwise(x, terms, filters, stride, z, origin, sums)
+        chain_depthwise.depthwise(
+            x, terms, filters, stride, scales, shifts, running, link.settings, z, z_terms
+        )
     else:
-        chain_pointwise.pointwise(_rows(x), terms, filters, _rows(z), origin, sums)
-    z_terms = np.empty((_ROWS_OF_TERMS, channels), np.float32)
-    running_mean, running_variance = norm.running_mean, norm.running_var
-    assert running_mean is not None
-    assert running_variance is not None
-    assert norm.momentum is not None
-    batch_terms(
-        (*sums, origin, z.size // channels),
-        scale.detach().numpy(),
-        shift.detach().numpy(),
-        norm.eps,
-        norm.momentum,
-        running_mean.numpy(),
-        running_variance.numpy(),
-        z_terms,
-    )
-    z_terms[LEAST], z_terms[MOST] = link.kept
-    return made, z, z_terms
+        chain_pointwise.pointwise(
+            _rows(x), terms, filters, scales, shifts, running, link.settings, _rows(z), z_terms
+        )
+    return made, z_terms
 
 
 def _filters(link: Link, weight: Tensor) -> Values:
-    """Weights as the kernels read them: (N, K) of a pointwise, (kh, kw, C) of a depthwise layer."""
+    """Weights as the kernels read them: (N, K) of a pointwise, (C, kh, kw) of a depthwise layer."""
     memory: Values = weight.detach().numpy()
-    channels, _, height, width = memory.shape
-    if isinstance(link.conv, DepthwiseConv2d):
-        memory = memory.reshape(channels, height, width).transpose(1, 2, 0)
-        return np.ascontiguousarray(memory)
-    return np.ascontiguousarray(memory.reshape(channels, -1))
+    channels, depth, height, width = memory.shape
+    is_depthwise = isinstance(link.conv, DepthwiseConv2d)
+    shape = (channels, height, width) if is_depthwise else (channels, depth)
+    return np.ascontiguousarray(memory.reshape(shape))
 
 
 def _gradient(filters: Values, weight: Tensor) -> Tensor:

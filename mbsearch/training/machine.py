@@ -6,6 +6,7 @@ import ctypes
 import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -91,7 +92,14 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """
     if device.type != "cpu" or torch.cpu._is_amx_tile_supported():
         return True
-    return torch.cpu._is_avx512_bf16_supported() and get_host_cpu_name().startswith("znver")
+    return torch.cpu._is_avx512_bf16_supported() and _processor().startswith("znver")
+
+
+@cache
+def _processor() -> str:
+    """The processor as LLVM calls it."""
+    name: str = get_host_cpu_name()
+    return name
 
 
 def prepare_worker() -> None:

@@ -14,11 +14,14 @@ import numpy as np
 from mbsearch.training.kernels.passes import (
     PITCH,
     Moments,
+    Settings,
     add_moments,
     copy_values,
     drain,
     inner,
     let_through,
+    norm_back,
+    normed,
     row_width,
     see,
     through_norm,
@@ -27,7 +30,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Pair, Values, compiled
 
-# Compiled with what it is made of at cb089981a70b.
+# Compiled with what it is made of at 1b2617c01b20.
 
 # About so many pixels are added up in float32 before their sum is added to one in float64.
 _DRAINED = 1024
@@ -158,13 +161,17 @@ def place(column: int, channels: int, stride: int, phase: int) -> int:
 
 
 @inner
-def in_nines(taps: Values) -> Values:
-    """Filters (kh, kw, C), each tap as wide as a row, in nines; the last may be of zeros."""
-    kh, kw, channels = taps.shape
-    nines = np.empty((-(-kh * kw // _NINE) * _NINE, PITCH), np.float32)
+def in_nines(filters: Values, turned: bool) -> Values:
+    """Filters (C, taps), each tap as wide as a row, in nines; the last may be of zeros.
+
+    Turned ones begin with their last tap.
+    """
+    channels, taps = filters.shape
+    nines = np.empty((-(-taps // _NINE) * _NINE, PITCH), np.float32)
     for tap in range(len(nines)):
+        of = taps - 1 - tap if turned else tap
         for t in range(row_width(channels)):
-            nines[tap, t] = taps[tap // kw, tap % kw, t % channels] if tap < kh * kw else 0
+            nines[tap, t] = filters[t % channels, of] if tap < taps else 0
     return nines
 
 
@@ -238,17 +245,27 @@ def correlate(
 
 @compiled
 def depthwise(
-    x: Values, terms: Values, taps: Values, stride: Pair, z: Values, origin: Values, sums: Moments
+    x: Values,
+    terms: Values,
+    weight: Values,
+    stride: Pair,
+    scale: Values,
+    shift: Values,
+    running: tuple[Values, Values],
+    settings: Settings,
+    z: Values,
+    z_terms: Values,
 ) -> None:
-    """Write a depthwise convolution of x (N, H, W, C) by taps (kh, kw, C) to z (N, Ho, Wo, C).
+    """Write a depthwise convolution of x (N, H, W, C) by weights (C, kh, kw) to z (N, Ho, Wo, C).
 
-    The padding is half the kernel; origin and sums are those of `pointwise`.
+    The padding is half the kernel; the terms of z are those of `pointwise`.
     """
     images, height, width, channels = x.shape
     _, z_height, z_width, _ = z.shape
-    kernel = taps.shape[:2]
+    kernel, filters = weight.shape[1:], weight.reshape(channels, -1)
     frame = empty_frame(height, width, channels, kernel, stride[1])
-    nines, offsets, wide = in_nines(taps), offsets_in(frame, kernel, channels), widened(terms)
+    nines, offsets = in_nines(filters, False), offsets_in(frame, kernel, channels)
+    wide, sums = widened(terms), np.zeros((2, channels))
     flat_z, whole, count = z.reshape(-1), row_width(channels), z_width * channels
     part, square = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
     around = np.empty(whole, np.float32)
@@ -273,13 +290,13 @@ def depthwise(
                 at,
             )
             if n == 0 and i == 0:
-                origin[:] = z[0, 0, 0]
                 for t in range(whole):
-                    around[t] = origin[t % channels]
+                    around[t] = z[0, 0, 0, t % channels]
             add_moments(flat_z, at, rows * count, around, part, square)
         if n % often == often - 1 or n == images - 1:
             drain(part, sums[0])
             drain(square, sums[1])
+    normed(sums, around, z.size // channels, scale, shift, running, settings, z_terms)
 
 
 @inner
@@ -373,7 +390,7 @@ def spread_back(
 ) -> None:
     """Write the gradient of one phase of a row of an image's frame, by the taps it was met by.
 
-    `grads` is the frame of gradients of these sides; `taps` are as wide as a row.
+    `grads` is the frame of gradients of these sides.
     """
     pitch, flat = grads.shape[2], grads.reshape(-1)
     columns = len(out) // channels
@@ -385,7 +402,8 @@ def spread_back(
             for b in range(remainder, kernel[1], stride[1]):
                 right = b // stride[1]
                 count = min(columns - right, sides[1]) * channels
-                add_tap(flat, first, taps[a * kernel[1] + b], count, out, right * channels)
+                tap = taps[a * kernel[1] + b, : row_width(channels)]
+                add_tap(flat, first, tap, count, out, right * channels)
 
 
 @inner
@@ -420,27 +438,31 @@ def row_back(
 def depthwise_back(
     grad: Values,
     z: Values,
-    back: Values,
+    z_terms: Values,
+    z_sums: Moments,
     x: Values,
     terms: Values,
-    taps: Values,
+    weight: Values,
     stride: Pair,
     x_grad: Values,
-    taps_grad: Values,
+    weight_grad: Values,
+    norm_grads: Values,
     sums: Moments,
 ) -> None:
-    """Gradients of `depthwise` with the batch norm after it, as those of `pointwise_back`."""
+    """Gradients of `depthwise` and its batch norm, as those of `pointwise_back`."""
     images, height, width, channels = x.shape
     sides = z.shape[1:3]
-    kernel = taps.shape[:2]
+    kernel, filters = weight.shape[1:], weight.reshape(channels, -1)
     above, left = kernel[0] // 2, kernel[1] // 2 * channels
     frame = empty_frame(height, width, channels, kernel, stride[1])
     grads = empty_frame(sides[0] + 1, sides[1], channels, kernel, 1)  # the last row stays empty
-    wide, wide_back, whole = widened(terms), widened(back), row_width(channels)
+    wide, whole = widened(terms), row_width(channels)
+    wide_back = norm_back(z_terms, z_sums, z.size // channels, norm_grads)
     part, product = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
-    total, products = np.zeros(taps.shape), empty_products(kernel, stride, whole)
-    turned, offsets = in_nines(taps[::-1, ::-1].copy()), offsets_in(grads, kernel, channels)
-    wide_taps, line = widened(taps.reshape(-1, channels)), np.empty(frame.shape[2], np.float32)
+    products = empty_products(kernel, stride, whole)
+    total = np.zeros((kernel[0], kernel[1], channels))
+    taps, offsets = in_nines(filters, stride == (1, 1)), offsets_in(grads, kernel, channels)
+    line = np.empty(frame.shape[2], np.float32)
     flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
     flat_frame, flat_grads, flat_x_grad = frame.reshape(-1), grads.reshape(-1), x_grad.reshape(-1)
     often = images_at_once(height * width)
@@ -462,7 +484,7 @@ def depthwise_back(
                     rows,
                     kernel,
                     1,
-                    turned,
+                    taps,
                     offsets,
                     channels,
                     count,
@@ -475,7 +497,7 @@ def depthwise_back(
                     row_back(
                         grads,
                         row,
-                        wide_taps,
+                        taps,
                         kernel,
                         stride,
                         sides,
@@ -494,4 +516,4 @@ def depthwise_back(
             if terms.shape[1] > 0:
                 drain(part, sums[0])
                 drain(product, sums[1])
-    taps_grad[:] = total
+    weight_grad[:] = total.transpose(2, 0, 1)

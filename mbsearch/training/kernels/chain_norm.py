@@ -6,9 +6,6 @@ import numpy as np
 
 from mbsearch.training.kernels.passes import (
     CACHED,
-    INVERSE,
-    MEAN,
-    SCALE,
     Moments,
     copy_values,
     drain,
@@ -18,7 +15,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with what it is made of at cb089981a70b.
+# Compiled with what it is made of at 1b2617c01b20.
 
 
 @compiled
@@ -46,20 +43,3 @@ def norm_sums(grad: Values, x: Values, terms: Values, passed: Values, sums: Mome
         let_through(new, first, count, y, 0, flat, wide, part, product)
         drain(part, sums[0])
         drain(product, sums[1])
-
-
-@compiled
-def norm_back(terms: Values, sums: Moments, pixels: int, back: Values, grads: Values) -> None:
-    """Fill what takes the gradient of a normalised map back to that of the map z.
-
-    With dy the gradient, n = (z - mean) * inverse, and the sums of `norm_sums`: the bias has the
-    sum of dy, the weight the sum of dy * n, both in grads (2, C), weight first; and z has
-    scale * (dy - mean of dy - n * mean of dy * n) (arXiv 1502.03167, section 3). To back (4, C) go
-    the mean, the factor of dy, the factor of z - mean, and the offset.
-    """
-    for c in range(terms.shape[1]):
-        scale, inverse = terms[SCALE, c], terms[INVERSE, c]
-        grads[0, c], grads[1, c] = sums[1, c] * inverse, sums[0, c]
-        back[0, c], back[1, c] = terms[MEAN, c], scale
-        back[2, c] = -scale * inverse * grads[0, c] / pixels
-        back[3, c] = -scale * grads[1, c] / pixels

@@ -7,10 +7,13 @@ import numpy as np
 from mbsearch.training.kernels.passes import (
     CACHED,
     Moments,
+    Settings,
     add_moments,
     drain,
     inner,
     let_through,
+    norm_back,
+    normed,
     row_width,
     see,
     through_norm,
@@ -19,7 +22,7 @@ from mbsearch.training.kernels.passes import (
 from mbsearch.training.kernels.products import add_weight_gradient, multiply, multiply_back
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with what it is made of at cb089981a70b.
+# Compiled with what it is made of at 1b2617c01b20.
 
 # So many pixels make up for what a matrix product does once, whatever their number.
 _LEAST_PIXELS = 1024
@@ -33,12 +36,20 @@ def pixels_at_once(pixels: int, c_in: int, c_out: int) -> int:
 
 @compiled
 def pointwise(
-    x: Values, terms: Values, weight: Values, z: Values, origin: Values, sums: Moments
+    x: Values,
+    terms: Values,
+    weight: Values,
+    scale: Values,
+    shift: Values,
+    running: tuple[Values, Values],
+    settings: Settings,
+    z: Values,
+    z_terms: Values,
 ) -> None:
     """Write a pointwise convolution of x (M, K) by weights (N, K) to z (M, N), a row a pixel.
 
-    To sums (2, N) go those of the distances of z from an `origin` near it, and of their squares: a
-    variance far below the squared mean would be lost.
+    What its batch norm and activation will do to it goes to z_terms (6, N). Moments are taken about
+    an origin near the map: a variance far below the squared mean would be lost.
     """
     pixels, c_in = x.shape
     c_out = len(weight)
@@ -47,7 +58,7 @@ def pointwise(
     flat, flat_y, flat_z = x.reshape(-1), y.reshape(-1), z.reshape(-1)
     width = row_width(c_out)
     part, square = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    around = np.empty(width, np.float32)
+    around, sums = np.empty(width, np.float32), np.zeros((2, c_out))
     for first in range(0, pixels, rows):
         count = min(rows, pixels - first)
         if terms.shape[1] == 0:
@@ -56,30 +67,32 @@ def pointwise(
             see(flat, first * c_in, count * c_in, wide, flat_y, 0)
             multiply(y[:count], weight, z[first : first + count])
         if first == 0:
-            origin[:] = z[0]
             for t in range(width):
-                around[t] = origin[t % c_out]
+                around[t] = z[0, t % c_out]
         add_moments(flat_z, first * c_out, count * c_out, around, part, square)
         drain(part, sums[0])
         drain(square, sums[1])
+    normed(sums, around, pixels, scale, shift, running, settings, z_terms)
 
 
 @compiled
 def pointwise_back(
     grad: Values,
     z: Values,
-    back: Values,
+    z_terms: Values,
+    z_sums: Moments,
     x: Values,
     terms: Values,
     weight: Values,
     x_grad: Values,
     weight_grad: Values,
+    norm_grads: Values,
     sums: Moments,
 ) -> None:
-    """Gradients of `pointwise` with the batch norm after it: of what it saw, and of its weights.
+    """Gradients of `pointwise` and its batch norm: of what it saw, its weights, scale and shift.
 
-    `grad` is that of the normalised z, and `back` comes from `norm_back`. Where x has terms, x_grad
-    is what its activation lets through, and sums are those of `norm_sums`.
+    `grad` is that of the normalised z, and z_sums are its `norm_sums`. Where x has terms, x_grad is
+    what its activation lets through, and sums are those of x.
     """
     pixels, c_in = x.shape
     c_out = len(weight)
@@ -87,7 +100,7 @@ def pointwise_back(
     y, z_grad = np.empty((rows, c_in), np.float32), np.empty((rows, c_out), np.float32)
     flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
     flat_y, flat_x_grad, flat_z_grad = y.reshape(-1), x_grad.reshape(-1), z_grad.reshape(-1)
-    wide, wide_back = widened(terms), widened(back)
+    wide, wide_back = widened(terms), norm_back(z_terms, z_sums, pixels, norm_grads)
     width = wide.shape[1]
     part, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
     weight_grad[:] = 0

@@ -18,9 +18,11 @@ import numpy as np
 from numba import njit, uintp
 from numpy.typing import NDArray
 
-from mbsearch.training.kernels.steps import FREEDOMS, Values
+from mbsearch.training.kernels.steps import FREEDOMS, Values, batch_terms
 
 Moments = NDArray[np.float64]
+Settings = tuple[float, float, float, float]
+"""Epsilon and momentum of a batch norm, the least and the most that the activation lets through."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -158,3 +160,44 @@ def let_through(
             part[t] += passed
             product[t] += passed * (x[of] - terms[MEAN, t])
         start = unsigned(start + width)
+
+
+@inner
+def normed(
+    moments: Moments,
+    origin: Values,
+    pixels: int,
+    scale: Values,
+    shift: Values,
+    running: tuple[Values, Values],
+    settings: Settings,
+    terms: Values,
+) -> None:
+    """Fill the terms of a map from the distances of its values from an origin, and their squares.
+
+    The running mean and variance of its batch norm take their step.
+    """
+    epsilon, momentum, least, most = settings
+    of_batch = (moments[0], moments[1], origin, pixels)
+    batch_terms(of_batch, scale, shift, epsilon, momentum, running[0], running[1], terms)
+    for c in range(terms.shape[1]):
+        terms[LEAST, c], terms[MOST, c] = least, most
+
+
+@inner
+def norm_back(terms: Values, sums: Moments, pixels: int, grads: Values) -> Values:
+    """What takes the gradient of a normalised map back to that of the map z, as wide as a row.
+
+    With dy the gradient, n = (z - mean) * inverse, and the sums of `norm_sums`: the bias has the
+    sum of dy, the weight the sum of dy * n, both in grads (2, C), weight first; and z has
+    scale * (dy - mean of dy - n * mean of dy * n) (arXiv 1502.03167, section 3). The rows are the
+    mean, the factor of dy, the factor of z - mean, and the offset.
+    """
+    back = np.empty((4, terms.shape[1]), np.float32)
+    for c in range(terms.shape[1]):
+        scale, inverse = terms[SCALE, c], terms[INVERSE, c]
+        grads[0, c], grads[1, c] = sums[1, c] * inverse, sums[0, c]
+        back[0, c], back[1, c] = terms[MEAN, c], scale
+        back[2, c] = -scale * inverse * grads[0, c] / pixels
+        back[3, c] = -scale * grads[1, c] / pixels
+    return widened(back)
