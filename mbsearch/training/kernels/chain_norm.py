@@ -15,7 +15,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with what it is made of at 1b2617c01b20.
+# Compiled with what it is made of at 2d034f6876f5.
 
 
 @compiled

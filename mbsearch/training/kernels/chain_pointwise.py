@@ -22,10 +22,10 @@ from mbsearch.training.kernels.passes import (
 from mbsearch.training.kernels.products import add_weight_gradient, multiply, multiply_back
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with what it is made of at 1b2617c01b20.
+# Compiled with what it is made of at 2d034f6876f5.
 
 # So many pixels make up for what a matrix product does once, whatever their number.
-_LEAST_PIXELS = 1024
+_LEAST_PIXELS = 512
 
 
 @inner

@@ -28,7 +28,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 MEAN, INVERSE, SCALE, SHIFT, LEAST, MOST = range(6)
 """Rows of a map's terms."""
-CACHED = 64 * 1024
+CACHED = 48 * 1024
 """Values that a core keeps near."""
 # Pixels of few channels are seen as rows of several, long enough to make up for a loop's start.
 _ROW = 192
