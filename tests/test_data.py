@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from functools import partial
 from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
@@ -22,7 +23,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from mbsearch.errors import DataError
-from mbsearch.training import cache, sources, torchvision_sets
+from mbsearch.training import cache, data, sources, torchvision_sets
 from mbsearch.training.data import Split, batches
 from mbsearch.training.sources import ImageSource, load_source
 from mbsearch.training.splits import stratified
@@ -640,3 +641,19 @@ def test_cutout_puts_the_mean_into_one_square(cutout: float):
 def test_tiny_images_can_be_augmented(side: int):
     x, _ = augmented(random_split(20, 1, side), flip=True, shift=0.5, cutout=0.5)
     assert bool(x.isfinite().all())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("how", [{}, {"flip": True, "shift": 0.3, "cutout": 0.4}])
+def test_a_gpu_makes_the_same_batches(
+    monkeypatch: pytest.MonkeyPatch, channels: int, how: dict[str, float]
+):
+    """By what torch has for it; here on the CPU."""
+    split, generator = random_split(9, channels, 6), torch.Generator()
+    (x, y), rest = batches(split, 5, generator=generator.manual_seed(1), **how)
+    monkeypatch.setattr(data, "_looked_up", partial(data._gathered, device="cpu"))
+    (other, same), _ = batches(split, 5, generator=generator.manual_seed(1), **how)
+    assert torch.equal(y, same)
+    torch.testing.assert_close(other, x)
+    assert other.is_contiguous(memory_format=torch.channels_last)
+    assert len(rest[1]) == 4

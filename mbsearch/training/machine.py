@@ -7,7 +7,6 @@ import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -110,7 +109,6 @@ def prepare_worker() -> None:
     again: a fifth of its time (docs/throughput.md). A worker's size stays at its peak instead.
     """
     torch.set_num_threads(1)
-    import_module("scipy.linalg.cython_blas")  # the kernels' matrix products, which come late
     threadpool_limits(1)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
