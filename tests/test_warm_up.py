@@ -14,7 +14,7 @@ from filelock import FileLock
 from numba import njit
 
 from mbsearch.training import warm_up
-from mbsearch.training.kernels import passes, products, steps
+from mbsearch.training.kernels import passes, products, steps, taps
 from mbsearch.training.warm_up import compile_kernels
 
 CALL = """
@@ -74,7 +74,7 @@ def test_where_nothing_can_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_chain_is_compiled_again_when_a_part_of_it_has_changed() -> None:
     """Numba looks at the file of a kernel only: the line below has to stand there, as a comment."""
-    modules = (passes, products, steps)
+    modules = (passes, products, steps, taps)
     parts = b"".join(Path(module.__file__).read_bytes() for module in modules)
     line = f"# Compiled with what it is made of at {blake2b(parts, digest_size=6).hexdigest()}."
     for file in sorted(Path(passes.__file__).parent.glob("chain_*.py")):

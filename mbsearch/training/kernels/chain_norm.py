@@ -15,7 +15,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with what it is made of at 2d034f6876f5.
+# Compiled with what it is made of at 7d0fb2df3393.
 
 
 @compiled
