@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -178,6 +179,73 @@ def test_the_front_that_counts_and_its_mobilenets_are_promoted(refined: StudySto
         for rival in found.compare(short, record.cost).families.values():
             assert rival.trial in promoted
     assert promoted < {r.trial for r in records}
+
+
+def test_mobilenets_that_answers_are_compared_with_are_promoted(refined: StudyStore) -> None:
+    records = refined.records()
+    budgets = found.natural_budgets(records)
+    assert len(budgets) > 1
+    for budget in budgets:
+        answer = found.compare(records, budget)
+        assert answer.overtaken == ()
+        within = [r for r in records if r.cost <= budget]
+        for family, rival in answer.families.items():
+            of_family = [r for r in within if r.origin == family]
+            assert max(of_family, key=lambda r: r.accuracy).promotion is not None
+            assert rival.accuracy == max(
+                r.promotion.accuracy for r in of_family if r.promotion is not None
+            )
+
+
+def test_a_mobilenet_without_the_longer_training_is_not_said_to_be_beaten(
+    refined: StudyStore,
+) -> None:
+    records = refined.records()
+    budget = found.natural_budgets(records)[-1]
+    whole = found.compare(records, budget)
+    assert whole.best is not None
+    (best,) = (r for r in found.mobilenets(records, budget) if r.origin == "mobilenet_v2")
+
+    def sentence(waiting: Callable[[TrialRecord], bool]) -> str:
+        # What was found is far ahead of what is left of the family.
+        told = [
+            replace(r, promotion=None)
+            if waiting(r)
+            else replace(r, promotion=replace(r.promotion, accuracy=0.999))
+            if r.promotion and whole.best and r.trial == whole.best.trial
+            else r
+            for r in records
+        ]
+        answer = found.compare(told, budget)
+        assert answer.overtaken == ("mobilenet_v2",)
+        return answer.sentence()
+
+    caution = " (MobileNets that may be better were not trained longer)"
+    assert sentence(lambda r: r.trial == best.trial).endswith(caution)
+    assert re.search(r"MobileNetV2 0\.\d+ or more, V1", sentence(lambda r: r.trial == best.trial))
+    alone = sentence(lambda r: r.origin == "mobilenet_v2")
+    assert "MobileNetV2 not trained longer, V1" in alone
+    assert alone.endswith(caution)
+
+
+def test_a_dear_mobilenet_is_not_promoted_for_a_comparison(refined: StudyStore) -> None:
+    """None takes more than half of what is left."""
+    records = [replace(r, promotion=None) for r in refined.records()]
+    whole = Promotions(Promotion(share=0.9), records)
+    for record in whole.required():
+        whole.begin(record, repeat=False)
+    due = whole.next()
+    assert due is not None
+    rival, repeat = due
+    assert rival.is_baseline
+    assert not repeat
+    short = sum(r.mult_adds for r in records if not r.is_baseline and r.evaluation is not None)
+    begun = sum(r.mult_adds for r in records if r.trial in whole.begun)
+    for left in (2 * rival.mult_adds - 1, 2 * rival.mult_adds + 1):
+        work = LONGER * (begun + left)
+        settings = Promotion(share=work / (work + short), longer=LONGER)
+        tight = Promotions(settings, records, set(whole.begun))
+        assert (tight.next() == due) == (left > 2 * rival.mult_adds)
 
 
 def test_what_adds_little_to_the_front_is_no_must(refined: StudyStore) -> None:

@@ -2,7 +2,7 @@
 
 The best of many noisy scores is in part the luckiest, and a short training does not rank as a long
 one does. So a search ends with a second, longer training of few: of its front, of the MobileNets
-of the same cost, and of what may belong to the front after all.
+of the same cost and at round budgets, and of what may belong to the front after all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from scipy.special import ndtr
 
 from mbsearch.lift import Lift, logit
 from mbsearch.pareto import hypervolume, hypervolume_history, pareto_front
-from mbsearch.records import BASELINE_FAMILIES, Evaluation, TrialRecord, complete
+from mbsearch.records import Evaluation, TrialRecord, complete
+from mbsearch.results import mobilenets, natural_budgets
 from mbsearch.space.settings import Promotion
 
 # A network that would beat the front at its cost with less probability than this is left alone.
@@ -30,8 +31,8 @@ LEAST_GAIN = 0.001
 # than this part of its hypervolume.
 MOST_LEFT_OUT = 0.01
 
-# What may belong to the front is promoted for no more than this part of what is left of the share:
-# otherwise one dear network takes it all, and at the end trains alone.
+# What may belong to the front, or is only compared with, is promoted for no more than this part of
+# what is left of the share: otherwise one dear network takes it all, and at the end trains alone.
 MOST_OF_THE_REST = 0.5
 
 
@@ -86,8 +87,8 @@ class Promotions:
             chosen, repeat = owed[0], False
         elif self.repeated is not None and self.repeats > 0:
             chosen, repeat = self.repeated, True
-        elif (contender := self._contender()) is not None:
-            chosen, repeat = contender, False
+        elif (other := self._rival_at_a_budget() or self._contender()) is not None:
+            chosen, repeat = other, False
         else:
             return None
         return (chosen, repeat) if self._affords([chosen]) else None
@@ -131,12 +132,27 @@ class Promotions:
         """What of a front, its MobileNets and the network that shows the noise has not begun."""
         best = self.begun | {r.trial for r in front}
         budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
-        rivals = [rival for budget in budgets for rival in _mobilenets(done, budget)]
+        rivals = [rival for budget in budgets for rival in mobilenets(done, budget)]
         chosen = [*front, *rivals] + ([] if self.repeated is None else [self.repeated])
         return list({r.trial: r for r in chosen if r.trial not in self.begun}.values())
 
     def _owed_repeats(self) -> list[TrialRecord]:
         return [] if self.repeated is None else [self.repeated] * self.repeats
+
+    def _rival_at_a_budget(self) -> TrialRecord | None:
+        """A MobileNet that answers are compared with at round budgets, which has not begun.
+
+        A budget may buy more than the best network costs that was found within it.
+        """
+        short = [replace(r, promotion=None) for r in self.records]
+        chosen = [r for r in short if r.trial in self.begun and not r.is_baseline]
+        limit = MOST_OF_THE_REST * self._left()
+        for budget in natural_budgets(short):
+            if budget < 2 * max((r.cost for r in chosen), default=0):
+                for rival in mobilenets(short, budget):
+                    if rival.trial not in self.begun and rival.mult_adds <= limit:
+                        return rival
+        return None
 
     def _contender(self) -> TrialRecord | None:
         """The network with most to gain on the promoted ones; None where none has a chance.
@@ -177,14 +193,6 @@ class Promotions:
         begun = (r for r in self.records if r.trial in self.begun)
         longer = self.repeats_work + sum(r.mult_adds for r in begun)
         return sum(r.mult_adds for r in trained), self.settings.longer * longer
-
-
-def _mobilenets(done: Sequence[TrialRecord], budget: int) -> list[TrialRecord]:
-    """The most accurate MobileNet of either family within a cost."""
-    families = [
-        [r for r in done if r.origin == family and r.cost <= budget] for family in BASELINE_FAMILIES
-    ]
-    return [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
 
 
 def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
