@@ -71,6 +71,6 @@ class AdamW(torch.optim.AdamW):
         states = [self.state[parameter] for parameter in parameters]
         steps = torch.zeros(())
         for state in states:
-            steps = steps.copy_(state["step"])
+            steps.copy_(state["step"])
             state["step"] = steps
         return [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states], steps

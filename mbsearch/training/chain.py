@@ -43,8 +43,9 @@ def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None
         return None
     if max(conv.in_channels, conv.out_channels) > WIDEST:
         return None
-    if kept is None or not is_known(norm) or norm.momentum is None:
+    if kept is None or not is_known(norm):
         return None
+    assert norm.momentum is not None
     return Link(conv, norm, (norm.eps, norm.momentum, *kept))
 
 

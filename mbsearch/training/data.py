@@ -76,7 +76,9 @@ def batches(
     on_cpu = torch.device(device).type == "cpu"
     for start in range(0, end, batch_size):
         chosen = order[start : start + batch_size]
-        places = _places(len(chosen), split.images.shape[2:], flip, shift, generator)
+        places = None
+        if generator is not None and (flip or shift > 0):
+            places = _places(len(chosen), split.images.shape[2:], flip, shift, generator)
         if on_cpu:
             x = _looked_up(split.images, chosen, places, scale, offset)
         else:
@@ -89,13 +91,15 @@ def batches(
 def _looked_up(
     images: Tensor,
     chosen: Tensor,
-    places: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor] | None,
     scale: Tensor,
     offset: Tensor,
 ) -> Tensor:
     """Chosen images, normalised, in one pass over memory."""
-    x = torch.empty(len(chosen), *images.shape[2:], 3)
-    arrays = [each.numpy() for each in (images, chosen, *places, scale, offset, x)]
+    sides = images.shape[2:]
+    x = torch.empty(len(chosen), *sides, 3)
+    rows, columns = places or [torch.arange(side).repeat(len(chosen), 1) for side in sides]
+    arrays = [each.numpy() for each in (images, chosen, rows, columns, scale, offset, x)]
     normalised(*arrays)
     return x.permute(0, 3, 1, 2)
 
@@ -103,32 +107,31 @@ def _looked_up(
 def _gathered(
     images: Tensor,
     chosen: Tensor,
-    places: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor] | None,
     scale: Tensor,
     offset: Tensor,
     device: torch.device | str,
 ) -> Tensor:
     """Chosen images, normalised, on a device that torch writes the code for."""
-    rows, columns = places
     x = images[chosen].to(device)
-    count, channels, _, width = x.shape
-    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(device)
-    x = x.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(x)
+    if places is not None:
+        rows, columns = places
+        count, channels, _, width = x.shape
+        pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(device)
+        x = x.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(x)
     scale, offset = scale.to(device).view(-1, 1, 1), offset.to(device).view(-1, 1, 1)
     x = torch.addcmul(offset, x.float(), scale)
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 def _places(
-    count: int, sides: torch.Size, flip: bool, shift: float, generator: torch.Generator | None
+    count: int, sides: torch.Size, flip: bool, shift: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rows (count, H) and columns (count, W) of the image that its pixels come from.
 
     Every image is shifted by its own offset, and half of them are mirrored.
     """
     height, width = sides
-    if generator is None:
-        return torch.arange(height).repeat(count, 1), torch.arange(width).repeat(count, 1)
     rows = _shifted(count, height, shift, generator)
     columns = _shifted(count, width, shift, generator)
     if flip:

@@ -244,7 +244,7 @@ def filter_products(
 def drain_products(
     products: Values, kernel: Pair, stride: Pair, width: int, total: Moments
 ) -> None:
-    """Add the products of each tap to total (kh, kw, C), and empty them."""
+    """Add the products of each tap to total (kh, kw, C), and empty them; others are idle."""
     line = 0
     for b in range(kernel[1]):
         for remainder in range(stride[0]):
@@ -253,8 +253,6 @@ def drain_products(
                     a = first + tap * stride[0]
                     if a < kernel[0]:
                         drain(products[line + tap, :width], total[a, b])
-                    else:
-                        products[line + tap, :width] = 0
                 line += 3
 
 
