@@ -538,6 +538,14 @@ def test_a_measured_latency_is_drawn_with_its_quartiles(studies: Path) -> None:
     )
 
 
+def test_labels_of_the_two_families_lie_on_different_sides(studies: Path) -> None:
+    baselines = [r for r in read_study(studies / "first").records() if r.is_baseline]
+    assert {r.origin for r in baselines} == {"mobilenet_v1", "mobilenet_v2"}
+    traces = front_figure(baselines).data
+    sides = {trace.legendgroup: trace.textposition for trace in traces if trace.text is not None}
+    assert len(set(sides.values())) == len(sides) == 2
+
+
 def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:
     everything, *thirds = audit_figure(AUDITED).data
     assert list(everything.x) == [0.75, 0.5]  # from below

@@ -16,6 +16,7 @@ from mbsearch.figures.style import (
     ACCURACY_TITLE,
     CONTINUOUS_COLOURS,
     FAMILY_COLOURS,
+    FAMILY_LABEL_SIDES,
     FAMILY_LABELS,
     FAMILY_SYMBOLS,
     FRONT,
@@ -33,7 +34,6 @@ from mbsearch.units import quantity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
-_LABEL_SIDE = "bottom right"  # the front lies to the upper left
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -236,7 +236,7 @@ def _add_family(
             legendgroup=family,
             showlegend=i == 0,
             text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
-            textposition=_LABEL_SIDE,
+            textposition=FAMILY_LABEL_SIDES[family],
             textfont={"size": 11},
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )
