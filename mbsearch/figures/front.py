@@ -16,7 +16,6 @@ from mbsearch.figures.style import (
     ACCURACY_TITLE,
     CONTINUOUS_COLOURS,
     FAMILY_COLOURS,
-    FAMILY_LABEL_SIDES,
     FAMILY_LABELS,
     FAMILY_SYMBOLS,
     FRONT,
@@ -34,6 +33,8 @@ from mbsearch.units import quantity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
+# Below, since the front lies above; one family to each side, since their costs are often the same.
+_LABEL_SIDES = {"mobilenet_v1": "bottom left", "mobilenet_v2": "bottom right"}
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -236,7 +237,7 @@ def _add_family(
             legendgroup=family,
             showlegend=i == 0,
             text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
-            textposition=FAMILY_LABEL_SIDES[family],
+            textposition=_LABEL_SIDES[family],
             textfont={"size": 11},
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )

@@ -20,8 +20,6 @@ SEARCH, FRONT, OTHER = "#8C8C8C", "#0B84CC", "#009E73"
 FAMILY_COLOURS = {"mobilenet_v1": "#E69F00", "mobilenet_v2": "#D55E00"}
 FAMILY_LABELS = {"mobilenet_v1": "MobileNet V1", "mobilenet_v2": "MobileNet V2"}
 FAMILY_SYMBOLS = {"mobilenet_v1": "square", "mobilenet_v2": "diamond"}
-# Below, since the front lies above; one family to each side, since their costs are often the same.
-FAMILY_LABEL_SIDES = {"mobilenet_v1": "bottom left", "mobilenet_v2": "bottom right"}
 # Options of a choice: apart from each other and from the families, after Okabe, Ito and Tol.
 OPTION_COLOURS = ("#56B4E9", "#CC79A7", "#009E73", "#882255", "#F0E442", "#332288", "#999933")
 # From blue over grey to orange: seen on light and dark pages, and with any kind of colour vision.
