@@ -256,10 +256,10 @@ def _keep(
     """Write down what a new study is made of; it is the study's from then on."""
     known = store.settings()
     if "stamp" not in known:
-        store.search.set_user_attr("stamp", stamp)
         store.search.set_user_attr("space_yaml", space.to_yaml())
         store.search.set_user_attr("versions", _versions())
         store.name_objectives(space.settings.metric)
+        store.search.set_user_attr("stamp", stamp)  # last: with it, the study is whole
     if model is not None:
         if KEPT not in known:
             store.search.set_user_attr(KEPT, model.to_dict())

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mbsearch.cost import measure
-from mbsearch.errors import EvaluationError
+from mbsearch.errors import DataError, EvaluationError
 from mbsearch.records import Epoch, Evaluation
 from mbsearch.search.evaluator import Outcome, Task
 
@@ -23,7 +23,8 @@ class FakeEvaluator:
 
     With `epochs` above 1 the curve rises by halving what is left; networks of `bad_resolutions`
     learn half as well. A longer training halves what is left, nearly without noise. `dies_on` is a
-    file: while it exists the worker kills itself, and removes it first.
+    file: while it exists the worker kills itself, and removes it first. `trouble` is one too: while
+    it exists, the images cannot be read.
     """
 
     seconds: float = 0.0
@@ -31,6 +32,8 @@ class FakeEvaluator:
     dies_on: Path | None = None
     always_dies: bool = False
     fails: bool = False
+    fails_with: int | None = None  # a seed
+    trouble: Path | None = None
     epochs: int = 1
     bad_resolutions: tuple[int, ...] = ()
 
@@ -40,7 +43,9 @@ class FakeEvaluator:
             if self.dies_on is not None:
                 self.dies_on.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.fails:
+        if self.trouble is not None and self.trouble.exists():
+            raise DataError("a.png: expected an image, got something else")
+        if self.fails or (task.seed == self.fails_with and not task.promoted):
             raise EvaluationError("training diverged in epoch 1: the loss is nan")
         rng = np.random.default_rng(task.seed)
         cost = math.log10(measure(task.architecture)["mult_adds"])

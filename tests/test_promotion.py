@@ -21,7 +21,7 @@ from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.figures.front import front_figure
 from mbsearch.lift import Lift, logit, steadied
-from mbsearch.records import TrialRecord, complete, shown
+from mbsearch.records import State, TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.backlog import find_promotions
 from mbsearch.search.driver import Driver, Progress
@@ -413,6 +413,29 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
         if is_promoted(t) and not t.user_attrs["record"]["repeat"]
     ]
     assert len(trials) == len(set(trials)), "nothing is promoted twice"
+
+
+def test_a_resumed_run_takes_no_seed_again(tmp_path: Path) -> None:
+    """Repeats of a longer training bear the number of their trial, and a seed of their own."""
+    store = search(tmp_path)
+    trials = [*store.baselines.get_trials(), *store.search.get_trials()]
+    records = [t.user_attrs["record"] for t in trials if "record" in t.user_attrs]
+    assert max(data["seed"] for data in records) > max(data["trial"] for data in records)
+    with LocalProcesses(FakeEvaluator(), 1) as executor:
+        driver = Driver(store, without_racing(0.6), executor, 1, 0)
+        driver._recall()
+    assert driver._next_trial > max(data["seed"] for data in records)
+
+
+def test_where_the_baseline_failed_that_shows_the_noise_others_are_promoted(
+    tmp_path: Path, refined: StudyStore
+) -> None:
+    several = refined.repeats()
+    seed = next(r.trial for r in refined.records() if r.fingerprint in several)
+    store = search(tmp_path, evaluator=FakeEvaluator(epochs=EPOCHS, fails_with=seed))
+    assert [r.trial for r in store.records() if r.state is State.FAILED] == [seed]
+    assert store.promotions()
+    assert seed not in store.promotions()
 
 
 def test_a_failed_longer_training_is_not_tried_for_ever(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:
     rule = race()
     assert [rule.next_rung(4, done) for done in (0, 1, 2, 3)] == [1, 2, 3, None]
     assert rule.next_rung(1, 0) is None
+    assert Race(Racing(rungs=(3, 1))).next_rung(4, 0) == 1, "however they are written"
 
 
 RACING = TINY.with_settings({"racing": Racing(rungs=(1, 2), confidence=0.9, gain=0.0)})

@@ -37,6 +37,7 @@ from mbsearch.training.entrants import Entrant, entrants, rivals
 from mbsearch.training.final import FinalTraining, LongTraining, Start
 from mbsearch.training.loop import evaluate
 from mbsearch.training.network import build
+from mbsearch.training.parallel import Rank
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.retrain import retrain
 from mbsearch.training.verdict import Retrained, leads, write_retrained
@@ -186,7 +187,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
 
 def test_mixup_is_between_the_losses_of_both_images() -> None:
     torch.manual_seed(0)
-    training = long_training(Retrain(mixup=0.4, label_smoothing=0))
+    training = long_training(Retrain(mixup=0.9, label_smoothing=0))
     training.network.eval()
     images, labels = torch.randn(6, 3, 8, 8), torch.zeros(6, dtype=torch.int64)
     # With one label for all, only the images are mixed: of one image it is the plain loss.
@@ -195,6 +196,16 @@ def test_mixup_is_between_the_losses_of_both_images() -> None:
     plain.network.eval()
     assert torch.allclose(training.loss(same, labels), plain.loss(same, labels), atol=1e-6)
     assert not torch.allclose(training.loss(images, labels), plain.loss(images, labels), atol=1e-6)
+
+
+def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> None:
+    states = []
+    for index in (0, 1):
+        training = long_training(Retrain(mixup=0.4))
+        training.rank = Rank(index, 2)  # of 5 images one has 3, the other 2
+        training.loss(torch.randn(5, 3, 8, 8), torch.zeros(5, dtype=torch.int64))
+        states.append(training._generator.get_state())
+    assert torch.equal(*states)
 
 
 def test_joined_splits_are_one_behind_the_other_and_in_colour_where_one_is() -> None:
@@ -321,6 +332,40 @@ def test_entrants_are_distinct_and_know_their_proxy_accuracy(tmp_path: Path) -> 
         for entrant in chosen
         if entrant.name in by_name
     )
+
+
+def test_given_networks_of_one_name_are_told_apart() -> None:
+    one, other = (load_space("v2").sample(seed).replace(name="network") for seed in (0, 1))
+    chosen = entrants([], [one, other, one])
+    assert [e.name for e in chosen if e.family == "given"] == ["network", "network-2"]
+    beside = {"network": one, "network-2": other}
+    for each in chosen:
+        if each.rival_of is not None:
+            cost = measure(beside[each.rival_of])["mult_adds"]
+            assert measure(each.architecture)["mult_adds"] == pytest.approx(cost, rel=0.05)
+
+
+def test_results_of_other_candidates_stay_while_the_recipe_does(tmp_path: Path) -> None:
+    def results(name: str, accuracy: float) -> list[Retrained]:
+        ours, theirs = pair()
+        ours = replace(ours, name=name, architecture=ours.architecture.replace(name=name))
+        both = [ours, replace(theirs, rival_of=name)]
+        return retrain(both, Answers({(name, 0): accuracy, ("v2", 0): 0.5}), 1)
+
+    def written() -> list[tuple[str, float]]:
+        return [(f.beside, f.accuracy) for f in read_finals(tmp_path) if f.name != "v2"]
+
+    write_retrained(tmp_path, results("a", 0.8), {"epochs": 3})
+    write_retrained(tmp_path, results("b", 0.7), {"epochs": 3})
+    assert written() == [("a", 0.8), ("b", 0.7)]
+    assert all(len(f.leads) == 1 for f in read_finals(tmp_path) if f.name != "v2")
+    write_retrained(tmp_path, results("a", 0.9), {"epochs": 3})
+    assert written() == [("b", 0.7), ("a", 0.9)]
+    write_retrained(tmp_path, results("b", 0.6), {"epochs": 4})
+    assert written() == [("b", 0.6)]
+    (tmp_path / "retrain.json").write_text('{"settings": {"epochs": 4}, "networks": [{}]}')
+    write_retrained(tmp_path, results("c", 0.6), {"epochs": 4})
+    assert written() == [("c", 0.6)]
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import pytest
 from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
-from mbsearch.errors import StorageError
+from mbsearch.cost import measure
+from mbsearch.errors import DataError, StorageError
 from mbsearch.pareto import Z_95
 from mbsearch.records import State, TrialRecord
 from mbsearch.report import write_results
+from mbsearch.search.backlog import MAX_ATTEMPTS
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.journal import open_journal
@@ -149,6 +151,54 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(
     assert all(r.state is State.COMPLETE for r in after)
     assert sum(not r.is_baseline for r in after) == 8
     assert len({r.fingerprint for r in after}) == len(after)
+
+
+def test_a_run_may_be_ended_as_often_as_one_likes(tmp_path: Path) -> None:
+    """Only what kills a run counts against the trials that were in flight."""
+
+    def stop(progress: Progress) -> None:
+        if progress.running:
+            raise _Stop
+
+    for _ in range(MAX_ATTEMPTS + 1):
+        with pytest.raises(_Stop):
+            search(tmp_path, trials=2, on_progress=stop)
+    store, _ = search(tmp_path, trials=2)
+    assert all(r.state is State.COMPLETE for r in store.records())
+
+
+def test_trouble_with_the_images_ends_the_run_and_fails_no_network(tmp_path: Path) -> None:
+    trouble = tmp_path / "trouble"
+    evaluator = FakeEvaluator(trouble=trouble)
+    search(tmp_path, trials=2, evaluator=evaluator)
+    trouble.touch()
+    for _ in range(MAX_ATTEMPTS + 1):
+        with pytest.raises(DataError, match=r"a.png: expected an image"):
+            search(tmp_path, trials=5, evaluator=evaluator, jobs=2)
+    trouble.unlink()
+    store, _ = search(tmp_path, trials=5, evaluator=evaluator)
+    records = store.records()
+    assert all(r.state is State.COMPLETE for r in records)
+    assert sum(not r.is_baseline for r in records) == 5
+
+
+def test_the_network_of_a_baseline_in_flight_is_known_after_a_kill(tmp_path: Path) -> None:
+    store, driver = search(tmp_path, trials=0, space=TINY.with_settings({"baselines": ()}))
+    job = driver._begin_baseline("mobilenet_v2", TINY.sample(0), False)
+    resumed = Driver(store, TINY, driver.executor, 1, 0)
+    resumed._recall()
+    assert job.architecture.fingerprint in resumed._tried
+
+
+def test_a_suggestion_that_was_not_written_whole_bans_nothing(tmp_path: Path) -> None:
+    """A kill in the midst of it leaves a few parameters, which half of the space may share."""
+    cheapest = min(map(TINY.decode, TINY.enumerate_params()), key=lambda n: measure(n)["mult_adds"])
+    store = create_study(open_journal(tmp_path / JOURNAL, create=True), TINY.name)
+    (choice,) = (c for c in TINY.choices if c.name == "resolution")
+    store.search.enqueue_trial({"resolution": cheapest.resolution})
+    store.search.ask().suggest_categorical("resolution", choice.values)
+    store, _ = search(tmp_path, trials=2, sampler="cost-aware")
+    assert cheapest.fingerprint in {r.fingerprint for r in store.records()}
 
 
 def test_a_torn_last_line_is_trimmed_by_the_next_writer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +153,12 @@ def test_training_goes_on_after_an_interruption(
 
 def test_a_deadline_leaves_the_rest_to_the_next_run(images: Path, tmp_path: Path) -> None:
     assert not train_supernet(training(images, tiny()), tmp_path / "x.pt", deadline=0)
+    soon = time.monotonic() + 0.05
+    cut = training(images, tiny(steps=100_000))
+    assert not train_supernet(cut, tmp_path / "x.pt", deadline=soon)
+    resumed = training(images, tiny(steps=100_000))
+    resumed.restore(tmp_path / "x.pt")
+    assert resumed.losses == cut.losses != [], "no step is lost"
 
 
 def test_a_supernet_that_diverges_says_so(images: Path, tmp_path: Path) -> None:

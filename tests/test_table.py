@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mbsearch.errors import DataError, EvaluationError, SpecError
+from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.records import State
 from mbsearch.results import to_frame
 from mbsearch.search.evaluator import Task
-from mbsearch.search.storage import read_study
+from mbsearch.search.storage import StudyStore, read_study
 from mbsearch.search.table import TableEvaluator, read_table
 from mbsearch.space.catalog import load_reference, load_space
 from mbsearch.space.settings import Proxy
+from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
 
 TINY = load_space("tiny")
@@ -79,6 +82,38 @@ def test_the_trials_of_a_study_are_a_table(tmp_path: Path) -> None:
     to_frame(first.records).to_csv(tmp_path / "trials.csv", index=False)
     table = read_table(tmp_path / "trials.csv", TINY)
     assert table == pytest.approx({r.fingerprint: r.accuracy for r in first.records})
+    stopped = replace(first.records[0], state=State.PRUNED)
+    to_frame([stopped, *first.records[1:]]).to_csv(tmp_path / "trials.csv", index=False)
+    os.utime(tmp_path / "trials.csv", (1, 1))
+    assert len(read_table(tmp_path / "trials.csv", TINY)) == len(table) - 1, "trained in part"
+
+
+def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> None:
+    table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
+    run(TINY, trials=3, folder=folder, table=table, jobs=1)
+    renamed = SearchSpace("other", TINY.template, TINY.settings)
+    assert len(run(renamed, trials=3, folder=folder, table=table, jobs=1).records) == 6
+    changed = SearchSpace("other", {**TINY.template, "alpha": 0.5}, TINY.settings)
+    with pytest.raises(StorageError, match="its space has other choices now"):
+        run(changed, trials=3, folder=folder, table=table, jobs=1)
+    assert len(read_study(folder).records()) == 6
+
+
+def test_a_kill_before_the_study_is_stamped_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
+
+    def kill(_store: StudyStore, _metric: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyStore, "name_objectives", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(TINY, trials=3, folder=folder, table=table, jobs=1)
+    run(TINY, trials=3, folder=folder, table=table, jobs=1)
+    settings = read_study(folder).settings()
+    assert {"stamp", "space_yaml", "versions"} <= settings.keys()
 
 
 def test_one_seed_and_one_worker_give_one_study(tmp_path: Path) -> None:

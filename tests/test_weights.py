@@ -13,7 +13,7 @@ from torch import nn
 from mbsearch.errors import DataError
 from mbsearch.space.catalog import load_reference
 from mbsearch.training.network import build
-from mbsearch.training.weights import load_weights
+from mbsearch.training.weights import classes_of, load_weights
 
 TV = torchvision.models
 # Reference, alpha, where it is published, and the eps of its batch normalisations.
@@ -96,3 +96,12 @@ def test_a_misfit_is_named(tmp_path: Path) -> None:
         load_weights(network, path)
     with pytest.raises(DataError, match="expected a file of weights, got"):
         load_weights(network, tmp_path / "missing.safetensors")
+
+
+def test_our_weights_say_how_many_classes_they_tell_apart(tmp_path: Path) -> None:
+    network = build(load_reference("mobilenet_v2").replace(num_classes=7), seed=0)
+    torch.save(network.state_dict(), tmp_path / "ours.pt")
+    assert classes_of(tmp_path / "ours.pt") == 7
+    torch.save({"fc.bias": torch.zeros(7)}, tmp_path / "other.pt")
+    with pytest.raises(DataError, match=r"other.pt: expected the weights of a network of ours"):
+        classes_of(tmp_path / "other.pt")

@@ -61,7 +61,8 @@ def retrain(
 
     The knee by default. Beside each candidate stand a MobileNet V1 and V2 of its cost. What the
     recipe is stands in the space's `retrain:`. Killed, the same command goes on from the last
-    epoch; results go to retrain.json and retrain.csv in the study's folder.
+    epoch. Results go to retrain.json and retrain.csv in the study's folder, beside those of other
+    candidates that were retrained by the same recipe.
 
     Example: mbsearch retrain results/v2 --max-mult-adds 20M --max-mult-adds 50M
     """

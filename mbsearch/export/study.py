@@ -19,7 +19,7 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.training.network import build
 from mbsearch.training.sources import SplitName, load_source
 from mbsearch.training.verdict import retrained
-from mbsearch.training.weights import load_weights
+from mbsearch.training.weights import classes_of, load_weights
 from mbsearch.units import millions
 
 _CALIBRATION = 256  # images
@@ -52,9 +52,11 @@ def export_record(
     settings, architecture = store.settings(), record.architecture
     if not record.is_baseline:  # candidates have no name of their own
         architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
+    trained = None if home is None else retrained(home, record.fingerprint)
+    if trained is not None:  # for the images' classes, whatever the space says
+        architecture = architecture.replace(num_classes=classes_of(trained.weights))
     network = build(architecture, seed=settings["stamp"]["seed"])
     weights = _FRESH
-    trained = None if home is None else retrained(home, record.fingerprint)
     if trained is not None:
         load_weights(network, trained.weights)
         weights = trained.sentence()

@@ -13,6 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.cost import Measure
+from mbsearch.records import complete
+from mbsearch.search.history import ABANDONED
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.storage import StudyStore, is_promoted, objectives, recorded_cost
 from mbsearch.space.architecture import Architecture
@@ -54,7 +56,10 @@ def interrupted(store: StudyStore) -> list[Job]:
     for study in (store.baselines, store.search):
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             data, evaluation = (trial.user_attrs.get(k) for k in ("record", "evaluation"))
-            if data is None or "error" in trial.user_attrs:  # never was one, or had failed
+            if data is None:  # the driver was killed before it had all of the suggestion
+                store.set_attr(study, trial.number, ABANDONED, True)
+                study.tell(trial.number, state=TrialState.FAIL)
+            elif "error" in trial.user_attrs:
                 study.tell(trial.number, state=TrialState.FAIL)
             elif evaluation is not None and "stopped" in trial.user_attrs:
                 study.tell(trial.number, state=TrialState.PRUNED)
@@ -116,7 +121,7 @@ def find_promotions(store: StudyStore, space: SearchSpace) -> Promotions:
         if is_promoted(trial)
     ]
     repeats, several = [data for data in longer if data["repeat"]], store.repeats()
-    repeated = next((r for r in records if r.fingerprint in several), None)
+    repeated = next((r for r in complete(records) if r.fingerprint in several), None)
     return Promotions(
         space.settings.promotion,
         records,

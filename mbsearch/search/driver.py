@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from mbsearch.cost import Measure, measure
-from mbsearch.errors import SpecError
+from mbsearch.errors import SpecError, StorageError
 from mbsearch.records import SEARCH, Evaluation, State, TrialRecord, complete
 from mbsearch.search.backlog import (
     MAX_ATTEMPTS,
@@ -91,27 +92,41 @@ class Driver:
         """Work until the target is reached or the space is exhausted; ends with nothing in flight.
 
         An exception, a Ctrl-C, and the deadline leave the trials in flight to the next run.
+
+        Raises:
+            DataError: the images cannot be used.
+            StorageError: the study's storage, or a file that workers need, cannot be used.
         """
         self._distributions = distributions(self.space)
+        orphans = interrupted(self.store)
         self._recall()
         self._race = self._start_race()
-        orphans = interrupted(self.store)
         references = missing_baselines(self.store, self.space, self.measure)
         self._tell_sampler()  # a driver may have been killed before it did
         now, share = time.monotonic(), self.space.settings.promotion.share
         search_until = now + (self.deadline - now) * (1 - share)
-        while time.monotonic() < self.deadline:
-            while len(self._jobs) < self.executor.slots:
-                job = self._next(orphans, references, search_until)
-                if job is None:
-                    break
-                self._submit(job)
-            if not self._jobs:
-                return
-            self._report(None, len(references))
-            left = self.deadline - time.monotonic()
-            for finished in self.executor.wait(timeout=max(0.0, min(1.0, left))):
-                self._tell(finished, len(references))
+        try:
+            while time.monotonic() < self.deadline:
+                while len(self._jobs) < self.executor.slots:
+                    job = self._next(orphans, references, search_until)
+                    if job is None:
+                        break
+                    self._submit(job)
+                if not self._jobs:
+                    return
+                self._report(None, len(references))
+                left = self.deadline - time.monotonic()
+                ended = self.executor.wait(timeout=max(0.0, min(1.0, left)))
+                for finished in sorted(ended, key=lambda each: each.trouble is not None):
+                    self._tell(finished, len(references))
+        finally:
+            with suppress(StorageError):  # otherwise it is what ends the run
+                self._spare()
+
+    def _spare(self) -> None:
+        """Not count what is in flight as tried: its run is ended, it was not killed."""
+        for job in self._jobs.values():
+            self.store.set_attr(job.study, job.number, "attempts", job.attempts - 1)
 
     @property
     def exhausted(self) -> bool:
@@ -161,9 +176,11 @@ class Driver:
             for trial in study.get_trials(deepcopy=False):
                 data = trial.user_attrs.get("record")
                 if data is not None:
-                    self._next_trial = max(self._next_trial, data["trial"] + 1)
+                    # A repeat of a longer training has another network's number, but its own seed.
+                    last = max(data["trial"], data["seed"] - self.seed)
+                    self._next_trial = max(self._next_trial, last + 1)
                     self._begun += study is self.store.search
-                    if study is self.store.search or trial.state is TrialState.COMPLETE:
+                    if study is self.store.search or trial.state is not TrialState.FAIL:
                         self._tried.setdefault(data["fingerprint"], data["trial"])
 
     def _start_race(self) -> Race:
@@ -273,6 +290,8 @@ class Driver:
         self.executor.submit(self._ticket, task)
 
     def _tell(self, finished: Finished, baselines_left: int) -> None:
+        if finished.trouble is not None:
+            raise finished.trouble
         job = self._jobs.pop(finished.ticket)
         if finished.outcome is not None and finished.outcome.checkpoint is not None:
             if not self._stopped(job, finished.outcome):

@@ -44,6 +44,8 @@ class Evaluator(Protocol):
         """Train and score one network.
 
         Raises:
+            DataError: the images cannot be used; the search ends with it.
+            StorageError: a file cannot be used; the search ends with it.
             EvaluationError: training diverged, ran out of memory, or the network cannot be built;
                 the message is stored with the trial.
         """

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Protocol
 
-from mbsearch.errors import EvaluationError, MbsearchError
+from mbsearch.errors import DataError, EvaluationError, MbsearchError, StorageError
 from mbsearch.search.evaluator import Evaluator, Outcome, Task
 
 _THREADS = "OMP_NUM_THREADS"  # read by the libraries of a process when they are loaded
@@ -34,12 +34,14 @@ class Finished:
     """A task's end: an outcome, or an error in words.
 
     `lost` says that the worker died rather than the training: the task may be tried again.
+    `trouble` is an error that is not the network's: the images or the disk would fail any other.
     """
 
     ticket: int
     outcome: Outcome | None = None
     error: str | None = None
     lost: bool = False
+    trouble: DataError | StorageError | None = None
 
 
 class Executor(Protocol):
@@ -292,6 +294,8 @@ def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
     """The end of a task in this process; an error is put into words, for it may not travel."""
     try:
         return Finished(ticket, outcome=evaluator.evaluate(task))
+    except (DataError, StorageError) as error:
+        return Finished(ticket, error=str(error), trouble=error)
     except MbsearchError as error:
         return Finished(ticket, error=str(error))
     except Exception as error:

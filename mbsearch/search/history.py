@@ -20,6 +20,9 @@ PARTIAL_ACCURACY = "partial_accuracy"
 EVALUATION = "evaluation"
 """User attribute of a finished trial: a mapping whose `validation_loss` steadies its accuracy."""
 
+ABANDONED = "abandoned"
+"""User attribute of a FAILED trial whose network was never tried, and may be half written."""
+
 PROMOTED = "promoted"
 """User attribute of a study: accuracies after a longer training, by the number of the trial."""
 
@@ -49,13 +52,16 @@ def read_history(
 ) -> History:
     """History of a study in the order of trial numbers, without trial `skip`.
 
-    Trials that wait, that have not asked for a parameter yet, or that have a value outside the
-    search space are left out. A trial that failed was tried: its network is not run again. While
-    the parameters of a running trial are still being written, `suggested` (by number) says them.
+    Trials that wait, that have not asked for a parameter yet, that have a value outside the search
+    space, or that were abandoned are left out. A trial that failed was tried: its network is not
+    run again. While the parameters of a running trial are still being written, `suggested` (by
+    number) says them.
     """
     trials, measured, accuracies, pending, networks = [], [], [], [], []
     for trial in sorted(study.get_trials(deepcopy=False), key=lambda t: t.number):
         if trial.number == skip or trial.state == TrialState.WAITING:
+            continue
+        if ABANDONED in trial.user_attrs:
             continue
         network = catalog.network_of(trial.params)
         running = trial.state == TrialState.RUNNING

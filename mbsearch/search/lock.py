@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mbsearch.errors import StorageError
 from mbsearch.search.journal import open_journal
-from mbsearch.search.storage import JOURNAL, StudyStore, create_study
+from mbsearch.search.storage import JOURNAL, StudyStore, create_study, study_names
 
 
 @contextmanager
@@ -62,7 +62,8 @@ def drive(
     with driver_lock(folder):
         if database is None:
             journal = open_journal(folder / JOURNAL, create=True)
-            yield create_study(journal, name), lambda: None
+            # One study a folder, also where another space's name comes with it.
+            yield create_study(journal, (*study_names(journal), name)[0]), lambda: None
         else:
             from mbsearch.search.database import drive_database  # SQLAlchemy is slow to import
 

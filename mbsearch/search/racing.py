@@ -55,7 +55,7 @@ class Race:
 
     def next_rung(self, epochs: int, done: int) -> int | None:
         """The epoch to train until before the next look; None for the end of the schedule."""
-        return next((rung for rung in self.settings.rungs if done < rung < epochs), None)
+        return min((rung for rung in self.settings.rungs if done < rung < epochs), default=None)
 
     def forecast(self, cost: int, curve: Sequence[Epoch]) -> Forecast | None:
         """How a trial will end, from its last epoch; None with less than the least evidence.

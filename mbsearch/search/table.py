@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.errors import DataError, EvaluationError, SpecError
-from mbsearch.records import Epoch, Evaluation
+from mbsearch.records import Epoch, Evaluation, State
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.space import SearchSpace
 
@@ -122,10 +122,10 @@ def _json_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]
 
 
 def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
-    """The row's accuracy; None for a trial that has none, as in `trials.csv`."""
+    """The row's accuracy; None for a trial of `trials.csv` that has none, or was stopped early."""
     if ACCURACY not in row:
         raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none")
-    if row[ACCURACY] in ("", None):
+    if row[ACCURACY] in ("", None) or row.get("state") == State.PRUNED:
         return None
     try:
         accuracy = float(row[ACCURACY])

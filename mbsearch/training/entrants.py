@@ -52,11 +52,19 @@ def entrants(
         if not record.is_baseline:
             wanted += rivals(network, metric, measure)
     for network in given:
+        network = _named_apart(network, [each.architecture for each in wanted])
         wanted += [Entrant(network.name, "given", network), *rivals(network, metric, measure)]
     found: dict[str, Entrant] = {}
     for each in wanted:
         found.setdefault(each.architecture.fingerprint, each)
     return list(found.values())
+
+
+def _named_apart(network: Architecture, others: Sequence[Architecture]) -> Architecture:
+    """A network under a name that no other one bears, for rivals know theirs by its name."""
+    taken = {other.name for other in others if other != network}
+    names = (network.name, *(f"{network.name}-{i}" for i in range(2, len(taken) + 3)))
+    return network.replace(name=next(name for name in names if name not in taken))
 
 
 def rivals(

@@ -166,9 +166,11 @@ class LongTraining(Training):
             images, labels = images[share], labels[share]
         if self.recipe.mixup == 0:
             return super().loss(images, labels)
+        # One draw from the generator of all ranks, whose shares may differ in size.
         seed = int(torch.randint(2**31, (), generator=self._generator))
-        weight = float(np.random.default_rng(seed).beta(self.recipe.mixup, self.recipe.mixup))
-        other = torch.randperm(len(labels), generator=self._generator).to(labels.device)
+        chance = np.random.default_rng(seed)
+        weight = float(chance.beta(self.recipe.mixup, self.recipe.mixup))
+        other = torch.from_numpy(chance.permutation(len(labels))).to(labels.device)
         logits = self._forward(weight * images + (1 - weight) * images[other])
         smoothing = self.recipe.label_smoothing
         first = F.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -66,8 +66,7 @@ class ProxyTraining:
         proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
         source = _source(self.data, self.split_seed)
         if task.promoted:
-            images = len(_split(self.data, self.split_seed, "train", pixels, None))
-            proxy = proxy.longer(self.longer, images)
+            proxy = proxy.longer(self.longer, len(source.members["train"].rows))
         train, validation = (
             _split(self.data, self.split_seed, kind, pixels, limit)
             for kind, limit in (

@@ -213,7 +213,8 @@ def train_supernet(
         training.restore(path)
     while not training.done and time.monotonic() < deadline:
         training.step()
-        if training.done or len(training.losses) % _SAVE_EVERY == 0:
+        over = training.done or time.monotonic() >= deadline
+        if over or len(training.losses) % _SAVE_EVERY == 0:
             training.save(path)
         on_step(len(training.losses), training.loss())
     return training.done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,8 @@ def write_retrained(
 ) -> list[Path]:
     """Write retrain.json and retrain.csv into a study's folder.
 
+    What is there of the same settings stays, but for candidates that are among the results.
+
     Raises:
         StorageError: they cannot be written.
     """
@@ -129,12 +131,39 @@ def write_retrained(
         for result in results
     ]
     found = [_plain(lead) for lead in leads(results)]
+    earlier_rows, earlier_leads = _before(folder, settings, {_beside(row) for row in rows})
+    rows, found = earlier_rows + rows, earlier_leads + found
     text = json.dumps({"settings": dict(settings), "networks": rows, "leads": found}, indent=2)
     table = pd.DataFrame(rows).to_csv(index=False)
     return [
         write_whole(folder / RETRAINED, text + "\n"),
         write_whole(folder / "retrain.csv", table),
     ]
+
+
+def _before(
+    folder: Path, settings: Mapping[str, Any], but: Set[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows and leads of earlier retraining by these settings; of some candidates none.
+
+    None of a damaged file either, for that is written anew.
+    """
+    try:
+        found = json.loads((folder / RETRAINED).read_text(encoding="utf-8"))
+        if found["settings"] == json.loads(json.dumps(dict(settings))):
+            return (
+                [row for row in found["networks"] if _beside(row) not in but],
+                [lead for lead in found["leads"] if lead["candidate"] not in but],
+            )
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return [], []
+
+
+def _beside(row: Mapping[str, Any]) -> str:
+    """The candidate that a row stands beside: itself, where it is none's rival."""
+    candidate: str = row["rival_of"] or row["name"]
+    return candidate
 
 
 def _plain(lead: Lead) -> dict[str, Any]:

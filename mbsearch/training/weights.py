@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mbsearch.errors import DataError
 from mbsearch.training.network import BATCH_NORM_EPS
 
+_CLASSIFIER = "head.classifier."
+
 
 def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS) -> None:
     """Load a file of weights into a network: safetensors, or what ``torch.save`` wrote.
@@ -41,7 +43,7 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
     for (name, target), other in zip(ours.items(), names, strict=True):
         given = theirs[other]
         if given.squeeze().shape != target.squeeze().shape:  # a 1x1 convolution may be linear here
-            if name.startswith("head.classifier."):
+            if name.startswith(_CLASSIFIER):
                 continue
             raise DataError(
                 f"{path}: {other}: expected the shape {tuple(target.shape)} of {name}, got "
@@ -50,6 +52,18 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
         shift = eps - BATCH_NORM_EPS if name.endswith("running_var") else 0.0
         loaded[name] = given.reshape(target.shape) + shift
     network.load_state_dict(loaded, strict=False)
+
+
+def classes_of(path: Path) -> int:
+    """The number of classes that a file of our own weights tells apart.
+
+    Raises:
+        DataError: the file cannot be read, or holds no classifier of ours.
+    """
+    bias = _read(path).get(f"{_CLASSIFIER}bias")
+    if bias is None:
+        raise DataError(f"{path}: expected the weights of a network of ours, got no classifier")
+    return len(bias)
 
 
 def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
