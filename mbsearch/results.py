@@ -281,6 +281,7 @@ def to_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
             **r.costs,
             "alpha": r.architecture.alpha,
             "resolution": r.architecture.resolution,
+            "num_classes": r.architecture.num_classes,
             "fingerprint": r.fingerprint,
             "seconds": evaluation.seconds if evaluation else None,
             "promoted_seconds": promotion.seconds if promotion else None,

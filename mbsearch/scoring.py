@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbsearch.search.executor import usable_cores
-from mbsearch.search.table import TableEvaluator, read_table
+from mbsearch.search.table import TableEvaluator, read_table, table_classes
 from mbsearch.space.settings import Promotion
 from mbsearch.space.space import SearchSpace
 
@@ -115,6 +115,8 @@ def by_table(space: SearchSpace, table: Path) -> Scoring:
     Raises:
         DataError: the table cannot be used.
     """
+    if (classes := table_classes(table)) is not None:
+        space = space.with_classes(classes)
     read_table(table, space)  # a mistake in it is better said before the workers start
     key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
     bare = space.with_settings(

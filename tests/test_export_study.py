@@ -120,13 +120,19 @@ def test_retrained_weights_are_those_that_are_exported(
     torch.save(trained.state_dict(), home / "weights.pt")
     row = {"seeds": [4, 5], "accuracies": [0.91, 0.93], "test_accuracy": 0.92, "spread": 0.0141}
     row |= {"fingerprint": record.fingerprint, "pixels": 24}
-    found_ = {"settings": {"folder": "recipe"}, "networks": [row]}
+    found_ = {"settings": {"folder": "recipe", "epochs": 20}, "networks": [row]}
     (folder / "retrain.json").write_text(json.dumps(found_))
-    run(folder, "--trial", "6", "-o", tmp_path / "out", "--formats", "pytorch")
+    run(folder, "--trial", "6", "-o", tmp_path / "out", "--formats", "pytorch,torch-export")
     exported = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(exported[k], v) for k, v in trained.state_dict().items())
     card = (tmp_path / "out" / "README.md").read_text()
     assert "seed 4: test accuracy 0.9100 (over 2 seeds 0.9200 ± 0.0141)" in card
+    assert "have not been seen" not in card
+    assert '"epochs": 20' in card, "the recipe of these weights"
+    assert "(N, 3, 24, 24)" in card, "they are for images of that size"
+    program = torch.export.load(tmp_path / "out" / "model.pt2").module()
+    images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(program(images), trained.eval()(images), atol=1e-5)
     run(folder, "--trial", "7", "-o", tmp_path / "fresh", "--formats", "yaml")
     assert "not trained" in (tmp_path / "fresh" / "README.md").read_text()
     (folder / "retrain.json").write_text("{}")

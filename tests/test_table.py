@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_search import search
 
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.records import State
 from mbsearch.results import to_frame
 from mbsearch.search.evaluator import Task
 from mbsearch.search.storage import StudyStore, read_study
-from mbsearch.search.table import TableEvaluator, read_table
+from mbsearch.search.table import TableEvaluator, read_table, table_classes
 from mbsearch.space.catalog import load_reference, load_space
 from mbsearch.space.settings import Proxy
 from mbsearch.space.space import SearchSpace
@@ -86,6 +87,21 @@ def test_the_trials_of_a_study_are_a_table(tmp_path: Path) -> None:
     to_frame([stopped, *first.records[1:]]).to_csv(tmp_path / "trials.csv", index=False)
     os.utime(tmp_path / "trials.csv", (1, 1))
     assert len(read_table(tmp_path / "trials.csv", TINY)) == len(table) - 1, "trained in part"
+
+
+def test_the_trials_of_any_images_are_a_table(tmp_path: Path) -> None:
+    """Training gives a space the images' classes, and so other fingerprints."""
+    trained, _ = search(tmp_path / "a", trials=5, space=TINY.with_classes(3))
+    records = [r for r in trained.records() if not r.is_baseline]
+    path = tmp_path / "trials.csv"
+    to_frame(records).to_csv(path, index=False)
+    found = run(TINY, trials=60, folder=tmp_path / "b", table=path, jobs=1).records
+    known = {r.fingerprint: r.accuracy for r in found if r.state is State.COMPLETE}
+    expected = {r.fingerprint: r.accuracy for r in records if r.fingerprint in known}
+    assert known == pytest.approx(expected) != {}
+    path.write_text(path.read_text().replace(",3,", ",some,"))
+    with pytest.raises(DataError, match=r"trials.csv:2: num_classes: expected a number >= 1, got"):
+        table_classes(path)
 
 
 def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> None:

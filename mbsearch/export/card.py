@@ -12,9 +12,11 @@ from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
 from mbsearch.records import TrialRecord
 from mbsearch.results import FAMILY_NAMES, Comparison, compare
+from mbsearch.training.verdict import Trained
 from mbsearch.units import TITLES, columns, quantity
 
 CARD = "README.md"
+_FRESH = "fresh, not trained (a search keeps none); `mbsearch retrain` trains them."
 _COSTS = ("mult_adds", "params")
 
 
@@ -22,26 +24,27 @@ _COSTS = ("mult_adds", "params")
 class Origin:
     """Where a network comes from: its record, the study's other records, and how to do it again.
 
-    `settings` are the study's; `weights` says in words what the exported weights are, and `int8`
-    what quantisation did to them.
+    `settings` are the study's; `trained` says what retraining left of it, if anything, and `int8`
+    in words what quantisation did to the weights.
     """
 
     record: TrialRecord
     records: Sequence[TrialRecord]
     settings: Mapping[str, Any]
-    weights: str
+    trained: Trained | None
     command: str
     int8: str | None = None
 
 
 def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
     """The card of an exported network."""
+    weights = _FRESH if origin.trained is None else origin.trained.sentence()
     sections = [
         f"# {job.architecture.name}",
         job.title,
-        f"**Weights:** {origin.weights}",
+        f"**Weights:** {weights}",
         _cost(origin.record),
-        _accuracy(origin.record),
+        _accuracy(origin.record, origin.trained),
         _against(compare(origin.records, origin.record.cost), origin.record),
         _data(job, origin),
         _files(written),
@@ -66,7 +69,7 @@ def _cost(record: TrialRecord) -> str:
     )
 
 
-def _accuracy(record: TrialRecord) -> str:
+def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
     evaluation = record.evaluation
     if evaluation is None:
         return "## Accuracy\n\nNot measured: the trial did not end."
@@ -75,13 +78,15 @@ def _accuracy(record: TrialRecord) -> str:
     expected = ""
     if record.expected is not None:
         expected = f" A model of all trials expects {record.expected:.3f} of it."
+    then = "a long training reaches another accuracy. The test images have not been seen."
+    if trained is not None:
+        then = "the exported weights are those of a long training, and have the accuracy above."
     return (
         f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
         f"after the study's {length} training at {evaluation.pixels} pixels, seed "
         f"{evaluation.seed}. "
         f"Noise (standard deviation of one such number over seeds): {noise}.{expected} "
-        "This ranks networks; "
-        "a long training reaches another accuracy. The test images have not been seen."
+        f"This ranks networks; {then}"
     )
 
 
@@ -126,9 +131,11 @@ def _data(job: Job, origin: Origin) -> str:
             ("Evaluator", evaluation.evaluator),
             ("Device", evaluation.device),
             ("Versions", ", ".join(f"{n} {v}" for n, v in evaluation.versions.items())),
-            ("Recipe", f"`{json.dumps(dict(evaluation.recipe))}`"),
+            ("Recipe of the search", f"`{json.dumps(dict(evaluation.recipe))}`"),
         ]
-    return f"## How it was trained and found\n\n{_table(('', ''), rows)}"
+    if origin.trained is not None:
+        rows.append(("Recipe of the weights", f"`{json.dumps(dict(origin.trained.recipe))}`"))
+    return f"## How it was found and trained\n\n{_table(('', ''), rows)}"
 
 
 def _files(written: Sequence[Written]) -> str:
@@ -145,7 +152,7 @@ def _files(written: Sequence[Written]) -> str:
 
 
 def _use(job: Job, written: Sequence[Written]) -> str:
-    side, done = job.architecture.resolution, {w.format for w in written if w.error is not None}
+    side, done = job.side, {w.format for w in written if w.error is not None}
     lines = {
         "pytorch": "from model import Network  # imports only torch\n"
         "from safetensors.torch import load_file\n\n"

@@ -190,7 +190,7 @@ class _Logits:
     @classmethod
     @torch.inference_mode()
     def of(cls, job: Job) -> _Logits:
-        side = job.architecture.resolution
+        side = job.side
         exact = deepcopy(job.network).double()
         generator = torch.Generator().manual_seed(0)
         batches = tuple(

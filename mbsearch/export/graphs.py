@@ -23,7 +23,7 @@ _TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 
 def program(job: Job, *, batch: int | None = None) -> torch.export.ExportedProgram:
     """The network as a graph of torch's operators, for any batch or a fixed one."""
-    side = job.architecture.resolution
+    side = job.side
     images = torch.zeros(batch or _TRACED_BATCH, 3, side, side)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
     return torch.export.export(job.network, (images,), dynamic_shapes=dynamic)

@@ -36,10 +36,17 @@ def _numbers(values: tuple[float, ...]) -> str:
 class Job:
     """A network to write: its architecture, its module in evaluation mode, and what to say of it.
 
-    `title` is one sentence. Without `normalisation` it is not known how images were scaled.
+    `title` is one sentence. Without `normalisation` it is not known how images were scaled, and
+    without `pixels` the images have the architecture's resolution: weights may be for another.
     """
 
     architecture: Architecture
     network: nn.Module
     title: str
     normalisation: Normalisation | None = None
+    pixels: int | None = None
+
+    @property
+    def side(self) -> int:
+        """Of the images that the files take, in pixels."""
+        return self.pixels or self.architecture.resolution

@@ -37,7 +37,7 @@ def write_litert(job: Job, folder: Path) -> None:
     """Write a LiteRT (formerly TensorFlow Lite) file."""
     import litert_torch
 
-    side = job.architecture.resolution
+    side = job.side
     litert_torch.convert(job.network, (torch.zeros(1, 3, side, side),)).export(folder / LITERT)
 
 

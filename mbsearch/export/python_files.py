@@ -38,7 +38,7 @@ def write_pytorch(job: Job, folder: Path) -> None:
     """Write source that imports only torch, and the weights beside it."""
     from safetensors.torch import save_file
 
-    side = job.architecture.resolution
+    side = job.side
     normalised = (
         "normalised as in its training."
         if job.normalisation is None

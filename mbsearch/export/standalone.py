@@ -125,12 +125,14 @@ def _network(
 ) -> str:
     stem = architecture.lower().stem
     _, (c_in, c_out, *options) = conv_call([stem], "3", str(stem.channels), Arguments())
-    resolution = architecture.resolution
     return "\n".join(
         [
             "",
             "class Network(nn.Module):",
-            f'    """Images (N, 3, {resolution}, {resolution}) to logits (N, num_classes)."""',
+            '    """Images (N, 3, H, W) to logits (N, num_classes).',
+            "",
+            f"    The sizes of maps below are those at {architecture.resolution} pixels.",
+            '    """',
             "",
             f"    def __init__(self, num_classes: int = {architecture.num_classes}) -> None:",
             "        super().__init__()",

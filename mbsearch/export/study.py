@@ -23,7 +23,6 @@ from mbsearch.training.weights import classes_of, load_weights
 from mbsearch.units import millions
 
 _CALIBRATION = 256  # images
-_FRESH = "fresh, not trained (a search keeps none); `mbsearch retrain` trains them."
 
 
 def export_record(
@@ -39,8 +38,9 @@ def export_record(
     """Write the network of a record into a folder, with its model card.
 
     Where `home`, the study's folder, has the network retrained, it has the weights of the first
-    seed; else fresh ones. With `int8` the ONNX file is quantised too, and both are scored: on the
-    test images where retraining has opened them, else on validation images.
+    seed, and takes images of the size that they were trained at; else fresh ones. With `int8` the
+    ONNX file is quantised too, and both are scored: on the test images where retraining has opened
+    them, else on validation images.
 
     Raises:
         ExportError: as `export`, or `int8` without ONNX.
@@ -56,15 +56,14 @@ def export_record(
     if trained is not None:  # for the images' classes, whatever the space says
         architecture = architecture.replace(num_classes=classes_of(trained.weights))
     network = build(architecture, seed=settings["stamp"]["seed"])
-    weights = _FRESH
     if trained is not None:
         load_weights(network, trained.weights)
-        weights = trained.sentence()
-    job = Job(architecture, network, _title(architecture), _normalisation(settings))
+    pixels = None if trained is None else trained.pixels
+    job = Job(architecture, network, _title(architecture), _normalisation(settings), pixels)
     written = export(job, folder, formats)
     quantised = None
     if int8:
-        stamp, side = settings["stamp"], architecture.resolution
+        stamp, side = settings["stamp"], job.side
         source = load_source(stamp["data"], seed=stamp["seed"])
         name: SplitName = "validation" if trained is None else "test"
         train, scored = source.split("train", side, _CALIBRATION), source.split(name, side)
@@ -73,7 +72,7 @@ def export_record(
         record,
         store.records(),
         settings,
-        weights,
+        trained,
         command,
         None if quantised is None else quantised.sentence(),
     )

@@ -16,7 +16,7 @@ from mbsearch.records import Epoch, Evaluation, State
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.space import SearchSpace
 
-ACCURACY, FINGERPRINT = "accuracy", "fingerprint"
+ACCURACY, FINGERPRINT, CLASSES = "accuracy", "fingerprint", "num_classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +87,8 @@ class _Keyed:
 @lru_cache(maxsize=4)
 def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, float]:
     """Read once a process and version of the file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise DataError(f"{path}: expected a table (CSV or JSON), got an error: {reason}") from None
-    rows = _json_rows(path, text) if path.suffix == ".json" else _csv_rows(text)
     table: dict[str, float] = {}
-    for where, row in rows:
+    for where, row in _rows(path):
         place = f"{path}:{where}"
         accuracy = _accuracy(place, row)
         if accuracy is not None:
@@ -102,6 +96,33 @@ def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, flo
     if not table:
         raise DataError(f"{path}: expected at least one network with an accuracy, got none")
     return table
+
+
+def table_classes(path: Path) -> int | None:
+    """The number of classes that a table's networks tell apart; None where it does not say.
+
+    A study's `trials.csv` does: those that its images have are a part of every fingerprint.
+
+    Raises:
+        DataError: the file is missing, or no CSV or JSON, or the number is none.
+    """
+    where, row = next(iter(_rows(path)), ("", {}))
+    told = row.get(CLASSES) or None
+    if told is None:
+        return None
+    if not str(told).isdecimal() or int(told) < 1:
+        raise DataError(f"{path}:{where}: {CLASSES}: expected a number >= 1, got {told!r}")
+    return int(told)
+
+
+def _rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The rows of a file, each with where it stands."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise DataError(f"{path}: expected a table (CSV or JSON), got an error: {reason}") from None
+    return _json_rows(path, text) if path.suffix == ".json" else _csv_rows(text)
 
 
 def _csv_rows(text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:

@@ -182,14 +182,16 @@ class Trained:
     spread: float | None
     seeds: int
     pixels: int
+    recipe: Mapping[str, Any]
 
     def sentence(self) -> str:
         """In words, for a model card."""
         spread = "" if self.spread is None else f" ± {self.spread:.4f}"
         return (
             f"trained by `mbsearch retrain` at {self.pixels} pixels with seed {self.seed}: test "
-            f"accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}{spread}). Feed "
-            "images of that size, or retrain with `--scale 1` for the architecture's own."
+            f"accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}{spread}). The "
+            "files take images of that size; `mbsearch retrain --scale 1` trains at the "
+            "architecture's own."
         )
 
 
@@ -216,6 +218,7 @@ def retrained(folder: Path, fingerprint: str) -> Trained | None:
             row["spread"],
             len(row["seeds"]),
             row["pixels"],
+            found["settings"],
         )
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise StorageError(
