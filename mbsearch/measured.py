@@ -56,7 +56,7 @@ class Audit:
             clauses = ", ".join(each.clause() for each in self.leans)
             fair = f"; beside candidates of the same proxy accuracy {clauses}"
         return (
-            f"the proxy {verdict} on {self.networks} networks: tau {proxy.tau:.2f} "
+            f"the proxy {verdict} on {self.networks} networks and {self.data}: tau {proxy.tau:.2f} "
             f"({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it is ahead in "
             f"{ahead} of 3 cost thirds{fair}"
         )

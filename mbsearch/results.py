@@ -131,9 +131,10 @@ class Comparison:
     def _rival(self, family: str) -> str:
         record, name = self.families.get(family), FAMILY_NAMES[family]
         if record is not None:
-            return f"{name} {record.accuracy:.3f}" + (
-                " or more" if family in self.overtaken else ""
-            )
+            more = " or more" if family in self.overtaken else ""
+            # Expected only where networks gain by their costs: then the lead is between these.
+            gained = "" if record.expected is None else f" ({record.expected:.3f} expected)"
+            return f"{name} {record.accuracy:.3f}{more}{gained}"
         return f"{name} not trained longer" if family in self.overtaken else f"no {name} this cheap"
 
     def _verdict(self) -> str:

@@ -24,8 +24,10 @@ class Survey:
     """The cost range of a space, over all its encodings or over a uniform sample of them.
 
     Mult-Adds are those of `min`, `median` and `max` networks; without enumeration the ends are
-    found by coordinate descent. `feasible_share` keeps the exact limits, `duplicate_share` is the
-    part of encodings whose network another encoding already is. `warnings` are ready to print.
+    found by coordinate descent. Of the networks `feasible_share` keeps the exact limits.
+    `duplicate_share` is the part of encodings whose network another encoding already is, None where
+    a sample cannot tell; `unbuildable_share` the part whose strides leave no pixels. `warnings` are
+    ready to print.
     """
 
     encodings: int
@@ -35,7 +37,8 @@ class Survey:
     median_mult_adds: int
     max_mult_adds: int
     feasible_share: float
-    duplicate_share: float
+    duplicate_share: float | None
+    unbuildable_share: float
     warnings: tuple[str, ...]
 
 
@@ -55,14 +58,16 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
     seen: set[tuple[tuple[str, object], ...]] = set()
     smallest_map: tuple[int, Architecture] | None = None
     refusal: SpecError | None = None
+    unbuildable = 0
     for params in encodings:
-        seen.add(tuple(params.items()))
         architecture = space.decode(params)
         try:
             networks.setdefault(architecture.fingerprint, measure(architecture))
         except SpecError as error:
             refusal = error
+            unbuildable += 1
             continue
+        seen.add(tuple(params.items()))
         side = final_map(architecture, space.settings.proxy.pixels(architecture.resolution))
         if smallest_map is None or side < smallest_map[0]:
             smallest_map = side, architecture
@@ -79,12 +84,13 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
     return Survey(
         encodings=space.size,
         exact=exact,
-        surveyed=len(seen),
+        surveyed=len(encodings),
         min_mult_adds=ends[0],
         median_mult_adds=int(median(mult_adds)),
         max_mult_adds=ends[1],
         feasible_share=sum(limits.excess(c) is None for c in costs) / len(costs),
-        duplicate_share=1 - len(networks) / len(seen),
+        duplicate_share=1 - len(networks) / len(seen) if exact else None,
+        unbuildable_share=unbuildable / len(encodings),
         warnings=_warnings(space, smallest_map),
     )
 

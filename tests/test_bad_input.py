@@ -28,6 +28,8 @@ YAML = {
     "unknown key": ("head:", "haed:", "s.yaml:6: haed: unknown key"),
     "unknown key of a stage": ("stride: 2", "strid: 2", "did you mean 'stride'?"),
     "misspelt block": ("inverted_residual", "inverted_residul", "did you mean 'inverted_residual'?"),
+    "block no name": ("block: inverted_residual", "block: {kind: separable}", "stages.0.block: expected one of standard"),
+    "one choice no name": ("block: inverted_residual", "block: {choices: [[a]]}", "expected one of standard"),
     "no block": ("block: inverted_residual, ", "", "stages.0.block: expected one of standard"),
     "empty choices": ("[3, 6]", "[]", "stages.0.expansion.choices: expected a list of options, got an empty list"),
     "choices no list": ("[3, 6]", "3", "stages.0.expansion.choices: expected a list of options, got 3"),

@@ -556,9 +556,12 @@ def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:
 
 def test_the_command_of_an_audit_leads_to_the_folder_of_the_study() -> None:
     command = "mbsearch audit --space results/v2/space.yaml --name v2"
-    assert audit_command(Path("results/v2")) == command
-    assert audit_command(Path("/far/v2")).endswith("--name v2 --results /far")
-    assert audit_command(Path()).endswith(f"--name {Path.cwd().name} --results {Path.cwd().parent}")
+    assert audit_command(Path("results/v2"), {}) == command
+    assert audit_command(Path("/far/v2"), {}).endswith("--name v2 --results /far")
+    here = f"--name {Path.cwd().name} --results {Path.cwd().parent}"
+    assert audit_command(Path(), {}).endswith(here)
+    stamp = {"stamp": {"data": "my photos", "seed": 3}}
+    assert audit_command(Path("results/v2"), stamp) == f"{command} --data 'my photos' --seed 3"
 
 
 def test_settings_of_a_supernet_count_where_one_was_trained() -> None:

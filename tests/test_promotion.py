@@ -16,10 +16,11 @@ from mbsearch import results as found
 from mbsearch.cli import main
 from mbsearch.cli.status import print_status
 from mbsearch.dashboard.pages.compare import verdict
-from mbsearch.dashboard.pages.network import training
+from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.figures.front import front_figure
+from mbsearch.figures.network import curve_figure
 from mbsearch.lift import Lift, logit, steadied
 from mbsearch.records import State, TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
@@ -532,3 +533,24 @@ def test_the_dashboard_and_the_card_go_by_the_longer_training(
     lead = best.accuracy - second.accuracy
     assert f"{lead:.3f} higher" in verdict(raw[best.trial], raw[second.trial])
     assert training(raw[best.trial])["accuracy, longer training"] == f"{best.accuracy:.4f}"
+    assert chosen(snapshot, {}) is raw[found.knee(snapshot.records).trial]
+    short = next(r for r in snapshot.records if r.promotion is None and not r.is_baseline)
+    lead = abs(raw[best.trial].accuracy - short.accuracy)
+    assert f"{lead:.3f} higher after the short training" in verdict(raw[best.trial], short)
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_learning_curves_are_of_one_fidelity(refined: StudyStore, promoted: bool) -> None:
+    """A longer training sees more images an epoch: beside a short one it would flatter."""
+    records = refined.records()
+    best = found.front(records)[-1]
+    if not promoted:  # the MobileNets of its cost had the short one only
+        records = [replace(r, promotion=None) if r.is_baseline else r for r in records]
+    else:
+        records = [r for r in records if not r.is_baseline or r.promotion is not None]
+    figure = curve_figure([best], records)
+    raw = next(r for r in records if r.trial == best.trial)
+    expected = raw.highest if promoted else raw
+    assert figure.data[-1].y[-1] == expected.accuracy
+    assert ("longer" in figure.layout.yaxis.title.text) is promoted
+    assert len(figure.data) > 1

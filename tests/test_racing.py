@@ -13,7 +13,9 @@ from scipy.stats import kstest
 from scipy.stats import t as student
 from test_search import TINY, outcomes, search
 
+from mbsearch.figures.search import hypervolume_figure
 from mbsearch.records import Epoch, State
+from mbsearch.results import hypervolumes
 from mbsearch.search.racing import Race, savings
 from mbsearch.space.settings import Racing
 
@@ -136,6 +138,19 @@ def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path
     assert saved.trials == 30
     whole = 30 * 3 * 0.001
     assert saved.seconds_saved + saved.seconds_spent == pytest.approx(whole)
+
+
+def test_training_that_was_stopped_is_time_too(tmp_path: Path) -> None:
+    store, _ = search(tmp_path, trials=40, space=RACING, evaluator=HALF_BAD)
+    records = [r for r in store.records() if r.evaluation is not None]
+    assert any(r.state is State.PRUNED for r in records)
+    for against, total in (
+        ("time", sum(r.evaluation.seconds for r in records if r.evaluation) / 60),
+        ("trials", len(records)),
+    ):
+        whole, searched = hypervolume_figure(records, against).data
+        assert whole.x[-1] == pytest.approx(total)
+        assert searched.y[-1] == pytest.approx(hypervolumes(records).search)
 
 
 def test_no_rungs_no_race(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from mbsearch.measured import read_finals
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Finished
-from mbsearch.search.storage import read_study
+from mbsearch.search.journal import open_journal
+from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.catalog import load_space
@@ -421,6 +422,14 @@ def test_mistakes_are_one_message(study: Path, capsys: pytest.CaptureFixture[str
             main(["retrain", str(study), *arguments])
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
+    empty = study.parent / "empty"
+    empty.mkdir()
+    store = create_study(open_journal(empty / JOURNAL, create=True), "tiny")
+    store.search.set_user_attr("space_yaml", load_space("tiny").to_yaml())
+    with pytest.raises(SystemExit) as ended:
+        main(["retrain", str(empty), "--network", "mobilenet_v2"])
+    assert ended.value.code == 2
+    assert "empty: expected a study with trials, got one without" in capsys.readouterr().err
 
 
 def test_the_networks_to_use_within_budgets_are_retrained(

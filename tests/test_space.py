@@ -3,12 +3,15 @@ from __future__ import annotations
 from itertools import product
 from random import Random
 
+import jsonschema
 import pytest
+import yaml
 
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import (
     baseline_architectures,
+    find,
     load,
     load_reference,
     load_space,
@@ -225,6 +228,13 @@ def test_survey_of_a_small_space_is_exact() -> None:
     assert found.duplicate_share == pytest.approx(1 - 3969 / 6561)
 
 
+def test_survey_counts_what_cannot_be_built_as_nothing_else() -> None:
+    stage = "  - {block: separable, channels: 16, stride: 2}\n"
+    text = "name: deep\nresolution: {choices: [16, 224]}\nstem: {channels: 16}\nstages:\n"
+    found = survey(space_of(text + 5 * stage + "head: {}\n"))
+    assert (found.duplicate_share, found.unbuildable_share) == (0.0, 0.5)
+
+
 def test_survey_finds_the_ends_of_a_large_space() -> None:
     space = load_space("v1")
     found = survey(space, sample_size=50)
@@ -247,6 +257,15 @@ def test_load_finds_files_then_shipped_spaces_then_references(tmp_path, monkeypa
     assert isinstance(load("mobilenet_v2"), Architecture)
     (tmp_path / "v2.yaml").write_text(load_reference("mobilenet_v1").to_yaml())
     assert isinstance(load("v2.yaml"), Architecture)
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_schema_accepts_what_is_shipped_and_no_mistakes(name: str) -> None:
+    document = yaml.safe_load(find(name).read_text())
+    jsonschema.validate(document, json_schema())
+    for mistake in ({"alpha": "wide"}, {"alfa": 1.0}, {"limits": {"mult_adds": True}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document | mistake, json_schema())
 
 
 def test_schema_allows_choices_where_a_space_does() -> None:

@@ -87,10 +87,12 @@ def _count_space(space: SearchSpace, as_json: bool) -> None:
         f"{millions(found.median_mult_adds)}, max {millions(found.max_mult_adds)}",
         highlight=False,
     )
-    out.print(
-        f"within limits {found.feasible_share:.1%}, duplicates {found.duplicate_share:.1%} "
-        f"({basis})",
-        highlight=False,
-    )
+    shares = {
+        "within limits": found.feasible_share,
+        "duplicates": found.duplicate_share,
+        "without a pixel left": found.unbuildable_share or None,
+    }
+    told = ", ".join(f"{what} {share:.1%}" for what, share in shares.items() if share is not None)
+    out.print(f"{told} ({basis})", highlight=False)
     for warning in found.warnings:
         err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True, highlight=False)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def latency(
     what: Annotated[
-        str, typer.Argument(help="Architecture (file or reference), or a study.")
-    ] = "results",
+        str | None, typer.Argument(help="Architecture (file or reference), or a study.")
+    ] = None,
     alpha: Annotated[list[float] | None, typer.Option(help="Width; may be repeated.")] = None,
     resolution: Annotated[
         list[int] | None, typer.Option(help="Input side in pixels; may be repeated.")
@@ -106,14 +106,14 @@ def latency(
 
 
 def _networks(
-    what: str, storage: str | None, alphas: list[float], resolutions: list[int]
+    what: str | None, storage: str | None, alphas: list[float], resolutions: list[int]
 ) -> tuple[list[Architecture], Path | None]:
     """The networks to time, and the folder of the study that they are from."""
     from mbsearch.space.architecture import Architecture
     from mbsearch.space.catalog import load
 
-    if storage is not None or Path(what).is_dir():
-        return _front(Path(what), storage, alphas or resolutions)
+    if what is None or storage is not None or Path(what).is_dir():
+        return _front(None if what is None else Path(what), storage, alphas or resolutions)
     loaded = load(what)
     if not isinstance(loaded, Architecture):
         raise SpecError(f"{what}: expected an architecture or the folder of a study, got a space")
@@ -124,7 +124,9 @@ def _networks(
     ], None
 
 
-def _front(path: Path, storage: str | None, changed: object) -> tuple[list[Architecture], Path]:
+def _front(
+    path: Path | None, storage: str | None, changed: object
+) -> tuple[list[Architecture], Path]:
     from mbsearch import results as found
     from mbsearch.records import complete
     from mbsearch.search.storage import files_of, read_study

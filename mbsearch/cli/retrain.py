@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mbsearch.cli.terminal import Json, Results, cost, err, out
-from mbsearch.errors import SpecError
+from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
     from mbsearch.records import TrialRecord
@@ -81,6 +81,8 @@ def retrain(
     study = store.settings()
     space = read_space(parse_document(study["space_yaml"], "space.yaml"))
     records = store.records()
+    if not records:
+        raise StorageError(f"{folder}: expected a study with trials, got one without")
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
     picked = _chosen(records, trial or [], top, max_mult_adds or [], front=front, any_=bool(given))
     metric, meter = space.settings.metric, kept_measure(study)

@@ -17,6 +17,7 @@ from mbsearch.figures.style import (
     FAMILY_LABELS,
     FRONT,
     GREY,
+    PROMOTED_TITLE,
     styled,
 )
 from mbsearch.records import BASELINE_FAMILIES, TrialRecord
@@ -122,22 +123,31 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 
 
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
-    """Learning curves of some networks over those of the MobileNets of the most similar cost."""
+    """Learning curves of some networks over those of the MobileNets of the most similar cost.
+
+    All of the longer training where each of them had it, else all of the short one.
+    """
+    raw = {record.trial: record for record in records}
+    drawn = [raw.get(record.trial, record) for record in shown]
+    near = [nearest(records, family, shown[0].cost) for family in BASELINE_FAMILIES]
+    known = {record.trial for record in shown}
+    rivals = [rival for rival in near if rival is not None and rival.trial not in known]
+    promoted = all(record.promotion is not None for record in (*drawn, *rivals))
+    if promoted:
+        drawn, rivals = ([record.highest for record in each] for each in (drawn, rivals))
     figure = go.Figure()
-    for family in BASELINE_FAMILIES:
-        for record in shown[:1]:
-            rival = nearest(records, family, record.cost)
-            if rival is not None and rival not in shown:
-                name = f"{FAMILY_LABELS[family]} {rival.architecture.alpha:g}/"
-                name += f"{rival.architecture.resolution}, {quantity(rival.metric, rival.cost)}"
-                figure.add_trace(_curve(rival, name, FAMILY_COLOURS[family], "dot"))
-    for record, colour in zip(shown, (FRONT, "#CC79A7"), strict=False):
+    for rival in rivals:
+        name = f"{FAMILY_LABELS[rival.origin]} {rival.architecture.alpha:g}/"
+        name += f"{rival.architecture.resolution}, {quantity(rival.metric, rival.cost)}"
+        figure.add_trace(_curve(rival, name, FAMILY_COLOURS[rival.origin], "dot"))
+    for record, colour in zip(drawn, (FRONT, "#CC79A7"), strict=False):
         name = f"{label(record)}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))
-    epochs = max((len(r.evaluation.curve) for r in shown if r.evaluation), default=1)
+    epochs = max((len(r.evaluation.curve) for r in drawn if r.evaluation), default=1)
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text="Epoch", dtick=max(1, math.ceil(epochs / 12)))
-    figure.update_yaxes(title_text=ACCURACY_TITLE, tickformat=".2f")
+    title = PROMOTED_TITLE if promoted else ACCURACY_TITLE
+    figure.update_yaxes(title_text=title, tickformat=".2f")
     return figure
 
 

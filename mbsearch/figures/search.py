@@ -10,13 +10,16 @@ import plotly.graph_objects as go
 
 from mbsearch import pareto
 from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled
-from mbsearch.records import TrialRecord, complete, metric_of
+from mbsearch.records import State, TrialRecord, complete, metric_of
 from mbsearch.units import NOUNS
 
 _TITLES = {
-    "trials": "Trials finished",
+    "trials": "Trials finished or stopped",
     "time": "Training time, all workers together (minutes)",
 }
+
+
+_ENDED = (State.COMPLETE, State.PRUNED)
 
 
 def hypervolume_figure(
@@ -33,11 +36,11 @@ def hypervolume_figure(
     """
     others = [] if beside is None else _in_order(beside[1])
     done = _in_order(records)
-    worst = max((r.cost for r in (*done, *others)), default=1)
+    worst = max((r.cost for r in complete([*done, *others])), default=1)
 
     def line(members: Sequence[TrialRecord], name: str, colour: str, dash: str) -> go.Scatter:
-        volumes = pareto.hypervolume_history(
-            [r.accuracy for r in members],
+        volumes = pareto.hypervolume_history(  # what was stopped is no part of the front
+            [r.accuracy if r.state is State.COMPLETE else 0.0 for r in members],
             [math.log10(r.cost) for r in members],
             (0.0, math.log10(worst)),
         )
@@ -68,8 +71,8 @@ def hypervolume_figure(
 
 
 def _in_order(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Trained networks in the order they were finished."""
+    """Networks that were trained to the end, or stopped on the way, in the order they ended."""
     return sorted(
-        complete(list(records)),
+        (r for r in records if r.evaluation is not None and r.state in _ENDED),
         key=lambda r: (r.ended.timestamp() if r.ended else math.inf, r.trial),
     )

@@ -69,7 +69,7 @@ def parse_cost(metric: str, text: object) -> int:
     return parse_duration(text) if metric == LATENCY else parse_quantity(text)
 
 
-Quantity = Annotated[int, BeforeValidator(parse_quantity)]
+Quantity = Annotated[int, BeforeValidator(parse_quantity, json_schema_input_type=int | float | str)]
 Duration = Annotated[
     int,
     BeforeValidator(parse_duration, json_schema_input_type=str),
@@ -120,10 +120,14 @@ class Baseline(Row):
 
     reference: str
     alpha: Annotated[
-        tuple[Alpha, ...], BeforeValidator(_as_list), Field(strict=False, min_length=1)
+        tuple[Alpha, ...],
+        BeforeValidator(_as_list, json_schema_input_type=Alpha | tuple[Alpha, ...]),
+        Field(strict=False, min_length=1),
     ] = (1.0,)
     resolution: Annotated[
-        tuple[Resolution, ...], BeforeValidator(_as_list), Field(strict=False, min_length=1)
+        tuple[Resolution, ...],
+        BeforeValidator(_as_list, json_schema_input_type=Resolution | tuple[Resolution, ...]),
+        Field(strict=False, min_length=1),
     ] = (224,)
 
 

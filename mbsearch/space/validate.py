@@ -76,7 +76,7 @@ def _check_stage(document: Document, node: Node, path: Path_) -> Row:
         raise document.error((*path, "block"), f"expected one of {', '.join(BLOCKS)}, got nothing")
     blocks = block_types(node)
     for i, block in enumerate(blocks):
-        if block not in BLOCKS:
+        if not isinstance(block, str) or block not in BLOCKS:
             at = (*path, "block", "choices", i) if len(blocks) > 1 else (*path, "block")
             raise document.error(
                 at,

@@ -136,10 +136,15 @@ def verdict(first: TrialRecord, second: TrialRecord) -> str:
     cost = f"{label(first)} needs {ratio:.2f} times the {NOUNS[first.metric]} of {label(second)}"
     if first.evaluation is None or second.evaluation is None:
         return f"{cost}."
+    after = ""
     if first.promotion is not None and second.promotion is not None:
         first, second = first.highest, second.highest
+    elif first.promotion is not None or second.promotion is not None:
+        after = " after the short training"
     lead, noise = first.accuracy - second.accuracy, first.accuracy_noise
-    text = f"{cost}, and its accuracy is {abs(lead):.3f} {'higher' if lead >= 0 else 'lower'}"
+    text = (
+        f"{cost}, and its accuracy is {abs(lead):.3f} {'higher' if lead >= 0 else 'lower'}{after}"
+    )
     if noise is None:
         return f"{text}."
     # The difference of two evaluations has sqrt(2) times the noise of one.
@@ -159,7 +164,7 @@ def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord]
     for family in reversed(BASELINE_FAMILIES):
         rival = nearest(snapshot.records, family, first.cost)
         rivals += [] if rival is None else [rival]
-    second = next((r for r in rivals if r is not first), None)
+    second = next((r for r in rivals if r.trial != first.trial), None)
     return None if second is None else (first, second)
 
 

@@ -336,7 +336,7 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
 def _filters(snapshot: Snapshot, view: View) -> Any:
     records = snapshot.records
     searched = [r for r in records if not r.is_baseline]
-    colours = list(traits(searched[0])) if searched else []
+    colours = list(dict.fromkeys(trait for r in searched for trait in traits(r)))
     blocks = {stage.block for r in searched for stage in r.architecture.stages}
     alphas = sorted({r.architecture.alpha for r in searched})
     resolutions = sorted({r.architecture.resolution for r in searched})

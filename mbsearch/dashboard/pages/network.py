@@ -157,7 +157,7 @@ def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
     """The selected network; the knee where none is selected; None where it is not there."""
     trial = View.parse(fields).trial
     if trial is None:
-        return results.knee(snapshot.records)
+        trial = results.knee(snapshot.records).trial
     return next((r for r in snapshot.records if r.trial == trial), None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,9 @@ def _audit(snapshot: Snapshot) -> list[Component]:
     """What an audit found; the command that makes one where there is none."""
     audit = snapshot.measured.audit
     if audit is None:
-        text = f"Not measured yet; this does it: `{audit_command(snapshot.folder)}`"
+        text = (
+            f"Not measured yet; this does it: `{audit_command(snapshot.folder, snapshot.settings)}`"
+        )
         return [dmc.Text(text, id="audit")]
     sentence = audit.sentence()
     return [
@@ -78,11 +82,15 @@ def _audit(snapshot: Snapshot) -> list[Component]:
     ]
 
 
-def audit_command(folder: Path) -> str:
-    """The command that audits a study, of the space file that lies in its folder."""
+def audit_command(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The command that audits a study, on its own images and by the space file in its folder."""
     folder = folder if folder.name else folder.resolve()
-    command = f"mbsearch audit --space {folder / 'space.yaml'} --name {folder.name}"
-    return command if folder.parent == RESULTS else f"{command} --results {folder.parent}"
+    words = ["mbsearch", "audit", "--space", str(folder / "space.yaml"), "--name", folder.name]
+    if (stamp := settings.get("stamp")) is not None:
+        words += ["--data", stamp["data"], "--seed", str(stamp["seed"])]
+    if folder.parent != RESULTS:
+        words += ["--results", str(folder.parent)]
+    return shlex.join(words)
 
 
 def _table() -> Component:
