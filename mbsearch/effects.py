@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from mbsearch.pareto import Z_95
 from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.units import NOUNS, quantity
 
 MIN_NETWORKS = 8  # fewer say nothing about a parabola and what is left of it
 _MIN_PER_OPTION = 3
 _BANDS = 3
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +51,37 @@ class OptionEffect:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one choice does: its share of the variance that cost leaves, and each option."""
+    """What one choice does: its share of the variance that cost leaves, and each option.
+
+    `deviation` is the standard deviation within the options, of so many degrees of `freedom`.
+    """
 
     choice: str
     importance: float
     options: tuple[OptionEffect, ...]
+    deviation: float
+    freedom: int
 
-    def rule(self, where: str) -> str:
-        """``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``, or that nothing is clear."""
+    @property
+    def pairs(self) -> int:
+        """How many pairs of options there are, of which the best and the worst are compared."""
+        return math.comb(len(self.options), 2)
+
+    def rule(self, where: str, pairs: int | None = None) -> str:
+        """``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``, or that nothing is clear.
+
+        Clear is what Student's test of two options says so of at 95 %, with the deviation of all of
+        them, and after Bonferroni for all `pairs` that are looked at beside it: this effect's own,
+        unless there are more.
+        """
         ranked = sorted(self.options, key=lambda o: -o.mean)
         if len(ranked) < 2:
             return f"{where}: {self.choice} has too few networks to tell"
         best, worst = ranked[0], ranked[-1]
         lead = best.mean - worst.mean
-        error = math.hypot(best.standard_error, worst.standard_error)
-        if lead < Z_95 * error:
+        error = self.deviation * math.sqrt(1 / best.networks + 1 / worst.networks)
+        chance = (1 - _CONFIDENCE) / 2 / max(self.pairs, pairs or 0)
+        if lead < float(stdtrit(self.freedom, 1 - chance)) * error:
             return f"{where}: no option of {self.choice} is clearly better"
         return (
             f"{where}: {self.choice} {_shown(best.option)} beats {_shown(worst.option)} "
@@ -108,11 +125,10 @@ def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Ef
 
 def rules(records: Sequence[TrialRecord]) -> list[str]:
     """One line for each choice and band where an option is clearly ahead; that there is none."""
-    found = [
-        effect.rule(f"{band.name} {NOUNS[metric_of(records)]}")
-        for band in cost_bands(records)
-        for effect in effects(records, band)
-    ]
+    told = [(band, effect) for band in cost_bands(records) for effect in effects(records, band)]
+    pairs = sum(effect.pairs for _, effect in told)
+    noun = NOUNS[metric_of(records)]
+    found = [effect.rule(f"{band.name} {noun}", pairs) for band, effect in told]
     clear = [rule for rule in found if "beats" in rule]
     return [rule[0].upper() + rule[1:] for rule in clear] or [
         "No option is clearly better than another at equal cost, so far."
@@ -120,7 +136,7 @@ def rules(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def option_of(record: TrialRecord, choice: str) -> Any:
-    """The option that a network took; None where the choice does not count."""
+    """The option that a network took; None is one too, and what a choice that is none gives."""
     return record.params.get(choice)
 
 
@@ -139,15 +155,17 @@ def _beyond_cost(networks: Sequence[TrialRecord]) -> NDArray[np.float64]:
 def _effect(choice: str, networks: Sequence[TrialRecord], left: NDArray[np.float64]) -> Effect:
     groups: dict[Any, list[float]] = {}
     for record, value in zip(networks, left, strict=True):
-        option = option_of(record, choice)
-        if option is not None:
-            groups.setdefault(option, []).append(float(value))
+        if choice in record.params:
+            groups.setdefault(option_of(record, choice), []).append(float(value))
     kept = {o: np.array(v) for o, v in groups.items() if len(v) >= _MIN_PER_OPTION}
     options = tuple(
         OptionEffect(o, v.size, float(v.mean()), float(v.std(ddof=1) / math.sqrt(v.size)))
         for o, v in sorted(kept.items(), key=lambda item: str(item[0]))
     )
-    return Effect(choice, _omega_squared(list(kept.values())), options)
+    inside = sum(float(((v - v.mean()) ** 2).sum()) for v in kept.values())
+    freedom = sum(v.size - 1 for v in kept.values())
+    deviation = math.sqrt(inside / freedom) if freedom else 0.0
+    return Effect(choice, _omega_squared(list(kept.values())), options, deviation, freedom)
 
 
 def _omega_squared(groups: Sequence[NDArray[np.float64]]) -> float:
@@ -171,4 +189,6 @@ def _range(metric: str, low: float, high: float) -> str:
 
 
 def _shown(option: Any) -> str:
+    if option is None:
+        return "none"
     return f"{option:g}" if isinstance(option, float) else str(option)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -17,6 +18,8 @@ from mbsearch.space.template import Params
 
 ENUMERATE_UP_TO = 10_000
 _DRAWS = 50  # random candidates for each network of a sample
+_STARTS = 1000  # random candidates of which the best are improved to find an end
+_DESCENTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
     limits = space.settings.limits.exact
     ends = [min(mult_adds), max(mult_adds)]
     if not exact:
-        cheapest = _descend(space, lambda costs: costs["mult_adds"])
-        dearest = _descend(space, lambda costs: -costs["mult_adds"])
+        cheapest = _lowest(space, lambda costs: costs["mult_adds"])
+        dearest = _lowest(space, lambda costs: -costs["mult_adds"])
         ends = [min(ends[0], cheapest["mult_adds"]), max(ends[1], dearest["mult_adds"])]
     return Survey(
         encodings=space.size,
@@ -145,14 +148,14 @@ def require_feasible(space: SearchSpace, measure: Measure = measure) -> None:
     """Make sure that at least one network of the space keeps the limits.
 
     Raises:
-        SpecError: none does; the cheapest found is named with the limit that it breaks.
+        SpecError: none was found; the cheapest found is named with the limit that it breaks.
     """
     limits = space.settings.limits.bounds()
 
     def excess(costs: Mapping[str, int]) -> float:
         return max((costs[metric] / limit for metric, limit in limits.items()), default=0.0)
 
-    costs = _descend(space, excess, measure)
+    costs = _lowest(space, excess, measure, enough=1.0)
     broken = space.settings.limits.excess(costs)
     if broken:
         raise SpecError(
@@ -161,15 +164,48 @@ def require_feasible(space: SearchSpace, measure: Measure = measure) -> None:
         )
 
 
-def _descend(
-    space: SearchSpace, score: Callable[[Mapping[str, int]], float], measure: Measure = measure
+def _lowest(
+    space: SearchSpace,
+    score: Callable[[Mapping[str, int]], float],
+    measure: Measure = measure,
+    enough: float = -math.inf,
 ) -> dict[str, int]:
-    """Costs of the network with the lowest score, by coordinate descent over the choices.
+    """Costs of the network with the lowest score, or of the first found that has `enough`.
 
-    Exact where the score falls or rises with each choice on its own, as costs do.
+    The best of some random networks, each improved choice by choice. That is exact where the score
+    falls or rises with each choice on its own, as costs do; a choice between stages counts with
+    whatever is chosen inside of them, and so there are several to start from.
     """
-    params = space.complete({})
-    best: dict[str, int] | None = None
+    rng = Random(f"{space.name}/descent")
+    drawn = [
+        space.complete({}),
+        *(space.complete(space.sample_params(rng)) for _ in range(_STARTS)),
+    ]
+    found: list[tuple[float, int, Params, dict[str, int]]] = []
+    for i, params in enumerate(drawn):
+        try:
+            costs = measure(space.decode(params))
+        except SpecError:
+            continue
+        found.append((score(costs), i, params, costs))
+        if found[-1][0] <= enough:
+            return costs
+    if not found:
+        raise SpecError(f"{space.name}: no network of the space can be built")
+    ends = [
+        _descended(space, score, measure, params) for *_, params, _ in sorted(found)[:_DESCENTS]
+    ]
+    return min(ends, key=score)
+
+
+def _descended(
+    space: SearchSpace,
+    score: Callable[[Mapping[str, int]], float],
+    measure: Measure,
+    params: Params,
+) -> dict[str, int]:
+    """Costs of what coordinate descent over the choices ends at."""
+    best = measure(space.decode(params))
     improved = True
     while improved:
         improved = False
@@ -180,8 +216,6 @@ def _descend(
                     costs = measure(space.decode(other))
                 except SpecError:
                     continue
-                if best is None or score(costs) < score(best):
+                if score(costs) < score(best):
                     params, best, improved = other, costs, True
-    if best is None:
-        raise SpecError(f"{space.name}: no network of the space can be built")
     return best

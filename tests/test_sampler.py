@@ -4,12 +4,14 @@ import doctest
 import math
 import pickle
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+import yaml
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -18,13 +20,20 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
+from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.lift import grown
 from mbsearch.pareto import hypervolume
 from mbsearch.search import catalog, proposals
+from mbsearch.search.catalog import KnownNetworks
 from mbsearch.search.choices import ChoiceSpace
 from mbsearch.search.history import PARTIAL_ACCURACY
 from mbsearch.search.sampler import CostAwareSampler
+from mbsearch.search.samplers import distributions, make_sampler
+from mbsearch.space.catalog import load_space
+from mbsearch.space.document import parse_document
+from mbsearch.space.settings import Limits
+from mbsearch.space.space import read_space
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -247,6 +256,48 @@ def test_a_tight_limit_is_met() -> None:
     sampler = CostAwareSampler(space, cost, feasible=lambda p: cost(p) <= 60, seed=0)
     asked = run(new_study(sampler), space, 20, lambda p: 1 - 1 / cost(p), cost)
     assert all(cost(params) <= 60 for params in asked)
+
+
+def test_limits_on_another_cost_than_the_searched_one_are_met() -> None:
+    """Most choices leave the peak memory as it is: along it there is no way to the limits."""
+    limits = Limits(mult_adds=6_700_000)  # one network in 800 keeps it
+    space = load_space("v1").with_settings(
+        {"limits": limits, "objectives": ("accuracy", "peak_activation_bytes")}
+    )
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.sampler = make_sampler("cost-aware", space, seed=0)
+    network = space.decode(study.ask(distributions(space)).params)
+    assert limits.excess(measure(network)) is None
+
+
+def test_networks_that_cannot_be_built_lead_nowhere() -> None:
+    stages = [
+        {"block": "separable", "channels": c, "stride": {"choices": [1, 2]}}
+        for c in range(16, 64, 8)
+    ]
+    template = {"name": "deep", "resolution": {"choices": [32, 64, 96]}, "stages": stages}
+    text = yaml.safe_dump(template | {"stem": {"channels": 16}, "head": {}})
+    space = read_space(parse_document(text, "deep.yaml"))
+    costs = []
+    for params in space.enumerate_params():
+        with suppress(SpecError):
+            costs.append(measure(space.decode(params))["mult_adds"])
+    limit = round(1.5 * min(costs))
+    limited = space.with_settings({"limits": Limits(mult_adds=limit)})
+    for seed in range(3):
+        study = optuna.create_study(directions=["maximize", "minimize"])
+        study.sampler = make_sampler("cost-aware", limited, seed=seed)
+        network = limited.decode(study.ask(distributions(limited)).params)
+        assert measure(network)["mult_adds"] <= limit
+
+
+def test_a_walk_that_found_nothing_is_not_made_again() -> None:
+    known = CostAwareSampler(THREE, layer_cost, seed=0)._catalog
+    everything = KnownNetworks([known.network(row) for row in known.space.all_rows()])
+    assert known.first_unknown(everything) is None
+    assert known._walked == known.space.size
+    assert known.first_unknown(everything) is None
+    assert known.first_unknown(KnownNetworks([])) is not None, "what was met is remembered"
 
 
 def test_start_up_is_even_over_log_cost() -> None:

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
+from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import (
@@ -20,6 +21,7 @@ from mbsearch.space.catalog import (
 )
 from mbsearch.space.document import parse_document
 from mbsearch.space.schema import json_schema
+from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace, read_architecture, read_space
 from mbsearch.survey import require_feasible, survey
 
@@ -233,6 +235,31 @@ def test_survey_counts_what_cannot_be_built_as_nothing_else() -> None:
     text = "name: deep\nresolution: {choices: [16, 224]}\nstem: {channels: 16}\nstages:\n"
     found = survey(space_of(text + 5 * stage + "head: {}\n"))
     assert (found.duplicate_share, found.unbuildable_share) == (0.0, 0.5)
+
+
+def test_a_limit_that_few_networks_keep_is_no_mistake() -> None:
+    """What a choice between blocks costs depends on the choices inside of them."""
+    mixed = load_space("mixed").with_settings({"limits": Limits(peak_activation_bytes=350_000)})
+    require_feasible(mixed)
+    stages = "\n    - - {block: inverted_residual, channels: 24, expansion: 4}"
+    stages += "\n    - - {block: inverted_residual, channels: 24, expansion: {choices: [6, 1]}, "
+    stages += "repeats: {choices: [4, 1]}}"
+    space = space_of(
+        "name: two\nresolution: 32\nstem: {channels: 16}\nhead: {}\nstages:\n  choices:" + stages
+    )
+    least = min(measure(space.decode(p))["mult_adds"] for p in space.enumerate_params())
+    require_feasible(space.with_settings({"limits": Limits(mult_adds=least)}))
+    with pytest.raises(SpecError, match="expected a space with a network that keeps them"):
+        require_feasible(space.with_settings({"limits": Limits(mult_adds=least - 1)}))
+
+
+def test_a_merged_anchor_may_be_used_again() -> None:
+    stages = "  - &a {block: separable, channels: 24}\n  - &b {<<: *a, channels: 32}\n  - *b\n"
+    text = f"name: merged\nresolution: 32\nstem: {{channels: 16}}\nhead: {{}}\nstages:\n{stages}"
+    document = parse_document(text, "m.yaml")
+    assert [stage["channels"] for stage in document.data["stages"]] == [24, 32, 32]
+    with pytest.raises(SpecError, match=r"m.yaml:7: stages.1.channels: expected every key once"):
+        parse_document(text.replace("32}", "32, channels: 8}"), "m.yaml")
 
 
 def test_survey_finds_the_ends_of_a_large_space() -> None:

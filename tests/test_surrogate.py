@@ -63,11 +63,13 @@ def test_fit_finds_the_noise_and_the_column_that_matters() -> None:
     assert math.exp(parameters.log_noise / 2) == pytest.approx(2 * steepness, rel=0.5)
 
 
-def test_equal_accuracies_are_no_trouble() -> None:
+@pytest.mark.parametrize("last", [0.7, np.nextafter(0.7, 1)])
+def test_equal_accuracies_are_no_trouble(last: float) -> None:
+    accuracies = np.array([0.7] * 4 + [last])
     inputs = np.random.default_rng(0).random((5, 2))
-    parameters, warp = fit(inputs, Columns(np.arange(2), np.ones(2)), np.full(5, 0.7))
+    parameters, warp = fit(inputs, Columns(np.arange(2), np.ones(2)), accuracies)
     posterior = Posterior(
-        inputs, Columns(np.arange(2), np.ones(2)), warp.forward(np.full(5, 0.7)), parameters
+        inputs, Columns(np.arange(2), np.ones(2)), warp.forward(accuracies), parameters
     )
     assert warp.backward(posterior.predict(inputs)[0]) == pytest.approx(np.full(5, 0.7))
 

@@ -147,7 +147,7 @@ def run(
             )
             raise
     if result.exhausted:
-        err.print("every network of the space that keeps the limits has been tried")
+        err.print("no other network of the space that keeps the limits was found")
     if result.unpromoted is not None:
         share, needed = loaded.settings.promotion.share, math.ceil(100 * result.unpromoted) / 100
         err.print(

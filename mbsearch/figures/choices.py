@@ -23,7 +23,8 @@ def distribution_figure(
 ) -> go.Figure:
     """Share of networks up to each accuracy, a line for each option, a panel for each band."""
     networks = searched(records)
-    options = sorted({o for r in networks if (o := option_of(r, choice)) is not None}, key=_rank)
+    taken = [r for r in networks if choice in r.params]
+    options = sorted({option_of(r, choice) for r in taken}, key=_rank)
     figure = make_subplots(
         rows=1,
         cols=len(bands),
@@ -35,7 +36,7 @@ def distribution_figure(
     for column, band in enumerate(bands, start=1):
         for i, option in enumerate(options):
             members = sorted(
-                r.accuracy for r in networks if band.holds(r) and option_of(r, choice) == option
+                r.accuracy for r in taken if band.holds(r) and option_of(r, choice) == option
             )
             figure.add_trace(
                 go.Scatter(

@@ -19,7 +19,7 @@ Params = Mapping[str, Any]
 
 CACHE_SIZE = 20_000
 # How many parameter sets are walked through, at most, when drawing finds nothing new.
-WALK_LIMIT = 200_000
+WALK_LIMIT = 50_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +94,8 @@ class Catalog:
         self._work, self._growth = work, growth
         self._cache: OrderedDict[bytes, Network] = OrderedDict()
         self._rows: dict[tuple[tuple[str, Any], ...], Rows | None] = {}
+        self._walked = 0  # parameter sets
+        self._met: dict[Hashable | None, Network] = {}  # feasible networks among them
 
     def network(self, row: Rows) -> Network:
         """Free facts of a complete row."""
@@ -135,9 +137,19 @@ class Catalog:
         The last resort when drawing finds nothing new. None says that a finite space of at most
         `WALK_LIMIT` parameter sets is exhausted.
         """
-        rows = islice(self.space.all_rows(), WALK_LIMIT) if self.space.size else ()
-        walk = (self.network(row) for row in rows)
-        return next((n for n in walk if n.feasible and n not in known), None)
+        if (met := next((n for n in self._met.values() if n not in known), None)) is not None:
+            return met
+        end = min(self.space.size or 0, WALK_LIMIT)
+        if self._walked == end:
+            return None
+        for row in islice(self.space.all_rows(), self._walked, end):
+            self._walked += 1
+            network = self.network(row)
+            if network.feasible:
+                self._met[network.key] = network
+                if network not in known:
+                    return network
+        return None
 
     def cheapest(self, start: Iterable[Network]) -> Network | None:
         """Least expensive feasible network that a descent from `start` reaches."""

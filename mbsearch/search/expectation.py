@@ -47,7 +47,8 @@ class Expectation:
         Empty for a study that is too small to tell, or too large.
         """
         done = _candidates(records)
-        if not LEAST_TRIALS <= len(done) <= MOST_TRIALS:
+        known = sum(r.evaluation is not None and not r.is_baseline for r in records)
+        if len(done) < LEAST_TRIALS or known > MOST_TRIALS:  # it learns from those stopped too
             return {}
         # A copy, so that the model does not hear of the longer trainings.
         study = optuna.create_study(directions=DIRECTIONS)

@@ -20,6 +20,7 @@ LISTED_SIZE = 2_000
 # which moves on by one block every second time, so that few costs are new.
 BLOCK_SIZE = 100
 WINDOW = 10
+SEARCHED_BLOCKS = 50  # for a first feasible network
 BLENDS = 300
 MUTATIONS = 150
 CROSSINGS = 100
@@ -37,8 +38,7 @@ class Proposals:
         listed = space.size is not None and space.size <= LISTED_SIZE
         self._listed = catalog.networks(space.all_rows()) if listed else None
         sample = self._listed if self._listed is not None else self._block(0)
-        start = sample or [catalog.network(row) for row in self._rows(0)]
-        cheapest = catalog.cheapest(start)
+        cheapest = catalog.cheapest(sample or self._any_feasible())
         if cheapest is None:
             raise SpecError("feasible: no parameter set of the search space was found feasible")
         self.cheapest = cheapest
@@ -106,6 +106,15 @@ class Proposals:
         if len(rows) > size:
             rows = [rows[i] for i in rng.choice(len(rows), size, replace=False)]
         return known.without(self._catalog.networks(rows))
+
+    def _any_feasible(self) -> list[Network]:
+        """Networks to start from where the first block has no feasible one: a later one, or all."""
+        drawn: list[Network] = []
+        for block in range(SEARCHED_BLOCKS):
+            drawn += [self._catalog.network(row) for row in self._rows(block)]
+            if any(network.feasible for network in drawn[-BLOCK_SIZE:]):
+                break
+        return drawn
 
     def _rows(self, block: int) -> Rows:
         rng = np.random.default_rng([self._seed, 0, block])

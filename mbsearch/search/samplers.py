@@ -68,6 +68,9 @@ def training_work(mult_adds: int) -> float:
     return math.pow(mult_adds, 2 / 3)
 
 
+_UNBUILDABLE = 99.0  # log10 of a cost: a descent turns away from it
+
+
 class _Facts(NamedTuple):
     """What is known of a network for nothing; costs are log10."""
 
@@ -95,8 +98,9 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
         network, _ = decoded(params)
         try:
             costs = measure(network)
-        except SpecError:  # its strides leave no pixels: never suggested, so the costs are idle
-            return _Facts(0.0, (0.0,) * len(others), network.fingerprint, feasible=False, work=1.0)
+        except SpecError:  # its strides leave no pixels: never suggested, and no way to what is
+            nothing = (0.0,) * len(others)
+            return _Facts(_UNBUILDABLE, nothing, network.fingerprint, feasible=False, work=1.0)
         return _Facts(
             math.log10(costs[metric]),
             tuple(math.log10(costs[other]) for other in others),

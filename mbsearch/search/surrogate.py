@@ -107,7 +107,9 @@ class Hyperparameters:
 def fit(inputs: Array, columns: Columns, accuracy: Array) -> tuple[Hyperparameters, Warp]:
     """Most probable hyperparameters and ceiling for accuracies seen at `inputs` (n, columns)."""
     top, spread = float(np.max(accuracy)), float(np.ptp(accuracy))
-    ceilings = [top + gap * spread for gap in CEILINGS] if spread > 0 else [math.inf]
+    ceilings = [math.inf]
+    if spread > 1e-9 * max(1.0, abs(top)):  # else they are equal up to rounding
+        ceilings = [top + gap * spread for gap in CEILINGS]
     warp = Warp.fit(accuracy, ceilings[len(ceilings) // 2])
     theta = np.concatenate([np.log([SIGNAL_PRIOR[0], NOISE_PRIOR[0]]), np.log(columns.length)])
     for _ in range(2):

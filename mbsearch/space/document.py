@@ -155,6 +155,7 @@ def parse_document(text: str, name: str) -> Document:
         root = loader.get_single_node()
         if root is None:
             raise SpecError(f"{name}: expected a mapping, got an empty file")
+        _refuse_double_keys(root, (), name, set())
         data = _construct(loader, root, (), lines, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -182,7 +183,6 @@ def _construct(
             _construct(loader, item, (*path, i), lines, name) for i, item in enumerate(node.value)
         ]
     if isinstance(node, yaml.MappingNode):
-        _refuse_double_keys(node, path, name)
         loader.flatten_mapping(node)  # merge keys (<<) become plain ones, before the node's own
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -194,9 +194,18 @@ def _construct(
     return loader.construct_object(node)
 
 
-def _refuse_double_keys(node: yaml.MappingNode, path: Path_, name: str) -> None:
+def _refuse_double_keys(node: yaml.Node, path: Path_, name: str, seen: set[int]) -> None:
+    """Look through all nodes, each once: one may be used again, and merging keys changes it."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            _refuse_double_keys(item, (*path, i), name, seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
     first_line: dict[str, int] = {}
-    for key_node, _ in node.value:
+    for key_node, value_node in node.value:
         key, line = str(key_node.value), key_node.start_mark.line + 1
         if key in first_line:
             dotted = ".".join(map(str, (*path, key)))
@@ -205,3 +214,4 @@ def _refuse_double_keys(node: yaml.MappingNode, path: Path_, name: str) -> None:
                 f"(first in line {first_line[key]})"
             )
         first_line[key] = line
+        _refuse_double_keys(value_node, (*path, key), name, seen)
