@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import itertools
 import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numba.core.caching import FunctionCache
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mbsearch.training.kernels import steps as kernels
@@ -14,6 +20,15 @@ from mbsearch.training.norm import normalise
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
 # Maps whose pixels make one row or many, of few channels and of more than a row holds.
 SHAPES = [(64, 8, 4, 4), (3, 5, 7, 3), (16, 24, 1, 1), (2, 130, 2, 2), (1, 1, 3, 3)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As a worker has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def layer(channels: int) -> nn.BatchNorm2d:
@@ -118,6 +133,52 @@ def test_bits_of_bfloat16_are_read_and_rounded_as_torch_does() -> None:
 
 def _kinds() -> list[tuple[int, int]]:
     return list(itertools.product((-1, 1), range(64)))
+
+
+def loaded(file: Path) -> Callable[[NDArray[np.float32]], None]:
+    """The kernel of a file, as a new process has it."""
+    spec = importlib.util.spec_from_file_location("made", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    doubled: Callable[[NDArray[np.float32]], None] = module.doubled
+    return doubled
+
+
+def test_trouble_with_kept_kernels_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "made.py"
+    file.write_text(
+        "from mbsearch.training.kernels.steps import compiled\n\n\n"
+        "@compiled\ndef doubled(x):\n    for i in range(x.size):\n        x[i] *= 2\n"
+    )
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "kept"))
+
+    def works() -> bool:
+        x = np.ones(3, dtype=np.float32)
+        loaded(file)(x)
+        return x.tolist() == [2, 2, 2]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FunctionCache, "save_overload", full)
+        assert works()
+    assert not list(tmp_path.rglob("*.nbi"))
+    assert works()
+    for kind in ("nbi", "nbc"):
+        (damaged,) = tmp_path.rglob(f"*.{kind}")
+        damaged.write_bytes(damaged.read_bytes()[:20])
+        assert works()
+        assert works(), "and it is kept again"
+
+
+def test_threads_of_torch_beat_a_kernel_that_has_one() -> None:
+    torch.set_num_threads(3)
+    assert not is_ours(normalise(image((4, 8, 2, 2)), layer(8), nn.ReLU6()))
 
 
 def test_without_a_folder_to_keep_it_in_a_kernel_is_compiled_all_the_same() -> None:

@@ -153,6 +153,9 @@ def test_bfloat16_is_for_processors_that_multiply_it_faster(
     for known in fast + slow:
         processor(monkeypatch, *known)
         assert multiplies_bfloat16(CPU) == (known in fast)
+    # A card before Ampere emulates it, which is not meant here.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert not multiplies_bfloat16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize(("bfloat16", "loss_error", "images"), [(False, 1e-5, 0), (True, 0.01, 1)])

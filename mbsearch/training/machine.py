@@ -87,8 +87,10 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether a device is made for products in bfloat16.
 
     Other processors compute them too, but no faster than in float32: Intel's without AMX have half
-    as many units for them (docs/throughput.md).
+    as many units for them (docs/throughput.md), and NVIDIA's before Ampere only emulate them.
     """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or torch.cpu._is_amx_tile_supported():
         return True
     return torch.cpu._is_avx512_bf16_supported() and _processor().startswith("znver")

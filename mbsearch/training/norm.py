@@ -19,6 +19,7 @@ from mbsearch.training.kernels import steps as kernels
 
 # A map of few channels is seen as one of fewer, wider rows, of about so many values.
 _ROW = 96
+_MOST_THREADS = 2
 
 Limits = tuple[float, float]
 
@@ -81,8 +82,14 @@ def count_batch(norm: nn.BatchNorm2d) -> None:
 
 
 def _fits(x: Tensor) -> bool:
-    # One pixel has no variance: that is for torch to refuse.
-    return x.device.type == "cpu" and x.dtype in kernels.DTYPES and x.numel() > x.shape[1]
+    # One pixel has no variance: that is for torch to refuse. Its own steps share their work between
+    # threads: with two they are about as fast as a kernel's one.
+    return (
+        x.device.type == "cpu"
+        and x.dtype in kernels.DTYPES
+        and x.numel() > x.shape[1]
+        and torch.get_num_threads() <= _MOST_THREADS
+    )
 
 
 class _NormaliseAndClip(torch.autograd.Function):

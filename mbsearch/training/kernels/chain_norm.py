@@ -15,7 +15,7 @@ from mbsearch.training.kernels.passes import (
 )
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with what it is made of at 7d0fb2df3393.
+# Compiled with what it is made of at 2140604dfa81.
 
 
 @compiled

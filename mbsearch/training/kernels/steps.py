@@ -7,12 +7,14 @@ uint16; all sums are of float32 and float64.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from llvmlite.binding import get_host_cpu_features
 from numba import config, njit, types
+from numba.core.caching import FunctionCache
 from numba.extending import overload
 from numpy.typing import NDArray
 
@@ -28,6 +30,7 @@ _numba: Any = config
 if (_features := get_host_cpu_features()).get("avx512f") and _numba.CPU_FEATURES is None:
     _numba.CPU_FEATURES = f"{_features.flatten()},-prefer-256-bit"
 
+_FunctionCache: Any = FunctionCache  # numba has no types
 _Kernel = TypeVar("_Kernel", bound=Callable[..., None])
 # Sums may be reordered, so that they take the processor's vectors. NaN stays NaN: a training that
 # diverged must show.
@@ -49,13 +52,28 @@ def new_map(x: torch.Tensor) -> torch.Tensor:
     return torch.empty((n, h, w, c), dtype=x.dtype).permute(0, 3, 1, 2)
 
 
+class _Kept(_FunctionCache):  # type: ignore[misc]
+    """A kernel's machine code on disk: trouble with the file costs a compilation, no training."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # numba lets out whatever a damaged file makes of pickle
+            with suppress(Exception):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(Exception):  # as on a full disk
+            super().save_overload(sig, data)
+
+
 def compiled(kernel: _Kernel) -> _Kernel:
     """A kernel that is compiled for its arguments' types on first use, and kept on disk."""
     options: dict[str, Any] = {"fastmath": FREEDOMS, "error_model": "numpy"}
-    try:
-        compiled: _Kernel = njit(cache=True, **options)(kernel)
-    except RuntimeError:  # no folder to keep it in: compiled again by each process
-        compiled = njit(**options)(kernel)
+    compiled: _Kernel = njit(**options)(kernel)
+    with suppress(RuntimeError):  # no folder to keep it in: compiled again by each process
+        compiled._cache = _Kept(kernel)  # type: ignore[attr-defined]
     return compiled
 
 
