@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -313,6 +314,8 @@ def test_a_lead_holds_where_its_interval_is_above_zero(theirs: list[float], verd
 def test_one_seed_says_nothing_of_the_noise_and_equal_seeds_leave_none() -> None:
     assert "one seed each" in leads(outcome([0.8], [0.7]))[0].sentence()
     assert "the lead holds" in leads(outcome([0.8, 0.8], [0.7, 0.7]))[0].sentence()
+    with warnings.catch_warnings(action="error"):
+        assert "the lead holds" in leads(outcome([0.8, 0.81], [0.1, 0.1]))[0].sentence()
 
 
 def test_a_training_that_failed_is_named_and_deaths_have_an_end() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,7 +94,8 @@ def _lead(candidate: Retrained, rival: Retrained) -> Lead:
         else:
             from scipy import stats  # here, since every worker imports this module
 
-            test = stats.ttest_ind(candidate.accuracies, rival.accuracies, equal_var=False)
+            with warnings.catch_warnings(action="ignore"):  # equal seeds of one are no trouble
+                test = stats.ttest_ind(candidate.accuracies, rival.accuracies, equal_var=False)
             lower, upper = (float(end) for end in test.confidence_interval(_CONFIDENCE))
     names = candidate.entrant.name, rival.entrant.name
     return Lead(*names, candidate.mean - rival.mean, lower, upper)
