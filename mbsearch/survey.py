@@ -13,6 +13,7 @@ from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Pool, trace
+from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.template import Params
 
@@ -20,6 +21,9 @@ ENUMERATE_UP_TO = 10_000
 _DRAWS = 50  # random candidates for each network of a sample
 _STARTS = 1000  # random candidates of which the best are improved to find an end
 _DESCENTS = 3
+
+Score = Callable[[Mapping[str, int]], float]
+"""What is to be small, of a network's costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,8 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
     limits = space.settings.limits.exact
     ends = [min(mult_adds), max(mult_adds)]
     if not exact:
-        cheapest = _lowest(space, lambda costs: costs["mult_adds"])
-        dearest = _lowest(space, lambda costs: -costs["mult_adds"])
+        _, cheapest = _lowest(space, lambda costs: costs["mult_adds"])
+        _, dearest = _lowest(space, lambda costs: -costs["mult_adds"])
         ends = [min(ends[0], cheapest["mult_adds"]), max(ends[1], dearest["mult_adds"])]
     return Survey(
         encodings=space.size,
@@ -101,21 +105,34 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
 def sample_by_cost(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
     """Distinct random networks within the exact limits, evenly spread over the ranks of their cost.
 
-    Latency is no such cost: it is measured on what this returns, and Mult-Adds stand for it. There
-    are fewer than `count` where the space has fewer.
+    Latency is no such cost: it is measured on what this returns, and Mult-Adds stand for it. Where
+    few networks keep the limits, relatives of those found are among them; there are fewer than
+    `count` where no more are found so.
     """
-    metric = space.settings.metric
+    metric, limits = space.settings.metric, space.settings.limits.exact
     rng = Random(f"{seed}/audit")
     found: dict[str, tuple[int, Architecture]] = {}
-    for _ in range(count * _DRAWS):
-        network = space.decode(space.sample_params(rng))
+
+    def keeps(params: Params) -> bool:
+        """Whether a network is within the limits, and new; then it is taken up."""
+        network = space.decode(params)
         try:
             costs = measure(network)
         except SpecError:  # its strides leave no pixels
-            continue
-        if space.settings.limits.exact.excess(costs) is None:
-            cost = costs.get(metric, costs["mult_adds"])
-            found.setdefault(network.fingerprint, (cost, network))
+            return False
+        if network.fingerprint in found or limits.excess(costs) is not None:
+            return False
+        found[network.fingerprint] = costs.get(metric, costs["mult_adds"]), network
+        return True
+
+    waiting = [p for _ in range(count * _DRAWS) if keeps(p := space.sample_params(rng))]
+    if not waiting:
+        cheapest, _ = _lowest(space, _excess(limits), enough=1.0)
+        waiting = [cheapest] if keeps(cheapest) else []
+    while waiting and len(found) < count:
+        params = space.complete(waiting.pop(0))
+        others = ({**params, c.name: option} for c in space.choices for option in c.values)
+        waiting += [other for other in others if keeps(other)]
     ranked = [network for _, network in sorted(found.values(), key=lambda pair: pair[0])]
     count = min(count, len(ranked))
     edges = [round(i * len(ranked) / max(count, 1)) for i in range(count + 1)]
@@ -150,12 +167,7 @@ def require_feasible(space: SearchSpace, measure: Measure = measure) -> None:
     Raises:
         SpecError: none was found; the cheapest found is named with the limit that it breaks.
     """
-    limits = space.settings.limits.bounds()
-
-    def excess(costs: Mapping[str, int]) -> float:
-        return max((costs[metric] / limit for metric, limit in limits.items()), default=0.0)
-
-    costs = _lowest(space, excess, measure, enough=1.0)
+    _, costs = _lowest(space, _excess(space.settings.limits), measure, enough=1.0)
     broken = space.settings.limits.excess(costs)
     if broken:
         raise SpecError(
@@ -164,13 +176,16 @@ def require_feasible(space: SearchSpace, measure: Measure = measure) -> None:
         )
 
 
+def _excess(limits: Limits) -> Score:
+    """The largest share of a limit that costs come to: above 1 they break one."""
+    bounds = limits.bounds()
+    return lambda costs: max((costs[metric] / b for metric, b in bounds.items()), default=0.0)
+
+
 def _lowest(
-    space: SearchSpace,
-    score: Callable[[Mapping[str, int]], float],
-    measure: Measure = measure,
-    enough: float = -math.inf,
-) -> dict[str, int]:
-    """Costs of the network with the lowest score, or of the first found that has `enough`.
+    space: SearchSpace, score: Score, measure: Measure = measure, enough: float = -math.inf
+) -> tuple[Params, dict[str, int]]:
+    """The network with the lowest score, or the first found that has `enough`, and its costs.
 
     The best of some random networks, each improved choice by choice. That is exact where the score
     falls or rises with each choice on its own, as costs do; a choice between stages counts with
@@ -189,22 +204,19 @@ def _lowest(
             continue
         found.append((score(costs), i, params, costs))
         if found[-1][0] <= enough:
-            return costs
+            return params, costs
     if not found:
         raise SpecError(f"{space.name}: no network of the space can be built")
     ends = [
         _descended(space, score, measure, params) for *_, params, _ in sorted(found)[:_DESCENTS]
     ]
-    return min(ends, key=score)
+    return min(ends, key=lambda end: score(end[1]))
 
 
 def _descended(
-    space: SearchSpace,
-    score: Callable[[Mapping[str, int]], float],
-    measure: Measure,
-    params: Params,
-) -> dict[str, int]:
-    """Costs of what coordinate descent over the choices ends at."""
+    space: SearchSpace, score: Score, measure: Measure, params: Params
+) -> tuple[Params, dict[str, int]]:
+    """What coordinate descent over the choices ends at, and its costs."""
     best = measure(space.decode(params))
     improved = True
     while improved:
@@ -218,4 +230,4 @@ def _descended(
                     continue
                 if score(costs) < score(best):
                     params, best, improved = other, costs, True
-    return best
+    return params, best

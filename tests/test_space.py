@@ -23,7 +23,7 @@ from mbsearch.space.document import parse_document
 from mbsearch.space.schema import json_schema
 from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace, read_architecture, read_space
-from mbsearch.survey import require_feasible, survey
+from mbsearch.survey import require_feasible, sample_by_cost, survey
 
 CONDITIONAL = """
 name: conditional
@@ -251,6 +251,16 @@ def test_a_limit_that_few_networks_keep_is_no_mistake() -> None:
     require_feasible(space.with_settings({"limits": Limits(mult_adds=least)}))
     with pytest.raises(SpecError, match="expected a space with a network that keeps them"):
         require_feasible(space.with_settings({"limits": Limits(mult_adds=least - 1)}))
+
+
+def test_a_sample_keeps_limits_that_few_networks_keep() -> None:
+    """Of 3,000 random ones of this space none does."""
+    limits = Limits(mult_adds=8_300_000)
+    networks = sample_by_cost(load_space("v2").with_settings({"limits": limits}), 12, seed=0)
+    assert len({network.fingerprint for network in networks}) == 12
+    assert all(limits.excess(measure(network)) is None for network in networks)
+    impossible = Limits(mult_adds=1)
+    assert sample_by_cost(load_space("v2").with_settings({"limits": impossible}), 3, seed=0) == []
 
 
 def test_a_merged_anchor_may_be_used_again() -> None:
