@@ -67,7 +67,7 @@ class Effect:
         """How many pairs of options there are, of which the best and the worst are compared."""
         return math.comb(len(self.options), 2)
 
-    def rule(self, where: str, pairs: int | None = None) -> str:
+    def rule(self, where: str, pairs: int = 0) -> str:
         """``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``, or that nothing is clear.
 
         Clear is what Student's test of two options says so of at 95 %, with the deviation of all of
@@ -80,7 +80,7 @@ class Effect:
         best, worst = ranked[0], ranked[-1]
         lead = best.mean - worst.mean
         error = self.deviation * math.sqrt(1 / best.networks + 1 / worst.networks)
-        chance = (1 - _CONFIDENCE) / 2 / max(self.pairs, pairs or 0)
+        chance = (1 - _CONFIDENCE) / 2 / max(self.pairs, pairs)
         if lead < float(stdtrit(self.freedom, 1 - chance)) * error:
             return f"{where}: no option of {self.choice} is clearly better"
         return (
@@ -162,21 +162,25 @@ def _effect(choice: str, networks: Sequence[TrialRecord], left: NDArray[np.float
         OptionEffect(o, v.size, float(v.mean()), float(v.std(ddof=1) / math.sqrt(v.size)))
         for o, v in sorted(kept.items(), key=lambda item: str(item[0]))
     )
-    inside = sum(float(((v - v.mean()) ** 2).sum()) for v in kept.values())
-    freedom = sum(v.size - 1 for v in kept.values())
-    deviation = math.sqrt(inside / freedom) if freedom else 0.0
-    return Effect(choice, _omega_squared(list(kept.values())), options, deviation, freedom)
+    members = list(kept.values())
+    freedom = sum(v.size - 1 for v in members)
+    inside = sum(float(((v - v.mean()) ** 2).sum()) for v in members)
+    mean_square = inside / freedom if freedom else 0.0
+    importance = _omega_squared(members, inside, mean_square)
+    return Effect(choice, importance, options, math.sqrt(mean_square), freedom)
 
 
-def _omega_squared(groups: Sequence[NDArray[np.float64]]) -> float:
-    """Share of the variance between groups, corrected for chance, at least 0 (Hays, 1963)."""
+def _omega_squared(
+    groups: Sequence[NDArray[np.float64]], inside: float, mean_square: float
+) -> float:
+    """Share of the variance between groups, corrected for chance, at least 0 (Hays, 1963).
+
+    `inside` is the sum of squares within the groups, `mean_square` their variance.
+    """
     if len(groups) < 2:
         return 0.0
     values = np.concatenate(groups)
-    inside = sum(float(((g - g.mean()) ** 2).sum()) for g in groups)
     between = sum(g.size * float((g.mean() - values.mean()) ** 2) for g in groups)
-    freedom = values.size - len(groups)
-    mean_square = inside / freedom if freedom else 0.0
     total = inside + between + mean_square
     if total == 0:
         return 0.0

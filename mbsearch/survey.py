@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from random import Random
 from statistics import median
 
@@ -192,12 +192,9 @@ def _lowest(
     whatever is chosen inside of them, and so there are several to start from.
     """
     rng = Random(f"{space.name}/descent")
-    drawn = [
-        space.complete({}),
-        *(space.complete(space.sample_params(rng)) for _ in range(_STARTS)),
-    ]
+    drawn = chain([{}], (space.sample_params(rng) for _ in range(_STARTS)))
     found: list[tuple[float, int, Params, dict[str, int]]] = []
-    for i, params in enumerate(drawn):
+    for i, params in enumerate(map(space.complete, drawn)):
         try:
             costs = measure(space.decode(params))
         except SpecError:

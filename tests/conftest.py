@@ -26,6 +26,15 @@ def fork_server() -> None:
     ensure_running()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch as a worker has it: two threads on cores that are busy wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of its own on a Unix socket; its URL."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -24,13 +23,9 @@ STRIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (2, 1)]
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in a worker, with kernels that no other process is compiling at the same time."""
+def kernels(one_thread: None) -> None:
+    """Those that no other process is compiling at the same time."""
     compile_kernels(torch.device("cpu"), lambda _: None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Layers(nn.Sequential):

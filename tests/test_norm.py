@@ -4,7 +4,7 @@ import copy
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +17,11 @@ from torch import Tensor, nn
 from mbsearch.training.kernels import steps as kernels
 from mbsearch.training.norm import normalise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
 # Maps whose pixels make one row or many, of few channels and of more than a row holds.
 SHAPES = [(64, 8, 4, 4), (3, 5, 7, 3), (16, 24, 1, 1), (2, 130, 2, 2), (1, 1, 3, 3)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As a worker has."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def layer(channels: int) -> nn.BatchNorm2d:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +33,9 @@ from mbsearch.training.supernet_training import SupernetTraining, load_shared, t
 CPU = torch.device("cpu")
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 def tiny(**supernet: float) -> SearchSpace:
     space = load_space("tiny")
     proxy = Proxy(
@@ -46,15 +48,6 @@ def tiny(**supernet: float) -> SearchSpace:
         noise_seeds=1,
     )
     return space.with_settings({"proxy": proxy})
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads on cores that are busy wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

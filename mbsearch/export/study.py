@@ -53,12 +53,13 @@ def export_record(
     if not record.is_baseline:  # candidates have no name of their own
         architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
     trained = None if home is None else retrained(home, record.fingerprint)
+    pixels = None
     if trained is not None:  # for the images' classes, whatever the space says
         architecture = architecture.replace(num_classes=classes_of(trained.weights))
+        pixels = trained.pixels
     network = build(architecture, seed=settings["stamp"]["seed"])
     if trained is not None:
         load_weights(network, trained.weights)
-    pixels = None if trained is None else trained.pixels
     job = Job(architecture, network, _title(architecture), _normalisation(settings), pixels)
     written = export(job, folder, formats)
     quantised = None

@@ -17,8 +17,6 @@ _TITLES = {
     "trials": "Trials finished or stopped",
     "time": "Training time, all workers together (minutes)",
 }
-
-
 _ENDED = (State.COMPLETE, State.PRUNED)
 
 

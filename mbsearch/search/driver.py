@@ -106,22 +106,31 @@ class Driver:
         now, share = time.monotonic(), self.space.settings.promotion.share
         search_until = now + (self.deadline - now) * (1 - share)
         try:
-            while time.monotonic() < self.deadline:
-                while len(self._jobs) < self.executor.slots:
-                    job = self._next(orphans, references, search_until)
-                    if job is None:
-                        break
-                    self._submit(job)
-                if not self._jobs:
-                    return
-                self._report(None, len(references))
-                left = self.deadline - time.monotonic()
-                ended = self.executor.wait(timeout=max(0.0, min(1.0, left)))
-                for finished in sorted(ended, key=lambda each: each.trouble is not None):
-                    self._tell(finished, len(references))
+            self._work(orphans, references, search_until)
         finally:
             with suppress(StorageError):  # otherwise it is what ends the run
                 self._spare()
+
+    def _work(
+        self,
+        orphans: list[Job],
+        references: list[tuple[str, Architecture, bool]],
+        search_until: float,
+    ) -> None:
+        """Keep the workers busy until nothing is left to do, or the time is up."""
+        while time.monotonic() < self.deadline:
+            while len(self._jobs) < self.executor.slots:
+                job = self._next(orphans, references, search_until)
+                if job is None:
+                    break
+                self._submit(job)
+            if not self._jobs:
+                return
+            self._report(None, len(references))
+            left = self.deadline - time.monotonic()
+            ended = self.executor.wait(timeout=max(0.0, min(1.0, left)))
+            for finished in sorted(ended, key=lambda each: each.trouble is not None):
+                self._tell(finished, len(references))
 
     def _spare(self) -> None:
         """Not count what is in flight as tried: its run is ended, it was not killed."""
