@@ -23,6 +23,7 @@ from mbsearch import results
 from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, EvaluationError, SpecError
+from mbsearch.figures.finals import final_rows
 from mbsearch.measured import read_finals
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Outcome, Task
@@ -31,7 +32,7 @@ from mbsearch.search.journal import open_journal
 from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.catalog import load_space
+from mbsearch.space.catalog import load_reference, load_space
 from mbsearch.space.settings import Limits, Proxy, Retrain
 from mbsearch.training import final
 from mbsearch.training.data import Split, joined
@@ -328,8 +329,8 @@ def test_entrants_are_distinct_and_know_their_proxy_accuracy(tmp_path: Path) -> 
     best = max(records, key=lambda r: r.accuracy)
     baselines = [r for r in records if r.is_baseline]
     chosen = entrants([best, *baselines, best])
-    prints = [entrant.architecture.fingerprint for entrant in chosen]
-    assert len(set(prints)) == len(prints)
+    pairs = [(entrant.architecture.fingerprint, entrant.rival_of) for entrant in chosen]
+    assert len(set(pairs)) == len(pairs)
     by_name = {f"trial {r.trial}": r.accuracy for r in records}
     assert all(
         entrant.proxy_accuracy == by_name[entrant.name]
@@ -347,6 +348,34 @@ def test_given_networks_of_one_name_are_told_apart() -> None:
         if each.rival_of is not None:
             cost = measure(beside[each.rival_of])["mult_adds"]
             assert measure(each.architecture)["mult_adds"] == pytest.approx(cost, rel=0.05)
+
+
+def test_networks_of_one_cost_share_rivals_and_each_has_its_leads(tmp_path: Path) -> None:
+    """The rivals are trained once and stand once in a table, but beside both."""
+    one = SMALL.replace(name="one")
+    other = Architecture.model_validate(
+        SMALL.model_dump() | {"name": "other", "activation": "relu"}
+    )
+    chosen = entrants([], [one, other, one])
+    names = [each.name for each in chosen if each.rival_of == "one"]
+    assert names == [each.name for each in chosen if each.rival_of == "other"]
+    assert len(names) == 2
+    accuracies = {(each.name, seed): 0.5 for each in chosen for seed in range(2)}
+    trained: list[str] = []
+    results = retrain(chosen, Answers(accuracies), 2, lambda name, *_: trained.append(name))
+    assert sorted(trained) == sorted(2 * ["one", "other", *names])
+    pairs = [(lead.candidate, lead.rival) for lead in leads(results)]
+    assert pairs == [(candidate, name) for candidate in ("one", "other") for name in names]
+    write_retrained(tmp_path, results, {})
+    finals = read_finals(tmp_path)
+    assert [len(final.leads) for final in finals if final.name in ("one", "other")] == [2, 2]
+    assert [row[0] for row in final_rows(finals)] == ["one", *names, "other"]
+
+
+def test_a_mobilenet_that_is_given_is_no_rival_of_itself() -> None:
+    given = load_reference("mobilenet_v2").replace(alpha=0.5, resolution=96)
+    families = [each.family for each in entrants([], [given])]
+    assert families == ["given", "mobilenet_v1"]
 
 
 def test_results_of_other_candidates_stay_while_the_recipe_does(tmp_path: Path) -> None:

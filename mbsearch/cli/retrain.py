@@ -93,8 +93,8 @@ def retrain(
     settings = _changed(
         space.settings, {"seeds": seeds, "epochs": epochs, "resolution_scale": scale}
     )
-    for each in chosen:
-        err.print(f"retraining {escape(each.name)}", highlight=False)
+    for name in dict.fromkeys(each.name for each in chosen):
+        err.print(f"retraining {escape(name)}", highlight=False)
     found = retrain_study(
         folder,
         chosen,
@@ -176,7 +176,8 @@ def _print(found: list[Retrained]) -> None:
     table = Table(title=f"Test accuracy after retraining, {seeds} seed{'s' if seeds > 1 else ''}")
     for column in ("network", "test", "spread", "proxy", "Mult-Adds", "params"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
-    for each in sorted(found, key=lambda r: -r.mean):
+    distinct = {each.entrant.architecture.fingerprint: each for each in reversed(found)}
+    for each in sorted(distinct.values(), key=lambda r: -r.mean):
         proxy = each.entrant.proxy_accuracy
         table.add_row(
             each.entrant.name,

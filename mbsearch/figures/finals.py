@@ -12,7 +12,10 @@ FINALS_HEAD = ("Network", "Mult-Adds", "Accuracy by the proxy", "Test accuracy",
 
 
 def final_rows(finals: Sequence[Final]) -> list[list[str]]:
-    """One row a network, as `FINALS_HEAD` names the columns."""
+    """One row a network, as `FINALS_HEAD` names the columns, however many it stands beside."""
+    distinct: dict[str, Final] = {}
+    for final in finals:
+        distinct.setdefault(final.fingerprint, final)
     return [
         [
             each.name,
@@ -21,7 +24,7 @@ def final_rows(finals: Sequence[Final]) -> list[list[str]]:
             f"{each.accuracy:.4f}" + ("" if each.spread is None else f" ± {each.spread:.4f}"),
             str(each.seeds),
         ]
-        for each in finals
+        for each in distinct.values()
     ]
 
 

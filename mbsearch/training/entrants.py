@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from mbsearch.cost import Measure, measure
-from mbsearch.records import BASELINE_FAMILIES, DEFAULT_METRIC, TrialRecord
+from mbsearch.records import BASELINE_FAMILIES, DEFAULT_METRIC, SEARCH, TrialRecord
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_reference
 
+GIVEN = "given"
+"""Family of a network that the search has not tried."""
 _ALPHAS = [hundredths / 100 for hundredths in range(10, 201)]
 _NEAR = 0.02
 _LEAST = 32  # pixels: the strides of a MobileNet leave one of them
@@ -39,30 +41,35 @@ def entrants(
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
 ) -> list[Entrant]:
-    """Chosen and given networks, each with a MobileNet V1 and V2 of its cost; equal ones once.
+    """Chosen and given networks, equal ones once, and after each a MobileNet V1 and V2 of its cost.
 
-    The cost is the `metric` of what `measure` gives.
+    The cost is the `metric` of what `measure` gives. A reference that two networks share is there
+    for each of them.
     """
-    wanted = []
+    candidates: dict[str, Entrant] = {}
     for record in chosen:
         name = record.architecture.name if record.is_baseline else f"trial {record.trial}"
         accuracy = None if record.evaluation is None else record.accuracy
         network = record.architecture.replace(name=name)
-        wanted.append(Entrant(name, record.origin, network, accuracy))
-        if not record.is_baseline:
-            wanted += rivals(network, metric, measure)
+        candidates.setdefault(network.fingerprint, Entrant(name, record.origin, network, accuracy))
     for network in given:
-        network = _named_apart(network, [each.architecture for each in wanted])
-        wanted += [Entrant(network.name, "given", network), *rivals(network, metric, measure)]
-    found: dict[str, Entrant] = {}
-    for each in wanted:
-        found.setdefault(each.architecture.fingerprint, each)
-    return list(found.values())
+        if network.fingerprint not in candidates:
+            apart = _named_apart(network, {each.name for each in candidates.values()})
+            candidates[network.fingerprint] = Entrant(apart.name, GIVEN, apart)
+    found = []
+    for candidate in candidates.values():
+        found.append(candidate)
+        if candidate.family in (SEARCH, GIVEN):
+            found += [
+                rival
+                for rival in rivals(candidate.architecture, metric, measure)
+                if rival.architecture.fingerprint != candidate.architecture.fingerprint
+            ]
+    return found
 
 
-def _named_apart(network: Architecture, others: Sequence[Architecture]) -> Architecture:
+def _named_apart(network: Architecture, taken: Set[str]) -> Architecture:
     """A network under a name that no other one bears, for rivals know theirs by its name."""
-    taken = {other.name for other in others if other != network}
     names = (network.name, *(f"{network.name}-{i}" for i in range(2, len(taken) + 3)))
     return network.replace(name=next(name for name in names if name not in taken))
 

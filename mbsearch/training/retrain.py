@@ -106,6 +106,8 @@ def retrain(
 ) -> list[Retrained]:
     """Train every entrant with every seed, seed by seed, and gather the test accuracies.
 
+    A network that stands beside several others is trained once.
+
     Args:
         executor: of a `FinalTraining`; what it has on disk is not trained again.
         on_end: called whenever a training has ended.
@@ -113,8 +115,11 @@ def retrain(
     Raises:
         EvaluationError: a training failed.
     """
-    tasks = [(entrant, seed) for seed in range(seeds) for entrant in chosen]
-    ended: dict[int, Evaluation] = {}
+    distinct: dict[str, Entrant] = {}
+    for entrant in chosen:
+        distinct.setdefault(entrant.architecture.fingerprint, entrant)
+    tasks = [(entrant, seed) for seed in range(seeds) for entrant in distinct.values()]
+    ended: dict[tuple[str, int], Evaluation] = {}
     for finished in settled(executor, [Task(e.architecture, seed) for e, seed in tasks]):
         entrant, seed = tasks[finished.ticket]
         if finished.outcome is None:
@@ -122,11 +127,12 @@ def retrain(
                 f"{entrant.name}, seed {seed}: {finished.error}; the same command goes on "
                 "from its last epoch"
             )
-        ended[finished.ticket] = finished.outcome.evaluation
-        on_end(entrant.name, seed, finished.outcome.evaluation.accuracy)
+        evaluation = finished.outcome.evaluation
+        ended[entrant.architecture.fingerprint, seed] = evaluation
+        on_end(entrant.name, seed, evaluation.accuracy)
     results = []
-    for i, entrant in enumerate(chosen):
-        evaluations = [ended[seed * len(chosen) + i] for seed in range(seeds)]
+    for entrant in chosen:
+        evaluations = [ended[entrant.architecture.fingerprint, seed] for seed in range(seeds)]
         results.append(
             Retrained(
                 entrant,

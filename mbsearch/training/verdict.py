@@ -78,9 +78,9 @@ class Lead:
 
 def leads(results: Sequence[Retrained]) -> list[Lead]:
     """Every candidate against the references of its cost."""
-    by_name = {result.entrant.name: result for result in results}
+    candidates = {r.entrant.name: r for r in results if r.entrant.rival_of is None}
     return [
-        _lead(by_name[result.entrant.rival_of], result)
+        _lead(candidates[result.entrant.rival_of], result)
         for result in results
         if result.entrant.rival_of is not None
     ]
