@@ -243,22 +243,35 @@ def hypervolumes(records: Sequence[TrialRecord]) -> Hypervolumes:
 
 def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
     """The front as plain data, one object a network, as ``status --json`` prints it."""
-    return [
-        {
-            "trial": r.trial,
-            "origin": r.origin,
-            "accuracy": r.accuracy,
-            "accuracy_noise": r.accuracy_noise,
-            "expected": r.expected,
-            "promoted": r.promotion is not None,
-            "mult_adds": r.mult_adds,
-            "params": r.costs["params"],
-            r.metric: r.cost,
-            "alpha": r.architecture.alpha,
-            "resolution": r.architecture.resolution,
-        }
-        for r in front(records)
-    ]
+    return [_plain(r) for r in front(records)]
+
+
+def answer_row(comparison: Comparison) -> dict[str, Any]:
+    """An answer as plain data, as ``status --at BUDGET --json`` prints it."""
+    best, families = comparison.best, comparison.families
+    return {
+        "metric": comparison.metric,
+        "budget": comparison.budget,
+        "best": None if best is None else _plain(best),
+        **{f: _plain(families[f]) if f in families else None for f in BASELINE_FAMILIES},
+        "sentence": comparison.sentence(),
+    }
+
+
+def _plain(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": record.trial,
+        "origin": record.origin,
+        "accuracy": record.accuracy,
+        "accuracy_noise": record.accuracy_noise,
+        "expected": record.expected,
+        "promoted": record.promotion is not None,
+        "mult_adds": record.mult_adds,
+        "params": record.costs["params"],
+        record.metric: record.cost,
+        "alpha": record.architecture.alpha,
+        "resolution": record.architecture.resolution,
+    }
 
 
 def to_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:

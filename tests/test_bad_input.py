@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ YAML = {
     "unknown reference": ("mobilenet_v2", "mobilenet_v22", "s.yaml:8: baselines.0.reference: expected one of"),
     "limit no quantity": ("head:", "limits: {mult_adds: lots}\nhead:", "limits.mult_adds: expected a positive number"),
     "proxy key": ("head:", "proxy: {epoch: 3}\nhead:", "s.yaml:6: proxy.epoch: unknown key"),
+    "proxy key with its keys": ("head:", "proxy: {epohcs: 3}\nhead:", "did you mean 'epochs'?"),
+    "baseline key": ("alpha: [0.35]", "alfa: [0.35]", "s.yaml:8: baselines.0.alfa: unknown key, expected one of reference, alpha, resolution"),
+    "baseline without pixels": ("resolution: [96]", "resolution: [96, 8]", "s.yaml:8: baselines.0.resolution.1: mobilenet_v2: stages"),
+    "date that is none": ("name: s", "name: 2024-02-30", "s.yaml:1: name: expected a date, got '2024-02-30'"),
+    "tag that does not fit": ("stride: 2", "stride: !!int 2x", "s.yaml:5: stages.0.stride: expected an integer, got '2x'"),
+    "truth that is none": ("channels: 16", "channels: !!bool maybe", "s.yaml:3: stem.channels: expected true or false, got 'maybe'"),
     "proxy out of range": ("head:", "proxy: {resolution_scale: 2}\nhead:", "proxy.resolution_scale: expected a number <= 1, got 2"),
     "classes are no choice": ("head:", "num_classes: {choices: [10, 20]}\nhead:", "num_classes: expected one value"),
 }  # fmt: skip
@@ -90,6 +97,28 @@ def test_bad_yaml(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert expected in message
 
 
+def test_choices_between_whole_architectures(capsys: pytest.CaptureFixture[str]) -> None:
+    message = run_cli(capsys, "count", write_space("choices: [{stem: {channels: 8}}]"))
+    assert "s.yaml:1: choices: expected the keys of an architecture" in message
+
+
+@pytest.mark.parametrize("option", ["--data=photos", "--device=cpu", "--refine=0.5"])
+def test_a_table_with_what_only_trainings_have(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = run_cli(capsys, "run", "--space", "tiny", "--table", "t.json", option)
+    assert f"{option.split('=')[0]}: expected no --table with it" in message
+
+
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("results/s").mkdir(parents=True)
+    Path("results/s/journal.log").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = run_cli(capsys, "dashboard", "--port", str(port))
+    assert f"--host 127.0.0.1 --port {port}: expected an address that is free" in message
+
+
 def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'mobilenet_v2'?" in run_cli(capsys, "count", "mobilnet_v2")
 
@@ -108,6 +137,16 @@ def test_binary_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_list_for_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected a mapping, got a list" in run_cli(capsys, "count", write_space("[1, 2]"))
+
+
+def test_a_folder_hides_nothing_that_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a folder of results, where studies are called like their spaces."""
+    Path("tiny").mkdir()
+    for arguments in (["spaces"], ["count", "tiny"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        assert "tiny" in capsys.readouterr().out
 
 
 def test_folder_for_a_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mbsearch.cli import main
 from mbsearch.cost import layer_costs, measure
 from mbsearch.errors import SpecError
 from mbsearch.space.catalog import load_reference, load_space, space_names
@@ -61,6 +62,18 @@ def test_known_anomalies_of_the_published_tables(anomaly: str) -> None:
     count = measure(load_reference(name).replace(alpha=alpha, resolution=resolution))["mult_adds"]
     assert count == round(exact * 1e6)
     assert round(count / 1e6) != published
+
+
+@pytest.mark.parametrize("options", [[], ["--layers"], ["--json"]])
+def test_the_command_line_counts_a_network(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["count", "mobilenet_v2", *options])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out.replace(",", "")
+    for total in measure(load_reference("mobilenet_v2")).values():
+        assert str(total) in shown
 
 
 def test_layers_add_up_to_the_total() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from dataclasses import replace
@@ -218,6 +219,12 @@ UNSAYABLE = {
         "head": {"hidden": 16},
     },
     "one activation for stem and head": {"head": {"channels": 16, "activation": "relu"}},
+    "no word for stages.0: a stride of 3": {"stages": [{**V2, "stride": 3}]},
+    "no network with a hidden layer that strides by 64": {
+        "resolution": 128,
+        "stages": [{**V2, "stride": 2}] * 5,
+        "head": {"hidden": 16},
+    },
     "one gate": {
         "stages": [
             {**V2, "squeeze_ratio": 0.5},
@@ -249,6 +256,32 @@ def test_a_file_that_differs_from_the_network_is_refused(
     with pytest.raises(ExportError, match=r"architecture.yaml: expected the logits .* got 1.0e-04"):
         export(job(EVERY_BLOCK), tmp_path / "out", ("yaml",))
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setitem(FORMATS, "timm", replace(FORMATS["timm"], read=wrong))
+    given = job(load_reference("mobilenet_v2").replace(resolution=32))
+    *_, timm = export(given, tmp_path, ("pytorch", "timm"))
+    assert timm.error is None, "the optional format does not cost the others"
+    assert "timm_model.py: expected the logits" in (timm.note or "")
+    assert not (tmp_path / "timm_model.py").exists()
+
+
+def test_nothing_of_another_network_stays(tmp_path: Path) -> None:
+    first = load_reference("mobilenet_v2").replace(resolution=32, alpha=0.35)
+    export(job(first), tmp_path, PYTHON_FORMATS)
+    for name in ("model.int8.onnx", "notes.txt"):
+        (tmp_path / name).touch()
+    export(job(first), tmp_path, ("yaml",))
+    assert (tmp_path / "timm_model.py").exists(), "of the same network"
+    export(job(EVERY_BLOCK), tmp_path, ("yaml", "timm"))
+    assert {path.name for path in tmp_path.iterdir()} == {"architecture.yaml", "notes.txt"}
+
+
+@pytest.mark.parametrize("name", ["C:\\new\\x", 'a """b""" c', "net [/b]"])
+def test_a_source_bears_any_name(name: str, tmp_path: Path) -> None:
+    network = load_reference("mobilenet_v2").replace(resolution=32, alpha=0.35, name=name)
+    export(job(network), tmp_path, ("pytorch", "timm"))
+    for file in ("model.py", "timm_model.py"):
+        docstring = ast.get_docstring(ast.parse((tmp_path / file).read_text()))
+        assert (docstring or "").startswith(f"{name}: a network.")
 
 
 def test_a_network_that_rounds_badly_is_judged_by_its_own_rounding(

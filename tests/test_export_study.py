@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ from test_search import search
 
 from mbsearch import results as found
 from mbsearch.cli import main
+from mbsearch.cost import measure
 from mbsearch.errors import StorageError
-from mbsearch.records import TrialRecord
+from mbsearch.export import card
+from mbsearch.records import State, TrialRecord
 from mbsearch.space.catalog import load
+from mbsearch.space.document import parse_document
+from mbsearch.space.space import read_architecture
 from mbsearch.training.network import build
 from mbsearch.training.verdict import retrained
 
@@ -81,6 +86,27 @@ def test_the_cheapest_equal_is_no_dearer(
     cheapest = found.cheapest_tied(records, best)
     assert cheapest.mult_adds <= best.mult_adds
     assert capsys.readouterr().out == cheapest.architecture.to_yaml()
+
+
+def test_the_cheapest_equal_keeps_the_limits(
+    study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of fewer Mult-Adds is not of fewer parameters."""
+    folder, records = study
+    for limit in sorted({r.costs["params"] for r in records}):
+        run(folder, "--max-params", str(limit), "--cheapest-tied")
+        text = capsys.readouterr().out
+        network = read_architecture(parse_document(text, "found.yaml"))
+        assert measure(network)["params"] <= limit
+
+
+def test_the_card_of_a_stopped_trial_says_so(study: tuple[Path, list[TrialRecord]]) -> None:
+    _, records = study
+    record = replace(found.by_trial(records, 6), state=State.PRUNED)
+    assert record.evaluation is not None
+    text = card._accuracy(record, None)
+    assert f"after epoch {len(record.evaluation.curve)} of the study's short training" in text
+    assert card._row("this network", record)[2].endswith("(stopped)")
 
 
 def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(

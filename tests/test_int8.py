@@ -9,8 +9,8 @@ from test_export import job
 from torch import Tensor
 
 from mbsearch.export import int8
-from mbsearch.export.graphs import run_onnx, write_onnx
-from mbsearch.export.int8 import INT8, Quantised, quantise
+from mbsearch.export.graphs import INT8, run_onnx, write_onnx
+from mbsearch.export.int8 import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.data import Split, batches
 

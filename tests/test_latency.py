@@ -106,4 +106,16 @@ def test_mistakes_are_one_message(
         "expected an architecture or the folder of a study, got a space" in capsys.readouterr().err
     )
     assert cli(str(study[0]), "--alpha", "0.5") == 2
-    assert "expected an architecture for --alpha and --resolution" in capsys.readouterr().err
+    assert "--alpha, --resolution: expected an architecture with them" in capsys.readouterr().err
+
+
+def test_a_name_and_a_folder_are_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Brackets are no markup, and a folder that is called like a reference is no study."""
+    monkeypatch.chdir(tmp_path)
+    Path("mobilenet_v1").mkdir()
+    Path("n.yaml").write_text(SMALL.replace(name="net [/b]").to_yaml())
+    assert cli("mobilenet_v1", "--alpha", "0.25", "--resolution", "32") == 0
+    assert cli("n.yaml") == 0
+    assert "net [/b]" in capsys.readouterr().out

@@ -141,6 +141,7 @@ def test_status_answers_in_the_unit_of_the_objective(
     for arguments, said in (
         (["--at", "500k"], "at 500 k parameters: best found"),
         (["--json"], '"params"'),
+        (["--json", "--at", "500k"], '"sentence": "at 500 k parameters: best found'),
         (["--at", "5ms"], "--at: expected a positive number"),
     ):
         with pytest.raises(SystemExit):

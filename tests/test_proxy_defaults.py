@@ -42,8 +42,11 @@ def test_the_largest_candidates_see_32_pixels_at_least(
 
 
 def test_a_scale_that_was_given_is_kept(tmp_path: Path) -> None:
-    proxy = space(tmp_path, more="proxy: {resolution_scale: 0.25}").settings.proxy
-    assert proxy.pixels(32) == 8
+    loaded = space(tmp_path, more="proxy: {resolution_scale: 0.25}")
+    assert loaded.settings.proxy.pixels(32) == 8
+    again = tmp_path / "again.yaml"
+    again.write_text(loaded.to_yaml())
+    assert load_space(again) == loaded, "in what is written out of the space too"
 
 
 def test_a_supernet_has_defaults_of_its_own(tmp_path: Path) -> None:

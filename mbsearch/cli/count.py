@@ -66,8 +66,8 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
             numbers = (row.mult_adds, row.params, row.activation_bytes)
             table.add_row(row.name, row.kind, *shapes, *(f"{n:,}" for n in numbers))
         out.print(table)
-    for metric, label in METRICS.items():
-        out.print(f"{label:34} {totals[metric]:>15,}", highlight=False)
+    for metric, total in totals.items():
+        out.print(f"{METRICS[metric]:34} {total:>15,}", highlight=False)
 
 
 def _count_space(space: SearchSpace, as_json: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from mbsearch.cli.terminal import Results, Storage, err
+from mbsearch.errors import SpecError
 
 
 def dashboard(
@@ -25,6 +27,7 @@ def dashboard(
     from mbsearch.dashboard.app import create_app
     from mbsearch.dashboard.studies import Library, open_shelf
 
+    _require_free(host, port)
     app = create_app(Library(open_shelf(results, storage)))
     if not _is_loopback(host):
         err.print(
@@ -37,6 +40,18 @@ def dashboard(
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # Dash takes what is not given from the environment, so everything that matters is given.
     app.run(host=host, port=port, debug=False, proxy=None, use_reloader=False, threaded=True)
+
+
+def _require_free(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on; the server would end by itself then."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise SpecError(
+            f"--host {host} --port {port}: expected an address that is free, got: "
+            f"{error.strerror}; another --port may be"
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:

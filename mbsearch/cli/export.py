@@ -71,7 +71,7 @@ def export(
     from mbsearch import results as found
     from mbsearch.report import write_whole
     from mbsearch.search.storage import RESULTS, read_study, results_folder
-    from mbsearch.space.settings import cost_of
+    from mbsearch.space.settings import Limits, cost_of
 
     is_folder = output is not None and output.suffix not in _YAML
     if (formats is not None or int8) and not is_folder:
@@ -88,6 +88,8 @@ def export(
     records = store.records()
     record = _choose(records, trial, limits)
     if cheapest_tied:
+        bounds = Limits.model_validate(limits)
+        records = [r for r in records if bounds.excess(r.costs) is None]
         record = found.cheapest_tied(records, record)
     if output is None:
         sys.stdout.write(record.architecture.to_yaml())

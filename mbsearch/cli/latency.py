@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mbsearch.cli.terminal import Json, Storage, err, out
@@ -84,7 +85,7 @@ def latency(
             1000 * row[f"{key}_seconds"] for key in ("lower_quartile", "median", "upper_quartile")
         )
         table.add_row(
-            row["name"],
+            escape(row["name"]),
             f"{row['alpha']:g}",
             str(row["resolution"]),
             millions(row["mult_adds"]),
@@ -102,18 +103,23 @@ def latency(
                 soft_wrap=True,
             )
     if folder is not None:
-        err.print(f"written to {folder / LATENCY}", highlight=False, soft_wrap=True)
+        err.print(escape(f"written to {folder / LATENCY}"), highlight=False, soft_wrap=True)
 
 
 def _networks(
     what: str | None, storage: str | None, alphas: list[float], resolutions: list[int]
 ) -> tuple[list[Architecture], Path | None]:
     """The networks to time, and the folder of the study that they are from."""
+    from mbsearch.search.storage import holds_study
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.catalog import load
+    from mbsearch.space.catalog import load, reference_names
 
-    if what is None or storage is not None or Path(what).is_dir():
+    if what is None or storage is not None:
         return _front(None if what is None else Path(what), storage, alphas or resolutions)
+    path = Path(what)
+    # A folder that is called like a reference is no study for that.
+    if path.is_dir() and (what not in reference_names() or holds_study(path)):
+        return _front(path, None, alphas or resolutions)
     loaded = load(what)
     if not isinstance(loaded, Architecture):
         raise SpecError(f"{what}: expected an architecture or the folder of a study, got a space")
@@ -133,7 +139,8 @@ def _front(
 
     if changed:
         raise SpecError(
-            f"{path}: expected an architecture for --alpha and --resolution, got a study"
+            "--alpha, --resolution: expected an architecture with them, got "
+            + ("none" if path is None else f"the study {path}")
         )
     records = read_study(path, storage).records()
     chosen = found.front(records) + [r for r in complete(records) if r.is_baseline]

@@ -104,7 +104,7 @@ def retrain(
         jobs=jobs,
         device=device,
         start=start,
-        say=lambda line: err.print(line, highlight=False),
+        say=lambda line: err.print(escape(line), highlight=False),
         on_end=lambda name, seed, accuracy: err.print(
             f"{escape(name)}, seed {seed}: test accuracy {accuracy:.4f}", highlight=False
         ),
@@ -113,7 +113,7 @@ def retrain(
         print((folder / "retrain.json").read_text(encoding="utf-8"), end="")  # noqa: T201
         return
     _print(found)
-    err.print(f"written to {folder / 'retrain.json'}", highlight=False, soft_wrap=True)
+    err.print(escape(f"written to {folder / 'retrain.json'}"), highlight=False, soft_wrap=True)
 
 
 def _chosen(
@@ -180,7 +180,7 @@ def _print(found: list[Retrained]) -> None:
     for each in sorted(distinct.values(), key=lambda r: -r.mean):
         proxy = each.entrant.proxy_accuracy
         table.add_row(
-            each.entrant.name,
+            escape(each.entrant.name),
             f"{each.mean:.4f}",
             "" if each.spread is None else f"{each.spread:.4f}",
             "" if proxy is None else f"{proxy:.3f}",
@@ -189,4 +189,4 @@ def _print(found: list[Retrained]) -> None:
         )
     out.print(table)
     for lead in leads(found):
-        out.print(lead.sentence(), highlight=False, soft_wrap=True)
+        out.print(escape(lead.sentence()), highlight=False, soft_wrap=True)

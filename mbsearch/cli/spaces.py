@@ -16,11 +16,14 @@ def spaces(as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from mbsearch.space.catalog import load_space, reference_names, space_names
+    from mbsearch.space.catalog import load_space, reference_names, space_names, spaces_folder
     from mbsearch.survey import survey
     from mbsearch.units import millions
 
-    found = {name: survey(load_space(name), sample_size=200) for name in space_names()}
+    found = {
+        name: survey(load_space(spaces_folder() / f"{name}.yaml"), sample_size=200)
+        for name in space_names()
+    }
     if as_json:
         print(json.dumps({name: asdict(each) for name, each in found.items()}))  # noqa: T201
         return

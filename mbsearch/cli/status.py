@@ -50,14 +50,18 @@ def print_verdict(folder: Path) -> None:
 
 
 def print_status(where: str, records: list[TrialRecord], budget: int | None, as_json: bool) -> None:
-    """Print the front, the answer at each budget, and what racing saved; or the front as JSON."""
+    """Print the front, the answer at each budget, and what racing saved.
+
+    As JSON the front, or with a budget the answer.
+    """
     from mbsearch import results as found
     from mbsearch.records import State, complete
     from mbsearch.search.racing import savings
     from mbsearch.units import NOUNS, TITLES, columns, quantity
 
     if as_json:
-        out.print_json(json.dumps(found.front_rows(records)))
+        answer = budget and found.answer_row(found.compare(records, budget))
+        out.print_json(json.dumps(answer or found.front_rows(records)))
         return
     states = {s: sum(r.state is s for r in records) for s in State}
     counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)

@@ -10,7 +10,7 @@ from typing import Any
 from mbsearch.cost import METRICS
 from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
-from mbsearch.records import TrialRecord
+from mbsearch.records import State, TrialRecord
 from mbsearch.results import FAMILY_NAMES, Comparison, compare
 from mbsearch.training.verdict import Trained
 from mbsearch.units import TITLES, columns, quantity
@@ -74,7 +74,9 @@ def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
     if evaluation is None:
         return "## Accuracy\n\nNot measured: the trial did not end."
     noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
-    length = "short" if record.promotion is None else "longer"
+    training = f"the study's {'short' if record.promotion is None else 'longer'} training"
+    if record.state is State.PRUNED:
+        training = f"epoch {len(evaluation.curve)} of {training}, which was stopped there,"
     expected = ""
     if record.expected is not None:
         expected = f" A model of all trials expects {record.expected:.3f} of it."
@@ -83,8 +85,7 @@ def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
         then = "the exported weights are those of a long training, and have the accuracy above."
     return (
         f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
-        f"after the study's {length} training at {evaluation.pixels} pixels, seed "
-        f"{evaluation.seed}. "
+        f"after {training} at {evaluation.pixels} pixels, seed {evaluation.seed}. "
         f"Noise (standard deviation of one such number over seeds): {noise}.{expected} "
         f"This ranks networks; {then}"
     )
@@ -109,11 +110,17 @@ def _row(name: str, record: TrialRecord) -> tuple[str, ...]:
     return (
         name,
         str(record.trial),
-        "-" if record.evaluation is None else f"{record.accuracy:.3f}",
+        _measured(record),
         *(quantity(metric, record.costs[metric]) for metric in columns(record.metric, *_COSTS)),
         f"{record.architecture.alpha:g}",
         str(record.architecture.resolution),
     )
+
+
+def _measured(record: TrialRecord) -> str:
+    if record.evaluation is None:
+        return "-"
+    return f"{record.accuracy:.3f}" + (" (stopped)" if record.state is State.PRUNED else "")
 
 
 def _data(job: Job, origin: Origin) -> str:

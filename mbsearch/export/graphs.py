@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
+INT8 = "model.int8.onnx"
 _TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbsearch.export.graphs import ONNX, run_onnx
+from mbsearch.export.graphs import INT8, ONNX, run_onnx
 from mbsearch.training.data import Split, batches
 
-INT8 = "model.int8.onnx"
 COLLAPSE = 0.05
 """Loss of accuracy from which on a layer is looked for to blame."""
 _BLAME_IMAGES = 256

@@ -50,6 +50,12 @@ def call(
     return [f"{space}{prefix}{function}(", *rows, f"{space}){end}"]
 
 
+def quoted(docstring: str) -> str:
+    """A docstring in its quotes, whatever it holds."""
+    text = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f'"""{text}"""'
+
+
 def parameters(arguments: Sequence[tuple[str, str, str | None]], positional: int) -> list[str]:
     """The first lines of a constructor whose arguments are given as (name, type, default).
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mbsearch.export.block_classes import ACTIVATIONS, block_classes, conv_call
-from mbsearch.export.source import Arguments, call
+from mbsearch.export.source import Arguments, call, quoted
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
 
@@ -68,7 +68,7 @@ def standalone_source(architecture: Architecture, docstring: str, constants: str
     convs = [layer.layer for layer in placed.values() if isinstance(layer.layer, Conv)]
     has_pairs = any(len({*c.kernel}) == 2 or len({*c.stride}) == 2 for c in convs)
     parts = [
-        f'"""{docstring}"""\n\nfrom torch import Tensor, nn\n'
+        f"{quoted(docstring)}\n\nfrom torch import Tensor, nn\n"
         + (f"\n{constants.strip()}\n" if constants else ""),
         _CONV_NORM.format(
             side="int | tuple[int, int]" if has_pairs else "int",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mbsearch.errors import ExportError
 from mbsearch.export.block_classes import ACTIVATIONS
+from mbsearch.export.source import quoted
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import round_channels
 from mbsearch.space.layers import (
@@ -27,6 +28,7 @@ from mbsearch.space.layers import (
 
 _TOKENS: dict[Activation, str] = {"relu": "nre", "relu6": "nr6", "hard_swish": "nhs"}
 _DIGITS = 12
+_MOST_STRIDE = 32  # of timm's MobileNetV3, and its EfficientNet unless it is told another
 
 
 def timm_source(architecture: Architecture, docstring: str) -> str:
@@ -49,7 +51,7 @@ def timm_source(architecture: Architecture, docstring: str) -> str:
     if not hidden:
         arguments["stem_kernel_size"] = str(program.stem.kernel[0])
         # Beyond its output stride timm would dilate instead of striding.
-        arguments["output_stride"] = str(max(32, _stride(program)))
+        arguments["output_stride"] = str(max(_MOST_STRIDE, _stride(program)))
     names, first = [family, "decode_arch_def"], ""
     gate = _gate(program)
     if gate is not None:
@@ -61,7 +63,7 @@ def timm_source(architecture: Architecture, docstring: str) -> str:
     options = "".join(f"        {key}={value},\n" for key, value in arguments.items())
     rows = "".join(f"    [{', '.join(map(_quoted, stage))}],\n" for stage in stages)
     return (
-        f'"""{docstring}"""\n\n{first}'
+        f"{quoted(docstring)}\n\n{first}"
         f"from timm.models.{module} import {', '.join(names)}\n"
         "from torch import nn\n\n"
         "# Widths are final: alpha is applied, and round_chs_fn changes nothing.\n"
@@ -88,6 +90,10 @@ def timm_strings(architecture: Architecture) -> list[list[str]]:
     hidden = [layer for layer in program.head[:-1] if isinstance(layer, Linear)]
     convs = [layer for layer in program.head if isinstance(layer, Conv)]
     _require_ends(program, default)
+    if hidden and _stride(program) > _MOST_STRIDE:
+        raise ExportError(
+            f"timm has no network with a hidden layer that strides by {_stride(program)}"
+        )
     _gate(program)
     stages = [
         _strings(f"stages.{i}", blocks, placed, default, from_expansion=bool(hidden))
@@ -176,6 +182,8 @@ def _strings(
         words.append(_words(f"{name}.{j}", block, c_in, default))
     convs = [layer for layer in blocks[0].body if isinstance(layer, Conv)]
     stride = max(_side(name, conv.stride) for conv in convs)
+    if stride not in (1, 2):
+        raise ExportError(f"timm has no word for {name}: a stride of {stride}")
     skips = {word.no_skip for word in words} - {None}
     expansions = _decimals([word.expansion for word in words])
     squeezes = _decimals(

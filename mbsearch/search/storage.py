@@ -300,6 +300,11 @@ def results_folder(path: Path) -> Path:
     return max(journals, key=lambda journal: journal.stat().st_mtime).parent
 
 
+def holds_study(path: Path) -> bool:
+    """Whether a folder is that of a study, or of several."""
+    return any(path.glob(JOURNAL)) or any(path.glob(f"*/{JOURNAL}"))
+
+
 def files_of(path: Path | None = None, database: str | None = None) -> Path:
     """The folder of a study's files; of one in a database, where `mbsearch run` puts them.
 

@@ -40,13 +40,15 @@ def find(name: str | Path) -> Path:
         SpecError: there is none; the nearest name is proposed.
     """
     path = Path(name)
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return path
     if path.parent == Path():
         for folder in (spaces_folder(), _REFERENCES):
             candidate = folder / f"{path.name.removesuffix('.yaml')}.yaml"
             if candidate.is_file():
                 return candidate
+    if path.is_dir():  # reading it says so
+        return path
     known = [*space_names(), *reference_names()]
     raise SpecError(
         f"{name}: no such file, and no shipped space or reference of that name; "
@@ -72,6 +74,12 @@ def load(name: str | Path) -> Architecture | SearchSpace:
                 f"expected one of {', '.join(reference_names())}, got {baseline.reference!r}"
                 + did_you_mean(baseline.reference, reference_names()),
             )
+        reference = load_reference(baseline.reference)
+        for j, resolution in enumerate(baseline.resolution):
+            try:
+                list(reference.replace(resolution=resolution).layers())
+            except SpecError as error:
+                raise document.error(("baselines", i, "resolution", j), str(error)) from None
     if space.choices:
         return space
     return space.decode({}).replace(name=space.name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -32,6 +32,14 @@ _EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_TAGS = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "timestamp": "a date",
+    "binary": "base64",
+}
+_LONGEST = 60  # characters of a value in a message
 _RELATIONS = {
     "greater_than_equal": (">=", "ge"),
     "greater_than": (">", "gt"),
@@ -117,8 +125,24 @@ class Document:
             return model.model_validate(value)
         except ValidationError as error:
             first = error.errors()[0]
-            known = tuple(model.model_fields)
+            known = _keys_at(model, first["loc"][:-1])
             raise self.error((*path, *first["loc"]), expectation(first, known)) from None
+
+
+def _keys_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
+    """The keys of the mapping that stands at a path of a model's data."""
+    for key in path:
+        if isinstance(key, str) and key in model.model_fields:
+            model = next(_models(model.model_fields[key].annotation), model)
+    return tuple(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model of an annotation, as of ``tuple[Baseline, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def read_document(path: Path) -> Document:
@@ -191,7 +215,15 @@ def _construct(
             # A block mapping starts below its key: the key's line is what one looks for.
             lines[(*path, key)] = key_node.start_mark.line + 1
         return mapping
-    return loader.construct_object(node)
+    try:
+        return loader.construct_object(node)
+    except (ValueError, LookupError, AttributeError):  # text that its tag does not fit
+        kind = node.tag.rpartition(":")[2]
+        dotted = ".".join(map(str, path))
+        raise SpecError(
+            f"{name}:{lines[path]}: {dotted}: expected {_TAGS.get(kind, kind)}, "
+            f"got {node.value[:_LONGEST]!r}"
+        ) from None
 
 
 def _refuse_double_keys(node: yaml.Node, path: Path_, name: str, seen: set[int]) -> None:

@@ -321,4 +321,7 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
     data = settings.model_dump(mode="json", exclude_defaults=True)
     if settings.proxy.evaluator == "supernet":
         data["proxy"] |= {key: getattr(settings.proxy, key) for key in _INHERITING}
+    scale = "resolution_scale"  # unless it is given, it follows from the space's resolutions
+    if scale in settings.proxy.model_fields_set:
+        data["proxy"] = data.get("proxy", {}) | {scale: settings.proxy.resolution_scale}
     return data

@@ -165,7 +165,12 @@ def read_space(document: Document) -> SearchSpace:
     if not isinstance(name, str):
         raise document.error(("name",), f"expected text, got {shown(name)}")
     rest = {k: v for k, v in data.items() if k not in SETTINGS_KEYS and k != "name"}
-    template = cast("Mapping[str, Node]", parse(document, rest))
+    whole = parse(document, rest)
+    if isinstance(whole, Choice):
+        raise document.error(
+            ("choices",), "expected the keys of an architecture, got choices between whole ones"
+        )
+    template = cast("Mapping[str, Node]", whole)
     check_template(document, template)
     proxy = settings.proxy.seeing(_largest_resolution(template))
     if proxy is not settings.proxy:
