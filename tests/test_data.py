@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -19,11 +20,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
 from mbsearch.errors import DataError
-from mbsearch.training import cache, data, sources, torchvision_sets
+from mbsearch.training import cache, data, pools, sources, torchvision_sets
 from mbsearch.training.data import Split, batches
 from mbsearch.training.sources import ImageSource, load_source
 from mbsearch.training.splits import stratified
@@ -192,6 +193,35 @@ def test_images_and_labels_stay_together(tmp_path: Path):
         assert torch.equal(split.images[:, 0, 2, 2].long(), 40 * split.labels + 10)
 
 
+def test_all_but_the_test_is_one_split_in_colour_where_a_part_is(tmp_path: Path) -> None:
+    write_classes(tmp_path / "photos" / "train", {"a": 4, "b": 4}, "L")
+    write_classes(tmp_path / "photos" / "val", {"a": 2, "b": 2}, "RGB")
+    write_classes(tmp_path / "photos" / "test", {"a": 2, "b": 2})
+    source = load_source(tmp_path / "photos", seed=0)
+    train, validation = source.split("train", 5), source.split("validation", 5)
+    seen = source.seen(5)
+    assert torch.equal(seen.images[:8], train.images.expand(-1, 3, -1, -1))
+    assert torch.equal(seen.images[8:], validation.images)
+    assert torch.equal(seen.labels, torch.cat([train.labels, validation.labels]))
+    assert (seen.mean, seen.std) == (train.mean, train.std)
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("TRAIN", "Test")])
+def test_parts_are_known_in_any_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    for part in names:
+        write_classes(tmp_path / "photos" / part, {"cat": 5, "dog": 5})
+    source = load_source(tmp_path / "photos", seed=0)
+    assert source.class_names == ("cat", "dog")
+    assert len(source.members["test"].rows) == 10
+
+
+def test_what_lies_in_hidden_folders_is_no_image_of_the_set(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "photos", {"a": 4, "b": 4})
+    write_classes(folder / "a", {".ipynb_checkpoints": 3, "more": 3})
+    source = load_source(folder, seed=0)
+    assert sum(len(source.members[kind].rows) for kind in KINDS) == 11
+
+
 def test_a_class_may_be_called_train(tmp_path: Path):
     write_classes(tmp_path / "photos", {"bus": 5, "test": 5, "train": 5})
     assert load_source(tmp_path / "photos", seed=0).class_names == ("bus", "test", "train")
@@ -253,6 +283,29 @@ def test_photos_lie_upright(tmp_path: Path):
     split = load_source(tmp_path / "photos", seed=0).split("train", 2)
     assert split.images[0, 0, 0].max() < 50
     assert split.images[0, 0, 1].min() > 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_are_those_of_pillow(orientation: int):
+    image = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
+    image.getexif()[0x0112] = orientation
+    assert np.array_equal(pools._upright(image), ImageOps.exif_transpose(image))
+
+
+def test_an_odd_exif_hides_no_pixels(tmp_path: Path):
+    """Pillow's own function fails where it writes such a tag anew."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0  # lies on its side; XResolution
+    Image.new("L", (8, 4), 99).save(tmp_path / "odd.jpg", exif=exif)
+    data = (tmp_path / "odd.jpg").read_bytes()
+    rational, text = b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02"
+    if rational not in data:  # the other byte order
+        rational, text = b"\x1a\x01\x05\x00", b"\x1a\x01\x02\x00"
+    (tmp_path / "odd.jpg").write_bytes(data.replace(rational, text))
+    with Image.open(tmp_path / "odd.jpg") as image:
+        assert pools._upright(image).size == (4, 8)
+        with pytest.raises((struct.error, TypeError, AttributeError)):
+            ImageOps.exif_transpose(image)
 
 
 # Mistakes

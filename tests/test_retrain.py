@@ -35,7 +35,7 @@ from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.catalog import load_reference, load_space
 from mbsearch.space.settings import Limits, Proxy, Retrain
 from mbsearch.training import final
-from mbsearch.training.data import Split, joined
+from mbsearch.training.data import Split
 from mbsearch.training.entrants import Entrant, entrants, rivals
 from mbsearch.training.final import FinalTraining, LongTraining, Start
 from mbsearch.training.loop import evaluate
@@ -157,6 +157,12 @@ def test_a_training_can_start_from_given_weights(images: Path) -> None:
     weights = torch.load(trained.home(task) / "weights.pt")
     expected = build(SMALL, seed=5).get_submodule("stem.conv").weight
     assert torch.allclose(weights["stem.conv.weight"], expected, atol=1e-6)
+    facts = [start.facts(), replace(start, eps=0.001).facts()]
+    torch.save(build(SMALL, seed=6).state_dict(), start.path)
+    facts.append(start.facts())
+    assert len({json.dumps(each) for each in facts}) == 3, "other weights are another training"
+    with pytest.raises(DataError, match=r"missing.pth: cannot be read: No such file"):
+        replace(start, path=images / "missing.pth").facts()
 
 
 def test_a_damaged_checkpoint_is_named(images: Path) -> None:
@@ -180,10 +186,12 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
     averaged = training.scored.get_submodule("head.classifier").weight
     expected = None
     with torch.no_grad():
-        for value in (1.0, 2.0, 4.0):
+        for step in range(60):
+            value = float(step % 7)
             weight.fill_(value)
             training.stepped()
-            expected = value if expected is None else 0.75 * expected + 0.25 * value
+            decay = min(0.75, (1 + step) / (10 + step))
+            expected = value if expected is None else decay * expected + (1 - decay) * value
             assert torch.allclose(averaged, torch.tensor(expected))
     assert long_training(Retrain(ema_decay=0)).scored is not training.network
 
@@ -211,18 +219,14 @@ def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> 
     assert torch.equal(*states)
 
 
-def test_joined_splits_are_one_behind_the_other_and_in_colour_where_one_is() -> None:
-    grey = Split(
-        torch.full((2, 1, 4, 4), 7, dtype=torch.uint8), torch.tensor([0, 1]), (0.1,), (1.0,), 2
-    )
-    colour = Split(
-        torch.zeros((3, 3, 4, 4), dtype=torch.uint8), torch.tensor([1, 1, 0]), (0.9,), (1.0,), 2
-    )
-    both = joined(grey, colour)
-    assert both.images.shape == (5, 3, 4, 4)
-    assert both.images.sum((1, 2, 3)).tolist() == [336, 336, 0, 0, 0]
-    assert both.labels.tolist() == [0, 1, 1, 1, 0]
-    assert both.mean == (0.1,)
+def test_the_average_of_a_short_training_is_not_its_first_weights() -> None:
+    training = long_training(Retrain())
+    weight = training.network.get_submodule("head.classifier").weight
+    with torch.no_grad():
+        for step in range(40):
+            weight.fill_(0.0 if step == 0 else 1.0)
+            training.stepped()
+    assert training.scored.get_submodule("head.classifier").weight.mean() > 0.99
 
 
 def test_rivals_are_mobilenets_that_cost_the_same() -> None:

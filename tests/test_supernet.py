@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,14 @@ from mbsearch.space.settings import Proxy, Supernet
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
 from mbsearch.training import supernet_training
-from mbsearch.training.network import build
+from mbsearch.training.network import build, skeleton
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.sources import load_source
 from mbsearch.training.supernet import (
     forward,
     fresh_weights,
     inherit,
+    is_whole,
     shared_names,
     slices,
     thinner,
@@ -86,7 +89,8 @@ def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_comput
     for candidate in candidates:
         network = build(candidate, seed=1).train()
         inherit(candidate, network, shared)
-        torch.testing.assert_close(forward(candidate, shared, x), network(x))
+        parts = slices(candidate, network, shared)
+        torch.testing.assert_close(forward(skeleton(candidate), parts, x), network(x))
 
 
 def test_only_the_weights_on_a_path_get_a_gradient() -> None:
@@ -95,10 +99,32 @@ def test_only_the_weights_on_a_path_get_a_gradient() -> None:
         (space.sample(seed) for seed in range(2)), key=lambda a: sum(s.repeats for s in a.stages)
     )
     shared = {k: v.requires_grad_() for k, v in fresh_weights([small, large], seed=0).items()}
-    forward(small, shared, torch.randn(2, 3, 64, 64)).sum().backward()
+    network = skeleton(small)
+    parts = slices(small, network, shared)
+    forward(network, parts, torch.randn(2, 3, 64, 64)).sum().backward()
     with_gradient = {name for name, weight in shared.items() if weight.grad is not None}
     assert with_gradient == set(shared_names(small, build(small)).values())
     assert with_gradient < set(shared)
+
+
+def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their shapes come from some of the candidates: among many more there are wider ones."""
+    monkeypatch.setattr(supernet_training, "_SHAPES_FROM", 1)
+    space = replace(load_space("mixed"), settings=tiny(steps=8).settings)
+    supernet = training(images, space)
+    drawn = [supernet._trained(supernet._draw()) for _ in range(8)]
+    networks = [skeleton(each) for each in drawn]
+    held = [
+        is_whole(network, slices(each, network, supernet._weights))
+        for each, network in zip(drawn, networks, strict=True)
+    ]
+    assert not all(held), "the test is blind"
+    again = training(images, space)
+    while not again.done:
+        again.step()
+    assert all(map(math.isfinite, again.losses))
 
 
 def test_what_the_shared_weights_lack_stays_fresh() -> None:

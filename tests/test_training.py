@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -271,6 +273,21 @@ def test_every_kind_of_full_memory_is_an_evaluation_error(
     monkeypatch.setattr(Training, "run_epoch", lambda _: (_ for _ in ()).throw(error))
     with pytest.raises(EvaluationError, match="out of memory"):
         ProxyTraining(PROXY, "embedded").evaluate(Task(SMALL, 0))
+
+
+def test_a_training_is_gone_when_nobody_holds_it() -> None:
+    """Workers train hundreds: what waits for the garbage collector adds up, on a GPU above all."""
+    pixels = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
+    split = Split(pixels, torch.arange(8) % 2, (0.5,) * 3, (0.2,) * 3, 2)
+    training = Training(build(SMALL), PROXY, split, split, CPU, 0, flip=False)
+    training.run_epoch()
+    gone = weakref.ref(training)
+    gc.disable()
+    try:
+        del training
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_defect_is_not_dressed_up_as_full_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,14 +42,18 @@ def perturbed(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("case", PUBLISHED)
-def test_published_weights_give_the_outputs_of_their_library(case: str, tmp_path: Path) -> None:
+def test_published_weights_give_the_outputs_of_their_library(
+    case: str, suffix: str, tmp_path: Path
+) -> None:
     name, alpha, make, eps = PUBLISHED[case]
     torch.manual_seed(0)
     theirs = perturbed(make())
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    write = torch.save if suffix == "pth" else save_file
+    write(theirs.state_dict(), tmp_path / f"weights.{suffix}")
     network = build(load_reference(name).replace(alpha=alpha)).eval()
-    load_weights(network, tmp_path / "weights.pth", eps=eps)
+    load_weights(network, tmp_path / f"weights.{suffix}", eps=eps)
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     with torch.inference_mode():
         got, expected = network.double()(images), theirs.double()(images)

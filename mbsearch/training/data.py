@@ -6,7 +6,7 @@ Everything works on whole batches of bytes; no Python runs per image.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -31,14 +31,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def joined(first: Split, second: Split) -> Split:
-    """Both splits' images as one split; where only one of them is grey, both are in colour."""
-    depth = max(first.images.shape[1], second.images.shape[1])
-    images = torch.cat([split.images.expand(-1, depth, -1, -1) for split in (first, second)])
-    labels = torch.cat([first.labels, second.labels])
-    return replace(first, images=images, labels=labels)
 
 
 def batches(

@@ -19,14 +19,13 @@ from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.settings import Retrain
-from mbsearch.training.data import joined
 from mbsearch.training.loop import Training, evaluate
 from mbsearch.training.machine import device_name
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.parallel import Rank, together
 from mbsearch.training.sources import ImageSource, load_source
 from mbsearch.training.verdict import WEIGHTS, training_folder
-from mbsearch.training.weights import load_weights
+from mbsearch.training.weights import content_of, load_weights
 
 _CHECKPOINT = "checkpoint.pt"
 
@@ -38,6 +37,19 @@ class Start:
     fingerprint: str
     path: Path
     eps: float = BATCH_NORM_EPS
+
+    def facts(self) -> dict[str, Any]:
+        """What a training that begins so depends on.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return {
+            "fingerprint": self.fingerprint,
+            "file": str(self.path),
+            "content": content_of(self.path),
+            "eps": self.eps,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +123,7 @@ class FinalTraining:
         training = LongTraining(
             network=network,
             recipe=self.recipe,
-            train_split=joined(source.split("train", pixels), source.split("validation", pixels)),
+            train_split=source.seen(pixels),
             validation_split=None,
             device=self.devices[0 if rank is None else rank.index],
             seed=task.seed,
@@ -146,7 +158,7 @@ class LongTraining(Training):
             self._forward = DistributedDataParallel(self.network)
         self._average: AveragedModel | None = None
         if self.recipe.ema_decay > 0:
-            average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
+            average = partial(_average, self.recipe.ema_decay)
             self._average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
 
     @property
@@ -192,6 +204,15 @@ class LongTraining(Training):
         super().load_state(state)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
+
+
+def _average(decay: float, averaged: Any, current: Any, steps: Tensor | int) -> None:
+    """Move an average towards the weights: by less and less at first, as TensorFlow's does.
+
+    Of few steps it would else be made of the first weights, which nothing has trained.
+    """
+    decay = min(decay, (1 + int(steps)) / (10 + int(steps)))
+    get_ema_multi_avg_fn(decay)(averaged, current, steps)  # type: ignore[no-untyped-call]
 
 
 def _save(checkpoint: bytes, path: Path) -> None:

@@ -12,12 +12,14 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from mbsearch.errors import DataError
 from mbsearch.training.pools import FilePool
 
-_PARTS = {
+_PARTS = {  # in whatever case
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
 
 
@@ -54,8 +56,9 @@ def _parts(root: Path) -> dict[str, Path]:
         raise DataError(f"{root}: expected a folder of images, got {got}")
     found: dict[str, Path] = {}
     subfolders = _subfolders(root)
-    for name in sorted(subfolders.keys() & _PARTS.keys()):
-        part = _PARTS[name]
+    named = {name for name in subfolders if name.lower() in _PARTS}
+    for name in sorted(named):
+        part = _PARTS[name.lower()]
         if part in found:
             raise DataError(
                 f"{root}: expected one folder of {part} images, "
@@ -63,9 +66,10 @@ def _parts(root: Path) -> dict[str, Path]:
             )
         found[part] = subfolders[name]
     # A class of railway pictures is called train, too: among other classes, without folders in it.
-    if "train" in found and (subfolders.keys() <= _PARTS.keys() or _subfolders(found["train"])):
+    only = len(named) == len(subfolders)
+    if "train" in found and (only or _subfolders(found["train"])):
         return found
-    if found and subfolders.keys() <= _PARTS.keys():
+    if found and only:
         raise DataError(f"{root}: expected a folder 'train', got only {_listed(subfolders)}")
     return {"train": root}
 
@@ -85,7 +89,11 @@ def _pool(folder: Path, classes: tuple[str, ...]) -> FilePool:
         extensions=IMG_EXTENSIONS,
         allow_empty=True,
     )
-    kept = [(Path(path), label) for path, label in samples if not Path(path).name.startswith(".")]
+    kept = [
+        (Path(path), label)
+        for path, label in samples
+        if not any(part.startswith(".") for part in Path(path).relative_to(folder).parts)
+    ]
     pool = FilePool(
         tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64)
     )

@@ -20,7 +20,7 @@ from mbsearch.training.adamw import AdamW
 from mbsearch.training.data import Split, batches
 from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import fold_norms
-from mbsearch.training.replay import Replayed, Step
+from mbsearch.training.replay import Replayed
 
 EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
 
@@ -47,7 +47,7 @@ class Training:
         self._generator = torch.Generator().manual_seed(self.seed)
         self._forward: nn.Module = self.network
         replays = self.device.type == "cuda" and self.repeats
-        self._train_on: Step = Replayed(self._step, self.device) if replays else self._step
+        self._replayed = Replayed(self.device) if replays else None
 
     @property
     def repeats(self) -> bool:
@@ -100,6 +100,11 @@ class Training:
             total += self._train_on(images, labels)  # read once an epoch: a read stalls the device
             self.stepped()
         return float(total) / steps
+
+    def _train_on(self, images: Tensor, labels: Tensor) -> Tensor:
+        if self._replayed is None:
+            return self._step(images, labels)
+        return self._replayed(self._step, images, labels)
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Train on one batch, and give its loss."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from mbsearch.errors import DataError
 from mbsearch.training.splits import Rows
@@ -116,12 +116,23 @@ def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixe
                 # JPEG only: decode at a fraction of the size, still at least twice what is needed.
                 image.draft(None, (2 * pixels, 2 * pixels))
                 square = _plain(image, channels).resize((pixels, pixels), Image.Resampling.BILINEAR)
-        except _UNREADABLE as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # of damaged files Pillow's decoders raise anything
             raise _unreadable(pool, row, error) from error
         yield np.atleast_3d(np.asarray(square)).transpose(2, 0, 1)
 
 
-# Pillow's decoders raise SyntaxError for some damaged files.
+_TURNS = {  # EXIF 2.32, tag 0x0112
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Opening a file, Pillow raises SyntaxError for some damaged ones.
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
@@ -132,9 +143,22 @@ def _open(pool: Pool, row: int) -> Image.Image:
         raise _unreadable(pool, row, error) from error
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as the camera was held; what an EXIF says that cannot be read does not matter.
+
+    Pillow's own ``exif_transpose`` writes the whole EXIF anew, and stumbles over odd entries of it.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return image
+    turn = _TURNS.get(orientation or 1)
+    return image if turn is None else image.transpose(turn)
+
+
 def _plain(image: Image.Image, channels: int) -> Image.Image:
     """The image upright, in 8 bits, grey or RGB; transparency is dropped, as torchvision does."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode == "F":
         raise ValueError("expected pixels of 8 or 16 bits, got floating-point ones")
     if image.mode.startswith("I"):

@@ -5,6 +5,7 @@ It starts from fresh weights, or from the network's part of a supernet's.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -54,13 +55,15 @@ class ProxyTraining:
         try:
             return self._train(task)
         except MemoryError:
-            raise EvaluationError(_no_memory(task)) from None
+            pass
         except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if any(words in str(error) for words in _OUT_OF_MEMORY):
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                raise EvaluationError(_no_memory(task)) from None
-            raise
+            if not any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise
+        # Out here, where no traceback holds the training any more, its memory can be given back.
+        if torch.cuda.is_available():
+            gc.collect()
+            torch.cuda.empty_cache()
+        raise EvaluationError(_no_memory(task))
 
     def _train(self, task: Task) -> Outcome:
         proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)

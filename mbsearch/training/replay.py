@@ -32,40 +32,40 @@ class Replayed:
     """A step that does the same to batches of one shape, whatever they hold.
 
     What differs between steps, as the learning rate, it must read from tensors on the device. The
-    first steps are made as they are; they allocate what the optimiser remembers.
+    first steps are made as they are; they allocate what the optimiser remembers. The step is given
+    anew each time: kept, it would keep alive whoever it belongs to, with all the device's memory.
     """
 
-    def __init__(self, step: Step, device: torch.device) -> None:
-        self._step = step
+    def __init__(self, device: torch.device) -> None:
         self._first = _FIRST
         # Off the stream where all else runs, as recording demands.
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._recording: _Recording | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, step: Step, images: Tensor, labels: Tensor) -> Tensor:
         """Train on a batch; the loss lies in memory that the next step's will take."""
         if self._first > 0:
             self._first -= 1
-            return self._aside(images, labels)
+            return self._aside(step, images, labels)
         if self._recording is None:
-            self._recording = self._record(images, labels)
+            self._recording = self._record(step, images, labels)
         recording = self._recording
         recording.images.copy_(images)
         recording.labels.copy_(labels)
         recording.graph.replay()
         return recording.loss
 
-    def _aside(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _aside(self, step: Step, images: Tensor, labels: Tensor) -> Tensor:
         current = torch.cuda.current_stream(images.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
-            loss = self._step(images, labels)
+            loss = step(images, labels)
         current.wait_stream(self._stream)
         return loss
 
-    def _record(self, images: Tensor, labels: Tensor) -> _Recording:
+    def _record(self, step: Step, images: Tensor, labels: Tensor) -> _Recording:
         """Record a step, which does not make it."""
         graph, images, labels = torch.cuda.CUDAGraph(), images.clone(), labels.clone()
         with torch.cuda.graph(graph, stream=self._stream):
-            loss = self._step(images, labels)
+            loss = step(images, labels)
         return _Recording(graph, images, labels, loss)

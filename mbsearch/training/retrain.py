@@ -76,7 +76,7 @@ def retrain_study(
         "split_seed": split_seed,
     }
     if start is not None:
-        facts["start"] = {"fingerprint": start.fingerprint, "file": str(start.path)}
+        facts["start"] = start.facts()
     home = folder / FOLDER / _key(facts)
     with driver_lock(home):
         devices = training_devices(device)

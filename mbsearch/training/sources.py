@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, get_args
@@ -103,6 +103,26 @@ class ImageSource:
             num_classes=self.num_classes,
         )
 
+    def seen(self, pixels: int) -> Split:
+        """All images but the test's as one split; where only one part is grey, both are in colour.
+
+        Processes share it, as they do every split.
+
+        Raises:
+            DataError: as `split`.
+        """
+        parts = [self.split("train", pixels), self.split("validation", pixels)]
+        depth = max(part.images.shape[1] for part in parts)
+        members = np.concatenate([self.members[k].rows for k in ("train", "validation")])
+        images = cached_array(
+            f"seen-{pixels}px-{self._key('seen', members, pixels)}",
+            (len(members), depth, pixels, pixels),
+            np.uint8,
+            (image.expand(depth, -1, -1).numpy() for part in parts for image in part.images),
+        )
+        labels = torch.cat([part.labels for part in parts])
+        return replace(parts[0], images=torch.from_numpy(images), labels=labels)
+
     def _limited(self, kind: SplitName, limit: int | None) -> Members:
         members = self.members[kind]
         if limit is None or limit >= len(members.rows):
@@ -149,7 +169,7 @@ class ImageSource:
         std = np.sqrt(variance).clip(min=1 / 255)  # constant images must not divide by zero
         return cached_array(name, (2, depth), np.float64, (mean, std))
 
-    def _key(self, kind: SplitName, rows: Rows, pixels: int) -> str:
+    def _key(self, kind: SplitName | Literal["seen"], rows: Rows, pixels: int) -> str:
         head = f"{_CACHE_VERSION}\0{self.content_key}\0{kind}\0{pixels}\0"
         return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()[:24]
 

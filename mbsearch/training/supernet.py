@@ -101,14 +101,29 @@ def inherit(architecture: Architecture, network: nn.Module, shared: Shared) -> N
         parameter[tuple(slice(n) for n in view.shape)] = view
 
 
-def forward(architecture: Architecture, shared: Shared, images: Tensor) -> Tensor:
-    """Logits (N, num_classes) of a candidate in training, computed with the shared weights."""
-    network = skeleton(architecture)
-    state = slices(architecture, network, shared)
+def is_whole(network: nn.Module, views: Mapping[str, Tensor]) -> bool:
+    """Whether the shared weights reach as far as a candidate does; see `slices`."""
+    return all(
+        name in views and views[name].shape == parameter.shape
+        for name, parameter in network.named_parameters()
+    )
+
+
+def forward(network: nn.Module, views: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """Logits (N, num_classes) of a candidate in training, computed with the shared weights.
+
+    Args:
+        network: the candidate's `skeleton`.
+        views: its whole part of the shared weights; see `slices`.
+        images: normalised, (N, 3, H, W).
+    """
     # What batch normalisation would remember of this step means nothing to the next candidate.
-    state |= {
-        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
-        for name, buffer in network.named_buffers()
+    state = {
+        **views,
+        **{
+            name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
+            for name, buffer in network.named_buffers()
+        },
     }
     logits: Tensor = functional_call(network.train(), state, (images,))
     return logits

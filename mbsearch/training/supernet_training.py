@@ -27,8 +27,9 @@ from mbsearch.space.settings import Proxy
 from mbsearch.space.space import SearchSpace
 from mbsearch.training.data import Split, batches
 from mbsearch.training.loop import decay_groups, schedule
+from mbsearch.training.network import skeleton
 from mbsearch.training.sources import ImageSource
-from mbsearch.training.supernet import Shared, forward, fresh_weights, thinner
+from mbsearch.training.supernet import Shared, forward, fresh_weights, is_whole, slices, thinner
 
 _SAVE_EVERY = 100
 _SHAPES_FROM = 300  # candidates; each choice of a space is met dozens of times
@@ -85,12 +86,12 @@ class SupernetTraining:
             EvaluationError: the loss is not finite any more.
         """
         started, settings = time.perf_counter(), self._proxy.supernet
-        candidate = self._draw()
-        images, labels = self._batch(self._proxy.pixels(candidate.resolution))
+        network, views, pixels = self._path()
+        images, labels = self._batch(pixels)
         rate = settings.learning_rate * schedule(len(self.losses), settings.steps, settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = F.cross_entropy(forward(self._trained(candidate), self._weights, images), labels)
+        loss = F.cross_entropy(forward(network, views, images), labels)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EvaluationError(
@@ -110,6 +111,19 @@ class SupernetTraining:
 
     def _trained(self, candidate: Architecture) -> Architecture:
         return thinner(candidate, self._proxy).replace(num_classes=self.source.num_classes)
+
+    def _path(self) -> tuple[nn.Module, dict[str, Tensor], int]:
+        """A random candidate's skeleton, its part of the weights, and its images' side in pixels.
+
+        Where the shared weights do not reach as far, for what it has is rare, another one is drawn.
+        """
+        while True:
+            candidate = self._draw()
+            trained = self._trained(candidate)
+            network = skeleton(trained)
+            views = slices(trained, network, self._weights)
+            if is_whole(network, views):
+                return network, views, self._proxy.pixels(candidate.resolution)
 
     def _draw(self) -> Architecture:
         if self._baselines and self._rng.random() < self._proxy.supernet.baselines:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,15 @@ from mbsearch.errors import DataError
 from mbsearch.training.network import BATCH_NORM_EPS
 
 _CLASSIFIER = "head.classifier."
+_SAFETENSORS = ".safetensors"
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+# Modules of torchvision and timm, as they follow each other; between numbers, by those.
+_ORDER = (
+    *("conv_stem", "features", "layers", "conv_dw", "conv", "bn1", "blocks", "se", "conv_pw"),
+    *("conv_head", "bn2", "classifier", "conv_reduce", "conv_expand", "fc1", "fc2", *_TENSORS),
+)
+# Blocks of timm that end in a ``conv_pwl`` begin with a ``conv_pw``.
+_INVERTED = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3")
 
 
 def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS) -> None:
@@ -38,7 +48,9 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
             f"{path}: expected the {len(ours)} tensors of this network, got {len(theirs)}"
         )
     # With names of another library it is the order that says what is what.
-    names = ours if set(ours) == set(theirs) else theirs
+    names: Iterable[str] = ours if set(ours) == set(theirs) else theirs
+    if names is theirs and path.suffix == _SAFETENSORS:  # which has them by the alphabet
+        names = _in_order(theirs)
     loaded: dict[str, Tensor] = {}
     for (name, target), other in zip(ours.items(), names, strict=True):
         given = theirs[other]
@@ -66,6 +78,35 @@ def classes_of(path: Path) -> int:
     return len(bias)
 
 
+def _in_order(names: Collection[str]) -> list[str]:
+    """Names of torchvision or timm in the order of the modules that they are the names of."""
+    narrowing = {name.partition("conv_pwl")[0] for name in names if "conv_pwl" in name}
+
+    def place(name: str) -> list[tuple[int, int, str]]:
+        found, before = [], ""
+        for word in name.split("."):
+            order = _INVERTED if before in narrowing else _ORDER
+            rank = order.index(word) if word in order else len(order)
+            found.append((rank, int(word) if word.isdigit() else 0, word))
+            before += f"{word}."
+        return found
+
+    return sorted(names, key=place)
+
+
+def content_of(path: Path) -> str:
+    """A hash of what a file holds.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that outputs depend on; how many batches a normalisation saw is none."""
     return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
@@ -73,7 +114,7 @@ def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == _SAFETENSORS:
             from safetensors.torch import load_file
 
             return load_file(path)
