@@ -74,7 +74,7 @@ def audit(
     Raises:
         SpecError: the space, or the number of networks, is too small.
         DataError: the images or the table cannot be used.
-        EvaluationError: a network cannot be trained, or is not in the table.
+        EvaluationError: too few of the networks can be trained, or one is not in the table.
         StorageError: another process works in the folder, or it cannot be written.
     """
     if networks < SMALLEST:
@@ -123,21 +123,38 @@ def audit(
             "seed": seed,
         }
         done = _Done.read(folder / "audit.trainings.json", stamp)
-        on_start(len(done.rows), total)
+        wanted = {key for _, work in passes for key in work}
+
+        def ended() -> int:
+            return len(wanted & done.rows.keys())
+
+        on_start(ended(), total)
         for evaluator, work in passes:
             missing = {key: task for key, task in work.items() if key not in done.rows}
             if missing:
                 with LocalProcesses(
                     evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
                 ) as pool:
-                    _train(pool, missing, done, lambda: on_end(len(done.rows), total))
+                    _train(pool, missing, done, lambda: on_end(ended(), total), say)
+        whole = {
+            n.fingerprint
+            for n in everyone
+            if all(key in done.rows for key in wanted if key.startswith(f"{n.fingerprint} "))
+        }
+        chosen = [network for network in chosen if network.fingerprint in whole]
+        beside = [(f, network) for f, network in beside if network.fingerprint in whole]
+        if len(chosen) < SMALLEST:
+            raise EvaluationError(
+                f"{space.name}: expected at least {SMALLEST} networks that can be trained for an "
+                f"audit, got {len(chosen)}"
+            )
         judged = [_judged(network, done.rows, seeds, known) for network in chosen]
         found = Audit(
             scoring.space.name,
             scoring.data,
             f"{epochs} epochs on all training images" if truth is None else truth.name,
-            networks,
-            sum(each.seconds for each in judged) / networks,
+            len(judged),
+            sum(each.seconds for each in judged) / len(judged),
             noise(judged),
             rankings(judged, seed, space.settings.metric, proxy.growth or GROWTH),
             [
@@ -154,9 +171,9 @@ def _references(space: SearchSpace, count: int, classes: int) -> list[tuple[str,
     families: dict[str, list[Architecture]] = {}
     for family, network in baseline_architectures(space):
         families.setdefault(family, []).append(network.replace(num_classes=classes))
-    found = []
-    for family, members in families.items():
-        share = min(len(members), count // len(families))
+    found: list[tuple[str, Architecture]] = []
+    for i, (family, members) in enumerate(families.items()):
+        share = min(len(members), (count + i) // len(families))
         members.sort(key=lambda network: measure(network)["mult_adds"])
         places = [round((i + 0.5) * len(members) / share - 0.5) for i in range(share)]
         found += [(family, members[place]) for place in places]
@@ -188,17 +205,23 @@ class _Done:
 
 
 def _train(
-    pool: LocalProcesses, work: Mapping[str, Task], done: _Done, on_end: Callable[[], None]
+    pool: LocalProcesses,
+    work: Mapping[str, Task],
+    done: _Done,
+    on_end: Callable[[], None],
+    say: Say,
 ) -> None:
+    """Train what is missing; what cannot be trained is said, and missing from what is done."""
     keys = list(work)
     for finished in settled(pool, list(work.values())):
         key = keys[finished.ticket]
         if finished.outcome is None:
             network = work[key].architecture
-            raise EvaluationError(
-                f"{network.name} ({network.fingerprint}): {finished.error}; the same command "
-                "goes on after what has ended"
+            say(
+                f"{network.name} ({network.fingerprint}): {finished.error}; the audit goes "
+                "without it"
             )
+            continue
         evaluation = finished.outcome.evaluation
         row = {
             "accuracy": evaluation.accuracy,

@@ -110,6 +110,8 @@ class Comparison:
     promoted: bool = False
     overtaken: tuple[str, ...] = ()
     """Families whose best within the budget, by the short training, was not promoted."""
+    known: tuple[str, ...] = BASELINE_FAMILIES
+    """Families of which the study has trained any."""
 
     def sentence(self) -> str:
         """``at 100 M Mult-Adds: best found 0.871 ± 0.006, MobileNetV2 0.855, V1 0.842``.
@@ -124,8 +126,7 @@ class Comparison:
             parts.append("nothing found yet")
         else:
             parts.append(f"best found {_found(self.best, self.promoted)}")
-        for family in reversed(BASELINE_FAMILIES):
-            parts.append(self._rival(family))
+        parts += [self._rival(f) for f in reversed(BASELINE_FAMILIES) if f in self.known]
         return f"at {amount(self.metric, self.budget)}: {', '.join(parts)}{self._verdict()}"
 
     def _rival(self, family: str) -> str:
@@ -188,6 +189,7 @@ def compare(records: Sequence[TrialRecord], budget: int) -> Comparison:
         {family: record for family, record in families.items() if record is not None},
         any(r.promotion is not None for r in records),
         tuple(r.origin for r in mobilenets(records, budget) if r.trial not in known),
+        tuple({r.origin for r in complete(list(records))} & set(BASELINE_FAMILIES)),
     )
 
 

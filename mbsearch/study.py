@@ -16,7 +16,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from mbsearch.cost import measure
-from mbsearch.errors import SpecError, StorageError
+from mbsearch.errors import SpecError, StorageError, did_you_mean
 from mbsearch.latency_model import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
@@ -33,7 +33,7 @@ from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import Executor, LocalProcesses
 from mbsearch.search.expectation import Expectation
 from mbsearch.search.lock import drive
-from mbsearch.search.samplers import make_sampler
+from mbsearch.search.samplers import SAMPLERS, make_sampler
 from mbsearch.search.storage import StudyStore
 from mbsearch.space.settings import Settings
 from mbsearch.space.space import SearchSpace
@@ -114,6 +114,11 @@ def run(
         raise SpecError("--gpus-per-trial: expected --ray with it, got none")
     if ray is not None:
         import mbsearch.search.ray_executor  # noqa: F401  where Ray is missing, that is said first
+    if sampler not in SAMPLERS:  # before anything is made
+        raise SpecError(
+            f"sampler: expected one of {', '.join(SAMPLERS)}, got {sampler!r}"
+            + did_you_mean(sampler, SAMPLERS)
+        )
     if minutes is not None and not minutes > 0:
         raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
     if table is not None:
@@ -121,14 +126,14 @@ def run(
     else:
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
-    require_feasible(space.with_settings({"limits": space.settings.limits.exact}))
+    keeps = require_feasible(space.with_settings({"limits": space.settings.limits.exact}))
     with drive(folder, space.name, storage) as (store, still_held):
         stamp = _stamp(scoring, seed)
         _check_stamp(store, folder, stamp)
         model = _latency_model(store, space, seed, say)
         meter = measure if model is None else model.measure
         if model is not None:  # the other limits have been looked at
-            require_feasible(space, meter)
+            keeps = require_feasible(space, meter)
         _keep(store, folder, stamp, space, model)
         target = _target(store, trials)
         store.search.sampler = make_sampler(
@@ -137,6 +142,7 @@ def run(
             seed=seed,
             trials=len(store.search.get_trials(deepcopy=False)),
             measure=meter,
+            feasible=keeps,
         )
         write_whole(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), target)
@@ -147,12 +153,10 @@ def run(
             if scoring.train_shared is not None and not scoring.train_shared(deadline, on_supernet):
                 return RunResult(folder, store.records(), exhausted=False)
 
-            def report(progress: Progress) -> None:
-                still_held()
-                on_progress(progress)
-
             store.expect({})  # what an earlier run expected does not know the trials to come
-            driver = Driver(store, space, executor, target, seed, report, deadline, meter)
+            driver = Driver(
+                store, space, executor, target, seed, on_progress, deadline, meter, still_held
+            )
             # The sampler's matrices are small, and the workers need the cores: with a thread for
             # each, a suggestion took three times as long.
             with threadpool_limits(1, user_api="blas"):
@@ -162,6 +166,7 @@ def run(
                         _end(store)
                 finally:
                     executor.close()  # what follows has use for the cores
+                    still_held()
                     if table is None:  # a table has no luck to be free of
                         store.expect(Expectation(store, space, meter).highest())
                     records = store.records()
@@ -198,12 +203,14 @@ def _target(store: StudyStore, trials: int) -> int:
 
     The running target is stored: while it is not reached, or the longer trainings after it have not
     ended, the run that set it was interrupted, and the same command finishes it instead of starting
-    another.
+    another. One that asks for less than there is by now asks for more of it.
     """
     run = store.settings().get("run", {"start": 0, "target": 0})
     done = _done(store)
     interrupted = done < run["target"] or not run.get("ended", True)
     start = run["start"] if interrupted else done
+    if start + trials <= done and start + trials != run["target"]:
+        start = done
     target: int = start + trials
     store.search.set_user_attr("run", {"start": start, "target": target, "ended": False})
     return target

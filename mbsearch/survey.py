@@ -161,19 +161,20 @@ def _warnings(space: SearchSpace, smallest: tuple[int, Architecture] | None) -> 
     )
 
 
-def require_feasible(space: SearchSpace, measure: Measure = measure) -> None:
-    """Make sure that at least one network of the space keeps the limits.
+def require_feasible(space: SearchSpace, measure: Measure = measure) -> Params:
+    """Parameters of a network of the space that keeps the limits.
 
     Raises:
         SpecError: none was found; the cheapest found is named with the limit that it breaks.
     """
-    _, costs = _lowest(space, _excess(space.settings.limits), measure, enough=1.0)
+    params, costs = _lowest(space, _excess(space.settings.limits), measure, enough=1.0)
     broken = space.settings.limits.excess(costs)
     if broken:
         raise SpecError(
             f"{space.name}: limits: expected a space with a network that keeps them, "
             f"got none: of the cheapest, {broken}"
         )
+    return params
 
 
 def _excess(limits: Limits) -> Score:

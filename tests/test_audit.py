@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from noise_images import write_noise_images
 from scipy.stats import kendalltau
 
+from mbsearch import audit as audit_module
 from mbsearch import cli
 from mbsearch.audit import audit
 from mbsearch.cost import measure
@@ -20,6 +23,8 @@ from mbsearch.fairness import lean
 from mbsearch.lift import grown, growth_of
 from mbsearch.measured import AUDIT, read_audit
 from mbsearch.ranking import Judged, noise, rankings
+from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import Finished, LocalProcesses
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
@@ -141,6 +146,60 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
     before = read_audit(tmp_path)
     assert before is not None
     assert before.leans == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_as_many_mobilenets_are_judged_as_were_asked_for(count: int) -> None:
+    found = audit_module._references(load_space("v2"), count, 10)
+    assert len(found) == count
+    assert len({network.fingerprint for _, network in found}) == count
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_trained_costs_no_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = quick().with_classes(2)
+    images = write_noise_images(tmp_path / "images", {"train": 100, "val": 40, "test": 20})
+    truth = {
+        space.decode(params).fingerprint: 0.5 + 0.001 * i
+        for i, params in enumerate(space.enumerate_params())
+    }
+    table = tmp_path / "truth.json"
+    table.write_text(json.dumps(truth))
+    spoilt = sample_by_cost(space, 7, 0)[0].fingerprint
+    monkeypatch.setattr(audit_module, "LocalProcesses", partial(Failing, spoilt))
+    said: list[str] = []
+    found = audit(
+        space, folder=tmp_path, networks=7, seeds=1, truth=table, jobs=1, data=str(images),
+        say=said.append,
+    )  # fmt: skip
+    assert found.networks == 6
+    (line,) = [each for each in said if spoilt in each]
+    assert line.endswith("diverged; the audit goes without it")
+    with pytest.raises(EvaluationError, match=r"expected at least 6 networks .* got 5"):
+        audit(
+            space, folder=tmp_path / "b", networks=6, seeds=1, truth=table, jobs=1,
+            data=str(images),
+        )  # fmt: skip
+
+
+class Failing(LocalProcesses):
+    """Workers that cannot train one network."""
+
+    def __init__(self, spoilt: str, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.spoilt, self.failed = spoilt, list[Finished]()
+
+    def submit(self, ticket: int, task: Task) -> None:
+        if task.architecture.fingerprint == self.spoilt:
+            self.failed.append(Finished(ticket, error="diverged"))
+        else:
+            super().submit(ticket, task)
+
+    def wait(self, timeout: float) -> list[Finished]:
+        failed, self.failed = self.failed, []
+        return failed or super().wait(timeout)
 
 
 def test_the_sample_is_distinct_and_spread_over_the_costs() -> None:

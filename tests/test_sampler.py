@@ -270,6 +270,36 @@ def test_limits_on_another_cost_than_the_searched_one_are_met() -> None:
     assert limits.excess(measure(network)) is None
 
 
+def test_where_drawing_finds_no_feasible_network_a_known_one_is_begun_from() -> None:
+    """The way to the limits leads through dearer networks: no descent finds it."""
+    space = {f"width{i}": IntDistribution(1, 64) for i in range(6)}
+
+    def cost(params: Mapping[str, Any]) -> float:
+        return float(sum(params.values()))
+
+    def feasible(params: Mapping[str, Any]) -> bool:
+        return min(params.values()) >= 60
+
+    with pytest.raises(SpecError, match="no parameter set of the search space was found feasible"):
+        new_study(CostAwareSampler(space, cost, feasible=feasible, seed=0)).ask(space)
+    start = dict.fromkeys(space, 64)
+    sampler = CostAwareSampler(space, cost, feasible=feasible, start=start, seed=0)
+    asked = run(new_study(sampler), space, 12, lambda p: 1 - 1 / cost(p), cost)
+    assert all(map(feasible, asked))
+    assert len({tuple(params.values()) for params in asked}) > 6
+
+
+def test_where_all_costs_are_equal_accuracy_alone_is_sought() -> None:
+    space = {"x": IntDistribution(0, 29), "y": IntDistribution(0, 29)}
+
+    def accuracy(params: Mapping[str, Any]) -> float:
+        return 0.9 - 0.001 * ((params["x"] - 21) ** 2 + (params["y"] - 17) ** 2)
+
+    study = new_study(CostAwareSampler(space, lambda _: 5.0, seed=0))
+    asked = run(study, space, 30, accuracy, lambda _: 5.0)
+    assert max(map(accuracy, asked)) > 0.89
+
+
 def test_networks_that_cannot_be_built_lead_nowhere() -> None:
     stages = [
         {"block": "separable", "channels": c, "stride": {"choices": [1, 2]}}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_evaluator import FakeEvaluator
+from optuna.trial import TrialState
 
 from mbsearch import results as found
 from mbsearch.cost import measure
@@ -180,6 +181,32 @@ def test_trouble_with_the_images_ends_the_run_and_fails_no_network(tmp_path: Pat
     records = store.records()
     assert all(r.state is State.COMPLETE for r in records)
     assert sum(not r.is_baseline for r in records) == 5
+
+
+def test_a_driver_that_has_lost_the_study_writes_no_more(tmp_path: Path) -> None:
+    """Another one has taken it over, and trains what was in flight here."""
+    store = create_study(open_journal(tmp_path / JOURNAL, create=True), TINY.name)
+    store.search.sampler = make_sampler("random", TINY, seed=0)
+
+    def lost() -> None:
+        raise StorageError("the lock is gone")
+
+    with LocalProcesses(FakeEvaluator(), 1) as executor:
+        driver = Driver(store, TINY, executor, 3, 0, still_held=lost)
+        with pytest.raises(StorageError, match="the lock is gone"):
+            driver.run()
+    (trial,) = store.baselines.get_trials()
+    assert trial.state is TrialState.RUNNING
+    assert "attempts" not in trial.user_attrs
+    assert "evaluation" not in trial.user_attrs
+
+
+def test_a_study_that_lost_its_first_line_is_one_message(tmp_path: Path) -> None:
+    search(tmp_path, trials=2)
+    lines = (tmp_path / JOURNAL).read_text().splitlines(keepends=True)
+    (tmp_path / JOURNAL).write_text("".join(lines[1:]))
+    with pytest.raises(StorageError, match="damaged"):
+        read_study(tmp_path)
 
 
 def test_the_network_of_a_baseline_in_flight_is_known_after_a_kill(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from test_search import search
 
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.records import State
-from mbsearch.results import to_frame
+from mbsearch.results import compare, to_frame
 from mbsearch.search.evaluator import Task
 from mbsearch.search.storage import StudyStore, read_study
 from mbsearch.search.table import TableEvaluator, read_table, table_classes
@@ -53,6 +54,39 @@ def as_list(path: Path) -> Path:
 )
 def test_every_form_of_table_gives_the_accuracies(tmp_path: Path, write: Any, name: str) -> None:
     assert read_table(write(tmp_path / name), TINY) == pytest.approx(ACCURACIES)
+
+
+def test_a_table_of_excel_begins_with_a_mark(tmp_path: Path) -> None:
+    path = by_choices(tmp_path / "t.csv")
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_table(path, TINY) == pytest.approx(ACCURACIES)
+
+
+def test_where_no_mobilenet_was_trained_none_is_told_of(tmp_path: Path) -> None:
+    table = by_fingerprint(tmp_path / "truth.json")
+    records = run(TINY, trials=3, folder=tmp_path / "study", table=table, jobs=1).records
+    assert re.fullmatch(
+        r"at 20 M Mult-Adds: best found 0\.\d+", compare(records, 20_000_000).sentence()
+    )
+
+
+def test_asking_for_fewer_than_there_are_asks_for_more(tmp_path: Path) -> None:
+    """As after a run of so many minutes, which has no number of trials."""
+    table = by_fingerprint(tmp_path / "truth.json")
+    run(TINY, trials=7, folder=tmp_path / "s", table=table, jobs=1)
+    store = read_study(tmp_path / "s")
+    for target, trials, expected in ((10**9, 2, 9), (12, 12, 12), (20, 12, 24)):
+        attributes = {"start": 0, "target": target, "ended": False}
+        store.search.set_user_attr("run", attributes)
+        records = run(TINY, trials=trials, folder=tmp_path / "s", table=table, jobs=1).records
+        assert len(records) == expected
+
+
+def test_an_unknown_sampler_leaves_nothing_behind(tmp_path: Path) -> None:
+    table = by_fingerprint(tmp_path / "truth.json")
+    with pytest.raises(SpecError, match="did you mean 'cost-aware'"):
+        run(TINY, trials=3, folder=tmp_path / "s", table=table, sampler="cost_aware")
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_search_reads_its_accuracies_from_the_table(tmp_path: Path) -> None:
@@ -164,6 +198,11 @@ def test_a_network_that_is_not_in_the_table_fails_its_trial(tmp_path: Path) -> N
             "t.csv",
             "alpha,accuracy\n0.5,0.5\n",
             r"t\.csv:2: expected a fingerprint, or every choice",
+        ),
+        (
+            "t.csv",
+            'fingerprint,accuracy\nabc,"0.5' + 140_000 * " ",
+            r"t\.csv:2: expected CSV, got an error: field larger",
         ),
         ("t.csv", "fingerprint,accuracy\n", "expected at least one network with an accuracy"),
         ("t.json", "{", r"t\.json: expected JSON, got an error"),

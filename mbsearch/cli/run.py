@@ -159,9 +159,10 @@ def run(
         err.print("no other network of the space that keeps the limits was found")
     if result.unpromoted is not None:
         share, needed = loaded.settings.promotion.share, math.ceil(100 * result.unpromoted) / 100
+        further = "further " if any(r.promotion is not None for r in result.records) else ""
         err.print(
-            f"no network was promoted to a longer training: the front and its MobileNets need "
-            f"{needed:.0%} of the work, their share is {share:.0%}"
+            f"no {further}network was promoted to a longer training: the front and its MobileNets "
+            f"need {needed:.0%} of the work, their share is {share:.0%}"
             + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
             soft_wrap=True,
         )

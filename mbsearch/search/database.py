@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, ProgrammingError, SQLAlchemyError
@@ -103,6 +103,11 @@ def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[
     try:
         with _lock(storage, study) as still_held:
             yield create_study(storage, study), still_held
+    except UpdateFinishedTrialError:
+        raise StorageError(
+            f"study {study!r}: another driver has ended a trial of this one; what was told is "
+            "kept, and the same command goes on"
+        ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         raise StorageError(
             f"study {study!r}: the database failed: {_reason(error)}; what was told to it is "

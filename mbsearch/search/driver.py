@@ -77,6 +77,7 @@ class Driver:
     on_progress: Callable[[Progress], None] = lambda _: None
     deadline: float = math.inf  # on time.monotonic's clock
     measure: Measure = measure
+    still_held: Callable[[], None] = lambda: None  # raises where another driver may have the study
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
@@ -109,6 +110,7 @@ class Driver:
             self._work(orphans, references, search_until)
         finally:
             with suppress(StorageError):  # otherwise it is what ends the run
+                self.still_held()
                 self._spare()
 
     def _work(
@@ -129,6 +131,7 @@ class Driver:
             self._report(None, len(references))
             left = self.deadline - time.monotonic()
             ended = self.executor.wait(timeout=max(0.0, min(1.0, left)))
+            self.still_held()  # a machine may have slept while it waited
             for finished in sorted(ended, key=lambda each: each.trouble is not None):
                 self._tell(finished, len(references))
 

@@ -313,6 +313,10 @@ def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
     """The end of each task, as it comes; its ticket is its place in `tasks`.
 
     A task whose worker died is done again, and only its last death is its end.
+
+    Raises:
+        DataError: the images cannot be used.
+        StorageError: a file that workers need cannot be used.
     """
     for ticket, task in enumerate(tasks):
         executor.submit(ticket, task)
@@ -320,6 +324,8 @@ def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
     left = len(tasks)
     while left:
         for finished in executor.wait(_POLL_SECONDS):
+            if finished.trouble is not None:
+                raise finished.trouble
             ticket = finished.ticket
             if finished.lost and deaths[ticket] < MAX_DEATHS:
                 deaths[ticket] += 1

@@ -123,6 +123,7 @@ def _damage(path: Path) -> str:
                 pass
             return (
                 f"{path}:{number}: the study is damaged: expected a line of JSON, "
-                f"got {line[:40]!r}; remove that line, or restore the file from a copy"
+                f"got {line[:40]!r}; restore the file from a copy (without that line, trials after "
+                "it could be lost)"
             )
     return f"{path}: the study is damaged: its lines are JSON but not an Optuna journal"

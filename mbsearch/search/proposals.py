@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mbsearch.errors import SpecError
-from mbsearch.search.catalog import Catalog, KnownNetworks, Network
+from mbsearch.search.catalog import Catalog, KnownNetworks, Network, Params
 from mbsearch.search.choices import Rows
 
 # A finite space of at most this many parameter sets is listed instead of sampled.
@@ -32,13 +32,16 @@ NEAREST = 12
 class Proposals:
     """Candidates of one search space under one seed."""
 
-    def __init__(self, catalog: Catalog, seed: int) -> None:
+    def __init__(self, catalog: Catalog, seed: int, start: Params | None = None) -> None:
         self._catalog, self._seed = catalog, seed
         space = catalog.space
         listed = space.size is not None and space.size <= LISTED_SIZE
         self._listed = catalog.networks(space.all_rows()) if listed else None
         sample = self._listed if self._listed is not None else self._block(0)
         cheapest = catalog.cheapest(sample or self._any_feasible())
+        given = None if start is None else catalog.network_of(start)
+        if cheapest is None and given is not None:  # the limits trade against the cost
+            cheapest = catalog.cheapest([given])
         if cheapest is None:
             raise SpecError("feasible: no parameter set of the search space was found feasible")
         self.cheapest = cheapest

@@ -65,6 +65,7 @@ class CostAwareSampler(BaseSampler):
             number of trials does.
         growth: Log odds that a network's accuracy is believed to gain after a trial. With it,
             accuracies must lie in [0, 1], and the front is sought of what they grow to.
+        start: Parameters of a feasible network, to begin from where drawing finds none.
         startup_trials: Networks known before the model takes over, those of other origin included.
         seed: Makes suggestions reproducible; None draws one.
 
@@ -86,6 +87,7 @@ class CostAwareSampler(BaseSampler):
         log_cost: bool = True,
         work: Callable[[dict[str, Any]], float] | None = None,
         growth: Callable[[dict[str, Any]], float] | None = None,
+        start: Params | None = None,
         startup_trials: int = STARTUP_TRIALS,
         seed: int | None = None,
     ) -> None:
@@ -103,7 +105,7 @@ class CostAwareSampler(BaseSampler):
             work,
             growth,
         )
-        self._startup_trials = startup_trials
+        self._startup_trials, self._start = startup_trials, start
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
         self._suggested: dict[int, Network] = {}
         self._lock = threading.Lock()
@@ -191,7 +193,7 @@ class CostAwareSampler(BaseSampler):
 
     @cached_property
     def _proposals(self) -> Proposals:
-        return Proposals(self._catalog, self._seed)
+        return Proposals(self._catalog, self._seed, self._start)
 
     @cached_property
     def _model(self) -> AccuracyModel:
@@ -214,7 +216,7 @@ class CostAwareSampler(BaseSampler):
         accuracies, _ = belief.accuracy(history.seen)
         costs = np.array([n.cost for n in history.seen])
         # The margin lets the dear end count for something.
-        margin = 0.05 * (proposals.dearest.cost - proposals.cheapest.cost)
+        margin = 0.05 * (proposals.dearest.cost - proposals.cheapest.cost) or 1.0
         reference_point = float(np.min(accuracies)), proposals.dearest.cost + margin
 
         def gains(networks: Sequence[Network]) -> NDArray[np.float64]:

@@ -30,20 +30,27 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 
 
 def make_sampler(
-    name: str, space: SearchSpace, *, seed: int, trials: int = 0, measure: Measure = measure
+    name: str,
+    space: SearchSpace,
+    *,
+    seed: int,
+    trials: int = 0,
+    measure: Measure = measure,
+    feasible: Params | None = None,
 ) -> BaseSampler:
     """A sampler by its name on the command line.
 
     `trials` are those that the study has already: samplers that draw from a stream of their own
     would otherwise repeat, after a restart, the draws of the start. `measure` gives every cost that
-    the space's objectives and limits name.
+    the space's objectives and limits name, and `feasible` is a network that keeps the limits, where
+    one is known.
 
     Raises:
         SpecError: there is no sampler of that name.
     """
     match name:
         case "cost-aware":
-            return _cost_aware(space, seed, measure)
+            return _cost_aware(space, seed, measure, feasible)
         case "tpe":
             return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
         case "nsga2":
@@ -82,7 +89,9 @@ class _Facts(NamedTuple):
     growth: float = 0.0
 
 
-def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSampler:
+def _cost_aware(
+    space: SearchSpace, seed: int, measure: Measure, feasible: Params | None
+) -> CostAwareSampler:
     """The cost-aware sampler, told all that the space knows of a network for nothing."""
 
     metric = space.settings.metric
@@ -120,5 +129,6 @@ def _cost_aware(space: SearchSpace, seed: int, measure: Measure) -> CostAwareSam
         log_cost=False,  # the study's second objective is a logarithm already
         work=lambda params: facts(tuple(params.items())).work,
         growth=lambda params: facts(tuple(params.items())).growth,
+        start=feasible,
         seed=seed,
     )

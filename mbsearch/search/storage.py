@@ -263,7 +263,7 @@ def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
     """Open a study for reading; without a name, the only one that the storage holds.
 
     Raises:
-        StorageError: there is no such study; those that exist are named.
+        StorageError: there is no such study, and those that exist are named; or it is damaged.
     """
     known = study_names(storage)
     if name is None and len(known) == 1:
@@ -272,9 +272,14 @@ def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
         got = "none" if not known else ", ".join(known)
         asked = "one study" if name is None else f"a study {name!r}"
         raise StorageError(f"expected {asked} in the storage, got {got}")
-    search, baselines = (
-        optuna.load_study(storage=storage, study_name=each) for each in (name, name + BASELINES)
-    )
+    try:
+        search, baselines = (
+            optuna.load_study(storage=storage, study_name=each) for each in (name, name + BASELINES)
+        )
+    except KeyError:
+        raise StorageError(
+            f"study {name!r}: expected one that is whole, got a damaged one; restore it from a copy"
+        ) from None
     return StudyStore(storage, name, search, baselines)
 
 

@@ -118,16 +118,22 @@ def table_classes(path: Path) -> int | None:
 def _rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """The rows of a file, each with where it stands."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Excel begins a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise DataError(f"{path}: expected a table (CSV or JSON), got an error: {reason}") from None
-    return _json_rows(path, text) if path.suffix == ".json" else _csv_rows(text)
+    return _json_rows(path, text) if path.suffix == ".json" else _csv_rows(path, text)
 
 
-def _csv_rows(text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    for number, row in enumerate(csv.DictReader(text.splitlines()), start=2):
-        yield str(number), row
+def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    rows = csv.DictReader(text.splitlines())
+    try:
+        for number, row in enumerate(rows, start=2):
+            yield str(number), row
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{rows.line_num + 1}: expected CSV, got an error: {error}"
+        ) from None
 
 
 def _json_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
