@@ -24,7 +24,7 @@ from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
 from mbsearch.measured import Audit, Final, Measured
 from mbsearch.published import published
-from mbsearch.records import TrialRecord, complete
+from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.units import TITLES, amount, columns, quantity
 
 _TEMPLATE = Path(__file__).with_name("document.html")
@@ -86,9 +86,9 @@ def _fidelity(records: Sequence[TrialRecord]) -> str:
 
 
 def _answers(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
-    """The sentence for budgets evenly spread over the log of what was trained."""
-    budgets = results.natural_budgets(records)
-    low, high = budgets[0], max(budgets[-1], budgets[0] + 1)
+    """The sentence for budgets evenly spread over the log of what was trained, and round ones."""
+    budgets, costs = results.natural_budgets(records), [r.cost for r in shown(records)]
+    low, high = min(*budgets, *costs), max(*budgets, *costs)
     spread = [round(low * (high / low) ** (i / (_BUDGET_STEPS - 1))) for i in range(_BUDGET_STEPS)]
     sentences = []
     for budget in sorted({*spread, *budgets}):

@@ -49,8 +49,13 @@ def columns(metric: str, *others: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((metric, *others)))
 
 
-def round_amounts(metric: str) -> list[float]:
-    """Every round value of a cost: 1, 2, 5, 10, ..., and powers of two for memory."""
+def round_amounts(metric: str, *, fine: bool = False) -> list[float]:
+    """Every round value of a cost: 1, 2, 5, 10, ..., and powers of two for memory.
+
+    The `fine` ones are 1, 2, 3, ..., 9, 10, 20, ..., and the quarters between powers of two.
+    """
     if metric.endswith("bytes"):
-        return [2.0**exponent for exponent in range(8, 40)]
-    return [mantissa * 10.0**exponent for exponent in range(12) for mantissa in (1, 2, 5)]
+        quarters = (4, 5, 6, 7) if fine else (4,)
+        return [quarter * 2.0**exponent for exponent in range(6, 38) for quarter in quarters]
+    mantissas = range(1, 10) if fine else (1, 2, 5)
+    return [mantissa * 10.0**exponent for exponent in range(12) for mantissa in mantissas]

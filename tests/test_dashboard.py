@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import shutil
 import socket
@@ -26,10 +27,13 @@ from selenium.webdriver.common.keys import Keys
 from mbsearch import results
 from mbsearch.cli import app
 from mbsearch.cost import layer_costs
+from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.app import POLL_MILLISECONDS, create_app
+from mbsearch.dashboard.pages.compare import _accuracies, verdict
+from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
-from mbsearch.dashboard.studies import Library, ResultsFolder
+from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query, read_query
 from mbsearch.document import document
@@ -37,9 +41,11 @@ from mbsearch.effects import effects
 from mbsearch.errors import ExportError
 from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, label, selection_annotations
+from mbsearch.figures.search import hypervolume_figure
+from mbsearch.figures.style import cost_axis
 from mbsearch.measured import AUDIT, LATENCY, RETRAINED, Audit, read_measured
 from mbsearch.ranking import Ranking
-from mbsearch.records import TrialRecord
+from mbsearch.records import State, TrialRecord
 from mbsearch.search.driver import Driver
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.journal import open_journal
@@ -363,6 +369,37 @@ def test_a_trial_that_a_worker_adds_appears_and_nothing_else_moves(page: Page) -
 
 
 @needs_browser
+def test_a_page_that_was_opened_at_the_start_follows_to_the_end(page: Page) -> None:
+    """Sliders and filters reach what came later; what was too early to tell is told."""
+    folder = page.folder / "begun"
+    search(folder, 0)
+    page.open("/?study=begun")
+    slider = "[role=slider][aria-label='Mult-Adds, at most']"
+    before = float(page.wait(slider).get_attribute("aria-valuemin"))
+    assert page.js("document.querySelector('#filters').innerText").count("0.25") == 0
+    code = (
+        f"from test_dashboard import *\n"
+        f"if __name__ == '__main__': search(Path({str(folder)!r}), 12, space=TINY.with_settings("
+        "{'racing': Racing(rungs=())}))"
+    )
+    tests = str(Path(__file__).parent)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": tests}
+    )
+    cheapest = min(r.mult_adds for r in page.records("begun"))
+    assert math.log10(cheapest) < before, "the test is blind"
+    wait_for(
+        lambda: float(page.wait(slider).get_attribute("aria-valuemin")) < before, "a wider slider"
+    )
+    page.wait('[id*="alphas"][role=combobox], input[id*="alphas"]').click()
+    offered = {o.text for o in page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")}
+    assert offered >= {
+        f"{r.architecture.alpha:g}" for r in page.records("begun") if not r.is_baseline
+    }
+    page.open("/choices?study=begun", "#rules")
+
+
+@needs_browser
 def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page, tmp_path: Path) -> None:
     page.open("/search?study=first&beside=second&against=time", "#trials .ag-row")
     traces = page.js("document.querySelector('#hypervolume .js-plotly-plot').data.map(t => t.name)")
@@ -616,6 +653,76 @@ def test_trainings_that_came_to_nothing_do_not_press_the_front(studies: Path) ->
     axis = drawn(level)
     assert 0.1 < axis.autorangeoptions.clipmin < 0.6
     assert axis.title.text.endswith("; 1 network lies lower")
+
+
+def test_a_stopped_training_is_not_held_against_a_whole_one(studies: Path) -> None:
+    first, second, *_ = read_study(studies / "first").records()
+    stopped = replace(second, state=State.PRUNED)
+    assert "the noise explains" in verdict(first, second)
+    assert verdict(first, stopped).endswith("was stopped early says nothing of which is better.")
+    promoted = replace(first, promotion=first.evaluation)
+    assert set(_accuracies(promoted)) == {"accuracy, short training", "accuracy, longer training"}
+    assert _accuracies(stopped)["accuracy, short training"].endswith("(stopped early)")
+
+
+def test_a_study_of_another_cost_is_drawn_by_that_of_this_one(studies: Path) -> None:
+    records = read_study(studies / "first").records()
+    other = [replace(r, metric="params") for r in read_study(studies / "second").records()]
+    figure = hypervolume_figure(records, "trials", ("second", other))
+    same = hypervolume_figure(
+        records, "trials", ("second", read_study(studies / "second").records())
+    )
+    assert [list(t.y) for t in figure.data] == [list(t.y) for t in same.data]
+    lacking = [replace(r, metric="latency_us", costs={"latency_us": 5}) for r in other]
+    alone = hypervolume_figure(records, "trials", ("second", lacking)).data[-1]
+    assert not alone.x
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high"),
+    [
+        ("mult_adds", 6_300_000, 6_840_000),
+        ("mult_adds", 60_800_000, 91_100_000),
+        ("params", 127_000, 150_000),
+        ("peak_activation_bytes", 1.47 * 2**20, 3.2 * 2**20),
+        ("mult_adds", 5_123_456, 5_123_456),
+        ("mult_adds", 1_500_000, 100_000_000),
+    ],
+)
+def test_an_axis_of_any_range_says_where_it_is(metric: str, low: float, high: float) -> None:
+    axis = cost_axis(metric, low, high)
+    inside = [tick for tick in axis["tickvals"] if low <= tick <= high]
+    assert len(inside) >= (2 if high > 1.05 * low else 1)
+    assert len(set(axis["ticktext"])) == len(axis["tickvals"]) < 12
+
+
+def test_the_sentence_is_in_the_unit_of_the_study_where_nothing_passes(studies: Path) -> None:
+    records = [replace(r, metric="params") for r in read_study(studies / "first").records()]
+    view = View.parse({"alphas": "0.99", "max_params": "500000"})
+    none = [r for r in records if not r.is_baseline]
+    assert sentence(none, view).startswith("At 500 k parameters: nothing found yet")
+
+
+def test_what_is_told_instead_of_a_page_is_told_anew(studies: Path) -> None:
+    running, failed = Snapshot("a", "a", studies), Snapshot("a", "a", studies)
+    [record, *_] = read_study(studies / "failing").records()
+    running = replace(running, records=(replace(record, state=State.RUNNING),))
+    failed = replace(failed, records=(record,))
+    stamps = [dashboard_app._stamp("/", {}, each) for each in (running, failed)]
+    assert stamps[0] != stamps[1]
+    assert dashboard_app._stamp("/", {}, replace(failed, name="b")) != stamps[1]
+
+
+def test_another_study_of_the_same_name_is_read_anew(tmp_path: Path) -> None:
+    search(tmp_path / "s", 5)
+    library = Library(ResultsFolder(tmp_path))
+    wait_for(lambda: not library.snapshot("s").loading, "the study")
+    assert len(library.snapshot("s").records) > 5
+    shutil.rmtree(tmp_path / "s")
+    search(tmp_path / "s", 2, space=TINY.with_settings({"baselines": ()}))
+    snapshot = library.snapshot("s")
+    assert snapshot.problem is None
+    assert len(snapshot.records) == 2
 
 
 def test_an_export_that_fails_says_why(studies: Path) -> None:

@@ -38,6 +38,7 @@ from mbsearch.space.settings import COSTS, LATENCY, Limits, parse_duration
 from mbsearch.space.space import SearchSpace, read_space
 from mbsearch.study import run
 from mbsearch.training.entrants import rivals
+from mbsearch.units import quantity
 
 TINY = load_space("tiny")
 EXACT = [name for name in COSTS if name != "latency"]
@@ -148,6 +149,20 @@ def test_status_answers_in_the_unit_of_the_objective(
             main(["status", str(by_params[0]), *arguments])
         captured = capsys.readouterr()
         assert said in captured.out + captured.err
+
+
+def test_no_number_is_cut_off_where_the_terminal_is_narrow(
+    by_params: tuple[Path, list[TrialRecord]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(SystemExit):
+        main(["status", str(by_params[0])])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    for record in results.front(by_params[1]):
+        assert quantity("params", record.cost) in shown
 
 
 def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mbsearch.cli.terminal import Evaluator, Json, err, out, with_evaluator
+from mbsearch.cli.terminal import Evaluator, Json, err, out, print_table, with_evaluator
 
 if TYPE_CHECKING:
     from mbsearch.measured import Audit
@@ -96,7 +96,7 @@ def print_audit(found: Audit) -> None:
             *(f"{tau:.2f}" for tau in each.thirds),
             f"{each.regret:.4f}",
         )
-    out.print(table)
+    print_table(table)
     noise = "unknown" if found.noise is None else f"{found.noise:.4f}"
     out.print(
         f"{found.sentence()}; {found.seconds:.1f} s a proxy run, noise of its accuracy {noise}",

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, err, out
+from mbsearch.cli.terminal import Json, err, out, print_table
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
             shapes = ("x".join(map(str, s)) for s in (row.in_shape, row.out_shape))
             numbers = (row.mult_adds, row.params, row.activation_bytes)
             table.add_row(row.name, row.kind, *shapes, *(f"{n:,}" for n in numbers))
-        out.print(table)
+        print_table(table)
     for metric, total in totals.items():
         out.print(f"{METRICS[metric]:34} {total:>15,}", highlight=False)
 

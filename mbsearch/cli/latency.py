@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Storage, err, out
+from mbsearch.cli.terminal import Json, Storage, err, out, print_table
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def latency(
             f"{middle:.2f}",
             f"{low:.2f}-{high:.2f}",
         )
-    out.print(table)
+    print_table(table)
     for name, agreed in agreement.items():
         if agreed is not None:
             out.print(

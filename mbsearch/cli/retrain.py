@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Results, cost, err, out
+from mbsearch.cli.terminal import Json, Results, cost, err, out, print_table
 from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
@@ -187,6 +187,6 @@ def _print(found: list[Retrained]) -> None:
             millions(each.costs["mult_adds"]),
             millions(each.costs["params"]),
         )
-    out.print(table)
+    print_table(table)
     for lead in leads(found):
         out.print(escape(lead.sentence()), highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import json
 
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, out
+from mbsearch.cli.terminal import Json, out, print_table
 
 
 def spaces(as_json: Json = False) -> None:
@@ -33,7 +33,7 @@ def spaces(as_json: Json = False) -> None:
     for name, each in found.items():
         costs = (each.min_mult_adds, each.median_mult_adds, each.max_mult_adds)
         table.add_row(f"{name}.yaml", f"{each.encodings:,}", *map(millions, costs))
-    out.print(table)
+    print_table(table)
     out.print("Reference networks: " + ", ".join(reference_names()), highlight=False)
 
 

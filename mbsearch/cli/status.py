@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Results, Storage, cost, out
+from mbsearch.cli.terminal import Json, Results, Storage, cost, out, print_table
 
 if TYPE_CHECKING:
     from mbsearch.records import TrialRecord
@@ -91,7 +91,7 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
             str(r.architecture.resolution),
             style="yellow" if r.is_baseline else "",
         )
-    out.print(table)
+    print_table(table)
     for each in [budget] if budget else found.natural_budgets(records):
         out.print(found.compare(records, each).sentence(), highlight=False, soft_wrap=True)
     if promoted:

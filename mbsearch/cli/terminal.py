@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from mbsearch.errors import SpecError, did_you_mean
 
@@ -38,6 +40,13 @@ Evaluator = Annotated[
         show_default=False,
     ),
 ]
+
+
+def print_table(table: Table) -> None:
+    """Print a table whole, however narrow the terminal is: a number cut short is another one."""
+    wide = Console(width=10_000)
+    natural = Measurement.get(wide, wide.options, table).maximum
+    Console(width=max(out.width, natural)).print(table)
 
 
 def cost(option: str, text: str, metric: str) -> int:

@@ -142,20 +142,33 @@ def _objective(snapshot: Snapshot) -> Fields:
     return {} if metric == DEFAULT_METRIC else {"metric": metric}
 
 
-def _kind(snapshot: Snapshot) -> str:
+def _instead(snapshot: Snapshot) -> list[str] | None:
+    """Title, text and colour of what is shown where there is nothing to see of a study."""
     if snapshot.loading:
-        return "loading"
+        return [
+            "Reading the study",
+            f"{snapshot.location} is large; this page opens when it is read.",
+            "blue",
+        ]
     if snapshot.problem is not None:
-        return "problem"
-    return "ready" if complete(list(snapshot.records)) else "empty"
+        return ["This study cannot be shown", snapshot.problem, "red"]
+    if complete(list(snapshot.records)):
+        return None
+    failed = [r for r in snapshot.records if r.state is TrialState.FAILED]
+    running = sum(r.state is TrialState.RUNNING for r in snapshot.records)
+    if failed and not running:
+        text = f"{len(failed)} failed; the last one said: {failed[-1].error}"
+        return ["Every training has failed", text, "red"]
+    text = f"{running} in training; the page fills itself as trainings end."
+    return ["No network has been trained yet", text, "blue"]
 
 
 def _stamp(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
     """What makes the whole page be drawn anew; everything else is the page's own matter."""
-    kind, page = _kind(snapshot), _page_name(pathname)
+    instead, page = _instead(snapshot), _page_name(pathname)
     stamp = getattr(_PAGES.get(page), "stamp", None)
-    drawn = stamp(snapshot, fields) if stamp and kind == "ready" else None
-    return [kind, drawn, list(snapshot.measured.problems)]
+    drawn = stamp(snapshot, fields) if stamp and instead is None else None
+    return [snapshot.name, instead, drawn, list(snapshot.measured.problems)]
 
 
 def _page_name(pathname: str) -> str:
@@ -200,35 +213,13 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
 
 
 def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Component:
-    kind = _kind(snapshot)
-    if kind == "loading":
-        return parts.notice(
-            "Reading the study", f"{snapshot.location} is large; this page opens when it is read."
-        )
-    if kind == "problem":
-        return parts.notice("This study cannot be shown", str(snapshot.problem), "red")
     if page not in _PAGES:
         known = ", ".join(PAGES)
         return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
-    if kind == "empty":
-        return _nothing_yet(snapshot)
+    if (instead := _instead(snapshot)) is not None:
+        return parts.notice(*instead)
     return html.Div(
         [*parts.damaged(snapshot.measured), _PAGES[page].layout(snapshot, fields, library)]
-    )
-
-
-def _nothing_yet(snapshot: Snapshot) -> Component:
-    failed = [r for r in snapshot.records if r.state is TrialState.FAILED]
-    running = sum(r.state is TrialState.RUNNING for r in snapshot.records)
-    if failed and not running:
-        return parts.notice(
-            "Every training has failed",
-            f"{len(failed)} failed; the last one said: {failed[-1].error}",
-            "red",
-        )
-    return parts.notice(
-        "No network has been trained yet",
-        f"{running} in training; the page fills itself as trainings end.",
     )
 
 

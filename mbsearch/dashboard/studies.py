@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ class Shelf(Protocol):
             StorageError: it is not there, or damaged.
         """
 
+    def identity(self, name: str) -> object:
+        """Something that is another for another study of the same name."""
+
     def location(self, name: str) -> str:
         """What a study is called on the command line, as a page may show it."""
 
@@ -69,13 +73,21 @@ class ResultsFolder:
         """Open the study of a folder."""
         return read_study(self.folder(name))
 
+    def identity(self, name: str) -> object:
+        """The journal's first line, which names the process that began it."""
+        try:
+            with (self.folder(name) / JOURNAL).open("rb") as journal:
+                return journal.readline()
+        except OSError:
+            return None
+
     def location(self, name: str) -> str:
         """The folder's path."""
-        return str(self.folder(name))
+        return shlex.quote(str(self.folder(name)))
 
     def arguments(self, name: str) -> list[str]:
         """The folder's path."""
-        return [self.location(name)]
+        return [str(self.folder(name))]
 
     def folder(self, name: str) -> Path:
         """The folder of the study."""
@@ -98,9 +110,13 @@ class Database:
         """Open a study."""
         return load_study(open_database(self.url), name)
 
+    def identity(self, name: str) -> object:
+        """Names of a database's studies are theirs for good."""
+        return name
+
     def location(self, name: str) -> str:
         """The study's own name; the address of the database may hold a password."""
-        return f"{name} --storage URL"
+        return f"{shlex.quote(name)} --storage URL"
 
     def arguments(self, name: str) -> list[str]:
         """The study's name, and its database."""
@@ -139,6 +155,7 @@ class _Reader:
         self._store: StudyStore | None = None
         self._ended: dict[tuple[str, int], TrialRecord | None] = {}
         self._seen: object = None
+        self._identity: object = None
         self.snapshot = Snapshot(name, shelf.location(name), shelf.folder(name), loading=True)
 
     def refresh(self) -> None:
@@ -154,6 +171,9 @@ class _Reader:
                 self._show(problem=f"{location}: cannot be read any more: {error!r}")
 
     def _read(self) -> None:
+        identity = self._shelf.identity(self._name)
+        if identity != self._identity:  # it was deleted, and perhaps another one was made
+            self._store, self._identity = None, identity
         if self._store is None:
             with _collector_at_rest():
                 self._store, self._ended, self._seen = self._shelf.open(self._name), {}, None

@@ -24,7 +24,7 @@ from mbsearch.figures.style import (
     PROMOTED_TITLE,
     SEARCH,
     cost_axis,
-    metric_title,
+    short_title,
     styled,
 )
 from mbsearch.measured import Quartiles
@@ -259,7 +259,7 @@ def _points(
     records: Sequence[TrialRecord], axis: _Axis, name: str, colour: str, symbol: str, size: int
 ) -> go.Scatter | go.Scattergl:
     kind = go.Scattergl if len(records) > _GL_FROM else go.Scatter
-    unit = metric_title(axis.metric).split(",")[0].removesuffix(" of one image")
+    unit = short_title(axis.metric)
     return kind(
         x=np.array([axis.of(r) for r in records], dtype=float),
         error_x=_spread(records, axis, colour),
@@ -273,7 +273,7 @@ def _points(
             [
                 [
                     r.trial,
-                    label(r),
+                    escape(label(r)),
                     f"{quantity(axis.metric, axis.of(r))} {unit}",
                     f"{r.architecture.alpha:g}",
                     r.architecture.resolution,

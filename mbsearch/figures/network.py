@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -141,7 +142,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
         name += f"{rival.architecture.resolution}, {quantity(rival.metric, rival.cost)}"
         figure.add_trace(_curve(rival, name, FAMILY_COLOURS[rival.origin], "dot"))
     for record, colour in zip(drawn, (FRONT, "#CC79A7"), strict=False):
-        name = f"{label(record)}, {quantity(record.metric, record.cost)}"
+        name = f"{escape(label(record))}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))
     epochs = max((len(r.evaluation.curve) for r in drawn if r.evaluation), default=1)
     styled(figure, hovermode="x unified")

@@ -30,16 +30,18 @@ def hypervolume_figure(
     Args:
         records: of one study.
         against: ``trials`` or ``time``.
-        beside: name and records of a study to hold against it, as one by a random sampler.
+        beside: name and records of a study to hold against it, as one by a random sampler; those
+            without this study's cost are left out.
     """
-    others = [] if beside is None else _in_order(beside[1])
+    metric = metric_of(records)
+    others = [] if beside is None else [r for r in _in_order(beside[1]) if metric in r.costs]
     done = _in_order(records)
-    worst = max((r.cost for r in complete([*done, *others])), default=1)
+    worst = max((r.costs[metric] for r in complete([*done, *others])), default=1)
 
     def line(members: Sequence[TrialRecord], name: str, colour: str, dash: str) -> go.Scatter:
         volumes = pareto.hypervolume_history(  # what was stopped is no part of the front
             [r.accuracy if r.state is State.COMPLETE else 0.0 for r in members],
-            [math.log10(r.cost) for r in members],
+            [math.log10(r.costs[metric]) for r in members],
             (0.0, math.log10(worst)),
         )
         seconds = accumulate(r.evaluation.seconds if r.evaluation else 0.0 for r in members)
@@ -63,8 +65,8 @@ def hypervolume_figure(
         figure.add_trace(line(alone, f"{beside[0]}, alone", OPTION_COLOURS[1], "dash"))
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text=_TITLES[against], rangemode="tozero")
-    cost = NOUNS[metric_of(records)]
-    figure.update_yaxes(title_text=f"Hypervolume over log10 {cost}", tickformat=".2f")
+    title = f"Hypervolume over log10 {NOUNS[metric]}"
+    figure.update_yaxes(title_text=title, tickformat=".2f")
     return figure
 
 

@@ -56,6 +56,11 @@ def metric_title(metric: str) -> str:
     return METRICS.get(metric, metric)
 
 
+def short_title(metric: str) -> str:
+    """A cost's title without what is said of it behind a comma or in brackets."""
+    return metric_title(metric).split(" (")[0].split(",")[0].removesuffix(" of one image")
+
+
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:
     """Give a figure the house's look; `layout` is what it sets itself."""
     axis = {
@@ -81,10 +86,19 @@ def styled(figure: go.Figure, **layout: Any) -> go.Figure:
     return figure
 
 
+def _ticks(metric: str, low: float, high: float) -> list[float]:
+    """Round values, also a little outside; finer ones where those are too few, or both ends."""
+    for fine, reach in ((False, 2.5), (True, 1.25)):
+        values = round_amounts(metric, fine=fine)
+        if sum(low <= value <= high for value in values) > 1:
+            return [value for value in values if low / reach <= value <= high * reach]
+    return sorted({low, high}) if high > 1.02 * low else [low]
+
+
 def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
     """A logarithmic axis of one cost between two values, ticks at 1, 2, 5, 10, ... with units."""
     # Plotly's own labels between the decades are bare digits.
-    inside = [tick for tick in round_amounts(metric) if low / 2.5 <= tick <= high * 2.5]
+    inside = _ticks(metric, low, high)
     margin = max(2.0, high / low) ** 0.06
     return {
         "type": "log",

@@ -16,7 +16,6 @@ from mbsearch.dashboard.view import View
 from mbsearch.effects import MIN_NETWORKS, Effect, cost_bands, effects, rules, searched
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import front_figure
-from mbsearch.figures.style import ACCURACY_TITLE
 from mbsearch.records import TrialRecord
 
 
@@ -106,6 +105,11 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
+def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
+    """What makes the page be drawn anew: other choices that can be told of."""
+    return sorted(effect.choice for effect in effects(snapshot.records))
+
+
 def register(app: Dash, library: Library) -> None:
     """The distribution follows the choice, the parallel axes the selection."""
 
@@ -113,25 +117,34 @@ def register(app: Dash, library: Library) -> None:
         Output("importance", "figure"),
         Output("rules", "children"),
         Output("distribution", "figure"),
+        Output("small-front", "figure"),
+        Output("parallel", "figure", allow_duplicate=True),
         Output("choices-drawn", "data"),
         Input("view", "data"),
         Input("version", "data"),
+        State("small-front", "selectedData"),
         State("choices-drawn", "data"),
         prevent_initial_call=True,
     )
-    def redraw(fields: Fields, _version: Any, drawn: dict[str, Any]) -> Any:
+    def redraw(
+        fields: Fields, _version: Any, selected: dict[str, Any] | None, drawn: dict[str, Any]
+    ) -> Any:
         snapshot = library.snapshot(fields.get("study"))
         records = snapshot.records
         found = effects(records)
+        if not found:  # the page is about to say so
+            return (no_update,) * 6
         choice = _choice(View.parse(fields), found)
         now = _drawn(snapshot, choice)
         if now == drawn:
-            return (no_update,) * 4
+            return (no_update,) * 6
         grown = now["networks"] != drawn["networks"]
         return (
             importance_figure(found) if grown else no_update,
             [html.Li(rule) for rule in rules(records)] if grown else no_update,
             distribution_figure(records, choice, cost_bands(records)),
+            _selectable_front(records) if grown else no_update,
+            _parallel(records, found, selected) if grown else no_update,
             now,
         )
 
@@ -143,9 +156,7 @@ def register(app: Dash, library: Library) -> None:
     )
     def follow(selected: dict[str, Any] | None, fields: Fields) -> Any:
         records = library.snapshot(fields.get("study")).records
-        points = (selected or {}).get("points") or []
-        trials = {point["customdata"][0] for point in points if "customdata" in point}
-        return _parallel(records, effects(records), trials or None)
+        return _parallel(records, effects(records), selected)
 
 
 def _choice(view: View, found: Sequence[Effect]) -> str:
@@ -158,14 +169,24 @@ def _drawn(snapshot: Snapshot, choice: str) -> dict[str, Any]:
 
 
 def _parallel(
-    records: Sequence[TrialRecord], found: Sequence[Effect], trials: set[int] | None
+    records: Sequence[TrialRecord], found: Sequence[Effect], selected: dict[str, Any] | None
 ) -> Any:
-    shown = [r for r in records if trials is None or r.trial in trials]
-    return parallel_figure(shown, found)
+    """Lines of the selected networks; of all where none is."""
+    points = (selected or {}).get("points") or []
+    trials = {point["customdata"][0] for point in points if "customdata" in point}
+    return parallel_figure([r for r in records if not trials or r.trial in trials], found)
 
 
 def _small_front(records: Sequence[TrialRecord]) -> Component:
-    figure = front_figure(records).update_layout(dragmode="select", showlegend=False)
+    description = "Accuracy against cost, to select from"
+    return parts.graph("small-front", _selectable_front(records), description, "360px")
+
+
+def _selectable_front(records: Sequence[TrialRecord]) -> Any:
+    figure = front_figure(records).update_layout(
+        dragmode="select", showlegend=False, uirevision="small"
+    )
     figure.update_traces(mode="markers", selector={"mode": "lines+markers+text"})
-    figure.update_yaxes(title_text=ACCURACY_TITLE)  # a longer one does not fit here
-    return parts.graph("small-front", figure, "Accuracy against cost, to select from", "360px")
+    # Everything can be selected, so there is no note of what lies lower.
+    title = figure.layout.yaxis.title.text.partition(";")[0]
+    return figure.update_yaxes(title_text=title, autorangeoptions=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -21,6 +22,7 @@ from mbsearch.figures.network import curve_figure, drawing, nearest
 from mbsearch.figures.style import metric_title
 from mbsearch.pareto import Z_95
 from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete
+from mbsearch.records import State as TrialState
 from mbsearch.units import NOUNS, quantity
 
 
@@ -48,9 +50,12 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def stamp(snapshot: Snapshot, fields: Fields) -> Any:
-    """What makes the page be drawn anew: the states of the networks."""
+    """What makes the page be drawn anew: other facts of the networks, and others to choose from."""
     pair = _pair(snapshot, fields)
-    return None if pair is None else [str(r.state) for r in pair]
+    if pair is None:
+        return None
+    choice = [r.trial for r in results.front(snapshot.records)]
+    return [choice, *([r.trial, str(r.state), *_accuracies(r).values()] for r in pair)]
 
 
 def register(app: Dash, library: Library) -> None:
@@ -141,6 +146,8 @@ def verdict(first: TrialRecord, second: TrialRecord) -> str:
         first, second = first.highest, second.highest
     elif first.promotion is not None or second.promotion is not None:
         after = " after the short training"
+    if TrialState.PRUNED in (first.state, second.state):
+        return f"{cost}; a training that was stopped early says nothing of which is better."
     lead, noise = first.accuracy - second.accuracy, first.accuracy_noise
     text = (
         f"{cost}, and its accuracy is {abs(lead):.3f} {'higher' if lead >= 0 else 'lower'}{after}"
@@ -185,11 +192,22 @@ def _table(first: TrialRecord, second: TrialRecord) -> Any:
 def _facts(record: TrialRecord) -> dict[str, Any]:
     trained = training(record)
     return {
-        "accuracy": parts.accuracy(record),
+        **_accuracies(record),
         **{metric_title(m): quantity(m, value) for m, value in record.costs.items()},
         **dict(_leaves(record.architecture.to_dict())),
         **{key: trained[key] for key in ("seconds", "seed", "image side") if key in trained},
     }
+
+
+def _accuracies(record: TrialRecord) -> dict[str, str]:
+    """Of the short training, and of the longer one where there was one."""
+    short = replace(record, promotion=None)
+    found = {"accuracy, short training": parts.accuracy(short)}
+    if record.state is TrialState.PRUNED:
+        found["accuracy, short training"] += " (stopped early)"
+    if record.promotion is not None:
+        found["accuracy, longer training"] = parts.accuracy(record)
+    return found
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from mbsearch.figures.front import (
     selection_annotations,
     traits,
 )
-from mbsearch.figures.style import METRIC_TITLES, metric_title
+from mbsearch.figures.style import METRIC_TITLES, metric_title, short_title
 from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.units import TITLES, amount, columns, quantity
@@ -59,7 +59,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                                 c="dimmed",
                                 mb="md",
                             ),
-                            _budgets(records, view),
+                            html.Div(_budgets(records, view), id="budgets"),
                             html.Div(_front_table(records, view, fields), id="front-table"),
                         ],
                         span={"base": 12, "md": 9},
@@ -68,7 +68,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                         dmc.Stack(
                             [
                                 html.Div(_cards(snapshot, view, fields), id="cards"),
-                                _filters(snapshot, view),
+                                html.Div(_filters(snapshot, view), id="filters"),
                             ]
                         ),
                         span={"base": 12, "md": 3},
@@ -97,6 +97,8 @@ def register(app: Dash, library: Library) -> None:
         Output("caption", "children"),
         Output("cards", "children"),
         Output("front-table", "children"),
+        Output("budgets", "children"),
+        Output("filters", "children"),
         Output("front-drawn", "data"),
         Input("view", "data"),
         Input("version", "data"),
@@ -105,10 +107,13 @@ def register(app: Dash, library: Library) -> None:
     )
     def redraw(fields: Fields, _version: Any, drawn: Fields) -> Any:
         snapshot = library.snapshot(fields.get("study"))
-        view, records, now = _view(fields, snapshot), snapshot.records, _drawn(fields, snapshot)
+        view, records = _view(fields, snapshot), snapshot.records
+        if not complete(list(records)):
+            return (no_update,) * 10
+        now = _drawn(fields, snapshot)
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
-        if not changed or not complete(list(records)):
-            return (no_update,) * 8
+        if not changed:
+            return (no_update,) * 10
         in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(view))
         return (
             no_update if in_place else _figure(snapshot, view),
@@ -117,7 +122,9 @@ def register(app: Dash, library: Library) -> None:
             tie(records, view),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
-            no_update if in_place else _front_table(records, view, fields),
+            _front_table(records, view, fields),  # its links have the view in them
+            _budgets(records, view) if "range" in changed else no_update,
+            _filters(snapshot, view) if "options" in changed else no_update,
             now,
         )
 
@@ -133,8 +140,9 @@ def register(app: Dash, library: Library) -> None:
 def sentence(records: Sequence[TrialRecord], view: View) -> str:
     """What the budget buys: found by the search, and as MobileNet V1 and V2."""
     passing = [r for r in records if view.passes(r)]
-    found = results.compare(passing, _budget(records, view)).sentence()
-    return found[0].upper() + found[1:]
+    found = results.compare(passing, _budget(records, view), metric_of(records))
+    told = replace(found, known=results.trained_families(records)).sentence()
+    return told[0].upper() + told[1:]
 
 
 def tie(records: Sequence[TrialRecord], view: View) -> str:
@@ -155,7 +163,16 @@ def tie(records: Sequence[TrialRecord], view: View) -> str:
 
 
 def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
-    return {**fields, "version": snapshot.version}
+    """What the page shows: `range` is that of the sliders, `options` those of the filters."""
+    records = snapshot.records
+    costs = [[r.costs[metric] for r in records] for metric in _bounded(records)]
+    bounds = [[min(each), max(each)] for each in costs if each]
+    return {
+        **fields,
+        "version": snapshot.version,
+        "range": [bounds, _budget(records, View())],
+        "options": [list(map(str, each)) for each in _options(records)],
+    }
 
 
 def _budget(records: Sequence[TrialRecord], view: View) -> int:
@@ -285,21 +302,22 @@ def _budgets(records: Sequence[TrialRecord], view: View) -> Any:
     """A slider for each cost, on a logarithmic scale."""
     values = {**view.budgets, metric_of(records): _budget(records, view)}
     return dmc.SimpleGrid(
-        [
-            _slider(records, metric, values.get(metric))
-            for metric in BUDGETS
-            if all(metric in r.costs for r in records)
-        ],
+        [_slider(records, metric, values.get(metric)) for metric in _bounded(records)],
         cols={"base": 1, "sm": 3},
         spacing="xl",
         mb="lg",
     )
 
 
+def _bounded(records: Sequence[TrialRecord]) -> list[str]:
+    """The costs that have a slider."""
+    return [metric for metric in BUDGETS if all(metric in r.costs for r in records)]
+
+
 def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) -> Any:
     found = [r.costs[metric] for r in records] or [1]
     low, high = math.log10(min(found)), math.log10(max(found)) + 0.01
-    name = metric_title(metric).split(",")[0].removesuffix(" of one image")
+    name = short_title(metric)
     # At the top of its slider a budget is none, but the sentence always has one.
     # The sentence follows the study's cost at every step; the others redraw the plot, once let go.
     live = metric == metric_of(records)
@@ -333,14 +351,21 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
     )
 
 
-def _filters(snapshot: Snapshot, view: View) -> Any:
-    records = snapshot.records
+def _options(records: Sequence[TrialRecord]) -> list[list[Any]]:
+    """What the search's trials can be coloured and filtered by: traits, blocks, alphas, ..."""
     searched = [r for r in records if not r.is_baseline]
-    colours = list(dict.fromkeys(trait for r in searched for trait in traits(r)))
     blocks = {stage.block for r in searched for stage in r.architecture.stages}
-    alphas = sorted({r.architecture.alpha for r in searched})
-    resolutions = sorted({r.architecture.resolution for r in searched})
-    states = sorted({str(r.state) for r in searched})
+    return [
+        list(dict.fromkeys(trait for r in searched for trait in traits(r))),
+        [block for block in BLOCKS if block in blocks],
+        sorted({r.architecture.alpha for r in searched}),
+        sorted({r.architecture.resolution for r in searched}),
+        sorted({str(r.state) for r in searched}),
+    ]
+
+
+def _filters(snapshot: Snapshot, view: View) -> Any:
+    colours, blocks, alphas, resolutions, states = _options(snapshot.records)
     return parts.panel(
         "View",
         dmc.Stack(
@@ -362,7 +387,7 @@ def _filters(snapshot: Snapshot, view: View) -> Any:
                     searchable=True,
                     placeholder="nothing",
                 ),
-                _multiple("blocks", "With block", view.blocks, [b for b in BLOCKS if b in blocks]),
+                _multiple("blocks", "With block", view.blocks, blocks),
                 _multiple("alphas", "Alpha", view.alphas, alphas),
                 _multiple("resolutions", "Resolution", view.resolutions, resolutions),
                 _multiple("states", "State", view.states, states),
@@ -376,11 +401,16 @@ def _multiple(field: str, name: str, chosen: Sequence[Any], options: Sequence[An
     return dmc.MultiSelect(
         id={"control": field},
         label=name,
-        value=[f"{value:g}" if isinstance(value, float) else str(value) for value in chosen],
-        data=[f"{value:g}" if isinstance(value, float) else str(value) for value in options],
+        value=[_exact(value) for value in chosen],
+        data=[_exact(value) for value in options],
         clearable=True,
         placeholder="" if chosen else "any",
     )
+
+
+def _exact(value: Any) -> str:
+    """A value in full, for an address leads back to it: a rounded alpha would be no network's."""
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _front_table(records: Sequence[TrialRecord], view: View, fields: Fields) -> Any:

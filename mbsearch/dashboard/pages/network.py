@@ -104,7 +104,8 @@ def stamp(snapshot: Snapshot, fields: Fields) -> Any:
     if record is None:
         return None
     finals = snapshot.measured.finals_beside(record.fingerprint)
-    return [record.trial, str(record.state), final_rows(finals)]
+    expected = None if record.expected is None else f"{record.expected:.4f}"
+    return [record.trial, str(record.state), parts.accuracy(record), expected, final_rows(finals)]
 
 
 def register(app: Dash, library: Library) -> None:

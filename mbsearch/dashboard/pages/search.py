@@ -38,7 +38,12 @@ _THEME = (
     "browserColorScheme: 'inherit', cellHorizontalPadding: 12})"
 )
 _WHOLE, _TENTHS, _FINE = (
-    {"type": "rightAligned", "valueFormatter": {"function": f"d3.format('{spec}')(params.value)"}}
+    {
+        "type": "rightAligned",
+        "valueFormatter": {
+            "function": f"params.value == null ? '' : d3.format('{spec}')(params.value)"
+        },
+    }
     for spec in (",", ".1f", ".4f")
 )
 _COLUMNS: list[dict[str, Any]] = [
@@ -68,7 +73,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
     others = [name for name in library.names() if name != snapshot.name]
     return html.Div(
         [
-            dcc.Store(id="search-drawn", data=_drawn(fields, snapshot)),
+            dcc.Store(id="search-drawn", data=_drawn(fields, snapshot, library)),
             html.Div(_status(snapshot), id="status"),
             parts.panel(
                 "What the search has found",
@@ -142,7 +147,7 @@ def register(app: Dash, library: Library) -> None:
     )
     def redraw(fields: Fields, _version: Any, drawn: dict[str, Any]) -> Any:
         snapshot = library.snapshot(fields.get("study"))
-        now = _drawn(fields, snapshot)
+        now = _drawn(fields, snapshot, library)
         if now == drawn:
             return (no_update,) * 6
         records = snapshot.records
@@ -183,9 +188,10 @@ def pace(records: Sequence[TrialRecord]) -> float | None:
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
 
 
-def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
-    records = snapshot.records
+def _drawn(fields: Fields, snapshot: Snapshot, library: Library) -> dict[str, Any]:
+    records, other = snapshot.records, _beside(View.parse(fields), library)
     return {
+        "other": None if other is None else other.version,
         **{key: fields.get(key) for key in ("study", "trial", "against", "beside")},
         "version": snapshot.version,
         "last": records[-1].trial if records else -1,
@@ -194,11 +200,17 @@ def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _figure(snapshot: Snapshot, view: View, library: Library) -> Any:
-    beside = None
-    if view.beside in library.names() and view.beside is not None:
-        beside = (view.beside, library.snapshot(view.beside).records)
+    other = _beside(view, library)
+    beside = None if other is None else (other.name, other.records)
     figure = hypervolume_figure(snapshot.records, view.against, beside)
     return figure.update_layout(uirevision=f"{view.study}/{view.against}")
+
+
+def _beside(view: View, library: Library) -> Snapshot | None:
+    """The study to hold against the page's own."""
+    if view.beside is None or view.beside not in library.names():
+        return None
+    return library.snapshot(view.beside)
 
 
 def _status(snapshot: Snapshot) -> Any:
