@@ -14,7 +14,7 @@ at some budgets the regret, in points of accuracy behind the best network there 
 mbsearch recommends by the accuracies that it expects. Two more rows tell what that is worth: `as
 measured` goes by the accuracies of its longer trainings, or of all where there were none, and
 `short trainings only` by what is expected of all networks as if none had been promoted. Every arm
-is kept in --folder and goes on from there.
+is kept in --folder; one that was cut short is searched on for as many minutes again.
 """
 
 from __future__ import annotations
@@ -117,7 +117,12 @@ def searched(
     data: str,
 ) -> StudyStore:
     """One search of so many minutes of a core, done once."""
-    finished = folder / "finished"
+    finished, given = folder / "finished", f"{minutes:g} minutes, {jobs} jobs, {data}\n"
+    if finished.exists() and finished.read_text() != given:
+        raise SystemExit(
+            f"{folder}: expected a search of {given.strip()}, got one of "
+            f"{finished.read_text().strip() or 'unknown settings'}; take another --folder"
+        )
     if not finished.exists():
         run(
             space,
@@ -129,7 +134,7 @@ def searched(
             sampler=sampler,
             seed=seed,
         )
-        finished.touch()
+        finished.write_text(given)
     return read_study(folder)
 
 

@@ -100,6 +100,7 @@ def retrain(
         chosen,
         settings,
         data=study["stamp"]["data"],
+        data_key=study["stamp"]["data_key"],
         split_seed=study["stamp"]["seed"],
         jobs=jobs,
         device=device,

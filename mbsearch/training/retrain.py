@@ -36,6 +36,7 @@ def retrain_study(
     settings: Settings,
     *,
     data: str,
+    data_key: str,
     split_seed: int,
     jobs: int | None = None,
     device: str | None = None,
@@ -53,12 +54,14 @@ def retrain_study(
         chosen: networks to train.
         settings: of the space: the recipe stands in `retrain`, the default scale in `proxy`.
         data: the study's images.
+        data_key: what their content key was in the search.
         split_seed: of the study, so that its test images are the same ones.
         jobs: trainings at a time; None takes one a core, on a GPU four that share it.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
             all of them for each training.
         start: weights that one of the networks begins from.
-        say: called with a line before kernels are compiled for this machine.
+        say: called with a line before kernels are compiled for this machine, and with a warning
+            where the images are not those of the search any more.
         on_end: called whenever a training has ended.
 
     Raises:
@@ -69,6 +72,11 @@ def retrain_study(
     recipe = settings.retrain
     scale = recipe.resolution_scale or settings.proxy.resolution_scale
     source = load_source(data, seed=split_seed)
+    if source.content_key != data_key:
+        say(
+            f"{data}: expected the images of the search, got others (names, sizes or times "
+            "differ): test images may be among those that it has seen"
+        )
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
         "data": data,
