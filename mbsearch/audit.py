@@ -125,17 +125,23 @@ def audit(
         done = _Done.read(folder / "audit.trainings.json", stamp)
         wanted = {key for _, work in passes for key in work}
 
+        failed: set[str] = set()
+
         def ended() -> int:
             return len(wanted & done.rows.keys())
 
         on_start(ended(), total)
         for evaluator, work in passes:
-            missing = {key: task for key, task in work.items() if key not in done.rows}
+            missing = {
+                key: task
+                for key, task in work.items()
+                if key not in done.rows and task.architecture.fingerprint not in failed
+            }
             if missing:
                 with LocalProcesses(
                     evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
                 ) as pool:
-                    _train(pool, missing, done, lambda: on_end(ended(), total), say)
+                    failed |= _train(pool, missing, done, lambda: on_end(ended(), total), say)
         whole = {
             n.fingerprint
             for n in everyone
@@ -210,8 +216,9 @@ def _train(
     done: _Done,
     on_end: Callable[[], None],
     say: Say,
-) -> None:
-    """Train what is missing; what cannot be trained is said, and missing from what is done."""
+) -> set[str]:
+    """Train what is missing; the fingerprints of what cannot be trained, which is said."""
+    failed: set[str] = set()
     keys = list(work)
     for finished in settled(pool, list(work.values())):
         key = keys[finished.ticket]
@@ -221,6 +228,7 @@ def _train(
                 f"{network.name} ({network.fingerprint}): {finished.error}; the audit goes "
                 "without it"
             )
+            failed.add(network.fingerprint)
             continue
         evaluation = finished.outcome.evaluation
         row = {
@@ -230,6 +238,7 @@ def _train(
         }
         done.add(key, row)
         on_end()
+    return failed
 
 
 def _known(path: Path, space: SearchSpace, chosen: Sequence[Architecture]) -> dict[str, float]:

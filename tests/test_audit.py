@@ -177,6 +177,8 @@ def test_a_network_that_cannot_be_trained_costs_no_audit(
     assert found.networks == 6
     (line,) = [each for each in said if spoilt in each]
     assert line.endswith("diverged; the audit goes without it")
+    spoilt = sample_by_cost(space, 6, 0)[0].fingerprint
+    monkeypatch.setattr(audit_module, "LocalProcesses", partial(Failing, spoilt))
     with pytest.raises(EvaluationError, match=r"expected at least 6 networks .* got 5"):
         audit(
             space, folder=tmp_path / "b", networks=6, seeds=1, truth=table, jobs=1,

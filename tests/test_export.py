@@ -264,17 +264,6 @@ def test_a_file_that_differs_from_the_network_is_refused(
     assert not (tmp_path / "timm_model.py").exists()
 
 
-def test_nothing_of_another_network_stays(tmp_path: Path) -> None:
-    first = load_reference("mobilenet_v2").replace(resolution=32, alpha=0.35)
-    export(job(first), tmp_path, PYTHON_FORMATS)
-    for name in ("model.int8.onnx", "notes.txt"):
-        (tmp_path / name).touch()
-    export(job(first), tmp_path, ("yaml",))
-    assert (tmp_path / "timm_model.py").exists(), "of the same network"
-    export(job(EVERY_BLOCK), tmp_path, ("yaml", "timm"))
-    assert {path.name for path in tmp_path.iterdir()} == {"architecture.yaml", "notes.txt"}
-
-
 @pytest.mark.parametrize("name", ["C:\\new\\x", 'a """b""" c', "net [/b]"])
 def test_a_source_bears_any_name(name: str, tmp_path: Path) -> None:
     network = load_reference("mobilenet_v2").replace(resolution=32, alpha=0.35, name=name)

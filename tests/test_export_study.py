@@ -134,6 +134,22 @@ def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
     assert "model.onnx" not in card
 
 
+def test_nothing_of_another_network_stays_but_what_is_the_users_own(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path
+) -> None:
+    folder, _ = study
+    out = tmp_path / "out"
+    run(folder, "--trial", "6", "-o", out, "--formats", "yaml,pytorch")
+    for name in ("model.int8.onnx", "notes.txt"):
+        (out / name).touch()
+    run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
+    assert {p.name for p in out.iterdir()} == {"README.md", "architecture.yaml", "notes.txt"}
+    (out / "README.md").write_text("mine")
+    (out / "model.py").touch()
+    run(folder, "--trial", "6", "-o", out, "--formats", "yaml")
+    assert (out / "model.py").exists(), "no card of ours said that it was ours"
+
+
 def test_retrained_weights_are_those_that_are_exported(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:

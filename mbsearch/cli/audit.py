@@ -78,7 +78,7 @@ def audit(
             say=display.say,
         )
     if as_json:
-        out.print_json(json.dumps(asdict(found)))
+        print(json.dumps(asdict(found), indent=2))  # noqa: T201 - rich may colour it
     else:
         print_audit(found)
 

@@ -61,7 +61,8 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
 
     if as_json:
         answer = budget and found.answer_row(found.compare(records, budget))
-        out.print_json(json.dumps(answer or found.front_rows(records)))
+        # Not rich's own, which colours it where FORCE_COLOR is set.
+        print(json.dumps(answer or found.front_rows(records), indent=2))  # noqa: T201
         return
     states = {s: sum(r.state is s for r in records) for s in State}
     counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)

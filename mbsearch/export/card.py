@@ -16,6 +16,8 @@ from mbsearch.training.verdict import Trained
 from mbsearch.units import TITLES, columns, quantity
 
 CARD = "README.md"
+EXPORTED_BY = "Exported by"
+"""A row of every card, by which ours are known."""
 _FRESH = "fresh, not trained (a search keeps none); `mbsearch retrain` trains them."
 _COSTS = ("mult_adds", "params")
 
@@ -131,7 +133,7 @@ def _data(job: Job, origin: Origin) -> str:
         ("Classes", str(job.architecture.num_classes)),
         ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
         ("Seed of search, split and training", str(stamp["seed"])),
-        ("Exported by", f"`{origin.command}`"),
+        (EXPORTED_BY, f"`{origin.command}`"),
     ]
     if evaluation is not None:
         rows += [

@@ -13,11 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mbsearch.errors import ExportError, SpecError, did_you_mean
+from mbsearch.errors import ExportError, did_you_mean
 from mbsearch.export import graphs, mobile, python_files
 from mbsearch.export.job import Job, Runner
-from mbsearch.space.document import read_document
-from mbsearch.space.space import read_architecture
 
 TOLERANCE = 1e-5
 """Relative error (of the vector of logits) up to which a file is the network.
@@ -141,8 +139,8 @@ def require(names: Sequence[str]) -> list[Format]:
 def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> list[Written]:
     """Write a network in several formats, and read every file back.
 
-    The files appear in `folder` together, when all of them have been checked. What an export of
-    another network left there goes; files of other names stay.
+    The files appear in `folder` together, when all of them have been checked; files of other names
+    that are there stay.
 
     Raises:
         ExportError: packages are missing, a format cannot hold the network, its logits differ from
@@ -158,29 +156,11 @@ def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> li
                 _written(each, job, staging, logits, explicit=len(chosen) == 1) for each in chosen
             ]
             folder.mkdir(exist_ok=True)
-            _clear(folder, job, written)
             for path in staging.iterdir():
                 shutil.move(path, folder / path.name)
     except OSError as error:
         raise ExportError(f"{folder}: cannot be written: {error.strerror or error}") from None
     return written
-
-
-def _clear(folder: Path, job: Job, written: Sequence[Written]) -> None:
-    """Remove earlier files that would pass for this network's: another's, or of older weights."""
-    stale = {each.file for each in written if each.error is None}
-    if any(each.file == graphs.ONNX for each in written):
-        stale.add(graphs.INT8)  # it was made of the older one
-    if (folder / python_files.ARCHITECTURE).is_file():
-        try:
-            old = read_architecture(read_document(folder / python_files.ARCHITECTURE))
-        except SpecError:
-            old = None  # not ours
-        if old is not None and old.fingerprint != job.architecture.fingerprint:
-            stale |= {each.file for each in FORMATS.values()}
-            stale |= {python_files.WEIGHTS, graphs.INT8}
-    for name in stale:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _written(each: Format, job: Job, folder: Path, logits: _Logits, *, explicit: bool) -> Written:

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.cost import measure
-from mbsearch.errors import DataError, ExportError
-from mbsearch.export.card import CARD, Origin, model_card
-from mbsearch.export.formats import Written, export, require
+from mbsearch.errors import DataError, ExportError, SpecError
+from mbsearch.export.card import CARD, EXPORTED_BY, Origin, model_card
+from mbsearch.export.formats import FORMATS, Written, export, require
+from mbsearch.export.graphs import INT8
 from mbsearch.export.int8 import quantise
 from mbsearch.export.job import Job, Normalisation
+from mbsearch.export.python_files import ARCHITECTURE, WEIGHTS
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_whole
 from mbsearch.search.storage import StudyStore
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.document import read_document
+from mbsearch.space.space import read_architecture
 from mbsearch.training.network import build
 from mbsearch.training.sources import SplitName, load_source
 from mbsearch.training.verdict import retrained
@@ -38,7 +42,8 @@ def export_record(
     """Write the network of a record into a folder, with its model card.
 
     Where `home`, the study's folder, has the network retrained, it has the weights of the first
-    seed, and takes images of the size that they were trained at; else fresh ones. With `int8` the
+    seed, and takes images of the size that they were trained at; else fresh ones. What an export of
+    another network left in the folder, with its card, goes. With `int8` the
     ONNX file is quantised too, and both are scored: on the test images where retraining has opened
     them, else on validation images.
 
@@ -61,7 +66,13 @@ def export_record(
     if trained is not None:
         load_weights(network, trained.weights)
     job = Job(architecture, network, _title(architecture), _normalisation(settings), pixels)
+    stale = _leftovers(folder, architecture)
     written = export(job, folder, formats)
+    fresh = {each.file for each in written if each.error is not None}
+    if "pytorch" in formats:
+        fresh.add(WEIGHTS)
+    for file in stale - fresh:
+        (folder / file).unlink(missing_ok=True)
     quantised = None
     if int8:
         stamp, side = settings["stamp"], job.side
@@ -79,6 +90,18 @@ def export_record(
     )
     write_whole(folder / CARD, model_card(job, origin, written))
     return written
+
+
+def _leftovers(folder: Path, architecture: Architecture) -> set[str]:
+    """Files of an earlier export, with our card, that would pass for this network's."""
+    try:
+        ours = EXPORTED_BY in (folder / CARD).read_text(encoding="utf-8")
+        old = read_architecture(read_document(folder / ARCHITECTURE)).fingerprint
+    except (OSError, ValueError, SpecError):
+        return set()
+    if not ours or old == architecture.fingerprint:
+        return {INT8} if ours else set()  # made of an ONNX file that may be another one now
+    return {WEIGHTS, INT8, *(each.file for each in FORMATS.values())}
 
 
 def _title(network: Architecture) -> str:

@@ -109,10 +109,7 @@ def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[
             "kept, and the same command goes on"
         ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise StorageError(
-            f"study {study!r}: the database failed: {_reason(error)}; what was told to it is "
-            "kept, and the same command goes on"
-        ) from None
+        raise _failed(study, error) from None
     finally:
         storage.engine.dispose()
 
@@ -137,10 +134,25 @@ def _lock(storage: RDBStorage, study: str) -> Iterator[Callable[[], None]]:
                 "or give this run another --name"
             )
 
+        lost: list[StorageError] = []
+
         def still_held() -> None:
-            connection.execute(text("SELECT 1"))
+            if not lost:
+                try:
+                    connection.execute(text("SELECT 1"))
+                except SQLAlchemyError as error:
+                    lost.append(_failed(study, error))
+            if lost:  # asked again, the connection would give another reason
+                raise lost[0]
 
         yield still_held
+
+
+def _failed(study: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"study {study!r}: the database failed: {_reason(error)}; what was told to it is "
+        "kept, and the same command goes on"
+    )
 
 
 def _reason(error: Exception) -> str:

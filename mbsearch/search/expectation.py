@@ -37,7 +37,11 @@ class Expectation:
         own = self._store.search.sampler
         if isinstance(own, CostAwareSampler):
             return own
-        model = make_sampler("cost-aware", self._space, seed=0, measure=self._measure)
+        candidates = (r for r in self._store.records() if not r.is_baseline)
+        feasible = next((self._space.complete(r.params) for r in candidates), None)
+        model = make_sampler(
+            "cost-aware", self._space, seed=0, measure=self._measure, feasible=feasible
+        )
         assert isinstance(model, CostAwareSampler)
         return model
 

@@ -239,6 +239,8 @@ def create_study(storage: BaseStorage, name: str) -> StudyStore:
         )
     except OSError as error:
         raise StorageError(f"study {name}: cannot be written: {error.strerror}") from None
+    except ValueError as error:
+        raise StorageError(f"study {name}: its journal is damaged: {error}") from None
     return StudyStore(storage, name, search, baselines)
 
 

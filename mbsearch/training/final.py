@@ -158,7 +158,7 @@ class LongTraining(Training):
             self._forward = DistributedDataParallel(self.network)
         self._average: AveragedModel | None = None
         if self.recipe.ema_decay > 0:
-            average = partial(_average, self.recipe.ema_decay)
+            average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
             self._average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
 
     @property
@@ -190,8 +190,14 @@ class LongTraining(Training):
         return weight * first + (1 - weight) * second
 
     def stepped(self) -> None:
-        """Move the average."""
+        """Move the average: by less and less at first, as TensorFlow's does.
+
+        Of few steps it would else be made of the first weights, which nothing has trained.
+        """
         if self._average is not None:
+            steps = int(self._average.n_averaged)  # on the CPU: no device is waited for
+            decay = min(self.recipe.ema_decay, (1 + steps) / (10 + steps))
+            self._average.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self._average.update_parameters(self.network)
 
     def state(self) -> dict[str, Any]:
@@ -204,15 +210,6 @@ class LongTraining(Training):
         super().load_state(state)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
-
-
-def _average(decay: float, averaged: Any, current: Any, steps: Tensor | int) -> None:
-    """Move an average towards the weights: by less and less at first, as TensorFlow's does.
-
-    Of few steps it would else be made of the first weights, which nothing has trained.
-    """
-    decay = min(decay, (1 + int(steps)) / (10 + int(steps)))
-    get_ema_multi_avg_fn(decay)(averaged, current, steps)  # type: ignore[no-untyped-call]
 
 
 def _save(checkpoint: bytes, path: Path) -> None:

@@ -116,7 +116,7 @@ def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixe
                 # JPEG only: decode at a fraction of the size, still at least twice what is needed.
                 image.draft(None, (2 * pixels, 2 * pixels))
                 square = _plain(image, channels).resize((pixels, pixels), Image.Resampling.BILINEAR)
-        except MemoryError:
+        except (MemoryError, DataError):
             raise
         except Exception as error:  # of damaged files Pillow's decoders raise anything
             raise _unreadable(pool, row, error) from error

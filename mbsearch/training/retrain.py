@@ -82,6 +82,7 @@ def retrain_study(
         "data": data,
         "data_key": source.content_key,
         "split_seed": split_seed,
+        "averaging": "warmed up",  # what was trained before it was is no rival
     }
     if start is not None:
         facts["start"] = start.facts()

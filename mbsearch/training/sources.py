@@ -177,8 +177,9 @@ class ImageSource:
 def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
     """The data set of a name ("embedded" or one of torchvision's), or of a folder of images.
 
-    A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, each with
-    one folder per class; or just one folder per class. A word that is both a name and a folder
+    A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, in any
+    case and also as ``training`` and ``testing``, each with one folder per class; or just one
+    folder per class. A word that is both a name and a folder
     means the name; write ``./word`` for the folder.
 
     Raises:

@@ -24,6 +24,7 @@ from mbsearch.figures.front import (
     traits,
 )
 from mbsearch.figures.style import METRIC_TITLES, metric_title, short_title
+from mbsearch.records import State as TrialState
 from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.units import TITLES, amount, columns, quantity
@@ -360,7 +361,7 @@ def _options(records: Sequence[TrialRecord]) -> list[list[Any]]:
         [block for block in BLOCKS if block in blocks],
         sorted({r.architecture.alpha for r in searched}),
         sorted({r.architecture.resolution for r in searched}),
-        sorted({str(r.state) for r in searched}),
+        sorted(map(str, TrialState)),
     ]
 
 
