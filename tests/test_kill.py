@@ -43,7 +43,7 @@ promotion: {share: 0.9, longer: 2}
 TRIALS = 8
 RUN = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials"]
 COMMAND = [*RUN, str(TRIALS)]
-LONG = [*RUN, "200"]  # not done before the test is
+LONG = [*RUN, "200"]
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +148,8 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
 
 
 def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -> None:
+    # Not done before the test is, which starts another process meanwhile.
+    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 40"))
     process = start(LONG)
     wait_for(partial(complete, 1), process)
     second = subprocess.run(LONG, capture_output=True, text=True, check=False)
@@ -161,7 +163,7 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     message = " ".join(refused.stderr.split())
-    assert "proxy.epochs was 2 and is 3" in message
+    assert "proxy.epochs was 40 and is 3" in message
     assert "--name" in message
 
 
