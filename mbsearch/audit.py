@@ -124,7 +124,6 @@ def audit(
         }
         done = _Done.read(folder / "audit.trainings.json", stamp)
         wanted = {key for _, work in passes for key in work}
-
         failed: set[str] = set()
 
         def ended() -> int:
@@ -142,13 +141,8 @@ def audit(
                     evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
                 ) as pool:
                     failed |= _train(pool, missing, done, lambda: on_end(ended(), total), say)
-        whole = {
-            n.fingerprint
-            for n in everyone
-            if all(key in done.rows for key in wanted if key.startswith(f"{n.fingerprint} "))
-        }
-        chosen = [network for network in chosen if network.fingerprint in whole]
-        beside = [(f, network) for f, network in beside if network.fingerprint in whole]
+        chosen = [network for network in chosen if network.fingerprint not in failed]
+        beside = [(f, network) for f, network in beside if network.fingerprint not in failed]
         if len(chosen) < SMALLEST:
             raise EvaluationError(
                 f"{space.name}: expected at least {SMALLEST} networks that can be trained for an "
@@ -178,8 +172,8 @@ def _references(space: SearchSpace, count: int, classes: int) -> list[tuple[str,
     for family, network in baseline_architectures(space):
         families.setdefault(family, []).append(network.replace(num_classes=classes))
     found: list[tuple[str, Architecture]] = []
-    for i, (family, members) in enumerate(families.items()):
-        share = min(len(members), (count + i) // len(families))
+    for rank, (family, members) in enumerate(families.items()):
+        share = min(len(members), (count + rank) // len(families))  # together as many as asked for
         members.sort(key=lambda network: measure(network)["mult_adds"])
         places = [round((i + 0.5) * len(members) / share - 0.5) for i in range(share)]
         found += [(family, members[place]) for place in places]

@@ -177,29 +177,26 @@ def mobilenets(records: Sequence[TrialRecord], budget: int) -> list[TrialRecord]
     return [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
 
 
-def compare(records: Sequence[TrialRecord], budget: int, metric: str | None = None) -> Comparison:
+def compare(
+    records: Sequence[TrialRecord], budget: int, among: Sequence[TrialRecord] | None = None
+) -> Comparison:
     """What a budget of the study's cost buys: found by the search, and as MobileNet V1 and V2.
 
-    The `metric` is the cost of the study; None for that of the records, of which there may be none.
+    Only the records `among` which it is chosen count, of those of the study: all by default.
     """
-    within = [r for r in _choosable(records) if r.cost <= budget]
+    among = records if among is None else among
+    within = [r for r in _choosable(among) if r.cost <= budget]
     families = {f: _best([r for r in within if r.origin == f]) for f in BASELINE_FAMILIES}
     known = {r.trial for r in within}
     return Comparison(
-        metric or metric_of(records),
+        metric_of(records),
         budget,
         _best([r for r in within if not r.is_baseline]),
         {family: record for family, record in families.items() if record is not None},
-        any(r.promotion is not None for r in records),
-        tuple(r.origin for r in mobilenets(records, budget) if r.trial not in known),
-        trained_families(records),
+        any(r.promotion is not None for r in among),
+        tuple(r.origin for r in mobilenets(among, budget) if r.trial not in known),
+        tuple({r.origin for r in complete(list(records))} & set(BASELINE_FAMILIES)),
     )
-
-
-def trained_families(records: Sequence[TrialRecord]) -> tuple[str, ...]:
-    """The MobileNet families of which a study has trained any."""
-    origins = {r.origin for r in complete(list(records))}
-    return tuple(family for family in BASELINE_FAMILIES if family in origins)
 
 
 def _best(records: Sequence[TrialRecord]) -> TrialRecord | None:

@@ -16,7 +16,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from mbsearch.cost import measure
-from mbsearch.errors import SpecError, StorageError, did_you_mean
+from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
@@ -33,7 +33,7 @@ from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.executor import Executor, LocalProcesses
 from mbsearch.search.expectation import Expectation
 from mbsearch.search.lock import drive
-from mbsearch.search.samplers import SAMPLERS, make_sampler
+from mbsearch.search.samplers import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.storage import StudyStore
 from mbsearch.space.settings import Settings
 from mbsearch.space.space import SearchSpace
@@ -115,10 +115,7 @@ def run(
     if ray is not None:
         import mbsearch.search.ray_executor  # noqa: F401  where Ray is missing, that is said first
     if sampler not in SAMPLERS:  # before anything is made
-        raise SpecError(
-            f"sampler: expected one of {', '.join(SAMPLERS)}, got {sampler!r}"
-            + did_you_mean(sampler, SAMPLERS)
-        )
+        raise unknown_sampler(sampler)
     if minutes is not None and not minutes > 0:
         raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
     if table is not None:

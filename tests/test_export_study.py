@@ -142,6 +142,8 @@ def test_nothing_of_another_network_stays_but_what_is_the_users_own(
     run(folder, "--trial", "6", "-o", out, "--formats", "yaml,pytorch")
     for name in ("model.int8.onnx", "notes.txt"):
         (out / name).touch()
+    run(folder, "--trial", "6", "-o", out, "--formats", "yaml")
+    assert (out / "model.int8.onnx").exists(), "the ONNX file that it is of is not written anew"
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
     assert {p.name for p in out.iterdir()} == {"README.md", "architecture.yaml", "notes.txt"}
     (out / "README.md").write_text("mine")

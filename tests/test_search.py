@@ -249,6 +249,15 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         read_study(tmp_path)
 
 
+def test_a_damaged_last_line_ends_a_run_in_one_message(tmp_path: Path) -> None:
+    """Optuna passes over it until another line follows."""
+    search(tmp_path, trials=1)
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(b"garbage\n")
+    with pytest.raises(StorageError, match="damaged"):
+        search(tmp_path, trials=2)
+
+
 def test_a_second_driver_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     with (
         driver_lock(tmp_path),

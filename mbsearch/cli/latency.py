@@ -110,7 +110,7 @@ def _networks(
     what: str | None, storage: str | None, alphas: list[float], resolutions: list[int]
 ) -> tuple[list[Architecture], Path | None]:
     """The networks to time, and the folder of the study that they are from."""
-    from mbsearch.search.storage import holds_study
+    from mbsearch.search.storage import journals
     from mbsearch.space.architecture import Architecture
     from mbsearch.space.catalog import load, reference_names
 
@@ -118,7 +118,7 @@ def _networks(
         return _front(None if what is None else Path(what), storage, alphas or resolutions)
     path = Path(what)
     # A folder that is called like a reference is no study for that.
-    if path.is_dir() and (what not in reference_names() or holds_study(path)):
+    if path.is_dir() and (what not in reference_names() or journals(path)):
         return _front(path, None, alphas or resolutions)
     loaded = load(what)
     if not isinstance(loaded, Architecture):

@@ -109,15 +109,12 @@ def run(
     from mbsearch.space.settings import Racing
     from mbsearch.study import run as run_study
 
-    trained_only = {
-        "--data": data,
-        "--device": device,
-        "--evaluator": evaluator,
-        "--refine": refine,
-    }
-    for option, value in trained_only.items():
+    of_trainings = {"data": data, "device": device, "evaluator": evaluator, "refine": refine}
+    for option, value in of_trainings.items():
         if table is not None and value is not None:
-            raise SpecError(f"{option}: expected no --table with it, which trains nothing, got one")
+            raise SpecError(
+                f"--{option}: expected no --table with it, which trains nothing, got one"
+            )
     loaded = with_evaluator(load_space(space), evaluator)
     loaded = _with_objective(_with_limits(loaded, limit or []), objective)
     if not racing:

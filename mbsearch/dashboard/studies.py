@@ -18,6 +18,7 @@ from mbsearch.search.storage import (
     JOURNAL,
     RESULTS,
     StudyStore,
+    journals,
     load_study,
     open_database,
     read_study,
@@ -65,8 +66,8 @@ class ResultsFolder:
         """Names of the folders."""
         if (self.path / JOURNAL).is_file():
             return [self.path.resolve().name]
-        journals = self.path.glob(f"*/{JOURNAL}")
-        newest = sorted(journals, key=lambda journal: journal.stat().st_mtime, reverse=True)
+        found = journals(self.path)
+        newest = sorted(found, key=lambda journal: journal.stat().st_mtime, reverse=True)
         return [journal.parent.name for journal in newest]
 
     def open(self, name: str) -> StudyStore:

@@ -43,9 +43,9 @@ def export_record(
 
     Where `home`, the study's folder, has the network retrained, it has the weights of the first
     seed, and takes images of the size that they were trained at; else fresh ones. What an export of
-    another network left in the folder, with its card, goes. With `int8` the
-    ONNX file is quantised too, and both are scored: on the test images where retraining has opened
-    them, else on validation images.
+    another network left in the folder, with its card, goes. With `int8` the ONNX file is quantised
+    too, and both are scored: on the test images where retraining has opened them, else on
+    validation images.
 
     Raises:
         ExportError: as `export`, or `int8` without ONNX.
@@ -66,7 +66,7 @@ def export_record(
     if trained is not None:
         load_weights(network, trained.weights)
     job = Job(architecture, network, _title(architecture), _normalisation(settings), pixels)
-    stale = _leftovers(folder, architecture)
+    stale = _leftovers(folder, architecture, formats)
     written = export(job, folder, formats)
     fresh = {each.file for each in written if each.error is not None}
     if "pytorch" in formats:
@@ -92,15 +92,17 @@ def export_record(
     return written
 
 
-def _leftovers(folder: Path, architecture: Architecture) -> set[str]:
-    """Files of an earlier export, with our card, that would pass for this network's."""
+def _leftovers(folder: Path, architecture: Architecture, formats: Sequence[str]) -> set[str]:
+    """Files of an earlier export, with our card, that would pass for this one's."""
     try:
         ours = EXPORTED_BY in (folder / CARD).read_text(encoding="utf-8")
         old = read_architecture(read_document(folder / ARCHITECTURE)).fingerprint
     except (OSError, ValueError, SpecError):
         return set()
-    if not ours or old == architecture.fingerprint:
-        return {INT8} if ours else set()  # made of an ONNX file that may be another one now
+    if not ours:
+        return set()
+    if old == architecture.fingerprint:  # what is made of the ONNX file is out of date with it
+        return {INT8} if "onnx" in formats else set()
     return {WEIGHTS, INT8, *(each.file for each in FORMATS.values())}
 
 

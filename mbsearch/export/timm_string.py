@@ -90,10 +90,6 @@ def timm_strings(architecture: Architecture) -> list[list[str]]:
     hidden = [layer for layer in program.head[:-1] if isinstance(layer, Linear)]
     convs = [layer for layer in program.head if isinstance(layer, Conv)]
     _require_ends(program, default)
-    if hidden and _stride(program) > _MOST_STRIDE:
-        raise ExportError(
-            f"timm has no network with a hidden layer that strides by {_stride(program)}"
-        )
     _gate(program)
     stages = [
         _strings(f"stages.{i}", blocks, placed, default, from_expansion=bool(hidden))
@@ -112,6 +108,10 @@ def _require_ends(program: Program, default: Activation | None) -> None:
     if stem.stride != (2, 2) or (hidden and stem.kernel != (3, 3)):
         kernel, stride = stem.kernel[0], stem.stride[0]
         raise ExportError(f"timm has no stem of kernel {kernel} and stride {stride} for this head")
+    if hidden and _stride(program) > _MOST_STRIDE:
+        raise ExportError(
+            f"timm has no network with a hidden layer that strides by {_stride(program)}"
+        )
     for layer in head[:-1]:
         own = layer.activation if isinstance(layer, Conv | Linear) else default
         if own != default and not (hidden and isinstance(layer, Conv)):

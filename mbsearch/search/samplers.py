@@ -60,10 +60,15 @@ def make_sampler(
         case "random":
             return RandomSampler(seed=seed + trials)
         case _:
-            raise SpecError(
-                f"sampler: expected one of {', '.join(SAMPLERS)}, got {name!r}"
-                + did_you_mean(name, SAMPLERS)
-            )
+            raise unknown_sampler(name)
+
+
+def unknown_sampler(name: str) -> SpecError:
+    """The error of a name that is none of `SAMPLERS`; the nearest is proposed."""
+    return SpecError(
+        f"sampler: expected one of {', '.join(SAMPLERS)}, got {name!r}"
+        + did_you_mean(name, SAMPLERS)
+    )
 
 
 def training_work(mult_adds: int) -> float:

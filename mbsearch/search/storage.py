@@ -291,25 +291,24 @@ def results_folder(path: Path) -> Path:
     Raises:
         StorageError: there is no study.
     """
-    if (path / JOURNAL).is_file():
-        return path
     if not path.is_dir():
         raise StorageError(
             f"{path}: expected the folder of a study, got no such folder; "
             "make one with `mbsearch run`"
         )
-    journals = list(path.glob(f"*/{JOURNAL}"))
-    if not journals:
+    found = journals(path)
+    if not found:
         raise StorageError(
             f"{path}: expected the folder of a study, got one without {JOURNAL}; "
             "make one with `mbsearch run`"
         )
-    return max(journals, key=lambda journal: journal.stat().st_mtime).parent
+    return max(found, key=lambda journal: journal.stat().st_mtime).parent
 
 
-def holds_study(path: Path) -> bool:
-    """Whether a folder is that of a study, or of several."""
-    return any(path.glob(JOURNAL)) or any(path.glob(f"*/{JOURNAL}"))
+def journals(path: Path) -> list[Path]:
+    """The journal of a study's folder, or those of the studies below it."""
+    own = path / JOURNAL
+    return [own] if own.is_file() else list(path.glob(f"*/{JOURNAL}"))
 
 
 def files_of(path: Path | None = None, database: str | None = None) -> Path:

@@ -158,8 +158,7 @@ class LongTraining(Training):
             self._forward = DistributedDataParallel(self.network)
         self._average: AveragedModel | None = None
         if self.recipe.ema_decay > 0:
-            average = get_ema_multi_avg_fn(self.recipe.ema_decay)  # type: ignore[no-untyped-call]
-            self._average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+            self._average = AveragedModel(self.network, use_buffers=True)
 
     @property
     def repeats(self) -> bool:

@@ -179,8 +179,8 @@ def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
 
     A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, in any
     case and also as ``training`` and ``testing``, each with one folder per class; or just one
-    folder per class. A word that is both a name and a folder
-    means the name; write ``./word`` for the folder.
+    folder per class. A word that is both a name and a folder means the name; write ``./word`` for
+    the folder.
 
     Raises:
         DataError: the name is unknown, the folder is not laid out so, a class has too few images to

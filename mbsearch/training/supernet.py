@@ -118,12 +118,9 @@ def forward(network: nn.Module, views: Mapping[str, Tensor], images: Tensor) -> 
         images: normalised, (N, 3, H, W).
     """
     # What batch normalisation would remember of this step means nothing to the next candidate.
-    state = {
-        **views,
-        **{
-            name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
-            for name, buffer in network.named_buffers()
-        },
+    state = dict(views) | {
+        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
+        for name, buffer in network.named_buffers()
     }
     logits: Tensor = functional_call(network.train(), state, (images,))
     return logits

@@ -30,6 +30,7 @@ from mbsearch.space.blocks import BLOCKS
 from mbsearch.units import TITLES, amount, columns, quantity
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
+_CONTROLS = ("range", "options")
 _LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # see client.js
 
 
@@ -38,7 +39,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     view, records = _view(fields, snapshot), snapshot.records
     return html.Div(
         [
-            dcc.Store(id="front-drawn", data=_drawn(fields, snapshot)),
+            dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(records)}),
             dcc.Store(id="front-fresh"),
             dmc.Text(
                 sentence(records, view),
@@ -111,7 +112,9 @@ def register(app: Dash, library: Library) -> None:
         view, records = _view(fields, snapshot), snapshot.records
         if not complete(list(records)):
             return (no_update,) * 10
-        now = _drawn(fields, snapshot)
+        here = (fields.get("study"), snapshot.version) == (drawn.get("study"), drawn["version"])
+        controls = {key: drawn[key] for key in _CONTROLS} if here else _controls(records)
+        now = {**_drawn(fields, snapshot), **controls}
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
         if not changed:
             return (no_update,) * 10
@@ -141,9 +144,8 @@ def register(app: Dash, library: Library) -> None:
 def sentence(records: Sequence[TrialRecord], view: View) -> str:
     """What the budget buys: found by the search, and as MobileNet V1 and V2."""
     passing = [r for r in records if view.passes(r)]
-    found = results.compare(passing, _budget(records, view), metric_of(records))
-    told = replace(found, known=results.trained_families(records)).sentence()
-    return told[0].upper() + told[1:]
+    found = results.compare(records, _budget(records, view), passing).sentence()
+    return found[0].upper() + found[1:]
 
 
 def tie(records: Sequence[TrialRecord], view: View) -> str:
@@ -164,13 +166,14 @@ def tie(records: Sequence[TrialRecord], view: View) -> str:
 
 
 def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
-    """What the page shows: `range` is that of the sliders, `options` those of the filters."""
-    records = snapshot.records
+    return {**fields, "version": snapshot.version}
+
+
+def _controls(records: Sequence[TrialRecord]) -> dict[str, Any]:
+    """The `range` of the sliders and the `options` of the filters, which follow the study alone."""
     costs = [[r.costs[metric] for r in records] for metric in _bounded(records)]
     bounds = [[min(each), max(each)] for each in costs if each]
     return {
-        **fields,
-        "version": snapshot.version,
         "range": [bounds, _budget(records, View())],
         "options": [list(map(str, each)) for each in _options(records)],
     }
