@@ -22,6 +22,7 @@ from typing import Any
 
 import nas_bench_macro
 import numpy as np
+import torch
 
 from mbsearch.cost import measure
 from mbsearch.lift import steadied
@@ -30,7 +31,6 @@ from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Task
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Proxy
 from mbsearch.training.machine import prepare_worker
 from mbsearch.training.proxy import ProxyTraining
 
@@ -80,10 +80,9 @@ def taus(scores: Sequence[float], truth: Sequence[float], costs: Sequence[int]) 
 
 
 def evaluated(
-    networks: Sequence[Architecture], proxy: Proxy, data: str, shared: Path | None, seed: int
+    evaluator: ProxyTraining, networks: Sequence[Architecture], seed: int
 ) -> tuple[list[Evaluation], float]:
     """Outcomes of a recipe, and its mean CPU seconds."""
-    evaluator = ProxyTraining(proxy, data, device="cpu", shared=shared)
     evaluator.evaluate(Task(networks[0], seed))  # opens the images
     started = time.process_time()
     outcomes = [evaluator.evaluate(Task(network, seed)).evaluation for network in networks]
@@ -106,13 +105,16 @@ def main() -> None:
     networks = list({each.fingerprint: each for each in drawn}.values())[: given.networks]
     truth = [accuracies[each.fingerprint] for each in networks]
     costs = [measure(each)["mult_adds"] for each in networks]
+    # Where validation images are a part of the training images, the supernet knows another seed's.
+    split_seed = torch.load(given.supernet, weights_only=True)["made_by"]["seed"]
     print(f"| recipe | CPU s | {' | '.join(SCORES)} |")
     print("|---|---|" + "---|" * len(SCORES))
     print(f"| Mult-Adds | 0 | {taus([float(c) for c in costs], truth, costs)} | | | |", flush=True)
     for recipes, shared in ((RECIPES, given.supernet.absolute()), (FRESH, None)):
         for name, changes in recipes.items():
             proxy = space.settings.proxy.model_copy(update=dict(changes))
-            outcomes, seconds = evaluated(networks, proxy, given.data, shared, given.seed)
+            evaluator = ProxyTraining(proxy, given.data, split_seed, "cpu", shared)
+            outcomes, seconds = evaluated(evaluator, networks, given.seed)
             cells = " | ".join(taus(score, truth, costs) for score in scores(outcomes))
             print(f"| {name} | {seconds:.1f} | {cells} |", flush=True)
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -109,20 +110,23 @@ def audit(
             "width_scale": 1.0,
         }
         long = ProxyTraining(proxy.model_copy(update=changes), images, seed, device)
-        passes.append((long, {f"{n.fingerprint} truth": Task(n, seed) for n in everyone}))
+        passes.append((long, {_truth_key(n, epochs): Task(n, seed) for n in everyone}))
     total = sum(len(work) for _, work in passes)
     with driver_lock(folder):
         if scoring.compile is not None:
             scoring.compile(say)
         if scoring.train_shared is not None:
             scoring.train_shared(math.inf, on_supernet)
-        stamp = {
-            "proxy": proxy.model_dump(mode="json", exclude={"growth"}),  # no training's
-            "data": scoring.key,
-            "epochs": epochs,
-            "seed": seed,
-        }
-        done = _Done.read(folder / "audit.trainings.json", stamp)
+        done = _Done.read(
+            folder / "audit",
+            {
+                "proxy": proxy.model_dump(mode="json", exclude={"growth"}),  # no training's
+                "data": scoring.key,
+                "seed": seed,
+                # Shared weights are those of a space.
+                "space": None if scoring.train_shared is None else scoring.space.fingerprint,
+            },
+        )
         wanted = {key for _, work in passes for key in work}
         failed: set[str] = set()
 
@@ -148,7 +152,14 @@ def audit(
                 f"{space.name}: expected at least {SMALLEST} networks that can be trained for an "
                 f"audit, got {len(chosen)}"
             )
-        judged = [_judged(network, done.rows, seeds, known) for network in chosen]
+
+        def judge(network: Architecture) -> Judged:
+            if known is not None:
+                return _judged(network, done.rows, seeds, known[network.fingerprint])
+            true = done.rows[_truth_key(network, epochs)]["accuracy"]
+            return _judged(network, done.rows, seeds, true)
+
+        judged = [judge(network) for network in chosen]
         found = Audit(
             scoring.space.name,
             scoring.data,
@@ -158,12 +169,21 @@ def audit(
             noise(judged),
             rankings(judged, seed, space.settings.metric, proxy.growth or GROWTH),
             [
-                lean(family, [_judged(n, done.rows, seeds, known) for _, n in members], judged)
+                lean(family, [judge(network) for _, network in members], judged)
                 for family, members in groupby(beside, key=itemgetter(0))
             ],
+            {
+                "data_key": scoring.key,
+                "space": scoring.space.fingerprint,
+                "proxy": proxy.model_dump(mode="json", exclude={"data"}),
+            },
         )
         write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
     return found
+
+
+def _truth_key(network: Architecture, epochs: int) -> str:
+    return f"{network.fingerprint} truth {epochs}"
 
 
 def _references(space: SearchSpace, count: int, classes: int) -> list[tuple[str, Architecture]]:
@@ -182,25 +202,26 @@ def _references(space: SearchSpace, count: int, classes: int) -> list[tuple[str,
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """The trainings that have ended, on disk after each; those of other settings do not count."""
+    """The trainings that have ended, on disk after each, in a file for each that they are by."""
 
     path: Path
     stamp: Mapping[str, Any]
     rows: dict[str, dict[str, float]]
 
     @staticmethod
-    def read(path: Path, stamp: Mapping[str, Any]) -> _Done:
-        if path.exists():
-            try:
-                old = json.loads(path.read_text(encoding="utf-8"))
-                if old["stamp"] == json.loads(json.dumps(stamp)):
-                    return _Done(path, stamp, old["rows"])
-            except _DAMAGED:
-                raise damaged(path, "audit") from None
-        return _Done(path, stamp, {})
+    def read(folder: Path, stamp: Mapping[str, Any]) -> _Done:
+        key = blake2b(json.dumps(stamp, sort_keys=True).encode(), digest_size=4).hexdigest()
+        path = folder / f"{key}.json"
+        if not path.exists():
+            return _Done(path, stamp, {})
+        try:
+            return _Done(path, stamp, json.loads(path.read_text(encoding="utf-8"))["rows"])
+        except _DAMAGED:
+            raise damaged(path, "audit") from None
 
     def add(self, key: str, row: dict[str, float]) -> None:
         self.rows[key] = row
+        self.path.parent.mkdir(exist_ok=True)
         write_whole(self.path, json.dumps({"stamp": self.stamp, "rows": self.rows}))
 
 
@@ -249,12 +270,12 @@ def _judged(
     network: Architecture,
     rows: Mapping[str, Mapping[str, float]],
     seeds: int,
-    known: Mapping[str, float] | None,
+    truth: float,
 ) -> Judged:
     key = network.fingerprint
     runs = [rows[f"{key} {i}"] for i in range(seeds)]
     return Judged(
-        truth=rows[f"{key} truth"]["accuracy"] if known is None else known[key],
+        truth=truth,
         costs=measure(network),
         accuracies=[run["accuracy"] for run in runs],
         losses=[run["loss"] for run in runs],

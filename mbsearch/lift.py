@@ -27,6 +27,10 @@ def accuracy_of(log_odds: float) -> float:
     return 1.0 / (1.0 + math.exp(-log_odds))
 
 
+MOST = accuracy_of(logit(1.0))
+"""The highest accuracy that is ever expected."""
+
+
 def growth_of(costs: Mapping[str, int], rate: float) -> float:
     """Log odds of accuracy that a network will gain from a short training to a whole one.
 

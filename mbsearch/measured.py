@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +18,14 @@ from mbsearch.fairness import Lean
 from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
 
 T = TypeVar("T")
+Stamp = Mapping[str, Any]
+"""What a study or an audit is bound to: its space, images, proxy and the like."""
 
 AUDIT, LATENCY, RETRAINED = "audit.json", "latency.json", "retrain.json"
 MEASURED_US = "_us"
 """What a measured latency is called, after its engine: ``onnxruntime_us``, in microseconds."""
 _DAMAGED = (ValueError, TypeError, KeyError, AttributeError)  # no JSON, or another shape
+_OPAQUE = {"space": "its space has other choices now", "data_key": "its images are others now"}
 _QUARTILES = ("lower_quartile", "median", "upper_quartile")
 
 
@@ -31,7 +34,8 @@ class Audit:
     """How well a proxy ranks: every score's ranking, the noise of one run, the time of one run.
 
     `truth` says what the proxy was held against, `networks` how many there were. `leans` says of
-    each MobileNet family whether the proxy is fair to it; empty where none was trained.
+    each MobileNet family whether the proxy is fair to it; empty where none was trained. `stamp` is
+    what was audited, None in an older audit; `caveat` says how that differs from the study beside.
     """
 
     space: str
@@ -42,6 +46,8 @@ class Audit:
     noise: float | None
     rankings: list[Ranking]
     leans: list[Lean] = field(default_factory=list)
+    stamp: Mapping[str, Any] | None = None
+    caveat: str = ""
 
     def sentence(self) -> str:
         """Whether the proxy ranks better than counting Mult-Adds, and is fair, in words."""
@@ -58,7 +64,7 @@ class Audit:
         return (
             f"the proxy {verdict} on {self.networks} networks and {self.data}: tau {proxy.tau:.2f} "
             f"({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it is ahead in "
-            f"{ahead} of 3 cost thirds{fair}"
+            f"{ahead} of 3 cost thirds{fair}{self.caveat}"
         )
 
 
@@ -109,8 +115,11 @@ class Measured:
         return [each for each in self.finals if each.name in names or each.beside in names]
 
 
-def read_measured(folder: Path) -> Measured:
-    """What stands in a study's folder; a damaged file is a problem, and hides nothing else."""
+def read_measured(folder: Path, stamp: Stamp | None = None) -> Measured:
+    """What stands in the folder of a study, which bears the `stamp`.
+
+    A damaged file is a problem, and hides nothing else.
+    """
     problems: list[str] = []
 
     def known(read: Callable[[Path], T], otherwise: T) -> T:
@@ -121,15 +130,15 @@ def read_measured(folder: Path) -> Measured:
             return otherwise
 
     return Measured(
-        audit=known(read_audit, None),
+        audit=known(lambda folder: read_audit(folder, stamp), None),
         latencies=known(read_latencies, {}),
         finals=known(read_finals, ()),
         problems=tuple(problems),  # after all are read
     )
 
 
-def read_audit(folder: Path) -> Audit | None:
-    """The audit of a study; None where none was made.
+def read_audit(folder: Path, stamp: Stamp | None = None) -> Audit | None:
+    """The audit beside a study, which bears the `stamp`; None where none was made.
 
     Raises:
         StorageError: its file is damaged.
@@ -151,7 +160,24 @@ def read_audit(folder: Path) -> Audit | None:
         return None
     except (OSError, *_DAMAGED):
         raise damaged(path, "audit") from None
-    return audit
+    if audit.stamp is None or stamp is None:
+        return audit
+    other = difference(audit.stamp, {key: stamp.get(key) for key in audit.stamp})
+    if other is None:
+        return audit
+    return replace(audit, caveat=f"; NOT what this study searches by ({other})")
+
+
+def difference(old: Stamp, new: Stamp) -> str | None:
+    """How one stamp differs from another, in words, by its first difference; None where nowhere."""
+    key = next((k for k in new if old.get(k) != new[k]), None)
+    if key is None:
+        return None
+    before, now = old.get(key), new[key]
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = next(k for k in {**now, **before} if before.get(k) != now.get(k))
+        return f"{key}.{inner} was {before.get(inner)!r} and is {now.get(inner)!r}"
+    return _OPAQUE.get(key, f"{key} was {before!r} and is {now!r}")
 
 
 def read_latencies(folder: Path) -> dict[str, dict[str, Quartiles]]:
@@ -160,17 +186,35 @@ def read_latencies(folder: Path) -> dict[str, dict[str, Quartiles]]:
     Raises:
         StorageError: their file is damaged.
     """
+    return _by_engine(folder / LATENCY, latency_rows(folder))
+
+
+def latency_rows(folder: Path) -> list[dict[str, Any]]:
+    """What `mbsearch latency` wrote of a study's networks, row by row; empty where it did not.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
     path = folder / LATENCY
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["networks"]
+    except FileNotFoundError:
+        return []
+    except (OSError, *_DAMAGED):
+        raise damaged(path, "latency") from None
+    _by_engine(path, rows)
+    return rows
+
+
+def _by_engine(path: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Quartiles]]:
     found: dict[str, dict[str, Quartiles]] = {}
     try:
-        for row in json.loads(path.read_text(encoding="utf-8"))["networks"]:
+        for row in rows:
             times = Quartiles(*(1e6 * float(row[f"{q}_seconds"]) for q in _QUARTILES))
             if not 0 < times.low <= times.median <= times.high < math.inf:
                 raise ValueError("times")
             found.setdefault(row["engine"] + MEASURED_US, {})[row["fingerprint"]] = times
-    except FileNotFoundError:
-        return {}
-    except (OSError, *_DAMAGED):
+    except _DAMAGED:
         raise damaged(path, "latency") from None
     return found
 

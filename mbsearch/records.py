@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from mbsearch.lift import MOST
 from mbsearch.space.architecture import Architecture
 
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
@@ -121,10 +122,12 @@ class TrialRecord:
     def likely(self) -> float:
         """What a choice goes by: the accuracy expected of the network, else the one it has.
 
+        No more than expectations can be, lest an accuracy of 1 be preferred to all of them.
+
         Raises:
             ValueError: the trial was not evaluated.
         """
-        return self.accuracy if self.expected is None else self.expected
+        return min(self.accuracy, MOST) if self.expected is None else self.expected
 
     @property
     def highest(self) -> TrialRecord:

@@ -77,7 +77,9 @@ def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialR
         )
     index = [r.trial for r in done].index(record.trial)
     accuracies, costs = [r.likely for r in done], [r.cost for r in done]
-    return done[pareto.cheapest_tied(accuracies, costs, record.accuracy_noise, index)]
+    # What is expected is an accuracy of the longer training, where there was one.
+    noise = record.accuracy_noise if record.promotion_noise is None else record.promotion_noise
+    return done[pareto.cheapest_tied(accuracies, costs, noise, index)]
 
 
 def by_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:
@@ -89,7 +91,10 @@ def by_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:
     for record in records:
         if record.trial == trial:
             return record.highest
-    numbers = f"0 to {max(r.trial for r in records)}" if records else "no trials yet"
+    last = max((r.trial for r in records), default=None)
+    numbers = "no trials yet"
+    if last is not None:
+        numbers = f"0 to {last}, but for those that only repeat another's training"
     raise StorageError(f"trial {trial}: expected a trial of the study ({numbers})")
 
 

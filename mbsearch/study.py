@@ -6,18 +6,18 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
+from mbsearch.measured import Stamp, difference
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
 from mbsearch.scoring import (
@@ -44,12 +44,14 @@ from mbsearch.survey import require_feasible
 class RunResult:
     """What a run leaves: its folder, the study's records, and whether the space is used up.
 
-    `unpromoted` is the share of the work that promotion would have needed, where it was too much.
+    `stamp` is what the study is bound to, `unpromoted` the share of the work that promotion would
+    have needed, where it was too much.
     """
 
     folder: Path
     records: list[TrialRecord]
     exhausted: bool
+    stamp: Stamp
     unpromoted: float | None = None
 
 
@@ -121,6 +123,10 @@ def run(
     if table is not None:
         scoring = by_table(space, table)
     else:
+        if device is not None and ray is None:  # before anything is made
+            from mbsearch.training.machine import choose_device
+
+            choose_device(device)
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
     keeps = require_feasible(space.with_settings({"limits": space.settings.limits.exact}))
@@ -148,7 +154,7 @@ def run(
             if scoring.compile is not None and ray is None:
                 scoring.compile(say)
             if scoring.train_shared is not None and not scoring.train_shared(deadline, on_supernet):
-                return RunResult(folder, store.records(), exhausted=False)
+                return RunResult(folder, store.records(), exhausted=False, stamp=stamp)
 
             store.expect({})  # what an earlier run expected does not know the trials to come
             driver = Driver(
@@ -169,7 +175,7 @@ def run(
                     records = store.records()
                     if complete(records):
                         write_results(folder, records, f"{space.name} on {scoring.data}")
-    return RunResult(folder, records, driver.exhausted, driver.unpromoted)
+    return RunResult(folder, records, driver.exhausted, stamp, driver.unpromoted)
 
 
 def _executor(
@@ -218,22 +224,22 @@ def _end(store: StudyStore) -> None:
     store.search.set_user_attr("run", {**store.settings()["run"], "ended": True})
 
 
-def _stamp(scoring: Scoring, seed: int) -> dict[str, Any]:
+def _stamp(scoring: Scoring, seed: int) -> Stamp:
     """What a study is bound to."""
     settings = scoring.space.settings
     return {
+        "data": scoring.data,  # before the space, which has as many classes
+        "data_key": scoring.key,
         "space": scoring.space.fingerprint,
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
         "proxy": settings.proxy.model_dump(mode="json", exclude={"data"}),
         "promotion": settings.promotion.model_dump(mode="json", include={"longer"}),
-        "data": scoring.data,
-        "data_key": scoring.key,
         "seed": seed,
     }
 
 
-def _check_stamp(store: StudyStore, folder: Path, stamp: Mapping[str, Any]) -> None:
+def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
     """An old study must bear the same stamp; one of an older version lacks what came later."""
     old = store.settings().get("stamp")
     if old is None:
@@ -246,24 +252,32 @@ def _check_stamp(store: StudyStore, folder: Path, stamp: Mapping[str, Any]) -> N
         "proxy": {"growth": 0.0} | old["proxy"],
         "limits": before.limits.model_dump(mode="json") | old["limits"],
     }
-    if old != stamp:
-        raise StorageError(f"{folder}: {_difference(old, stamp)}")
+    if old.get("data_key") == stamp["data_key"]:
+        old["data"] = stamp["data"]  # the same images by another path
+    if (what := difference(old, stamp)) is not None:
+        raise StorageError(
+            f"{folder}: this study was made by other settings ({what}), and its trials would not "
+            "be comparable; go back to them, or start another study with --name"
+        )
 
 
 def _keep(
     store: StudyStore,
     folder: Path,
-    stamp: Mapping[str, Any],
+    stamp: Stamp,
     space: SearchSpace,
     model: LatencyModel | None,
 ) -> None:
-    """Write down what a new study is made of; it is the study's from then on."""
-    known = store.settings()
+    """Write down what a study is made of; of one that is there what may change, and has."""
+    known, text = store.settings(), space.to_yaml()
+    if known.get("space_yaml") != text:
+        store.search.set_user_attr("space_yaml", text)
     if "stamp" not in known:
-        store.search.set_user_attr("space_yaml", space.to_yaml())
         store.search.set_user_attr("versions", _versions())
         store.name_objectives(space.settings.metric)
         store.search.set_user_attr("stamp", stamp)  # last: with it, the study is whole
+    elif known["stamp"]["data"] != stamp["data"]:  # the same images by another path
+        store.search.set_user_attr("stamp", {**known["stamp"], "data": stamp["data"]})
     if model is not None:
         if KEPT not in known:
             store.search.set_user_attr(KEPT, model.to_dict())
@@ -282,21 +296,6 @@ def _latency_model(
     from mbsearch.export.fit_latency import fit_latency
 
     return fit_latency(space, seed, say)
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    key = next(k for k in new if old.get(k) != new[k])
-    before, now = old.get(key), new[key]
-    if isinstance(before, dict) and isinstance(now, dict):
-        inner = next(k for k in {**now, **before} if before.get(k) != now.get(k))
-        key, before, now = f"{key}.{inner}", before.get(inner), now.get(inner)
-    what = f"{key} was {before!r} and is {now!r}"
-    if key == "space":
-        what = "its space has other choices now"
-    return (
-        f"this study was made by other settings ({what}), and its trials would not be comparable; "
-        "go back to them, or start another study with --name"
-    )
 
 
 def _versions() -> dict[str, str]:

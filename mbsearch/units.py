@@ -23,19 +23,24 @@ _KIB, _MIB = 2**10, 2**20
 
 def millions(count: int) -> str:
     """A count in millions as tables print it: ``300.8 M``."""
-    value = count / 1e6
-    return f"{value:,.0f} M" if value >= 10 and count % 1_000_000 == 0 else f"{value:,.4g} M"
+    return f"{_rounded(count / 1e6, 4)} M"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A number of so many digits, or more where it has them before the point."""
+    text = f"{value:,.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text else text
 
 
 def quantity(metric: str, value: float) -> str:
     """A cost with its unit: ``300.8 M``, ``500 k``, ``1.5 MiB``, ``4.2 ms``."""
     if metric.endswith("bytes"):
         small = value < _MIB
-        return f"{value / (_KIB if small else _MIB):,.3g} {'KiB' if small else 'MiB'}"
+        return f"{_rounded(value / (_KIB if small else _MIB), 3)} {'KiB' if small else 'MiB'}"
     if metric.endswith("_us"):
-        return f"{value / 1e3:,.3g} ms"
+        return f"{_rounded(value / 1e3, 3)} ms"
     if metric == "params" and value < 1e6:
-        return f"{value / 1e3:,.4g} k"
+        return f"{_rounded(value / 1e3, 4)} k"
     return millions(round(value))
 
 

@@ -230,10 +230,14 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
     (tmp_path / AUDIT).write_text(text)
     with pytest.raises(StorageError, match=r"audit.json: expected what .* got a damaged file"):
         read_audit(tmp_path)
-    trainings = tmp_path / "audit.trainings.json"
+    read = partial(audit_module._Done.read, tmp_path / "audit")
+    read({"seed": 0}).add("a network", {"accuracy": 0.5})
+    assert read({"seed": 0}).rows == {"a network": {"accuracy": 0.5}}
+    assert read({"seed": 1}).rows == {}, "of another seed"
+    (trainings,) = (tmp_path / "audit").iterdir()
     trainings.write_text(text)
-    with pytest.raises(StorageError, match=r"audit.trainings.json: .* got a damaged file"):
-        audit(quick(), folder=tmp_path, networks=6)
+    with pytest.raises(StorageError, match=rf"{trainings.name}: .* got a damaged file"):
+        read({"seed": 0})
     assert trainings.read_text() == text
 
 

@@ -110,6 +110,21 @@ def test_a_table_with_what_only_trainings_have(
     assert f"{option.split('=')[0]}: expected no --table with it" in message
 
 
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_study_needs_a_folder_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = run_cli(capsys, "run", "--space", "tiny", "--name", name)
+    assert f"--name: expected a name for a folder in results, got {name!r}" in message
+    file = write_space(BASE.replace("name: s", f'name: "{name}"'))
+    message = run_cli(capsys, "audit", "--space", file)
+    assert "name of the space: expected a name for a folder in results" in message
+
+
+def test_a_device_that_is_none_leaves_no_study(capsys: pytest.CaptureFixture[str]) -> None:
+    message = run_cli(capsys, "run", "--space", "tiny", "--device", "tpu9")
+    assert "device: expected cpu, or cuda" in message
+    assert not Path("results").exists()
+
+
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     Path("results/s").mkdir(parents=True)
     Path("results/s/journal.log").touch()

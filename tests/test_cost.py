@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +76,23 @@ def test_the_command_line_counts_a_network(
     shown = capsys.readouterr().out.replace(",", "")
     for total in measure(load_reference("mobilenet_v2")).values():
         assert str(total) in shown
+
+
+def test_the_command_line_counts_with_as_many_classes_as_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def shown(*arguments: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as ended:
+            main(["count", *arguments, "--json"])
+        assert ended.value.code == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    ten = shown("mobilenet_v2", "--classes", "10")
+    assert shown("mobilenet_v2")["mult_adds"] - ten["mult_adds"] == 1280 * 990
+    head = load_space("v2.yaml").template["head"]["channels"]
+    less = shown("v2.yaml")["min_mult_adds"] - shown("v2.yaml", "--classes", "10")["min_mult_adds"]
+    assert less == head * 990
 
 
 def test_layers_add_up_to_the_total() -> None:

@@ -26,7 +26,7 @@ from selenium.webdriver.common.keys import Keys
 
 from mbsearch import results
 from mbsearch.cli import app
-from mbsearch.cost import layer_costs
+from mbsearch.cost import layer_costs, measure
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.app import POLL_MILLISECONDS, create_app
 from mbsearch.dashboard.pages.compare import _accuracies, verdict
@@ -45,7 +45,7 @@ from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import cost_axis
 from mbsearch.measured import AUDIT, LATENCY, RETRAINED, Audit, read_measured
 from mbsearch.ranking import Ranking
-from mbsearch.records import State, TrialRecord
+from mbsearch.records import Evaluation, State, TrialRecord
 from mbsearch.search.driver import Driver
 from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.journal import open_journal
@@ -53,8 +53,9 @@ from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load, load_space
+from mbsearch.space.document import parse_document
 from mbsearch.space.settings import Racing
-from mbsearch.space.space import SearchSpace
+from mbsearch.space.space import SearchSpace, read_space
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -581,6 +582,25 @@ def test_labels_of_the_two_families_lie_on_different_sides(studies: Path) -> Non
     traces = front_figure(baselines).data
     sides = {trace.legendgroup: trace.textposition for trace in traces if trace.text is not None}
     assert len(set(sides.values())) == len(sides) == 2
+
+
+def test_networks_without_the_choice_that_colours_are_there_too() -> None:
+    space = read_space(
+        parse_document(
+            "stem: {channels: 8}\nstages: [{block: {choices: [separable, inverted_residual]}, "
+            "channels: 16, expansion: {choices: [1, 1.5, 2, 3, 4, 5, 6, 8]}}]",
+            "s.yaml",
+        )
+    )
+    evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "fake", {}, "none")
+    records = [
+        TrialRecord(i, "search", State.COMPLETE, network, measure(network), params, evaluation)
+        for i, params in enumerate(space.enumerate_params())
+        for network in [space.decode(params)]
+    ]
+    traces = {t.name: t for t in front_figure(records, colour="stages.0.expansion").data}
+    assert len(traces["without stages.0.expansion"].x) == 1
+    assert len(traces["Search trials"].x) == len(set(traces["Search trials"].marker.color)) == 8
 
 
 def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:

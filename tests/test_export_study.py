@@ -17,6 +17,8 @@ from mbsearch.cost import measure
 from mbsearch.errors import StorageError
 from mbsearch.export import card
 from mbsearch.records import State, TrialRecord
+from mbsearch.search.storage import read_study
+from mbsearch.search.table import TABLE
 from mbsearch.space.catalog import load
 from mbsearch.space.document import parse_document
 from mbsearch.space.space import read_architecture
@@ -109,6 +111,16 @@ def test_the_card_of_a_stopped_trial_says_so(study: tuple[Path, list[TrialRecord
     assert card._row("this network", record)[2].endswith("(stopped)")
 
 
+def test_the_card_of_a_table_study_speaks_of_no_training(
+    study: tuple[Path, list[TrialRecord]],
+) -> None:
+    record = found.by_trial(study[1], 6)
+    assert record.evaluation is not None
+    looked_up = replace(record, evaluation=replace(record.evaluation, evaluator=TABLE))
+    assert "training" in card._accuracy(record, None)
+    assert "training" not in card._accuracy(looked_up, None)
+
+
 def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
@@ -146,6 +158,9 @@ def test_nothing_of_another_network_stays_but_what_is_the_users_own(
     assert (out / "model.int8.onnx").exists(), "the ONNX file that it is of is not written anew"
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
     assert {p.name for p in out.iterdir()} == {"README.md", "architecture.yaml", "notes.txt"}
+    run(folder, "--trial", "6", "-o", out, "--formats", "pytorch")
+    run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
+    assert not (out / "model.safetensors").exists(), "a network is known by the card"
     (out / "README.md").write_text("mine")
     (out / "model.py").touch()
     run(folder, "--trial", "6", "-o", out, "--formats", "yaml")
@@ -160,7 +175,8 @@ def test_retrained_weights_are_those_that_are_exported(
     home = folder / "retrain" / "recipe" / f"{record.fingerprint}-seed4"
     home.mkdir(parents=True)
     # Trained for the classes of its images, where the space gives a number of its own.
-    trained = build(record.architecture.replace(num_classes=3), seed=77)
+    network = record.architecture.replace(num_classes=3)
+    trained = build(network, seed=77)
     torch.save(trained.state_dict(), home / "weights.pt")
     row = {"seeds": [4, 5], "accuracies": [0.91, 0.93], "test_accuracy": 0.92, "spread": 0.0141}
     row |= {"fingerprint": record.fingerprint, "pixels": 24}
@@ -179,12 +195,32 @@ def test_retrained_weights_are_those_that_are_exported(
     assert torch.allclose(program(images), trained.eval()(images), atol=1e-5)
     run(folder, "--trial", "7", "-o", tmp_path / "fresh", "--formats", "yaml")
     assert "not trained" in (tmp_path / "fresh" / "README.md").read_text()
+    torch.save(build(network, seed=78).state_dict(), home / "weights.pt")
+    run(folder, "--trial", "6", "-o", tmp_path / "out", "--formats", "yaml")
+    assert not (tmp_path / "out" / "model.pt2").exists(), "it holds other weights"
     (folder / "retrain.json").write_text("{}")
     with pytest.raises(
         StorageError, match=r"retrain.json: expected what `mbsearch retrain` writes"
     ):
         retrained(folder, record.fingerprint)
     (folder / "retrain.json").unlink()
+
+
+def test_the_card_does_not_tell_the_address_of_the_database(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = study
+    url = "postgresql://me:secret@host/db"
+    monkeypatch.setattr("mbsearch.search.storage.read_study", lambda *_: read_study(folder))
+    for words in (["--storage", url], [f"--storage={url}"]):
+        arguments = ["export", "tiny", *words, "-o", str(tmp_path / "out"), "--formats", "yaml"]
+        monkeypatch.setattr("sys.argv", ["mbsearch", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert "secret" not in card
+        assert "URL" in card
 
 
 def test_mistakes_are_one_message(

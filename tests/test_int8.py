@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -56,6 +57,19 @@ def test_int8_is_smaller_and_nearly_as_accurate_and_blame_falls_only_on_a_collap
     assert blamed is not None
     assert blamed[0] in {placed.name for placed in SMALL.layers()}
     assert blamed[1] >= found.after - 0.02, "with one layer spared it is hardly worse"
+    monkeypatch.setattr(int8, "_BLAME_IMAGES", 4)
+    order = scored.labels.argsort()  # as images lie on the disk
+    sorted_ = replace(scored, images=scored.images[order], labels=scored.labels[order])
+    seen: list[set[int]] = []
+    accuracy = int8._accuracy
+
+    def watched(path: Path, split: Split) -> float:
+        seen.append(set(split.labels.tolist()))
+        return accuracy(path, split)
+
+    monkeypatch.setattr(int8, "_accuracy", watched)
+    quantise(tmp_path, labelled(64), sorted_, "validation")
+    assert len(seen[-1]) > 1, "the layer to blame is judged on several classes"
 
 
 def test_the_sentence_says_what_happened() -> None:

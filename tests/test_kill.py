@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import psutil
 import pytest
+from noise_images import write_noise_images
 from processes import fork_servers, workers
 
 import mbsearch as mb
@@ -165,6 +166,28 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     message = " ".join(refused.stderr.split())
     assert "proxy.epochs was 40 and is 3" in message
     assert "--name" in message
+
+
+def test_the_same_images_by_another_path_go_on_and_other_images_are_named() -> None:
+    images = write_noise_images(Path("images"), {"train": 200, "val": 100})
+
+    def run(*data: str) -> subprocess.CompletedProcess[str]:
+        command = [*RUN, "1", "--jobs", "1", *data]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 1"))
+    assert run("--data", str(images)).returncode == 0
+    assert run("--data", f"{images.absolute()}/").returncode == 0
+    assert sum(not r.is_baseline for r in records()) == 2
+    known = read_study(Path("results/kill")).settings()
+    assert known["stamp"]["data"] == f"{images.absolute()}/", "where retraining finds them"
+    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 1") + "retrain: {epochs: 7}\n")
+    assert run("--data", str(images)).returncode == 0
+    known = read_study(Path("results/kill")).settings()
+    assert "epochs: 7" in known["space_yaml"], "the recipe of retraining may change"
+    forgotten = run()
+    assert forgotten.returncode == 2
+    assert "data was 'images' and is 'embedded'" in " ".join(forgotten.stderr.split())
 
 
 def test_ctrl_c_in_the_first_seconds_leaves_no_traceback() -> None:

@@ -75,9 +75,19 @@ def test_a_study_keeps_what_its_front_and_baselines_take(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, records = study
-    assert cli(str(folder), "--json") == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert json.loads((folder / "latency.json").read_text()) == printed
+    before = {
+        "engine": "onnxruntime",
+        "fingerprint": "ab",
+        "lower_quartile_seconds": 0.001,
+        "median_seconds": 0.002,
+        "upper_quartile_seconds": 0.004,
+    }
+    (folder / "latency.json").write_text(json.dumps({"networks": [before]}))
+    for _ in range(2):  # the second takes the place of the first, and neither that of ONNX Runtime
+        assert cli(str(folder), "--json") == 0
+        printed = json.loads(capsys.readouterr().out)
+        kept = json.loads((folder / "latency.json").read_text())["networks"]
+        assert kept == [before, *printed["networks"]]
     measured = {row["fingerprint"] for row in printed["networks"]}
     expected = {r.fingerprint for r in front(records)}
     assert measured == expected | {r.fingerprint for r in records if r.is_baseline}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from mbsearch.errors import StorageError
-from mbsearch.measured import LATENCY, Quartiles, read_latencies, read_measured
+from mbsearch.measured import AUDIT, LATENCY, Audit, Quartiles, read_latencies, read_measured
+from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
 
 ROW = {
     "engine": "torch",
@@ -48,6 +50,26 @@ def test_a_damaged_latency_is_one_message(tmp_path: Path, row: object) -> None:
     measured = read_measured(tmp_path)
     assert measured.latencies == {}
     assert len(measured.problems) == 1
+
+
+def test_an_audit_of_another_proxy_is_not_passed_off_as_this_studys(tmp_path: Path) -> None:
+    stamp = {"data_key": "ab", "space": "cd", "proxy": {"epochs": 4, "growth": 0.0}}
+    rows = [Ranking(score, 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02) for score in (PROXY, MULT_ADDS)]
+    audit = Audit("tiny", "embedded", "30 epochs", 24, 7.25, 0.012, rows, stamp=stamp)
+    (tmp_path / AUDIT).write_text(json.dumps(asdict(audit)))
+
+    def said(**others: object) -> str:
+        found = read_measured(tmp_path, {**stamp, "seed": 3, **others}).audit
+        assert found is not None
+        return found.sentence()
+
+    assert said() == audit.sentence()
+    assert "NOT what this study searches by (proxy.epochs was 4 and is 6)" in said(
+        proxy={"epochs": 6, "growth": 0.0}
+    )
+    assert "its images are others now" in said(data_key="xy")
+    (tmp_path / AUDIT).write_text(json.dumps(asdict(replace(audit, stamp=None))))
+    assert said(data_key="xy") == audit.sentence(), "an audit of older versions does not know"
 
 
 def test_a_study_without_files_is_no_problem(tmp_path: Path) -> None:

@@ -151,6 +151,23 @@ def test_status_answers_in_the_unit_of_the_objective(
         assert said in captured.out + captured.err
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("peak_activation_bytes", 1010 * 2**10, "1,010 KiB"),
+        ("peak_activation_bytes", 1500 * 2**20, "1,500 MiB"),
+        ("latency_us", 1.23e6, "1,230 ms"),
+        ("latency_us", 999.6e3, "1,000 ms"),
+        ("mult_adds", 12.345e9, "12,345 M"),
+        ("mult_adds", 300_774_272, "300.8 M"),
+        ("mult_adds", 300_000_000, "300 M"),
+        ("params", 500_000, "500 k"),
+    ],
+)
+def test_no_cost_is_in_scientific_notation(metric: str, value: float, text: str) -> None:
+    assert quantity(metric, value) == text
+
+
 def test_no_number_is_cut_off_where_the_terminal_is_narrow(
     by_params: tuple[Path, list[TrialRecord]],
     capsys: pytest.CaptureFixture[str],

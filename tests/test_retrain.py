@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,6 +257,9 @@ class Answers:
             self.waiting.append(Finished(ticket, error="its worker process died", lost=True))
             return
         accuracy = self.accuracies[task.architecture.name, task.seed]
+        if math.isnan(accuracy):
+            self.waiting.append(Finished(ticket, error="diverged in epoch 1"))
+            return
         evaluation = Evaluation(accuracy, 1.0, 2.0, task.seed, 16, (), "fake", {}, "cpu")
         self.waiting.append(Finished(ticket, Outcome(evaluation)))
 
@@ -273,10 +276,15 @@ def pair() -> list[Entrant]:
     return [ours, theirs]
 
 
-def outcome(ours: list[float], theirs: list[float], deaths: int = 0) -> list[Retrained]:
+def outcome(
+    ours: list[float],
+    theirs: list[float],
+    deaths: int = 0,
+    say: Callable[[str], None] = lambda _line: None,
+) -> list[Retrained]:
     accuracies = {("ours", i): a for i, a in enumerate(ours)}
     accuracies |= {("v2", i): a for i, a in enumerate(theirs)}
-    return retrain(pair(), Answers(accuracies, deaths), len(ours))
+    return retrain(pair(), Answers(accuracies, deaths), len(ours), say=say)
 
 
 def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
@@ -324,8 +332,20 @@ def test_one_seed_says_nothing_of_the_noise_and_equal_seeds_leave_none() -> None
 
 
 def test_a_training_that_failed_is_named_and_deaths_have_an_end() -> None:
-    with pytest.raises(EvaluationError, match=r"ours, seed 0: its worker process died; the same"):
-        outcome([0.8], [0.7], deaths=100)
+    said: list[str] = []
+    with pytest.raises(EvaluationError, match=r"every training of the candidates failed"):
+        outcome([0.8], [0.7], deaths=100, say=said.append)
+    assert said[0].startswith("ours, seed 0: its worker process died; the results go without it")
+
+
+def test_results_go_without_trainings_that_failed() -> None:
+    nan = math.nan
+    one, theirs = outcome([0.8, nan], [0.7, 0.6])
+    assert (one.accuracies, one.seeds) == ((0.8,), (0,))
+    assert theirs.accuracies == (0.7, 0.6)
+    assert [r.entrant.name for r in outcome([0.8], [nan])] == ["ours"]
+    with pytest.raises(EvaluationError, match="every training"):
+        outcome([nan], [0.7])  # whose rival has nobody to stand beside
 
 
 def test_entrants_are_distinct_and_know_their_proxy_accuracy(tmp_path: Path) -> None:

@@ -188,6 +188,38 @@ def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped() -> None:
     assert run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=6)), LAYERS, 20) != whole[:20]
 
 
+def test_a_resumed_study_goes_on_also_where_parameters_are_inactive() -> None:
+    """What a process has seen before must not come back in the parameters that do not count."""
+    space: dict[str, BaseDistribution] = {}
+    for i in range(5):
+        space[f"{i}.block"] = CategoricalDistribution(("full", "plain", "none"))
+        space[f"{i}.kernel"] = CategoricalDistribution((3, 5, 7))
+        space[f"{i}.expansion"] = CategoricalDistribution((1, 3, 6))
+    unused = {"full": (), "plain": ("expansion",), "none": ("kernel", "expansion")}
+
+    def canonical(params: dict[str, Any]) -> Mapping[str, Any]:
+        out = {f"{i}.{name}" for i in range(5) for name in unused[params[f"{i}.block"]]}
+        return {name: value for name, value in params.items() if name not in out}
+
+    def cost(params: Mapping[str, Any]) -> float:
+        kept = canonical(dict(params))
+        parts = (kept.get(f"{i}.kernel", 1) * kept.get(f"{i}.expansion", 1) for i in range(5))
+        return 10.0 + sum((i + 1) * part for i, part in enumerate(parts))
+
+    def trials(restart: int | None) -> list[dict[str, Any]]:
+        study = new_study(CostAwareSampler(space, cost, canonical=canonical, seed=0))
+        for number in range(40):
+            if number == restart:
+                study.sampler = CostAwareSampler(space, cost, canonical=canonical, seed=0)
+            trial = study.ask(space)
+            plain = sum(trial.params[f"{i}.block"] == "plain" for i in range(5))
+            accuracy = 1 - 1 / math.log(cost(trial.params) + 10) + 0.02 * plain
+            study.tell(trial, (accuracy, cost(trial.params)))
+        return [trial.params for trial in study.get_trials()]
+
+    assert trials(restart=20) == trials(restart=None)
+
+
 def test_a_pickled_sampler_goes_on() -> None:
     study, copied = (
         new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)),

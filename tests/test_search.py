@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from mbsearch import results as found
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
+from mbsearch.lift import grown
 from mbsearch.pareto import Z_95
 from mbsearch.records import State, TrialRecord
 from mbsearch.report import write_results
@@ -168,6 +169,20 @@ def test_a_run_may_be_ended_as_often_as_one_likes(tmp_path: Path) -> None:
     assert all(r.state is State.COMPLETE for r in store.records())
 
 
+def test_what_waits_for_a_worker_has_not_been_tried_again(tmp_path: Path) -> None:
+    """Several trials were in flight when the run was killed, and the next ones have one worker."""
+
+    def stop(progress: Progress) -> None:
+        if progress.running == jobs:
+            raise _Stop
+
+    for jobs in (3, *[1] * (MAX_ATTEMPTS + 1)):
+        with pytest.raises(_Stop):
+            search(tmp_path, trials=2, jobs=jobs, on_progress=stop)
+    store, _ = search(tmp_path, trials=2)
+    assert all(r.state is State.COMPLETE for r in store.records())
+
+
 def test_trouble_with_the_images_ends_the_run_and_fails_no_network(tmp_path: Path) -> None:
     trouble = tmp_path / "trouble"
     evaluator = FakeEvaluator(trouble=trouble)
@@ -309,6 +324,28 @@ def test_the_answer_names_the_best_within_the_budget(tmp_path: Path) -> None:
         found.cheapest_tied(records, replace(best, accuracy_noise=None))
     with pytest.raises(StorageError, match=r"trial 999: expected a trial of the study"):
         found.by_trial(records, 999)
+
+
+def test_equals_of_what_was_promoted_are_those_within_its_own_noise(tmp_path: Path) -> None:
+    best, other = search(tmp_path, trials=2)[0].records()[-2:]
+    best = replace(best, expected=0.9, accuracy_noise=0.1, promotion_noise=0.001)
+    best = replace(best, costs={**best.costs, "mult_adds": 20_000_000})
+    other = replace(other, expected=0.85, costs={**other.costs, "mult_adds": 10_000_000})
+    assert found.cheapest_tied([best, other], best).trial == best.trial
+    assert found.cheapest_tied([replace(best, promotion_noise=None), other], best) != best
+
+
+def test_where_all_are_right_a_dearer_mobilenet_is_not_preferred(tmp_path: Path) -> None:
+    """What is expected of a network is never 1, which accuracies may be."""
+    records = search(tmp_path, trials=2)[0].records()
+    candidate, baseline = records[-1], next(r for r in records if r.is_baseline)
+    assert candidate.evaluation is not None
+    right = replace(candidate.evaluation, accuracy=1.0)
+    candidate = replace(
+        candidate, evaluation=right, expected=grown(1.0, 0.0), costs={"mult_adds": 1}
+    )
+    baseline = replace(baseline, evaluation=right, costs={"mult_adds": 2})
+    assert found.best_within([candidate, baseline], Limits(mult_adds=2)).trial == candidate.trial
 
 
 def test_front_rows_are_plain_json(tmp_path: Path) -> None:

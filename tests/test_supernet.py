@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -170,11 +171,14 @@ def test_training_goes_on_after_an_interruption(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_deadline_leaves_the_rest_to_the_next_run(images: Path, tmp_path: Path) -> None:
+def test_a_deadline_leaves_the_rest_to_the_next_run(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not train_supernet(training(images, tiny()), tmp_path / "x.pt", deadline=0)
-    soon = time.monotonic() + 0.05
     cut = training(images, tiny(steps=100_000))
-    assert not train_supernet(cut, tmp_path / "x.pt", deadline=soon)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", count().__next__)  # a second at each look
+        assert not train_supernet(cut, tmp_path / "x.pt", deadline=10)
     resumed = training(images, tiny(steps=100_000))
     resumed.restore(tmp_path / "x.pt")
     assert resumed.losses == cut.losses != [], "no step is lost"

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mbsearch.cli.terminal import Evaluator, Json, err, out, print_table, with_evaluator
+from mbsearch.cli.terminal import (
+    Evaluator,
+    Json,
+    err,
+    out,
+    print_table,
+    study_folder,
+    with_evaluator,
+)
 
 if TYPE_CHECKING:
     from mbsearch.measured import Audit
@@ -62,7 +70,7 @@ def audit(
     with RunDisplay(err) as display:
         found = run_audit(
             loaded,
-            folder=results / (name or loaded.name),
+            folder=study_folder(results, name, loaded),
             networks=networks,
             references=references,
             seeds=seeds,

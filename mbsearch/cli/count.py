@@ -21,6 +21,10 @@ def count(
     file: Annotated[str, typer.Argument(help="YAML file, shipped space, or reference network.")],
     alpha: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input side in pixels.")] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of classes; a space that fixes its own keeps it."),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="One row a layer.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -36,14 +40,15 @@ def count(
 
     loaded = load(file)
     if isinstance(loaded, Architecture):
-        _count_architecture(loaded.replace(alpha=alpha, resolution=resolution), layers, as_json)
+        network = loaded.replace(alpha=alpha, resolution=resolution, num_classes=classes)
+        _count_architecture(network, layers, as_json)
         return
     if alpha is not None or resolution is not None or layers:
         raise SpecError(
             f"{file}: expected an architecture for --alpha, --resolution and --layers, "
             "got a search space"
         )
-    _count_space(loaded, as_json)
+    _count_space(loaded if classes is None else loaded.with_classes(classes), as_json)
 
 
 def _count_architecture(architecture: Architecture, layers: bool, as_json: bool) -> None:
@@ -55,7 +60,10 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
         per_layer = {"layers": [row._asdict() for row in rows]} if layers else {}
         print(json.dumps({**totals, **per_layer}))  # noqa: T201 - rich would wrap long lines
         return
-    title = f"{architecture.name}  alpha {architecture.alpha:g}  {architecture.resolution} px"
+    title = (
+        f"{architecture.name}  alpha {architecture.alpha:g}  {architecture.resolution} px  "
+        f"{architecture.num_classes:,} classes"
+    )
     out.print(f"[bold]{escape(title)}[/]", highlight=False)
     if layers:
         table = Table()
@@ -81,7 +89,11 @@ def _count_space(space: SearchSpace, as_json: bool) -> None:
         print(json.dumps({"name": space.name, **asdict(found)}))  # noqa: T201
         return
     basis = "all" if found.exact else f"{found.surveyed:,} drawn uniformly"
-    out.print(f"[bold]{escape(space.name)}[/]: {found.encodings:,} networks", highlight=False)
+    classes = space.decode(space.complete({})).num_classes
+    out.print(
+        f"[bold]{escape(space.name)}[/]: {found.encodings:,} networks for {classes:,} classes",
+        highlight=False,
+    )
     out.print(
         f"Mult-Adds: min {millions(found.min_mult_adds)}, median "
         f"{millions(found.median_mult_adds)}, max {millions(found.max_mult_adds)}",

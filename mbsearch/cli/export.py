@@ -103,7 +103,9 @@ def export(
     from mbsearch.export.study import export_record
 
     chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
-    command = shlex.join(["mbsearch", *sys.argv[1:]])
+    # The card goes where the model goes: the database's address may hold a password.
+    words = [word.replace(storage, "URL") if storage else word for word in sys.argv[1:]]
+    command = shlex.join(["mbsearch", *words])
     home = results_folder(results or RESULTS) if storage is None else None
     for each in export_record(store, record, output, chosen, command=command, home=home, int8=int8):
         said = each.note if each.error is None else f"read back, relative error {each.error:.1g}"

@@ -36,17 +36,22 @@ def latency(
     """Time networks on one image on this machine; of a study, the front and its MobileNets.
 
     With several networks it says how well Mult-Adds rank them. A study keeps what was measured in
-    latency.json.
+    latency.json, by engine.
 
     Example: mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
     """
     from mbsearch.cost import measure
     from mbsearch.export.latency import ENGINES, measure_latency
+    from mbsearch.measured import LATENCY, latency_rows
     from mbsearch.pareto import kendall_tau
+    from mbsearch.report import write_whole
     from mbsearch.units import millions
 
     networks, folder = _networks(what, storage, alpha or [], resolution or [])
     engines = engine or list(ENGINES)
+    others: list[dict[str, Any]] = []
+    if folder is not None:  # a damaged file is better said before
+        others = [row for row in latency_rows(folder) if row["engine"] not in engines]
     costs = [measure(network)["mult_adds"] for network in networks]
     rows: list[dict[str, Any]] = []
     agreement: dict[str, float | None] = {}
@@ -65,15 +70,12 @@ def latency(
             }
             for network, cost, each in zip(networks, costs, found, strict=True)
         ]
-    text = json.dumps({"networks": rows, "kendall_tau_with_mult_adds": agreement})
     if folder is not None:
-        from mbsearch.measured import LATENCY
-        from mbsearch.report import write_whole
-
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / LATENCY, text)
+        write_whole(folder / LATENCY, json.dumps({"networks": [*others, *rows]}))
     if as_json:
-        print(text)  # noqa: T201 - rich would wrap long lines
+        # Not rich's own, which would wrap long lines.
+        print(json.dumps({"networks": rows, "kendall_tau_with_mult_adds": agreement}))  # noqa: T201
         return
     table = Table(title=f"One image, {threads} thread{'s' if threads > 1 else ''}")
     for column in ("network", "alpha", "px", "Mult-Adds", "engine", "median ms", "quartiles"):

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Results, cost, err, out, print_table
+from mbsearch.cli.terminal import Json, StudyFolder, cost, err, out, print_table
 from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def retrain(
-    results: Results = None,
+    results: StudyFolder = None,
     trial: Annotated[
         list[int] | None, typer.Option(help="This network of the study; may be repeated.")
     ] = None,
@@ -78,11 +78,10 @@ def retrain(
         raise SpecError(f"--weights: expected one --network with it, got {len(network or [])}")
     folder = results_folder(results or RESULTS)
     store = read_study(folder)
-    study = store.settings()
-    space = read_space(parse_document(study["space_yaml"], "space.yaml"))
-    records = store.records()
+    study, records = store.settings(), store.records()
     if not records:
         raise StorageError(f"{folder}: expected a study with trials, got one without")
+    space = read_space(parse_document(study["space_yaml"], "space.yaml"))
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
     picked = _chosen(records, trial or [], top, max_mult_adds or [], front=front, any_=bool(given))
     metric, meter = space.settings.metric, kept_measure(study)
@@ -140,7 +139,11 @@ def _chosen(
         chosen += sorted(candidates, key=lambda r: (-r.likely, r.cost))[:top]
     if front:
         chosen += [r for r in found.front(records) if not r.is_baseline]
-    return chosen or ([] if any_ else [found.knee(records)])
+    if chosen or any_:
+        return chosen
+    if top is not None or front:
+        raise StorageError("--top, --front: expected a candidate on the front, got MobileNets only")
+    return [found.knee(records)]
 
 
 def _read(name: str, classes: int) -> Architecture:

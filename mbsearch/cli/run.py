@@ -17,6 +17,7 @@ from mbsearch.cli.terminal import (
     cost,
     err,
     require_one_of,
+    study_folder,
     with_evaluator,
 )
 from mbsearch.errors import SpecError, did_you_mean
@@ -122,7 +123,7 @@ def run(
     if refine is not None:
         promotion = loaded.settings.promotion.model_copy(update={"share": refine})
         loaded = loaded.with_settings({"promotion": promotion})
-    folder = results / (name or loaded.name)
+    folder = study_folder(results, name, loaded)
     with RunDisplay(err) as display:
         try:
             result = run_study(
@@ -146,10 +147,11 @@ def run(
             )
         except KeyboardInterrupt:
             display.stop()
+            look = f"; look with: mbsearch status {escape(str(folder))}" if folder.exists() else ""
             err.print(
-                f"stopped; nothing that was finished is lost. Resume with the same command; "
-                f"look with: mbsearch status {escape(str(folder))}"
-                + (" and the same --storage" if storage else "")
+                "stopped; nothing that was finished is lost. Resume with the same command"
+                + look
+                + (" and the same --storage" if look and storage else "")
             )
             raise
     if result.exhausted:
@@ -160,12 +162,16 @@ def run(
         err.print(
             f"no {further}network was promoted to a longer training: the front and its MobileNets "
             f"need {needed:.0%} of the work, their share is {share:.0%}"
-            + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
+            + (
+                f" (--trials 1 --refine {needed:g} pays for them)"
+                if needed <= _MOST_REFINED
+                else ""
+            ),
             soft_wrap=True,
         )
     print_status(str(result.folder), result.records, None, as_json)
     if not as_json:
-        print_verdict(result.folder)
+        print_verdict(result.folder, result.stamp)
 
 
 def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:

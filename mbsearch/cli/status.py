@@ -13,6 +13,7 @@ from rich.table import Table
 from mbsearch.cli.terminal import Json, Results, Storage, cost, out, print_table
 
 if TYPE_CHECKING:
+    from mbsearch.measured import Stamp
     from mbsearch.records import TrialRecord
 
 
@@ -29,22 +30,22 @@ def status(
     Example: mbsearch status results/v2 --at 100M
     """
     from mbsearch.records import metric_of
-    from mbsearch.search.storage import RESULTS, read_study, results_folder
+    from mbsearch.search.storage import RESULTS, files_of, read_study, results_folder
 
     study = read_study(results, storage)
     records = study.records()
     budget = None if at is None else cost("--at", at, metric_of(records))
     where = study.name if storage else str(results_folder(results or RESULTS))
     print_status(where, records, budget, as_json)
-    if storage is None and not as_json:
-        print_verdict(results_folder(results or RESULTS))
+    if not as_json:
+        print_verdict(files_of(results, storage), study.settings().get("stamp"))
 
 
-def print_verdict(folder: Path) -> None:
+def print_verdict(folder: Path, stamp: Stamp | None) -> None:
     """Say how well the study's proxy ranks, where an audit has measured it."""
     from mbsearch.measured import read_audit
 
-    audit = read_audit(folder)
+    audit = read_audit(folder, stamp)
     if audit is not None:
         out.print(f"audit: {audit.sentence()}", highlight=False, soft_wrap=True)
 

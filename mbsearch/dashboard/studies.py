@@ -18,6 +18,7 @@ from mbsearch.search.storage import (
     JOURNAL,
     RESULTS,
     StudyStore,
+    beside_database,
     journals,
     load_study,
     open_database,
@@ -97,10 +98,11 @@ class ResultsFolder:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that holds studies; the one asked for comes first."""
+    """A database that holds studies; the one asked for comes first. Files are below `home`."""
 
     url: str
     first: str | None = None
+    home: Path = RESULTS
 
     def names(self) -> list[str]:
         """Names of the studies."""
@@ -125,7 +127,7 @@ class Database:
 
     def folder(self, name: str) -> Path:
         """Where the command line puts the files of a study of this name."""
-        return RESULTS / name
+        return self.home / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,7 @@ class _Reader:
             self._seen = seen
             records = [r for r in (*self._ended.values(), *running) if r is not None]
             self._show(records=tuple(store.joined(records)), settings=store.settings())
-        measured = read_measured(self.snapshot.folder)
+        measured = read_measured(self.snapshot.folder, self.snapshot.settings.get("stamp"))
         if measured != self.snapshot.measured:
             self._show(measured=measured)
 
@@ -275,8 +277,8 @@ def open_shelf(results: Path | None, url: str | None) -> Shelf:
         StorageError: there is no study.
     """
     if url is not None:
-        first = None if results is None else str(results)
-        shelf = Database(url, first)
+        first = None if results is None else results.name
+        shelf = Database(url, first, beside_database(results))
         known = shelf.names()
         if not known or (first is not None and first not in known):
             raise StorageError(

@@ -12,6 +12,7 @@ from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
 from mbsearch.records import State, TrialRecord
 from mbsearch.results import FAMILY_NAMES, Comparison, compare
+from mbsearch.search.table import TABLE
 from mbsearch.training.verdict import Trained
 from mbsearch.units import TITLES, columns, quantity
 
@@ -26,14 +27,15 @@ _COSTS = ("mult_adds", "params")
 class Origin:
     """Where a network comes from: its record, the study's other records, and how to do it again.
 
-    `settings` are the study's; `trained` says what retraining left of it, if anything, and `int8`
-    in words what quantisation did to the weights.
+    `settings` are the study's; `trained` says what retraining left of it, if anything, `content`
+    which network and weights the files hold, and `int8` in words what quantisation did to them.
     """
 
     record: TrialRecord
     records: Sequence[TrialRecord]
     settings: Mapping[str, Any]
     trained: Trained | None
+    content: str
     command: str
     int8: str | None = None
 
@@ -76,6 +78,8 @@ def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
     if evaluation is None:
         return "## Accuracy\n\nNot measured: the trial did not end."
     noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
+    if evaluation.evaluator == TABLE:
+        return f"## Accuracy\n\n**{record.accuracy:.3f}**, as the study's table has it."
     training = f"the study's {'short' if record.promotion is None else 'longer'} training"
     if record.state is State.PRUNED:
         training = f"epoch {len(evaluation.curve)} of {training}, which was stopped there,"
@@ -133,6 +137,7 @@ def _data(job: Job, origin: Origin) -> str:
         ("Classes", str(job.architecture.num_classes)),
         ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
         ("Seed of search, split and training", str(stamp["seed"])),
+        ("Network", origin.content),
         (EXPORTED_BY, f"`{origin.command}`"),
     ]
     if evaluation is not None:

@@ -150,7 +150,8 @@ def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> li
     job.network.eval()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+        beside = folder if folder.is_dir() else folder.parent  # a mounted folder's may be read-only
+        with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as made:
             staging, logits = Path(made), _Logits.of(job)
             written = [
                 _written(each, job, staging, logits, explicit=len(chosen) == 1) for each in chosen

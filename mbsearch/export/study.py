@@ -7,23 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.cost import measure
-from mbsearch.errors import DataError, ExportError, SpecError
+from mbsearch.errors import DataError, ExportError
 from mbsearch.export.card import CARD, EXPORTED_BY, Origin, model_card
 from mbsearch.export.formats import FORMATS, Written, export, require
 from mbsearch.export.graphs import INT8
 from mbsearch.export.int8 import quantise
 from mbsearch.export.job import Job, Normalisation
-from mbsearch.export.python_files import ARCHITECTURE, WEIGHTS
+from mbsearch.export.python_files import WEIGHTS
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_whole
 from mbsearch.search.storage import StudyStore
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.document import read_document
-from mbsearch.space.space import read_architecture
+from mbsearch.training.data import Split
 from mbsearch.training.network import build
 from mbsearch.training.sources import SplitName, load_source
 from mbsearch.training.verdict import retrained
-from mbsearch.training.weights import classes_of, load_weights
+from mbsearch.training.weights import classes_of, content_of, load_weights
 from mbsearch.units import millions
 
 _CALIBRATION = 256  # images
@@ -43,9 +42,9 @@ def export_record(
 
     Where `home`, the study's folder, has the network retrained, it has the weights of the first
     seed, and takes images of the size that they were trained at; else fresh ones. What an export of
-    another network left in the folder, with its card, goes. With `int8` the ONNX file is quantised
-    too, and both are scored: on the test images where retraining has opened them, else on
-    validation images.
+    another network or of other weights left in the folder, with its card, goes. With `int8` the
+    ONNX file is quantised too, and both are scored: on the test images where retraining has opened
+    them, else on validation images.
 
     Raises:
         ExportError: as `export`, or `int8` without ONNX.
@@ -66,25 +65,24 @@ def export_record(
     if trained is not None:
         load_weights(network, trained.weights)
     job = Job(architecture, network, _title(architecture), _normalisation(settings), pixels)
-    stale = _leftovers(folder, architecture, formats)
+    # Without images that is said before anything is written.
+    splits = _splits(settings, "validation" if trained is None else "test", job.side, int8=int8)
+    weights = "fresh" if trained is None else content_of(trained.weights)[:16]
+    content = f"`{architecture.fingerprint}`, weights `{weights}`"
+    stale = _leftovers(folder, content, formats)
     written = export(job, folder, formats)
     fresh = {each.file for each in written if each.error is not None}
     if "pytorch" in formats:
         fresh.add(WEIGHTS)
     for file in stale - fresh:
         (folder / file).unlink(missing_ok=True)
-    quantised = None
-    if int8:
-        stamp, side = settings["stamp"], job.side
-        source = load_source(stamp["data"], seed=stamp["seed"])
-        name: SplitName = "validation" if trained is None else "test"
-        train, scored = source.split("train", side, _CALIBRATION), source.split(name, side)
-        quantised = quantise(folder, train, scored, name)
+    quantised = None if splits is None else quantise(folder, *splits)
     origin = Origin(
         record,
         store.records(),
         settings,
         trained,
+        content,
         command,
         None if quantised is None else quantised.sentence(),
     )
@@ -92,16 +90,26 @@ def export_record(
     return written
 
 
-def _leftovers(folder: Path, architecture: Architecture, formats: Sequence[str]) -> set[str]:
+def _splits(
+    settings: Mapping[str, Any], scored: SplitName, side: int, *, int8: bool
+) -> tuple[Split, Split, SplitName] | None:
+    """Images that calibrate an int8 file, and those that score it; None where none is wanted."""
+    if not int8:
+        return None
+    source = load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
+    calibration = source.split("train", side, max(_CALIBRATION, source.num_classes))
+    return calibration, source.split(scored, side), scored
+
+
+def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
     """Files of an earlier export, with our card, that would pass for this one's."""
     try:
-        ours = EXPORTED_BY in (folder / CARD).read_text(encoding="utf-8")
-        old = read_architecture(read_document(folder / ARCHITECTURE)).fingerprint
-    except (OSError, ValueError, SpecError):
+        card = (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return set()
-    if not ours:
+    if EXPORTED_BY not in card:
         return set()
-    if old == architecture.fingerprint:  # what is made of the ONNX file is out of date with it
+    if content in card:  # what is made of the ONNX file is out of date with it
         return {INT8} if "onnx" in formats else set()
     return {WEIGHTS, INT8, *(each.file for each in FORMATS.values())}
 

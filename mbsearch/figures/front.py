@@ -19,6 +19,7 @@ from mbsearch.figures.style import (
     FAMILY_LABELS,
     FAMILY_SYMBOLS,
     FRONT,
+    GREY,
     OPTION_COLOURS,
     OTHER,
     PROMOTED_TITLE,
@@ -202,9 +203,14 @@ def _add_search(
             name = f"{colour} {shown}" if option is not None else f"without {colour}"
             figure.add_trace(_points(members, axis, escape(name), each, "circle", 7))
         return
-    trace = _points(searched, axis, "Search trials", SEARCH, "circle", 7)
+    having = [(r, v) for r, v in zip(searched, values, strict=True) if v is not None]
+    if len(having) < len(searched):
+        others = [r for r, value in zip(searched, values, strict=True) if value is None]
+        name = escape(f"without {colour}")
+        figure.add_trace(_points(others, axis, name, GREY, "circle", 7))
+    trace = _points([r for r, _ in having], axis, "Search trials", SEARCH, "circle", 7)
     trace.marker.update(
-        color=values,
+        color=[value for _, value in having],
         colorscale=CONTINUOUS_COLOURS,
         showscale=True,
         colorbar={"title": {"text": colour}, "thickness": 12},

@@ -50,7 +50,8 @@ class Job:
 def interrupted(store: StudyStore) -> list[Job]:
     """Trials that an earlier driver left in flight, to be trained again under their own numbers.
 
-    Those whose outcome was stored already are told; those that were cut off too often fail.
+    Those whose outcome was stored already are told; those that were cut off too often fail. What
+    is trained again counts as another attempt by `begin_again`.
     """
     jobs: list[Job] = []
     for study in (store.baselines, store.search):
@@ -78,8 +79,12 @@ def _again(
     job = Job(study, trial.number, data, architecture, attempts)
     if attempts > MAX_ATTEMPTS:
         fail(store, job, f"gave up after {MAX_ATTEMPTS} attempts: the run was killed each time")
-    else:
-        store.set_attr(study, trial.number, "attempts", attempts)
+    return job
+
+
+def begin_again(store: StudyStore, job: Job) -> Job:
+    """Count the attempt that now begins at a trial of an earlier driver."""
+    store.set_attr(job.study, job.number, "attempts", job.attempts)
     return job
 
 

@@ -206,7 +206,8 @@ class Catalog:
         if (found := self._remembered(shared)) is None:
             found = self._measure(params, whole, active)
             self._remember(shared, found)
-        return found
+        # Its own row: whose is in the cache depends on what a process has seen before.
+        return replace(found, row=whole)
 
     def _measure(self, params: dict[str, Any], row: Rows, active: NDArray[np.bool_]) -> Network:
         if self._key is not None:

@@ -25,6 +25,7 @@ from mbsearch.records import SEARCH, Evaluation, State, TrialRecord, complete
 from mbsearch.search.backlog import (
     MAX_ATTEMPTS,
     Job,
+    begin_again,
     fail,
     find_promotions,
     interrupted,
@@ -160,7 +161,7 @@ class Driver:
     ) -> Job | None:
         """What is to be trained next; None where nothing is, or not before others have ended."""
         if orphans:
-            return orphans.pop(0)
+            return begin_again(self.store, orphans.pop(0))
         if references:
             return self._begin_baseline(*references.pop(0))
         if self._is_searching(search_until) and (job := self._ask()) is not None:

@@ -312,14 +312,19 @@ def journals(path: Path) -> list[Path]:
 
 
 def files_of(path: Path | None = None, database: str | None = None) -> Path:
-    """The folder of a study's files; of one in a database, where `mbsearch run` puts them.
+    """The folder of a study's files, also of one in a database.
 
     Raises:
         StorageError: there is no study.
     """
     if database is None:
         return results_folder(path or RESULTS)
-    return RESULTS / read_study(path, database).name
+    return beside_database(path) / read_study(path, database).name
+
+
+def beside_database(path: Path | None) -> Path:
+    """Where the files of a database's studies are: as the `path` to one says, or ``results``."""
+    return RESULTS if path is None or path.parent == Path() else path.parent
 
 
 def read_study(path: Path | None = None, database: str | None = None) -> StudyStore:

@@ -16,6 +16,8 @@ from mbsearch.records import Epoch, Evaluation, State
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.space import SearchSpace
 
+TABLE = "table"
+"""Name of this evaluator."""
 ACCURACY, FINGERPRINT, CLASSES = "accuracy", "fingerprint", "num_classes"
 
 
@@ -54,7 +56,7 @@ class TableEvaluator:
                 seed=task.seed,
                 pixels=task.architecture.resolution,
                 curve=(Epoch(loss, loss, accuracy, 0.0),),
-                evaluator="table",
+                evaluator=TABLE,
                 recipe={"table": str(self.path)},
                 device="none",
             )

@@ -60,13 +60,13 @@ def retrain_study(
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
             all of them for each training.
         start: weights that one of the networks begins from.
-        say: called with a line before kernels are compiled for this machine, and with a warning
-            where the images are not those of the search any more.
+        say: called with a line before kernels are compiled for this machine, with a warning where
+            the images are not those of the search any more, and with what failed.
         on_end: called whenever a training has ended.
 
     Raises:
         DataError: the images cannot be read.
-        EvaluationError: a training failed.
+        EvaluationError: every training of the candidates failed.
         StorageError: another process retrains this study, or its folder cannot be written.
     """
     recipe = settings.retrain
@@ -79,7 +79,6 @@ def retrain_study(
         )
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
-        "data": data,
         "data_key": source.content_key,
         "split_seed": split_seed,
         "averaging": "warmed up",  # what was trained before it was is no rival
@@ -96,7 +95,7 @@ def retrain_study(
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
         ) as executor:
-            results = retrain(chosen, executor, recipe.seeds, on_end)
+            results = retrain(chosen, executor, recipe.seeds, on_end, say)
         test_images = len(source.members["test"].rows)
         write_retrained(folder, results, facts | {"folder": home.name, "test_images": test_images})
     return results
@@ -112,17 +111,20 @@ def retrain(
     executor: Executor,
     seeds: int,
     on_end: OnEnd = _quiet,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> list[Retrained]:
     """Train every entrant with every seed, seed by seed, and gather the test accuracies.
 
-    A network that stands beside several others is trained once.
+    A network that stands beside several others is trained once. The results go without trainings
+    that failed, and without the rivals of a candidate that has none.
 
     Args:
         executor: of a `FinalTraining`; what it has on disk is not trained again.
         on_end: called whenever a training has ended.
+        say: called with what failed.
 
     Raises:
-        EvaluationError: a training failed.
+        EvaluationError: every training of the candidates failed.
     """
     distinct: dict[str, Entrant] = {}
     for entrant in chosen:
@@ -132,16 +134,21 @@ def retrain(
     for finished in settled(executor, [Task(e.architecture, seed) for e, seed in tasks]):
         entrant, seed = tasks[finished.ticket]
         if finished.outcome is None:
-            raise EvaluationError(
-                f"{entrant.name}, seed {seed}: {finished.error}; the same command goes on "
-                "from its last epoch"
+            say(
+                f"{entrant.name}, seed {seed}: {finished.error}; the results go without it, and "
+                "the same command tries it again"
             )
+            continue
         evaluation = finished.outcome.evaluation
         ended[entrant.architecture.fingerprint, seed] = evaluation
         on_end(entrant.name, seed, evaluation.accuracy)
-    results = []
-    for entrant in chosen:
-        evaluations = [ended[entrant.architecture.fingerprint, seed] for seed in range(seeds)]
+    results: list[Retrained] = []
+    for entrant in chosen:  # a candidate comes before its rivals
+        key = entrant.architecture.fingerprint
+        evaluations = [ended[key, seed] for seed in range(seeds) if (key, seed) in ended]
+        lonely = entrant.rival_of not in [None, *(each.entrant.name for each in results)]
+        if not evaluations or lonely:
+            continue
         results.append(
             Retrained(
                 entrant,
@@ -152,4 +159,6 @@ def retrain(
                 evaluations[0].pixels,
             )
         )
+    if not results:
+        raise EvaluationError("every training of the candidates failed")
     return results

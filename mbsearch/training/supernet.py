@@ -51,8 +51,7 @@ def shared_names(architecture: Architecture, network: nn.Module) -> dict[str, st
 def fresh_weights(candidates: Iterable[Architecture], seed: int) -> dict[str, Tensor]:
     """Shared weights that are wide enough for all these candidates, with fresh values.
 
-    They are drawn as those of a single network of the widest layers are; residual branches start
-    at zero.
+    They are drawn as those of a single network of the widest layers are.
     """
     shapes: dict[str, torch.Size] = {}
     owners: dict[str, nn.Module] = {}

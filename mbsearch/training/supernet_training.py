@@ -225,7 +225,8 @@ def train_supernet(
     """
     if path.exists():
         training.restore(path)
-    while not training.done and time.monotonic() < deadline:
+    over = training.done or time.monotonic() >= deadline
+    while not over:
         training.step()
         over = training.done or time.monotonic() >= deadline
         if over or len(training.losses) % _SAVE_EVERY == 0:
