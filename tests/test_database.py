@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,8 @@ import mbsearch as mb
 from mbsearch import cli
 from mbsearch.errors import StorageError
 from mbsearch.export.latency import Latency
-from mbsearch.measured import read_latencies
+from mbsearch.measured import Audit, read_latencies
+from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
 from mbsearch.results import to_frame
 from mbsearch.search.database import connect, drive_database
 from mbsearch.search.storage import read_study
@@ -117,6 +119,13 @@ def test_the_command_line_reads_and_writes_a_database(
     )
     call("latency", "tiny", "--engine", "torch")
     assert network.fingerprint in read_latencies(Path("results/tiny"))["torch_us"]
+    call("latency", "far/away/tiny", "--engine", "torch")  # as its run said --results far/away
+    assert network.fingerprint in read_latencies(Path("far/away/tiny"))["torch_us"]
+    rows = [Ranking(score, 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02) for score in (PROXY, MULT_ADDS)]
+    audit = Audit("tiny", "table", "truth", 6, 1.0, None, rows)
+    Path("far/away/tiny/audit.json").write_text(json.dumps(asdict(audit)))
+    assert "audit: the proxy ranks" in call("status", "far/away/tiny")
+    assert "audit" not in call("status", "tiny")
 
 
 def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:

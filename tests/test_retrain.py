@@ -480,12 +480,25 @@ def test_mistakes_are_one_message(study: Path, capsys: pytest.CaptureFixture[str
         assert words in capsys.readouterr().err
     empty = study.parent / "empty"
     empty.mkdir()
-    store = create_study(open_journal(empty / JOURNAL, create=True), "tiny")
-    store.search.set_user_attr("space_yaml", load_space("tiny").to_yaml())
+    create_study(open_journal(empty / JOURNAL, create=True), "tiny")
     with pytest.raises(SystemExit) as ended:
         main(["retrain", str(empty), "--network", "mobilenet_v2"])
     assert ended.value.code == 2
     assert "empty: expected a study with trials, got one without" in capsys.readouterr().err
+
+
+def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = images.parent / "baselines"
+    store, _ = search(folder, trials=0)
+    assert all(record.is_baseline for record in store.records())
+    store.search.set_user_attr("space_yaml", load_space("tiny").to_yaml())
+    for option in ("--front", "--top=2"):
+        with pytest.raises(SystemExit) as ended:
+            main(["retrain", str(folder), option])
+        assert ended.value.code == 2
+        assert "expected a candidate on the front, got MobileNets only" in capsys.readouterr().err
 
 
 def test_the_networks_to_use_within_budgets_are_retrained(
