@@ -73,12 +73,13 @@ def run(
         MbsearchError: as ``mbsearch run`` reports it.
     """
     from mbsearch.results import to_frame
+    from mbsearch.search.storage import study_folder
     from mbsearch.study import run as run_study
 
     result = run_study(
         space,
         trials=trials,
-        folder=Path(folder) if folder is not None else Path("results") / space.name,
+        folder=Path(folder) if folder is not None else study_folder(space.name),
         storage=storage,
         data=None if data is None else str(data),
         jobs=jobs,

@@ -10,7 +10,6 @@ from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError
@@ -18,7 +17,7 @@ from mbsearch.fairness import lean
 from mbsearch.measured import AUDIT, Audit, damaged
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.report import write_whole
-from mbsearch.scoring import OnSupernet, Say, by_training, ignore_supernet, say_nothing
+from mbsearch.scoring import OnSupernet, Say, Scoring, by_training, ignore_supernet, say_nothing
 from mbsearch.search.evaluator import Evaluator, Task
 from mbsearch.search.executor import LocalProcesses, settled
 from mbsearch.search.lock import driver_lock
@@ -27,6 +26,7 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.settings import GROWTH
 from mbsearch.space.space import SearchSpace
+from mbsearch.stamp import Stamp, scored_by
 from mbsearch.survey import sample_by_cost
 
 SMALLEST = 6  # networks: two in each third of the costs
@@ -112,21 +112,12 @@ def audit(
         long = ProxyTraining(proxy.model_copy(update=changes), images, seed, device)
         passes.append((long, {_truth_key(n, epochs): Task(n, seed) for n in everyone}))
     total = sum(len(work) for _, work in passes)
+    if scoring.compile is not None:  # a device that is none is said before anything is made
+        scoring.compile(say)
     with driver_lock(folder):
-        if scoring.compile is not None:
-            scoring.compile(say)
         if scoring.train_shared is not None:
             scoring.train_shared(math.inf, on_supernet)
-        done = _Done.read(
-            folder / "audit",
-            {
-                "proxy": proxy.model_dump(mode="json", exclude={"growth"}),  # no training's
-                "data": scoring.key,
-                "seed": seed,
-                # Shared weights are those of a space.
-                "space": None if scoring.train_shared is None else scoring.space.fingerprint,
-            },
-        )
+        done = _Done.read(folder / "audit", _trained_by(scoring, seed))
         wanted = {key for _, work in passes for key in work}
         failed: set[str] = set()
 
@@ -172,14 +163,21 @@ def audit(
                 lean(family, [judge(network) for _, network in members], judged)
                 for family, members in groupby(beside, key=itemgetter(0))
             ],
-            {
-                "data_key": scoring.key,
-                "space": scoring.space.fingerprint,
-                "proxy": proxy.model_dump(mode="json", exclude={"data"}),
-            },
+            scored_by(scoring.space, scoring.key),
         )
         write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
     return found
+
+
+def _trained_by(scoring: Scoring, seed: int) -> Stamp:
+    """What the trainings of an audit depend on; shared weights also on all that share them."""
+    space = scoring.space
+    shared = None
+    if scoring.train_shared is not None:
+        shared = [space.fingerprint, *(n.fingerprint for _, n in baseline_architectures(space))]
+    no_trainings = {"data", "growth", "noise_seeds"}
+    proxy = space.settings.proxy.model_dump(mode="json", exclude=no_trainings)
+    return {"proxy": proxy, "data_key": scoring.key, "shared": shared, "seed": seed}
 
 
 def _truth_key(network: Architecture, epochs: int) -> str:
@@ -202,14 +200,14 @@ def _references(space: SearchSpace, count: int, classes: int) -> list[tuple[str,
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """The trainings that have ended, on disk after each, in a file for each that they are by."""
+    """Trainings that have ended, on disk after each; a file for each proxy, images and seed."""
 
     path: Path
-    stamp: Mapping[str, Any]
+    stamp: Stamp
     rows: dict[str, dict[str, float]]
 
     @staticmethod
-    def read(folder: Path, stamp: Mapping[str, Any]) -> _Done:
+    def read(folder: Path, stamp: Stamp) -> _Done:
         key = blake2b(json.dumps(stamp, sort_keys=True).encode(), digest_size=4).hexdigest()
         path = folder / f"{key}.json"
         if not path.exists():

@@ -28,7 +28,7 @@ def accuracy_of(log_odds: float) -> float:
 
 
 MOST = accuracy_of(logit(1.0))
-"""The highest accuracy that is ever expected."""
+"""What `logit` takes an accuracy of 1 for."""
 
 
 def growth_of(costs: Mapping[str, int], rate: float) -> float:

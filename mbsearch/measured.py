@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,16 +16,14 @@ from typing import Any, TypeVar
 from mbsearch.errors import StorageError
 from mbsearch.fairness import Lean
 from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
+from mbsearch.stamp import Stamp, difference, filled
 
 T = TypeVar("T")
-Stamp = Mapping[str, Any]
-"""What a study or an audit is bound to: its space, images, proxy and the like."""
 
 AUDIT, LATENCY, RETRAINED = "audit.json", "latency.json", "retrain.json"
 MEASURED_US = "_us"
 """What a measured latency is called, after its engine: ``onnxruntime_us``, in microseconds."""
 _DAMAGED = (ValueError, TypeError, KeyError, AttributeError)  # no JSON, or another shape
-_OPAQUE = {"space": "its space has other choices now", "data_key": "its images are others now"}
 _QUARTILES = ("lower_quartile", "median", "upper_quartile")
 
 
@@ -46,7 +44,7 @@ class Audit:
     noise: float | None
     rankings: list[Ranking]
     leans: list[Lean] = field(default_factory=list)
-    stamp: Mapping[str, Any] | None = None
+    stamp: Stamp | None = None
     caveat: str = ""
 
     def sentence(self) -> str:
@@ -162,22 +160,11 @@ def read_audit(folder: Path, stamp: Stamp | None = None) -> Audit | None:
         raise damaged(path, "audit") from None
     if audit.stamp is None or stamp is None:
         return audit
-    other = difference(audit.stamp, {key: stamp.get(key) for key in audit.stamp})
+    study = filled(stamp)
+    other = difference(audit.stamp, {key: study.get(key) for key in audit.stamp})
     if other is None:
         return audit
     return replace(audit, caveat=f"; NOT what this study searches by ({other})")
-
-
-def difference(old: Stamp, new: Stamp) -> str | None:
-    """How one stamp differs from another, in words, by its first difference; None where nowhere."""
-    key = next((k for k in new if old.get(k) != new[k]), None)
-    if key is None:
-        return None
-    before, now = old.get(key), new[key]
-    if isinstance(before, dict) and isinstance(now, dict):
-        inner = next(k for k in {**now, **before} if before.get(k) != now.get(k))
-        return f"{key}.{inner} was {before.get(inner)!r} and is {now.get(inner)!r}"
-    return _OPAQUE.get(key, f"{key} was {before!r} and is {now!r}")
 
 
 def read_latencies(folder: Path) -> dict[str, dict[str, Quartiles]]:
@@ -186,37 +173,31 @@ def read_latencies(folder: Path) -> dict[str, dict[str, Quartiles]]:
     Raises:
         StorageError: their file is damaged.
     """
-    return _by_engine(folder / LATENCY, latency_rows(folder))
+    found: dict[str, dict[str, Quartiles]] = {}
+    try:
+        for row in latency_rows(folder):
+            times = Quartiles(*(1e6 * float(row[f"{q}_seconds"]) for q in _QUARTILES))
+            if not 0 < times.low <= times.median <= times.high < math.inf:
+                raise ValueError("times")
+            found.setdefault(row["engine"] + MEASURED_US, {})[row["fingerprint"]] = times
+    except _DAMAGED:
+        raise damaged(folder / LATENCY, "latency") from None
+    return found
 
 
 def latency_rows(folder: Path) -> list[dict[str, Any]]:
     """What `mbsearch latency` wrote of a study's networks, row by row; empty where it did not.
 
     Raises:
-        StorageError: the file is damaged.
+        StorageError: the file is no JSON of rows.
     """
     path = folder / LATENCY
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["networks"]
+        return list(json.loads(path.read_text(encoding="utf-8"))["networks"])
     except FileNotFoundError:
         return []
     except (OSError, *_DAMAGED):
         raise damaged(path, "latency") from None
-    _by_engine(path, rows)
-    return rows
-
-
-def _by_engine(path: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Quartiles]]:
-    found: dict[str, dict[str, Quartiles]] = {}
-    try:
-        for row in rows:
-            times = Quartiles(*(1e6 * float(row[f"{q}_seconds"]) for q in _QUARTILES))
-            if not 0 < times.low <= times.median <= times.high < math.inf:
-                raise ValueError("times")
-            found.setdefault(row["engine"] + MEASURED_US, {})[row["fingerprint"]] = times
-    except _DAMAGED:
-        raise damaged(path, "latency") from None
-    return found
 
 
 def read_finals(folder: Path) -> tuple[Final, ...]:

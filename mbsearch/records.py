@@ -122,7 +122,7 @@ class TrialRecord:
     def likely(self) -> float:
         """What a choice goes by: the accuracy expected of the network, else the one it has.
 
-        No more than expectations can be, lest an accuracy of 1 be preferred to all of them.
+        Both as `logit` bounds them, lest an accuracy of 1 be preferred to every expectation.
 
         Raises:
             ValueError: the trial was not evaluated.
@@ -133,12 +133,16 @@ class TrialRecord:
     def highest(self) -> TrialRecord:
         """The record with the accuracy of its longest training.
 
-        Until the noise of that is known, it bears the proxy's.
+        It bears the noise of that.
         """
         if self.promotion is None:
             return self
-        noise = self.accuracy_noise if self.promotion_noise is None else self.promotion_noise
-        return replace(self, evaluation=self.promotion, accuracy_noise=noise)
+        return replace(self, evaluation=self.promotion, accuracy_noise=self.likely_noise)
+
+    @property
+    def likely_noise(self) -> float | None:
+        """The noise of what a choice goes by: that of the longer training, where it is known."""
+        return self.accuracy_noise if self.promotion_noise is None else self.promotion_noise
 
     @property
     def mult_adds(self) -> int:

@@ -60,7 +60,12 @@ def best_within(records: Sequence[TrialRecord], limits: Limits) -> TrialRecord:
             "expected a trained network within the limits, got none: of the cheapest, trial "
             f"{cheapest.trial}, {limits.excess(cheapest.costs)}"
         )
-    return max(affordable, key=lambda r: (r.likely, -r.cost))
+    return max(affordable, key=_goodness)
+
+
+def _goodness(record: TrialRecord) -> tuple[float, float, int]:
+    """What the best is the largest of: of equals in what is expected the more accurate, cheaper."""
+    return record.likely, record.accuracy, -record.cost
 
 
 def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialRecord:
@@ -70,15 +75,14 @@ def cheapest_tied(records: Sequence[TrialRecord], record: TrialRecord) -> TrialR
         StorageError: the noise has not been measured yet, or the trial did not end.
     """
     done = _some(_choosable(records))
-    if record.accuracy_noise is None or record.trial not in [r.trial for r in done]:
+    noise = record.likely_noise
+    if noise is None or record.trial not in [r.trial for r in done]:
         raise StorageError(
             f"trial {record.trial}: expected a trained network and a measured noise to find its "
             "equals, got none yet; let the study repeat its baselines first"
         )
     index = [r.trial for r in done].index(record.trial)
     accuracies, costs = [r.likely for r in done], [r.cost for r in done]
-    # What is expected is an accuracy of the longer training, where there was one.
-    noise = record.accuracy_noise if record.promotion_noise is None else record.promotion_noise
     return done[pareto.cheapest_tied(accuracies, costs, noise, index)]
 
 
@@ -148,7 +152,7 @@ class Comparison:
         if self.best is None or not self.families:
             return ""
         lead = self.best.likely - max(r.likely for r in self.families.values())
-        noise = self.best.accuracy_noise
+        noise = self.best.likely_noise
         if lead <= 0:
             return " (the search has not beaten the MobileNets here)"
         if self.overtaken:
@@ -205,7 +209,7 @@ def compare(
 
 
 def _best(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    return max(records, key=lambda r: (r.likely, -r.cost), default=None)
+    return max(records, key=_goodness, default=None)
 
 
 def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
-from mbsearch.measured import Stamp, difference
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
 from mbsearch.scoring import (
@@ -35,8 +34,8 @@ from mbsearch.search.expectation import Expectation
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.storage import StudyStore
-from mbsearch.space.settings import Settings
 from mbsearch.space.space import SearchSpace
+from mbsearch.stamp import Stamp, difference, filled, scored_by
 from mbsearch.survey import require_feasible
 
 
@@ -229,32 +228,23 @@ def _stamp(scoring: Scoring, seed: int) -> Stamp:
     settings = scoring.space.settings
     return {
         "data": scoring.data,  # before the space, which has as many classes
-        "data_key": scoring.key,
-        "space": scoring.space.fingerprint,
+        **scored_by(scoring.space, scoring.key),
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
-        "proxy": settings.proxy.model_dump(mode="json", exclude={"data"}),
         "promotion": settings.promotion.model_dump(mode="json", include={"longer"}),
         "seed": seed,
     }
 
 
 def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
-    """An old study must bear the same stamp; one of an older version lacks what came later."""
-    old = store.settings().get("stamp")
-    if old is None:
+    """A study that is there must bear the same stamp, but for the path to the same images."""
+    known = store.settings().get("stamp")
+    if known is None:
         return
-    before = Settings()
-    old = {
-        "objectives": list(before.objectives),
-        "promotion": stamp["promotion"],
-        **old,
-        "proxy": {"growth": 0.0} | old["proxy"],
-        "limits": before.limits.model_dump(mode="json") | old["limits"],
-    }
-    if old.get("data_key") == stamp["data_key"]:
-        old["data"] = stamp["data"]  # the same images by another path
-    if (what := difference(old, stamp)) is not None:
+    old = {"promotion": stamp["promotion"], **known}  # which an older version did not keep
+    if old["data_key"] == stamp["data_key"]:
+        old["data"] = stamp["data"]
+    if (what := difference(filled(old), stamp)) is not None:
         raise StorageError(
             f"{folder}: this study was made by other settings ({what}), and its trials would not "
             "be comparable; go back to them, or start another study with --name"
@@ -268,16 +258,15 @@ def _keep(
     space: SearchSpace,
     model: LatencyModel | None,
 ) -> None:
-    """Write down what a study is made of; of one that is there what may change, and has."""
+    """Write down what a study is made of; of one that is there what may change."""
     known, text = store.settings(), space.to_yaml()
     if known.get("space_yaml") != text:
         store.search.set_user_attr("space_yaml", text)
     if "stamp" not in known:
         store.search.set_user_attr("versions", _versions())
         store.name_objectives(space.settings.metric)
+    if known.get("stamp") != stamp:
         store.search.set_user_attr("stamp", stamp)  # last: with it, the study is whole
-    elif known["stamp"]["data"] != stamp["data"]:  # the same images by another path
-        store.search.set_user_attr("stamp", {**known["stamp"], "data": stamp["data"]})
     if model is not None:
         if KEPT not in known:
             store.search.set_user_attr(KEPT, model.to_dict())

@@ -23,11 +23,13 @@ from mbsearch.fairness import lean
 from mbsearch.lift import grown, growth_of
 from mbsearch.measured import AUDIT, read_audit
 from mbsearch.ranking import Judged, noise, rankings
+from mbsearch.scoring import by_training
 from mbsearch.search.evaluator import Task
 from mbsearch.search.executor import Finished, LocalProcesses
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
+from mbsearch.study import _stamp
 from mbsearch.survey import sample_by_cost
 
 
@@ -140,6 +142,16 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
     ]
     assert read_audit(tmp_path) == found
     assert found.sentence().count("mobilenet_v") == 2
+    scoring = by_training(quick(), str(images), 0, None, tmp_path)
+    of_study = _stamp(scoring, 0)
+    assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
+    begun: list[int] = []
+    longer = audit(
+        quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=2, jobs=2,
+        data=f"{images}/", on_start=lambda done, _: begun.append(done),
+    )  # fmt: skip
+    assert begun == [8], "the short trainings are those of before"
+    assert longer.truth.startswith("2 epochs")
     old = json.loads((tmp_path / AUDIT).read_text())
     del old["leans"]
     (tmp_path / AUDIT).write_text(json.dumps(old))

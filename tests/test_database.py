@@ -15,6 +15,7 @@ from optuna.storages import RDBStorage
 
 import mbsearch as mb
 from mbsearch import cli
+from mbsearch.dashboard.studies import open_shelf
 from mbsearch.errors import StorageError
 from mbsearch.export.latency import Latency
 from mbsearch.measured import Audit, read_latencies
@@ -126,6 +127,10 @@ def test_the_command_line_reads_and_writes_a_database(
     Path("far/away/tiny/audit.json").write_text(json.dumps(asdict(audit)))
     assert "audit: the proxy ranks" in call("status", "far/away/tiny")
     assert "audit" not in call("status", "tiny")
+    shelf = open_shelf(Path("far/away/tiny"), postgres)
+    assert shelf.names() == ["tiny"]
+    assert shelf.folder("tiny") == Path("far/away/tiny")
+    assert shelf.location("tiny") == "far/away/tiny --storage URL"
 
 
 def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:

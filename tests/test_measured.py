@@ -54,12 +54,13 @@ def test_a_damaged_latency_is_one_message(tmp_path: Path, row: object) -> None:
 
 def test_an_audit_of_another_proxy_is_not_passed_off_as_this_studys(tmp_path: Path) -> None:
     stamp = {"data_key": "ab", "space": "cd", "proxy": {"epochs": 4, "growth": 0.0}}
+    more = {"seed": 3, "limits": {}}
     rows = [Ranking(score, 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02) for score in (PROXY, MULT_ADDS)]
     audit = Audit("tiny", "embedded", "30 epochs", 24, 7.25, 0.012, rows, stamp=stamp)
     (tmp_path / AUDIT).write_text(json.dumps(asdict(audit)))
 
     def said(**others: object) -> str:
-        found = read_measured(tmp_path, {**stamp, "seed": 3, **others}).audit
+        found = read_measured(tmp_path, {**stamp, **more, **others}).audit
         assert found is not None
         return found.sentence()
 
@@ -68,6 +69,7 @@ def test_an_audit_of_another_proxy_is_not_passed_off_as_this_studys(tmp_path: Pa
         proxy={"epochs": 6, "growth": 0.0}
     )
     assert "its images are others now" in said(data_key="xy")
+    assert said(proxy={"epochs": 4}) == audit.sentence(), "a study from before there was growth"
     (tmp_path / AUDIT).write_text(json.dumps(asdict(replace(audit, stamp=None))))
     assert said(data_key="xy") == audit.sentence(), "an audit of older versions does not know"
 

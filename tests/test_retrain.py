@@ -325,7 +325,7 @@ def test_a_lead_holds_where_its_interval_is_above_zero(theirs: list[float], verd
 
 
 def test_one_seed_says_nothing_of_the_noise_and_equal_seeds_leave_none() -> None:
-    assert "one seed each" in leads(outcome([0.8], [0.7]))[0].sentence()
+    assert "a single seed" in leads(outcome([0.8], [0.7]))[0].sentence()
     assert "the lead holds" in leads(outcome([0.8, 0.8], [0.7, 0.7]))[0].sentence()
     with warnings.catch_warnings(action="error"):
         assert "the lead holds" in leads(outcome([0.8, 0.81], [0.1, 0.1]))[0].sentence()
@@ -498,7 +498,7 @@ def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
         with pytest.raises(SystemExit) as ended:
             main(["retrain", str(folder), option])
         assert ended.value.code == 2
-        assert "expected a candidate on the front, got MobileNets only" in capsys.readouterr().err
+        assert "expected a candidate, got MobileNets only" in capsys.readouterr().err
 
 
 def test_the_networks_to_use_within_budgets_are_retrained(

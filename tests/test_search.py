@@ -332,7 +332,13 @@ def test_equals_of_what_was_promoted_are_those_within_its_own_noise(tmp_path: Pa
     best = replace(best, costs={**best.costs, "mult_adds": 20_000_000})
     other = replace(other, expected=0.85, costs={**other.costs, "mult_adds": 10_000_000})
     assert found.cheapest_tied([best, other], best).trial == best.trial
-    assert found.cheapest_tied([replace(best, promotion_noise=None), other], best) != best
+    alike = replace(best, promotion_noise=None)
+    assert found.cheapest_tied([alike, other], alike).trial == other.trial
+
+    rival = replace(other, origin="mobilenet_v2")
+    said = found.compare([best, rival], 20_000_000).sentence()
+    assert "noise" not in said
+    assert "(a lead within the noise)" in found.compare([alike, rival], 20_000_000).sentence()
 
 
 def test_where_all_are_right_a_dearer_mobilenet_is_not_preferred(tmp_path: Path) -> None:
@@ -346,6 +352,10 @@ def test_where_all_are_right_a_dearer_mobilenet_is_not_preferred(tmp_path: Path)
     )
     baseline = replace(baseline, evaluation=right, costs={"mult_adds": 2})
     assert found.best_within([candidate, baseline], Limits(mult_adds=2)).trial == candidate.trial
+
+    nearly = replace(candidate, evaluation=replace(right, accuracy=0.9991), expected=None)
+    both = [nearly, baseline]
+    assert found.best_within(both, Limits(mult_adds=2)).trial == baseline.trial, "as in a table"
 
 
 def test_front_rows_are_plain_json(tmp_path: Path) -> None:

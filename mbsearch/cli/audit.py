@@ -16,7 +16,6 @@ from mbsearch.cli.terminal import (
     err,
     out,
     print_table,
-    study_folder,
     with_evaluator,
 )
 
@@ -64,13 +63,14 @@ def audit(
     """
     from mbsearch.audit import audit as run_audit
     from mbsearch.progress import RunDisplay
+    from mbsearch.search.storage import study_folder
     from mbsearch.space.catalog import load_space
 
     loaded = with_evaluator(load_space(space), evaluator)
     with RunDisplay(err) as display:
         found = run_audit(
             loaded,
-            folder=study_folder(results, name, loaded),
+            folder=study_folder(loaded.name if name is None else name, results),
             networks=networks,
             references=references,
             seeds=seeds,

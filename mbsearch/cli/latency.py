@@ -42,7 +42,7 @@ def latency(
     """
     from mbsearch.cost import measure
     from mbsearch.export.latency import ENGINES, measure_latency
-    from mbsearch.measured import LATENCY, latency_rows
+    from mbsearch.measured import LATENCY, latency_rows, read_latencies
     from mbsearch.pareto import kendall_tau
     from mbsearch.report import write_whole
     from mbsearch.units import millions
@@ -50,7 +50,8 @@ def latency(
     networks, folder = _networks(what, storage, alpha or [], resolution or [])
     engines = engine or list(ENGINES)
     others: list[dict[str, Any]] = []
-    if folder is not None:  # a damaged file is better said before
+    if folder is not None:
+        read_latencies(folder)  # a damaged file is better said before
         others = [row for row in latency_rows(folder) if row["engine"] not in engines]
     costs = [measure(network)["mult_adds"] for network in networks]
     rows: list[dict[str, Any]] = []

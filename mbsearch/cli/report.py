@@ -28,8 +28,8 @@ def report(
     from mbsearch.search.storage import files_of, read_study
 
     study = read_study(results, storage)
-    stamp = study.settings().get("stamp", {})
-    data = stamp.get("data", "unknown images")
-    measured = read_measured(files_of(results, storage), stamp or None)
+    stamp = study.settings().get("stamp")
+    data = "unknown images" if stamp is None else stamp["data"]
+    measured = read_measured(files_of(results, storage), stamp)
     write_whole(output, document(study.records(), f"{study.name} on {data}", measured))
     err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

@@ -142,7 +142,7 @@ def _chosen(
     if chosen or any_:
         return chosen
     if top is not None or front:
-        raise StorageError("--top, --front: expected a candidate on the front, got MobileNets only")
+        raise StorageError("--top, --front: expected a candidate, got MobileNets only")
     return [found.knee(records)]
 
 
@@ -176,9 +176,8 @@ def _print(found: list[Retrained]) -> None:
     from mbsearch.training.verdict import leads
     from mbsearch.units import millions
 
-    seeds = len(found[0].seeds)
-    table = Table(title=f"Test accuracy after retraining, {seeds} seed{'s' if seeds > 1 else ''}")
-    for column in ("network", "test", "spread", "proxy", "Mult-Adds", "params"):
+    table = Table(title="Test accuracy after retraining")
+    for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     distinct = {each.entrant.architecture.fingerprint: each for each in reversed(found)}
     for each in sorted(distinct.values(), key=lambda r: -r.mean):
@@ -187,6 +186,7 @@ def _print(found: list[Retrained]) -> None:
             escape(each.entrant.name),
             f"{each.mean:.4f}",
             "" if each.spread is None else f"{each.spread:.4f}",
+            str(len(each.seeds)),
             "" if proxy is None else f"{proxy:.3f}",
             millions(each.costs["mult_adds"]),
             millions(each.costs["params"]),

@@ -17,7 +17,6 @@ from mbsearch.cli.terminal import (
     cost,
     err,
     require_one_of,
-    study_folder,
     with_evaluator,
 )
 from mbsearch.errors import SpecError, did_you_mean
@@ -106,6 +105,7 @@ def run(
     Example: mbsearch run --space v2.yaml --trials 200 --limit mult_adds=100M
     """
     from mbsearch.progress import RunDisplay
+    from mbsearch.search.storage import study_folder
     from mbsearch.space.catalog import load_space
     from mbsearch.space.settings import Racing
     from mbsearch.study import run as run_study
@@ -123,7 +123,7 @@ def run(
     if refine is not None:
         promotion = loaded.settings.promotion.model_copy(update={"share": refine})
         loaded = loaded.with_settings({"promotion": promotion})
-    folder = study_folder(results, name, loaded)
+    folder = study_folder(loaded.name if name is None else name, results)
     with RunDisplay(err) as display:
         try:
             result = run_study(

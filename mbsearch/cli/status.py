@@ -13,8 +13,8 @@ from rich.table import Table
 from mbsearch.cli.terminal import Json, Results, Storage, cost, out, print_table
 
 if TYPE_CHECKING:
-    from mbsearch.measured import Stamp
     from mbsearch.records import TrialRecord
+    from mbsearch.stamp import Stamp
 
 
 def status(

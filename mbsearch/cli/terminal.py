@@ -23,8 +23,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Results = Annotated[
     Path | None,
     typer.Argument(
-        help="Folder of a study, or of several: then the newest. With --storage, NAME of the study."
-        " \\[default: results]",
+        help="Folder of a study, or of several: then the newest. With --storage, NAME of the "
+        "study, or FOLDER/NAME of its files. \\[default: results]",
         show_default=False,
     ),
 ]
@@ -68,19 +68,6 @@ def cost(option: str, text: str, metric: str) -> int:
         return parse_cost(metric, text)
     except ValueError as error:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None
-
-
-def study_folder(results: Path, name: str | None, space: SearchSpace) -> Path:
-    """The folder of a study: named by the option, else like its space.
-
-    Raises:
-        SpecError: the name is none of a folder in `results`.
-    """
-    chosen = space.name if name is None else name
-    if Path(chosen).name != chosen or chosen in ("", ".."):
-        option = "name of the space" if name is None else "--name"
-        raise SpecError(f"{option}: expected a name for a folder in {results}, got {chosen!r}")
-    return results / chosen
 
 
 def require_one_of(option: str, got: str, known: Sequence[str]) -> None:

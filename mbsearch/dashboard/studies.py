@@ -118,12 +118,12 @@ class Database:
         return name
 
     def location(self, name: str) -> str:
-        """The study's own name; the address of the database may hold a password."""
-        return f"{shlex.quote(name)} --storage URL"
+        """The study by its folder; the address of the database may hold a password."""
+        return f"{shlex.quote(str(self.folder(name)))} --storage URL"
 
     def arguments(self, name: str) -> list[str]:
-        """The study's name, and its database."""
-        return [name, "--storage", self.url]
+        """The study by its folder, and its database."""
+        return [str(self.folder(name)), "--storage", self.url]
 
     def folder(self, name: str) -> Path:
         """Where the command line puts the files of a study of this name."""

@@ -150,7 +150,7 @@ def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> li
     job.network.eval()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = folder if folder.is_dir() else folder.parent  # a mounted folder's may be read-only
+        beside = folder if folder.is_dir() else folder.parent  # that of a mount may be read-only
         with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as made:
             staging, logits = Path(made), _Logits.of(job)
             written = [

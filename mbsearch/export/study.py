@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +77,11 @@ def export_record(
         fresh.add(WEIGHTS)
     for file in stale - fresh:
         (folder / file).unlink(missing_ok=True)
-    quantised = None if splits is None else quantise(folder, *splits)
-    origin = Origin(
-        record,
-        store.records(),
-        settings,
-        trained,
-        content,
-        command,
-        None if quantised is None else quantised.sentence(),
-    )
-    write_whole(folder / CARD, model_card(job, origin, written))
+    origin = Origin(record, store.records(), settings, trained, content, command)
+    write_whole(folder / CARD, model_card(job, origin, written))  # at once: it says whose files
+    if splits is not None:
+        origin = replace(origin, int8=quantise(folder, *splits).sentence())
+        write_whole(folder / CARD, model_card(job, origin, written))
     return written
 
 

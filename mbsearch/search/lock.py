@@ -33,7 +33,7 @@ def driver_lock(folder: Path) -> Iterator[None]:
             pid = os.read(descriptor, 32).decode() or "unknown"
             raise StorageError(
                 f"{folder}: the study is being run by process {pid}; wait for it or stop it, "
-                "or, of a search, give this run another --name"
+                "or go by another --name"
             ) from None
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

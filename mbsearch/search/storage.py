@@ -285,6 +285,17 @@ def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
     return StudyStore(storage, name, search, baselines)
 
 
+def study_folder(name: str, results: Path = RESULTS) -> Path:
+    """Where the files of a study of this name belong.
+
+    Raises:
+        StorageError: it is no name of a folder in `results`.
+    """
+    if Path(name).name != name or name in ("", ".."):
+        raise StorageError(f"{results}: expected a study of a folder's name, got {name!r}")
+    return results / name
+
+
 def results_folder(path: Path) -> Path:
     """The folder of a study: `path` itself, or the study below it that was written last.
 

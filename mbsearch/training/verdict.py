@@ -66,7 +66,7 @@ class Lead:
         """In words, with a verdict."""
         text = f"{self.candidate} is {self.difference:+.4f} from {self.rival}"
         if math.isnan(self.lower):
-            return f"{text} (one seed each: nothing can be said of the noise)"
+            return f"{text} (a single seed: nothing can be said of the noise)"
         if self.lower > 0:
             verdict = "the lead holds"
         elif self.upper < 0:

@@ -52,7 +52,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
     """What makes the page be drawn anew: another audit."""
     audit = snapshot.measured.audit
-    return None if audit is None else [audit_rows(audit), audit_facts(audit)]
+    return None if audit is None else [audit.sentence(), audit_rows(audit), audit_facts(audit)]
 
 
 def register(app: Dash, _library: Library) -> None:
