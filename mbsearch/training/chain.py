@@ -7,6 +7,7 @@ Layer by layer, most of the time of a small network's training goes into moving 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,11 @@ class Link:
     conv: PointwiseConv2d | DepthwiseConv2d
     norm: nn.BatchNorm2d
     settings: Settings
+
+    @property
+    def passes_all(self) -> bool:
+        """Whether there is no activation."""
+        return self.settings[2:] == (-math.inf, math.inf)
 
 
 def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None:
@@ -103,8 +109,9 @@ class _Chain(torch.autograd.Function):
         x, *kept = ctx.saved_tensors
         maps = [_pixels(x), *(z.numpy() for z in kept)]
         last = maps[-1]
-        passed, sums = _new(last.shape), np.zeros((2, last.shape[-1]))
-        chain_norm.norm_sums(_pixels(grad), last, ctx.terms[-1], passed, sums)
+        given, sums = _pixels(grad), np.zeros((2, last.shape[-1]))
+        passed = given if ctx.links[-1].passes_all else _new(last.shape)
+        chain_norm.norm_sums(given, last, ctx.terms[-1], passed, sums)
         found: list[Tensor] = []
         for place in reversed(range(len(ctx.links))):
             x, z = maps[place : place + 2]

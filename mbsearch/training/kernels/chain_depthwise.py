@@ -37,7 +37,7 @@ from mbsearch.training.kernels.taps import (
     write_two_rows,
 )
 
-# Compiled with what it is made of at 2140604dfa81.
+# Compiled with what it is made of at 80c4c550a5cc.
 
 # About so many pixels are added up in float32 before their sum is added to one in float64.
 _DRAINED = 1024

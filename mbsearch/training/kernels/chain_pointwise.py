@@ -22,7 +22,7 @@ from mbsearch.training.kernels.passes import (
 from mbsearch.training.kernels.products import add_weight_gradient, multiply, multiply_back
 from mbsearch.training.kernels.steps import Values, compiled
 
-# Compiled with what it is made of at 2140604dfa81.
+# Compiled with what it is made of at 80c4c550a5cc.
 
 # So many pixels make up for what a matrix product does once, whatever their number.
 _LEAST_PIXELS = 512

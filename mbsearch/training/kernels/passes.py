@@ -163,6 +163,21 @@ def let_through(
 
 
 @inner
+def add_products(
+    grad: Values, first: int, count: int, x: Values, terms: Values, part: Values, product: Values
+) -> None:
+    """Add up some of a gradient, and its products with the distance of x from its mean."""
+    first, count = unsigned(first), unsigned(count)
+    width, start = unsigned(terms.shape[1]), unsigned(0)
+    while start < count:
+        for t in range(min(width, unsigned(count - start))):
+            of = first + start + t
+            part[t] += grad[of]
+            product[t] += grad[of] * (x[of] - terms[MEAN, t])
+        start = unsigned(start + width)
+
+
+@inner
 def normed(
     moments: Moments,
     origin: Values,
