@@ -220,7 +220,8 @@ def test_the_card_does_not_tell_the_address_of_the_database(
         assert ended.value.code == 0
         card = (tmp_path / "out" / "README.md").read_text()
         assert "secret" not in card
-        assert "URL" in card
+        assert str(tmp_path) not in card
+        assert "URL -o out" in card
 
 
 def test_mistakes_are_one_message(

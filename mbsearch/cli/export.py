@@ -103,9 +103,15 @@ def export(
     from mbsearch.export.study import export_record
 
     chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
-    # The card goes where the model goes: the database's address may hold a password.
-    words = [word.replace(storage, "URL") if storage else word for word in sys.argv[1:]]
-    command = shlex.join(["mbsearch", *words])
+    # The card goes where the model goes: a database's address may hold a password, and a path on
+    # this machine is nobody's.
+    hidden = {storage: "URL"} if storage else {}
+    if output.is_absolute():
+        hidden[str(output)] = output.name
+    words = ["mbsearch", *sys.argv[1:]]
+    for text, instead in hidden.items():
+        words = [word.replace(text, instead) for word in words]
+    command = shlex.join(words)
     home = results_folder(results or RESULTS) if storage is None else None
     for each in export_record(store, record, output, chosen, command=command, home=home, int8=int8):
         said = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
