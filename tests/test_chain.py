@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ class Layers(nn.Sequential):
     """Convolution, batch norm, activation; again and again."""
 
     def links(self, x: Tensor) -> Tensor:
-        links = [link(*self[i : i + 3]) for i in range(0, len(self), 3)]
+        links = [link(*self[i : i + 3], first=i == 0) for i in range(0, len(self), 3)]
         assert all(links)
         return chained([each for each in links if each is not None], x)
 
@@ -112,6 +113,26 @@ def test_pointwise_layers_of_every_width(c_in: int, c_out: int) -> None:
         check(module, image(2, c_in, pixels, 1))
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
+def test_a_chain_begins_behind_a_convolution_of_torchs(activation: nn.Module) -> None:
+    """Also alone, also of more pixels than are taken at once, and of channels that fill no row."""
+    for side, width in ((5, 6), (2, 250), (90, 16)):
+        start = nn.Conv2d(3, width, 3, 2, 1, bias=False)
+        x = image(3, 3, side, side)
+        check(layers(copy.deepcopy(start), activation=activation), x)
+        check(layers(copy.deepcopy(start), PointwiseConv2d(width, 5), activation=activation), x)
+        depthwise = DepthwiseConv2d(width, (3, 3), (1, 1))
+        check(layers(start, depthwise, PointwiseConv2d(width, 5), activation=activation), x)
+
+
+def test_chains_go_on_from_block_to_block() -> None:
+    """MobileNetV2 is one to its first shortcut, and one behind its last."""
+    network = build(load_reference("mobilenet_v2"), num_classes=5).train()
+    steps = all_names(network(image(2, 3, 32, 32)))
+    assert steps.count("_Chain") == 16, "17 blocks; the first two are one, and the ends of both"
+    assert "_NormaliseAndClip" not in steps
+
+
 def test_a_variance_far_below_the_squared_mean_is_kept() -> None:
     module = layers(PointwiseConv2d(4, 4), activation=nn.Identity())
     with torch.no_grad():
@@ -135,18 +156,21 @@ def test_any_order_of_memory_will_do() -> None:
 
 
 def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
+    linked = partial(link, first=False)
     conv, norm = PointwiseConv2d(4, 4), nn.BatchNorm2d(4)
-    assert link(conv, norm, nn.ReLU6()) is not None
-    assert link(conv, norm, nn.Hardswish()) is None
-    assert link(conv, nn.Identity(), nn.ReLU6()) is None
-    assert link(conv, copy.deepcopy(norm).eval(), nn.ReLU6()) is None
-    assert link(nn.Conv2d(4, 4, 3, bias=False), norm, nn.ReLU6()) is None
-    assert link(conv, nn.BatchNorm2d(4, momentum=None), nn.ReLU6()) is None
-    assert link(conv, nn.BatchNorm2d(4, affine=False), nn.ReLU6()) is None
-    assert link(conv, nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU6()) is None
+    assert linked(conv, norm, nn.ReLU6()) is not None
+    assert linked(conv, norm, nn.Hardswish()) is None
+    assert linked(conv, nn.Identity(), nn.ReLU6()) is None
+    assert linked(conv, copy.deepcopy(norm).eval(), nn.ReLU6()) is None
+    assert linked(nn.Conv2d(4, 4, 3, bias=False), norm, nn.ReLU6()) is None
+    assert link(nn.Conv2d(4, 4, 3, bias=False), norm, nn.ReLU6(), first=True) is not None
+    assert link(nn.Conv2d(4, 4, 3, bias=False), norm, nn.Hardswish(), first=True) is None
+    assert linked(conv, nn.BatchNorm2d(4, momentum=None), nn.ReLU6()) is None
+    assert linked(conv, nn.BatchNorm2d(4, affine=False), nn.ReLU6()) is None
+    assert linked(conv, nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU6()) is None
     with torch.device("meta"):
-        assert link(PointwiseConv2d(4, WIDEST), norm, nn.ReLU6()) is not None
-        assert link(PointwiseConv2d(4, WIDEST + 1), norm, nn.ReLU6()) is None
+        assert linked(PointwiseConv2d(4, WIDEST), norm, nn.ReLU6()) is not None
+        assert linked(PointwiseConv2d(4, WIDEST + 1), norm, nn.ReLU6()) is None
     assert fits(image(2, 4, 1, 1))
     assert not fits(image(1, 4, 1, 1))
     assert not fits(image(2, 4, 1, 1).double())
@@ -199,10 +223,15 @@ def test_a_network_in_training_gives_the_gradients_of_its_layers(reference: str)
 
 def names(y: Tensor) -> set[str]:
     """Kinds of steps that led to a tensor."""
+    return set(all_names(y))
+
+
+def all_names(y: Tensor) -> list[str]:
+    """The kind of each step that led to a tensor."""
     found, waiting = set(), [y.grad_fn]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in found:
             found.add(node)
             waiting += [before for before, _ in node.next_functions]
-    return {type(node).__name__.removesuffix("Backward") for node in found}
+    return [type(node).__name__.removesuffix("Backward") for node in found]

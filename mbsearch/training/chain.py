@@ -21,7 +21,7 @@ from mbsearch.training.depthwise import DepthwiseConv2d
 from mbsearch.training.kernels import chain_depthwise, chain_norm, chain_pointwise
 from mbsearch.training.kernels.passes import WIDEST, Settings
 from mbsearch.training.kernels.steps import Pair, Values
-from mbsearch.training.norm import count_batch, hooked, is_known, limits
+from mbsearch.training.norm import count_batch, hooked, is_known, limits, normalise
 from mbsearch.training.pointwise import PointwiseConv2d
 
 _ROWS_OF_TERMS = 6
@@ -30,11 +30,17 @@ _NO_TERMS = np.empty((_ROWS_OF_TERMS, 0), np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A convolution without bias, its batch norm, and between what the activation keeps values."""
+    """A convolution, its batch norm, and between what the activation keeps values."""
 
-    conv: PointwiseConv2d | DepthwiseConv2d
+    conv: nn.Conv2d
     norm: nn.BatchNorm2d
+    activation: nn.Module
     settings: Settings
+
+    @property
+    def is_torchs(self) -> bool:
+        """Whether torch makes the convolution, so that the kernels begin behind it."""
+        return not isinstance(self.conv, PointwiseConv2d | DepthwiseConv2d)
 
     @property
     def passes_all(self) -> bool:
@@ -42,17 +48,19 @@ class Link:
         return self.settings[2:] == (-math.inf, math.inf)
 
 
-def link(conv: nn.Module, norm: nn.Module, activation: nn.Module) -> Link | None:
-    """A convolution as part of a chain; None for one that the kernels do not know."""
+def link(conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, *, first: bool) -> Link | None:
+    """A convolution as part of a chain; None for one that the kernels do not know.
+
+    Of the `first` of a chain they need not know the convolution.
+    """
     kept = limits(activation)
-    if not isinstance(conv, PointwiseConv2d | DepthwiseConv2d) or hooked(conv):
-        return None
-    if max(conv.in_channels, conv.out_channels) > WIDEST:
-        return None
-    if kept is None or not is_known(norm):
+    if kept is None or not is_known(norm) or max(conv.in_channels, conv.out_channels) > WIDEST:
         return None
     assert norm.momentum is not None
-    return Link(conv, norm, (norm.eps, norm.momentum, *kept))
+    found = Link(conv, norm, activation, (norm.eps, norm.momentum, *kept))
+    if found.is_torchs:
+        return found if first else None
+    return None if hooked(conv) else found
 
 
 def fits(x: Tensor) -> bool:
@@ -72,6 +80,11 @@ def fits(x: Tensor) -> bool:
 def chained(links: Sequence[Link], x: Tensor) -> Tensor:
     """What links that follow one another make of a map (N, C, H, W)."""
     parameters = [p for each in links for p in (each.conv.weight, each.norm.weight, each.norm.bias)]
+    first = links[0]
+    if first.is_torchs:
+        x, parameters = first.conv(x), parameters[1:]
+        if len(links) == 1:
+            return normalise(x, first.norm, first.activation)
     for each in links:
         count_batch(each.norm)
     y: Tensor = _Chain.apply(x, tuple(links), *parameters)
@@ -81,6 +94,7 @@ def chained(links: Sequence[Link], x: Tensor) -> Tensor:
 class _Chain(torch.autograd.Function):
     """Links that follow one another; kept are the maps before each norm.
 
+    Where torch makes the first convolution, x is what it made, and has only the norm's parameters.
     On the smallest maps half of a step is not the kernels but what is between them, so each map is
     made by torch, which lets go of it after the way back, and is seen as an array once.
     """
@@ -88,6 +102,12 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, links: tuple[Link, ...], *parameters: Tensor) -> Tensor:
         kept, seen, terms = [x], _pixels(x), _NO_TERMS
+        ctx.starts = links[0].is_torchs
+        if ctx.starts:
+            first, *rest = links
+            terms = np.empty((_ROWS_OF_TERMS, seen.shape[-1]), np.float32)
+            chain_norm.start(_rows(seen), *_normed_by(first, *parameters[:2]), terms)
+            links, parameters = tuple(rest), parameters[2:]
         ctx.terms, ctx.links, ctx.filters = [terms], links, []
         for each, weight, scale, shift in zip(
             links, parameters[::3], parameters[1::3], parameters[2::3], strict=True
@@ -151,6 +171,12 @@ class _Chain(torch.autograd.Function):
             norm_grads = torch.from_numpy(grads)
             found = [_gradient(filters_grad, conv.weight), norm_grads[0], norm_grads[1], *found]
             passed, sums = x_grad, x_sums
+        if ctx.starts:
+            x_grad, grads = _new(x.shape), np.empty_like(ctx.terms[0][:2])
+            chain_norm.start_back(_rows(passed), _rows(x), ctx.terms[0], sums, _rows(x_grad), grads)
+            norm_grads = torch.from_numpy(grads)
+            found = [norm_grads[0], norm_grads[1], *found]
+            passed = x_grad
         return torch.from_numpy(passed).permute(0, 3, 1, 2), None, *found
 
 
@@ -158,24 +184,27 @@ def _convolved(
     link: Link, filters: Values, x: Values, terms: Values, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Values]:
     """The map that a link's convolution makes of one, and its terms."""
-    conv, norm = link.conv, link.norm
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scales, shifts = scale.detach().numpy(), shift.detach().numpy()
-    running = norm.running_mean.numpy(), norm.running_var.numpy()
+    conv, norms = link.conv, _normed_by(link, scale, shift)
     images, height, width, _ = x.shape
     down, across = stride = _pair(conv)
     made = torch.empty((images, -(-height // down), -(-width // across), len(filters)))
     z, z_terms = made.numpy(), np.empty((_ROWS_OF_TERMS, len(filters)), np.float32)
     if isinstance(conv, DepthwiseConv2d):
-        chain_depthwise.depthwise(
-            x, terms, filters, stride, scales, shifts, running, link.settings, z, z_terms
-        )
+        chain_depthwise.depthwise(x, terms, filters, stride, *norms, z, z_terms)
     else:
-        chain_pointwise.pointwise(
-            _rows(x), terms, filters, scales, shifts, running, link.settings, _rows(z), z_terms
-        )
+        chain_pointwise.pointwise(_rows(x), terms, filters, *norms, _rows(z), z_terms)
     return made, z_terms
+
+
+def _normed_by(
+    link: Link, scale: Tensor, shift: Tensor
+) -> tuple[Values, Values, tuple[Values, Values], Settings]:
+    """What the kernels need of a batch norm: scale, shift, running mean and variance, settings."""
+    norm = link.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    running = norm.running_mean.numpy(), norm.running_var.numpy()
+    return scale.detach().numpy(), shift.detach().numpy(), running, link.settings
 
 
 def _filters(link: Link, weight: Tensor) -> Values:

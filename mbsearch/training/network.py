@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from math import sqrt
 from typing import assert_never
@@ -130,24 +130,45 @@ class Residual(nn.Module):
         return out
 
 
+class Network(nn.Sequential):
+    """Stem, stages and head."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) to logits (N, num_classes)."""
+        # In training, runs of convolutions do not end where a block does.
+        return _run(_layers_of(self) if self.training else self.children(), x)
+
+
+def _layers_of(module: nn.Module) -> Iterator[nn.Module]:
+    """Layers and residual blocks in their order; a module that has hooks stays whole."""
+    for child in module.children():
+        if type(child) in (nn.Sequential, Chain) and not hooked(child):
+            yield from _layers_of(child)
+        else:
+            yield child
+
+
 def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     links: list[Link] = []
     for layer in layers:
-        known = None
-        if (
-            layer.training
-            and isinstance(layer, Convolution)
-            and (links or fits(x))  # the map that links wait for has been looked at
-            and not hooked(layer)
-        ):
-            known = link(layer.conv, layer.norm, layer.activation)
-        if known is not None:
-            links.append(known)
-            continue
-        if links:
+        known = _link(layer, x, links)
+        if known is None and links:
             x, links = chained(links, x), []
-        x = layer(x)
+            known = _link(layer, x, links)
+        if known is None:
+            x = layer(x)
+        else:
+            links.append(known)
     return chained(links, x) if links else x
+
+
+def _link(layer: nn.Module, x: Tensor, before: Sequence[Link]) -> Link | None:
+    """A layer as part of a chain, after the links `before` it, which start at x; else None."""
+    if not layer.training or not isinstance(layer, Convolution) or hooked(layer):
+        return None
+    if not before and not fits(x):
+        return None
+    return link(layer.conv, layer.norm, layer.activation, first=not before)
 
 
 def build(
@@ -237,7 +258,7 @@ def _assemble(program: Program) -> nn.Module:
             blocks.append(module)
         stages.append(blocks)
     head, _ = _chain(program.head, c)
-    return nn.Sequential(OrderedDict(stem=_layer(program.stem, 3), stages=stages, head=Chain(head)))
+    return Network(OrderedDict(stem=_layer(program.stem, 3), stages=stages, head=Chain(head)))
 
 
 def _block(block: Block, c_in: int) -> tuple[nn.Module, int]:
