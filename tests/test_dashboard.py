@@ -393,10 +393,13 @@ def test_a_page_that_was_opened_at_the_start_follows_to_the_end(page: Page) -> N
         lambda: float(page.wait(slider).get_attribute("aria-valuemin")) < before, "a wider slider"
     )
     page.wait('[id*="alphas"][role=combobox], input[id*="alphas"]').click()
-    offered = {o.text for o in page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")}
-    assert offered >= {
-        f"{r.architecture.alpha:g}" for r in page.records("begun") if not r.is_baseline
-    }
+    alphas = {f"{r.architecture.alpha:g}" for r in page.records("begun") if not r.is_baseline}
+
+    def offered() -> bool:  # the text is empty until the list is to be seen
+        options = page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
+        return {option.text for option in options} >= alphas
+
+    wait_for(offered, "the widths that came later")
     page.open("/choices?study=begun", "#rules")
 
 
