@@ -106,9 +106,8 @@ def main() -> None:
     truth = [accuracies[each.fingerprint] for each in networks]
     costs = [measure(each)["mult_adds"] for each in networks]
     # Where validation images are a part of the training images, the supernet knows another seed's.
-    split_seed = torch.load(given.supernet, map_location="cpu", weights_only=True)["made_by"][
-        "seed"
-    ]
+    supernet = torch.load(given.supernet, map_location="cpu", weights_only=True)
+    split_seed = supernet["made_by"]["seed"]
     print(f"| recipe | CPU s | {' | '.join(SCORES)} |")
     print("|---|---|" + "---|" * len(SCORES))
     print(f"| Mult-Adds | 0 | {taus([float(c) for c in costs], truth, costs)} | | | |", flush=True)

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -26,7 +25,7 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.settings import GROWTH
 from mbsearch.space.space import SearchSpace
-from mbsearch.stamp import Stamp, scored_by
+from mbsearch.stamp import Stamp, key_of, scored_by
 from mbsearch.survey import sample_by_cost
 
 SMALLEST = 6  # networks: two in each third of the costs
@@ -208,8 +207,7 @@ class _Done:
 
     @staticmethod
     def read(folder: Path, stamp: Stamp) -> _Done:
-        key = blake2b(json.dumps(stamp, sort_keys=True).encode(), digest_size=4).hexdigest()
-        path = folder / f"{key}.json"
+        path = folder / f"{key_of(stamp)}.json"
         if not path.exists():
             return _Done(path, stamp, {})
         try:

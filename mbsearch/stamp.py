@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 from mbsearch.space.settings import Settings
@@ -21,6 +23,11 @@ def scored_by(space: SearchSpace, data_key: str) -> Stamp:
         "space": space.fingerprint,
         "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data"}),
     }
+
+
+def key_of(stamp: Stamp) -> str:
+    """A short name: what is kept by different stamps never mixes."""
+    return blake2b(json.dumps(stamp, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def filled(stamp: Stamp) -> Stamp:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError
@@ -15,6 +12,7 @@ from mbsearch.search.evaluator import Task
 from mbsearch.search.executor import Executor, LocalProcesses, settled
 from mbsearch.search.lock import driver_lock
 from mbsearch.space.settings import Settings
+from mbsearch.stamp import key_of
 from mbsearch.training.entrants import Entrant
 from mbsearch.training.final import FinalTraining, Start
 from mbsearch.training.machine import default_jobs, prepare_worker, training_devices, worker_imports
@@ -85,7 +83,7 @@ def retrain_study(
     }
     if start is not None:
         facts["start"] = start.facts()
-    home = folder / FOLDER / _key(facts)
+    home = folder / FOLDER / key_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
         compile_kernels(devices[0], say)
@@ -99,11 +97,6 @@ def retrain_study(
         test_images = len(source.members["test"].rows)
         write_retrained(folder, results, facts | {"folder": home.name, "test_images": test_images})
     return results
-
-
-def _key(facts: Mapping[str, Any]) -> str:
-    """Short name of a recipe on some images: trainings by different ones never mix."""
-    return blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def retrain(
