@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.request import urlopen
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 
 # Chromium's own first visits to the network have no place in a test.
@@ -53,11 +54,15 @@ def chromium(
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """What `condition` returns, once that is true."""
+    """What `condition` returns, once that is true.
+
+    It is asked again as well where the page has replaced an element that it was looking at.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        with suppress(StaleElementReferenceException):
+            if found := condition():
+                return found
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds:g} s in vain for {what}")
 

@@ -137,7 +137,19 @@ class Page:
         return wait_for(lambda: self.browser.find_elements(By.CSS_SELECTOR, selector), selector)[0]
 
     def text(self, selector: str) -> str:
-        return str(self.wait(selector).text)
+        return str(wait_for(lambda: [self.wait(selector).text], selector)[0])
+
+    def pick(self, text: str) -> None:
+        """Click an option of the list that is open."""
+
+        def found() -> bool:
+            options = self.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
+            wanted = next((option for option in options if option.text == text), None)
+            if wanted is not None:
+                wanted.click()
+            return wanted is not None
+
+        wait_for(found, f"the option {text}")
 
     def js(self, script: str) -> Any:
         return self.browser.execute_script(f"return {script}")
@@ -438,8 +450,7 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
         assert (mark == "differs") == (left != right)
     rival = next(r for r in page.records() if r.is_baseline)
     page.wait('[id*="other"][role=combobox], input[id*="other"]').click()
-    options = page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
-    next(o for o in options if o.text == label(rival)).click()
+    page.pick(label(rival))
     wait_for(lambda: page.address().get("other") == str(rival.trial), "the other network")
     wait_for(lambda: label(rival) in page.text("#compared"), "its comparison")
 
@@ -462,8 +473,7 @@ def test_the_choices_page_follows_choice_and_selection(page: Page) -> None:
 def test_studies_are_switched_and_an_address_is_reloaded(page: Page) -> None:
     page.open("/?study=first")
     page.wait("#study").click()
-    options = page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
-    next(option for option in options if option.text == "second").click()
+    page.pick("second")
     wait_for(lambda: page.address() == {"study": "second"}, "the other study's address")
     drawn = sorted(r.trial for r in page.records("second"))
     wait_for(lambda: sorted(page.trials_drawn()) == drawn, "the other study")
