@@ -139,17 +139,14 @@ class Page:
     def text(self, selector: str) -> str:
         return str(wait_for(lambda: [self.wait(selector).text], selector)[0])
 
+    def options(self) -> dict[str, Any]:
+        """Options by what they show, which is nothing until their list is to be seen."""
+        found = self.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
+        return {option.text: option for option in found}
+
     def pick(self, text: str) -> None:
         """Click an option of the list that is open."""
-
-        def found() -> bool:
-            options = self.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
-            wanted = next((option for option in options if option.text == text), None)
-            if wanted is not None:
-                wanted.click()
-            return wanted is not None
-
-        wait_for(found, f"the option {text}")
+        wait_for(lambda: self.options().get(text), f"the option {text}").click()
 
     def js(self, script: str) -> Any:
         return self.browser.execute_script(f"return {script}")
@@ -406,12 +403,7 @@ def test_a_page_that_was_opened_at_the_start_follows_to_the_end(page: Page) -> N
     )
     page.wait('[id*="alphas"][role=combobox], input[id*="alphas"]').click()
     alphas = {f"{r.architecture.alpha:g}" for r in page.records("begun") if not r.is_baseline}
-
-    def offered() -> bool:  # the text is empty until the list is to be seen
-        options = page.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
-        return {option.text for option in options} >= alphas
-
-    wait_for(offered, "the widths that came later")
+    wait_for(lambda: set(page.options()) >= alphas, "the widths that came later")
     page.open("/choices?study=begun", "#rules")
 
 
