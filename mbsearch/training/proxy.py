@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Evaluation
+from mbsearch.records import Evaluation, Fidelity
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.settings import Proxy
 from mbsearch.training.data import Split
@@ -68,7 +68,7 @@ class ProxyTraining:
     def _train(self, task: Task) -> Outcome:
         proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
         source = _source(self.data, self.split_seed)
-        if task.promoted:
+        if task.fidelity is Fidelity.PROMOTION:
             proxy = proxy.longer(self.longer, len(source.members["train"].rows))
         train, validation = (
             _split(self.data, self.split_seed, kind, pixels, limit)
