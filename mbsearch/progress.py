@@ -15,10 +15,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mbsearch.records import State
+from mbsearch.records import Fidelity, State
 from mbsearch.search.driver import Progress as DriverProgress
 from mbsearch.units import amount
 
+_WORDS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
 _ENDLESS = 10**8  # a search by time has no number of trials to count towards
 
 
@@ -86,7 +87,7 @@ class RunDisplay:
         if trial is not None:
             self._ended += 1
             what = trial.architecture.name if trial.is_baseline else "search"
-            what += ", longer" if progress.promoted else ""
+            what += _WORDS[progress.fidelity]
             end = (
                 f"accuracy {trial.accuracy:.3f}"
                 if trial.state is State.COMPLETE

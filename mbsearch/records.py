@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mbsearch.lift import MOST
 from mbsearch.space.architecture import Architecture
@@ -23,6 +28,44 @@ class State(StrEnum):
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
+
+
+class Fidelity(StrEnum):
+    """How a network was trained, from the shortest training to the longest."""
+
+    SCREENING = "screening"
+    PROMOTION = "promotion"
+    FINAL = "finals"
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Classes of the images of a split, and the classes that a network predicts, in one order."""
+
+    labels: NDArray[np.uint16]
+    predicted: NDArray[np.uint16]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each image is classified correctly."""
+        return np.asarray(self.labels == self.predicted)
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain data, for storage."""
+        return {"labels": _packed(self.labels), "predicted": _packed(self.predicted)}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, str]) -> Predictions:
+        """Inverse of `to_dict`."""
+        return Predictions(_unpacked(data["labels"]), _unpacked(data["predicted"]))
+
+
+def _packed(classes: NDArray[np.uint16]) -> str:
+    return b64encode(zlib.compress(classes.astype("<u2").tobytes(), 9)).decode()
+
+
+def _unpacked(text: str) -> NDArray[np.uint16]:
+    return np.frombuffer(zlib.decompress(b64decode(text)), "<u2").astype(np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +85,7 @@ class Evaluation:
     `accuracy` is the fraction of validation images classified rightly; the test split is never
     seen. `pixels` is the side of the images trained on. `seconds` is the time of training and
     validation in the worker. `recipe` is the proxy as plain data, `versions` those of the
-    libraries that matter.
+    libraries that matter. `predictions` are those of the validation images, kept of finals.
     """
 
     accuracy: float
@@ -55,16 +98,23 @@ class Evaluation:
     recipe: Mapping[str, Any]
     device: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    predictions: Predictions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for storage."""
-        return asdict(self)
+        data = asdict(replace(self, predictions=None))
+        if self.predictions is None:
+            del data["predictions"]
+            return data
+        return data | {"predictions": self.predictions.to_dict()}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Evaluation:
         """Inverse of `to_dict`."""
         curve = tuple(Epoch(**epoch) for epoch in data["curve"])
-        return Evaluation(**{**data, "curve": curve})
+        kept = data.get("predictions")
+        predictions = None if kept is None else Predictions.from_dict(kept)
+        return Evaluation(**{**data, "curve": curve, "predictions": predictions})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +126,8 @@ class TrialRecord:
     empty for a baseline. `accuracy_noise` is the standard deviation of one evaluation's accuracy
     over seeds, None where it has not been measured yet. `metric` is the cost that the study weighs
     accuracy against, a key of `costs`. `promotion` is the outcome of the longer training, for a
-    network that was promoted to it, and `promotion_noise` the noise of that. `expected` is the
+    network that was promoted to it, and `promotion_noise` the noise of that. `finals` are the
+    completed trainings by the full recipe, one a seed. `expected` is the
     accuracy that a model of all trials expects of the network, at the highest fidelity of the
     study; None where no run has ended with one.
     """
@@ -92,6 +143,7 @@ class TrialRecord:
     metric: str = DEFAULT_METRIC
     promotion: Evaluation | None = None
     promotion_noise: float | None = None
+    finals: tuple[Evaluation, ...] = ()
     expected: float | None = None
     error: str | None = None
     started: datetime | None = None

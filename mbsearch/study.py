@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def run(
             choose_device(device)
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
-    keeps = require_feasible(space.with_settings({"limits": space.settings.limits.exact}))
+    keeps = require_feasible(replace(space, settings=space.settings.exact))
     with drive(folder, space.name, storage) as (store, still_held):
         stamp = _stamp(scoring, seed)
         _check_stamp(store, folder, stamp)

@@ -13,7 +13,6 @@ from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Pool, trace
-from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.template import Params
 
@@ -82,7 +81,7 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
         raise refusal or SpecError(f"{space.name}: no network of the space can be built")
     costs = list(networks.values())
     mult_adds = [c["mult_adds"] for c in costs]
-    limits = space.settings.limits.exact
+    settings = space.settings.exact
     ends = [min(mult_adds), max(mult_adds)]
     if not exact:
         _, cheapest = _lowest(space, lambda costs: costs["mult_adds"])
@@ -95,7 +94,7 @@ def survey(space: SearchSpace, *, seed: int = 0, sample_size: int = 1000) -> Sur
         min_mult_adds=ends[0],
         median_mult_adds=int(median(mult_adds)),
         max_mult_adds=ends[1],
-        feasible_share=sum(limits.excess(c) is None for c in costs) / len(costs),
+        feasible_share=sum(settings.excess(c) is None for c in costs) / len(costs),
         duplicate_share=1 - len(networks) / len(seen) if exact else None,
         unbuildable_share=unbuildable / len(encodings),
         warnings=_warnings(space, smallest_map),
@@ -109,7 +108,7 @@ def sample_by_cost(space: SearchSpace, count: int, seed: int) -> list[Architectu
     few networks keep the limits, relatives of those found are among them; there are fewer than
     `count` where no more are found so.
     """
-    metric, limits = space.settings.metric, space.settings.limits.exact
+    metric, settings = space.settings.metric, space.settings.exact
     rng = Random(f"{seed}/audit")
     found: dict[str, tuple[int, Architecture]] = {}
 
@@ -120,14 +119,14 @@ def sample_by_cost(space: SearchSpace, count: int, seed: int) -> list[Architectu
             costs = measure(network)
         except SpecError:  # its strides leave no pixels
             return False
-        if network.fingerprint in found or limits.excess(costs) is not None:
+        if network.fingerprint in found or settings.excess(costs) is not None:
             return False
         found[network.fingerprint] = costs.get(metric, costs["mult_adds"]), network
         return True
 
     waiting = [p for _ in range(count * _DRAWS) if keeps(p := space.sample_params(rng))]
     if not waiting:
-        cheapest, _ = _lowest(space, _excess(limits), enough=1.0)
+        cheapest, _ = _lowest(space, settings.used_share, enough=1.0)
         waiting = [cheapest] if keeps(cheapest) else []
     while waiting and len(found) < count:
         params = space.complete(waiting.pop(0))
@@ -167,20 +166,14 @@ def require_feasible(space: SearchSpace, measure: Measure = measure) -> Params:
     Raises:
         SpecError: none was found; the cheapest found is named with the limit that it breaks.
     """
-    params, costs = _lowest(space, _excess(space.settings.limits), measure, enough=1.0)
-    broken = space.settings.limits.excess(costs)
+    params, costs = _lowest(space, space.settings.used_share, measure, enough=1.0)
+    broken = space.settings.excess(costs)
     if broken:
         raise SpecError(
             f"{space.name}: limits: expected a space with a network that keeps them, "
             f"got none: of the cheapest, {broken}"
         )
     return params
-
-
-def _excess(limits: Limits) -> Score:
-    """The largest share of a limit that costs come to: above 1 they break one."""
-    bounds = limits.bounds()
-    return lambda costs: max((costs[metric] / b for metric, b in bounds.items()), default=0.0)
 
 
 def _lowest(

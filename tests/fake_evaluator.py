@@ -13,7 +13,7 @@ import numpy as np
 
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, EvaluationError
-from mbsearch.records import Epoch, Evaluation
+from mbsearch.records import Epoch, Evaluation, Fidelity
 from mbsearch.search.evaluator import Outcome, Task
 
 
@@ -45,14 +45,14 @@ class FakeEvaluator:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.trouble is not None and self.trouble.exists():
             raise DataError("a.png: expected an image, got something else")
-        if self.fails or (task.seed == self.fails_with and not task.promoted):
+        if self.fails or (task.seed == self.fails_with and task.fidelity is Fidelity.SCREENING):
             raise EvaluationError("training diverged in epoch 1: the loss is nan")
         rng = np.random.default_rng(task.seed)
         cost = math.log10(measure(task.architecture)["mult_adds"])
         accuracy = float(1 - 3 / cost**1.2 + rng.normal(0, self.noise))
         if task.architecture.resolution in self.bad_resolutions:
             accuracy /= 2
-        if task.promoted:
+        if task.fidelity is not Fidelity.SCREENING:
             accuracy = float(1 - (3 / cost**1.2 - rng.normal(0, self.noise / 10)) / 2)
         done = int(task.checkpoint or b"0")
         stop = min(task.stop_epoch or self.epochs, self.epochs)

@@ -22,7 +22,7 @@ from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
 from mbsearch.lift import Lift, logit, steadied
-from mbsearch.records import State, TrialRecord, complete, shown
+from mbsearch.records import Fidelity, State, TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.backlog import find_promotions
 from mbsearch.search.driver import Driver, Progress
@@ -32,7 +32,7 @@ from mbsearch.search.journal import open_journal
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, StudyStore, create_study, is_promoted, read_study
+from mbsearch.search.storage import JOURNAL, StudyStore, create_study, fidelity_of, read_study
 from mbsearch.space.catalog import load_space
 from mbsearch.space.settings import Promotion, Proxy, Racing
 from mbsearch.space.space import SearchSpace
@@ -292,7 +292,7 @@ def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
     repeats = [
         t.user_attrs["record"]["costs"]["mult_adds"] * EPOCHS * LONGER
         for t in refined.baselines.get_trials()
-        if is_promoted(t) and t.user_attrs["record"]["repeat"]
+        if fidelity_of(t) is Fidelity.PROMOTION and t.user_attrs["record"]["repeat"]
     ]
     assert len(repeats) == V2.settings.proxy.noise_seeds - 1
     assert (long + sum(repeats)) / (short + long + sum(repeats)) <= 0.6
@@ -399,7 +399,7 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     class Progresses(list[Progress]):
         def append(self, progress: Progress) -> None:
             super().append(progress)
-            if sum(p.promoted for p in self) == 3:
+            if sum(p.fidelity is Fidelity.PROMOTION for p in self) == 3:
                 raise CutError
 
     with pytest.raises(CutError):
@@ -411,7 +411,7 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     trials = [
         t.user_attrs["record"]["trial"]
         for t in again.baselines.get_trials()
-        if is_promoted(t) and not t.user_attrs["record"]["repeat"]
+        if fidelity_of(t) is Fidelity.PROMOTION and not t.user_attrs["record"]["repeat"]
     ]
     assert len(trials) == len(set(trials)), "nothing is promoted twice"
 
@@ -443,7 +443,7 @@ def test_a_failed_longer_training_is_not_tried_for_ever(tmp_path: Path) -> None:
     search(tmp_path, share=0.0)
     store = search(tmp_path, evaluator=FakeEvaluator(fails=True, epochs=EPOCHS))
     assert not store.promotions()
-    failed = [t for t in store.baselines.get_trials() if is_promoted(t)]
+    failed = [t for t in store.baselines.get_trials() if fidelity_of(t) is Fidelity.PROMOTION]
     assert failed
     assert all("diverged" in t.user_attrs["error"] for t in failed)
 
@@ -498,7 +498,7 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:
-        if progress.promoted:
+        if progress.fidelity is Fidelity.PROMOTION:
             raise CutError
 
     monkeypatch.setattr("mbsearch.study.by_training", fake)

@@ -13,10 +13,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.cost import Measure
-from mbsearch.records import complete
+from mbsearch.records import Fidelity, complete
 from mbsearch.search.history import ABANDONED
 from mbsearch.search.promotion import Promotions
-from mbsearch.search.storage import StudyStore, is_promoted, objectives, recorded_cost
+from mbsearch.search.storage import (
+    StudyStore,
+    fidelity_of,
+    objectives,
+    recorded_cost,
+    recorded_fidelity,
+)
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import baseline_architectures
 from mbsearch.space.space import SearchSpace
@@ -37,9 +43,9 @@ class Job:
     checkpoint: bytes | None = None
 
     @property
-    def promoted(self) -> bool:
-        """Whether this is the longer training of a network that has been trained before."""
-        return bool(self.record.get("promoted"))  # unknown to older studies
+    def fidelity(self) -> Fidelity:
+        """How the network is trained."""
+        return recorded_fidelity(self.record)
 
     @property
     def cost(self) -> int:
@@ -100,7 +106,7 @@ def missing_baselines(
     """Baselines and repeats that the study lacks: (reference, network, is it a repeat)."""
     have: dict[str, int] = {}
     for trial in store.baselines.get_trials(deepcopy=False):
-        if "record" in trial.user_attrs and not is_promoted(trial):
+        if "record" in trial.user_attrs and fidelity_of(trial) is Fidelity.SCREENING:
             fingerprint = trial.user_attrs["record"]["fingerprint"]
             have[fingerprint] = have.get(fingerprint, 0) + 1
     wanted = [
@@ -123,7 +129,7 @@ def find_promotions(store: StudyStore, space: SearchSpace) -> Promotions:
     longer = [
         trial.user_attrs["record"]
         for trial in store.baselines.get_trials(deepcopy=False)
-        if is_promoted(trial)
+        if fidelity_of(trial) is Fidelity.PROMOTION
     ]
     repeats, several = [data for data in longer if data["repeat"]], store.repeats()
     repeated = next((r for r in complete(records) if r.fingerprint in several), None)

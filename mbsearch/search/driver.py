@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, StorageError
-from mbsearch.records import SEARCH, Evaluation, State, TrialRecord, complete
+from mbsearch.records import SEARCH, Evaluation, Fidelity, State, TrialRecord, complete
 from mbsearch.search.backlog import (
     MAX_ATTEMPTS,
     Job,
@@ -54,7 +54,7 @@ class Progress:
 
     `left` counts every training that is still to end: baselines, repeats and search trials, and at
     the end the longer trainings that are known to be due. `trial` has the accuracy of the training
-    that ended, which was the longer one where the trial was `promoted`.
+    that ended, which was of the `fidelity`.
     """
 
     done: int
@@ -63,7 +63,7 @@ class Progress:
     left: int
     phase: str
     trial: TrialRecord | None = None
-    promoted: bool = False
+    fidelity: Fidelity = Fidelity.SCREENING
 
 
 @dataclass
@@ -223,7 +223,7 @@ class Driver:
             seed=seed,
             metric=of.metric,
             repeat=repeat,
-            promoted=True,
+            fidelity=Fidelity.PROMOTION,
         )
         number = study.ask().number
         self.store.set_attr(study, number, "record", data)
@@ -289,7 +289,7 @@ class Driver:
         if known is not None:
             return f"the network of trial {known}"
         try:
-            return self.space.settings.limits.excess(self.measure(architecture))
+            return self.space.settings.excess(self.measure(architecture))
         except SpecError as error:
             return str(error)
 
@@ -297,9 +297,11 @@ class Driver:
         self._ticket += 1
         self._jobs[self._ticket] = job
         rung = None
-        if job.record["origin"] == SEARCH and not job.promoted:  # the others are never stopped
+        if (
+            job.record["origin"] == SEARCH and job.fidelity is Fidelity.SCREENING
+        ):  # the others are never stopped
             rung = self._race.next_rung(self.space.settings.proxy.epochs, job.epochs_done)
-        task = Task(job.architecture, job.record["seed"], rung, job.checkpoint, job.promoted)
+        task = Task(job.architecture, job.record["seed"], rung, job.checkpoint, job.fidelity)
         self.executor.submit(self._ticket, task)
 
     def _tell(self, finished: Finished, baselines_left: int) -> None:
@@ -319,11 +321,11 @@ class Driver:
             return
         else:
             fail(self.store, job, finished.error or "no reason was given")
-        self._report(self._ended(job, finished), baselines_left, job.promoted)
+        self._report(self._ended(job, finished), baselines_left, job.fidelity)
 
     def _ended(self, job: Job, finished: Finished) -> TrialRecord | None:
         """The trial with the training that ended; None where that only measured the noise."""
-        if not job.promoted:
+        if job.fidelity is Fidelity.SCREENING:
             return self.store.record(job.study, job.number)
         if job.record["repeat"]:
             return None
@@ -338,7 +340,7 @@ class Driver:
         job.study.tell(job.number, objectives(data, job.record))
         if job.record["repeat"]:
             return
-        if not job.promoted:
+        if job.fidelity is Fidelity.SCREENING:
             self._race.add(job.cost, evaluation.curve)
             return
         self._tell_sampler()
@@ -372,7 +374,10 @@ class Driver:
         return True
 
     def _report(
-        self, trial: TrialRecord | None, baselines_left: int, promoted: bool = False
+        self,
+        trial: TrialRecord | None,
+        baselines_left: int,
+        fidelity: Fidelity = Fidelity.SCREENING,
     ) -> None:
         running = len(self._jobs)
         searching = sum(job.study is self.store.search for job in self._jobs.values())
@@ -382,5 +387,5 @@ class Driver:
             phase, left = "longer training", running
             left += len(self._promotions.required()) if self._promoting else 0
         self.on_progress(
-            Progress(self._begun - searching, self.target, running, left, phase, trial, promoted)
+            Progress(self._begun - searching, self.target, running, left, phase, trial, fidelity)
         )

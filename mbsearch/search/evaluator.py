@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mbsearch.records import Evaluation
+from mbsearch.records import Evaluation, Fidelity
 from mbsearch.space.architecture import Architecture
 
 
@@ -14,23 +14,28 @@ class Task:
     """Work for an evaluator: train a network from its checkpoint until an epoch.
 
     `stop_epoch` None means to the end of the schedule. `checkpoint` is what the previous rung of
-    the same trial left; None starts from fresh weights drawn with `seed`. One that is `promoted`
-    is trained longer than the others.
+    the same trial left; None starts from fresh weights drawn with `seed`. The recipe is that of the
+    `fidelity`; `epochs` is its length, where that is not the recipe's own.
     """
 
     architecture: Architecture
     seed: int
     stop_epoch: int | None = None
     checkpoint: bytes | None = None
-    promoted: bool = False
+    fidelity: Fidelity = Fidelity.SCREENING
+    epochs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What comes back: the evaluation so far, and a checkpoint unless the schedule has ended."""
+    """The evaluation so far, with a checkpoint unless the schedule has ended.
+
+    At the end of a final training, `weights` are the trained parameters (a saved state dict).
+    """
 
     evaluation: Evaluation
     checkpoint: bytes | None = None
+    weights: bytes | None = None
 
 
 class Evaluator(Protocol):

@@ -119,7 +119,7 @@ def _cost_aware(
             math.log10(costs[metric]),
             tuple(math.log10(costs[other]) for other in others),
             network.fingerprint,
-            feasible=space.settings.limits.excess(costs) is None,
+            feasible=space.settings.excess(costs) is None,
             work=training_work(costs["mult_adds"]),
             growth=growth_of(costs, space.settings.proxy.growth),
         )

@@ -23,7 +23,15 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.errors import StorageError
-from mbsearch.records import DEFAULT_METRIC, SEARCH, Epoch, Evaluation, State, TrialRecord
+from mbsearch.records import (
+    DEFAULT_METRIC,
+    SEARCH,
+    Epoch,
+    Evaluation,
+    Fidelity,
+    State,
+    TrialRecord,
+)
 from mbsearch.search.journal import open_journal
 from mbsearch.space.architecture import Architecture
 
@@ -95,13 +103,14 @@ class StudyStore:
     def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Records in the order they began, with what other trials tell of them."""
         noise, promotion_noise, promotions = self.noise(), self.noise(True), self.promotions()
-        expected = self.expected()
+        expected, finals = self.expected(), self.finals()
         return [
             replace(
                 r,
                 accuracy_noise=noise,
                 promotion=promotions.get(r.trial),
                 promotion_noise=promotion_noise,
+                finals=finals.get(r.trial, ()),
                 expected=expected.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
@@ -114,8 +123,17 @@ class StudyStore:
                 trial.user_attrs["evaluation"]
             )
             for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if is_promoted(trial) and not trial.user_attrs["record"]["repeat"]
+            if fidelity_of(trial) is Fidelity.PROMOTION and not trial.user_attrs["record"]["repeat"]
         }
+
+    def finals(self) -> dict[int, tuple[Evaluation, ...]]:
+        """Completed trainings by the full recipe, by trial, in the order of their seeds."""
+        found: dict[int, list[Evaluation]] = {}
+        for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if fidelity_of(trial) is Fidelity.FINAL:
+                evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+                found.setdefault(trial.user_attrs["record"]["trial"], []).append(evaluation)
+        return {trial: tuple(sorted(each, key=lambda e: e.seed)) for trial, each in found.items()}
 
     def expected(self) -> dict[str, float]:
         """Accuracies that the last run expected of its networks when it ended, by trial."""
@@ -140,7 +158,8 @@ class StudyStore:
         """
         curves: dict[str, list[tuple[Epoch, ...]]] = {}
         for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if "record" in trial.user_attrs and is_promoted(trial) is promoted:
+            kind = Fidelity.PROMOTION if promoted else Fidelity.SCREENING
+            if "record" in trial.user_attrs and fidelity_of(trial) is kind:
                 fingerprint = trial.user_attrs["record"]["fingerprint"]
                 evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
                 curves.setdefault(fingerprint, []).append(evaluation.curve)
@@ -156,9 +175,16 @@ def accuracy_noise(repeats: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(squares / freedom)
 
 
-def is_promoted(trial: FrozenTrial) -> bool:
-    """Whether a trial is the longer training of another one's network."""
-    return bool(trial.user_attrs.get("record", {}).get("promoted"))
+def fidelity_of(trial: FrozenTrial) -> Fidelity:
+    """How a trial is trained: above screening, it is a longer training of another one's network."""
+    return recorded_fidelity(trial.user_attrs.get("record", {}))
+
+
+def recorded_fidelity(record: Mapping[str, Any]) -> Fidelity:
+    """How a trial is trained, from its attribute ``record``; older ones say it by ``promoted``."""
+    if "fidelity" in record:
+        return Fidelity(record["fidelity"])
+    return Fidelity.PROMOTION if record.get("promoted") else Fidelity.SCREENING
 
 
 def to_record(trial: FrozenTrial) -> TrialRecord | None:
@@ -168,7 +194,7 @@ def to_record(trial: FrozenTrial) -> TrialRecord | None:
     and longer trainings are not records.
     """
     data = trial.user_attrs.get("record")
-    if data is None or data.get("repeat") or is_promoted(trial):
+    if data is None or data.get("repeat") or fidelity_of(trial) is not Fidelity.SCREENING:
         return None
     evaluation = trial.user_attrs.get("evaluation")
     return TrialRecord(
@@ -196,7 +222,7 @@ def new_record(
     seed: int,
     metric: str = DEFAULT_METRIC,
     repeat: bool = False,
-    promoted: bool = False,
+    fidelity: Fidelity = Fidelity.SCREENING,
 ) -> dict[str, Any]:
     """The attribute ``record`` of a trial that is about to be trained."""
     return {
@@ -209,7 +235,7 @@ def new_record(
         "params": dict(params),
         "seed": seed,
         "repeat": repeat,
-        "promoted": promoted,
+        "fidelity": str(fidelity),
     }
 
 

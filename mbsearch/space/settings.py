@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from mbsearch.space.blocks import Row
+from mbsearch.units import amount, quantity
 
 _SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _LEAST_PIXELS = 32  # side of the images that the largest candidates are trained on by default
@@ -22,6 +23,8 @@ Evaluator = Literal["training", "supernet"]
 EVALUATORS: tuple[str, ...] = get_args(Evaluator)
 """What a proxy training can start from."""
 LATENCY = "latency_us"
+EMBEDDED = "embedded"
+"""Name of the images that mbsearch carries with it."""
 
 
 def cost_of(name: str) -> str:
@@ -85,8 +88,8 @@ Alpha = Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]
 Resolution = Annotated[int, Field(ge=1, le=4096)]
 
 
-class Limits(Row):
-    """Hard limits on the cost of a candidate, each inclusive; above one it is never trained."""
+class Bounds(Row):
+    """Upper bounds on the costs of a network, each inclusive; all of them must hold."""
 
     mult_adds: Quantity | None = None
     params: Quantity | None = None
@@ -94,25 +97,56 @@ class Limits(Row):
     latency: Duration | None = None
 
     def bounds(self) -> dict[str, int]:
-        """The limits that there are, by the costs that they bound."""
+        """The bounds that are set, by the costs that they bound."""
         limits = {cost_of(name): getattr(self, name) for name in type(self).model_fields}
         return {metric: limit for metric, limit in limits.items() if limit is not None}
 
     @property
-    def exact(self) -> Limits:
-        """Those that need no measurement."""
+    def exact(self) -> Self:
+        """The bounds that need no measurement."""
         return self.model_copy(update={"latency": None})
 
     def excess(self, costs: Mapping[str, int]) -> str | None:
-        """The first limit that a network breaks, in words; None where it keeps them all.
+        """The first bound that a network breaks, in words; None if it keeps them all.
 
         Raises:
-            KeyError: a limited cost is not among them.
+            KeyError: a bounded cost is not among them.
         """
         for metric, limit in self.bounds().items():
             if costs[metric] > limit:
                 return f"{metric} {costs[metric]:,} is above the limit of {limit:,}"
         return None
+
+    def used_share(self, costs: Mapping[str, int]) -> float:
+        """The largest share of a bound that a network uses; 0 without bounds."""
+        return max((costs[metric] / b for metric, b in self.bounds().items()), default=0.0)
+
+
+class Limits(Bounds):
+    """Hard limits: a network above one of them is never trained, references included."""
+
+
+class Budget(Bounds):
+    """One question to a study: which network is the best within these bounds?"""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if not self.bounds():
+            raise ValueError(f"a bound on one of {', '.join(COSTS)} (mult_adds: 20M)")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The bounds as a sentence has them: ``20 M Mult-Adds and 500 k parameters``."""
+        return " and ".join(amount(metric, bound) for metric, bound in self.bounds().items())
+
+    @property
+    def slug(self) -> str:
+        """The bounds as a part of a file's name: ``20M``, ``20M-500kparams``, ``5ms``."""
+        return "-".join(
+            quantity(metric, bound).replace(" ", "") + ("params" if metric == "params" else "")
+            for metric, bound in self.bounds().items()
+        )
 
 
 class Baseline(Row):
@@ -193,7 +227,7 @@ class Proxy(Recipe):
 
     evaluator: Evaluator = "training"
     supernet: Supernet = Supernet()
-    data: str = "embedded"
+    data: str = EMBEDDED
     width_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     resolution_scale: Annotated[float, Field(gt=0, le=1)] = 0.25
     train_images: Annotated[int, Field(ge=2)] | None = 3000
@@ -267,6 +301,35 @@ class Retrain(Recipe):
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+# Epochs up to this share of a final training use this share of its pixels, the others all.
+_PROGRESSIVE = ((0.5, 0.5), (0.75, 0.75))
+
+
+class Finals(Row):
+    """The trainings by the full recipe inside a search, which decide its answers.
+
+    `minutes` bounds their time, 0 for none; by default they take as long as the search itself, at
+    most 15 minutes. `networks` (candidates a budget) and `epochs` are planned from that time where
+    they are not given.
+    """
+
+    minutes: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
+    networks: Annotated[int, Field(ge=1, le=1000)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    progressive: bool = True
+
+    def pixel_scale(self, epoch: int, epochs: int) -> float:
+        """Share of a network's own pixels that an epoch (from 0) of a training uses.
+
+        Unless it is off, `progressive` resizing trains the first epochs on smaller images, which
+        cost less, and the last ones at the full size.
+        """
+        if not self.progressive:
+            return 1.0
+        done = (epoch + 1) / epochs
+        return next((scale for until, scale in _PROGRESSIVE if done <= until), 1.0)
+
+
 class Racing(Row):
     """When a trial is stopped early: see `mbsearch.search.racing`. No rungs: never.
 
@@ -287,31 +350,101 @@ def _check_objectives(value: object) -> object:
     return tuple(value)
 
 
+_BudgetOrBound = Annotated[
+    Budget, BeforeValidator(lambda given: given, json_schema_input_type=int | float | str | Budget)
+]
+
+
 class Settings(Row):
     """Everything in a space file that is not the architecture.
 
-    The `objectives` are accuracy, and the cost that it is weighed against.
+    The `objectives` are accuracy, and the cost that it is weighed against. A budget that is one
+    quantity bounds that cost. With `references` at ``auto`` the strongest MobileNet V1, V2 and
+    V3-small of each budget are found and trained beside the candidates; `baselines` lists further
+    ones by hand.
     """
 
     objectives: Annotated[
         tuple[Literal["accuracy"], CostName], BeforeValidator(_check_objectives)
     ] = ("accuracy", "mult_adds")
     limits: Limits = Limits()
+    budgets: Annotated[tuple[_BudgetOrBound, ...], Field(strict=False)] = ()
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ()
+    references: Literal["auto", "none"] = "none"
     proxy: Proxy = Proxy()
     racing: Racing = Racing()
     promotion: Promotion = Promotion()
+    finals: Finals = Finals()
     retrain: Retrain = Retrain()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_budgets(cls, given: Any) -> Any:
+        """Read a budget that is one quantity as a bound on the study's cost."""
+        if not isinstance(given, dict) or not isinstance(given.get("budgets"), list | tuple):
+            return given
+        objectives = given.get("objectives", ("accuracy", "mult_adds"))
+        metric = objectives[1] if len(objectives) == 2 else "mult_adds"
+        budgets = [
+            {metric: each} if isinstance(each, int | float | str) else each
+            for each in given["budgets"]
+        ]
+        return {**given, "budgets": budgets}
+
+    @property
+    def questions(self) -> tuple[Budget, ...]:
+        """The budgets; without one, all limits together are the one budget."""
+        if self.budgets or not self.limits.bounds():
+            return self.budgets
+        return (Budget.model_validate(self.limits.model_dump(mode="json")),)
+
+    def excess(self, costs: Mapping[str, int]) -> str | None:
+        """Why a network is never trained, in words; None if it is within limits and a budget.
+
+        Raises:
+            KeyError: a bounded cost is not among `costs`.
+        """
+        broken = [budget.excess(costs) for budget in self.budgets]
+        beyond = broken[-1] if broken and all(broken) else None
+        return self.limits.excess(costs) or beyond
+
+    @property
+    def exact(self) -> Self:
+        """The same, with the limits and budgets that need no measurement only."""
+        budgets = [budget.exact for budget in self.budgets]
+        bounded = all(budget.bounds() for budget in budgets)  # else one of them takes any network
+        return self.model_copy(
+            update={"limits": self.limits.exact, "budgets": tuple(budgets) if bounded else ()}
+        )
+
+    def used_share(self, costs: Mapping[str, int]) -> float:
+        """The largest share of a bound that a network uses; above 1 it is never trained.
+
+        Of several budgets the one counts that the network keeps best.
+        """
+        of_budgets = (budget.used_share(costs) for budget in self.budgets)
+        return max(self.limits.used_share(costs), min(of_budgets, default=0.0))
 
     @property
     def metric(self) -> str:
         """The cost that accuracy is weighed against, a key of a network's costs."""
         return cost_of(self.objectives[1])
 
+    def final_scale(self, data: str) -> float:
+        """Share of a network's resolution that final trainings and retraining use.
+
+        All of it, unless the recipe says otherwise. The embedded images have 28 pixels a side and
+        stand in for larger photos at the proxy's scale.
+        """
+        return self.retrain.resolution_scale or (
+            self.proxy.resolution_scale if data == EMBEDDED else 1.0
+        )
+
     @property
     def needs_latency(self) -> bool:
         """Whether a candidate's latency has to be known."""
-        return self.metric == LATENCY or self.limits.latency is not None
+        bounded = (self.limits, *self.budgets)
+        return self.metric == LATENCY or any(each.latency is not None for each in bounded)
 
 
 SETTINGS_KEYS = tuple(Settings.model_fields)

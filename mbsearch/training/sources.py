@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from mbsearch.errors import DataError, did_you_mean
+from mbsearch.space.settings import EMBEDDED
 from mbsearch.training.cache import Array, cached_array, load_array
 from mbsearch.training.data import Split
 from mbsearch.training.pools import PackedPool, Pool, channels, squares
@@ -25,7 +26,6 @@ from mbsearch.training.splits import Rows, stratified
 
 SplitName = Literal["train", "validation", "test"]
 
-EMBEDDED = "embedded"
 _EMBEDDED_FILE = Path(str(files("mbsearch.training"))) / "embedded" / "fashion_mnist.xz"
 _EMBEDDED_SHA256 = "985c22ebc6127bc4401575ef7b795f6c0708bbc3578760e15cdc0346adccaa31"
 # Identity of the training images: the SHA-256 of the first file, which had the same training images
