@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from mbsearch.lift import MOST
+from mbsearch.analysis.calibration import MOST
 from mbsearch.space.architecture import Architecture
 
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")

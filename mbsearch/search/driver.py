@@ -31,9 +31,9 @@ from mbsearch.search.backlog import (
     interrupted,
     missing_baselines,
 )
+from mbsearch.search.estimates import Estimates, denoised_promotions
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
-from mbsearch.search.expectation import Expectation, steadied_promotions
 from mbsearch.search.history import PARTIAL_ACCURACY, PROMOTED
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.racing import Race
@@ -172,7 +172,7 @@ class Driver:
             self._promotions = find_promotions(self.store, self.space)
             self._promoting = self._promotions.affordable
             if self._promoting:
-                expectation = Expectation(self.store, self.space, self.measure)
+                expectation = Estimates(self.store, self.space, self.measure)
                 self._promotions.expect(expectation.short(self._promotions.records))
         due = self._promotions.next() if self._promoting else None
         return None if due is None else self._begin_promotion(self._promotions, *due)
@@ -347,7 +347,7 @@ class Driver:
 
     def _tell_sampler(self) -> None:
         """Leave the accuracies of longer trainings where a sampler finds them."""
-        after = steadied_promotions(self.store.records())
+        after = denoised_promotions(self.store.records())
         told = {
             str(trial.number): after[trial.user_attrs["record"]["trial"]]
             for trial in self.store.search.get_trials(deepcopy=False)
