@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.lift import MOST
+from mbsearch.analysis.calibration import MOST
 from mbsearch.space.architecture import Architecture
 
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")

@@ -29,8 +29,8 @@ from mbsearch.scoring import (
     say_nothing,
 )
 from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.estimates import Estimates
 from mbsearch.search.executor import Executor, LocalProcesses
-from mbsearch.search.expectation import Expectation
 from mbsearch.search.lock import drive
 from mbsearch.search.samplers import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.storage import StudyStore
@@ -182,7 +182,7 @@ def run(
                     executor.close()  # what follows has use for the cores
                     still_held()
                     if table is None:  # a table has no luck to be free of
-                        store.expect(Expectation(store, space, meter).highest())
+                        store.expect(Estimates(store, space, meter).highest())
                     records = store.records()
                     if complete(records):
                         write_results(folder, records, f"{space.name} on {scoring.data}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from mbsearch.lift import accuracy_of, logit
+from mbsearch.analysis.calibration import accuracy_of, logit
 from mbsearch.records import Epoch, State, TrialRecord
 from mbsearch.space.settings import Racing
 
