@@ -157,7 +157,19 @@ def run(
 
             store.expect({})  # what an earlier run expected does not know the trials to come
             driver = Driver(
-                store, space, executor, target, seed, on_progress, deadline, meter, still_held
+                store,
+                space,
+                executor,
+                target,
+                seed,
+                on_progress,
+                deadline,
+                meter,
+                still_held,
+                folder,
+                scoring.images,
+                say=say,
+                final_scale=scoring.final_scale,
             )
             # The sampler's matrices are small, and the workers need the cores: with a thread for
             # each, a suggestion took three times as long.

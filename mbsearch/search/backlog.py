@@ -113,6 +113,7 @@ def missing_baselines(
         (name, network.replace(num_classes=_num_classes(space, network)))
         for name, network in baseline_architectures(space)
     ]
+    wanted = [(n, a) for n, a in wanted if space.settings.excess(measure(a)) is None]
     missing = [(n, a, False) for n, a in wanted if a.fingerprint not in have]
     if wanted:
         # The noise is measured on the baseline of median cost: neither end is typical.

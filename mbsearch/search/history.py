@@ -27,6 +27,13 @@ PROMOTED = "promoted"
 """User attribute of a study: accuracies after a longer training, by the number of the trial."""
 
 
+FINALS = "finals"
+"""User attribute of a study: accuracies after a final training, by the number of the trial."""
+
+ANCHORS = "anchors"
+"""User attribute of a study: networks of known accuracy that are none of its trials."""
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """Trials with an accuracy (the first three, in step), those running, and all networks tried.
