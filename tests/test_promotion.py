@@ -399,7 +399,7 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     class Progresses(list[Progress]):
         def append(self, progress: Progress) -> None:
             super().append(progress)
-            if sum(p.promoted for p in self) == 3:
+            if sum(p.fidelity is Fidelity.PROMOTION for p in self) == 3:
                 raise CutError
 
     with pytest.raises(CutError):

@@ -23,6 +23,8 @@ Evaluator = Literal["training", "supernet"]
 EVALUATORS: tuple[str, ...] = get_args(Evaluator)
 """What a proxy training can start from."""
 LATENCY = "latency_us"
+EMBEDDED = "embedded"
+"""Name of the images that mbsearch carries with it."""
 
 
 def cost_of(name: str) -> str:
@@ -225,7 +227,7 @@ class Proxy(Recipe):
 
     evaluator: Evaluator = "training"
     supernet: Supernet = Supernet()
-    data: str = "embedded"
+    data: str = EMBEDDED
     width_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     resolution_scale: Annotated[float, Field(gt=0, le=1)] = 0.25
     train_images: Annotated[int, Field(ge=2)] | None = 3000
@@ -299,6 +301,10 @@ class Retrain(Recipe):
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+# Epochs up to this share of a final training use this share of its pixels, the others all.
+_PROGRESSIVE = ((0.5, 0.5), (0.75, 0.75))
+
+
 class Finals(Row):
     """The trainings by the full recipe inside a search, which decide its answers.
 
@@ -310,6 +316,18 @@ class Finals(Row):
     minutes: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
     networks: Annotated[int, Field(ge=1, le=1000)] | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    progressive: bool = True
+
+    def pixel_scale(self, epoch: int, epochs: int) -> float:
+        """Share of a network's own pixels that an epoch (from 0) of a training uses.
+
+        Unless it is off, `progressive` resizing trains the first epochs on smaller images, which
+        cost less, and the last ones at the full size.
+        """
+        if not self.progressive:
+            return 1.0
+        done = (epoch + 1) / epochs
+        return next((scale for until, scale in _PROGRESSIVE if done <= until), 1.0)
 
 
 class Racing(Row):
@@ -411,6 +429,16 @@ class Settings(Row):
     def metric(self) -> str:
         """The cost that accuracy is weighed against, a key of a network's costs."""
         return cost_of(self.objectives[1])
+
+    def final_scale(self, data: str) -> float:
+        """Share of a network's resolution that final trainings and retraining use.
+
+        All of it, unless the recipe says otherwise. The embedded images have 28 pixels a side and
+        stand in for larger photos at the proxy's scale.
+        """
+        return self.retrain.resolution_scale or (
+            self.proxy.resolution_scale if data == EMBEDDED else 1.0
+        )
 
     @property
     def needs_latency(self) -> bool:

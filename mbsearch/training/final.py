@@ -167,7 +167,7 @@ class LongTraining(Training):
 
     @property
     def scored(self) -> nn.Module:
-        """The network that counts: the average, where there is one."""
+        """The average of the weights, where there is one, else the network."""
         return self.network if self._average is None else self._average.module
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:

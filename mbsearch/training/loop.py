@@ -54,6 +54,17 @@ class Training:
         """Whether a step does the same whatever the batch, and only on the device."""
         return True
 
+    @property
+    def scored(self) -> nn.Module:
+        """The network that is evaluated."""
+        return self.network
+
+    def see(self, train_split: Split, validation_split: Split | None) -> None:
+        """Go on with images of another size."""
+        self.train_split, self.validation_split = train_split, validation_split
+        if self._replayed is not None:  # what was recorded is of the former size
+            self._replayed = Replayed(self.device)
+
     def run_epoch(self) -> Epoch:
         """Train over the images once, then score the validation split where there is one.
 
@@ -68,7 +79,7 @@ class Training:
             )
         loss = accuracy = math.nan
         if self.validation_split is not None:
-            loss, accuracy = evaluate(self.network, self.validation_split, self.device)
+            loss, accuracy = evaluate(self.scored, self.validation_split, self.device)
             if not math.isfinite(loss):
                 raise EvaluationError(
                     f"training diverged in epoch {len(self.curve) + 1}: the validation loss is "
@@ -184,6 +195,17 @@ def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[fl
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         right += (logits.argmax(1) == labels).sum()
     return float(loss) / len(split), int(right) / len(split)
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
+    """Class that a network predicts of each image of a split, in its order: int64 (N,)."""
+    folded = fold_norms(network)
+    found = []
+    for images, _ in batches(split, EVALUATION_BATCH, device=device):
+        with mixed_precision(device):
+            found.append(folded(images).argmax(1).cpu())
+    return torch.cat(found)
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

@@ -6,20 +6,24 @@ It starts from fresh weights, or from the network's part of a supernet's.
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Evaluation, Fidelity
+from mbsearch.records import Evaluation, Fidelity, Predictions
 from mbsearch.search.evaluator import Outcome, Task
-from mbsearch.space.settings import Proxy
+from mbsearch.space.settings import Finals, Proxy, Recipe, Retrain
 from mbsearch.training.data import Split
-from mbsearch.training.loop import Training
+from mbsearch.training.final import LongTraining
+from mbsearch.training.loop import Training, predict
 from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
 from mbsearch.training.sources import ImageSource, load_source
@@ -35,7 +39,9 @@ class ProxyTraining:
 
     The network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes;
     it sees training and validation images only. It starts from its part of the weights in the file
-    `shared`, or without one from fresh weights. A promoted one sees `longer` times as many images.
+    `shared`, or without one from fresh weights. A promoted one sees `longer` times as many images;
+    a final follows the `retrain` recipe on all training images, at `final_scale` of the network's
+    own resolution.
     """
 
     proxy: Proxy
@@ -44,6 +50,9 @@ class ProxyTraining:
     device: str | None = None
     shared: Path | None = None
     longer: int = 1
+    retrain: Retrain = field(default_factory=Retrain)
+    finals: Finals = field(default_factory=Finals)
+    final_scale: float = 1.0
 
     def evaluate(self, task: Task) -> Outcome:
         """Train one network, from its checkpoint where it has one, and score it.
@@ -66,18 +75,16 @@ class ProxyTraining:
         raise EvaluationError(_no_memory(task))
 
     def _train(self, task: Task) -> Outcome:
+        if task.fidelity is Fidelity.FINAL:
+            return self._train_final(task)
         proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
         source = _source(self.data, self.split_seed)
         if task.fidelity is Fidelity.PROMOTION:
             proxy = proxy.longer(self.longer, len(source.members["train"].rows))
-        train, validation = (
-            _split(self.data, self.split_seed, kind, pixels, limit)
-            for kind, limit in (
-                ("train", proxy.train_images),
-                ("validation", proxy.validation_images),
-            )
-        )
-        device = choose_device(self.device)
+        elif task.epochs is not None:
+            proxy = proxy.model_copy(update={"epochs": task.epochs})
+        train = self._split("train", pixels, proxy.train_images)
+        validation = self._split("validation", pixels, proxy.validation_images)
         architecture = thinner(task.architecture, proxy)
         network = build(
             architecture,
@@ -92,29 +99,88 @@ class ProxyTraining:
             recipe=proxy,
             train_split=train,
             validation_split=validation,
-            device=device,
+            device=choose_device(self.device),
             seed=task.seed,
             flip=source.flippable if proxy.flip is None else proxy.flip,
         )
         if task.checkpoint is not None:
             training.restore(task.checkpoint)
-        stop = proxy.epochs if task.stop_epoch is None else min(task.stop_epoch, proxy.epochs)
+        stop = _stop_epoch(task, proxy)
         while len(training.curve) < stop:
             training.run_epoch()
+        evaluator = "training" if self.shared is None else "supernet"
+        evaluation = self._evaluation(training, task, pixels, evaluator)
+        return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
+
+    def _train_final(self, task: Task) -> Outcome:
+        """Train by the full recipe at the network's own pixels, and predict validation images."""
+        recipe, source = self.retrain, _source(self.data, self.split_seed)
+        if task.epochs is not None:
+            recipe = recipe.model_copy(update={"epochs": task.epochs})
+        own = max(1, round(task.architecture.resolution * self.final_scale))
+        sides = [
+            max(1, round(own * self.finals.pixel_scale(e, recipe.epochs)))
+            for e in range(recipe.epochs)
+        ]
+        training = LongTraining(
+            network=build(
+                task.architecture,
+                num_classes=source.num_classes,
+                zero_init_residual=recipe.zero_init_residual,
+                seed=task.seed,
+            ),
+            recipe=recipe,
+            train_split=self._split("train", sides[0], None),
+            validation_split=self._split("validation", sides[0], None),
+            device=choose_device(self.device),
+            seed=task.seed,
+            flip=source.flippable if recipe.flip is None else recipe.flip,
+        )
+        if task.checkpoint is not None:
+            training.restore(task.checkpoint)
+        stop = _stop_epoch(task, recipe)
+        while (done := len(training.curve)) < stop:
+            training.see(
+                self._split("train", sides[done], None),
+                self._split("validation", sides[done], None),
+            )
+            training.run_epoch()
+        evaluation = self._evaluation(training, task, sides[stop - 1], "finals")
+        if stop < recipe.epochs:
+            return Outcome(evaluation, training.checkpoint())
+        validation = self._split("validation", own, None)
+        predicted = predict(training.scored, validation, training.device)
+        kept = Predictions(
+            validation.labels.numpy().astype(np.uint16), predicted.numpy().astype(np.uint16)
+        )
+        weights = io.BytesIO()
+        torch.save(training.scored.state_dict(), weights)
+        return Outcome(replace(evaluation, predictions=kept), weights=weights.getvalue())
+
+    def _split(self, kind: Literal["train", "validation"], pixels: int, limit: int | None) -> Split:
+        return _split(self.data, self.split_seed, kind, pixels, limit)
+
+    def _evaluation(
+        self, training: Training, task: Task, pixels: int, evaluator: str
+    ) -> Evaluation:
         last = training.curve[-1]
-        evaluation = Evaluation(
+        return Evaluation(
             accuracy=last.validation_accuracy,
             validation_loss=last.validation_loss,
             seconds=sum(epoch.seconds for epoch in training.curve),
             seed=task.seed,
             pixels=pixels,
             curve=tuple(training.curve),
-            evaluator="training" if self.shared is None else "supernet",
-            recipe=proxy.model_dump(mode="json") | {"data": self.data},
-            device=device_name(device),
+            evaluator=evaluator,
+            recipe=training.recipe.model_dump(mode="json") | {"data": self.data},
+            device=device_name(training.device),
             versions={name: version(name) for name in ("mbsearch", "torch")},
         )
-        return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
+
+
+def _stop_epoch(task: Task, recipe: Recipe) -> int:
+    """The epoch at which a task ends."""
+    return recipe.epochs if task.stop_epoch is None else min(task.stop_epoch, recipe.epochs)
 
 
 def _no_memory(task: Task) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from mbsearch.errors import DataError, did_you_mean
+from mbsearch.space.settings import EMBEDDED
 from mbsearch.training.cache import Array, cached_array, load_array
 from mbsearch.training.data import Split
 from mbsearch.training.pools import PackedPool, Pool, channels, squares
@@ -25,7 +26,6 @@ from mbsearch.training.splits import Rows, stratified
 
 SplitName = Literal["train", "validation", "test"]
 
-EMBEDDED = "embedded"
 _EMBEDDED_FILE = Path(str(files("mbsearch.training"))) / "embedded" / "fashion_mnist.xz"
 _EMBEDDED_SHA256 = "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"
 _EMBEDDED_CLASSES: tuple[str, ...] = (
