@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.document import read_document
 from mbsearch.space.space import SearchSpace, read_architecture, read_space
+
+FAMILIES = {
+    "mobilenet_v1": "MobileNetV1",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_small": "MobileNetV3-small",
+}
+"""The families that answers are compared with, as a sentence names them."""
 
 _REFERENCES = Path(__file__).parent / "reference"
 _INSTALLED_SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -112,6 +120,25 @@ def load_reference(name: str) -> Architecture:
             + did_you_mean(name, reference_names())
         )
     return read_architecture(read_document(_REFERENCES / f"{name}.yaml"))
+
+
+def scaled_reference(
+    family: str, alpha: float, resolution: int, num_classes: int | None = None
+) -> Architecture:
+    """A packaged reference at another width and resolution, named ``MobileNetV2 0.35/128``.
+
+    Raises:
+        SpecError: there is no reference of that name, or a value is out of its range.
+    """
+    name = f"{FAMILIES.get(family, family)} {alpha:g}/{resolution}"
+    return _cached_reference(family).replace(
+        alpha=alpha, resolution=resolution, num_classes=num_classes, name=name
+    )
+
+
+_cached_reference = lru_cache(maxsize=None)(
+    load_reference
+)  # parsing a file takes longer than a cost
 
 
 def baseline_architectures(space: SearchSpace) -> list[tuple[str, Architecture]]:
