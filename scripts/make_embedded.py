@@ -4,9 +4,9 @@
 
 FOLDER holds the four official ``*-ubyte.gz`` files (Debian: the package dataset-fashion-mnist puts
 them in /usr/share/datasets/fashion-mnist); without it torchvision downloads them. 1,000 of the
-official training images and 200 of the official test images of each class are drawn by a fixed
-seed. They are stored in order of their class, so that the labels need not be stored. Row, column
-and pixel-plane differences before xz made the file larger, so there is no filter.
+official training images of each class are drawn by a fixed seed; all 10,000 official test images
+are taken. They are stored in order of their class, so that the labels need not be stored. Row,
+column and pixel-plane differences before xz made the file larger, so there is no filter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from torchvision.datasets import FashionMNIST
 
 SEED = 2018
-PER_CLASS = {"train": 1000, "test": 200}
+PER_CLASS = {"train": 1000, "test": 1000}
 TARGET = Path(__file__).parents[1] / "mbsearch" / "training" / "embedded" / "fashion_mnist.xz"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pickle
 import shutil
@@ -61,9 +62,9 @@ def random_split(count: int, channels: int, side: int) -> Split:
 # The embedded data set
 
 
-def test_embedded_is_balanced_and_split_8000_2000_2000():
+def test_embedded_is_balanced_and_split_8000_2000_10000():
     source = load_source("embedded", seed=3)
-    for kind, count in zip(KINDS, (8000, 2000, 2000), strict=True):
+    for kind, count in zip(KINDS, (8000, 2000, 10_000), strict=True):
         split = source.split(kind, 2)
         assert len(split) == count
         assert split.images.shape == (count, 1, 2, 2)
@@ -71,6 +72,23 @@ def test_embedded_is_balanced_and_split_8000_2000_2000():
         assert split.labels.dtype == torch.int64
         assert torch.bincount(split.labels).tolist() == [count // 10] * 10
         assert split.num_classes == source.num_classes == 10
+
+
+def test_the_embedded_training_images_and_their_key_are_those_of_the_first_version():
+    """Studies of older versions store the key and were trained on these images."""
+    source = load_source("embedded", seed=0)
+    pool = source.members["train"].pool
+    pixels = b"".join(pool.open(row).tobytes() for row in range(len(pool.labels)))
+    assert hashlib.sha256(pixels).hexdigest() == (
+        "f8ccd209a37112bfe75947daa38ce4f3ab9fd6bfc8b028b8b765d76c48fee21d"
+    )
+    validation = source.members["validation"].rows
+    assert hashlib.sha256(validation.tobytes()).hexdigest() == (
+        "e3046fc2e7477fd40a821d9a6529b85ccfa6eeed5ee44f051d63d6c71344fd74"
+    )
+    assert source.content_key == (
+        "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"
+    ), "else an old study could not be resumed"
 
 
 def test_embedded_statistics_are_those_of_fashion_mnist():
@@ -98,7 +116,7 @@ def test_damaged_embedded_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     damaged = tmp_path / "fashion_mnist.xz"
     damaged.write_bytes(sources._EMBEDDED_FILE.read_bytes()[:-1])
     monkeypatch.setattr(sources, "_EMBEDDED_FILE", damaged)
-    with pytest.raises(DataError, match=r"fashion_mnist.xz: .* damaged; expected SHA-256 45cd"):
+    with pytest.raises(DataError, match=r"fashion_mnist.xz: .* damaged; expected SHA-256 985c"):
         load_source("embedded", seed=0)
     damaged.unlink()
     with pytest.raises(DataError, match=r"fashion_mnist.xz: cannot read"):

@@ -27,7 +27,11 @@ from mbsearch.training.splits import Rows, stratified
 SplitName = Literal["train", "validation", "test"]
 
 _EMBEDDED_FILE = Path(str(files("mbsearch.training"))) / "embedded" / "fashion_mnist.xz"
-_EMBEDDED_SHA256 = "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"
+_EMBEDDED_SHA256 = "985c22ebc6127bc4401575ef7b795f6c0708bbc3578760e15cdc0346adccaa31"
+# Identity of the training images: the SHA-256 of the first file, which had the same training images
+# and fewer test images. Studies store this key, so it must not change while those images do not.
+_EMBEDDED_KEY = "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"
+_EMBEDDED_PER_CLASS = 1000  # of the training and of the test images
 _EMBEDDED_CLASSES: tuple[str, ...] = (
     "T-shirt/top",
     "Trouser",
@@ -66,7 +70,8 @@ class ImageSource:
     """A data set with its splits fixed; images are read when a split is asked for.
 
     `content_key` is a hash of the images (for folders: of the files' names, sizes and times), equal
-    for equal data. `flippable` says that a mirrored image is still one of its class.
+    for equal data; the embedded set's key identifies its training images. `flippable` says that a
+    mirrored image is still one of its class.
     """
 
     name: str
@@ -189,7 +194,7 @@ def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
     name, is_name = str(name_or_path), isinstance(name_or_path, str)
     pools: Mapping[str, Pool]
     if is_name and name == EMBEDDED:
-        classes, pools, key, flippable = _EMBEDDED_CLASSES, _read_embedded(), _EMBEDDED_SHA256, True
+        classes, pools, key, flippable = _EMBEDDED_CLASSES, _read_embedded(), _EMBEDDED_KEY, True
     else:
         classes, pools, key, flippable = _read_others(name, is_name)
     return ImageSource(name, classes, key, flippable, seed, _splits(name, classes, pools, seed))
@@ -231,10 +236,11 @@ def _read_embedded() -> dict[str, Pool]:
             f"{_EMBEDDED_FILE}: the embedded data set is damaged; expected SHA-256 "
             f"{_EMBEDDED_SHA256}, got {got}; install mbsearch again"
         )
-    labels = np.arange(len(_EMBEDDED_CLASSES), dtype=np.int64)
-    train = PackedPool(_EMBEDDED_FILE, 0, 28, labels.repeat(1000))
-    test = PackedPool(_EMBEDDED_FILE, len(train.labels), 28, labels.repeat(200))
-    return {"train": train, "test": test}
+    labels = np.arange(len(_EMBEDDED_CLASSES), dtype=np.int64).repeat(_EMBEDDED_PER_CLASS)
+    return {
+        "train": PackedPool(_EMBEDDED_FILE, 0, 28, labels),
+        "test": PackedPool(_EMBEDDED_FILE, len(labels), 28, labels),
+    }
 
 
 def _splits(

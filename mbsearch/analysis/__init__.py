@@ -1,0 +1,1 @@
+"""What follows from records: statistics without torch."""

@@ -1,0 +1,267 @@
+"""Accuracies of networks compared on the same images, over images and seeds.
+
+A network is one boolean array a seed: which of the images it classifies correctly. Images are
+shared between networks, so most of their difficulty cancels in a difference; seeds are not.
+
+Any comparison here is a weighted sum of the networks' accuracies. Its variance has two parts. That
+over images is of the weighted sum of each image, resampled with replacement. That over seeds is
+sigma p(1 - p) for each network, one sigma on the logit scale for all networks. A bootstrap that
+resamples both the rows and the columns would count the interaction of seed and image three times
+(Owen, 2007, The pigeonhole bootstrap), and of two or three seeds it would see half or two thirds of
+their variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbsearch.analysis.noise import pooled_deviation
+
+Correct = Sequence[NDArray[np.bool_]]
+"""Of one network: for each seed, and in it for each image, whether the prediction is correct."""
+Array = NDArray[np.float64]
+
+FINAL_SEED_DEVIATION = 0.07
+"""Prior deviation over seeds of a training to the end, on the logit scale."""
+_Z_95 = 1.959963984540054
+_DRAWS = 4000
+_SPREADS = np.geomspace(5e-4, 0.5, 60)  # of true accuracies around their prior means
+_USUAL_SPREAD = 0.03  # half-Cauchy prior: the median of the spread
+_ANY_LEVEL = 1.0  # prior deviation of an error that all prior means have in common
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean difference of two accuracies, or a mean of several, with its 95 % interval.
+
+    `seeds` is the smallest number of trainings of a network in it.
+    """
+
+    difference: float
+    low: float
+    high: float
+    images: int
+    seeds: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    def within(self, margin: float) -> bool:
+        """Whether the networks are statistically tied: the interval lies within the margin."""
+        return -margin <= self.low and self.high <= margin
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a scoreboard: an answer and the network that it is compared with.
+
+    Networks are told apart by name within a `data` set: equal names are the same trainings. All
+    networks of a data set are scored on the same images.
+    """
+
+    data: str
+    answer: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """True accuracies of networks given what was observed: a normal distribution.
+
+    `mean` (networks,) and `covariance` (networks, networks).
+    """
+
+    mean: Array
+    covariance: Array
+
+    def best(self, among: Sequence[int] | None = None) -> int:
+        """The network of the highest posterior mean, of all or of some."""
+        chosen = list(range(len(self.mean))) if among is None else list(among)
+        return max(chosen, key=lambda i: float(self.mean[i]))
+
+    def margin(self, i: int, j: int) -> tuple[float, float, float]:
+        """Accuracy of network i minus that of j: mean and 95 % interval."""
+        mean = float(self.mean[i] - self.mean[j])
+        c = self.covariance
+        half = _Z_95 * math.sqrt(max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j])))
+        return mean, max(-1.0, mean - half), min(1.0, mean + half)
+
+
+def compare(
+    a: Correct, b: Correct, seed_deviation: float | None = None, seed: int = 0
+) -> PairedDifference:
+    """Accuracy of network a minus that of b on the same images.
+
+    Args:
+        a: one or several trainings.
+        b: one or several trainings; not necessarily as many.
+        seed_deviation: over seeds on the logit scale, as `seed_deviation_of` many networks gives
+            it; None estimates it from these two and a prior.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: the networks were not scored on the same number of images.
+    """
+    cells = [Cell("", "a", "b")]
+    return pooled_margin(cells, {("", "a"): a, ("", "b"): b}, seed_deviation, seed)
+
+
+def pooled_margin(
+    cells: Sequence[Cell],
+    networks: Mapping[tuple[str, str], Correct],
+    seed_deviation: float | None = None,
+    seed: int = 0,
+) -> PairedDifference:
+    """Mean margin of answers over references, each cell of equal weight.
+
+    The cells are taken as given: the interval is over images and seeds, not over other data sets.
+    Cells of one data set share its images, and those that share a network its seeds.
+
+    Args:
+        cells: at least one.
+        networks: trainings by data set and name.
+        seed_deviation: as in `compare`.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: there is no cell, or networks of one data set were not scored on the same number
+            of images.
+    """
+    if not cells:
+        raise ValueError("expected at least one cell, got none")
+    weights: dict[tuple[str, str], float] = {}
+    for cell in cells:
+        for name, sign in ((cell.answer, 1), (cell.reference, -1)):
+            key = cell.data, name
+            weights[key] = weights.get(key, 0.0) + sign / len(cells)
+    used = {key: _stacked(networks[key]) for key in weights}
+    sigma = seed_deviation
+    if sigma is None:
+        sigma = seed_deviation_of([networks[key] for key in weights])
+    rng = np.random.default_rng(seed)
+    draws, mean, images, over_seeds = np.zeros(_DRAWS), 0.0, 0, 0.0
+    for data in dict.fromkeys(cell.data for cell in cells):
+        keys = [key for key in weights if key[0] == data]
+        of_images = _weighted(
+            [used[key].mean(axis=0) for key in keys], [weights[key] for key in keys]
+        )
+        draws += _image_means(of_images, rng)
+        mean += float(of_images.mean())
+        images += len(of_images)
+        for key in keys:
+            p = float(used[key].mean())
+            over_seeds += (weights[key] * sigma * p * (1 - p)) ** 2 / len(used[key])
+    draws += math.sqrt(over_seeds) * rng.standard_normal(_DRAWS)
+    low, high = np.quantile(draws, [0.025, 0.975]).clip(-1, 1)
+    fewest = min(len(correct) for correct in used.values())
+    return PairedDifference(mean, float(low), float(high), images, fewest)
+
+
+def posterior(
+    networks: Sequence[Correct],
+    prior_means: Sequence[float] | Array,
+    seed_deviation: float,
+    prior_deviation: float | None = None,
+) -> Posterior:
+    """True accuracies of finalists, to choose among them without the winner's curse.
+
+    Observed accuracies are y = theta + e. The errors e have the empirical covariance of the images
+    that all networks share, and independent variances over seeds. The true accuracies theta are
+    normal around the prior means, up to an error that these have in common, with a spread tau. The
+    mean shrinks observations towards the prior means, the more the noisier they are, so that the
+    best of many is not overestimated (Efron and Morris, 1973, for errors that correlate).
+
+    Args:
+        networks: scored on the same images.
+        prior_means: what was expected of each before: predicted accuracies, or the same for all.
+        seed_deviation: of one training over seeds, on the scale of accuracies.
+        prior_deviation: tau, above 0; None integrates over it by its marginal likelihood and a
+            half-Cauchy prior of median 0.03.
+
+    Raises:
+        ValueError: the networks were not scored on the same number of images, or the prior means
+            are not as many as they.
+    """
+    stacked = [_stacked(correct) for correct in networks]
+    prior = np.asarray(prior_means, float)
+    if prior.shape != (len(stacked),):
+        raise ValueError(f"expected {len(stacked)} prior means, got an array of {prior.shape}")
+    of_images = _aligned([correct.mean(axis=0) for correct in stacked])
+    observed = of_images.mean(axis=1)
+    error = np.atleast_2d(np.cov(of_images)) / of_images.shape[1]
+    error += np.diag([seed_deviation**2 / len(correct) for correct in stacked])
+    spreads = _SPREADS if prior_deviation is None else np.array([prior_deviation])
+    log_weights, means, covariances = [], [], []
+    for tau in spreads:
+        mean, covariance, log_likelihood = _updated(observed - prior, error, float(tau))
+        # In log tau, which the grid is even in, a half-Cauchy density gains a factor tau.
+        log_weights.append(log_likelihood + math.log(tau / (1 + (tau / _USUAL_SPREAD) ** 2)))
+        means.append(prior + mean)
+        covariances.append(covariance)
+    weights = np.exp(np.array(log_weights) - max(log_weights))
+    weights /= weights.sum()
+    mean = weights @ np.array(means)
+    apart = np.array(means) - mean
+    covariance = np.einsum("t,tij->ij", weights, np.array(covariances))
+    covariance += np.einsum("t,ti,tj->ij", weights, apart, apart)
+    return Posterior(mean, covariance)
+
+
+def seed_deviation_of(networks: Sequence[Correct], prior: float = FINAL_SEED_DEVIATION) -> float:
+    """Deviation over seeds on the logit scale, pooled from networks with several trainings.
+
+    The seed's own effect, without the chance that differs from image to image, which the variance
+    over images contains.
+    """
+    variances, degrees = [], []
+    for correct in map(_stacked, networks):
+        seeds, images = correct.shape
+        p = (correct.sum() + 0.5) / (correct.size + 1)
+        if seeds > 1:
+            interaction = float(correct.var(axis=0, ddof=1).mean()) / images
+            main = float(correct.mean(axis=1).var(ddof=1)) - interaction
+            variances.append(main / (p * (1 - p)) ** 2)
+            degrees.append(seeds - 1)
+    return pooled_deviation(variances, degrees, prior)
+
+
+def _updated(observed: Array, error: Array, tau: float) -> tuple[Array, Array, float]:
+    """Mean and covariance of effects of spread tau and a common level; log marginal likelihood."""
+    effects = tau**2 * np.eye(len(observed)) + _ANY_LEVEL**2
+    total = effects + error
+    gain = np.linalg.solve(total, effects).T
+    _, log_determinant = np.linalg.slogdet(total)
+    misfit = float(observed @ np.linalg.solve(total, observed))
+    return gain @ observed, effects - gain @ effects, -0.5 * (misfit + float(log_determinant))
+
+
+def _image_means(values: Array, rng: np.random.Generator) -> Array:
+    """Means of `_DRAWS` bootstrap samples of images, drawn by how often each value occurs."""
+    found, counts = np.unique(values.round(12), return_counts=True)
+    drawn = rng.multinomial(len(values), counts / len(values), _DRAWS)
+    means: Array = drawn @ found / len(values)
+    return means
+
+
+def _stacked(correct: Correct) -> Array:
+    """Trainings of one network as (seeds, images)."""
+    return _aligned([np.asarray(each, float) for each in correct])
+
+
+def _weighted(of_images: Sequence[Array], weights: Sequence[float]) -> Array:
+    total: Array = np.asarray(weights) @ _aligned(of_images)
+    return total
+
+
+def _aligned(of_images: Sequence[Array]) -> Array:
+    sizes = sorted({len(each) for each in of_images})
+    if len(sizes) != 1 or sizes[0] == 0:
+        raise ValueError(f"expected predictions of the same images, got {sizes} of them")
+    return np.stack(of_images)
