@@ -7,7 +7,7 @@ from itertools import product
 
 from mbsearch.cost import Measure, measure
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import scaled_reference
+from mbsearch.space.catalog import PUBLISHED_ALPHAS, PUBLISHED_RESOLUTION, scaled_reference
 from mbsearch.space.settings import LATENCY, Bounds, Budget, name_of
 from mbsearch.space.space import SearchSpace
 from mbsearch.units import round_amounts
@@ -20,8 +20,6 @@ LARGEST_ALPHA = 1.4
 
 _RESOLUTIONS = (40, *range(48, 289, 16))
 _SMALLEST_ALPHA = 0.05
-_PUBLISHED_ALPHA = {"mobilenet_v1": 0.25}  # the other families start at 0.35
-_PUBLISHED_RESOLUTION = 96
 _FILLED = 0.85  # share of a budget
 _AT_LEAST = 6  # references of a family, where there are as many within the budget
 
@@ -55,8 +53,8 @@ def fitting_references(
     Raises:
         SpecError: there is no reference of that name.
     """
-    lowest = _PUBLISHED_ALPHA.get(family, 0.35) if published else _SMALLEST_ALPHA
-    smallest = _PUBLISHED_RESOLUTION if published else 0
+    lowest = PUBLISHED_ALPHAS[family] if published else _SMALLEST_ALPHA
+    smallest = PUBLISHED_RESOLUTION if published else 0
 
     def costs_within(network: Architecture) -> dict[str, int] | None:
         """The costs of a network that keeps every bound."""
