@@ -424,8 +424,6 @@ class Driver:
         self._ticket += 1
         self._jobs[self._ticket] = job
         epochs = job.record.get("epochs", self.epochs)
-        if job.fidelity is Fidelity.PROMOTION:
-            epochs = None
         task = Task(
             job.architecture,
             job.record["seed"],
@@ -445,8 +443,8 @@ class Driver:
             ahead = job.epochs_done + 1
             return ahead if ahead < job.record["epochs"] else None
         if job.record["origin"] == SEARCH and job.fidelity is Fidelity.SCREENING:
-            whole = self.epochs or self.space.settings.proxy.epochs
-            return self._race.next_rung(whole, job.epochs_done)
+            usual = self.space.settings.proxy.epochs
+            return self._race.next_rung(self.epochs or usual, job.epochs_done, usual)
         return None  # references and longer trainings are never stopped
 
     def _tell(self, finished: Finished, baselines_left: int) -> None:
