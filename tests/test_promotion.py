@@ -347,7 +347,7 @@ def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("needed", "advice"), [(0.614, " (--trials 1 --refine 0.62 pays for them)"), (0.95, "")]
+    ("needed", "advice"), [(0.614, " (--refine 0.62 pays for them)"), (0.95, "")]
 )
 def test_a_run_that_promotes_nothing_says_what_it_would_take(
     refined: StudyStore,

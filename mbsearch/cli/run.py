@@ -36,7 +36,7 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Networks to train in all; references come on top. 50, without limit by --minutes.",
+            help="Networks to train in all; references come on top. 50; with --minutes no limit.",
             show_default=False,
         ),
     ] = None,

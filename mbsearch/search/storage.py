@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class StudyStore:
     name: str
     search: optuna.Study
     baselines: optuna.Study
+    _records: dict[int, TrialRecord | None] = field(default_factory=dict, repr=False)
+    _evaluations: dict[int, Evaluation] = field(default_factory=dict, repr=False)
 
     def study_of(self, origin: str) -> optuna.Study:
         """The Optuna study that a trial of this origin belongs to."""
@@ -98,9 +100,24 @@ class StudyStore:
             record
             for study in (self.baselines, self.search)
             for trial in study.get_trials(deepcopy=False)
-            if (record := to_record(trial)) is not None
+            if (record := self._decoded(trial)) is not None
         ]
         return self.joined(found)
+
+    def _decoded(self, trial: FrozenTrial) -> TrialRecord | None:
+        """A trial as a record; those that have ended are decoded once."""
+        if not trial.state.is_finished():
+            return to_record(trial)
+        if trial._trial_id not in self._records:
+            self._records[trial._trial_id] = to_record(trial)
+        return self._records[trial._trial_id]
+
+    def _evaluation(self, trial: FrozenTrial) -> Evaluation:
+        """Outcome of a trial that has ended, decoded once."""
+        if trial._trial_id not in self._evaluations:
+            evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+            self._evaluations[trial._trial_id] = evaluation
+        return self._evaluations[trial._trial_id]
 
     def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Records in the order they began, with what other trials tell of them."""
@@ -121,9 +138,7 @@ class StudyStore:
     def promotions(self) -> dict[int, Evaluation]:
         """Outcomes of the longer trainings, by trial; those that only repeat one are left out."""
         return {
-            trial.user_attrs["record"]["trial"]: Evaluation.from_dict(
-                trial.user_attrs["evaluation"]
-            )
+            trial.user_attrs["record"]["trial"]: self._evaluation(trial)
             for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if fidelity_of(trial) is Fidelity.PROMOTION and not trial.user_attrs["record"]["repeat"]
         }
@@ -133,7 +148,7 @@ class StudyStore:
         found: dict[int, list[Evaluation]] = {}
         for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if fidelity_of(trial) is Fidelity.FINAL:
-                evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+                evaluation = self._evaluation(trial)
                 found.setdefault(trial.user_attrs["record"]["trial"], []).append(evaluation)
         return {trial: tuple(sorted(each, key=lambda e: e.seed)) for trial, each in found.items()}
 
@@ -163,7 +178,7 @@ class StudyStore:
             kind = Fidelity.PROMOTION if promoted else Fidelity.SCREENING
             if "record" in trial.user_attrs and fidelity_of(trial) is kind:
                 fingerprint = trial.user_attrs["record"]["fingerprint"]
-                evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+                evaluation = self._evaluation(trial)
                 curves.setdefault(fingerprint, []).append(evaluation.curve)
         return {key: values for key, values in curves.items() if len(values) > 1}
 
