@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.lift import MOST
+from mbsearch.analysis.calibration import MOST
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import FAMILIES
 
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 SEARCH = "search"
 DEFAULT_METRIC = "mult_adds"
+UNTRIED = -1
+"""Number of a network that the search has not trained."""
 
 
 class State(StrEnum):
@@ -129,7 +132,8 @@ class TrialRecord:
     network that was promoted to it, and `promotion_noise` the noise of that. `finals` are the
     completed trainings by the full recipe, one a seed. `expected` is the
     accuracy that a model of all trials expects of the network, at the highest fidelity of the
-    study; None where no run has ended with one.
+    study, and `expected_deviation` the standard deviation of that; None where no run has ended with
+    one.
     """
 
     trial: int
@@ -145,6 +149,7 @@ class TrialRecord:
     promotion_noise: float | None = None
     finals: tuple[Evaluation, ...] = ()
     expected: float | None = None
+    expected_deviation: float | None = None
     error: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
@@ -153,6 +158,24 @@ class TrialRecord:
     def fingerprint(self) -> str:
         """Identity of the network."""
         return self.architecture.fingerprint
+
+    @property
+    def label(self) -> str:
+        """Name of the network in text: ``trial 43``, or ``MobileNetV2 0.35/128``.
+
+        A reference is named by its family, width multiplier and resolution.
+        """
+        if not self.is_baseline:
+            return f"trial {self.trial}"
+        family = FAMILIES.get(self.origin, self.origin)
+        return f"{family} {self.architecture.alpha:g}/{self.architecture.resolution}"
+
+    @property
+    def slug(self) -> str:
+        """Name of the network in a file's name: ``trial-43``, ``mobilenet_v2-0.35-128``."""
+        if not self.is_baseline:
+            return f"trial-{self.trial}"
+        return f"{self.origin}-{self.architecture.alpha:g}-{self.architecture.resolution}"
 
     @property
     def is_baseline(self) -> bool:

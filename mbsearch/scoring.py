@@ -43,7 +43,8 @@ class Scoring:
     trains the weights that all trials start from; False where the deadline came first. Workers of
     this machine are spared the compilation of their kernels by `compile` and the import of their
     modules by `imports`, and `jobs` is how many of them it feeds. `images` counts those that
-    trainings see, and finals train at `final_scale` of a network's resolution.
+    trainings see, and finals train at `final_scale` of a network's resolution. `chance` is the
+    share of the largest class, and `facts` describe the images in lines of text.
     """
 
     evaluator: Evaluator
@@ -57,6 +58,8 @@ class Scoring:
     imports: Callable[[], Sequence[str]] = tuple
     images: Images = field(default_factory=Images)
     final_scale: float = 1.0
+    chance: float = 0.0
+    facts: tuple[str, ...] = ()
 
 
 def by_training(
@@ -115,6 +118,8 @@ def by_training(
         lambda: worker_imports(choose_device(device)),
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
         space.settings.final_scale(data),
+        source.chance,
+        source.facts(),
     )
 
 

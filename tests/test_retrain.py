@@ -101,6 +101,9 @@ def test_it_trains_on_train_and_validation_and_reports_the_test(
     source = final.load_source(str(images), seed=0)
     loss, accuracy = evaluate(network, source.split("test", 16), CPU)
     assert (result.accuracy, result.validation_loss) == (accuracy, pytest.approx(loss))
+    assert result.predictions is not None
+    assert result.predictions.labels.tolist() == source.members["test"].labels.tolist()
+    assert np.mean(result.predictions.correct) == pytest.approx(accuracy)
     assert (result.pixels, result.evaluator) == (16, "retraining")
     assert accuracy > 0.7
     assert all(math.isnan(epoch.validation_accuracy) for epoch in result.curve)

@@ -14,6 +14,7 @@ from rich.table import Table
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
+    from mbsearch.space.settings import Budget
     from mbsearch.space.space import SearchSpace
 
 out = Console()
@@ -38,6 +39,15 @@ StudyFolder = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(help="PostgreSQL that holds the study, as postgresql://USER@HOST/DATABASE."),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        help="Bound on the study's cost, as 20M, or several, as mult_adds=20M,params=500k; "
+        "repeated: a further question. \\[default: the study's budgets]",
+        show_default=False,
+    ),
 ]
 Evaluator = Annotated[
     str | None,
@@ -68,6 +78,34 @@ def cost(option: str, text: str, metric: str) -> int:
         return parse_cost(metric, text)
     except ValueError as error:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None
+
+
+def parse_budget(option: str, text: str, metric: str) -> Budget:
+    """A budget from an option: ``20M`` bounds `metric`; ``mult_adds=20M,params=500k`` names each.
+
+    Args:
+        option: name of the option, for messages.
+        text: what the option was given.
+        metric: the cost that the study weighs accuracy against, a key of a network's costs.
+
+    Raises:
+        SpecError: it is none; the option is named.
+    """
+    from mbsearch.space.settings import COSTS, Budget, cost_of
+
+    if "=" not in text:
+        name = next(name for name in COSTS if cost_of(name) == metric)
+        cost(option, text, metric)
+        return Budget.model_validate({name: text.strip()})
+    bounds: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, value = (each.strip() for each in part.partition("="))
+        require_one_of(f"{option} {text}", name, COSTS)
+        if name in bounds:
+            raise SpecError(f"{option} {text}: expected each cost once, got {name} twice")
+        cost(f"{option} {name}", value, cost_of(name))
+        bounds[name] = value
+    return Budget.model_validate(bounds)
 
 
 def require_one_of(option: str, got: str, known: Sequence[str]) -> None:

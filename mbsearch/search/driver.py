@@ -34,9 +34,9 @@ from mbsearch.search.backlog import (
     interrupted,
     missing_baselines,
 )
+from mbsearch.search.estimates import Estimates, denoised_promotions
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
-from mbsearch.search.expectation import Expectation, steadied_promotions
 from mbsearch.search.final_files import FinalFiles, write_bytes_whole
 from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
 from mbsearch.search.history import ANCHORS, FINALS, PARTIAL_ACCURACY, PROMOTED
@@ -205,7 +205,7 @@ class Driver:
             self._promotions = find_promotions(self.store, self.space)
             self._promoting = self._promotions.affordable
             if self._promoting:
-                expectation = Expectation(self.store, self.space, self.measure)
+                expectation = Estimates(self.store, self.space, self.measure)
                 self._promotions.expect(expectation.short(self._promotions.records))
         due = self._promotions.next() if self._promoting else None
         if due is not None:
@@ -290,7 +290,7 @@ class Driver:
     def _promising(self, budget: Budget, but: set[int]) -> TrialRecord | None:
         """The candidate within a budget with the highest predicted accuracy, but for these."""
         records = self.store.records()
-        predicted = Expectation(self.store, self.space, self.measure).highest()
+        predicted = Estimates(self.store, self.space, self.measure).highest()
         within = [
             r
             for r in complete(records)
@@ -424,8 +424,6 @@ class Driver:
         self._ticket += 1
         self._jobs[self._ticket] = job
         epochs = job.record.get("epochs", self.epochs)
-        if job.fidelity is Fidelity.PROMOTION:
-            epochs = None
         task = Task(
             job.architecture,
             job.record["seed"],
@@ -445,8 +443,8 @@ class Driver:
             ahead = job.epochs_done + 1
             return ahead if ahead < job.record["epochs"] else None
         if job.record["origin"] == SEARCH and job.fidelity is Fidelity.SCREENING:
-            whole = self.epochs or self.space.settings.proxy.epochs
-            return self._race.next_rung(whole, job.epochs_done)
+            usual = self.space.settings.proxy.epochs
+            return self._race.next_rung(self.epochs or usual, job.epochs_done, usual)
         return None  # references and longer trainings are never stopped
 
     def _tell(self, finished: Finished, baselines_left: int) -> None:
@@ -514,7 +512,7 @@ class Driver:
     def _tell_sampler(self) -> None:
         """Keep accuracies of longer trainings and of references where samplers find them."""
         records = self.store.records()
-        promoted, finals = steadied_promotions(records), self._final_accuracies(records)
+        promoted, finals = denoised_promotions(records), self._final_accuracies(records)
         numbers = {
             trial.user_attrs["record"]["trial"]: str(trial.number)
             for trial in self.store.search.get_trials(deepcopy=False)

@@ -16,6 +16,10 @@ FAMILIES = {
     "mobilenet_v3_small": "MobileNetV3-small",
 }
 """The families that answers are compared with, as a sentence names them."""
+PUBLISHED_ALPHAS = {"mobilenet_v1": 0.25, "mobilenet_v2": 0.35, "mobilenet_v3_small": 0.35}
+"""Smallest width multiplier of each family that was published."""
+PUBLISHED_RESOLUTION = 96
+"""Smallest resolution of a reference that was published, in pixels."""
 
 _REFERENCES = Path(__file__).parent / "reference"
 _INSTALLED_SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -136,9 +140,21 @@ def scaled_reference(
     )
 
 
-_cached_reference = lru_cache(maxsize=None)(
-    load_reference
-)  # parsing a file takes longer than a cost
+# Parsing a file takes longer than a cost.
+_cached_reference = lru_cache(maxsize=None)(load_reference)
+
+
+def is_published(family: str, network: Architecture) -> bool:
+    """Whether a reference is as published: it is no narrower and no smaller than any of its own.
+
+    A reference at another width or resolution is scaled freely.
+    """
+    smallest = PUBLISHED_ALPHAS.get(family)
+    return (
+        smallest is not None
+        and network.alpha >= smallest
+        and network.resolution >= PUBLISHED_RESOLUTION
+    )
 
 
 def baseline_architectures(space: SearchSpace) -> list[tuple[str, Architecture]]:

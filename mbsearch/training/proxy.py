@@ -13,17 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Evaluation, Fidelity, Predictions
+from mbsearch.records import Evaluation, Fidelity
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.settings import Finals, Proxy, Recipe, Retrain
 from mbsearch.training.data import Split
-from mbsearch.training.final import LongTraining
-from mbsearch.training.loop import Training, predict
+from mbsearch.training.final import LongTraining, predictions
+from mbsearch.training.loop import Training
 from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
 from mbsearch.training.sources import ImageSource, load_source
@@ -79,10 +78,10 @@ class ProxyTraining:
             return self._train_final(task)
         proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
         source = _source(self.data, self.split_seed)
+        if task.epochs is not None:
+            proxy = proxy.model_copy(update={"epochs": task.epochs})
         if task.fidelity is Fidelity.PROMOTION:
             proxy = proxy.longer(self.longer, len(source.members["train"].rows))
-        elif task.epochs is not None:
-            proxy = proxy.model_copy(update={"epochs": task.epochs})
         train = self._split("train", pixels, proxy.train_images)
         validation = self._split("validation", pixels, proxy.validation_images)
         architecture = thinner(task.architecture, proxy)
@@ -149,10 +148,7 @@ class ProxyTraining:
         if stop < recipe.epochs:
             return Outcome(evaluation, training.checkpoint())
         validation = self._split("validation", own, None)
-        predicted = predict(training.scored, validation, training.device)
-        kept = Predictions(
-            validation.labels.numpy().astype(np.uint16), predicted.numpy().astype(np.uint16)
-        )
+        kept = predictions(training.scored, validation, training.device)
         weights = io.BytesIO()
         torch.save(training.scored.state_dict(), weights)
         return Outcome(replace(evaluation, predictions=kept), weights=weights.getvalue())

@@ -1,0 +1,120 @@
+"""The script that one would write without mbsearch: torchvision's MobileNetV2 at a budget.
+
+    python benchmarks/plain_torchvision.py --data FOLDER --budget 20M --seeds 3 --out plain.json
+
+The size is the published pair of width and resolution that uses most of the budget; if none uses
+80 % of it, the widest network at 96 px. AdamW with a cosine, flips and random crops. The learning
+rate is the best of three by validation accuracy after a third of the epochs. With it the network is
+trained on training and validation images, once for each seed, and scored on the test images. One
+thread. mbsearch counts the Mult-Adds and reads the images, so that both score the same ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import mobilenet_v2
+
+from mbsearch.cost import measure
+from mbsearch.space.catalog import scaled_reference
+from mbsearch.space.settings import parse_quantity
+from mbsearch.training.data import Split
+from mbsearch.training.sources import load_source
+
+PUBLISHED = [(a, r) for a in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4) for r in (96, 128, 160, 192, 224)]
+RATES = (0.001, 0.003, 0.01)
+BATCH = 64
+
+
+def chosen_size(budget: int, classes: int) -> tuple[float, int]:
+    """Width multiplier and resolution within a budget of Mult-Adds."""
+
+    def cost(pair: tuple[float, int]) -> int:
+        return measure(scaled_reference("mobilenet_v2", *pair, classes))["mult_adds"]
+
+    within = [pair for pair in PUBLISHED if 0.8 * budget <= cost(pair) <= budget]
+    if within:
+        return max(within, key=cost)
+    widths = [(hundredths / 100, 96) for hundredths in range(5, 141)]
+    return max((pair for pair in widths if cost(pair) <= budget), key=cost)
+
+
+def as_input(images: Tensor, split: Split) -> Tensor:
+    """Normalised images in three channels."""
+    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (split.mean, split.std))
+    return ((images.float() / 255 - mean) / std).expand(-1, 3, -1, -1)
+
+
+def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Each image cropped at a random place from a padded one, half of them mirrored."""
+    side = images.shape[-1]
+    pad = round(0.08 * side)
+    padded = F.pad(images.float(), (pad,) * 4, mode="reflect")
+    places = rng.integers(0, 2 * pad + 1, (len(images), 2))
+    crops = [p[:, y : y + side, x : x + side] for p, (y, x) in zip(padded, places, strict=True)]
+    return torch.stack([c.flip(-1) if rng.random() < 0.5 else c for c in crops])
+
+
+def train(split: Split, alpha: float, epochs: int, rate: float, seed: int) -> nn.Module:
+    """Train a network from fresh weights."""
+    torch.manual_seed(seed)
+    network = mobilenet_v2(num_classes=split.num_classes, width_mult=alpha)
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
+    steps = epochs * (len(split) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
+    for _ in range(epochs):
+        order = torch.from_numpy(rng.permutation(len(split)))
+        for rows in order[: len(split) // BATCH * BATCH].split(BATCH):
+            logits = network(as_input(augmented(split.images[rows], rng), split))
+            loss = F.cross_entropy(logits, split.labels[rows], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+@torch.inference_mode()
+def correct(network: nn.Module, split: Split) -> np.ndarray:
+    """Whether each image is classified correctly."""
+    found = [network(as_input(images, split)).argmax(1) for images in split.images.split(250)]
+    return (torch.cat(found) == split.labels).numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="folder of images, or embedded")
+    parser.add_argument("--budget", required=True, type=parse_quantity, help="Mult-Adds, as 20M")
+    parser.add_argument("--scale", type=float, default=1.0, help="pixels, as a share of the own")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file with the predictions")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    source, started = load_source(args.data, seed=0), time.process_time()
+    alpha, resolution = chosen_size(args.budget, source.num_classes)
+    pixels = round(resolution * args.scale)
+    training, validation, test = (source.split(k, pixels) for k in ("train", "validation", "test"))
+    short = -(-args.epochs // 3)
+    scores = {r: correct(train(training, alpha, short, r, 0), validation).mean() for r in RATES}
+    rate, whole = max(scores, key=scores.__getitem__), source.seen(pixels)
+    found = [correct(train(whole, alpha, args.epochs, rate, s), test) for s in range(args.seeds)]
+    name, seconds = f"torchvision MobileNetV2 {alpha:g}/{resolution}", time.process_time() - started
+    print(f"{name}, rate {rate:g}: test {np.mean(found):.4f}, {seconds:.0f} CPU s")
+    row = {"name": name, "alpha": alpha, "resolution": resolution, "rate": rate}
+    row |= {"accuracies": [float(each.mean()) for each in found], "cpu_seconds": seconds}
+    row["correct"] = [base64.b64encode(np.packbits(each)).decode() for each in found]
+    args.out.write_text(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
