@@ -273,7 +273,7 @@ def match(node: Node, value: Any, path: str = "") -> Params:
         return _match_row(node, value, path)
     if isinstance(node, tuple):
         if len(node) != len(value):
-            raise Mismatch(path, f"{len(value)} stages", f"has {len(node)}")
+            raise Mismatch(path, f"{len(value)} stages", f"has {len(node)} stages")
         return _merged(
             *(match(n, v, f"{path}.{i}") for i, (n, v) in enumerate(zip(node, value, strict=True)))
         )
