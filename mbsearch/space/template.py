@@ -265,7 +265,7 @@ def match(node: Node, value: Any, path: str = "") -> Params:
     """The canonical encoding that resolves to `value`, a pydantic row, tuple or scalar.
 
     Raises:
-        Mismatch: there is none; of several options, the difference is that of the one that agrees longest.
+        Mismatch: there is none; of several options, the one that agrees longest is compared.
     """
     if isinstance(node, Choice):
         return _match_choice(node, value, path)
