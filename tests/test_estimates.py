@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator
+from former_spaces import FORMER_V2
 
 from mbsearch import results as found
 from mbsearch.analysis.calibration import grown, growth_of, logit
@@ -27,7 +28,7 @@ from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
 
 NOISE = 0.03
-V2 = load_space("v2")
+V2 = load_space(FORMER_V2)
 SPACE = V2.with_settings({"racing": Racing(rungs=()), "promotion": Promotion(share=0.6)})
 EVALUATOR = FakeEvaluator(noise=NOISE, epochs=SPACE.settings.proxy.epochs)
 SHARE = 1 - 0.5**EVALUATOR.epochs  # of its final accuracy that a fake training reaches

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from former_spaces import FORMER_V2
 from test_objectives import TINY, table, towards
 
 from mbsearch import results
@@ -41,7 +42,7 @@ def true_microseconds(network: Architecture) -> float:
 
 
 def sample(count: int, seed: int = 0) -> list[Architecture]:
-    space, rng = load_space("v2"), Random(seed)
+    space, rng = load_space(FORMER_V2), Random(seed)
     return [space.decode(space.sample_params(rng)) for _ in range(count)]
 
 
@@ -183,7 +184,7 @@ def test_torch_measures_where_onnxruntime_is_missing(
 @pytest.mark.slow
 def test_a_model_is_fitted_to_networks_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well it predicts is a matter of what else the machine does: the model says it itself."""
-    space = load_space("v2")
+    space = load_space(FORMER_V2)
     bare = space.with_settings({"baselines": ()})
     monkeypatch.setattr(
         fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from fake_evaluator import FakeEvaluator
+from former_spaces import FORMER_V2
 
 from mbsearch import results as found
 from mbsearch.analysis.calibration import Calibration, denoised, logit
@@ -38,7 +39,7 @@ from mbsearch.space.settings import Promotion, Proxy, Racing
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import RunResult, run
 
-V2 = load_space("v2")
+V2 = load_space(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
 
 
