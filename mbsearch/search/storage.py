@@ -23,7 +23,15 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.errors import StorageError
-from mbsearch.records import DEFAULT_METRIC, SEARCH, Epoch, Evaluation, State, TrialRecord
+from mbsearch.records import (
+    DEFAULT_METRIC,
+    SEARCH,
+    Epoch,
+    Estimate,
+    Evaluation,
+    State,
+    TrialRecord,
+)
 from mbsearch.search.journal import open_journal
 from mbsearch.space.architecture import Architecture
 
@@ -34,7 +42,10 @@ RESULTS = Path("results")
 JOURNAL = "journal.log"
 BASELINES = ".baselines"
 EXPECTED = "expected"
-"""User attribute of a study: accuracies expected of its networks, by the number of the record."""
+"""User attribute of a study: predicted accuracies of its networks, by the number of the record."""
+
+EXPECTED_DEVIATION = "expected_deviation"
+"""User attribute of a study: standard deviations of those predictions."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
@@ -96,6 +107,7 @@ class StudyStore:
         """Records in the order they began, with what other trials tell of them."""
         noise, promotion_noise, promotions = self.noise(), self.noise(True), self.promotions()
         expected = self.expected()
+        deviations: dict[str, float] = self.search.user_attrs.get(EXPECTED_DEVIATION, {})
         return [
             replace(
                 r,
@@ -103,6 +115,7 @@ class StudyStore:
                 promotion=promotions.get(r.trial),
                 promotion_noise=promotion_noise,
                 expected=expected.get(str(r.trial)),
+                expected_deviation=deviations.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
         ]
@@ -118,14 +131,16 @@ class StudyStore:
         }
 
     def expected(self) -> dict[str, float]:
-        """Accuracies that the last run expected of its networks when it ended, by trial."""
+        """Accuracies predicted for the study's networks when its last run ended, by trial."""
         found: dict[str, float] = self.search.user_attrs.get(EXPECTED, {})
         return found
 
-    def expect(self, accuracies: Mapping[int, float]) -> None:
-        """Keep the accuracies expected of networks, by trial, instead of those kept before."""
-        told = {str(trial): accuracy for trial, accuracy in accuracies.items()}
+    def expect(self, estimates: Mapping[int, Estimate]) -> None:
+        """Keep the predicted accuracies of networks, by trial, instead of those kept before."""
+        told = {str(trial): each.accuracy for trial, each in estimates.items()}
         if told != self.expected():
+            deviations = {str(trial): each.deviation for trial, each in estimates.items()}
+            self.search.set_user_attr(EXPECTED_DEVIATION, deviations)
             self.search.set_user_attr(EXPECTED, told)
 
     def noise(self, promoted: bool = False) -> float | None:
