@@ -205,8 +205,8 @@ class Driver:
             self._promotions = find_promotions(self.store, self.space)
             self._promoting = self._promotions.affordable
             if self._promoting:
-                expectation = Estimates(self.store, self.space, self.measure)
-                self._promotions.expect(expectation.short(self._promotions.records))
+                estimates = Estimates(self.store, self.space, self.measure)
+                self._promotions.expect(estimates.short(self._promotions.records))
         due = self._promotions.next() if self._promoting else None
         if due is not None:
             return self._begin_promotion(self._promotions, *due)

@@ -27,6 +27,7 @@ from mbsearch.records import (
     DEFAULT_METRIC,
     SEARCH,
     Epoch,
+    Estimate,
     Evaluation,
     Fidelity,
     State,
@@ -44,7 +45,10 @@ BASELINES = ".baselines"
 BUDGETS = "budgets"
 """User attribute of a study: the budgets that it answers, as plain data."""
 EXPECTED = "expected"
-"""User attribute of a study: accuracies expected of its networks, by the number of the record."""
+"""User attribute of a study: predicted accuracies of its networks, by the number of the record."""
+
+EXPECTED_DEVIATION = "expected_deviation"
+"""User attribute of a study: standard deviations of those predictions."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
@@ -123,6 +127,7 @@ class StudyStore:
         """Records in the order they began, with what other trials tell of them."""
         noise, promotion_noise, promotions = self.noise(), self.noise(True), self.promotions()
         expected, finals = self.expected(), self.finals()
+        deviations: dict[str, float] = self.search.user_attrs.get(EXPECTED_DEVIATION, {})
         return [
             replace(
                 r,
@@ -131,6 +136,7 @@ class StudyStore:
                 promotion_noise=promotion_noise,
                 finals=finals.get(r.trial, ()),
                 expected=expected.get(str(r.trial)),
+                expected_deviation=deviations.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
         ]
@@ -153,14 +159,16 @@ class StudyStore:
         return {trial: tuple(sorted(each, key=lambda e: e.seed)) for trial, each in found.items()}
 
     def expected(self) -> dict[str, float]:
-        """Accuracies that the last run expected of its networks when it ended, by trial."""
+        """Accuracies predicted for the study's networks when its last run ended, by trial."""
         found: dict[str, float] = self.search.user_attrs.get(EXPECTED, {})
         return found
 
-    def expect(self, accuracies: Mapping[int, float]) -> None:
-        """Keep the accuracies expected of networks, by trial, instead of those kept before."""
-        told = {str(trial): accuracy for trial, accuracy in accuracies.items()}
+    def expect(self, estimates: Mapping[int, Estimate]) -> None:
+        """Keep the predicted accuracies of networks, by trial, instead of those kept before."""
+        told = {str(trial): each.accuracy for trial, each in estimates.items()}
         if told != self.expected():
+            deviations = {str(trial): each.deviation for trial, each in estimates.items()}
+            self.search.set_user_attr(EXPECTED_DEVIATION, deviations)
             self.search.set_user_attr(EXPECTED, told)
 
     def noise(self, promoted: bool = False) -> float | None:
