@@ -24,8 +24,8 @@ import nas_bench_macro
 import numpy as np
 import torch
 
+from mbsearch.analysis.calibration import denoised
 from mbsearch.cost import measure
-from mbsearch.lift import steadied
 from mbsearch.ranking import kendall_tau, taus_in_thirds
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Task
@@ -57,7 +57,7 @@ FRESH: Mapping[str, Mapping[str, Any]] = {
         "zero_init_residual": False,
     },
 }
-SCORES = ("training loss", "validation loss", "accuracy", "accuracy steadied by its loss")
+SCORES = ("training loss", "validation loss", "accuracy", "accuracy denoised by its loss")
 
 
 def scores(outcomes: Sequence[Evaluation]) -> list[list[float]]:
@@ -68,7 +68,7 @@ def scores(outcomes: Sequence[Evaluation]) -> list[list[float]]:
         [-each.curve[-1].train_loss for each in outcomes],
         [-loss for loss in losses],
         accuracies,
-        steadied(accuracies, losses),
+        denoised(accuracies, losses),
     ]
 
 

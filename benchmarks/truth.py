@@ -33,7 +33,7 @@ import nas_bench_macro
 from mbsearch.cost import measure
 from mbsearch.pareto import hypervolume, pareto_front
 from mbsearch.records import TrialRecord, complete, shown
-from mbsearch.search.expectation import Expectation
+from mbsearch.search.estimates import Estimates
 from mbsearch.search.storage import StudyStore, read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space
@@ -198,7 +198,7 @@ def main() -> None:
         store, seconds = timed(
             lambda: searched(given.folder / f"mbsearch-{seed}", space, "cost-aware", *more)  # noqa: B023
         )
-        records, expectation = store.records(), Expectation(store, space)
+        records, expectation = store.records(), Estimates(store, space)
         short = [replace(r, promotion=None) for r in complete(records)]
         ours = believed(short, expectation.highest())
         show(seed, "mbsearch", ours, seconds)

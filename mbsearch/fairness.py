@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mbsearch.lift import Lift
+from mbsearch.analysis.calibration import Calibration
 from mbsearch.pareto import Z_95
 from mbsearch.ranking import Judged
 
@@ -39,12 +39,14 @@ class Lean:
 def lean(family: str, members: Sequence[Judged], candidates: Sequence[Judged]) -> Lean:
     """Where a family lies beside the line that leads from the candidates' proxy to their truth.
 
-    The line is a `Lift`, between logits of accuracies.
+    The line is a `Calibration`, between logits of accuracies.
 
     Raises:
         ValueError: there are fewer than three candidates, or no member.
     """
-    line = Lift.between([fmean(c.accuracies) for c in candidates], [c.truth for c in candidates])
+    line = Calibration.between(
+        [fmean(c.accuracies) for c in candidates], [c.truth for c in candidates]
+    )
     if line is None or not members:
         raise ValueError(f"expected members and a line, got {len(members)} and {line}")
 

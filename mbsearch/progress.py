@@ -33,6 +33,7 @@ class RunDisplay:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("elapsed"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -59,11 +60,12 @@ class RunDisplay:
         self._progress.stop()
 
     def start(self, done: int, target: int) -> None:
-        """Say what is to be done: a new search, a resumed one, or more trials."""
-        if done:
-            self._console.print(
-                f"{done} trials are done; going on" + (f" to {target}" if target < _ENDLESS else "")
-            )
+        """Say how far the study is, unless it is new."""
+        if done >= target:
+            self._console.print(f"{done} of {target} done; --trials {target + 100} for more")
+        elif done:
+            total = f" of {target}" if target < _ENDLESS else ""
+            self._console.print(f"resuming: {done}{total} trials are done")
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

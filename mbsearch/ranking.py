@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from mbsearch import pareto
-from mbsearch.lift import growth_of, logit
+from mbsearch.analysis.calibration import growth_of, logit
 from mbsearch.space.settings import GROWTH
 
 _BOOTSTRAPS = 500

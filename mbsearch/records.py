@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.lift import MOST
+from mbsearch.analysis.calibration import MOST
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import FAMILIES
 
@@ -172,7 +172,7 @@ class TrialRecord:
 
     @property
     def slug(self) -> str:
-        """Name of the network as a part of a file's name: ``trial-43``, ``mobilenet_v2-0.35-128``."""
+        """Name of the network in a file's name: ``trial-43``, ``mobilenet_v2-0.35-128``."""
         if not self.is_baseline:
             return f"trial-{self.trial}"
         return f"{self.origin}-{self.architecture.alpha:g}-{self.architecture.resolution}"

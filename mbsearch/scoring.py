@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbsearch.search.driver import Images
 from mbsearch.search.executor import usable_cores
 from mbsearch.search.table import TableEvaluator, read_table, table_classes
-from mbsearch.space.settings import Promotion
+from mbsearch.space.settings import Finals, Promotion
 from mbsearch.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ class Scoring:
     `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
     trains the weights that all trials start from; False where the deadline came first. Workers of
     this machine are spared the compilation of their kernels by `compile` and the import of their
-    modules by `imports`, and `jobs` is how many of them it feeds.
+    modules by `imports`, and `jobs` is how many of them it feeds. `images` counts those that
+    trainings see, and finals train at `final_scale` of a network's resolution. `chance` is the
+    share of the largest class, and `facts` describe the images in lines of text.
     """
 
     evaluator: Evaluator
@@ -53,6 +56,10 @@ class Scoring:
     compile: Callable[[Say], None] | None = None
     jobs: Callable[[], int] = usable_cores
     imports: Callable[[], Sequence[str]] = tuple
+    images: Images = field(default_factory=Images)
+    final_scale: float = 1.0
+    chance: float = 0.0
+    facts: tuple[str, ...] = ()
 
 
 def by_training(
@@ -97,6 +104,9 @@ def by_training(
             device,
             shared if sharing else None,
             space.settings.promotion.longer,
+            space.settings.retrain,
+            space.settings.finals,
+            space.settings.final_scale(data),
         ),
         space.with_classes(source.num_classes),
         source.name,
@@ -106,6 +116,10 @@ def by_training(
         lambda say: compile_kernels(choose_device(device), say),
         lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
         lambda: worker_imports(choose_device(device)),
+        Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
+        space.settings.final_scale(data),
+        source.chance,
+        source.facts(),
     )
 
 
@@ -122,7 +136,9 @@ def by_table(space: SearchSpace, table: Path) -> Scoring:
     bare = space.with_settings(
         {
             "baselines": (),
+            "references": "none",
             "promotion": Promotion(share=0),
+            "finals": Finals(minutes=0),
             "proxy": space.settings.proxy.model_copy(update={"growth": 0.0}),  # it is the last word
         }
     )

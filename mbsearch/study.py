@@ -14,7 +14,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from mbsearch.cost import measure
+from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
@@ -29,14 +29,21 @@ from mbsearch.scoring import (
     say_nothing,
 )
 from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.estimates import Estimates
 from mbsearch.search.executor import Executor, LocalProcesses
-from mbsearch.search.expectation import Expectation
 from mbsearch.search.lock import drive
+from mbsearch.search.pilot import PILOT, Pilot, run_pilot
+from mbsearch.search.references import chosen_references, round_budgets
 from mbsearch.search.samplers import SAMPLERS, make_sampler, unknown_sampler
-from mbsearch.search.storage import StudyStore
-from mbsearch.space.space import SearchSpace
+from mbsearch.search.storage import BUDGETS, StudyStore, read_study
+from mbsearch.space.catalog import load_space, space_names
+from mbsearch.space.document import parse_document
+from mbsearch.space.space import SearchSpace, read_space
 from mbsearch.stamp import Stamp, difference, filled, scored_by
 from mbsearch.survey import require_feasible
+
+UNLIMITED_TRIALS = 10**9
+"""Of a search that is bounded by its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ def run(
     sampler: str = "cost-aware",
     seed: int = 0,
     device: str | None = None,
+    dry_run: bool = False,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
     on_supernet: OnSupernet = ignore_supernet,
     say: Say = say_nothing,
@@ -76,12 +84,13 @@ def run(
 ) -> RunResult:
     """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
 
-    A run that was interrupted is finished by the next one; a run that was finished is extended by
-    `trials` more. At the end, and also when the run is interrupted, files are written, and what
-    accuracy a model of all trials expects of each network.
+    A run that was interrupted is finished by the same one, and one of more trials extends it. At
+    the end, and also when the run is interrupted, files are written, with
+    the accuracy that a model of all trials predicts of each network.
 
     Args:
-        trials: networks of the space to train; baselines come on top.
+        trials: networks of the space that the study is to have trained in all; references come on
+            top.
         folder: of the study's files, and of the study itself unless `storage` is given.
         storage: URL of a PostgreSQL database that holds the study, under the folder's name.
         data: images (a folder or a name); None takes the space's `proxy.data`.
@@ -93,6 +102,7 @@ def run(
         gpus_per_trial: share of a GPU that a training on the cluster occupies.
         seed: of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        dry_run: stop after `say` has told what was read and what is planned.
         on_start: called once with the trials done and the target.
         on_supernet: called after every step of a supernet's training, with the steps done, their
             target and the mean loss of the last ones (nats).
@@ -107,18 +117,12 @@ def run(
         ClusterError: the Ray cluster cannot be used, or is gone.
     """
     started = time.monotonic()
-    if trials < 1:
-        raise SpecError(f"trials: expected a number >= 1, got {trials}")
-    if jobs is not None and jobs < 1:
-        raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
-    if gpus_per_trial and ray is None:
-        raise SpecError("--gpus-per-trial: expected --ray with it, got none")
+    _check_numbers(trials, minutes, jobs, gpus_per_trial, ray)
     if ray is not None:
         import mbsearch.search.ray_executor  # noqa: F401  where Ray is missing, that is said first
     if sampler not in SAMPLERS:  # before anything is made
         raise unknown_sampler(sampler)
-    if minutes is not None and not minutes > 0:
-        raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
+    space = _stored_if_packaged(space, folder, storage, say)
     if table is not None:
         scoring = by_table(space, table)
     else:
@@ -129,15 +133,19 @@ def run(
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
     keeps = require_feasible(replace(space, settings=space.settings.exact))
+    for line in (*scoring.facts, *_plan_lines(space, trials, jobs or scoring.jobs())):
+        say(line)
+    if dry_run:
+        return RunResult(folder, [], exhausted=False, stamp=_stamp(scoring, seed))
     with drive(folder, space.name, storage) as (store, still_held):
         stamp = _stamp(scoring, seed)
         _check_stamp(store, folder, stamp)
         model = _latency_model(store, space, seed, say)
         meter = measure if model is None else model.measure
+        space = with_questions(space, meter)
         if model is not None:  # the other limits have been looked at
             keeps = require_feasible(space, meter)
         _keep(store, folder, stamp, space, model)
-        target = _target(store, trials)
         store.search.sampler = make_sampler(
             sampler,
             space,
@@ -147,7 +155,7 @@ def run(
             feasible=keeps,
         )
         write_whole(folder / "space.yaml", space.to_yaml())
-        on_start(_done(store), target)
+        on_start(_done(store), trials)
         deadline = math.inf if minutes is None else started + 60 * minutes
         with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
             if scoring.compile is not None and ray is None:
@@ -156,25 +164,72 @@ def run(
                 return RunResult(folder, store.records(), exhausted=False, stamp=stamp)
 
             store.expect({})  # what an earlier run expected does not know the trials to come
+            pilot = _pilot(store, space, scoring, executor, meter, seed, say)
             driver = Driver(
-                store, space, executor, target, seed, on_progress, deadline, meter, still_held
+                store,
+                space,
+                executor,
+                trials,
+                seed,
+                on_progress,
+                deadline,
+                meter,
+                still_held,
+                folder,
+                scoring.images,
+                None if pilot is None else pilot.epochs,
+                say,
+                final_scale=scoring.final_scale,
             )
             # The sampler's matrices are small, and the workers need the cores: with a thread for
             # each, a suggestion took three times as long.
             with threadpool_limits(1, user_api="blas"):
                 try:
                     driver.run()
-                    if time.monotonic() < deadline:
-                        _end(store)
                 finally:
                     executor.close()  # what follows has use for the cores
                     still_held()
                     if table is None:  # a table has no luck to be free of
-                        store.expect(Expectation(store, space, meter).highest())
+                        store.expect(Estimates(store, space, meter).highest())
                     records = store.records()
                     if complete(records):
                         write_results(folder, records, f"{space.name} on {scoring.data}")
     return RunResult(folder, records, driver.exhausted, stamp, driver.unpromoted)
+
+
+def _check_numbers(
+    trials: int, minutes: float | None, jobs: int | None, gpus_per_trial: float, ray: str | None
+) -> None:
+    if trials < 1:
+        raise SpecError(f"trials: expected a number >= 1, got {trials}")
+    if jobs is not None and jobs < 1:
+        raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
+    if gpus_per_trial and ray is None:
+        raise SpecError("--gpus-per-trial: expected --ray with it, got none")
+    if minutes is not None and not minutes > 0:
+        raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
+
+
+def _stored_if_packaged(
+    space: SearchSpace, folder: Path, storage: str | None, say: Say
+) -> SearchSpace:
+    """The space stored in a study whose packaged space has changed since, else the space given."""
+    if space.name not in space_names():
+        return space
+    try:
+        kept = read_study(folder, storage).settings().get("space_yaml")
+    except StorageError:  # there is no study yet, or opening it for writing says what is wrong
+        return space
+    packaged = load_space(space.name)
+    if kept is None or packaged.fingerprint != space.fingerprint:
+        return space
+    stored = read_space(parse_document(kept, f"{folder}/space.yaml"))
+    classes = stored.template.get("num_classes")
+    given = space.with_classes(classes) if isinstance(classes, int) else space
+    if stored.fingerprint == given.fingerprint:
+        return space
+    say(f"{folder}: the packaged space {space.name} has changed since; the stored one goes on")
+    return stored.with_settings({"budgets": space.settings.budgets or stored.settings.budgets})
 
 
 def _executor(
@@ -200,27 +255,66 @@ def _done(store: StudyStore) -> int:
     return sum(not r.is_baseline and r.ended is not None for r in store.records())
 
 
-def _target(store: StudyStore, trials: int) -> int:
-    """Search trials that the study shall have after this run.
+def _plan_lines(space: SearchSpace, trials: int, jobs: int) -> list[str]:
+    """What a run will do, in lines of text: budgets, references, trainings, workers."""
+    settings = space.settings
+    lines = []
+    if not settings.needs_latency:  # else they follow from a model that has to be measured first
+        asked = with_questions(space)
+        budgets = ", ".join(budget.label for budget in asked.settings.budgets)
+        lines.append(f"budgets: {budgets or 'none; the whole front'}")
+        if settings.references == "auto":
+            lines.append(
+                f"references: {len(chosen_references(asked))} (MobileNet V1, V2, V3-small)"
+            )
+    finals = "no finals" if settings.finals.minutes == 0 else "then finals"
+    if settings.finals.minutes:
+        finals += f" of {settings.finals.minutes:g} min"
+    if trials < UNLIMITED_TRIALS:
+        lines.append(f"trials: {trials:,} by {jobs} workers, {finals}")
+    return lines
 
-    The running target is stored: while it is not reached, or the longer trainings after it have not
-    ended, the run that set it was interrupted, and the same command finishes it instead of starting
-    another. One that asks for less than there is by now asks for more of it.
+
+def with_questions(space: SearchSpace, measure: Measure = measure) -> SearchSpace:
+    """The space with every budget that its study answers.
+
+    These are the budgets given, else all limits together, else round budgets where references are
+    trained, else none.
     """
-    run = store.settings().get("run", {"start": 0, "target": 0})
-    done = _done(store)
-    interrupted = done < run["target"] or not run.get("ended", True)
-    start = run["start"] if interrupted else done
-    if start + trials <= done and start + trials != run["target"]:
-        start = done
-    target: int = start + trials
-    store.search.set_user_attr("run", {"start": start, "target": target, "ended": False})
-    return target
+    settings = space.settings
+    budgets = settings.questions
+    if not budgets and settings.references == "auto":
+        budgets = round_budgets(space, measure)
+    return space.with_settings({"budgets": budgets})
 
 
-def _end(store: StudyStore) -> None:
-    """Note that a run has done all that it was to do."""
-    store.search.set_user_attr("run", {**store.settings()["run"], "ended": True})
+def _pilot(
+    store: StudyStore,
+    space: SearchSpace,
+    scoring: Scoring,
+    executor: Executor,
+    meter: Measure,
+    seed: int,
+    say: Say,
+) -> Pilot | None:
+    """The study's pilot, made where it has none; None if the length of a screening is given."""
+    proxy = space.settings.proxy
+    wanted = space.settings.references == "auto" and proxy.evaluator == "training"
+    if not wanted or "epochs" in proxy.model_fields_set:
+        return None
+    kept = store.settings().get(PILOT)
+    if kept is not None:
+        return Pilot.from_dict(kept)
+    if _done(store):  # of a version without pilots
+        return None
+    references = chosen_references(space, meter)
+    if not references:
+        return None
+    cheapest = min((n for _, n in references), key=lambda n: meter(n)[space.settings.metric])
+    pilot = run_pilot(executor, cheapest, proxy, scoring.images.train, scoring.chance, seed)
+    store.search.set_user_attr(PILOT, pilot.to_dict())
+    say(pilot.sentence())
+    return pilot
 
 
 def _stamp(scoring: Scoring, seed: int) -> Stamp:
@@ -262,6 +356,11 @@ def _keep(
     known, text = store.settings(), space.to_yaml()
     if known.get("space_yaml") != text:
         store.search.set_user_attr("space_yaml", text)
+    budgets = [
+        budget.model_dump(mode="json", exclude_none=True) for budget in space.settings.budgets
+    ]
+    if known.get(BUDGETS, []) != budgets:
+        store.search.set_user_attr(BUDGETS, budgets)
     if "stamp" not in known:
         store.search.set_user_attr("versions", _versions())
         store.name_objectives(space.settings.metric)

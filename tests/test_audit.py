@@ -16,11 +16,11 @@ from scipy.stats import kendalltau
 
 from mbsearch import audit as audit_module
 from mbsearch import cli
+from mbsearch.analysis.calibration import grown, growth_of
 from mbsearch.audit import audit
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
 from mbsearch.fairness import lean
-from mbsearch.lift import grown, growth_of
 from mbsearch.measured import AUDIT, read_audit
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.scoring import by_training

@@ -13,6 +13,7 @@ import pytest
 from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
+from mbsearch.analysis.calibration import Calibration, denoised, logit
 from mbsearch.cli import main
 from mbsearch.cli.status import print_status
 from mbsearch.dashboard.pages.compare import verdict
@@ -21,7 +22,6 @@ from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
-from mbsearch.lift import Lift, logit, steadied
 from mbsearch.records import Fidelity, State, TrialRecord, complete, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.backlog import find_promotions
@@ -94,20 +94,20 @@ def line(accuracy: float, slope: float) -> float:
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.6])
-def test_lift_finds_the_line_between_the_logits(slope: float) -> None:
+def test_calibration_finds_the_line_between_the_logits(slope: float) -> None:
     short = [0.3 + i / 100 for i in range(60)]
-    lift = Lift.between(short, [line(a, slope) for a in short])
-    assert lift is not None
-    assert lift.of(0.55) == pytest.approx(line(0.55, slope), abs=0.003)
-    assert lift.slope == pytest.approx(slope, abs=0.01)
+    calibration = Calibration.between(short, [line(a, slope) for a in short])
+    assert calibration is not None
+    assert calibration.of(0.55) == pytest.approx(line(0.55, slope), abs=0.003)
+    assert calibration.slope == pytest.approx(slope, abs=0.01)
 
 
-def test_lift_of_few_or_equal_networks_keeps_the_slope_of_one() -> None:
-    assert Lift.between([0.5, 0.6], [0.6, 0.7]) is None
-    equal = Lift.between([0.5] * 4, [0.6, 0.62, 0.58, 0.6])
+def test_calibration_of_few_or_equal_networks_keeps_the_slope_of_one() -> None:
+    assert Calibration.between([0.5, 0.6], [0.6, 0.7]) is None
+    equal = Calibration.between([0.5] * 4, [0.6, 0.62, 0.58, 0.6])
     assert equal is not None
     assert equal.slope == 1
-    falling = Lift.between([0.3, 0.5, 0.7], [0.9, 0.5, 0.2])
+    falling = Calibration.between([0.3, 0.5, 0.7], [0.9, 0.5, 0.2])
     assert falling is not None
     assert falling.slope > 0
 
@@ -121,8 +121,8 @@ def test_losses_steady_accuracies_and_few_of_them_do_not() -> None:
     def error(values: Sequence[float]) -> float:
         return math.sqrt(sum((v - a) ** 2 for v, a in zip(values, true, strict=True)))
 
-    assert error(steadied(noisy, losses)) < 0.6 * error(noisy)
-    assert steadied(noisy[:2], losses[:2]) == noisy[:2]
+    assert error(denoised(noisy, losses)) < 0.6 * error(noisy)
+    assert denoised(noisy[:2], losses[:2]) == noisy[:2]
 
 
 def test_the_sampler_hears_of_losses_where_they_are_numbers() -> None:

@@ -5,6 +5,7 @@ import math
 import pickle
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
+from mbsearch.analysis.calibration import grown
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
-from mbsearch.lift import grown
 from mbsearch.pareto import hypervolume
 from mbsearch.search import catalog, proposals
 from mbsearch.search.catalog import KnownNetworks
@@ -559,6 +560,97 @@ def test_where_work_is_known_trials_take_less_of_it_in_any_unit() -> None:
     thrifty = asked(seconds)
     assert sum(map(seconds, thrifty)) < 0.8 * sum(map(seconds, asked(None)))
     assert thrifty == asked(lambda params: 1024 * seconds(params))
+
+
+WIDE: dict[str, BaseDistribution] = {
+    "alpha": IntDistribution(5, 60),
+    "side": IntDistribution(32, 128, step=8),
+    **{f"layer{number}": CategoricalDistribution(tuple(SIZE)) for number in range(10)},
+}
+BUDGETS = (2_000.0, 8_000.0)
+
+
+def wide_cost(params: Mapping[str, Any]) -> float:
+    layers = 2 + sum(SIZE[params[f"layer{i}"]] for i in range(10))
+    return (params["alpha"] / 10) ** 2 * (params["side"] / 32) ** 2 * layers
+
+
+def wide_accuracy(params: Mapping[str, Any]) -> float:
+    """Thin networks at a high resolution are best; layers differ in what they give."""
+    gains = [(0.3 + i % 3) * math.sqrt(SIZE[params[f"layer{i}"]]) for i in range(10)]
+    quality = 0.5 * math.log(params["alpha"] / 10) + math.log(params["side"] / 32)
+    return 1.0 - math.exp(-0.5 * quality - 0.05 * sum(gains) - 0.3)
+
+
+def within(params: Mapping[str, Any]) -> list[bool]:
+    return [wide_cost(params) <= budget for budget in BUDGETS]
+
+
+def budget_sampler(seed: int) -> CostAwareSampler:
+    return CostAwareSampler(WIDE, wide_cost, budgets=within, seed=seed)
+
+
+def test_budgets_bound_every_suggestion_and_are_used() -> None:
+    for seed in range(2):
+        study = new_study(budget_sampler(seed))
+        costs = [wide_cost(p) for p in run(study, WIDE, 40, wide_accuracy, wide_cost, noise=0.003)]
+        assert max(costs) <= BUDGETS[1]
+        for number, budget in enumerate(BUDGETS):
+            aimed = costs[number::2]
+            assert all(budget / 2 <= cost <= budget for cost in aimed[:4]), "start-up"
+            assert len(set(aimed[:4])) == 4
+            used = sum(cost for cost in aimed if cost >= budget / 2)
+            assert used >= 0.6 * sum(aimed)
+
+
+def test_the_best_network_of_each_budget_is_better_than_that_of_a_search_for_the_front() -> None:
+    gains = []
+    for seed in range(3):
+        front = CostAwareSampler(
+            WIDE, wide_cost, feasible=lambda p: any(within(dict(p))), work=wide_cost, seed=seed
+        )
+        best = []
+        for sampler in (budget_sampler(seed), front):
+            asked = run(new_study(sampler), WIDE, 40, wide_accuracy, wide_cost, noise=0.003)
+            best.append(
+                [
+                    max(wide_accuracy(p) for p in asked if within(p)[number])
+                    for number in range(len(BUDGETS))
+                ]
+            )
+        gains.append(np.subtract(*best))
+    assert (np.mean(gains, axis=0) > 0).all()
+
+
+def test_a_resumed_study_with_budgets_goes_on_as_if_it_had_not_been_stopped() -> None:
+    whole = run(new_study(budget_sampler(5)), WIDE, 24, wide_accuracy, wide_cost)
+    resumed = new_study(budget_sampler(5))
+    parts = run(resumed, WIDE, 20, wide_accuracy, wide_cost)
+    resumed.sampler = budget_sampler(5)
+    assert parts + run(resumed, WIDE, 4, wide_accuracy, wide_cost) == whole
+
+
+def test_every_network_within_a_budget_once_also_in_a_small_space() -> None:
+    def small(params: Mapping[str, Any]) -> list[bool]:
+        return [layer_cost(params) <= 4, layer_cost(params) <= 8]
+
+    inside = sum(
+        any(small(dict(zip(THREE, values, strict=True)))) for values in product(SIZE, repeat=3)
+    )
+    sampler = CostAwareSampler(THREE, layer_cost, budgets=small, seed=0)
+    study = new_study(sampler)
+    asked = run(study, THREE, inside)
+    assert len({tuple(params.values()) for params in asked}) == inside
+    assert all(any(small(params)) for params in asked)
+    assert sampler.exhausted(study)
+
+
+def test_a_budget_that_no_network_keeps_is_refused() -> None:
+    sampler = CostAwareSampler(
+        LAYERS, layer_cost, budgets=lambda p: [layer_cost(p) < 0, True], seed=0
+    )
+    with pytest.raises(SpecError, match="budgets: no network was found within budget 1"):
+        new_study(sampler).ask(LAYERS)
 
 
 def test_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from fake_evaluator import FakeEvaluator
 from optuna.trial import TrialState
 
 from mbsearch import results as found
+from mbsearch.analysis.calibration import grown
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
-from mbsearch.lift import grown
 from mbsearch.pareto import Z_95
 from mbsearch.records import State, TrialRecord
 from mbsearch.report import write_results

@@ -1,1 +1,1 @@
-"""What follows from records: statistics without torch."""
+"""What follows from the records of a study."""

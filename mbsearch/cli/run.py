@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from mbsearch.cli.terminal import (
     Storage,
     cost,
     err,
+    parse_budget,
     require_one_of,
     with_evaluator,
 )
@@ -24,7 +26,7 @@ from mbsearch.errors import SpecError, did_you_mean
 if TYPE_CHECKING:
     from mbsearch.space.space import SearchSpace
 
-_DEFAULT_TRIALS, _UNLIMITED_TRIALS = 50, 10**9
+_DEFAULT_TRIALS = 50
 _MOST_REFINED = 0.9
 
 
@@ -34,12 +36,12 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Networks to train; the baselines come on top. 50, or with --minutes no limit.",
+            help="Networks to train in all; references come on top. 50, without limit by --minutes.",
             show_default=False,
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; the same command goes on.")
+        float | None, typer.Option(help="Stop after so long; the same command resumes.")
     ] = None,
     data: Annotated[
         str | None,
@@ -70,9 +72,19 @@ def run(
     sampler: Annotated[
         str, typer.Option(help="cost-aware, tpe, nsga2, gp or random.")
     ] = "cost-aware",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Find the best network within this budget: 20M bounds the study's cost, "
+            "mult_adds=20M,params=500k both. May be repeated: each is a question of its own."
+        ),
+    ] = None,
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="Hard limit, as mult_adds=100M or latency=5ms; may be repeated."),
+        typer.Option(
+            help="Hard limit on everything that is trained, as mult_adds=100M or latency=5ms; "
+            "may be repeated."
+        ),
     ] = None,
     objective: Annotated[
         str | None,
@@ -98,16 +110,32 @@ def run(
             show_default=False,
         ),
     ] = None,
+    finals: Annotated[
+        str | None,
+        typer.Option(
+            help="Time for trainings by the full recipe, which decide the answers, as 15m or 900s; "
+            "0 for none. As long as the search, at most 15 minutes, by default.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what was read and what is planned, and stop.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Search a space; the same command again resumes, or adds trials to a finished study.
+    """Search a space for the best network within a budget; the same command resumes.
 
-    Example: mbsearch run --space v2.yaml --trials 200 --limit mult_adds=100M
+    Examples:
+
+    mbsearch run --space v2.yaml --budget 20M
+
+    mbsearch run --space v2.yaml --data photos/ --budget 10M --budget 20M --trials 200
     """
     from mbsearch.progress import RunDisplay
     from mbsearch.search.storage import study_folder
     from mbsearch.space.catalog import load_space
     from mbsearch.space.settings import Racing
+    from mbsearch.study import UNLIMITED_TRIALS
     from mbsearch.study import run as run_study
 
     of_trainings = {"data": data, "device": device, "evaluator": evaluator, "refine": refine}
@@ -118,6 +146,11 @@ def run(
             )
     loaded = with_evaluator(load_space(space), evaluator)
     loaded = _with_objective(_with_limits(loaded, limit or []), objective)
+    loaded = _with_budgets(loaded, budget or [])
+    if finals is not None:
+        minutes_of_finals = _minutes("--finals", finals)
+        changed = loaded.settings.finals.model_copy(update={"minutes": minutes_of_finals})
+        loaded = loaded.with_settings({"finals": changed})
     if not racing:
         loaded = loaded.with_settings({"racing": Racing(rungs=())})
     if refine is not None:
@@ -128,7 +161,7 @@ def run(
         try:
             result = run_study(
                 loaded,
-                trials=trials or (_DEFAULT_TRIALS if minutes is None else _UNLIMITED_TRIALS),
+                trials=trials or (_DEFAULT_TRIALS if minutes is None else UNLIMITED_TRIALS),
                 folder=folder,
                 storage=storage,
                 data=data,
@@ -140,6 +173,7 @@ def run(
                 sampler=sampler,
                 seed=seed,
                 device=device,
+                dry_run=dry_run,
                 on_start=display.start,
                 on_supernet=display.supernet,
                 say=display.say,
@@ -149,11 +183,13 @@ def run(
             display.stop()
             look = f"; look with: mbsearch status {escape(str(folder))}" if folder.exists() else ""
             err.print(
-                "stopped; nothing that was finished is lost. Resume with the same command"
+                "interrupted; completed trials are saved. Run the same command to resume"
                 + look
                 + (" and the same --storage" if look and storage else "")
             )
             raise
+    if dry_run:
+        return
     if result.exhausted:
         err.print("no other network of the space that keeps the limits was found")
     if result.unpromoted is not None:
@@ -162,11 +198,7 @@ def run(
         err.print(
             f"no {further}network was promoted to a longer training: the front and its MobileNets "
             f"need {needed:.0%} of the work, their share is {share:.0%}"
-            + (
-                f" (--trials 1 --refine {needed:g} pays for them)"
-                if needed <= _MOST_REFINED
-                else ""
-            ),
+            + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
             soft_wrap=True,
         )
     print_status(str(result.folder), result.records, None, as_json)
@@ -188,6 +220,27 @@ def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
         cost(f"--limit {metric}", value, cost_of(metric))
         limits[metric] = value
     return space.with_settings({"limits": Limits.model_validate(limits)})
+
+
+def _with_budgets(space: SearchSpace, given: list[str]) -> SearchSpace:
+    """A space whose budgets are those of the options, where there are any."""
+    if not given:
+        return space
+    metric = space.settings.metric
+    budgets = tuple(parse_budget("--budget", text, metric) for text in given)
+    return space.with_settings({"budgets": tuple(dict.fromkeys(budgets))})
+
+
+def _minutes(option: str, text: str) -> float:
+    """A time as people write it, in minutes: ``15m``, ``900s``, ``1h``; a plain number is minutes.
+
+    Raises:
+        SpecError: it is none; the option is named.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h)?", text.strip())
+    if match is None:
+        raise SpecError(f"{option}: expected a time, as 15m, 900s or 0, got {text!r}")
+    return float(match[1]) * {"s": 1 / 60, "h": 60.0}.get(match[2] or "m", 1.0)
 
 
 def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:

@@ -16,6 +16,7 @@ from mbsearch.cost import Measure
 from mbsearch.records import Fidelity, complete
 from mbsearch.search.history import ABANDONED
 from mbsearch.search.promotion import Promotions
+from mbsearch.search.references import chosen_references
 from mbsearch.search.storage import (
     StudyStore,
     fidelity_of,
@@ -113,6 +114,10 @@ def missing_baselines(
         (name, network.replace(num_classes=_num_classes(space, network)))
         for name, network in baseline_architectures(space)
     ]
+    if space.settings.references == "auto":
+        wanted += chosen_references(space, measure)
+    wanted = list({network.fingerprint: (name, network) for name, network in wanted}.values())
+    wanted = [(n, a) for n, a in wanted if space.settings.excess(measure(a)) is None]
     missing = [(n, a, False) for n, a in wanted if a.fingerprint not in have]
     if wanted:
         # The noise is measured on the baseline of median cost: neither end is typical.

@@ -29,6 +29,9 @@ class Network:
     `work` is what its training takes, beside that of others, and `growth` the log odds of accuracy
     that it will gain after it, beside them.
 
+    `within` tells for each budget whether the network keeps within it, and `gain_features` are the
+    numbers on which the gain from a short to a long training may depend.
+
     `key` is None when the network is that of a trial that did not ask for every parameter: any
     network that agrees in the active ones is the same.
     """
@@ -41,6 +44,8 @@ class Network:
     features: tuple[float, ...]
     work: float = 1.0
     growth: float = 0.0
+    within: tuple[bool, ...] = ()
+    gain_features: tuple[float, ...] = ()
 
 
 class KnownNetworks:
@@ -87,11 +92,14 @@ class Catalog:
         log_cost: bool,
         work: Callable[[dict[str, Any]], float] | None,
         growth: Callable[[dict[str, Any]], float] | None,
+        budgets: Callable[[dict[str, Any]], Sequence[bool]] | None,
+        gain_features: Callable[[dict[str, Any]], Sequence[float]] | None,
     ) -> None:
-        self.space = space
+        self.space, self.has_budgets = space, budgets is not None
         self._cost, self._features, self._canonical = cost, features, canonical
         self._key, self._feasible, self._log_cost = key, feasible, log_cost
         self._work, self._growth = work, growth
+        self._budgets, self._gain_features = budgets, gain_features
         self._cache: OrderedDict[bytes, Network] = OrderedDict()
         self._rows: dict[tuple[tuple[str, Any], ...], Rows | None] = {}
         self._walked = 0  # parameter sets
@@ -131,6 +139,10 @@ class Catalog:
         """Free facts of several rows, the infeasible ones left out."""
         return [found for row in rows if (found := self.network(row)).feasible]
 
+    def half(self, cost: float) -> float:
+        """Half of a cost, both on the scale of the search."""
+        return cost - math.log(2) if self._log_cost else cost / 2
+
     def first_unknown(self, known: KnownNetworks) -> Network | None:
         """A feasible network that is not known, found by walking through the space.
 
@@ -151,16 +163,19 @@ class Catalog:
                     return network
         return None
 
-    def cheapest(self, start: Iterable[Network]) -> Network | None:
-        """Least expensive feasible network that a descent from `start` reaches."""
-        return self._extreme(start, sign=1.0)
+    def cheapest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
+        """Least expensive feasible network (of a budget) that a descent from `start` reaches."""
+        return self._extreme(start, 1.0, budget)
 
-    def dearest(self, start: Iterable[Network]) -> Network | None:
-        """Most expensive feasible network that an ascent from `start` reaches."""
-        return self._extreme(start, sign=-1.0)
+    def dearest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
+        """Most expensive feasible network (of a budget) that an ascent from `start` reaches."""
+        return self._extreme(start, -1.0, budget)
 
-    def _extreme(self, start: Iterable[Network], sign: float) -> Network | None:
-        best = min(start, key=lambda n: (not n.feasible, sign * n.cost), default=None)
+    def _extreme(self, start: Iterable[Network], sign: float, budget: int | None) -> Network | None:
+        def rank(network: Network) -> tuple[bool, float]:
+            return not _keeps(network, budget), sign * network.cost
+
+        best = min(start, key=rank, default=None)
         improved = best is not None
         while best is not None and improved:
             improved = False
@@ -171,12 +186,9 @@ class Catalog:
                 only[i] = True
                 for row in self.space.neighbours(best.row, only, reach=64):
                     other = self.network(row)
-                    if (not other.feasible, sign * other.cost) < (
-                        not best.feasible,
-                        sign * best.cost,
-                    ):
+                    if rank(other) < rank(best):
                         best, improved = other, True
-        return best if best is not None and best.feasible else None
+        return best if best is not None and _keeps(best, budget) else None
 
     def _remembered(self, row: Rows) -> Network | None:
         address = row.tobytes()
@@ -224,13 +236,28 @@ class Catalog:
         growth = 0.0 if self._growth is None else float(self._growth(dict(params)))
         if not math.isfinite(growth):
             raise SpecError(f"growth: expected a finite number, got {growth!r} for {params!r}")
+        within = tuple(map(bool, self._budgets(dict(params)))) if self._budgets else ()
+        feasible = self._feasible is None or bool(self._feasible(dict(params)))
         return Network(
             row=row,
             active=active,
             key=identity,
             cost=math.log(cost) if self._log_cost else cost,
-            feasible=self._feasible is None or bool(self._feasible(dict(params))),
-            features=tuple(map(float, self._features(dict(params)))) if self._features else (),
+            feasible=feasible and (self._budgets is None or any(within)),
+            features=_numbers(self._features, params),
             work=work,
             growth=growth,
+            within=within,
+            gain_features=_numbers(self._gain_features, params),
         )
+
+
+def _keeps(network: Network, budget: int | None) -> bool:
+    """Whether a network is feasible, and within a budget where one is given."""
+    return network.feasible and (budget is None or network.within[budget])
+
+
+def _numbers(
+    function: Callable[[dict[str, Any]], Sequence[float]] | None, params: dict[str, Any]
+) -> tuple[float, ...]:
+    return () if function is None else tuple(map(float, function(dict(params))))

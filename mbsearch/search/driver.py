@@ -2,17 +2,20 @@
 
 What is to do is always derived from the storage, so a killed driver's successor finds the same
 work: first the trials that were in flight, then the baselines, then the repeats that measure the
-noise, then new candidates until the target, then longer trainings of the best.
+noise, then new candidates until the target, then longer trainings of the best. Finals keep pace
+with the candidates from FIRST_FINAL of the search on, and have the rest of their time at the end.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -31,16 +34,18 @@ from mbsearch.search.backlog import (
     interrupted,
     missing_baselines,
 )
+from mbsearch.search.estimates import Estimates, denoised_promotions
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Executor, Finished
-from mbsearch.search.expectation import Expectation, steadied_promotions
-from mbsearch.search.history import PARTIAL_ACCURACY, PROMOTED
+from mbsearch.search.final_files import FinalFiles, write_bytes_whole
+from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
+from mbsearch.search.history import ANCHORS, FINALS, PARTIAL_ACCURACY, PROMOTED
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.racing import Race
 from mbsearch.search.samplers import distributions
-from mbsearch.search.storage import StudyStore, new_record, objectives
+from mbsearch.search.storage import StudyStore, fidelity_of, new_record, objectives
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.settings import Racing
+from mbsearch.space.settings import Budget, Racing
 from mbsearch.space.space import SearchSpace
 
 FREE_ASKS = 50  # suggestions in a row that need no training before the driver draws itself
@@ -66,9 +71,21 @@ class Progress:
     fidelity: Fidelity = Fidelity.SCREENING
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """How many images trainings see: of the training split, and of the validation split."""
+
+    train: int = 1
+    validation: int = 1
+
+
 @dataclass
 class Driver:
-    """Runs one study towards a number of search trials."""
+    """Runs one study towards a number of search trials.
+
+    `folder` keeps checkpoints and weights of finals. `epochs` is the length of a screening, None
+    for the recipe's.
+    """
 
     store: StudyStore
     space: SearchSpace
@@ -79,6 +96,10 @@ class Driver:
     deadline: float = math.inf  # on time.monotonic's clock
     measure: Measure = measure
     still_held: Callable[[], None] = lambda: None  # raises where another driver may have the study
+    folder: Path = Path()
+    images: Images = Images()
+    epochs: int | None = None
+    say: Callable[[str], None] = lambda _line: None
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
@@ -89,6 +110,10 @@ class Driver:
     _race: Race = field(default_factory=lambda: Race(Racing()))
     _promotions: Promotions | None = None  # once the search has ended
     _promoting: bool = False
+    final_scale: float = 1.0
+    _finals: FinalRounds = field(init=False)
+    _started: float = field(default_factory=time.monotonic)
+    _search_until: float = math.inf
 
     def run(self) -> None:
         """Work until the target is reached or the space is exhausted; ends with nothing in flight.
@@ -101,14 +126,23 @@ class Driver:
         """
         self._distributions = distributions(self.space)
         orphans = interrupted(self.store)
+        for job in orphans:
+            if job.fidelity is Fidelity.FINAL:
+                job.checkpoint = self._kept_checkpoint(job)
         self._recall()
         self._race = self._start_race()
         references = missing_baselines(self.store, self.space, self.measure)
+        self._finals = self._recall_finals()
         self._tell_sampler()  # a driver may have been killed before it did
         now, share = time.monotonic(), self.space.settings.promotion.share
-        search_until = now + (self.deadline - now) * (1 - share)
+        for_search = (self.deadline - now) * (1 - share)
+        if self._finals.enabled and math.isfinite(self.deadline):
+            given = self.space.settings.finals.minutes
+            most = for_search / 2
+            for_search -= most if given is None else min(60 * given, most)
+        self._started, self._search_until = now, now + for_search
         try:
-            self._work(orphans, references, search_until)
+            self._work(orphans, references)
         finally:
             with suppress(StorageError):  # otherwise it is what ends the run
                 self.still_held()
@@ -118,12 +152,11 @@ class Driver:
         self,
         orphans: list[Job],
         references: list[tuple[str, Architecture, bool]],
-        search_until: float,
     ) -> None:
         """Keep the workers busy until nothing is left to do, or the time is up."""
         while time.monotonic() < self.deadline:
             while len(self._jobs) < self.executor.slots:
-                job = self._next(orphans, references, search_until)
+                job = self._next(orphans, references)
                 if job is None:
                     break
                 self._submit(job)
@@ -154,34 +187,128 @@ class Driver:
         return self._promotions.needed
 
     def _next(
-        self,
-        orphans: list[Job],
-        references: list[tuple[str, Architecture, bool]],
-        search_until: float,
+        self, orphans: list[Job], references: list[tuple[str, Architecture, bool]]
     ) -> Job | None:
         """What is to be trained next; None where nothing is, or not before others have ended."""
         if orphans:
             return begin_again(self.store, orphans.pop(0))
         if references:
             return self._begin_baseline(*references.pop(0))
-        if self._is_searching(search_until) and (job := self._ask()) is not None:
-            return job
+        if self._is_searching():
+            if (final := self._due_final(self._progress())) is not None:
+                return final
+            if (job := self._ask()) is not None:
+                return job
         if self._promotions is None:
             if self._jobs:  # what they find may belong to the front
                 return None
             self._promotions = find_promotions(self.store, self.space)
             self._promoting = self._promotions.affordable
             if self._promoting:
-                expectation = Expectation(self.store, self.space, self.measure)
+                expectation = Estimates(self.store, self.space, self.measure)
                 self._promotions.expect(expectation.short(self._promotions.records))
         due = self._promotions.next() if self._promoting else None
-        return None if due is None else self._begin_promotion(self._promotions, *due)
+        if due is not None:
+            return self._begin_promotion(self._promotions, *due)
+        return self._due_final(progress=1.0)
 
-    def _is_searching(self, until: float) -> bool:
-        """Whether candidates are still wanted: the last share of a run's time is for promotion."""
+    def _is_searching(self) -> bool:
+        """Whether candidates are still wanted: the last share of a run's time is for the best."""
         if self._promotions is not None or self._exhausted or self._begun >= self.target:
             return False
-        return time.monotonic() < until or not find_promotions(self.store, self.space).affordable
+        if time.monotonic() < self._search_until:
+            return True
+        return not self._finals.enabled and not find_promotions(self.store, self.space).affordable
+
+    def _progress(self) -> float:
+        """Share of the search that has ended: of its trials, or of its time where that is more."""
+        searching = sum(job.study is self.store.search for job in self._jobs.values())
+        of_trials = (self._begun - searching) / max(1, self.target)
+        whole = self._search_until - self._started
+        of_time = (time.monotonic() - self._started) / whole if math.isfinite(whole) else 0.0
+        return min(1.0, max(of_trials, of_time))
+
+    def _due_final(self, progress: float) -> Job | None:
+        """A final training that is due after this share of the search; None if none is."""
+        rounds = self._finals
+        if not rounds.enabled or progress < FIRST_FINAL:
+            return None
+        records = self.store.records()
+        if not complete(records):
+            return None
+        if rounds.plan is None:
+            rounds.make_plan(records, progress, self.executor.slots)
+            assert rounds.plan is not None
+            self.store.search.set_user_attr(PLAN, rounds.plan.to_dict())
+            self.say(rounds.plan.sentence(rounds.budgets))
+        record = rounds.next(records, progress)
+        return None if record is None else self._begin_final(record)
+
+    def _begin_final(self, of: TrialRecord) -> Job:
+        assert self._finals.plan is not None
+        self._finals.take_up(of, None)
+        data = new_record(
+            of.trial,
+            of.origin,
+            of.architecture,
+            of.costs,
+            of.params,
+            seed=self.seed + of.trial,
+            metric=of.metric,
+            fidelity=Fidelity.FINAL,
+        )
+        data["epochs"] = self._finals.plan.epochs
+        number = self.store.baselines.ask().number
+        self.store.set_attr(self.store.baselines, number, "record", data)
+        return Job(self.store.baselines, number, data, of.architecture)
+
+    def _recall_finals(self) -> FinalRounds:
+        """The finals of a study as earlier runs left them."""
+        settings, plan = self.space.settings.finals, self.store.settings().get(PLAN)
+        rounds = FinalRounds(
+            settings,
+            self.space.settings.budgets,
+            self.images.train,
+            lambda epochs: (
+                fmean(settings.pixel_scale(e, epochs) ** 2 for e in range(epochs))
+                * self.final_scale**2
+            ),
+            self._promising,
+            None if plan is None else Plan.from_dict(plan),
+        )
+        known = {r.trial: r for r in self.store.records()}
+        for trial in self.store.baselines.get_trials(deepcopy=False):
+            record = known.get(trial.user_attrs.get("record", {}).get("trial"))
+            if record is None or fidelity_of(trial) is not Fidelity.FINAL:
+                continue
+            kept = trial.user_attrs.get("evaluation")
+            rounds.take_up(record, None if kept is None else Evaluation.from_dict(kept))
+            if trial.state is TrialState.FAIL:
+                rounds.fail(record.trial)
+        return rounds
+
+    def _promising(self, budget: Budget, but: set[int]) -> TrialRecord | None:
+        """The candidate within a budget with the highest predicted accuracy, but for these."""
+        records = self.store.records()
+        predicted = Estimates(self.store, self.space, self.measure).highest()
+        within = [
+            r
+            for r in complete(records)
+            if not r.is_baseline and r.trial not in but and budget.excess(r.costs) is None
+        ]
+        return max(
+            within, key=lambda r: (predicted.get(r.trial, r.accuracy), -r.cost), default=None
+        )
+
+    def _files(self, job: Job) -> tuple[Path, Path]:
+        """Checkpoint and weights of a final."""
+        files = FinalFiles(self.folder)
+        identity = job.architecture.fingerprint, job.record["seed"]
+        return files.checkpoint(*identity), files.weights(*identity)
+
+    def _kept_checkpoint(self, job: Job) -> bytes | None:
+        checkpoint, _ = self._files(job)
+        return checkpoint.read_bytes() if checkpoint.is_file() else None
 
     def _recall(self) -> None:
         """Take up what the storage knows: networks, and the next trial's number."""
@@ -296,13 +423,29 @@ class Driver:
     def _submit(self, job: Job) -> None:
         self._ticket += 1
         self._jobs[self._ticket] = job
-        rung = None
-        if (
-            job.record["origin"] == SEARCH and job.fidelity is Fidelity.SCREENING
-        ):  # the others are never stopped
-            rung = self._race.next_rung(self.space.settings.proxy.epochs, job.epochs_done)
-        task = Task(job.architecture, job.record["seed"], rung, job.checkpoint, job.fidelity)
+        epochs = job.record.get("epochs", self.epochs)
+        task = Task(
+            job.architecture,
+            job.record["seed"],
+            self._next_look(job),
+            job.checkpoint,
+            job.fidelity,
+            epochs,
+        )
         self.executor.submit(self._ticket, task)
+
+    def _next_look(self, job: Job) -> int | None:
+        """The epoch after which a training comes back; None for its end.
+
+        A final does after every epoch, so that a kill costs no more than one.
+        """
+        if job.fidelity is Fidelity.FINAL:
+            ahead = job.epochs_done + 1
+            return ahead if ahead < job.record["epochs"] else None
+        if job.record["origin"] == SEARCH and job.fidelity is Fidelity.SCREENING:
+            usual = self.space.settings.proxy.epochs
+            return self._race.next_rung(self.epochs or usual, job.epochs_done, usual)
+        return None  # references and longer trainings are never stopped
 
     def _tell(self, finished: Finished, baselines_left: int) -> None:
         if finished.trouble is not None:
@@ -313,7 +456,7 @@ class Driver:
                 self._submit(job)
                 return
         elif finished.outcome is not None:
-            self._complete(job, finished.outcome.evaluation)
+            self._complete(job, finished.outcome)
         elif finished.lost and job.attempts < MAX_ATTEMPTS:
             job.attempts += 1  # from the checkpoint of its last rung, if it had reached one
             self.store.set_attr(job.study, job.number, "attempts", job.attempts)
@@ -321,6 +464,8 @@ class Driver:
             return
         else:
             fail(self.store, job, finished.error or "no reason was given")
+            if job.fidelity is Fidelity.FINAL:
+                self._finals.fail(job.record["trial"])
         self._report(self._ended(job, finished), baselines_left, job.fidelity)
 
     def _ended(self, job: Job, finished: Finished) -> TrialRecord | None:
@@ -329,48 +474,125 @@ class Driver:
             return self.store.record(job.study, job.number)
         if job.record["repeat"]:
             return None
-        of = next(r for r in self.store.records() if r.trial == job.record["trial"])
+        of = self._record_of(job)
         if finished.outcome is None:
             return replace(of, state=State.FAILED, evaluation=None, error=finished.error)
-        return replace(of, evaluation=finished.outcome.evaluation)
+        evaluation = finished.outcome.evaluation
+        if finished.outcome.checkpoint is not None:
+            reason = self._finals.verdict(of, evaluation.curve, self.images.validation)
+            return replace(of, state=State.PRUNED, evaluation=evaluation, error=reason)
+        return replace(of, evaluation=evaluation)
 
-    def _complete(self, job: Job, evaluation: Evaluation) -> None:
+    def _complete(self, job: Job, outcome: Outcome) -> None:
+        evaluation = outcome.evaluation
         data = evaluation.to_dict()
+        checkpoint, weights = self._files(job)
+        if outcome.weights is not None:  # before the trial is told: what is told has its files
+            write_bytes_whole(weights, outcome.weights)
         self.store.set_attr(job.study, job.number, "evaluation", data)
         job.study.tell(job.number, objectives(data, job.record))
         if job.record["repeat"]:
             return
         if job.fidelity is Fidelity.SCREENING:
             self._race.add(job.cost, evaluation.curve)
+            if job.study is self.store.baselines:
+                self._tell_sampler()
             return
-        self._tell_sampler()
-        if self._promotions is not None:
+        if job.fidelity is Fidelity.FINAL:
+            checkpoint.unlink(missing_ok=True)
+            self._finals.take_up(self._record_of(job), evaluation)
+        elif self._promotions is not None:
             self._promotions.add(job.record["trial"], evaluation)
+        self._tell_sampler()
+
+    def _record_of(self, job: Job) -> TrialRecord:
+        """The record whose network a longer training trains."""
+        return next(r for r in self.store.records() if r.trial == job.record["trial"])
 
     def _tell_sampler(self) -> None:
-        """Leave the accuracies of longer trainings where a sampler finds them."""
-        after = steadied_promotions(self.store.records())
-        told = {
-            str(trial.number): after[trial.user_attrs["record"]["trial"]]
+        """Keep accuracies of longer trainings and of references where samplers find them."""
+        records = self.store.records()
+        promoted, finals = denoised_promotions(records), self._final_accuracies(records)
+        numbers = {
+            trial.user_attrs["record"]["trial"]: str(trial.number)
             for trial in self.store.search.get_trials(deepcopy=False)
-            if trial.user_attrs.get("record", {}).get("trial") in after
+            if "record" in trial.user_attrs
         }
-        if told != self.store.search.user_attrs.get(PROMOTED, {}):
-            self.store.search.set_user_attr(PROMOTED, told)
+        told: dict[str, Any] = {
+            PROMOTED: {numbers[t]: a for t, a in promoted.items() if t in numbers},
+            FINALS: {numbers[t]: a for t, a in finals.items() if t in numbers},
+            ANCHORS: self._anchors(records, promoted, finals),
+        }
+        for key, value in told.items():
+            if value != self.store.search.user_attrs.get(key, type(value)()):
+                self.store.search.set_user_attr(key, value)
+
+    def _final_accuracies(self, records: Sequence[TrialRecord]) -> dict[int, float]:
+        """Validation accuracies after finals, by trial; of a pruned one, its forecast."""
+        found = {
+            trial.user_attrs["record"]["trial"]: trial.user_attrs[PARTIAL_ACCURACY]
+            for trial in self.store.baselines.get_trials(
+                deepcopy=False, states=(TrialState.PRUNED,)
+            )
+            if PARTIAL_ACCURACY in trial.user_attrs
+        }
+        return found | {
+            r.trial: fmean(final.accuracy for final in r.finals) for r in records if r.finals
+        }
+
+    def _anchors(
+        self,
+        records: Sequence[TrialRecord],
+        promoted: Mapping[int, float],
+        finals: Mapping[int, float],
+    ) -> list[dict[str, Any]]:
+        """References that are networks of the space: the sampler learns from them too."""
+        found = []
+        for record in complete(list(records)):
+            if not record.is_baseline or record.evaluation is None:
+                continue
+            try:
+                params = self.space.encode(record.architecture)
+            except SpecError:
+                continue
+            found.append(
+                {
+                    "params": self.space.complete(params),
+                    "accuracy": record.accuracy,
+                    "validation_loss": record.evaluation.validation_loss,
+                    "promoted": promoted.get(record.trial),
+                    "final": finals.get(record.trial),
+                }
+            )
+        return found
 
     def _stopped(self, job: Job, outcome: Outcome) -> bool:
-        """Look at a trial at its rung: stop it and keep its curve, or let it go on."""
+        """Look at a training that came back: stop it and keep its curve, or let it go on."""
         evaluation = outcome.evaluation
-        reason = self._race.verdict(job.cost, evaluation.curve)
+        forecast: float | None
+        if job.fidelity is Fidelity.FINAL:
+            record = self._record_of(job)
+            reason = self._finals.verdict(record, evaluation.curve, self.images.validation)
+            forecast = self._finals.forecast(record, evaluation.curve)
+        else:
+            reason = self._race.verdict(job.cost, evaluation.curve)
+            expected = self._race.forecast(job.cost, evaluation.curve)
+            forecast = None if expected is None else expected.accuracy
         if reason is None:
             job.epochs_done, job.checkpoint = len(evaluation.curve), outcome.checkpoint
+            if job.fidelity is Fidelity.FINAL and outcome.checkpoint is not None:
+                write_bytes_whole(self._files(job)[0], outcome.checkpoint)
             return False
         # Told before the outcome is: a driver killed in between finds the reason, and stops it too.
         self.store.set_attr(job.study, job.number, "stopped", reason)
-        if (forecast := self._race.forecast(job.cost, evaluation.curve)) is not None:
-            self.store.set_attr(job.study, job.number, PARTIAL_ACCURACY, forecast.accuracy)
+        if forecast is not None:
+            self.store.set_attr(job.study, job.number, PARTIAL_ACCURACY, forecast)
         self.store.set_attr(job.study, job.number, "evaluation", evaluation.to_dict())
         job.study.tell(job.number, state=TrialState.PRUNED)
+        if job.fidelity is Fidelity.FINAL:
+            self._files(job)[0].unlink(missing_ok=True)
+            self._finals.take_up(self._record_of(job), evaluation)
+            self._tell_sampler()
         return True
 
     def _report(
@@ -385,6 +607,8 @@ class Driver:
         left = running + baselines_left + max(0, self.target - self._begun)
         if self._promotions is not None:
             phase, left = "longer training", running
+            if any(job.fidelity is Fidelity.FINAL for job in self._jobs.values()):
+                phase = "finals"
             left += len(self._promotions.required()) if self._promoting else 0
         self.on_progress(
             Progress(self._begun - searching, self.target, running, left, phase, trial, fidelity)

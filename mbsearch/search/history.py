@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from mbsearch.lift import Lift, grown, steadied
+from mbsearch.analysis.calibration import Calibration, denoised, grown
 from mbsearch.search.catalog import Catalog, KnownNetworks, Network
 
 PARTIAL_ACCURACY = "partial_accuracy"
@@ -25,6 +25,13 @@ ABANDONED = "abandoned"
 
 PROMOTED = "promoted"
 """User attribute of a study: accuracies after a longer training, by the number of the trial."""
+
+
+FINALS = "finals"
+"""User attribute of a study: accuracies after a final training, by the number of the trial."""
+
+ANCHORS = "anchors"
+"""User attribute of a study: networks of known accuracy that are none of its trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ def read_history(
             accuracies.append(accuracy)
         elif running:
             pending.append(network)
-    accuracies = _steadied(trials, accuracies)
+    accuracies = _denoised(trials, accuracies)
     raised = _raised(trials, accuracies, study.user_attrs.get(PROMOTED, {}))
     ends = [
         grown(accuracy, network.growth) if network.growth else accuracy
@@ -86,13 +93,13 @@ def read_history(
     return History(trials, measured, np.array(ends), pending, KnownNetworks(networks))
 
 
-def _steadied(trials: Sequence[FrozenTrial], accuracies: Sequence[float]) -> list[float]:
-    """Accuracies, those of finished trials steadied by their validation losses.
+def _denoised(trials: Sequence[FrozenTrial], accuracies: Sequence[float]) -> list[float]:
+    """Accuracies, those of finished trials denoised by their validation losses.
 
     Of a trial that was stopped early the loss is not that of its accuracy, which is a forecast.
     """
     losses = {i: loss for i, trial in enumerate(trials) if math.isfinite(loss := _loss(trial))}
-    values = steadied([accuracies[i] for i in losses], list(losses.values()))
+    values = denoised([accuracies[i] for i in losses], list(losses.values()))
     found = dict(enumerate(accuracies)) | dict(zip(losses, values, strict=True))
     return list(found.values())
 
@@ -115,10 +122,10 @@ def _raised(
     """
     after = [promoted.get(str(trial.number)) for trial in trials]
     pairs = [(a, b) for a, b in zip(accuracies, after, strict=True) if b is not None]
-    lift = Lift.between([a for a, _ in pairs], [b for _, b in pairs])
-    if lift is None:
+    calibration = Calibration.between([a for a, _ in pairs], [b for _, b in pairs])
+    if calibration is None:
         return accuracies
-    return [lift.of(a) if b is None else b for a, b in zip(accuracies, after, strict=True)]
+    return [calibration.of(a) if b is None else b for a, b in zip(accuracies, after, strict=True)]
 
 
 def _accuracy(trial: FrozenTrial) -> float:

@@ -50,6 +50,11 @@ class Belief:
         costs = np.array([n.cost for n in networks])
         return expected_hypervolume_gain(mean, deviation, costs, front, reference_point, self.warp)
 
+    def expected_improvement(self, networks: Sequence[Network], incumbent: float) -> Array:
+        """Expected excess of each network's accuracy over an accuracy, in the study's units."""
+        mean, deviation = self.posterior.predict(self.encoder(networks))
+        return self.warp.expected_excess(mean, deviation, np.array(incumbent))
+
     def believing(self, pending: Sequence[Network]) -> Belief:
         """The belief as if networks under way had come out as predicted."""
         return replace(self, posterior=self.posterior.believing(self.encoder(pending)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import ndtr
 
-from mbsearch.lift import Lift, logit
+from mbsearch.analysis.calibration import Calibration, logit
 from mbsearch.pareto import hypervolume, hypervolume_history, pareto_front
 from mbsearch.records import Evaluation, TrialRecord, complete
 from mbsearch.results import mobilenets, natural_budgets
@@ -161,8 +161,10 @@ class Promotions:
         one than those measured do.
         """
         promoted = [(r, r.promotion.accuracy) for r in self.records if r.promotion is not None]
-        lift = Lift.between([r.likely for r, _ in promoted], [after for _, after in promoted])
-        if lift is None:
+        calibration = Calibration.between(
+            [r.likely for r, _ in promoted], [after for _, after in promoted]
+        )
+        if calibration is None:
             return None
         best, most, limit = None, 0.0, MOST_OF_THE_REST * self._left()
         for record in complete(list(self.records)):
@@ -171,7 +173,7 @@ class Promotions:
             rivals = [logit(after) for r, after in promoted if r.cost <= record.cost]
             if not rivals:
                 continue
-            z = (lift.logit_of(record.likely) - max(rivals)) / lift.spread
+            z = (calibration.logit_of(record.likely) - max(rivals)) / calibration.spread
             gain = z * float(ndtr(z)) + math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
             if gain > most and ndtr(z) >= LEAST_CHANCE:
                 best, most = record, gain

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from mbsearch.lift import accuracy_of, logit
+from mbsearch.analysis.calibration import accuracy_of, logit
 from mbsearch.records import Epoch, State, TrialRecord
 from mbsearch.space.settings import Racing
 
@@ -53,9 +53,14 @@ class Race:
         """Take up the curve of a trial that was trained to the end."""
         self.whole.append((cost, curve))
 
-    def next_rung(self, epochs: int, done: int) -> int | None:
-        """The epoch to train until before the next look; None for the end of the schedule."""
-        return min((rung for rung in self.settings.rungs if done < rung < epochs), default=None)
+    def next_rung(self, epochs: int, done: int, usual: int | None = None) -> int | None:
+        """The epoch to train until before the next look; None for the end of the schedule.
+
+        The rungs are meant for a schedule of `usual` epochs; a longer one has them later.
+        """
+        stretch = epochs / (usual or epochs)
+        rungs = (round(stretch * rung) for rung in self.settings.rungs)
+        return min((rung for rung in rungs if done < rung < epochs), default=None)
 
     def forecast(self, cost: int, curve: Sequence[Epoch]) -> Forecast | None:
         """How a trial will end, from its last epoch; None with less than the least evidence.

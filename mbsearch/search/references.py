@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 from mbsearch.cost import Measure, measure
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import PUBLISHED_ALPHAS, PUBLISHED_RESOLUTION, scaled_reference
-from mbsearch.space.settings import Bounds
+from mbsearch.space.settings import LATENCY, Bounds, Budget, name_of
+from mbsearch.space.space import SearchSpace
+from mbsearch.units import round_amounts
+
+FAMILIES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small")
+"""The references that every budget is compared with."""
 
 LARGEST_ALPHA = 1.4
 """The largest width that the V2 paper publishes (arXiv 1801.04381, table 4)."""
@@ -74,3 +82,62 @@ def fitting_references(
     filled = [network for used, network in ranked if used >= _FILLED]
     chosen = filled if len(filled) >= _AT_LEAST else [n for _, n in ranked[:_AT_LEAST]]
     return sorted(chosen, key=lambda network: network.resolution)
+
+
+def chosen_references(
+    space: SearchSpace, measure: Measure = measure
+) -> list[tuple[str, Architecture]]:
+    """Return the references to train beside the candidates of a space, with their families.
+
+    For each budget and family up to six widths and resolutions scaled freely, spread evenly over
+    the resolutions that fill the budget, and as many of those published. None is there twice.
+    """
+    settings = space.settings
+    classes = space.template.get("num_classes", Architecture.model_fields["num_classes"].default)
+    found: dict[str, tuple[str, Architecture]] = {}
+    for budget, family, published in product(settings.budgets, FAMILIES, (False, True)):
+        fitting = fitting_references(
+            family,
+            budget,
+            num_classes=classes if isinstance(classes, int) else 1000,
+            published=published,
+            limits=settings.limits,
+            measure=measure,
+        )
+        for network in _spread(fitting, _AT_LEAST):
+            found.setdefault(network.fingerprint, (family, network))
+    return list(found.values())
+
+
+def round_budgets(space: SearchSpace, measure: Measure = measure) -> tuple[Budget, ...]:
+    """Return round budgets between the cheapest and the dearest published reference that fits.
+
+    Budgets bound the study's cost. A reference fits if it is within the limits of the space.
+    """
+    settings = space.settings
+    costs = [
+        costs[settings.metric]
+        for family, alpha, resolution in product(FAMILIES, (0.35, 1.0), (96, 224))
+        if settings.limits.excess(
+            costs := measure(scaled_reference(family, alpha, resolution, 1000))
+        )
+        is None
+    ]
+    if not costs:
+        return ()
+    return tuple(
+        Budget.model_validate({name_of(settings.metric): _written(settings.metric, round(amount))})
+        for amount in round_amounts(settings.metric)
+        if min(costs) <= amount <= max(costs)
+    )
+
+
+def _written(metric: str, amount: int) -> str:
+    return f"{amount}us" if metric == LATENCY else str(amount)
+
+
+def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:
+    """So many of the networks, evenly spaced, the first and the last among them."""
+    if len(networks) <= count:
+        return list(networks)
+    return [networks[round(i * (len(networks) - 1) / (count - 1))] for i in range(count)]

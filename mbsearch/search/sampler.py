@@ -22,13 +22,15 @@ from mbsearch.search.choices import ChoiceSpace
 from mbsearch.search.encoding import Encoder
 from mbsearch.search.history import History, read_history
 from mbsearch.search.model import AccuracyModel
-from mbsearch.search.proposals import Proposals
+from mbsearch.search.proposals import Budget, Proposals
 
 STARTUP_TRIALS = 8
 # The best candidates are improved by small changes, this many rounds.
 IMPROVED = 8
 IMPROVEMENTS = 150
 ROUNDS = 2
+# Relatives are made of this many of the best networks within a budget.
+PARENTS = 8
 # Suggestions remembered until the storage shows their parameters (threads of one process).
 SUGGESTED_SIZE = 256
 
@@ -63,6 +65,12 @@ class CostAwareSampler(BaseSampler):
         work: What training a network takes, in any unit. The suggestion is then the network with
             the largest gain for its work, so that the same time buys more; without it, the same
             number of trials does.
+        budgets: For each budget, whether the network keeps within it; one within none is not
+            feasible. The suggestion then maximises, for one budget after the other, the expected
+            improvement of the accuracy after the final training on the best network within that
+            budget, and is not divided by `work`.
+        gain_features: Numbers on which the gain from a short to a long training may depend, as many
+            for each network. Their scale does not matter.
         growth: Log odds that a network's accuracy is believed to gain after a trial. With it,
             accuracies must lie in [0, 1], and the front is sought of what they grow to.
         start: Parameters of a feasible network, to begin from where drawing finds none.
@@ -87,6 +95,8 @@ class CostAwareSampler(BaseSampler):
         log_cost: bool = True,
         work: Callable[[dict[str, Any]], float] | None = None,
         growth: Callable[[dict[str, Any]], float] | None = None,
+        budgets: Callable[[dict[str, Any]], Sequence[bool]] | None = None,
+        gain_features: Callable[[dict[str, Any]], Sequence[float]] | None = None,
         start: Params | None = None,
         startup_trials: int = STARTUP_TRIALS,
         seed: int | None = None,
@@ -104,6 +114,8 @@ class CostAwareSampler(BaseSampler):
             log_cost,
             work,
             growth,
+            budgets,
+            gain_features,
         )
         self._startup_trials, self._start = startup_trials, start
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
@@ -203,14 +215,23 @@ class CostAwareSampler(BaseSampler):
         return read_history(study, self._catalog, self._suggested, skip)
 
     def _suggest(self, history: History, number: int) -> Network:
-        if len(history.seen) < self._startup_trials or len(history.measured) < 2:
-            network = self._proposals.startup(history.seen, history.known)
+        starting = len(history.seen) < self._startup_trials or len(history.measured) < 2
+        proposals = self._proposals
+        network: Network | None
+        if self._catalog.has_budgets:
+            budget = proposals.budget(len(history.seen) % len(proposals.cheapest.within))
+            if starting:
+                network = proposals.startup_within(budget, history.seen, history.known)
+            else:
+                network = self._best_within(budget, history, number)
+        elif starting:
+            network = proposals.startup(history.seen, history.known)
         else:
             network = self._most_promising(history, number)
         return network or self._fresh(history) or self._repeat(history)
 
     def _most_promising(self, history: History, number: int) -> Network | None:
-        """The best candidate, after some rounds of small changes to the best ones."""
+        """The candidate whose training is expected to add most hypervolume for its work."""
         proposals, known = self._proposals, history.known
         belief = self._model.given(history).believing(history.pending)
         accuracies, _ = belief.accuracy(history.seen)
@@ -224,13 +245,38 @@ class CostAwareSampler(BaseSampler):
             return np.asarray(gain / np.array([n.work for n in networks]))
 
         front = [history.seen[i] for i in pareto_front(accuracies, costs)]
-        candidates = proposals.around(front, known, number)
+        return self._improved(proposals.around(front, known, number), gains, known, number)
+
+    def _best_within(self, budget: Budget, history: History, number: int) -> Network | None:
+        """The candidate expected to improve most on the best known network within a budget."""
+        belief = self._model.given(history).believing(history.pending)
+        accuracies, _ = belief.accuracy(history.seen)
+        inside = [i for i, n in enumerate(history.seen) if budget.holds(n)]
+        inside.sort(key=lambda i: -accuracies[i])
+        incumbent = float(accuracies[inside[0]] if inside else np.min(accuracies))
+        parents = [history.seen[i] for i in inside[:PARENTS]] or [budget.largest]
+        candidates = self._proposals.around_best(parents, budget, history.known, number)
+
+        def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
+            gain = belief.expected_improvement(networks, incumbent)
+            return np.where([budget.holds(n) for n in networks], gain, -1.0)
+
+        return self._improved(candidates, gains, history.known, number)
+
+    def _improved(
+        self,
+        candidates: list[Network],
+        gains: Callable[[Sequence[Network]], NDArray[np.float64]],
+        known: KnownNetworks,
+        number: int,
+    ) -> Network | None:
+        """The best of the candidates and of some rounds of small changes to the best of them."""
         if not candidates:
             return None
         scores = gains(candidates)
         for step in range(ROUNDS):
             best = [candidates[i] for i in np.argsort(-scores, kind="stable")[:IMPROVED]]
-            changed = proposals.near(best, known, IMPROVEMENTS, (number, step))
+            changed = self._proposals.near(best, known, IMPROVEMENTS, (number, step))
             relatives = KnownNetworks(candidates).without(changed)
             if relatives:
                 candidates = candidates + relatives

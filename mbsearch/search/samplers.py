@@ -1,19 +1,21 @@
-"""The samplers that a search can use, and the space as they see it."""
+"""The samplers of a search, and the search space as they see it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
+from mbsearch.analysis.calibration import growth_of
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
-from mbsearch.lift import growth_of
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.template import Params
 
@@ -37,20 +39,21 @@ def make_sampler(
     trials: int = 0,
     measure: Measure = measure,
     feasible: Params | None = None,
+    budgets: Sequence[Limits] = (),
 ) -> BaseSampler:
     """A sampler by its name on the command line.
 
     `trials` are those that the study has already: samplers that draw from a stream of their own
     would otherwise repeat, after a restart, the draws of the start. `measure` gives every cost that
     the space's objectives and limits name, and `feasible` is a network that keeps the limits, where
-    one is known.
+    one is known. With `budgets` the cost-aware sampler looks for the best network within each.
 
     Raises:
         SpecError: there is no sampler of that name.
     """
     match name:
         case "cost-aware":
-            return _cost_aware(space, seed, measure, feasible)
+            return _cost_aware(space, seed, measure, feasible, budgets)
         case "tpe":
             return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
         case "nsga2":
@@ -80,11 +83,12 @@ def training_work(mult_adds: int) -> float:
     return math.pow(mult_adds, 2 / 3)
 
 
-_UNBUILDABLE = 99.0  # log10 of a cost: a descent turns away from it
+_UNBUILDABLE = 1e99  # a cost: a descent turns away from it
+_NO_GAIN_FEATURES = (0.0,) * 7
 
 
 class _Facts(NamedTuple):
-    """What is known of a network for nothing; costs are log10."""
+    """What is known of a network before training; `others` are logarithms of costs."""
 
     cost: float
     others: tuple[float, ...]
@@ -92,12 +96,36 @@ class _Facts(NamedTuple):
     feasible: bool
     work: float
     growth: float = 0.0
+    within: tuple[bool, ...] = ()
+    gain_features: tuple[float, ...] = _NO_GAIN_FEATURES
+
+
+def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[float, ...]:
+    """Properties on which the gain from a short to a long training may depend.
+
+    Log Mult-Adds, log parameters, number of blocks, log resolution, log alpha, and as 0 or 1
+    whether the network has hard-swish and whether it has squeeze-excite.
+    """
+    activations = [network.activation, *(getattr(s, "activation", None) for s in network.stages)]
+    return (
+        math.log(costs["mult_adds"]),
+        math.log(costs["params"]),
+        float(sum(stage.repeats for stage in network.stages)),
+        math.log(network.resolution),
+        math.log(network.alpha),
+        float("hard_swish" in activations),
+        float(any(getattr(stage, "squeeze_ratio", 0) for stage in network.stages)),
+    )
 
 
 def _cost_aware(
-    space: SearchSpace, seed: int, measure: Measure, feasible: Params | None
+    space: SearchSpace,
+    seed: int,
+    measure: Measure,
+    feasible: Params | None,
+    budgets: Sequence[Limits],
 ) -> CostAwareSampler:
-    """The cost-aware sampler, told all that the space knows of a network for nothing."""
+    """The cost-aware sampler with everything that the space knows of a network for free."""
 
     metric = space.settings.metric
     others = [each for each in ("mult_adds", "params") if each != metric]
@@ -114,14 +142,23 @@ def _cost_aware(
             costs = measure(network)
         except SpecError:  # its strides leave no pixels: never suggested, and no way to what is
             nothing = (0.0,) * len(others)
-            return _Facts(_UNBUILDABLE, nothing, network.fingerprint, feasible=False, work=1.0)
+            return _Facts(
+                _UNBUILDABLE,
+                nothing,
+                network.fingerprint,
+                feasible=False,
+                work=1.0,
+                within=(False,) * len(budgets),
+            )
         return _Facts(
-            math.log10(costs[metric]),
+            costs[metric],
             tuple(math.log10(costs[other]) for other in others),
             network.fingerprint,
             feasible=space.settings.excess(costs) is None,
             work=training_work(costs["mult_adds"]),
             growth=growth_of(costs, space.settings.proxy.growth),
+            within=tuple(budget.excess(costs) is None for budget in budgets),
+            gain_features=gain_features(network, costs),
         )
 
     return CostAwareSampler(
@@ -131,9 +168,10 @@ def _cost_aware(
         canonical=lambda params: decoded(tuple(params.items()))[1],
         key=lambda params: facts(tuple(params.items())).fingerprint,
         feasible=lambda params: facts(tuple(params.items())).feasible,
-        log_cost=False,  # the study's second objective is a logarithm already
         work=lambda params: facts(tuple(params.items())).work,
         growth=lambda params: facts(tuple(params.items())).growth,
+        budgets=(lambda params: facts(tuple(params.items())).within) if budgets else None,
+        gain_features=lambda params: facts(tuple(params.items())).gain_features,
         start=feasible,
         seed=seed,
     )

@@ -41,6 +41,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 RESULTS = Path("results")
 JOURNAL = "journal.log"
 BASELINES = ".baselines"
+BUDGETS = "budgets"
+"""User attribute of a study: the budgets that it answers, as plain data."""
 EXPECTED = "expected"
 """User attribute of a study: accuracies expected of its networks, by the number of the record."""
 

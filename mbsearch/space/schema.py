@@ -7,6 +7,7 @@ from typing import Any
 
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import BLOCKS
+from mbsearch.space.ranges import DEFAULT_POINTS, MOST_VALUES
 from mbsearch.space.settings import Settings
 
 _FIXED = ("name", "num_classes")
@@ -23,6 +24,7 @@ def json_schema() -> Schema:
         _open_leaves(definitions[name])
     stage = _any_stage([definitions[name] for name in sorted(rows)])
     definitions |= {
+        "Range": _range(),
         "Stage": stage,
         "Stages": {"type": "array", "items": _or_choices(_ref("Stage"))},
     }
@@ -63,6 +65,38 @@ def _open_leaves(row: Schema, skip: tuple[str, ...] = ()) -> None:
     for key, leaf in row["properties"].items():
         if key not in skip:
             row["properties"][key] = _or_choices(leaf)
+            if any(kind.get("type") in ("integer", "number") for kind in leaf.get("anyOf", [leaf])):
+                row["properties"][key]["anyOf"].append(_ref("Range"))
+
+
+def _range() -> Schema:
+    """Two numbers with a step between neighbours, or on a logarithmic scale."""
+    ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    points = {
+        "type": "integer",
+        "minimum": 2,
+        "maximum": MOST_VALUES,
+        "default": DEFAULT_POINTS,
+        "description": "numbers at equal ratios, rounded to three significant digits",
+    }
+    step = {"type": "number", "exclusiveMinimum": 0, "description": "between neighbours"}
+    linear = {"range": ends, "step": step, "log": {"const": False}}
+    logarithmic = {"range": ends, "log": {"const": True}, "points": points}
+    return {
+        "description": f"at most {MOST_VALUES:,} numbers from low to high: [low, high]",
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": properties,
+                "required": required,
+                "additionalProperties": False,
+            }
+            for properties, required in (
+                (linear, ["range", "step"]),
+                (logarithmic, ["range", "log"]),
+            )
+        ],
+    }
 
 
 def _any_stage(rows: list[Schema]) -> Schema:

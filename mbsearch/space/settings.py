@@ -32,6 +32,11 @@ def cost_of(name: str) -> str:
     return LATENCY if name == "latency" else name
 
 
+def name_of(metric: str) -> str:
+    """Inverse of `cost_of`."""
+    return "latency" if metric == LATENCY else metric
+
+
 def parse_quantity(text: object) -> int:
     """A count as people write it: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.
 

@@ -126,8 +126,11 @@ class SearchSpace:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the set of networks (not of the settings): 16 hexadecimal digits."""
-        text = json.dumps(_plain(self.template), sort_keys=True)
+        """Identity of the set of networks (not of the settings): 16 hexadecimal digits.
+
+        A range has that of the list of its numbers.
+        """
+        text = json.dumps(_plain(self.template, ranges=False), sort_keys=True)
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_yaml(self) -> str:
@@ -142,13 +145,16 @@ def _row(model: type[Row], items: tuple[tuple[str, Any], ...]) -> Row:
     return model.model_validate(dict(items))
 
 
-def _plain(node: Node) -> Any:
+def _plain(node: Node, *, ranges: bool = True) -> Any:
+    """Plain data of a template; without `ranges` each is the list of its numbers."""
     if isinstance(node, Choice):
-        return {"choices": [_plain(option) for option in node.options]}
+        if ranges and node.range is not None:
+            return node.range.to_dict()
+        return {"choices": [_plain(option, ranges=ranges) for option in node.options]}
     if isinstance(node, Mapping):
-        return {key: _plain(value) for key, value in node.items()}
+        return {key: _plain(value, ranges=ranges) for key, value in node.items()}
     if isinstance(node, tuple):
-        return [_plain(item) for item in node]
+        return [_plain(item, ranges=ranges) for item in node]
     return node
 
 

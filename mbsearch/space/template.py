@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from itertools import accumulate, product
 from math import prod
 from random import Random
-from typing import Any, Union, cast
+from typing import Any, TypeGuard, Union, cast
 
 from pydantic import BaseModel
 
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.document import Document, Path_, shown
+from mbsearch.space.ranges import Range, parse_range
 
 Scalar = str | int | float | bool | None
 Node = Union[Scalar, Mapping[str, "Node"], tuple["Node", ...], "Choice"]
 Params = dict[str, Scalar]
+
+_MOST_LISTED = 20  # values of a choice in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,14 @@ class Choice:
     """A place left open: `name` is its path in the YAML, and the parameter's name everywhere.
 
     The parameter's values are the options themselves where they are scalars, and their indices
-    where they are whole stages or stage lists (`structural`).
+    where they are whole stages or stage lists (`structural`). The options of a `range` are its
+    numbers.
     """
 
     name: str
     options: tuple[Node, ...]
     structural: bool
+    range: Range | None = None
 
     @property
     def values(self) -> tuple[Scalar, ...]:
@@ -60,21 +65,43 @@ class Choice:
             raise SpecError(f"{self.name}: expected one of {self._listed()}, got {got}") from None
 
     def _listed(self) -> str:
-        return ", ".join(str(value) for value in self.values)
+        texts = [str(value) for value in self.values]
+        return ", ".join([*texts[:2], "...", texts[-1]] if len(texts) > _MOST_LISTED else texts)
+
+    def lacking(self, value: object) -> str:
+        """Why a value is none of the options: ``starts at 0.35``, ``has relu6 or hard_swish``."""
+        options = [o for o in self.options if _is_number(o)]
+        if len(options) < len(self.options) or not _is_number(value):
+            return f"has {' or '.join(map(str, self.options))}"
+        below, above = ([o for o in options if (o < value) is low] for low in (True, False))
+        if not below:
+            return f"starts at {min(above)}"
+        if not above:
+            return f"ends at {max(below)}"
+        return f"has {max(below)} and {min(above)} next to it"
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
-    """Turn plain data into a template: ``{choices: [...]}`` becomes a `Choice`.
+    """Turn plain data into a template: ``{choices: [...]}`` becomes a `Choice`, as does a range.
 
     Raises:
-        SpecError: choices that are empty, no list, of mixed kinds, doubled, or beside other keys.
+        SpecError: choices that are empty, no list, of mixed kinds, doubled, or beside other keys;
+            a range as `parse_range` says.
     """
     if isinstance(data, list):
         return tuple(parse(document, item, (*path, i)) for i, item in enumerate(data))
     if not isinstance(data, dict):
         return cast("Scalar", data)
+    name = ".".join(map(str, path))
+    if path and "range" in data and "choices" not in data:
+        found = parse_range(document, data, path)
+        return Choice(name, found.values, structural=False, range=found)
     if "choices" not in data:
-        near = did_you_mean(next(iter(data), ""), ["choices"]) if len(data) == 1 else ""
+        near = did_you_mean(next(iter(data), ""), ["choices", "range"]) if len(data) == 1 else ""
         if near and isinstance(next(iter(data.values())), list):
             raise document.error(path, f"unknown key {next(iter(data))!r}{near}")
         return {key: parse(document, value, (*path, key)) for key, value in data.items()}
@@ -90,12 +117,12 @@ def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
             raise document.error(
                 (*at, i), f"expected options of one kind, got {shown(option)} among others"
             )
-        if isinstance(option, dict) and "choices" in option:
+        if isinstance(option, dict) and ("choices" in option or "range" in option):
             raise document.error((*at, i), "expected an option, got another list of choices")
         if option in options[:i]:
             raise document.error((*at, i), f"expected distinct options, got {shown(option)} twice")
     nodes = tuple(parse(document, option, (*at, i)) for i, option in enumerate(options))
-    return Choice(".".join(map(str, path)), nodes, structural)
+    return Choice(name, nodes, structural)
 
 
 def choices_in(node: Node) -> Iterator[Choice]:
@@ -218,33 +245,55 @@ def _merged(*parts: Params) -> Params:
 
 
 class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recursion
-    """The network is not among the template's: where, and why."""
+    """The network is not among the template's: at which `path`, and why.
+
+    `got` is what the network has there, and `reason` what the template has in its place, as a
+    sentence goes on after the path: ``starts at 0.35``.
+    """
+
+    def __init__(self, path: str, got: str, reason: str) -> None:
+        super().__init__(f"{path}: {got} where the space {reason}")
+        self.path, self.reason = path, reason
+
+    @property
+    def stage(self) -> int:
+        """The stage that differs; -1 where none does, or there are too few or too many."""
+        return next((int(part) for part in self.path.split(".") if part.isdigit()), -1)
 
 
 def match(node: Node, value: Any, path: str = "") -> Params:
     """The canonical encoding that resolves to `value`, a pydantic row, tuple or scalar.
 
     Raises:
-        Mismatch: there is none.
+        Mismatch: there is none; of several stage lists, the one is named that agrees longest.
     """
     if isinstance(node, Choice):
-        for option, name in zip(node.options, node.values, strict=True):
-            try:
-                return {node.name: name, **match(option, value, path)}
-            except Mismatch:
-                continue
-        raise Mismatch(f"{path}: {shown(value)} is not among its {len(node.options)} choices")
+        return _match_choice(node, value, path)
     if isinstance(node, Mapping):
         return _match_row(node, value, path)
     if isinstance(node, tuple):
         if len(node) != len(value):
-            raise Mismatch(f"{path}: {len(value)} stages where the space has {len(node)}")
+            raise Mismatch(path, f"{len(value)} stages", f"has {len(node)}")
         return _merged(
             *(match(n, v, f"{path}.{i}") for i, (n, v) in enumerate(zip(node, value, strict=True)))
         )
     if node != value:
-        raise Mismatch(f"{path}: {shown(value)} where the space has {shown(node)}")
+        raise Mismatch(path, shown(value), f"has {shown(node)}")
     return {}
+
+
+def _match_choice(choice: Choice, value: Any, path: str) -> Params:
+    if not choice.structural:
+        if value not in choice.options:
+            raise Mismatch(path, shown(value), choice.lacking(value))
+        return {choice.name: choice.values[choice.options.index(value)]}
+    differences = []
+    for option, name in zip(choice.options, choice.values, strict=True):
+        try:
+            return {choice.name: name, **match(option, value, path)}
+        except Mismatch as difference:
+            differences.append(difference)
+    raise max(differences, key=lambda difference: difference.stage)
 
 
 def _match_row(row: Mapping[str, Node], value: BaseModel, path: str) -> Params:
@@ -259,8 +308,5 @@ def _match_row(row: Mapping[str, Node], value: BaseModel, path: str) -> Params:
         if key in row:
             params |= match(row[key], given, f"{path}.{key}".lstrip("."))
         elif given != field.default:
-            raise Mismatch(
-                f"{path}.{key}".lstrip(".")
-                + f": {shown(given)} where the space has {shown(field.default)}"
-            )
+            raise Mismatch(f"{path}.{key}".lstrip("."), shown(given), f"has {shown(field.default)}")
     return params

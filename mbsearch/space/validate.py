@@ -126,8 +126,10 @@ def _validated(
         first = error.errors()[0]
         key = str(first["loc"][0])
         at: Path_ = (*path, key)
-        if isinstance(row.get(key), Choice):
-            at = (*at, "choices", changed[1] if changed and changed[0] == key else 0)
+        node = row.get(key)
+        if isinstance(node, Choice):
+            index = changed[1] if changed and changed[0] == key else 0
+            at = (*at, "choices", index) if node.range is None else (*at, "range")
         raise document.error(at, expectation(first, tuple(model.model_fields))) from None
 
 

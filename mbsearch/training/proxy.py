@@ -78,10 +78,10 @@ class ProxyTraining:
             return self._train_final(task)
         proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
         source = _source(self.data, self.split_seed)
+        if task.epochs is not None:
+            proxy = proxy.model_copy(update={"epochs": task.epochs})
         if task.fidelity is Fidelity.PROMOTION:
             proxy = proxy.longer(self.longer, len(source.members["train"].rows))
-        elif task.epochs is not None:
-            proxy = proxy.model_copy(update={"epochs": task.epochs})
         train = self._split("train", pixels, proxy.train_images)
         validation = self._split("validation", pixels, proxy.validation_images)
         architecture = thinner(task.architecture, proxy)

@@ -86,6 +86,23 @@ class ImageSource:
         """Number of classes."""
         return len(self.class_names)
 
+    @property
+    def chance(self) -> float:
+        """Accuracy of always naming the largest class of the training images."""
+        counts = np.bincount(self.members["train"].labels, minlength=self.num_classes)
+        return float(counts.max() / counts.sum())
+
+    def facts(self) -> tuple[str, ...]:
+        """What was read, in lines of text: classes, splits, images a class."""
+        labels = {kind: self.members[kind].labels for kind in get_args(SplitName)}
+        total = np.bincount(np.concatenate(list(labels.values())), minlength=self.num_classes)
+        splits = ", ".join(f"{len(found):,} {kind}" for kind, found in labels.items())
+        return (
+            f"data: {self.name}, {self.num_classes} classes of {total.min():,} to "
+            f"{total.max():,} images; {splits}",
+            f"chance: {self.chance:.3f} (the share of the largest class)",
+        )
+
     def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
         """Images of one split as squares of `pixels` a side, from the cache or put into it.
 

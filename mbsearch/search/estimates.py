@@ -7,8 +7,15 @@ from functools import cached_property
 
 import optuna
 
+from mbsearch.analysis.calibration import (
+    Calibration,
+    accuracy_of,
+    denoised,
+    grown,
+    growth_of,
+    logit,
+)
 from mbsearch.cost import Measure, measure
-from mbsearch.lift import Lift, accuracy_of, grown, growth_of, logit, steadied
 from mbsearch.records import TrialRecord, complete, shown
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
@@ -21,7 +28,7 @@ LEAST_TRIALS = 10
 MOST_TRIALS = 3_000
 
 
-class Expectation:
+class Estimates:
     """Expects accuracies of the candidates of a study, by the cost-aware sampler's model of them.
 
     The best of many noisy accuracies is in part the luckiest; a model that has seen a network's
@@ -90,24 +97,24 @@ class Expectation:
 
     def _highest(self, records: Sequence[TrialRecord]) -> dict[int, float]:
         short = self.short(records)
-        after = steadied_promotions(records)
+        after = denoised_promotions(records)
         if not short or not after:
             return short
-        lift = Lift.between([short[trial] for trial in after], list(after.values()))
-        if lift is None:
+        calibration = Calibration.between([short[trial] for trial in after], list(after.values()))
+        if calibration is None:
             return {}
-        trust = _trust(lift, self._store.noise(promoted=True))
-        expected = {trial: lift.logit_of(accuracy) for trial, accuracy in short.items()}
+        trust = _trust(calibration, self._store.noise(promoted=True))
+        expected = {trial: calibration.logit_of(accuracy) for trial, accuracy in short.items()}
         for trial, accuracy in after.items():
             expected[trial] += trust * (logit(accuracy) - expected[trial])
         return {trial: accuracy_of(log_odds) for trial, log_odds in expected.items()}
 
 
-def steadied_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
-    """Accuracies of candidates after their longer training, steadied by its loss, by trial."""
+def denoised_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
+    """Accuracies of candidates after their longer training, denoised by its loss, by trial."""
     promoted = [r.highest for r in _candidates(records) if r.promotion is not None]
     found = [(r.trial, r.evaluation) for r in promoted if r.evaluation is not None]
-    values = steadied([e.accuracy for _, e in found], [e.validation_loss for _, e in found])
+    values = denoised([e.accuracy for _, e in found], [e.validation_loss for _, e in found])
     return {trial: value for (trial, _), value in zip(found, values, strict=True)}
 
 
@@ -115,7 +122,7 @@ def _candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [r for r in complete(list(records)) if not r.is_baseline]
 
 
-def _trust(lift: Lift, noise: float | None) -> float:
+def _trust(calibration: Calibration, noise: float | None) -> float:
     """How far a longer training is believed against the line: its share in the inverse variances.
 
     What strays from the line is in part the noise of the longer trainings, in part the networks'
@@ -124,6 +131,6 @@ def _trust(lift: Lift, noise: float | None) -> float:
     """
     if noise is None:
         return 0.5
-    middle = accuracy_of(lift.top)
+    middle = accuracy_of(calibration.top)
     of_seeds = noise / (middle * (1 - middle))  # in logits, by their slope there
-    return max(0.0, 1 - (of_seeds / lift.spread) ** 2)
+    return max(0.0, 1 - (of_seeds / calibration.spread) ** 2)

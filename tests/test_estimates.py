@@ -10,14 +10,14 @@ import pytest
 from fake_evaluator import FakeEvaluator
 
 from mbsearch import results as found
+from mbsearch.analysis.calibration import grown, growth_of, logit
 from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
-from mbsearch.lift import grown, growth_of, logit
 from mbsearch.records import Evaluation, TrialRecord, shown
 from mbsearch.scoring import Scoring
 from mbsearch.search.driver import Driver
+from mbsearch.search.estimates import LEAST_TRIALS, MOST_TRIALS, Estimates
 from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.expectation import LEAST_TRIALS, MOST_TRIALS, Expectation
 from mbsearch.search.journal import open_journal
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
@@ -69,7 +69,7 @@ def test_expected_accuracies_are_nearer_to_the_truth_than_measured_ones(
 ) -> None:
     store, _ = studies
     records = candidates(store)
-    expected = Expectation(store, SPACE).highest()
+    expected = Estimates(store, SPACE).highest()
     assert set(expected) == {r.trial for r in records}
     measured = np.array([r.accuracy - true(r) for r in records])
     believed = np.array([expected[r.trial] - true(r) for r in records])
@@ -79,7 +79,7 @@ def test_expected_accuracies_are_nearer_to_the_truth_than_measured_ones(
 def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, StudyStore]) -> None:
     """At every budget the choice by what is expected is at least as good on the whole."""
     store, _ = studies
-    expected = Expectation(store, SPACE).highest()
+    expected = Estimates(store, SPACE).highest()
     plain = store.records()
     told = [replace(r, expected=expected.get(r.trial)) for r in plain]
     budgets = sorted(r.cost for r in candidates(store))[5::5]
@@ -105,7 +105,7 @@ def test_after_promotion_all_are_expected_on_the_scale_of_the_longer_training(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     _, store = studies
-    expected = Expectation(store, SPACE).highest()
+    expected = Estimates(store, SPACE).highest()
     records = candidates(store)
     promoted = [r for r in records if r.promotion is not None]
     assert 3 <= len(promoted) < len(records)
@@ -124,7 +124,7 @@ def test_a_longer_training_is_believed_as_far_as_its_noise_allows(
 
     def expected(noise: float | None) -> dict[int, float]:
         monkeypatch.setattr(StudyStore, "noise", lambda _self, promoted=False: noise)
-        return Expectation(store, SPACE).highest()
+        return Estimates(store, SPACE).highest()
 
     line, got = expected(0.5), expected(noise)
     for record in candidates(store):
@@ -172,7 +172,7 @@ def test_what_networks_gain_later_is_expected_of_baselines_too(
     proxy = SPACE.settings.proxy.model_copy(update={"growth": 0.5})
     space = SPACE.with_settings({"proxy": proxy})
     monkeypatch.setattr(store.search, "sampler", make_sampler("cost-aware", space, seed=0))
-    expectation, records = Expectation(store, space), store.records()
+    expectation, records = Estimates(store, space), store.records()
     short, highest = expectation.short(records), expectation.highest()
     errors = [short[r.trial] - true(r) for r in candidates(store)]
     assert np.sqrt(np.mean(np.square(errors))) < 0.5 * NOISE, "on the scale that was measured"
@@ -190,9 +190,9 @@ def test_too_few_or_too_many_trials_let_nothing_be_expected(
 ) -> None:
     store, _ = studies
     records = candidates(store)
-    assert not Expectation(store, SPACE).short(records[: LEAST_TRIALS - 1])
-    assert len(Expectation(store, SPACE).short(records[:LEAST_TRIALS])) == LEAST_TRIALS
-    assert not Expectation(store, SPACE).short(records * (MOST_TRIALS // len(records) + 1))
+    assert not Estimates(store, SPACE).short(records[: LEAST_TRIALS - 1])
+    assert len(Estimates(store, SPACE).short(records[:LEAST_TRIALS])) == LEAST_TRIALS
+    assert not Estimates(store, SPACE).short(records * (MOST_TRIALS // len(records) + 1))
 
 
 def test_two_promoted_networks_are_no_bridge_between_two_scales(
@@ -201,7 +201,7 @@ def test_two_promoted_networks_are_no_bridge_between_two_scales(
     _, store = studies
     two = dict([(t, e) for t, e in store.promotions().items() if t in _trials(store)][:2])
     monkeypatch.setattr(StudyStore, "promotions", lambda _: two)
-    assert not Expectation(store, SPACE).highest()
+    assert not Estimates(store, SPACE).highest()
 
 
 def _trials(store: StudyStore) -> set[int]:

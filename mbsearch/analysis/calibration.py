@@ -1,4 +1,4 @@
-"""What one measure of a network tells of another: a short training of a longer, a loss of both."""
+"""Predict long-training accuracy from short-training accuracy, and denoise accuracies by losses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import fmean
 
 _LEAST_PAIRS = 3
 _LEAST_SPREAD = 0.01
-_LEAST_SLOPE = 0.1  # a better short training never lets expect a worse long one
+_LEAST_SLOPE = 0.1  # a better short training never predicts a worse long one
 # Mult-Adds a parameter of MobileNetV2 1.0 at 224 pixels (arXiv 1801.04381, table 4).
 _REUSE_OF_V2 = 300 / 3.4
 # Strength of the belief that a step of the logit stays as long as it was, in squared logits.
@@ -28,7 +28,7 @@ def accuracy_of(log_odds: float) -> float:
 
 
 MOST = accuracy_of(logit(1.0))
-"""What `logit` takes an accuracy of 1 for."""
+"""The accuracy to which `logit` clips an accuracy of 1."""
 
 
 def growth_of(costs: Mapping[str, int], rate: float) -> float:
@@ -47,7 +47,7 @@ def grown(accuracy: float, growth: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Lift:
+class Calibration:
     """A straight line between the logits of accuracies after a short and a longer training.
 
     It goes through the mean of both, `middle` and `top`, with a `slope` that is mostly below 1:
@@ -60,7 +60,7 @@ class Lift:
     spread: float
 
     @staticmethod
-    def between(short: Sequence[float], long: Sequence[float]) -> Lift | None:
+    def between(short: Sequence[float], long: Sequence[float]) -> Calibration | None:
         """From the accuracies of the same networks after either training; None of too few."""
         if len(short) < _LEAST_PAIRS:
             return None
@@ -72,25 +72,25 @@ class Lift:
         slope = max(1 + gained, _LEAST_SLOPE)
         misses = sum((y - slope * x) ** 2 for x, y in pairs)
         spread = max(math.sqrt(misses / (len(pairs) - 2)), _LEAST_SPREAD)
-        return Lift(middle, top, slope, spread)
+        return Calibration(middle, top, slope, spread)
 
     def logit_of(self, accuracy: float) -> float:
-        """The logit to expect after the longer training."""
+        """Predicted logit after the longer training."""
         return self.top + self.slope * (logit(accuracy) - self.middle)
 
     def of(self, accuracy: float) -> float:
-        """The accuracy to expect after the longer training."""
+        """Predicted accuracy after the longer training."""
         return accuracy_of(self.logit_of(accuracy))
 
 
-def steadied(accuracies: Sequence[float], losses: Sequence[float]) -> list[float]:
-    """Accuracies of one kind of training, half of each that which its validation loss lets expect.
+def denoised(accuracies: Sequence[float], losses: Sequence[float]) -> list[float]:
+    """Average accuracies of one kind of training with those predicted from validation losses.
 
     The loss, a mean cross-entropy in nats, does not count images as right or wrong, and so is less
-    noisy. The expectation is a line between the logits of the accuracy and of exp(-loss).
+    noisy. The prediction is a line between the logits of the accuracy and of exp(-loss).
     """
     likelihoods = [math.exp(-loss) for loss in losses]
-    line = Lift.between(likelihoods, accuracies)
+    line = Calibration.between(likelihoods, accuracies)
     if line is None:
         return list(accuracies)
     pairs = zip(likelihoods, accuracies, strict=True)
