@@ -38,7 +38,6 @@ class Search:
     name: str
     sampler: str
     seed: int
-    trials: int
     cpu_seconds: float
     wall_seconds: float
     peak_bytes: int

@@ -104,13 +104,21 @@ class Board:
 # Searches
 
 
-def search(board: Board, data: DataSet, seed: int, sampler: str) -> Search:
-    """Run one search for all budgets of a data set, or read what it took."""
+def search(board: Board, data: DataSet, seed: int, rival: Search | None = None) -> Search:
+    """Run one search for all budgets of a data set, or read what it took.
+
+    With a `rival` it is a random search of as much time.
+    """
+    sampler = "cost-aware" if rival is None else "random"
     name = f"{data.name}-{sampler}-{seed}"
     taken = board.work / "studies" / f"{name}.json"
     command = [sys.executable, "-m", "mbsearch", "run", "--space", board.space, "--name", name]
     command += ["--data", data.path, "--results", str(board.work / "studies")]
-    command += ["--trials", str(board.trials), "--seed", str(seed), "--sampler", sampler]
+    command += ["--seed", str(seed), "--sampler", sampler]
+    if rival is None:
+        command += ["--trials", str(board.trials)]
+    else:
+        command += ["--minutes", f"{rival.wall_seconds / 60:.1f}"]
     for budget in data.budgets:
         command += ["--budget", budget]
     if not taken.exists():
@@ -119,7 +127,7 @@ def search(board: Board, data: DataSet, seed: int, sampler: str) -> Search:
         print(" ".join(command), flush=True)
         subprocess.run([*measured, *command, *board.run_options], check=True)
         Path(f"{taken}.new").replace(taken)
-    return Search(name, sampler, seed, board.trials, **json.loads(taken.read_text()))
+    return Search(name, sampler, seed, **json.loads(taken.read_text()))
 
 
 def answer(board: Board, found: Search, budget: str) -> Architecture:
@@ -285,7 +293,8 @@ def fill(board: Board, data: DataSet, budget: str, seed: int) -> None:
     if path.exists():
         return
     started = time.monotonic()
-    found, random = (search(board, data, seed, each) for each in ("cost-aware", "random"))
+    found = search(board, data, seed)
+    random = search(board, data, seed, found)
     chosen, by_chance = (answer(board, each, budget) for each in (found, random))
     references = strongest(board, data, budget)
     every = [chosen, by_chance, *(network for group in references.values() for network in group)]
