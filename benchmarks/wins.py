@@ -136,6 +136,8 @@ def answer(board: Board, found: Search, budget: str) -> Architecture:
     command = [sys.executable, "-m", "mbsearch", "status", str(folder), "--json"]
     told = subprocess.run([*command, "--budget", budget], check=True, stdout=subprocess.PIPE).stdout
     row = json.loads(told)
+    if row["name"] is None:
+        raise SystemExit(f"{found.name}: {row['sentence']}")
     network = Architecture.model_validate_json(json.dumps(row["architecture"]))
     kind = "random search" if found.sampler == "random" else "search"
     return network.replace(name=f"{row['name']} of {kind} {found.seed}")

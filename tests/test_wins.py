@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -129,6 +130,27 @@ def test_references_of_a_budget_are_tried_in_both_senses(wins: ModuleType) -> No
     assert all(len(group) == wins.PAIRS for group in free.values())
     assert all(each.resolution >= 96 for group in published.values() for each in group)
     assert min(each.alpha for each in free["mobilenet_v2"]) < 0.35
+
+
+def test_the_answer_is_read_from_what_status_prints(
+    wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = scaled_reference("mobilenet_v3_small", 0.47, 224, 7)
+    row = {"name": "trial 43", "architecture": network.to_dict()}
+
+    def status(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[-2:] == ["--budget", "20M"]
+        return subprocess.CompletedProcess(command, 0, json.dumps(row))
+
+    monkeypatch.setattr(subprocess, "run", status)
+    board = wins.Board(tmp_path, tmp_path, "v2.yaml", 5, 3, 1, 1, 1, ())
+    found = wins.Search("photos-random-0", "random", 0, **SEARCH)
+    got = wins.answer(board, found, "20M")
+    assert got.fingerprint == network.fingerprint
+    assert got.name == "trial 43 of random search 0"
+    row |= {"name": None, "sentence": "no network is within 20 M"}
+    with pytest.raises(SystemExit, match="photos-random-0: no network is within 20 M"):
+        wins.answer(board, found, "20M")
 
 
 @pytest.mark.slow
