@@ -1,0 +1,395 @@
+"""The scoreboard: is the network that a search chooses better than MobileNet on test images?
+
+    python benchmarks/wins.py --clothing FOLDER --cifar10 FOLDER
+
+For each data set, search and budget: the answer of `mbsearch run` and `mbsearch status`, the
+strongest references, the answer of a random search by the same command, and the plain script. All
+are trained by mbsearch's retrain recipe, at their own resolution (the built-in images: at a quarter
+of it), with three seeds, on training and validation images. They are compared on the test images.
+
+References are MobileNet V1, V2 and V3-small, as published and scaled freely. Of each family six
+pairs of width and resolution that fill the budget are trained for a few epochs and ranked by
+validation accuracy. The best ones of different families are retrained: once for all searches.
+
+Everything that is finished is a file below --rows, and is not done again: trainings, rankings of
+references, and one row for each cell. The same command resumes. At the end it writes docs/wins.md;
+--table does only that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scoreboard import (
+    PUBLISHED,
+    SENSES,
+    Row,
+    Scoreboard,
+    Search,
+    Trained,
+    is_kept,
+    packed,
+    write_json,
+)
+
+from mbsearch.cost import measure
+from mbsearch.export.latency import measure_latency
+from mbsearch.records import Fidelity
+from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import LocalProcesses, settled
+from mbsearch.search.references import fitting_references
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_space, scaled_reference
+from mbsearch.space.settings import Budget, Finals, Settings
+from mbsearch.training.final import FinalTraining
+from mbsearch.training.machine import choose_device, prepare_worker, worker_imports
+from mbsearch.training.proxy import ProxyTraining
+from mbsearch.training.sources import load_source
+from mbsearch.training.warm_up import compile_kernels
+
+HERE = Path(__file__).parent
+FAMILIES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small")
+PAIRS = 6  # of width and resolution that are tried of a family
+CIFAR_SEED, CIFAR_PER_CLASS = 2018, 200
+"""Of the 2,000 training images that are drawn of CIFAR-10's."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images, the budgets that are asked for, and the share of its resolution a network sees."""
+
+    name: str
+    path: str
+    budgets: tuple[str, ...]
+    scale: float
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where the scoreboard stands on disk, and how it is filled."""
+
+    rows: Path
+    work: Path
+    space: str
+    trials: int
+    seeds: int
+    jobs: int
+    reference_epochs: int
+    references: int
+    run_options: tuple[str, ...]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the searched space, with the recipe of retraining."""
+        return load_space(self.space).settings
+
+    @property
+    def recipe_key(self) -> str:
+        """A short name of the recipe of retraining."""
+        recipe = self.settings.retrain.model_dump(mode="json", exclude={"seeds"})
+        text = json.dumps(recipe, sort_keys=True)
+        return blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+# Searches
+
+
+def search(board: Board, data: DataSet, seed: int, rival: Search | None = None) -> Search:
+    """Run one search for all budgets of a data set, or read what it took.
+
+    With a `rival` it is a random search of as much time.
+    """
+    sampler = "cost-aware" if rival is None else "random"
+    name = f"{data.name}-{sampler}-{seed}"
+    taken = board.work / "studies" / f"{name}.json"
+    command = [sys.executable, "-m", "mbsearch", "run", "--space", board.space, "--name", name]
+    command += ["--data", data.path, "--results", str(board.work / "studies")]
+    command += ["--seed", str(seed), "--sampler", sampler]
+    if rival is None:
+        command += ["--trials", str(board.trials)]
+    else:
+        command += ["--minutes", f"{rival.wall_seconds / 60:.1f}"]
+    for budget in data.budgets:
+        command += ["--budget", budget]
+    if not taken.exists():
+        taken.parent.mkdir(parents=True, exist_ok=True)
+        measured = [sys.executable, str(HERE / "cpu_time.py"), f"{taken}.new"]
+        print(" ".join(command), flush=True)
+        subprocess.run([*measured, *command, *board.run_options], check=True)
+        Path(f"{taken}.new").replace(taken)
+    return Search(name, sampler, seed, **json.loads(taken.read_text()))
+
+
+def answer(board: Board, found: Search, budget: str) -> Architecture:
+    """A study's network for a budget, named as the study and its answer are."""
+    folder = board.work / "studies" / found.name
+    command = [sys.executable, "-m", "mbsearch", "status", str(folder), "--json"]
+    told = subprocess.run([*command, "--budget", budget], check=True, stdout=subprocess.PIPE).stdout
+    row = json.loads(told)
+    if row["name"] is None:
+        raise SystemExit(f"{found.name}: {row['sentence']}")
+    network = Architecture.model_validate_json(json.dumps(row["architecture"]))
+    kind = "random search" if found.sampler == "random" else "search"
+    return network.replace(name=f"{row['name']} of {kind} {found.seed}")
+
+
+# References
+
+
+def evenly(networks: Sequence[Architecture], count: int) -> list[Architecture]:
+    """At most so many networks, spread evenly over the sequence, ends included."""
+    if len(networks) <= count:
+        return list(networks)
+    places = np.linspace(0, len(networks) - 1, count).round().astype(int)
+    return [networks[place] for place in places]
+
+
+def candidates(budget: str, sense: str, classes: int) -> dict[str, list[Architecture]]:
+    """References of each family that fill a budget."""
+    bounds = Budget.model_validate({"mult_adds": budget})
+    found = {
+        family: evenly(
+            fitting_references(family, bounds, num_classes=classes, published=sense == PUBLISHED),
+            PAIRS,
+        )
+        for family in FAMILIES
+    }
+    return {family: networks for family, networks in found.items() if networks}
+
+
+def ranked(board: Board, data: DataSet, networks: Sequence[Architecture]) -> dict[str, float]:
+    """Validation accuracy by fingerprint after a few epochs of the retrain recipe."""
+    path = board.rows / "references" / f"{data.name}-{board.reference_epochs}-epochs.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    missing = [network for network in networks if network.fingerprint not in known]
+    settings = board.settings
+    evaluator = ProxyTraining(
+        settings.proxy, data.path, retrain=settings.retrain, finals=Finals(), final_scale=data.scale
+    )
+    tasks = [
+        Task(network, 0, fidelity=Fidelity.FINAL, epochs=board.reference_epochs)
+        for network in missing
+    ]
+    with processes(evaluator, board.jobs) as executor:
+        for finished in settled(executor, tasks):
+            network = missing[finished.ticket]
+            if finished.outcome is None:
+                raise SystemExit(f"{network.name} on {data.name}: {finished.error}")
+            accuracy = finished.outcome.evaluation.accuracy
+            known[network.fingerprint] = {"name": network.name, "accuracy": accuracy}
+            write_json(path, known)
+            print(f"{data.name}: {network.name}, validation {accuracy:.4f}", flush=True)
+    return {each.fingerprint: known[each.fingerprint]["accuracy"] for each in networks}
+
+
+def strongest(board: Board, data: DataSet, budget: str) -> dict[str, list[Architecture]]:
+    """By sense the best reference of each family, the best family first, as many as retrained."""
+    classes = load_source(data.path, seed=0).num_classes
+    found = {}
+    for sense in SENSES:
+        families = candidates(budget, sense, classes)
+        accuracy = ranked(board, data, [each for group in families.values() for each in group])
+        best = [max(group, key=lambda n: accuracy[n.fingerprint]) for group in families.values()]
+        best.sort(key=lambda network: -accuracy[network.fingerprint])
+        found[sense] = best[: board.references]
+    return found
+
+
+# Trainings
+
+
+def processes(evaluator: Any, jobs: int) -> LocalProcesses:
+    """Worker processes that train on the CPU."""
+    imports = worker_imports(choose_device("cpu"))
+    return LocalProcesses(evaluator, jobs, prepare_worker, imports)
+
+
+def training_key(board: Board, data: DataSet, network: Architecture) -> str:
+    """Name of the file of a network's trainings: the same for every search that needs them."""
+    return f"{data.name}-{network.fingerprint}-{board.recipe_key}"
+
+
+def train(board: Board, data: DataSet, networks: Sequence[Architecture]) -> None:
+    """Train networks to the end with every seed, but for those that have been before."""
+    missing = {
+        each.fingerprint: each
+        for each in networks
+        if not is_kept(board.rows, training_key(board, data, each), board.seeds)
+    }
+    evaluator = FinalTraining(
+        board.settings.retrain, data.scale, data.path, board.work / "trainings" / data.name
+    )
+    tasks = [Task(n, seed) for n in missing.values() for seed in range(board.seeds)]
+    ended: dict[str, list[Any]] = {fingerprint: [] for fingerprint in missing}
+    with processes(evaluator, board.jobs) as executor:
+        for finished in settled(executor, tasks):
+            network = tasks[finished.ticket].architecture
+            if finished.outcome is None:
+                raise SystemExit(f"{network.name} on {data.name}: {finished.error}")
+            evaluations = ended[network.fingerprint]
+            evaluations.append(finished.outcome.evaluation)
+            if len(evaluations) == board.seeds:
+                evaluations.sort(key=lambda each: each.seed)
+                row = Trained(
+                    key=training_key(board, data, network),
+                    data=data.name,
+                    name=network.name,
+                    architecture=network.to_dict(),
+                    costs=measure(network),
+                    pixels=evaluations[0].pixels,
+                    seconds=[each.seconds for each in evaluations],
+                    accuracies=[each.accuracy for each in evaluations],
+                    images=len(evaluations[0].predictions.correct),
+                    correct=[packed(each.predictions.correct) for each in evaluations],
+                )
+                write_json(board.rows / "trainings" / f"{row.key}.json", asdict(row))
+                accuracy = float(np.mean(row.accuracies))
+                print(f"{data.name}: {network.name}, test {accuracy:.4f}", flush=True)
+
+
+def plain(board: Board, data: DataSet, budget: str) -> str:
+    """Train the plain script's network; the key of its trainings."""
+    key = f"{data.name}-plain-{budget}"
+    if is_kept(board.rows, key, board.seeds):
+        return key
+    found = board.work / f"{key}.json"
+    command = [sys.executable, str(HERE / "plain_torchvision.py"), "--data", data.path]
+    command += ["--budget", budget, "--scale", str(data.scale), "--seeds", str(board.seeds)]
+    command += ["--epochs", str(board.settings.retrain.epochs), "--out", str(found)]
+    subprocess.run(command, check=True)
+    row = json.loads(found.read_text())
+    source = load_source(data.path, seed=0)
+    network = scaled_reference("mobilenet_v2", row["alpha"], row["resolution"], source.num_classes)
+    whole = Trained(
+        key=key,
+        data=data.name,
+        name=row["name"],
+        architecture=network.to_dict(),
+        costs=measure(network),
+        pixels=round(network.resolution * data.scale),
+        seconds=[row["cpu_seconds"]],
+        accuracies=row["accuracies"],
+        images=len(source.members["test"].rows),
+        correct=row["correct"],
+    )
+    write_json(board.rows / "trainings" / f"{key}.json", asdict(whole))
+    return key
+
+
+# Cells
+
+
+def fill(board: Board, data: DataSet, budget: str, seed: int) -> None:
+    """Train and compare what belongs to one cell, and write its row."""
+    path = board.rows / "cells" / f"{data.name}-{budget}-search{seed}.json"
+    if path.exists():
+        return
+    started = time.monotonic()
+    found = search(board, data, seed)
+    random = search(board, data, seed, found)
+    chosen, by_chance = (answer(board, each, budget) for each in (found, random))
+    references = strongest(board, data, budget)
+    every = [chosen, by_chance, *(network for group in references.values() for network in group)]
+    train(board, data, every)
+
+    def key(network: Architecture) -> str:
+        return training_key(board, data, network)
+
+    strong = [chosen, *(group[0] for group in references.values() if group)]
+    timed = list({key(network): network for network in strong}.values())
+    latencies = measure_latency(timed, threads=1)
+    row = Row(
+        data=data.name,
+        budget=budget,
+        search=found,
+        random_search=random,
+        answer=key(chosen),
+        references={
+            sense: [key(network) for network in group] for sense, group in references.items()
+        },
+        random=key(by_chance),
+        plain=plain(board, data, budget),
+        latency_ms={
+            key(n): 1000 * each.median_seconds for n, each in zip(timed, latencies, strict=True)
+        },
+        wall_seconds=time.monotonic() - started,
+    )
+    write_json(path, asdict(row))
+    print(Scoreboard.read(board.rows).line(row), flush=True)
+
+
+def data_sets(args: argparse.Namespace) -> list[DataSet]:
+    """The data sets of the command line; CIFAR-10's training images are drawn here."""
+    found = []
+    if args.clothing is not None:
+        found.append(DataSet("clothing", str(args.clothing), ("5M", "10M", "20M"), 1.0))
+    if args.cifar10 is not None:
+        drawn = drawn_part(args.cifar10, args.work / "cifar10", CIFAR_PER_CLASS, CIFAR_SEED)
+        found.append(DataSet("cifar10", str(drawn), ("5M", "10M", "20M"), 1.0))
+    return [*found, DataSet("embedded", "embedded", ("10M", "20M", "50M"), 0.25)]
+
+
+def drawn_part(folder: Path, target: Path, per_class: int, seed: int) -> Path:
+    """A folder with so many training images of each class and all test images, as links."""
+    rng = np.random.default_rng(seed)
+    for group in sorted(each for each in (folder / "train").iterdir() if each.is_dir()):
+        files = sorted(group.iterdir())
+        (target / "train" / group.name).mkdir(parents=True, exist_ok=True)
+        for place in sorted(rng.choice(len(files), per_class, replace=False)):
+            link = target / "train" / group.name / files[place].name
+            if not link.is_symlink():
+                link.symlink_to(files[place].resolve())
+    if not (target / "test").is_symlink():
+        (target / "test").symlink_to((folder / "test").resolve())
+    return target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clothing", type=Path, help="clothing-dataset-small, shorter side 160 px")
+    parser.add_argument("--cifar10", type=Path, help="CIFAR-10 as a folder of train and test")
+    parser.add_argument("--only", nargs="*", help="names of data sets; all by default")
+    parser.add_argument("--space", default="v2.yaml")
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--searches", type=int, default=2, help="searches a data set")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings a network")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--references", type=int, default=2, help="retrained in each sense")
+    parser.add_argument("--reference-epochs", type=int, default=8, help="to rank references")
+    parser.add_argument("--run-options", default="", help="more options of `mbsearch run`")
+    parser.add_argument("--rows", type=Path, default=Path("results/wins"))
+    parser.add_argument("--work", type=Path, default=Path("results/wins-work"))
+    parser.add_argument("--table", action="store_true", help="only write docs/wins.md")
+    args = parser.parse_args()
+    if not args.table:
+        board = Board(
+            rows=args.rows,
+            work=args.work,
+            space=args.space,
+            trials=args.trials,
+            seeds=args.seeds,
+            jobs=args.jobs,
+            reference_epochs=args.reference_epochs,
+            references=args.references,
+            run_options=tuple(args.run_options.split()),
+        )
+        compile_kernels(choose_device("cpu"), print)
+        for seed in range(args.searches):
+            for data in data_sets(args):
+                for budget in data.budgets if data.name in (args.only or [data.name]) else ():
+                    fill(board, data, budget, seed)
+    (HERE.parent / "docs" / "wins.md").write_text(Scoreboard.read(args.rows).markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The scoreboard: rows, margins, the page, and a cell from start to end."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from noise_images import write_noise_images
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import scaled_reference
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SEARCH = {"cpu_seconds": 60.0, "wall_seconds": 40.0, "peak_bytes": 10**8}
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("scoreboard")
+
+
+@pytest.fixture
+def wins(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("wins")
+
+
+def write_rows(board: ModuleType, folder: Path, answers: list[float], reference: float) -> None:
+    """A cell for each accuracy of an answer, all against the same reference."""
+    rng = np.random.default_rng(0)
+    network = scaled_reference("mobilenet_v2", 0.35, 96, 10)
+    accuracies = {f"answer{i}": p for i, p in enumerate(answers)} | {"v2": reference}
+    for key, p in accuracies.items():
+        correct = rng.random((3, 4000)) < p
+        training = board.Trained(
+            key=key,
+            data="photos",
+            name=f"the {key}",
+            architecture=network.to_dict(),
+            costs={"mult_adds": 10**7, "params": 10**5, "peak_activation_bytes": 10**5},
+            pixels=96,
+            seconds=[1.0] * 3,
+            accuracies=correct.mean(axis=1).tolist(),
+            images=4000,
+            correct=[board.packed(each) for each in correct],
+        )
+        board.write_json(folder / "trainings" / f"{key}.json", vars(training))
+    for i, _ in enumerate(answers):
+        row = {
+            "data": "photos",
+            "budget": "10M",
+            "search": SEARCH | {"name": "a", "sampler": "cost-aware", "seed": i},
+            "random_search": SEARCH | {"name": "b", "sampler": "random", "seed": i},
+            "answer": f"answer{i}",
+            "references": {board.FREE: ["v2"], board.PUBLISHED: []},
+            "random": "v2",
+            "plain": "v2",
+            "latency_ms": {f"answer{i}": 1.0, "v2": 2.0},
+            "wall_seconds": 120.0,
+        }
+        board.write_json(folder / "cells" / f"{i}.json", row)
+
+
+def test_packed_predictions_read_back(board: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    for count in (1, 8, 713):
+        correct = rng.random(count) < 0.7
+        assert np.array_equal(board.unpacked(board.packed(correct), count), correct)
+
+
+def test_the_page_pools_the_cells_and_names_those_behind(board: ModuleType, tmp_path: Path) -> None:
+    write_rows(board, tmp_path, [0.90, 0.89, 0.80], 0.85)
+    found = board.Scoreboard.read(tmp_path)
+    margin, cells = found.pooled(lambda row: row.strongest(board.FREE))
+    singles = [found.margin(row, "v2").difference for row in found.rows]
+    assert cells == 3
+    assert margin.difference == pytest.approx(np.mean(singles))
+    assert found.pooled(lambda row: row.strongest(board.PUBLISHED)) is None
+    (failure,) = found.failures()
+    assert failure.startswith("photos, 10M, search 2: significantly behind the v2 by -")
+    page = found.markdown()
+    assert failure in page
+    assert "| scaled freely | 3 | +1." in page
+    lengths = {line.count("|") for line in page.splitlines() if line.startswith("| photos, ")}
+    head = next(line for line in page.splitlines() if line.startswith("| cell"))
+    assert lengths == {head.count("|")}
+    assert "2 min" in found.line(found.rows[0])
+
+
+def test_an_answer_that_is_the_reference_has_no_margin(board: ModuleType, tmp_path: Path) -> None:
+    write_rows(board, tmp_path, [0.90], 0.85)
+    path = tmp_path / "cells" / "0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"answer": "v2"}))
+    found = board.Scoreboard.read(tmp_path)
+    margin, _ = found.pooled(lambda row: row.strongest(board.FREE))
+    assert (margin.difference, margin.low, margin.high) == (0, 0, 0)
+    assert found.failures() == []
+
+
+def test_an_empty_scoreboard_is_a_page(board: ModuleType, tmp_path: Path) -> None:
+    assert "None." in board.Scoreboard.read(tmp_path).markdown()
+
+
+def test_a_part_of_a_data_set_is_drawn_by_its_seed(wins: ModuleType, tmp_path: Path) -> None:
+    images = write_noise_images(tmp_path / "all", {"train": 20, "test": 3})
+
+    def drawn(name: str, seed: int) -> list[str]:
+        folder = wins.drawn_part(images, tmp_path / name, 5, seed)
+        assert len(list((folder / "test" / "dark").iterdir())) == 3
+        return sorted(str(p.relative_to(folder)) for p in (folder / "train").glob("*/*.png"))
+
+    first = drawn("a", 0)
+    assert len(first) == 10
+    assert drawn("a", 0) == drawn("b", 0) == first
+    assert drawn("c", 1) != first
+
+
+def test_references_of_a_budget_are_tried_in_both_senses(wins: ModuleType) -> None:
+    free, published = (wins.candidates("20M", sense, 10) for sense in wins.SENSES)
+    for found in (free, published):
+        assert set(found) == set(wins.FAMILIES)
+        assert all(len(group) <= wins.PAIRS for group in found.values())
+    assert all(len(group) == wins.PAIRS for group in free.values())
+    assert all(each.resolution >= 96 for group in published.values() for each in group)
+    assert min(each.alpha for each in free["mobilenet_v2"]) < 0.35
+
+
+def test_the_answer_is_read_from_what_status_prints(
+    wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = scaled_reference("mobilenet_v3_small", 0.47, 224, 7)
+    row = {"name": "trial 43", "architecture": network.to_dict()}
+
+    def status(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[-2:] == ["--budget", "20M"]
+        return subprocess.CompletedProcess(command, 0, json.dumps(row))
+
+    monkeypatch.setattr(subprocess, "run", status)
+    board = wins.Board(tmp_path, tmp_path, "v2.yaml", 5, 3, 1, 1, 1, ())
+    found = wins.Search("photos-random-0", "random", 0, **SEARCH)
+    got = wins.answer(board, found, "20M")
+    assert got.fingerprint == network.fingerprint
+    assert got.name == "trial 43 of random search 0"
+    row |= {"name": None, "sentence": "no network is within 20 M"}
+    with pytest.raises(SystemExit, match="photos-random-0: no network is within 20 M"):
+        wins.answer(board, found, "20M")
+
+
+@pytest.mark.slow
+def test_a_cell_is_filled_once(
+    wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    images = write_noise_images(tmp_path / "images", {"train": 60, "test": 30})
+    tiny = (BENCHMARKS.parent / "search_spaces" / "tiny.yaml").read_text()
+    (tmp_path / "space.yaml").write_text(f"{tiny}\nretrain: {{epochs: 2, batch_size: 16}}\n")
+    board = wins.Board(
+        rows=tmp_path / "rows",
+        work=tmp_path / "work",
+        space=str(tmp_path / "space.yaml"),
+        trials=5,
+        seeds=2,
+        jobs=1,
+        reference_epochs=1,
+        references=1,
+        run_options=(),
+    )
+    data = wins.DataSet("photos", str(images), ("5M",), 0.25)
+
+    def search(_board: Any, _data: Any, seed: int, rival: Any = None) -> Any:
+        return wins.Search("study", "random" if rival else "cost-aware", seed, **SEARCH)
+
+    def answer(_board: Any, found: Any, _budget: str) -> Architecture:
+        alpha = 0.1 if found.sampler == "random" else 0.15
+        return scaled_reference("mobilenet_v1", alpha, 96, 2).replace(name=found.sampler)
+
+    monkeypatch.setattr(wins, "search", search)
+    monkeypatch.setattr(wins, "answer", answer)
+    monkeypatch.setattr(wins, "PAIRS", 1)
+    wins.fill(board, data, "5M", 0)
+    said = capsys.readouterr().out
+    assert "photos, 5M, search 0: cost-aware" in said
+    (row,) = wins.Scoreboard.read(board.rows).rows
+    assert set(row.latency_ms) >= {row.answer, row.references[wins.SENSES[0]][0]}
+    whole = wins.Scoreboard.read(board.rows)
+    assert all(len(each.correct) == 2 for each in whole.trainings.values())
+    assert {row.answer, row.random, row.plain} < set(whole.trainings)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("trained again")
+
+    wins.fill(board, data, "5M", 0)
+    (board.rows / "cells" / "photos-5M-search0.json").unlink()
+    monkeypatch.setattr(wins.LocalProcesses, "submit", refuse)
+    wins.fill(board, data, "5M", 0)
+    wins.fill(board, data, "5M", 1)
+    assert len(wins.Scoreboard.read(board.rows).rows) == 2
