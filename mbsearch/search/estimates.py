@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -103,6 +103,28 @@ class Estimates:
                 r.trial: Estimate(later[r.trial], r.accuracy_noise or 0.0) for r in others
             }
         return estimates
+
+    def finalist(
+        self, records: Sequence[TrialRecord], budget: int, begun: Collection[int]
+    ) -> TrialRecord | None:
+        """The candidate within a budget (its number) that deserves the final training next.
+
+        Trials whose final training has `begun` are left out. None if there is no candidate.
+        """
+        trials = self._store.search.get_trials(deepcopy=False)
+        numbers = {
+            t.user_attrs["record"]["trial"]: t.number for t in trials if "record" in t.user_attrs
+        }
+        waiting = {
+            numbers[r.trial]: r
+            for r in _candidates(records)
+            if r.trial not in begun and self._space.settings.budgets[budget].excess(r.costs) is None
+        }
+        if not self._is_modelled(records):
+            return max(waiting.values(), key=lambda r: (r.accuracy, -r.cost), default=None)
+        of_trials = {numbers[trial] for trial in begun if trial in numbers}
+        chosen = self._model.finalists(self._store.search, 1, budget=budget, begun=of_trials)
+        return waiting.get(chosen[0]) if chosen else None
 
     def _anchored(
         self, records: Sequence[TrialRecord], anchors: Sequence[Mapping[str, Any]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -197,12 +197,15 @@ class CostAwareSampler(BaseSampler):
             trials = list(completed.values())
             return [trials[i] for i in front]
 
-    def finalists(self, study: Study, count: int) -> list[int]:
+    def finalists(
+        self, study: Study, count: int, *, budget: int | None = None, begun: Collection[int] = ()
+    ) -> list[int]:
         """Numbers of at most `count` completed trials that deserve the final training next.
 
         For one budget after the other, the network with the highest upper confidence bound of its
         final accuracy, and a bonus for being unlike, by the model's kernel, the networks that have
-        had a final training or were chosen already.
+        had a final training or were chosen already. With `budget` all are within that one. Trials
+        whose final training has `begun` are left out.
         """
         _check_directions(study)
         with self._lock:
@@ -210,15 +213,22 @@ class CostAwareSampler(BaseSampler):
             if len(history.measured) < 2:
                 return []
             belief = self._model.given(history)
-            waiting = [i for i in _completed(history) if i not in history.has_final]
-            taken, chosen = sorted(history.has_final), list[int]()
+            running = {
+                i for i, t in enumerate(history.trials) if t is not None and t.number in begun
+            }
+            had = history.has_final | running
+            waiting = [i for i in _completed(history) if i not in had]
+            taken, chosen = sorted(had), list[int]()
             budgets = len(self._proposals.cheapest.within)
             for turn in range(count):
                 inside = [
                     i
                     for i in waiting
                     if i not in chosen
-                    and (not budgets or history.measured[i].within[turn % budgets])
+                    and (
+                        not budgets
+                        or history.measured[i].within[turn % budgets if budget is None else budget]
+                    )
                 ]
                 if inside:
                     known = [history.measured[i] for i in [*taken, *chosen]]
