@@ -67,9 +67,11 @@ def retrain_study(
         EvaluationError: every training of the candidates failed.
         StorageError: another process retrains this study, or its folder cannot be written.
     """
-    recipe = settings.retrain
-    scale = recipe.resolution_scale or settings.proxy.resolution_scale
     source = load_source(data, seed=split_seed)
+    recipe = settings.retrain.sized(
+        sum(len(source.members[k].rows) for k in ("train", "validation"))
+    )
+    scale = settings.final_scale(data)
     if source.content_key != data_key:
         say(
             f"{data}: expected the images of the search, got others (names, sizes or times "
