@@ -104,6 +104,8 @@ def run(
 
     Example: mbsearch run --space v2.yaml --trials 200 --limit mult_adds=100M
     """
+    from mbsearch.analysis.answer import findings_of
+    from mbsearch.measured import read_retrained
     from mbsearch.progress import RunDisplay
     from mbsearch.search.storage import study_folder
     from mbsearch.space.catalog import load_space
@@ -169,7 +171,8 @@ def run(
             ),
             soft_wrap=True,
         )
-    print_status(str(result.folder), result.records, None, as_json)
+    findings = findings_of(result.records, {"stamp": result.stamp}, read_retrained(result.folder))
+    print_status(str(result.folder), findings, (), as_json)
     if not as_json:
         print_verdict(result.folder, result.stamp)
 

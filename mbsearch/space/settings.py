@@ -32,6 +32,11 @@ def cost_of(name: str) -> str:
     return LATENCY if name == "latency" else name
 
 
+def name_of(metric: str) -> str:
+    """Inverse of `cost_of`: what a space file calls a cost."""
+    return "latency" if metric == LATENCY else metric
+
+
 def parse_quantity(text: object) -> int:
     """A count as people write it: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.
 
@@ -134,6 +139,13 @@ class Budget(Bounds):
         if not self.bounds():
             raise ValueError(f"a bound on one of {', '.join(COSTS)} (mult_adds: 20M)")
         return self
+
+    @staticmethod
+    def of(bounds: Mapping[str, int]) -> Budget:
+        """Inverse of `bounds`: latency is in microseconds."""
+        return Budget.model_validate(
+            {name_of(m): f"{b}us" if m == LATENCY else b for m, b in bounds.items()}
+        )
 
     @property
     def label(self) -> str:

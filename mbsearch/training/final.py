@@ -16,10 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mbsearch.errors import EvaluationError, StorageError
-from mbsearch.records import Evaluation
+from mbsearch.records import Evaluation, Predictions
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.settings import Retrain
-from mbsearch.training.loop import Training, evaluate
+from mbsearch.training.loop import Training, evaluate, predict
 from mbsearch.training.machine import device_name
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.parallel import Rank, together
@@ -76,7 +76,7 @@ class FinalTraining:
     def evaluate(self, task: Task) -> Outcome:
         """Train one network to the end, from where it stands on disk, and score it on the test.
 
-        The evaluation's accuracy and loss are the test's.
+        The evaluation's accuracy, loss and predictions are of the test images.
 
         Raises:
             DataError: the images, or the weights to start from, cannot be read.
@@ -88,7 +88,9 @@ class FinalTraining:
             together(partial(self._train_share, task), self.devices)
         source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
         training = self._train(task, source)
-        loss, accuracy = evaluate(training.scored, source.split("test", pixels), device)
+        test = source.split("test", pixels)
+        loss, accuracy = evaluate(training.scored, test, device)
+        predicted = predict(training.scored, test, device)
         torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
         return Outcome(
             Evaluation(
@@ -102,6 +104,9 @@ class FinalTraining:
                 recipe=self.recipe.model_dump(mode="json") | {"data": self.data},
                 device=device_name(device),
                 versions={name: version(name) for name in ("mbsearch", "torch")},
+                predictions=Predictions(
+                    test.labels.numpy().astype(np.uint16), predicted.numpy().astype(np.uint16)
+                ),
             )
         )
 
