@@ -20,6 +20,8 @@ from mbsearch.space.catalog import FAMILIES
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 SEARCH = "search"
 DEFAULT_METRIC = "mult_adds"
+TABLE = "table"
+"""The evaluator of accuracies that are looked up, and have no noise."""
 UNTRIED = -1
 """Number of a network that the search has not trained."""
 
@@ -179,7 +181,7 @@ class TrialRecord:
 
     @property
     def slug(self) -> str:
-        """Name of the network in a file's name: ``trial-43``, ``mobilenet_v2-0.35-128``."""
+        """Name of the network in file names: ``trial-43``, or ``mobilenet_v2-0.35-128``."""
         if not self.is_baseline:
             return f"trial-{self.trial}"
         return f"{self.origin}-{self.architecture.alpha:g}-{self.architecture.resolution}"

@@ -13,6 +13,7 @@ from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 
 from mbsearch import results as found
+from mbsearch.analysis.answer import Findings, answer, budget_of
 from mbsearch.analysis.calibration import grown, growth_of, logit
 from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
@@ -26,7 +27,7 @@ from mbsearch.search.journal import open_journal
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
 from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import Limits, Promotion, Racing
+from mbsearch.space.settings import Budget, Promotion, Racing
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
 
@@ -93,20 +94,21 @@ def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, Study
     budgets = sorted(r.cost for r in candidates(store))[5::5]
 
     def chosen(records: list[TrialRecord], budget: int) -> TrialRecord:
-        best = found.compare(records, budget).best
-        assert best is not None
         searched = [r for r in records if not r.is_baseline]
-        assert found.best_within(searched, Limits(mult_adds=budget)).trial == best.trial
-        return best
+        return answer(Findings(searched), Budget(mult_adds=budget)).record
 
     luckiest = [true(chosen(plain, budget)) for budget in budgets]
     likeliest = [true(chosen(told, budget)) for budget in budgets]
     assert np.mean(likeliest) > np.mean(luckiest)
     choice = chosen(told, budgets[-1])
-    assert f"({expected[choice.trial]:.3f} expected)" in found.compare(told, budgets[-1]).sentence()
-    # Where networks gain by their costs, the MobileNets' gain is said too: the lead is over that.
-    gained = [replace(r, expected=0.432) if r.origin == "mobilenet_v2" else r for r in told]
-    assert "(0.432 expected), V1" in found.compare(gained, budgets[-1]).sentence()
+    # A prediction is compared with a prediction.
+    told = [replace(r, expected=0.432) if r.origin == "mobilenet_v2" else r for r in told]
+    found = answer(Findings(told), Budget(mult_adds=budgets[-1]))
+    if found.record.trial == choice.trial:
+        assert f"predicted validation accuracy {expected[choice.trial]:.3f}" in found.sentence()
+    assert found.predicted
+    (margin,) = (m for m in found.margins if m.other.record.origin == "mobilenet_v2")
+    assert margin.difference.mean == pytest.approx(found.best.accuracy.mean - 0.432)
 
 
 def test_after_promotion_all_are_expected_on_the_scale_of_the_longer_training(
@@ -189,22 +191,20 @@ def test_finals_put_all_estimates_on_their_scale_anchors_included(
 def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
-    """It is said of it that it has not been trained longer; baselines are compared if they were."""
+    """A reference that was not promoted is not compared with those that were."""
     _, store = studies
     records = store.records()
     short = next(r for r in candidates(store) if r.promotion is None)
     told = [replace(r, expected=0.95) if r.trial == short.trial else r for r in records]
-    comparison = found.compare(told, short.cost)
-    assert comparison.best == replace(short, expected=0.95)
-    said = f"best found 0.950 expected ({short.accuracy:.3f}"
-    assert said in comparison.sentence()
-    assert "after the short training)" in comparison.sentence()
-    assert found.best_within(told, Limits(mult_adds=short.cost)) == comparison.best
-    assert found.cheapest_tied(told, comparison.best).trial == short.trial
-    for other in comparison.families.values():
-        assert other.promotion is not None
-    unknown = found.compare(records, short.cost).best
-    assert unknown is None or unknown.promotion is not None
+    found = answer(Findings(told), budget_of(short))
+    assert found.record == replace(short, expected=0.95)
+    assert "predicted validation accuracy 0.950" in found.sentence()
+    assert found.basis == "screening"
+    for margin in found.margins:
+        assert margin.other.record.promotion is not None
+    plain = [r for r in records if r.promotion is not None and r.cost <= short.cost]
+    if plain:
+        assert answer(Findings(records), budget_of(short)).basis == "promotion"
 
 
 def test_growth_is_reckoned_from_mobilenet_v2() -> None:

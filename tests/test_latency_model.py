@@ -11,7 +11,7 @@ import pytest
 from former_spaces import FORMER_V2
 from test_objectives import TINY, table, towards
 
-from mbsearch import results
+from mbsearch.analysis.answer import Findings, answer
 from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, SpecError
@@ -21,7 +21,7 @@ from mbsearch.latency_model import KEPT, LEAST, LatencyModel, Setting, features,
 from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import LATENCY, Limits
+from mbsearch.space.settings import LATENCY, Budget, Limits
 from mbsearch.study import run
 from mbsearch.training.entrants import rivals
 
@@ -134,8 +134,7 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
     assert len(found.records) == 12
     for record in found.records:
         assert record.cost == record.costs[LATENCY] == model.measure(record.architecture)[LATENCY]
-    assert " ms latency: best found" in results.compare(found.records, 200).sentence()
-    best = results.best_within(found.records, Limits.model_validate({"latency": "1s"}))
+    best = answer(Findings(found.records), Budget.model_validate({"latency": "1s"})).record
     assert best.accuracy == max(r.accuracy for r in found.records)
     network = best.architecture
     for rival in rivals(network, LATENCY, model.measure):

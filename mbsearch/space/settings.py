@@ -34,7 +34,7 @@ def cost_of(name: str) -> str:
 
 
 def name_of(metric: str) -> str:
-    """Inverse of `cost_of`."""
+    """Inverse of `cost_of`: what a space file calls a cost."""
     return "latency" if metric == LATENCY else metric
 
 
@@ -140,6 +140,13 @@ class Budget(Bounds):
         if not self.bounds():
             raise ValueError(f"a bound on one of {', '.join(COSTS)} (mult_adds: 20M)")
         return self
+
+    @staticmethod
+    def of(bounds: Mapping[str, int]) -> Budget:
+        """Inverse of `bounds`: latency is in microseconds."""
+        return Budget.model_validate(
+            {name_of(m): f"{b}us" if m == LATENCY else b for m, b in bounds.items()}
+        )
 
     @property
     def label(self) -> str:
