@@ -160,7 +160,9 @@ def test_a_cell_is_filled_once(
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
     images = write_noise_images(tmp_path / "images", {"train": 60, "test": 30})
     tiny = (BENCHMARKS.parent / "search_spaces" / "tiny.yaml").read_text()
-    (tmp_path / "space.yaml").write_text(f"{tiny}\nretrain: {{epochs: 2, batch_size: 16}}\n")
+    (tmp_path / "space.yaml").write_text(
+        f"{tiny}\nretrain: {{epochs: 2, batch_size: 16, resolution_scale: 0.25}}\n"
+    )
     board = wins.Board(
         rows=tmp_path / "rows",
         work=tmp_path / "work",
@@ -172,7 +174,7 @@ def test_a_cell_is_filled_once(
         references=1,
         run_options=(),
     )
-    data = wins.DataSet("photos", str(images), ("5M",), 0.25)
+    data = wins.DataSet("photos", str(images), ("5M",))
 
     def search(_board: Any, _data: Any, seed: int, rival: Any = None) -> Any:
         return wins.Search("study", "random" if rival else "cost-aware", seed, **SEARCH)
