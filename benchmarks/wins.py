@@ -134,7 +134,7 @@ def search(board: Board, data: DataSet, seed: int, rival: Search | None = None) 
 
 
 def answer(board: Board, found: Search, budget: str) -> Architecture:
-    """A study's network for a budget, named as the study and its answer are."""
+    """A study's network for a budget, under a name that no other study's has."""
     folder = board.work / "studies" / found.name
     command = [sys.executable, "-m", "mbsearch", "status", str(folder), "--json"]
     told = subprocess.run([*command, "--budget", budget], check=True, stdout=subprocess.PIPE).stdout
@@ -142,6 +142,8 @@ def answer(board: Board, found: Search, budget: str) -> Architecture:
     if row["name"] is None:
         raise SystemExit(f"{found.name}: {row['sentence']}")
     network = Architecture.model_validate_json(json.dumps(row["architecture"]))
+    if row["origin"] != "search":  # a reference, which is the same network in every search
+        return network.replace(name=row["name"])
     kind = "random search" if found.sampler == "random" else "search"
     return network.replace(name=f"{row['name']} of {kind} {found.seed}")
 
