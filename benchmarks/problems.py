@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from large_truth import LargeTruth
 from optuna.distributions import CategoricalDistribution
 from space_truth import SpaceTruth
 from synthetic_truth import SyntheticTruth, canonical, mult_adds, parameters, search_space
@@ -29,7 +30,8 @@ class Problem:
     """A search space, what a training shows, and what is true.
 
     `observe` gives the accuracy of the training with a seed, `accuracy` the true mean. Hypervolume
-    is taken over log Mult-Adds up to `reference_point`; `volume` is that of the true front.
+    is taken over log Mult-Adds up to `reference_point`; `volume` is that of the true front, whose
+    (accuracy, log Mult-Adds) are in `front`.
     """
 
     space: dict[str, CategoricalDistribution]
@@ -40,6 +42,7 @@ class Problem:
     accuracy: Callable[[Params], float]
     reference_point: tuple[float, float]
     volume: float
+    front: tuple[tuple[float, float], ...] = ()
     feasible: Callable[[Params], bool] = lambda _: True
 
     def share(self, found: Sequence[Params]) -> float:
@@ -47,6 +50,10 @@ class Problem:
         accuracies = [self.accuracy(params) for params in found]
         costs = [math.log(self.mult_adds(params)) for params in found]
         return hypervolume(accuracies, costs, self.reference_point) / self.volume
+
+    def best(self, budget: float) -> float:
+        """True accuracy of the best network within a budget of Mult-Adds."""
+        return max(accuracy for accuracy, cost in self.front if cost <= math.log(budget))
 
 
 def nas_bench_macro(path: Path) -> Problem:
@@ -94,7 +101,7 @@ def synthetic(truth_seed: int) -> Problem:
     def noisy(params: Params, seed: int) -> float:
         return truth.observe(params, zlib.crc32(repr((seed, sorted(params.items()))).encode()))
 
-    reference_point, volume = _evolve(space, truth.accuracy, mult_adds)
+    reference_point, volume, front = _evolve(space, truth.accuracy, mult_adds)
     return Problem(
         space=space,
         mult_adds=mult_adds,
@@ -104,6 +111,24 @@ def synthetic(truth_seed: int) -> Problem:
         accuracy=truth.accuracy,
         reference_point=reference_point,
         volume=volume,
+        front=front,
+    )
+
+
+def large(kind: str, truth_seed: int) -> Problem:
+    """A space of 27 or 28 choices with effects and interactions (see `large_truth`)."""
+    truth = LargeTruth(kind, truth_seed)
+    reference_point, volume, front = _evolve(truth.space, truth.accuracy, truth.mult_adds)
+    return Problem(
+        space=truth.space,
+        mult_adds=truth.mult_adds,
+        canonical=dict,
+        features=lambda params: [truth.log_params(params)],
+        observe=truth.observe,
+        accuracy=truth.accuracy,
+        reference_point=reference_point,
+        volume=volume,
+        front=front,
     )
 
 
@@ -111,7 +136,7 @@ def shipped(name: str, truth_seed: int) -> Problem:
     """A shipped search space itself, with a made-up truth (see `space_truth`) and its limits."""
     truth = SpaceTruth(load_space(name), truth_seed)
     space = {c.name: CategoricalDistribution(c.values) for c in truth.space.choices}
-    reference_point, volume = _evolve(space, truth.accuracy, truth.mult_adds, truth.feasible)
+    reference_point, volume, front = _evolve(space, truth.accuracy, truth.mult_adds, truth.feasible)
     return Problem(
         space=space,
         mult_adds=truth.mult_adds,
@@ -121,6 +146,7 @@ def shipped(name: str, truth_seed: int) -> Problem:
         accuracy=truth.accuracy,
         reference_point=reference_point,
         volume=volume,
+        front=front,
         feasible=truth.feasible,
     )
 
@@ -130,8 +156,8 @@ def _evolve(
     accuracy: Callable[[Params], float],
     cost: Callable[[Params], float],
     feasible: Callable[[Params], bool] = lambda _: True,
-) -> tuple[tuple[float, float], float]:
-    """Reference point (worst accuracy, dearest) and hypervolume of the best front found."""
+) -> tuple[tuple[float, float], float, tuple[tuple[float, float], ...]]:
+    """Reference point (worst accuracy, costliest), hypervolume and values of the best front."""
     rng = np.random.default_rng(0)
     choices = [distribution.choices for distribution in space.values()]
     found: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -165,4 +191,6 @@ def _evolve(
                     child[i] = int(rng.integers(len(choices[i])))
                 add(tuple(child))
     reference_point = float(values[:, 0].min()), float(values[:, 1].max())
-    return reference_point, hypervolume(values[:, 0], values[:, 1], reference_point)
+    best = pareto_front(values[:, 0], values[:, 1])
+    front = tuple((float(accuracy), float(cost)) for accuracy, cost in values[best])
+    return reference_point, hypervolume(values[:, 0], values[:, 1], reference_point), front

@@ -3,6 +3,8 @@
     python benchmarks/search.py nas_bench_macro_cifar10.json --seeds 10 --trials 100
     python benchmarks/search.py --synthetic 0 --seeds 10 --trials 100
     python benchmarks/search.py --space mixed --seeds 3 --trials 100
+    python benchmarks/search.py --large wide --seeds 3 --trials 200
+    python benchmarks/search.py --large wide --seeds 3 --trials 100 --budgets 5,10,20
 
 Prints a Markdown table: the share of the true front's hypervolume over log Mult-Adds, as the mean
 over seeds and, in brackets, the worst seed.
@@ -19,6 +21,10 @@ over seeds and, in brackets, the worst seed.
   instead of for its time; `bare` only the search space and the cost. The others get log10 of
   Mult-Adds as second objective, the scale that suits them best, and GPSampler choices coded as
   integers for the same reason.
+- With `--budgets`, in millions of Mult-Adds, the score is the regret within each: the true
+  accuracy of the best network within the budget, less that of the network that the model (or the
+  observed accuracy) chooses, in points. `budgets` then is the cost-aware sampler that is given
+  them, and every other sampler has the largest as its limit. No network is enqueued.
 - With `--pending 4`, each suggestion is made while four others are being trained.
 """
 
@@ -29,14 +35,16 @@ import math
 import time
 import warnings
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
+from large_truth import KINDS
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from problems import Params, Problem, nas_bench_macro, shipped, synthetic
+from problems import Params, Problem, large, nas_bench_macro, shipped, synthetic
 
 from mbsearch.pareto import pareto_front
 from mbsearch.search.sampler import CostAwareSampler
@@ -44,16 +52,18 @@ from mbsearch.search.samplers import training_work
 
 STARTUP = 8
 MARKS = (25, 50, 100, 200, 500)
-SAMPLERS = ("cost-aware", "by trials", "bare", "gp", "tpe", "nsga2", "random")
+SAMPLERS = ("cost-aware", "by trials", "bare", "gp", "tpe", "nsga2", "random", "budgets")
 
 
 class Search:
     """One study of one sampler on a problem."""
 
-    def __init__(self, problem: Problem, name: str, seed: int) -> None:
-        self.problem, self.seed = problem, seed
+    def __init__(
+        self, problem: Problem, name: str, seed: int, budgets: tuple[float, ...] = ()
+    ) -> None:
+        self.problem, self.seed, self.budgets = problem, seed, budgets
         self.integers = name == "gp"
-        self.sampler = make_sampler(name, problem, seed)
+        self.sampler = make_sampler(name, problem, seed, budgets)
         self.study = optuna.create_study(directions=["maximize", "minimize"], sampler=self.sampler)
         self.space: dict[str, BaseDistribution] = dict(problem.space)
         if self.integers:
@@ -61,12 +71,15 @@ class Search:
                 key: IntDistribution(0, len(choice.choices) - 1)
                 for key, choice in problem.space.items()
             }
-        for params in startup(problem, seed):
+        for params in () if budgets else startup(problem, seed):
             self.study.enqueue_trial(self.encode(params))
 
-    def run(self, trials: int, pending: int) -> tuple[dict[int, float], float, float, float]:
-        """Share of the chosen front at each mark and of all trained, Mult-Adds, CPU s a trial."""
-        shares, running, seconds = {}, deque[optuna.Trial](), 0.0
+    def run(
+        self, trials: int, pending: int
+    ) -> tuple[dict[int, tuple[float, ...]], float, float, float]:
+        """Scores at each mark, share of all trained, Mult-Adds, CPU s a trial."""
+        scores: dict[int, tuple[float, ...]] = {}
+        running, seconds = deque[optuna.Trial](), 0.0
         finished = 0
         while finished < trials:
             before = time.process_time()
@@ -80,11 +93,28 @@ class Search:
                 self.study.tell(trial, self.values(self.decode(trial.params)))
                 finished += 1
                 if finished in MARKS or finished == trials:
-                    shares[finished] = self.problem.share(self.chosen())
+                    scores[finished] = self.score()
         trained = [self.decode(trial.params) for trial in self.trained()]
         asked = len(self.study.get_trials(deepcopy=False))
         work = sum(self.problem.mult_adds(params) for params in trained) / len(trained)
-        return shares, self.problem.share(trained), work, seconds / asked
+        return scores, self.problem.share(trained), work, seconds / asked
+
+    def score(self) -> tuple[float, ...]:
+        """Regret within each budget, in points; without budgets the share of the chosen front."""
+        if not self.budgets:
+            return (self.problem.share(self.chosen()),)
+        trials = self.trained()
+        params = [self.decode(trial.params) for trial in trials]
+        values = np.array([trial.values[0] for trial in trials])
+        if isinstance(self.sampler, CostAwareSampler):
+            values, _ = self.sampler.predict(self.study, [trial.params for trial in trials])
+        regrets = []
+        for budget in self.budgets:
+            inside = [i for i, p in enumerate(params) if self.problem.mult_adds(p) <= budget]
+            chosen = max(inside, key=lambda i: values[i])
+            lost = self.problem.best(budget) - self.problem.accuracy(params[chosen])
+            regrets.append(100 * lost)
+        return tuple(regrets)
 
     def values(self, params: Params) -> tuple[float, float]:
         """What the study is told of a network."""
@@ -115,9 +145,21 @@ class Search:
         return {key: self.problem.space[key].choices[index] for key, index in params.items()}
 
 
-def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
+def make_sampler(
+    name: str, problem: Problem, seed: int, budgets: tuple[float, ...] = ()
+) -> BaseSampler:
     """A sampler by its name on the command line."""
     match name:
+        case "budgets":
+            return CostAwareSampler(
+                problem.space,
+                problem.mult_adds,
+                budgets=lambda p: [problem.mult_adds(p) <= budget for budget in budgets],
+                canonical=problem.canonical,
+                features=problem.features,
+                feasible=problem.feasible,
+                seed=seed,
+            )
         case "cost-aware" | "by trials":
             return CostAwareSampler(
                 problem.space,
@@ -146,6 +188,15 @@ def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
             raise SystemExit(f"--samplers: expected some of {', '.join(SAMPLERS)}, got {name!r}")
 
 
+def limited(problem: Problem, most: float) -> Problem:
+    """The problem with a limit on Mult-Adds."""
+
+    def feasible(params: Params) -> bool:
+        return problem.mult_adds(params) <= most and problem.feasible(params)
+
+    return replace(problem, feasible=feasible)
+
+
 def startup(problem: Problem, seed: int) -> list[Params]:
     """The networks that every study of a seed begins with."""
     sampler = CostAwareSampler(
@@ -165,21 +216,30 @@ def main() -> None:
     parser.add_argument("table", type=Path, nargs="?", help="NAS-Bench-Macro's JSON file")
     parser.add_argument("--synthetic", type=int, help="seed of a synthetic truth instead")
     parser.add_argument("--space", help="a shipped space with a made-up truth instead")
+    parser.add_argument("--large", choices=KINDS, help="a made-up truth on a large space instead")
+    parser.add_argument("--truth", type=int, default=0, help="seed of that truth")
+    parser.add_argument("--budgets", default="", help="in millions of Mult-Adds: score regrets")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--samplers", default=",".join(SAMPLERS))
+    parser.add_argument("--samplers", default=",".join(SAMPLERS[:-1]))
     parser.add_argument("--pending", type=int, default=0, help="trainings under way at each ask")
     options = parser.parse_args()
-    if sum(given is not None for given in (options.table, options.synthetic, options.space)) != 1:
-        parser.error("expected a table, --synthetic or --space")
+    given = (options.table, options.synthetic, options.space, options.large)
+    if sum(each is not None for each in given) != 1:
+        parser.error("expected a table, --synthetic, --space or --large")
+    budgets = tuple(1e6 * float(text) for text in options.budgets.split(",") if text)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     if options.table is not None:
         problem = nas_bench_macro(options.table)
     elif options.space is not None:
         problem = shipped(options.space, truth_seed=0)
+    elif options.large is not None:
+        problem = large(options.large, options.truth)
     else:
         problem = synthetic(options.synthetic)
+    if budgets:
+        problem = limited(problem, max(budgets))
     marks = sorted({mark for mark in MARKS if mark < options.trials} | {options.trials})
     print(
         "| sampler |",
@@ -189,13 +249,16 @@ def main() -> None:
     print("|---|" + "---|" * (len(marks) + 3))
     for name in options.samplers.split(","):
         results = [
-            Search(problem, name, seed).run(options.trials, options.pending)
+            Search(problem, name, seed, budgets).run(options.trials, options.pending)
             for seed in range(options.seeds)
         ]
         cells = []
         for mark in marks:
-            shares = [chosen[mark] for chosen, *_ in results]
-            cells.append(f"{np.mean(shares):.4f} ({min(shares):.4f}) |")
+            scores = np.array([found[mark] for found, *_ in results])
+            if budgets:
+                cells.append(" / ".join(f"{each:.2f}" for each in scores.mean(axis=0)) + " |")
+            else:
+                cells.append(f"{scores.mean():.4f} ({scores.min():.4f}) |")
         everything, work, seconds = np.mean([rest for _, *rest in results], axis=0)
         ends = f"{everything:.4f} | {work / 1e6:.0f} | {seconds:.3f} |"
         print(f"| {name} |", *cells, ends, flush=True)

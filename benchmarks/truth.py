@@ -198,12 +198,13 @@ def main() -> None:
         store, seconds = timed(
             lambda: searched(given.folder / f"mbsearch-{seed}", space, "cost-aware", *more)  # noqa: B023
         )
-        records, expectation = store.records(), Estimates(store, space)
+        records, estimates = store.records(), Estimates(store, space)
         short = [replace(r, promotion=None) for r in complete(records)]
-        ours = believed(short, expectation.highest())
+        predicted = {trial: each.accuracy for trial, each in estimates.highest().items()}
+        ours = believed(short, predicted)
         show(seed, "mbsearch", ours, seconds)
         show(seed, "as measured", believed(records), None)
-        alone = expectation.with_growth(expectation.short(short), short)
+        alone = estimates.with_growth(estimates.short(short), short)
         show(seed, "short trainings only", believed(short, alone), None)
         costs = [ours.mult_adds[key] for key in ours.front()]
         show(seed, "largest", largest(space, len(short), costs, seed), None)

@@ -13,57 +13,73 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from mbsearch import results
+from mbsearch.analysis.answer import Findings, answers, said
 from mbsearch.effects import cost_bands, effects, rules
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
-from mbsearch.figures.finals import FINALS_HEAD, final_rows, lead_sentences
-from mbsearch.figures.front import budget_shapes, front_figure, label
+from mbsearch.figures.front import budget_shapes, front_figure
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
+from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.measured import Audit, Final, Measured
+from mbsearch.measured import Audit, Measured, Retrained
 from mbsearch.published import published
-from mbsearch.records import TrialRecord, complete, shown
+from mbsearch.records import TrialRecord, complete, metric_of
+from mbsearch.space.settings import Budget
 from mbsearch.units import TITLES, amount, columns, quantity
 
 _TEMPLATE = Path(__file__).with_name("document.html")
 _BUDGET_STEPS = 200
 
 
-def document(records: Sequence[TrialRecord], title: str, measured: Measured | None = None) -> str:
+def document(
+    findings: Findings,
+    title: str,
+    measured: Measured | None = None,
+    budgets: Sequence[Budget] = (),
+) -> str:
     """The whole study as HTML with everything inside it; `measured` is what stands beside it.
 
+    It begins with the answers to the `budgets`, by default to those of the study. Front and knee
+    are of the networks within the study's limits and budgets.
+
     Raises:
-        StorageError: no trial is complete.
+        StorageError: no trial is complete within the limits, or a budget bounds a cost that the
+            study does not know.
     """
     measured = measured or Measured()
-    knee = results.knee(records)
-    answers = _answers(records)
-    start = min(range(len(answers)), key=lambda i: abs(answers[i][0] - 2 * knee.cost))
-    front = front_figure(records).update_layout(shapes=budget_shapes(answers[start][0]))
-    networks = results.front(records)
+    records, within = findings.records, findings.within
+    knee = results.knee(within)
+    asked = list(budgets or findings.asked or filter(None, [findings.main]))
+    steps, start = _answers(findings, asked)
+    front = front_figure(within).update_layout(shapes=budget_shapes(steps[start][0]))
+    networks = results.front(within)
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{len(records)} trials. Accuracies are of {_fidelity(records)}, on '
         "validation images only.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
-        f'<p id="sentence" aria-live="polite">{escape(answers[start][1])}</p>',
+        *(
+            f'<p class="answer">{escape(said(each))}.</p>'
+            for each in answers(findings, asked).values()
+        ),
         _figure(front, "front", 560),
         f'<label>{TITLES[knee.metric]}, at most<input id="budget" type="range" min="0" '
-        f'value="{start}" max="{len(answers) - 1}"></label>',
-        *_latencies(records, measured),
+        f'value="{start}" max="{len(steps) - 1}"></label>',
+        f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p>',
+        *_latencies(within, measured),
         "<h2>The front, cheapest first</h2>",
         _front_table(networks, knee),
         "<h2>Its networks</h2>",
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
         _figure(hypervolume_figure(records), "hypervolume", 380),
-        f"<p>{_download('trials.csv', results.to_frame(records).to_csv(index=False))}</p>",
+        f"<p>{_download('trials.csv', results.to_frame(records, within).to_csv(index=False))}</p>",
         *_choices(records),
         "<h2>How well the proxy ranks</h2>",
         *_audit(measured.audit),
-        *_trained_for_long(measured.finals),
+        *_trained_for_long(measured.retrained),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
         _figure(published_figure(published()), "published", 480),
@@ -72,7 +88,7 @@ def document(records: Sequence[TrialRecord], title: str, measured: Measured | No
         title=escape(title),
         plotly=get_plotlyjs(),
         body="\n".join(sections),
-        answers=_script_json(answers),
+        answers=_script_json(steps),
     )
 
 
@@ -85,16 +101,21 @@ def _fidelity(records: Sequence[TrialRecord]) -> str:
     )
 
 
-def _answers(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
-    """The sentence for budgets evenly spread over the log of what was trained, and round ones."""
-    budgets, costs = results.natural_budgets(records), [r.cost for r in shown(records)]
+def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[int, str]], int]:
+    """Sentences for bounds on the study's cost, evenly spread over its log, and the first to show.
+
+    Round bounds are among them, and the one of the first budget, which is shown first.
+    """
+    metric = metric_of(findings.records)
+    budgets, costs = results.natural_budgets(findings.within), [r.cost for r in findings.within]
+    own = [bound for b in asked if (bound := b.bounds().get(metric)) is not None]
+    budgets += own
     low, high = min(*budgets, *costs), max(*budgets, *costs)
     spread = [round(low * (high / low) ** (i / (_BUDGET_STEPS - 1))) for i in range(_BUDGET_STEPS)]
-    sentences = []
-    for budget in sorted({*spread, *budgets}):
-        text = results.compare(records, budget).sentence()
-        sentences.append((budget, text[0].upper() + text[1:]))
-    return sentences
+    bounds = sorted({*spread, *budgets})
+    found = answers(findings, [Budget.of({metric: bound}) for bound in bounds])
+    first = bounds.index(own[0]) if own else len(bounds) // 2
+    return [(b, said(each)) for b, each in zip(bounds, found.values(), strict=True)], first
 
 
 def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
@@ -112,7 +133,7 @@ def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
     head = ("Network", "Accuracy", *(TITLES[metric] for metric in costs), "Alpha", "Resolution")
     rows = [
         (
-            f'<a href="#network-{r.trial}">{escape(label(r))}</a>'
+            f'<a href="#network-{r.trial}">{escape(r.label)}</a>'
             + (' <span class="dim">knee</span>' if r.trial == knee.trial else ""),
             _accuracy(r),
             *(quantity(metric, r.costs[metric]) for metric in costs),
@@ -133,11 +154,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
     yaml = record.architecture.to_yaml()
-    name = record.architecture.name if record.is_baseline else f"trial-{record.trial}"
     return (
-        f'<details id="network-{record.trial}"><summary>{escape(label(record))}, '
+        f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
         f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
-        f"<p>{_download(f'{name}.yaml', yaml)}</p>"
+        f"<p>{_download(f'{record.slug}.yaml', yaml)}</p>"
         + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
         + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
         + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
@@ -167,13 +187,13 @@ def _audit(audit: Audit | None) -> list[str]:
     ]
 
 
-def _trained_for_long(finals: Sequence[Final]) -> list[str]:
+def _trained_for_long(finals: Sequence[Retrained]) -> list[str]:
     """What retraining found, if it has run."""
     if not finals:
         return []
     return [
         "<h2>Trained for long</h2>",
-        _table(FINALS_HEAD, [[escape(cell) for cell in row] for row in final_rows(finals)]),
+        _table(RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(finals)]),
         "<ul>" + "".join(f"<li>{escape(lead)}</li>" for lead in lead_sentences(finals)) + "</ul>",
     ]
 

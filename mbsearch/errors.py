@@ -4,6 +4,7 @@
     ├── SpecError         a YAML file, a space, an architecture or a parameter is not valid
     ├── DataError         images: missing, unreadable, too few, not downloadable
     ├── StorageError      a study: damaged, busy, not writable, or made by other settings
+    │   └── NoAnswerError     no trained network keeps a budget
     ├── EvaluationError   one network could not be trained or measured
     ├── ClusterError      a Ray cluster: not there, without room, or not installed
     └── ExportError       a network could not be written, or did not read back the same
@@ -32,6 +33,10 @@ class DataError(MbsearchError):
 
 class StorageError(MbsearchError):
     """A study cannot be opened, read or written."""
+
+
+class NoAnswerError(StorageError):
+    """No trained network of a study keeps a budget."""
 
 
 class EvaluationError(MbsearchError):

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any, TypeVar
 
+from mbsearch.cost import METRICS
 from mbsearch.errors import StorageError
 from mbsearch.fairness import Lean
 from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
+from mbsearch.records import Predictions
+from mbsearch.space.architecture import Architecture
 from mbsearch.stamp import Stamp, difference, filled
 
 T = TypeVar("T")
@@ -76,23 +81,120 @@ class Quartiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
-    """Accuracy of a network on the test images after a long training: mean and spread over seeds.
+class Retrained:
+    """A network after retraining: its accuracies on the test images, one a seed.
 
-    `beside` is the candidate whose cost it has, itself for a candidate; `leads` says in words how a
-    candidate stands to each reference beside it. `proxy_accuracy` is None for what the search has
-    not trained.
+    `family` is ``search``, ``given``, or a reference's name; `rival_of` is the candidate that a
+    reference stands beside. `proxy_accuracy` is None for what the search has not trained. `images`
+    is the number of test images and `predictions` those of each seed, where they were kept.
+    `leads` compares a candidate with each reference beside it, in words.
     """
 
     name: str
+    family: str
     fingerprint: str
-    beside: str
-    mult_adds: int
+    alpha: float
+    resolution: int
+    costs: Mapping[str, int]
     proxy_accuracy: float | None
-    accuracy: float
-    spread: float | None
-    seeds: int
+    seeds: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    pixels: int
+    seconds: float
+    rival_of: str | None = None
+    architecture: Architecture | None = None
+    images: int | None = None
+    predictions: tuple[Predictions, ...] = field(default=(), compare=False)
     leads: tuple[str, ...] = ()
+
+    @property
+    def beside(self) -> str:
+        """The candidate whose cost it has, itself for a candidate."""
+        return self.rival_of or self.name
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy over the seeds."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None of a single one."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    def joined(self, earlier: Retrained) -> Retrained:
+        """With the seeds of an earlier retraining of the same network that are not among these."""
+        trainings = earlier._by_seed() | self._by_seed()
+        seeds = sorted(trainings)
+        kept = [predictions for _, predictions in (trainings[seed] for seed in seeds)]
+        added = (len(seeds) - len(self.seeds)) / len(earlier.seeds)
+        return replace(
+            self,
+            seeds=tuple(seeds),
+            accuracies=tuple(trainings[seed][0] for seed in seeds),
+            seconds=self.seconds + added * earlier.seconds,
+            predictions=() if None in kept else tuple(p for p in kept if p is not None),
+        )
+
+    def _by_seed(self) -> dict[int, tuple[float, Predictions | None]]:
+        kept = self.predictions or (None,) * len(self.seeds)
+        return dict(zip(self.seeds, zip(self.accuracies, kept, strict=True), strict=True))
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain data, without predictions."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "rival_of": self.rival_of,
+            "fingerprint": self.fingerprint,
+            "alpha": self.alpha,
+            "resolution": self.resolution,
+            **self.costs,
+            "proxy_accuracy": self.proxy_accuracy,
+            "test_accuracy": self.accuracy,
+            "spread": self.spread,
+            "accuracies": list(self.accuracies),
+            "seeds": list(self.seeds),
+            "pixels": self.pixels,
+            "seconds": self.seconds,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, whole."""
+        network = None if self.architecture is None else self.architecture.to_dict()
+        kept = [predictions.to_dict() for predictions in self.predictions]
+        return self.to_row() | {"architecture": network, "predictions": kept}
+
+    @staticmethod
+    def from_dict(
+        row: Mapping[str, Any], images: int | None = None, leads: Sequence[str] = ()
+    ) -> Retrained:
+        """Inverse of `to_dict`; older rows have neither an architecture nor predictions."""
+        proxy, network = row["proxy_accuracy"], row.get("architecture")
+        kept = row.get("predictions", ())
+        if not len(row["seeds"]) == len(row["accuracies"]) >= 1 or len(kept) not in (
+            0,
+            len(row["seeds"]),
+        ):
+            raise ValueError("seeds")
+        return Retrained(
+            name=str(row["name"]),
+            family=str(row["family"]),
+            fingerprint=str(row["fingerprint"]),
+            alpha=float(row["alpha"]),
+            resolution=int(row["resolution"]),
+            costs={metric: int(row[metric]) for metric in METRICS if metric in row},
+            proxy_accuracy=None if proxy is None else float(proxy),
+            seeds=tuple(map(int, row["seeds"])),
+            accuracies=tuple(map(float, row["accuracies"])),
+            pixels=int(row["pixels"]),
+            seconds=float(row["seconds"]),
+            rival_of=row["rival_of"],
+            architecture=None if network is None else Architecture.model_validate(network),
+            images=images,
+            predictions=tuple(map(Predictions.from_dict, kept)),
+            leads=tuple(leads),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +206,13 @@ class Measured:
 
     audit: Audit | None = None
     latencies: Mapping[str, Mapping[str, Quartiles]] = field(default_factory=dict)
-    finals: tuple[Final, ...] = ()
+    retrained: tuple[Retrained, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def finals_beside(self, fingerprint: str) -> list[Final]:
-        """A network that was trained for long, and the references of its cost."""
-        names = [each.name for each in self.finals if each.fingerprint == fingerprint]
-        return [each for each in self.finals if each.name in names or each.beside in names]
+    def retrained_beside(self, fingerprint: str) -> list[Retrained]:
+        """A network that was retrained, and the references of its cost."""
+        names = [each.name for each in self.retrained if each.fingerprint == fingerprint]
+        return [each for each in self.retrained if each.name in names or each.beside in names]
 
 
 def read_measured(folder: Path, stamp: Stamp | None = None) -> Measured:
@@ -130,7 +232,7 @@ def read_measured(folder: Path, stamp: Stamp | None = None) -> Measured:
     return Measured(
         audit=known(lambda folder: read_audit(folder, stamp), None),
         latencies=known(read_latencies, {}),
-        finals=known(read_finals, ()),
+        retrained=known(read_retrained, ()),
         problems=tuple(problems),  # after all are read
     )
 
@@ -200,8 +302,8 @@ def latency_rows(folder: Path) -> list[dict[str, Any]]:
         raise damaged(path, "latency") from None
 
 
-def read_finals(folder: Path) -> tuple[Final, ...]:
-    """Networks of a study that were trained for long; none where none were.
+def read_retrained(folder: Path) -> tuple[Retrained, ...]:
+    """Networks of a study that were retrained; none where none were.
 
     Raises:
         StorageError: their file is damaged.
@@ -209,27 +311,16 @@ def read_finals(folder: Path) -> tuple[Final, ...]:
     path = folder / RETRAINED
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        leads = [(lead["candidate"], str(lead["sentence"])) for lead in found["leads"]]
-        return tuple(_final(row, leads) for row in found["networks"])
+        images = found["settings"].get("test_images")
+        said = [(lead["candidate"], str(lead["sentence"])) for lead in found["leads"]]
+        return tuple(
+            Retrained.from_dict(row, images, [text for name, text in said if name == row["name"]])
+            for row in found["networks"]
+        )
     except FileNotFoundError:
         return ()
-    except (OSError, *_DAMAGED):
+    except (OSError, *_DAMAGED, zlib.error):
         raise damaged(path, "retrain") from None
-
-
-def _final(row: Mapping[str, Any], leads: Sequence[tuple[str, str]]) -> Final:
-    proxy, spread = row["proxy_accuracy"], row["spread"]
-    return Final(
-        name=str(row["name"]),
-        fingerprint=str(row["fingerprint"]),
-        beside=str(row["rival_of"] or row["name"]),
-        mult_adds=int(row["mult_adds"]),
-        proxy_accuracy=None if proxy is None else float(proxy),
-        accuracy=float(row["test_accuracy"]),
-        spread=None if spread is None else float(spread),
-        seeds=len(row["seeds"]),
-        leads=tuple(sentence for candidate, sentence in leads if candidate == row["name"]),
-    )
 
 
 def _ranking(score: str, thirds: Sequence[float], **numbers: float) -> Ranking:

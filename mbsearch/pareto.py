@@ -112,26 +112,6 @@ def ties(
     return np.asarray(tied[np.lexsort((-accuracies[tied], costs[tied]))])
 
 
-def cheapest_tied(
-    accuracy: ArrayLike, cost: ArrayLike, noise: ArrayLike, index: int, z: float = Z_95
-) -> int:
-    """Index of the cheapest network that is statistically as accurate as network ``index``.
-
-    "As accurate" means behind it by at most ``z`` standard deviations of the difference (see
-    ``ties``). Of equally cheap ones the most accurate is taken. The answer is ``index`` itself when
-    nothing cheaper is tied with it.
-    """
-    accuracies, costs = _columns(accuracy, cost)
-    deviation = np.broadcast_to(np.asarray(noise, dtype=float), accuracies.shape)
-    lead = accuracies[index] - accuracies
-    tied = np.flatnonzero(
-        (costs < costs[index]) & (lead <= z * np.hypot(deviation, deviation[index]))
-    )
-    if tied.size == 0:
-        return index
-    return int(tied[np.lexsort((-accuracies[tied], costs[tied]))[0]])
-
-
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     """Rank agreement of two scores of the same networks: Kendall's tau-b, which allows for ties.
 

@@ -20,6 +20,8 @@ from mbsearch.space.catalog import FAMILIES
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 SEARCH = "search"
 DEFAULT_METRIC = "mult_adds"
+TABLE = "table"
+"""The evaluator of accuracies that are looked up, and have no noise."""
 UNTRIED = -1
 """Number of a network that the search has not trained."""
 
@@ -121,6 +123,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A predicted accuracy with its standard deviation, both without the noise of a training."""
+
+    accuracy: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRecord:
     """One trial of a study: a search trial, or a baseline trained by the same proxy.
 
@@ -131,9 +141,8 @@ class TrialRecord:
     accuracy against, a key of `costs`. `promotion` is the outcome of the longer training, for a
     network that was promoted to it, and `promotion_noise` the noise of that. `finals` are the
     completed trainings by the full recipe, one a seed. `expected` is the
-    accuracy that a model of all trials expects of the network, at the highest fidelity of the
-    study, and `expected_deviation` the standard deviation of that; None where no run has ended with
-    one.
+    accuracy that a model of all trials predicts for the network after the longest training of the
+    study, and `expected_deviation` its standard deviation; None where no run has ended with one.
     """
 
     trial: int
@@ -172,7 +181,7 @@ class TrialRecord:
 
     @property
     def slug(self) -> str:
-        """Name of the network in a file's name: ``trial-43``, ``mobilenet_v2-0.35-128``."""
+        """Name of the network in file names: ``trial-43``, or ``mobilenet_v2-0.35-128``."""
         if not self.is_baseline:
             return f"trial-{self.trial}"
         return f"{self.origin}-{self.architecture.alpha:g}-{self.architecture.resolution}"
@@ -195,9 +204,9 @@ class TrialRecord:
 
     @property
     def likely(self) -> float:
-        """What a choice goes by: the accuracy expected of the network, else the one it has.
+        """Accuracy used for selection: the prediction if there is one, else the measured accuracy.
 
-        Both as `logit` bounds them, lest an accuracy of 1 be preferred to every expectation.
+        Both are clipped as by `logit`, so that a measured 1 does not win over every prediction.
 
         Raises:
             ValueError: the trial was not evaluated.

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from mbsearch.errors import StorageError
+from mbsearch.analysis.answer import Findings, answer
+from mbsearch.errors import NoAnswerError, StorageError
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.records import TrialRecord
+from mbsearch.records import TrialRecord, metric_of
 from mbsearch.results import knee, to_frame
 
 
-def write_results(folder: Path, records: Sequence[TrialRecord], title: str) -> list[Path]:
-    """Write trials.csv, front.csv, front.html and best.yaml (the knee); whole files or none.
+def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
+    """Write trials.csv, front.csv, front.html and best.yaml; whole files or none.
+
+    The front is of the networks within the study's limits and budgets, and best.yaml is the answer
+    that `mbsearch export` exports by default; the front's knee where there is none.
 
     Raises:
         StorageError: the folder cannot be written, or no trial is complete.
     """
-    frame = to_frame(records)
-    best = knee(records)
-    html = front_figure(records, title).to_html(
+    within = findings.within
+    frame = to_frame(findings.records, within)
+    html = front_figure(within, title).to_html(
         include_plotlyjs=True, full_html=True, default_height="92vh", config=CONFIG
     )
     files = {
         "trials.csv": frame.to_csv(index=False),
-        "front.csv": frame[frame["on_front"]].sort_values(best.metric).to_csv(index=False),
+        "front.csv": frame[frame["on_front"]].sort_values(metric_of(within)).to_csv(index=False),
         "front.html": html,
-        "best.yaml": best.architecture.to_yaml(),
+        "best.yaml": _best(findings).architecture.to_yaml(),
     }
     return [write_whole(folder / name, text) for name, text in files.items()]
+
+
+def _best(findings: Findings) -> TrialRecord:
+    try:
+        if findings.main is not None:
+            return answer(findings, findings.main).record
+    except NoAnswerError:
+        pass
+    return knee(findings.within)
 
 
 def write_whole(path: Path, text: str) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from mbsearch.analysis.answer import findings_of
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
@@ -193,7 +194,8 @@ def run(
                         store.expect(Estimates(store, space, meter).highest())
                     records = store.records()
                     if complete(records):
-                        write_results(folder, records, f"{space.name} on {scoring.data}")
+                        findings = findings_of(records, store.settings())
+                        write_results(folder, findings, f"{space.name} on {scoring.data}")
     return RunResult(folder, records, driver.exhausted, stamp, driver.unpromoted)
 
 

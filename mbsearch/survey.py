@@ -14,12 +14,13 @@ from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Pool, trace
 from mbsearch.space.space import SearchSpace
-from mbsearch.space.template import Params
+from mbsearch.space.template import Params, Scalar
 
 ENUMERATE_UP_TO = 10_000
 _DRAWS = 50  # random candidates for each network of a sample
 _STARTS = 1000  # random candidates of which the best are improved to find an end
 _DESCENTS = 3
+_DESCENT_OPTIONS = 9  # of a range, at most; costs rise along a range, so that its ends matter
 
 Score = Callable[[Mapping[str, int]], float]
 """What is to be small, of a network's costs."""
@@ -213,7 +214,7 @@ def _descended(
     while improved:
         improved = False
         for choice in space.choices:
-            for option in choice.values:
+            for option in choice.values if choice.range is None else _spread(choice.values):
                 other = params | {choice.name: option}
                 try:
                     costs = measure(space.decode(other))
@@ -222,3 +223,11 @@ def _descended(
                 if score(costs) < score(best):
                     params, best, improved = other, costs, True
     return params, best
+
+
+def _spread(values: Sequence[Scalar]) -> Sequence[Scalar]:
+    """The values of a range; of many some, evenly spread, with both ends."""
+    if len(values) <= _DESCENT_OPTIONS:
+        return values
+    last = len(values) - 1
+    return [values[i * last // (_DESCENT_OPTIONS - 1)] for i in range(_DESCENT_OPTIONS)]

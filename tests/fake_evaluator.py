@@ -13,7 +13,7 @@ import numpy as np
 
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, EvaluationError
-from mbsearch.records import Epoch, Evaluation, Fidelity
+from mbsearch.records import Epoch, Evaluation, Fidelity, Predictions
 from mbsearch.search.evaluator import Outcome, Task
 
 
@@ -36,6 +36,8 @@ class FakeEvaluator:
     trouble: Path | None = None
     epochs: int = 1
     bad_resolutions: tuple[int, ...] = ()
+    fails_finals: bool = False
+    slow: bool = False  # twenty epochs stand for the one that halves what is left
 
     def evaluate(self, task: Task) -> Outcome:
         time.sleep(self.seconds)
@@ -54,10 +56,16 @@ class FakeEvaluator:
             accuracy /= 2
         if task.fidelity is not Fidelity.SCREENING:
             accuracy = float(1 - (3 / cost**1.2 - rng.normal(0, self.noise / 10)) / 2)
+        final = task.fidelity is Fidelity.FINAL
+        if final and self.fails_finals:
+            raise EvaluationError("training diverged in epoch 1: the loss is nan")
+        pace = 20 if self.slow else 1
         done = int(task.checkpoint or b"0")
-        stop = min(task.stop_epoch or self.epochs, self.epochs)
+        epochs = task.epochs or self.epochs
+        stop = min(task.stop_epoch or epochs, epochs)
         curve = tuple(
-            Epoch(1.0, 1.0, accuracy * (1 - 0.5**e), self.seconds) for e in range(1, stop + 1)
+            Epoch(1.0, 1.0, accuracy * (1 - 0.5 ** (e / pace)), self.seconds)
+            for e in range(1, stop + 1)
         )
         assert stop > done, "a rung starts where the last one ended"
         accuracy = curve[-1].validation_accuracy
@@ -70,8 +78,19 @@ class FakeEvaluator:
                 pixels=task.architecture.resolution,
                 curve=curve,
                 evaluator="fake",
-                recipe={"epochs": self.epochs},
+                recipe={"epochs": epochs},
                 device="none",
+                predictions=_predictions(accuracy, task.seed) if final and stop == epochs else None,
             ),
-            str(stop).encode() if stop < self.epochs else None,
+            str(stop).encode() if stop < epochs else None,
+            b"weights" if final and stop == epochs else None,
         )
+
+
+def _predictions(accuracy: float, seed: int) -> Predictions:
+    """Of 500 images in 10 classes, so many right."""
+    labels = np.arange(500, dtype=np.uint16) % 10
+    wrong = np.random.default_rng(seed).permutation(500)[: round(500 * (1 - accuracy))]
+    predicted = labels.copy()
+    predicted[wrong] = (predicted[wrong] + 1) % 10
+    return Predictions(labels, predicted)

@@ -9,6 +9,7 @@ from pathlib import Path
 def main() -> None:
     # Imported here, since workers import this module too and need none of it.
     from fake_evaluator import FakeEvaluator
+    from former_spaces import FORMER_V2
 
     from mbsearch.search.driver import Driver
     from mbsearch.search.executor import Executor, LocalProcesses
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--ray")
     given = parser.parse_args()
     # A promotion adds to the record of a trial that has ended; here none may change.
-    space = load_space("v2").with_settings({"promotion": Promotion(share=0)})
+    space = load_space(FORMER_V2).with_settings({"promotion": Promotion(share=0)})
     evaluator = FakeEvaluator(
         seconds=given.seconds, epochs=space.settings.proxy.epochs, bad_resolutions=(96, 128)
     )

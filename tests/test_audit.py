@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from former_spaces import FORMER_V2
 from noise_images import write_noise_images
 from scipy.stats import kendalltau
 
@@ -162,7 +163,7 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
 def test_as_many_mobilenets_are_judged_as_were_asked_for(count: int) -> None:
-    found = audit_module._references(load_space("v2"), count, 10)
+    found = audit_module._references(load_space(FORMER_V2), count, 10)
     assert len(found) == count
     assert len({network.fingerprint for _, network in found}) == count
 
@@ -217,12 +218,12 @@ class Failing(LocalProcesses):
 
 
 def test_the_sample_is_distinct_and_spread_over_the_costs() -> None:
-    networks = sample_by_cost(load_space("v2"), 20, seed=0)
+    networks = sample_by_cost(load_space(FORMER_V2), 20, seed=0)
     costs = [measure(network)["mult_adds"] for network in networks]
     assert costs == sorted(costs)
     assert len({network.fingerprint for network in networks}) == 20
     assert max(costs) <= 600_000_000
-    assert networks == sample_by_cost(load_space("v2"), 20, seed=0)
+    assert networks == sample_by_cost(load_space(FORMER_V2), 20, seed=0)
 
 
 def test_mistakes_are_one_message(tmp_path: Path) -> None:

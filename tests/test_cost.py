@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from former_spaces import FORMER_V2
 
 from mbsearch.cli import main
 from mbsearch.cost import layer_costs, measure
@@ -90,8 +91,11 @@ def test_the_command_line_counts_with_as_many_classes_as_asked(
 
     ten = shown("mobilenet_v2", "--classes", "10")
     assert shown("mobilenet_v2")["mult_adds"] - ten["mult_adds"] == 1280 * 990
-    head = load_space("v2.yaml").template["head"]["channels"]
-    less = shown("v2.yaml")["min_mult_adds"] - shown("v2.yaml", "--classes", "10")["min_mult_adds"]
+    head = load_space(FORMER_V2).template["head"]["channels"]
+    less = (
+        shown(str(FORMER_V2))["min_mult_adds"]
+        - shown(str(FORMER_V2), "--classes", "10")["min_mult_adds"]
+    )
     assert less == head * 990
 
 

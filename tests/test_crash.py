@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from fake_evaluator import FakeEvaluator
+from former_spaces import FORMER_V2
 from processes import fork_servers, workers
 
 from mbsearch.errors import EvaluationError
@@ -28,7 +29,7 @@ from mbsearch.space.catalog import load_reference, load_space
 from mbsearch.space.space import SearchSpace
 
 TINY = load_space("tiny")
-RUN = ["-m", "mbsearch", "run", "--space", "v2.yaml", "--sampler", "random", "--jobs", "1"]
+RUN = ["-m", "mbsearch", "run", "--space", str(FORMER_V2), "--sampler", "random", "--jobs", "1"]
 
 
 class InThisProcess:
@@ -179,5 +180,5 @@ def test_the_memory_of_the_driver_stays_flat(tmp_path: Path) -> None:
         if progress.trial is not None:
             sizes.append(psutil.Process().memory_info().rss)
 
-    search(tmp_path / JOURNAL, 200, load_space("v2"), weigh)
+    search(tmp_path / JOURNAL, 200, load_space(FORMER_V2), weigh)
     assert sizes[-1] - sizes[50] < 20e6

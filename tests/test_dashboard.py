@@ -25,6 +25,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from mbsearch import results
+from mbsearch.analysis.answer import Findings, answer, said
+from mbsearch.analysis.answer import answers as said_of
 from mbsearch.cli import app
 from mbsearch.cost import layer_costs, measure
 from mbsearch.dashboard import app as dashboard_app
@@ -40,7 +42,7 @@ from mbsearch.document import document
 from mbsearch.effects import effects
 from mbsearch.errors import ExportError
 from mbsearch.figures.audit import audit_figure
-from mbsearch.figures.front import front_figure, label, selection_annotations
+from mbsearch.figures.front import front_figure, selection_annotations
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import cost_axis
 from mbsearch.measured import AUDIT, LATENCY, RETRAINED, Audit, read_measured
@@ -54,7 +56,7 @@ from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load, load_space
 from mbsearch.space.document import parse_document
-from mbsearch.space.settings import Racing
+from mbsearch.space.settings import Budget, Racing
 from mbsearch.space.space import SearchSpace, read_space
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -113,11 +115,13 @@ def measure_front(folder: Path) -> None:
     ]
     (folder / LATENCY).write_text(json.dumps({"networks": rows}))
     (folder / AUDIT).write_text(json.dumps(asdict(AUDITED)))
-    final = {"rival_of": None, "mult_adds": 10**6, "proxy_accuracy": 0.7, "seeds": [0, 1]}
-    final |= {"test_accuracy": 0.912, "spread": 0.003}
+    row = {"rival_of": None, "mult_adds": 10**6, "proxy_accuracy": 0.7, "seeds": [0, 1]}
+    row |= {"family": "search", "alpha": 0.5, "resolution": 96, "pixels": 24, "seconds": 9.0}
+    row |= {"accuracies": [0.909, 0.915]}
     knee = results.knee(read_study(folder).records())
     retrained = {
-        "networks": [{"name": "trial 1", "fingerprint": knee.fingerprint, **final}],
+        "settings": {"test_images": 100},
+        "networks": [{"name": "trial 1", "fingerprint": knee.fingerprint, **row}],
         "leads": [{"candidate": "trial 1", "sentence": "trial 1 is ahead"}],
     }
     (folder / RETRAINED).write_text(json.dumps(retrained))
@@ -279,8 +283,8 @@ def test_the_sentence_follows_the_budget_by_keyboard(page: Page) -> None:
     wait_for(lambda: page.address().get("max_mult_adds", "") != "", "the budget in the address")
 
     def agrees() -> bool:
-        expected = results.compare(page.records(), int(page.address()["max_mult_adds"])).sentence()
-        return page.text("#sentence").lower() == expected.lower()
+        budget = Budget(mult_adds=int(page.address()["max_mult_adds"]))
+        return page.text("#sentence") == f"{answer(Findings(page.records()), budget).sentence()}."
 
     wait_for(agrees, "the sentence that the command line prints")
 
@@ -442,9 +446,9 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
         assert (mark == "differs") == (left != right)
     rival = next(r for r in page.records() if r.is_baseline)
     page.wait('[id*="other"][role=combobox], input[id*="other"]').click()
-    page.pick(label(rival))
+    page.pick(rival.label)
     wait_for(lambda: page.address().get("other") == str(rival.trial), "the other network")
-    wait_for(lambda: label(rival) in page.text("#compared"), "its comparison")
+    wait_for(lambda: rival.label in page.text("#compared"), "its comparison")
 
 
 @needs_browser
@@ -545,8 +549,8 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
     for key in (Keys.HOME, Keys.END):
         slider.send_keys(key)
         budget = page.js("document.getElementById('front').layout.shapes[1].x0")
-        expected = results.compare(page.records(), budget).sentence()
-        assert page.text("#sentence").lower() == expected.lower()
+        (expected,) = said_of(Findings(page.records()), [Budget(mult_adds=budget)]).values()
+        assert page.text("#sentence") == said(expected)
     knee = results.knee(page.records())
     page.wait(f"#network-{knee.trial} summary").click()
     link = page.wait(f"#network-{knee.trial} a[download]").get_attribute("href")
@@ -557,12 +561,12 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
 
 def test_the_report_has_what_was_measured_and_what_is_damaged(studies: Path) -> None:
     records = read_study(studies / "second").records()
-    html = document(records, "second", read_measured(studies / "second"))
+    html = document(Findings(records), "second", read_measured(studies / "second"))
     assert AUDITED.sentence()[1:] in html
     assert 'id="front-torch_us"' in html
-    assert "<td>0.9120 ± 0.0030</td>" in html
+    assert "<td>0.9120 ± 0.0042</td>" in html
     assert "<li>Trial 1 is ahead.</li>" in html
-    torn = document(records, "torn", read_measured(studies / "torn"))
+    torn = document(Findings(records), "torn", read_measured(studies / "torn"))
     assert torn.count('<p class="damaged">') == 3
 
 
@@ -634,7 +638,7 @@ def test_settings_of_a_supernet_count_where_one_was_trained() -> None:
 
 def test_a_name_cannot_break_out_of_the_report(studies: Path) -> None:
     name = "</script><script>alert(1)</script>"
-    html = document(read_study(studies / "first").records(), name)
+    html = document(Findings(read_study(studies / "first").records()), name)
     assert name not in html
 
 
@@ -724,8 +728,8 @@ def test_an_axis_of_any_range_says_where_it_is(metric: str, low: float, high: fl
 def test_the_sentence_is_in_the_unit_of_the_study_where_nothing_passes(studies: Path) -> None:
     records = [replace(r, metric="params") for r in read_study(studies / "first").records()]
     view = View.parse({"alphas": "0.99", "max_params": "500000"})
-    none = [r for r in records if not r.is_baseline]
-    assert sentence(none, view).startswith("At 500 k parameters: nothing found yet")
+    none = Snapshot("a", "a", studies, records=tuple(r for r in records if not r.is_baseline))
+    assert sentence(none, view).startswith("At 500 k parameters: no network is trained yet")
 
 
 def test_what_is_told_instead_of_a_page_is_told_anew(studies: Path) -> None:

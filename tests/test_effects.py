@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from former_spaces import FORMER_V2
 from scipy import stats
 
 from mbsearch.cost import measure
@@ -18,7 +19,7 @@ from mbsearch.published import published
 from mbsearch.records import Epoch, Evaluation, State, TrialRecord
 from mbsearch.space.catalog import load_reference, load_space
 
-SPACE = load_space("v2")
+SPACE = load_space(FORMER_V2)
 
 
 def study(

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from former_spaces import FORMER_V2
 from test_objectives import TINY, table, towards
 
-from mbsearch import results
+from mbsearch.analysis.answer import Findings, answer
 from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, SpecError
@@ -20,7 +21,7 @@ from mbsearch.latency_model import KEPT, LEAST, LatencyModel, Setting, features,
 from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import LATENCY, Limits
+from mbsearch.space.settings import LATENCY, Budget, Limits
 from mbsearch.study import run
 from mbsearch.training.entrants import rivals
 
@@ -41,7 +42,7 @@ def true_microseconds(network: Architecture) -> float:
 
 
 def sample(count: int, seed: int = 0) -> list[Architecture]:
-    space, rng = load_space("v2"), Random(seed)
+    space, rng = load_space(FORMER_V2), Random(seed)
     return [space.decode(space.sample_params(rng)) for _ in range(count)]
 
 
@@ -133,8 +134,7 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
     assert len(found.records) == 12
     for record in found.records:
         assert record.cost == record.costs[LATENCY] == model.measure(record.architecture)[LATENCY]
-    assert " ms latency: best found" in results.compare(found.records, 200).sentence()
-    best = results.best_within(found.records, Limits.model_validate({"latency": "1s"}))
+    best = answer(Findings(found.records), Budget.model_validate({"latency": "1s"})).record
     assert best.accuracy == max(r.accuracy for r in found.records)
     network = best.architecture
     for rival in rivals(network, LATENCY, model.measure):
@@ -183,7 +183,7 @@ def test_torch_measures_where_onnxruntime_is_missing(
 @pytest.mark.slow
 def test_a_model_is_fitted_to_networks_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well it predicts is a matter of what else the machine does: the model says it itself."""
-    space = load_space("v2")
+    space = load_space(FORMER_V2)
     bare = space.with_settings({"baselines": ()})
     monkeypatch.setattr(
         fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))

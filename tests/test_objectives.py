@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbsearch import results
+from mbsearch.analysis.answer import Findings, answer
 from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.dashboard.app import _objective
-from mbsearch.dashboard.pages.front import sentence, tie
+from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.studies import Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.document import document
 from mbsearch.effects import cost_bands
 from mbsearch.errors import SpecError, StorageError
-from mbsearch.figures.front import front_figure, label
+from mbsearch.figures.front import front_figure
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_results
@@ -34,7 +35,7 @@ from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.catalog import load_space
 from mbsearch.space.document import parse_document
 from mbsearch.space.schema import json_schema
-from mbsearch.space.settings import COSTS, LATENCY, Limits, parse_duration
+from mbsearch.space.settings import COSTS, LATENCY, Budget, Limits, parse_duration
 from mbsearch.space.space import SearchSpace, read_space
 from mbsearch.study import run
 from mbsearch.training.entrants import rivals
@@ -115,22 +116,19 @@ def test_sentences_name_the_objective(by_params: tuple[Path, list[TrialRecord]])
     budgets = results.natural_budgets(records)
     costs = [r.costs["params"] for r in records]
     assert all(min(costs) <= budget < 2 * max(costs) for budget in budgets)
-    answer = results.compare(records, 500_000)
-    assert answer.sentence().startswith("at 500 k parameters: best found ")
-    assert answer.best is not None
-    assert answer.best.accuracy == max(
-        r.accuracy for r in records if not r.is_baseline and r.costs["params"] <= 500_000
-    )
+    found = answer(Findings(records), Budget(params=500_000))
+    assert found.sentence().startswith(f"At 500 k parameters: {found.name}, ")
+    assert found.record.accuracy == max(r.accuracy for r in records if r.costs["params"] <= 500_000)
     assert results.hypervolumes(records).reference_point == (0.0, max(costs))
     assert all(band.name.endswith(" k") for band in cost_bands(records))
-    write_results(folder, records, "title")
+    write_results(folder, Findings(records), "title")
     rows = (folder / "front.csv").read_text().splitlines()
     column = rows[0].split(",").index("params")
     assert [int(row.split(",")[column]) for row in rows[1:]] == [
         r.costs["params"] for r in results.front(records)
     ]
-    page = document(records, "title")
-    assert "At 500 k parameters: best found" in page
+    page = document(Findings(records), "title")
+    assert f"At 500 k parameters: {found.name}, " in page
     assert "Parameters, at most" in page
     assert front_figure(records).layout.xaxis.title.text == "Parameters"
     assert hypervolume_figure(records).layout.yaxis.title.text.endswith("log10 parameters")
@@ -140,9 +138,11 @@ def test_status_answers_in_the_unit_of_the_objective(
     by_params: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, said in (
-        (["--at", "500k"], "at 500 k parameters: best found"),
+        (["--at", "500k"], "At 500 k parameters: "),
+        (["--budget", "500k"], "At 500 k parameters: "),
+        (["--budget", "params=500k,mult_adds=1k"], "no trained network is within this budget"),
         (["--json"], '"params"'),
-        (["--json", "--at", "500k"], '"sentence": "at 500 k parameters: best found'),
+        (["--json", "--at", "500k"], '"sentence": "At 500 k parameters: '),
         (["--at", "5ms"], "--at: expected a positive number"),
     ):
         with pytest.raises(SystemExit):
@@ -264,7 +264,6 @@ def test_the_dashboard_opens_on_the_objective(
     plain = tuple(replace(r, metric="mult_adds") for r in records)
     assert _objective(replace(snapshot, records=plain)) == {}
     view = View.parse({"max_params": "140000"})
-    assert sentence(records, view).startswith("At 140 k parameters: best found")
     cheap = [r for r in records if r.costs["params"] <= 140_000]
     best = max(cheap, key=lambda r: (r.accuracy, -r.costs["params"]))
-    assert label(best) in tie(records, view)
+    assert sentence(snapshot, view).startswith(f"At 140 k parameters: {best.label}, ")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mbsearch.pareto import (
-    cheapest_tied,
     hypervolume,
     hypervolume_history,
     kendall_tau,
@@ -119,13 +118,6 @@ def test_ties_are_networks_the_front_does_not_clearly_beat(
 def test_ties_take_the_noise_of_each_network() -> None:
     accuracy, cost = [0.90, 0.88, 0.88], [1.0, 2.0, 2.0]
     assert ties(accuracy, cost, [0.001, 0.001, 0.05]).tolist() == [0, 2]
-
-
-def test_cheapest_tied_is_the_cheapest_not_clearly_worse() -> None:
-    accuracy, cost = [0.80, 0.89, 0.895, 0.90, 0.90], [1, 2, 2, 3, 0.5]
-    assert cheapest_tied(accuracy[:4], cost[:4], 0.01, 3) == 2
-    assert cheapest_tied(accuracy, cost, 0.01, 3) == 4
-    assert cheapest_tied(accuracy[:4], cost[:4], 0.0001, 3) == 3
 
 
 @given(TWO_SCORES)

@@ -2,13 +2,17 @@
 
 import time
 from itertools import product
+from random import Random
 
+import numpy as np
 import pytest
 
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
+from mbsearch.search.choices import ChoiceSpace
 from mbsearch.search.references import fitting_references
-from mbsearch.space.catalog import FAMILIES, scaled_reference
+from mbsearch.search.samplers import distributions
+from mbsearch.space.catalog import FAMILIES, load_space, scaled_reference
 from mbsearch.space.settings import Budget, Limits
 
 BUDGETS = ("2M", "5M", "10M", "20M", "50M", "100M")
@@ -62,6 +66,44 @@ def test_references_of_three_families_are_found_in_a_second() -> None:
     for family in FAMILIES:
         fitting_references(family, budget, num_classes=10, published=False)
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("name", ["v2", "mixed"])
+def test_shipped_spaces_hold_every_reference_of_every_budget(name: str, published: bool) -> None:
+    space = load_space(name)
+    for family, size in product(FAMILIES, BUDGETS):
+        budget = Budget.model_validate({"mult_adds": size})
+        for classes in (10, 1000):
+            found = fitting_references(family, budget, num_classes=classes, published=published)
+            for network in found:
+                params = space.with_classes(classes).encode(network)
+                decoded, canonical = space.with_classes(classes).decode_canonical(params)
+                assert canonical == params
+                assert decoded.replace(name=network.name) == network
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["v2", "mixed"])
+def test_shipped_spaces_hold_references_at_any_width_and_resolution(name: str, family: str) -> None:
+    space = load_space(name)
+    values = {choice.name: choice.values for choice in space.choices}
+    for alpha, resolution in product(values["alpha"][::5], values["resolution"][::4]):
+        network = scaled_reference(family, alpha, resolution)
+        assert space.decode(space.encode(network)).replace(name=network.name) == network
+
+
+@pytest.mark.parametrize("name", ["v2", "mixed"])
+def test_random_networks_of_shipped_spaces_are_encoded_as_they_were_drawn(name: str) -> None:
+    space = load_space(name)
+    for seed in range(200):
+        params = space.sample_params(Random(seed))
+        assert space.encode(space.decode(params)) == params
+    drawn = ChoiceSpace(distributions(space))
+    for row in drawn.draw(np.random.default_rng(0), 200):  # every skeleton
+        network, params = space.decode_canonical(drawn.decode(row))
+        assert space.encode(network) == params
+        measure(network)  # its strides leave pixels
 
 
 def test_an_unknown_family_is_refused() -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,12 @@ import torch
 from noise_images import write_noise_images
 from test_search import search
 
-from mbsearch import results
+from mbsearch.analysis.answer import Findings, answer
 from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, EvaluationError, SpecError
-from mbsearch.figures.finals import final_rows
-from mbsearch.measured import read_finals
+from mbsearch.figures.retrained import retrained_rows
+from mbsearch.measured import read_retrained
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Finished
@@ -33,7 +32,7 @@ from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import Limits, Proxy, Retrain
+from mbsearch.space.settings import Budget, Proxy, Retrain
 from mbsearch.training import final
 from mbsearch.training.data import Split
 from mbsearch.training.entrants import Entrant, entrants, rivals
@@ -293,45 +292,40 @@ def outcome(
 def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
     results = outcome([0.8, 0.9, 0.7], [0.6, 0.6, 0.9], deaths=2)
     assert [r.accuracies for r in results] == [(0.8, 0.9, 0.7), (0.6, 0.6, 0.9)]
-    assert results[0].mean == pytest.approx(0.8)
+    assert results[0].accuracy == pytest.approx(0.8)
     assert results[0].spread == pytest.approx(0.1)
     write_retrained(tmp_path, results, {"epochs": 3})
     written = json.loads((tmp_path / "retrain.json").read_text())
     assert [row["proxy_accuracy"] for row in written["networks"]] == [0.5, None]
     assert written["leads"][0]["candidate"] == "ours"
     assert (tmp_path / "retrain.csv").read_text().count("\n") == 3
-    ours, theirs = read_finals(tmp_path)
-    assert (ours.accuracy, ours.spread) == (results[0].mean, results[0].spread)
-    assert (ours.beside, theirs.beside, ours.seeds) == ("ours", "ours", 3)
+    ours, theirs = read_retrained(tmp_path)
+    assert (ours.accuracy, ours.spread) == (results[0].accuracy, results[0].spread)
+    assert (ours.beside, theirs.beside, ours.seeds) == ("ours", "ours", (0, 1, 2))
     assert ours.leads == (leads(results)[0].sentence(),)
 
 
 @pytest.mark.parametrize(
     ("theirs", "verdict"),
     [
-        ([0.70, 0.71, 0.69], "the lead holds"),
-        ([0.90, 0.91, 0.89], "it is behind"),
-        ([0.79, 0.85, 0.70], "no lead that the seeds can tell"),
+        ([0.70, 0.71, 0.69], "+10.0 points over v2 (95 % interval +"),
+        ([0.90, 0.91, 0.89], "-10.0 points over v2 (95 % interval -"),
+        ([0.79, 0.85, 0.70], ", not significant)"),
     ],
 )
 def test_a_lead_holds_where_its_interval_is_above_zero(theirs: list[float], verdict: str) -> None:
     ours = [0.80, 0.81, 0.79]
     (lead,) = leads(outcome(ours, theirs))
-    # Welch's interval by its formula, with the quantile of Student's t from a table.
-    a, b = np.var(ours, ddof=1) / 3, np.var(theirs, ddof=1) / 3
-    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 2)
-    if freedom == pytest.approx(4):
-        half = 2.776445 * math.sqrt(a + b)
-        assert lead.upper - lead.difference == pytest.approx(half, rel=1e-5)
-    assert lead.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+    difference = lead.difference
+    assert difference.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert difference.low < difference.mean < difference.high
+    assert difference.significant == ("not significant" not in verdict)
     assert verdict in lead.sentence()
 
 
-def test_one_seed_says_nothing_of_the_noise_and_equal_seeds_leave_none() -> None:
-    assert "a single seed" in leads(outcome([0.8], [0.7]))[0].sentence()
-    assert "the lead holds" in leads(outcome([0.8, 0.8], [0.7, 0.7]))[0].sentence()
-    with warnings.catch_warnings(action="error"):
-        assert "the lead holds" in leads(outcome([0.8, 0.81], [0.1, 0.1]))[0].sentence()
+def test_more_seeds_narrow_the_interval_but_not_below_that_of_the_images() -> None:
+    one, many = (leads(outcome([0.8] * n, [0.7] * n))[0].difference for n in (1, 9))
+    assert one.high - one.low > many.high - many.low > 0
 
 
 def test_a_training_that_failed_is_named_and_deaths_have_an_end() -> None:
@@ -346,7 +340,7 @@ def test_results_go_without_trainings_that_failed() -> None:
     one, theirs = outcome([0.8, nan], [0.7, 0.6])
     assert (one.accuracies, one.seeds) == ((0.8,), (0,))
     assert theirs.accuracies == (0.7, 0.6)
-    assert [r.entrant.name for r in outcome([0.8], [nan])] == ["ours"]
+    assert [r.name for r in outcome([0.8], [nan])] == ["ours"]
     with pytest.raises(EvaluationError, match="every training"):
         outcome([nan], [0.7])  # whose rival has nobody to stand beside
 
@@ -394,9 +388,9 @@ def test_networks_of_one_cost_share_rivals_and_each_has_its_leads(tmp_path: Path
     pairs = [(lead.candidate, lead.rival) for lead in leads(results)]
     assert pairs == [(candidate, name) for candidate in ("one", "other") for name in names]
     write_retrained(tmp_path, results, {})
-    finals = read_finals(tmp_path)
+    finals = read_retrained(tmp_path)
     assert [len(final.leads) for final in finals if final.name in ("one", "other")] == [2, 2]
-    assert [row[0] for row in final_rows(finals)] == ["one", *names, "other"]
+    assert [row[0] for row in retrained_rows(finals)] == ["one", *names, "other"]
 
 
 def test_a_mobilenet_that_is_given_is_no_rival_of_itself() -> None:
@@ -405,27 +399,35 @@ def test_a_mobilenet_that_is_given_is_no_rival_of_itself() -> None:
     assert families == ["given", "mobilenet_v1"]
 
 
-def test_results_of_other_candidates_stay_while_the_recipe_does(tmp_path: Path) -> None:
-    def results(name: str, accuracy: float) -> list[Retrained]:
+def test_a_second_retraining_by_the_same_recipe_adds_networks_and_seeds(tmp_path: Path) -> None:
+    def results(name: str, seeds: dict[int, float]) -> list[Retrained]:
         ours, theirs = pair()
-        ours = replace(ours, name=name, architecture=ours.architecture.replace(name=name))
-        both = [ours, replace(theirs, rival_of=name)]
-        return retrain(both, Answers({(name, 0): accuracy, ("v2", 0): 0.5}), 1)
+        network = ours.architecture.replace(name=name, resolution=32 if name == "a" else 64)
+        both = [replace(ours, name=name, architecture=network), replace(theirs, rival_of=name)]
+        answers = {(name, seed): accuracy for seed, accuracy in seeds.items()}
+        answers |= {("v2", seed): 0.5 * accuracy / accuracy for seed, accuracy in seeds.items()}
+        return retrain(both, Answers(answers), 3)
 
-    def written() -> list[tuple[str, float]]:
-        return [(f.beside, f.accuracy) for f in read_finals(tmp_path) if f.name != "v2"]
+    def written() -> list[tuple[str, tuple[int, ...], float]]:
+        found = [f for f in read_retrained(tmp_path) if f.name != "v2"]
+        return [(f.beside, f.seeds, pytest.approx(f.accuracy)) for f in found]
 
-    write_retrained(tmp_path, results("a", 0.8), {"epochs": 3})
-    write_retrained(tmp_path, results("b", 0.7), {"epochs": 3})
-    assert written() == [("a", 0.8), ("b", 0.7)]
-    assert all(len(f.leads) == 1 for f in read_finals(tmp_path) if f.name != "v2")
-    write_retrained(tmp_path, results("a", 0.9), {"epochs": 3})
-    assert written() == [("b", 0.7), ("a", 0.9)]
-    write_retrained(tmp_path, results("b", 0.6), {"epochs": 4})
-    assert written() == [("b", 0.6)]
+    recipe = {"epochs": 3, "test_images": 100}
+    nan = math.nan
+    write_retrained(tmp_path, results("a", {0: 0.8, 1: nan, 2: nan}), recipe)
+    write_retrained(tmp_path, results("b", {0: 0.7, 1: 0.72, 2: nan}), recipe)
+    assert written() == [("a", (0,), 0.8), ("b", (0, 1), 0.71)]
+    beside = {f.beside: f.seeds for f in read_retrained(tmp_path) if f.name == "v2"}
+    assert beside == {"a": (0, 1), "b": (0, 1)}, "one network has one set of seeds"
+    (first, _) = write_retrained(tmp_path, results("a", {0: nan, 1: 0.9, 2: 1.0}), recipe)
+    assert first.seeds == (0, 1, 2), "what is there then is told"
+    assert written() == [("b", (0, 1), 0.71), ("a", (0, 1, 2), 0.9)]
+    assert all(len(f.leads) == 1 for f in read_retrained(tmp_path) if f.name != "v2")
+    write_retrained(tmp_path, results("b", {0: 0.6, 1: nan, 2: nan}), {"epochs": 4})
+    assert written() == [("b", (0,), 0.6)], "another recipe begins anew"
     (tmp_path / "retrain.json").write_text('{"settings": {"epochs": 4}, "networks": [{}]}')
-    write_retrained(tmp_path, results("c", 0.6), {"epochs": 4})
-    assert written() == [("c", 0.6)]
+    write_retrained(tmp_path, results("a", {0: 0.6, 1: nan, 2: nan}), {"epochs": 4})
+    assert written() == [("a", (0,), 0.6)], "so does a damaged file"
 
 
 @pytest.fixture
@@ -475,7 +477,7 @@ def test_mistakes_are_one_message(study: Path, capsys: pytest.CaptureFixture[str
         "--network tiny: expected an architecture": ("--network", "tiny"),
         "--weights: expected one --network with it, got 0": ("--weights", "w.pth"),
         "--max-mult-adds: expected": ("--max-mult-adds", "much"),
-        "expected a trained network within the limits": ("--max-mult-adds", "1k"),
+        "no trained network is within this budget": ("--max-mult-adds", "1k"),
     }.items():
         with pytest.raises(SystemExit) as ended:
             main(["retrain", str(study), *arguments])
@@ -507,7 +509,7 @@ def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
 def test_the_networks_to_use_within_budgets_are_retrained(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A baseline is never one of them: it stands beside them anyway."""
+    """Where the answer is a reference, it stands beside the best network of the search."""
     records = [r for r in read_study(study).records() if not r.is_baseline]
     budgets = [r.cost for r in sorted(records, key=lambda r: r.cost)[::2]]
     asked: list[str] = []
@@ -520,5 +522,7 @@ def test_the_networks_to_use_within_budgets_are_retrained(
     options = [f"--max-mult-adds={budget}" for budget in budgets]
     with pytest.raises(SystemExit):
         main(["retrain", str(study), *options])
-    best = [results.best_within(records, Limits(mult_adds=budget)).trial for budget in budgets]
-    assert asked == [f"trial {trial}" for trial in dict.fromkeys(best)]
+    findings = Findings(read_study(study).records())
+    found = [answer(findings, Budget(mult_adds=budget)) for budget in budgets]
+    names = [each.searched.other.record.label if each.searched else each.name for each in found]
+    assert asked == list(dict.fromkeys(names))

@@ -28,7 +28,7 @@ from mbsearch.pareto import hypervolume
 from mbsearch.search import catalog, proposals
 from mbsearch.search.catalog import KnownNetworks
 from mbsearch.search.choices import ChoiceSpace
-from mbsearch.search.history import PARTIAL_ACCURACY
+from mbsearch.search.history import ANCHORS, FINALS, PARTIAL_ACCURACY
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import distributions, make_sampler
 from mbsearch.space.catalog import load_space
@@ -603,6 +603,7 @@ def test_budgets_bound_every_suggestion_and_are_used() -> None:
             assert used >= 0.6 * sum(aimed)
 
 
+@pytest.mark.slow
 def test_the_best_network_of_each_budget_is_better_than_that_of_a_search_for_the_front() -> None:
     gains = []
     for seed in range(3):
@@ -643,6 +644,109 @@ def test_every_network_within_a_budget_once_also_in_a_small_space() -> None:
     assert len({tuple(params.values()) for params in asked}) == inside
     assert all(any(small(params)) for params in asked)
     assert sampler.exhausted(study)
+
+
+THIN: dict[str, BaseDistribution] = {
+    "alpha": CategoricalDistribution((0.1, 0.15, 0.2, 0.25, 0.35, 0.5)),
+    "resolution": CategoricalDistribution((64, 96, 128, 160, 192)),
+    **LAYERS,
+}
+THIN_BUDGET = 60.0
+
+
+def thin_cost(params: Mapping[str, Any]) -> float:
+    layers = 2 + sum(SIZE[params[name]] for name in LAYERS)
+    return (params["alpha"] / 0.1) ** 1.5 * (params["resolution"] / 64) ** 2 * layers
+
+
+def short_logit(params: Mapping[str, Any]) -> float:
+    gains = [(0.5 + i % 3) * math.sqrt(SIZE[params[name]]) for i, name in enumerate(LAYERS)]
+    return -1 + 0.12 * sum(gains) + 0.5 * math.log(params["alpha"] / 0.1)
+
+
+def final_accuracy(params: Mapping[str, Any]) -> float:
+    """The better a short training, the worse the final one; a high resolution is good."""
+    return 1 / (1 + math.exp(0.8 * short_logit(params) - 1.6 - 0.7 * resolution_gain(params)))
+
+
+def resolution_gain(params: Mapping[str, Any]) -> float:
+    return math.log(params["resolution"] / 64)
+
+
+def gain_of(params: Mapping[str, Any]) -> list[float]:
+    depth = sum(params[name] != "skip" for name in LAYERS)
+    return [math.log(thin_cost(params)), depth, resolution_gain(params), math.log(params["alpha"])]
+
+
+def reversed_search(seed: int, with_finals: bool) -> float:
+    """Final accuracy of the network that the model chooses among those of a search."""
+    sampler = CostAwareSampler(
+        THIN,
+        thin_cost,
+        budgets=lambda params: [thin_cost(params) <= THIN_BUDGET],
+        gain_features=gain_of,
+        seed=seed,
+    )
+    study, rng = new_study(sampler), np.random.default_rng(seed)
+    finals: dict[str, float] = {}
+    for count in range(1, 41):
+        trial = study.ask(THIN)
+        accuracy = 1 / (1 + math.exp(-short_logit(trial.params))) + rng.normal(0, 0.02)
+        study.tell(trial, (accuracy, thin_cost(trial.params)))
+        if with_finals and count >= 15 and count % 5 == 0:
+            chosen = sampler.finalists(study, 2)
+            assert len(set(chosen)) == 2
+            assert not finals.keys() & {str(number) for number in chosen}
+            for number in chosen:
+                noisy = final_accuracy(study.trials[number].params) + rng.normal(0, 0.005)
+                finals[str(number)] = noisy
+            study.set_user_attr(FINALS, finals)
+    tried = [trial.params for trial in study.trials]
+    mean, _ = sampler.predict(study, tried)
+    return final_accuracy(tried[int(np.argmax(mean))])
+
+
+@pytest.mark.slow
+def test_finals_find_the_best_network_where_short_trainings_rank_the_wrong_way() -> None:
+    names = list(THIN)
+    networks = (dict(zip(names, values, strict=True)) for values in product(*map(values_of, THIN)))
+    best = max(map(final_accuracy, (n for n in networks if thin_cost(n) <= THIN_BUDGET)))
+    found = [reversed_search(seed, with_finals=True) for seed in range(10)]
+    misled = [reversed_search(seed, with_finals=False) for seed in range(4)]
+    assert sum(accuracy >= best - 0.01 for accuracy in found) >= 8
+    assert sum(accuracy >= best - 0.01 for accuracy in misled) == 0
+
+
+def values_of(name: str) -> tuple[Any, ...]:
+    distribution = THIN[name]
+    assert isinstance(distribution, CategoricalDistribution)
+    return tuple(distribution.choices)
+
+
+def test_anchors_are_learned_from_and_not_suggested() -> None:
+    study = new_study(budget_sampler(0))
+    rng = np.random.default_rng(0)
+    anchors = []
+    for _ in range(8):
+        params = {
+            "alpha": int(rng.integers(5, 20)),
+            "side": 64,
+            **{f"layer{i}": str(rng.choice(list(SIZE))) for i in range(10)},
+        }
+        anchors.append({"params": params, "accuracy": wide_accuracy(params)})
+    study.set_user_attr(ANCHORS, anchors)
+    first = study.ask(WIDE)
+    assert first.params not in [anchor["params"] for anchor in anchors]
+    sampler = study.sampler
+    assert isinstance(sampler, CostAwareSampler)
+    mean, deviation = sampler.predict(study, [anchor["params"] for anchor in anchors])
+    assert mean == pytest.approx([anchor["accuracy"] for anchor in anchors], abs=0.02)
+    assert deviation.max() < 0.05
+    study.set_user_attr(ANCHORS, [{**anchor, "final": 0.9} for anchor in anchors])
+    mean, _ = sampler.predict(study, [anchor["params"] for anchor in anchors])
+    assert mean == pytest.approx(np.full(8, 0.9), abs=0.02)
+    assert sampler.finalists(study, 3) == []
+    assert sampler.front(study) == []
 
 
 def test_a_budget_that_no_network_keeps_is_refused() -> None:

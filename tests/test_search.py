@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +10,9 @@ from fake_evaluator import FakeEvaluator
 from optuna.trial import TrialState
 
 from mbsearch import results as found
-from mbsearch.analysis.calibration import grown
+from mbsearch.analysis.answer import Findings, answer
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
-from mbsearch.pareto import Z_95
 from mbsearch.records import State, TrialRecord
 from mbsearch.report import write_results
 from mbsearch.search.backlog import MAX_ATTEMPTS
@@ -288,74 +285,18 @@ def test_results_are_written_and_read_back(tmp_path: Path) -> None:
     from mbsearch.space.catalog import load
 
     records = search(tmp_path, trials=8)[0].records()
-    write_results(tmp_path, records, "tiny")
+    write_results(tmp_path, Findings(records), "tiny")
     trials = pd.read_csv(tmp_path / "trials.csv")
     assert list(trials["trial"]) == [r.trial for r in records]
     front = pd.read_csv(tmp_path / "front.csv")
     assert list(front["trial"]) == [r.trial for r in found.front(records)]
-    assert load(tmp_path / "best.yaml") == found.knee(records).architecture
+    findings = Findings(records)
+    assert findings.main is not None
+    best = load(tmp_path / "best.yaml")
+    assert best == answer(findings, findings.main).record.architecture
     html = (tmp_path / "front.html").read_text()
     assert "MobileNet V2" in html
     assert 'src="http' not in html  # self-contained
-
-
-def test_the_answer_names_the_best_within_the_budget(tmp_path: Path) -> None:
-    records = search(tmp_path, trials=8)[0].records()
-    budget = sorted(r.mult_adds for r in records)[len(records) // 2]
-    answer = found.compare(records, budget)
-    affordable = [r for r in records if r.mult_adds <= budget and not r.is_baseline]
-    assert answer.best is not None
-    assert answer.best.accuracy == max(r.accuracy for r in affordable)
-    assert f"best found {answer.best.accuracy:.3f} ± " in answer.sentence()
-    best = found.best_within(records, Limits(mult_adds=budget))
-    assert best.mult_adds <= budget
-    params = max(r.costs["params"] for r in records) - 1
-    assert found.best_within(records, Limits(params=params)).costs["params"] <= params
-    with pytest.raises(
-        StorageError, match=r"within the limits, got none: .* above the limit of 10"
-    ):
-        found.best_within(records, Limits(mult_adds=10))
-    cheapest = found.cheapest_tied(records, best)
-    assert best.accuracy_noise is not None
-    noise = Z_95 * math.sqrt(2) * best.accuracy_noise
-    tied = [r for r in records if r.accuracy >= best.accuracy - noise]
-    assert cheapest.mult_adds == min(r.mult_adds for r in tied)
-    with pytest.raises(StorageError, match="a measured noise to find its equals, got none"):
-        found.cheapest_tied(records, replace(best, accuracy_noise=None))
-    with pytest.raises(StorageError, match=r"trial 999: expected a trial of the study"):
-        found.by_trial(records, 999)
-
-
-def test_equals_of_what_was_promoted_are_those_within_its_own_noise(tmp_path: Path) -> None:
-    best, other = search(tmp_path, trials=2)[0].records()[-2:]
-    best = replace(best, expected=0.9, accuracy_noise=0.1, promotion_noise=0.001)
-    best = replace(best, costs={**best.costs, "mult_adds": 20_000_000})
-    other = replace(other, expected=0.85, costs={**other.costs, "mult_adds": 10_000_000})
-    assert found.cheapest_tied([best, other], best).trial == best.trial
-    alike = replace(best, promotion_noise=None)
-    assert found.cheapest_tied([alike, other], alike).trial == other.trial
-
-    rival = replace(other, origin="mobilenet_v2")
-    said = found.compare([best, rival], 20_000_000).sentence()
-    assert "noise" not in said
-    assert "(a lead within the noise)" in found.compare([alike, rival], 20_000_000).sentence()
-
-
-def test_where_all_are_right_a_dearer_mobilenet_is_not_preferred(tmp_path: Path) -> None:
-    """What is expected of a network is never 1, which accuracies may be."""
-    records = search(tmp_path, trials=2)[0].records()
-    candidate, baseline = records[-1], next(r for r in records if r.is_baseline)
-    assert candidate.evaluation is not None
-    right = replace(candidate.evaluation, accuracy=1.0)
-    candidate = replace(
-        candidate, evaluation=right, expected=grown(1.0, 0.0), costs={"mult_adds": 1}
-    )
-    baseline = replace(baseline, evaluation=right, costs={"mult_adds": 2})
-    assert found.best_within([candidate, baseline], Limits(mult_adds=2)).trial == candidate.trial
-
-    nearly = replace(candidate, evaluation=replace(right, accuracy=0.9991), expected=None)
-    both = [nearly, baseline]
-    assert found.best_within(both, Limits(mult_adds=2)).trial == baseline.trial, "as in a table"
 
 
 def test_front_rows_are_plain_json(tmp_path: Path) -> None:
@@ -373,6 +314,12 @@ def test_front_rows_are_plain_json(tmp_path: Path) -> None:
         "alpha",
         "resolution",
     }
+
+
+def test_a_trial_that_is_not_there_is_named(tmp_path: Path) -> None:
+    records = search(tmp_path, trials=1)[0].records()
+    with pytest.raises(StorageError, match=r"trial 999: expected a trial of the study"):
+        found.by_trial(records, 999)
 
 
 def test_with_nothing_finished_there_is_no_front() -> None:

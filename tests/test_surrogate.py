@@ -40,17 +40,32 @@ def test_posterior_is_that_of_scikit_learn() -> None:
 
 def test_gradient_is_that_of_finite_differences() -> None:
     rng = np.random.default_rng(0)
-    inputs, warped = rng.random((20, 4)), rng.normal(size=20)
+    inputs, warped, own = rng.random((20, 4)), rng.normal(size=20), rng.uniform(0, 1, 20)
 
     def value(theta: np.ndarray) -> float:
-        return negative_log_posterior(theta, inputs, COLUMNS, warped)[0]
+        return negative_log_posterior(theta, inputs, COLUMNS, warped, own)[0]
 
     def gradient(theta: np.ndarray) -> np.ndarray:
-        return negative_log_posterior(theta, inputs, COLUMNS, warped)[1]
+        return negative_log_posterior(theta, inputs, COLUMNS, warped, own)[1]
 
     for _ in range(3):
         theta = rng.normal(size=5)
         assert check_grad(value, gradient, theta) < 1e-4 * np.linalg.norm(gradient(theta))
+
+
+def test_noise_of_single_observations_is_that_of_scikit_learn_and_widens_the_posterior() -> None:
+    rng = np.random.default_rng(0)
+    inputs, others = rng.random((30, 4)), rng.random((8, 4))
+    warped, own = rng.normal(size=30), rng.uniform(0, 0.5, 30)
+    lengths = np.exp(PARAMETERS.log_length)[COLUMNS.group]
+    kernel = ConstantKernel(math.exp(0.3)) * Matern(lengths, nu=2.5)
+    oracle = GaussianProcessRegressor(kernel, alpha=own + math.exp(-3.0), optimizer=None)
+    expected, deviation = oracle.fit(inputs, warped).predict(others, return_std=True)
+    mean, ours = Posterior(inputs, COLUMNS, warped, PARAMETERS, own).predict(others)
+    assert mean == pytest.approx(expected, abs=1e-6)
+    assert ours == pytest.approx(deviation, abs=1e-6)
+    _, without = Posterior(inputs, COLUMNS, warped, PARAMETERS).predict(others)
+    assert (ours > without).all()
 
 
 def test_fit_finds_the_noise_and_the_column_that_matters() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 SEED_DEVIATION = 0.1
 """Prior deviation over seeds on the logit scale: 0.9 points at an accuracy of 0.9."""
+_LEAST_ACCURACY = 1e-3  # and its complement: where the logit scale ends
 _PRIOR_DEGREES = 8.0  # of freedom: the prior weighs as much as 4 networks of 3 seeds
 _CAP = 3.0  # a network's variance counts at most as this multiple of the pooled one
 _LEAST_SHARE = 0.1  # of the prior deviation
@@ -48,6 +49,19 @@ def interval(
     below = math.hypot(middle - logit(max(centre - half, 0.0)), z * seed_logit_sd)
     above = math.hypot(logit(min(centre + half, 1.0)) - middle, z * seed_logit_sd)
     return _expit(middle - below), _expit(middle + above)
+
+
+def interval_of(accuracy: float, deviation: float) -> tuple[float, float]:
+    """95 % interval of an accuracy with a known standard deviation, inside [0, 1].
+
+    It is symmetric on the logit scale, where the deviation is divided by p(1 - p) (delta method).
+    """
+    if deviation <= 0:
+        return accuracy, accuracy
+    p = min(max(accuracy, _LEAST_ACCURACY), 1 - _LEAST_ACCURACY)
+    half = NormalDist().inv_cdf(0.975) * deviation / (p * (1 - p))
+    low, high = _expit(logit(p) - half), _expit(logit(p) + half)
+    return min(low, accuracy), max(high, accuracy)
 
 
 def pooled_seed_deviation(

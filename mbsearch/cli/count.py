@@ -81,12 +81,15 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
 def _count_space(space: SearchSpace, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from mbsearch.search.references import missing_references
     from mbsearch.survey import survey
     from mbsearch.units import millions
 
     found = survey(space)
+    missing = [str(gap) for gap in missing_references(space)]
     if as_json:
-        print(json.dumps({"name": space.name, **asdict(found)}))  # noqa: T201
+        data = {"name": space.name, **asdict(found), "missing_references": missing}
+        print(json.dumps(data))  # noqa: T201
         return
     basis = "all" if found.exact else f"{found.surveyed:,} drawn uniformly"
     classes = space.decode(space.complete({})).num_classes
@@ -106,5 +109,9 @@ def _count_space(space: SearchSpace, as_json: bool) -> None:
     }
     told = ", ".join(f"{what} {share:.1%}" for what, share in shares.items() if share is not None)
     out.print(f"{told} ({basis})", highlight=False)
+    if not missing:
+        out.print("MobileNet V1, V2 and V3-small are in the space at every budget")
+    for line in missing:
+        out.print(escape(f"outside the space: {line}"), soft_wrap=True, highlight=False)
     for warning in found.warnings:
         err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True, highlight=False)

@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Results, Storage, err
+from mbsearch.cli.terminal import Budgets, Results, Storage, err, parse_budgets
 from mbsearch.errors import SpecError
 
 
 def dashboard(
     results: Results = None,
+    budget: Budgets = None,
     storage: Storage = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
@@ -26,9 +27,14 @@ def dashboard(
     """
     from mbsearch.dashboard.app import create_app
     from mbsearch.dashboard.studies import Library, open_shelf
+    from mbsearch.records import metric_of
+    from mbsearch.search.storage import read_study
 
     _require_free(host, port)
-    app = create_app(Library(open_shelf(results, storage)))
+    shelf = open_shelf(results, storage)
+    # Large studies are read in the background, unless the budgets have to be understood.
+    metric = metric_of(read_study(results, storage).records()) if budget else ""
+    app = create_app(Library(shelf, parse_budgets(budget, None, metric)))
     if not _is_loopback(host):
         err.print(
             f"[yellow]warning:[/] {escape(host)} can be reached from other machines, and the page "

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Results, Storage, cost, err
+from mbsearch.cli.terminal import Budgets, Results, Storage, cost, err, parse_budgets
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
+    from mbsearch.analysis.answer import Findings
     from mbsearch.records import TrialRecord
+    from mbsearch.space.settings import Budget
 
 _YAML = (".yaml", ".yml")
-_METRICS = {
+_BOUNDS = {
     "--max-mult-adds": "mult_adds",
     "--max-params": "params",
     "--max-memory": "peak_activation_bytes",
@@ -27,24 +30,23 @@ _METRICS = {
 
 def export(
     results: Results = None,
+    budget: Budgets = None,
     max_mult_adds: Annotated[
-        str | None, typer.Option(help="The most accurate network within this budget, as 100M.")
+        str | None, typer.Option(help="The same as --budget mult_adds=..., as 100M.")
     ] = None,
     max_params: Annotated[
-        str | None, typer.Option(help="... of so many parameters, as 2M.")
+        str | None, typer.Option(help="A bound on parameters, as 2M; such bounds are one budget.")
     ] = None,
     max_memory: Annotated[
-        str | None, typer.Option(help="... whose activations need so many bytes, as 500k.")
+        str | None, typer.Option(help="A bound on the bytes of activations, as 500k.")
     ] = None,
     max_latency: Annotated[
-        str | None, typer.Option(help="... predicted to take so long, as 5ms.")
+        str | None, typer.Option(help="A bound on the predicted latency, as 5ms.")
     ] = None,
     trial: Annotated[int | None, typer.Option(help="The network of this trial.")] = None,
     cheapest_tied: Annotated[
         bool,
-        typer.Option(
-            "--cheapest-tied", help="Of those as accurate within the noise, the cheapest."
-        ),
+        typer.Option("--cheapest-tied", help="Of those as accurate within 1 point, the cheapest."),
     ] = False,
     output: Annotated[
         Path | None,
@@ -62,35 +64,40 @@ def export(
     ] = False,
     storage: Storage = None,
 ) -> None:
-    """Write a network of a study: as YAML, or as a folder of every format; the knee by default.
+    """Write a network of a study, as YAML or as a folder of every format.
 
-    Every file is read back, and its outputs compared with the network's, before the command ends.
+    By default it is the answer to the study's first budget. Every file is read back, and its
+    outputs compared with the network's, before the command ends.
 
-    Example: mbsearch export --max-mult-adds 100M -o winner
+    Example: mbsearch export --budget 100M -o winner
     """
-    from mbsearch import results as found
+    from mbsearch.analysis.answer import cheapest_tied as cheapest_tied_with
+    from mbsearch.analysis.answer import findings_of
+    from mbsearch.measured import read_retrained
+    from mbsearch.records import metric_of
     from mbsearch.report import write_whole
-    from mbsearch.search.storage import RESULTS, read_study, results_folder
-    from mbsearch.space.settings import Limits, cost_of
+    from mbsearch.search.storage import RESULTS, files_of, read_study, results_folder
 
     is_folder = output is not None and output.suffix not in _YAML
     if (formats is not None or int8) and not is_folder:
         option = "--int8" if formats is None else "--formats"
         raise SpecError(f"{option}: expected --output FOLDER with it, got none")
-    texts = zip(_METRICS, (max_mult_adds, max_params, max_memory, max_latency), strict=True)
-    given = {option: text for option, text in texts if text is not None}
-    if trial is not None and given:
-        raise SpecError(f"expected --trial or {next(iter(given))}, got both")
-    for option, text in given.items():
-        cost(option, text, cost_of(_METRICS[option]))  # a mistake in it is better said before
-    limits = {_METRICS[option]: text for option, text in given.items()}
+    bounds = zip(_BOUNDS, (max_mult_adds, max_params, max_memory, max_latency), strict=True)
+    given = {option: text for option, text in bounds if text is not None}
+    options = [*given, *["--budget"] * len(budget or [])]
+    if trial is not None and options:
+        raise SpecError(f"expected --trial or {options[0]}, got both")
+    if len(budget or []) + bool(given) > 1:
+        raise SpecError(f"{options[0]}: expected one budget to export, got another one beside it")
+    alias = _of_bounds(given)  # a mistake in it is better said before
     store = read_study(results, storage)
     records = store.records()
-    record = _choose(records, trial, limits)
+    retrained = read_retrained(files_of(results, storage))
+    findings = findings_of(records, store.settings(), retrained)
+    asked = alias or parse_budgets(budget, None, metric_of(records))
+    record = _choose(findings, trial, asked)
     if cheapest_tied:
-        bounds = Limits.model_validate(limits)
-        records = [r for r in records if bounds.excess(r.costs) is None]
-        record = found.cheapest_tied(records, record)
+        record = cheapest_tied_with(findings, record, asked[0] if asked else None)
     if output is None:
         sys.stdout.write(record.architecture.to_yaml())
         return
@@ -119,17 +126,29 @@ def export(
     _say(record, output)
 
 
-def _choose(records: list[TrialRecord], trial: int | None, limits: dict[str, str]) -> TrialRecord:
-    """The record that the options ask for; the knee where they ask for none."""
-    from mbsearch import results as found
-    from mbsearch.space.settings import Limits
+def _of_bounds(given: Mapping[str, str]) -> list[Budget]:
+    """The budget of the options that bound one cost each; none without any."""
+    from mbsearch.space.settings import Budget, cost_of
+
+    for option, text in given.items():
+        cost(option, text, cost_of(_BOUNDS[option]))
+    bounds = {_BOUNDS[option]: text for option, text in given.items()}
+    return [Budget.model_validate(bounds)] if bounds else []
+
+
+def _choose(findings: Findings, trial: int | None, asked: Sequence[Budget]) -> TrialRecord:
+    """The record that the options ask for; by default the answer to the main budget."""
+    from mbsearch.analysis.answer import answer
+    from mbsearch.errors import StorageError
+    from mbsearch.results import by_trial
 
     if trial is not None:
-        return found.by_trial(records, trial)
-    if limits:
-        return found.best_within(records, Limits.model_validate(limits))
-    return found.knee(records)
+        return by_trial(findings.records, trial)
+    budget = asked[0] if asked else findings.main
+    if budget is None:
+        raise StorageError("expected at least one complete trial, got none yet")
+    return answer(findings, budget).record
 
 
 def _say(record: TrialRecord, output: Path) -> None:
-    err.print(f"trial {record.trial} ({record.origin}) written to {escape(str(output))}")
+    err.print(f"{escape(record.label)} written to {escape(str(output))}", highlight=False)

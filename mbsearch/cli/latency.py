@@ -147,10 +147,5 @@ def _front(
         )
     records = read_study(path, storage).records()
     chosen = found.front(records) + [r for r in complete(records) if r.is_baseline]
-    networks = {
-        r.fingerprint: r.architecture.replace(
-            name=r.architecture.name if r.is_baseline else f"trial {r.trial}"
-        )
-        for r in chosen
-    }
+    networks = {r.fingerprint: r.architecture.replace(name=r.label) for r in chosen}
     return list(networks.values()), files_of(path, storage)

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Results, Storage, err
+from mbsearch.cli.terminal import Budgets, Results, Storage, err, parse_budgets
 
 
 def report(
     results: Results = None,
+    budget: Budgets = None,
     storage: Storage = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
         "report.html"
@@ -22,8 +23,10 @@ def report(
 
     Example: mbsearch report results/v2 -o v2.html
     """
+    from mbsearch.analysis.answer import findings_of
     from mbsearch.document import document
     from mbsearch.measured import read_measured
+    from mbsearch.records import metric_of
     from mbsearch.report import write_whole
     from mbsearch.search.storage import files_of, read_study
 
@@ -31,5 +34,7 @@ def report(
     stamp = study.settings().get("stamp")
     data = "unknown images" if stamp is None else stamp["data"]
     measured = read_measured(files_of(results, storage), stamp)
-    write_whole(output, document(study.records(), f"{study.name} on {data}", measured))
+    findings = findings_of(study.records(), study.settings(), measured.retrained)
+    budgets = parse_budgets(budget, None, metric_of(findings.records))
+    write_whole(output, document(findings, f"{study.name} on {data}", measured, budgets))
     err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,14 +11,48 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, StudyFolder, cost, err, out, print_table
+from mbsearch.cli.terminal import (
+    Budgets,
+    Json,
+    StudyFolder,
+    err,
+    out,
+    parse_budget,
+    parse_budgets,
+    print_table,
+)
 from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
+    from mbsearch.analysis.answer import Findings
+    from mbsearch.measured import Retrained
     from mbsearch.records import TrialRecord
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.settings import Settings
-    from mbsearch.training.verdict import Retrained
+    from mbsearch.space.settings import Budget, Settings
+
+
+@dataclass
+class Chosen:
+    """Networks to retrain, and by fingerprint the references of the study beside each."""
+
+    records: list[TrialRecord]
+    references: dict[str, list[TrialRecord]] = field(default_factory=dict)
+
+    def add(self, findings: Findings, budget: Budget) -> None:
+        """Choose the answer to a budget, beside the strongest references of that budget.
+
+        Where the answer is a reference, it stands beside the best network of the search.
+        """
+        from mbsearch.analysis.answer import answer
+
+        found = answer(findings, budget)
+        beside = [margin.other.record for margin in found.margins]
+        record = found.record
+        if found.searched is not None:
+            beside.insert(0, record)
+            record = found.searched.other.record
+        self.records.append(record)
+        self.references.setdefault(record.fingerprint, []).extend(beside)
 
 
 def retrain(
@@ -26,9 +62,10 @@ def retrain(
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="The K best candidates.")] = None,
     front: Annotated[bool, typer.Option("--front", help="The candidates of the front.")] = False,
+    budget: Budgets = None,
     max_mult_adds: Annotated[
         list[str] | None,
-        typer.Option(help="The network to use within this budget, as 100M; may be repeated."),
+        typer.Option(help="The same as --budget mult_adds=..., as 100M; may be repeated."),
     ] = None,
     network: Annotated[
         list[str] | None, typer.Option(help="An architecture file; may be repeated.")
@@ -46,7 +83,11 @@ def retrain(
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of each; 20.")] = None,
     scale: Annotated[
         float | None,
-        typer.Option(help="Pixels trained on, as a share of the resolution; the proxy's."),
+        typer.Option(
+            help="Pixels trained on, as a share of the resolution: 1, of the built-in images the "
+            "proxy's.",
+            show_default=False,
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
@@ -57,16 +98,19 @@ def retrain(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train networks for long on train and validation images, and ask the test images.
+    """Train networks by the full recipe on train and validation images, and test them.
 
-    The knee by default. Beside each candidate stand a MobileNet V1 and V2 of its cost. What the
-    recipe is stands in the space's `retrain:`. Killed, the same command goes on from the last
-    epoch. Results go to retrain.json and retrain.csv in the study's folder, beside those of other
-    candidates that were retrained by the same recipe.
+    By default the answers to the study's budgets. Beside each are trained the study's strongest
+    references of that budget, or a MobileNet V1 and V2 of equal cost. The recipe is the space's
+    `retrain:`. Interrupted, the same command resumes from the last epoch. Results are written to
+    retrain.json and retrain.csv in the study's folder; networks and seeds of an earlier retraining
+    by the same recipe stay.
 
-    Example: mbsearch retrain results/v2 --max-mult-adds 20M --max-mult-adds 50M
+    Example: mbsearch retrain results/v2 --budget 20M --budget 50M
     """
+    from mbsearch.analysis.answer import answers, findings_of, said
     from mbsearch.latency_model import kept_measure
+    from mbsearch.measured import read_retrained
     from mbsearch.search.storage import RESULTS, read_study, results_folder
     from mbsearch.space.document import parse_document
     from mbsearch.space.space import read_space
@@ -83,9 +127,15 @@ def retrain(
         raise StorageError(f"{folder}: expected a study with trials, got one without")
     space = read_space(parse_document(study["space_yaml"], "space.yaml"))
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
-    picked = _chosen(records, trial or [], top, max_mult_adds or [], front=front, any_=bool(given))
     metric, meter = space.settings.metric, kept_measure(study)
-    chosen = entrants(picked, given, metric=metric, measure=meter)
+    budgets = parse_budgets(budget, None, metric)
+    budgets += [parse_budget("--max-mult-adds", text, "mult_adds") for text in max_mult_adds or []]
+    findings = findings_of(records, study, read_retrained(folder))
+    if not (budgets or trial or given or front or top):
+        main = [] if findings.main is None else [findings.main]
+        budgets = list(findings.asked) or main
+    picked = _chosen(findings, trial or [], top, budgets, front=front)
+    chosen = entrants(picked.records, given, picked.references, metric=metric, measure=meter)
     start = None
     if weights is not None:
         start = Start(given[0].fingerprint, weights, weights_eps)
@@ -104,6 +154,7 @@ def retrain(
         jobs=jobs,
         device=device,
         start=start,
+        measure=meter,
         say=lambda line: err.print(escape(line), highlight=False),
         on_end=lambda name, seed, accuracy: err.print(
             f"{escape(name)}, seed {seed}: test accuracy {accuracy:.4f}", highlight=False
@@ -113,37 +164,35 @@ def retrain(
         print((folder / "retrain.json").read_text(encoding="utf-8"), end="")  # noqa: T201
         return
     _print(found)
+    findings = findings_of(records, study, read_retrained(folder))
+    for each in answers(findings, budgets).values():
+        out.print(escape(said(each)), highlight=False, soft_wrap=True)
     err.print(escape(f"written to {folder / 'retrain.json'}"), highlight=False, soft_wrap=True)
 
 
 def _chosen(
-    records: list[TrialRecord],
-    trials: list[int],
+    findings: Findings,
+    trials: Sequence[int],
     top: int | None,
-    budgets: list[str],
+    budgets: Sequence[Budget],
     *,
     front: bool,
-    any_: bool,
-) -> list[TrialRecord]:
-    """The records that the options name; the knee where nothing else is chosen either."""
+) -> Chosen:
+    """The networks that the options name, by default the study's answers."""
     from mbsearch import results as found
     from mbsearch.records import shown
-    from mbsearch.space.settings import Limits
 
-    limits = [Limits(mult_adds=cost("--max-mult-adds", each, "mult_adds")) for each in budgets]
-    candidates = [r for r in shown(records) if not r.is_baseline]
-    chosen = [found.by_trial(records, number) for number in trials]
-    searched = [r for r in records if not r.is_baseline]
-    chosen += [found.best_within(searched, limit) for limit in limits]
+    chosen = Chosen([found.by_trial(findings.records, number) for number in trials])
+    candidates = [r for r in shown(findings.within) if not r.is_baseline]
     if top is not None:
-        chosen += sorted(candidates, key=lambda r: (-r.likely, r.cost))[:top]
+        chosen.records += sorted(candidates, key=lambda r: (-r.likely, r.cost))[:top]
     if front:
-        chosen += [r for r in found.front(records) if not r.is_baseline]
-    if chosen or any_:
-        return chosen
-    if top is not None or front:
+        chosen.records += [r for r in found.front(findings.within) if not r.is_baseline]
+    if not chosen.records and (top is not None or front):
         raise StorageError("--top, --front: expected a candidate, got MobileNets only")
-    return [found.knee(records)]
+    for budget in budgets:
+        chosen.add(findings, budget)
+    return chosen
 
 
 def _read(name: str, classes: int) -> Architecture:
@@ -179,12 +228,12 @@ def _print(found: list[Retrained]) -> None:
     table = Table(title="Test accuracy after retraining")
     for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
-    distinct = {each.entrant.architecture.fingerprint: each for each in reversed(found)}
-    for each in sorted(distinct.values(), key=lambda r: -r.mean):
-        proxy = each.entrant.proxy_accuracy
+    distinct = {each.fingerprint: each for each in reversed(found)}
+    for each in sorted(distinct.values(), key=lambda r: -r.accuracy):
+        proxy = each.proxy_accuracy
         table.add_row(
-            escape(each.entrant.name),
-            f"{each.mean:.4f}",
+            escape(each.name),
+            f"{each.accuracy:.4f}",
             "" if each.spread is None else f"{each.spread:.4f}",
             str(len(each.seeds)),
             "" if proxy is None else f"{proxy:.3f}",

@@ -36,7 +36,7 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Networks to train in all; references come on top. 50, without limit by --minutes.",
+            help="Networks to train in all; references come on top. 50; with --minutes no limit.",
             show_default=False,
         ),
     ] = None,
@@ -131,6 +131,8 @@ def run(
 
     mbsearch run --space v2.yaml --data photos/ --budget 10M --budget 20M --trials 200
     """
+    from mbsearch.analysis.answer import findings_of
+    from mbsearch.measured import read_retrained
     from mbsearch.progress import RunDisplay
     from mbsearch.search.storage import study_folder
     from mbsearch.space.catalog import load_space
@@ -201,7 +203,8 @@ def run(
             + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
             soft_wrap=True,
         )
-    print_status(str(result.folder), result.records, None, as_json)
+    findings = findings_of(result.records, {"stamp": result.stamp}, read_retrained(result.folder))
+    print_status(str(result.folder), findings, (), as_json)
     if not as_json:
         print_verdict(result.folder, result.stamp)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,35 +11,39 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Results, Storage, cost, out, print_table
+from mbsearch.cli.terminal import Budgets, Json, Results, Storage, out, parse_budgets, print_table
 
 if TYPE_CHECKING:
-    from mbsearch.records import TrialRecord
+    from mbsearch.analysis.answer import Findings
+    from mbsearch.space.settings import Budget
     from mbsearch.stamp import Stamp
 
 
 def status(
     results: Results = None,
+    budget: Budgets = None,
     at: Annotated[
-        str | None, typer.Option(help="Budget of the study's cost to answer for, as 100M or 5ms.")
+        str | None, typer.Option(help="The same as --budget, of one bound.", show_default=False)
     ] = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show the front of a study with MobileNet V1 and V2 on it; also while it runs.
+    """Show the front of a study and its answer to each budget; also while it runs.
 
-    Example: mbsearch status results/v2 --at 100M
+    Example: mbsearch status results/v2 --budget 100M
     """
+    from mbsearch.analysis.answer import findings_of
+    from mbsearch.measured import read_retrained
     from mbsearch.records import metric_of
     from mbsearch.search.storage import RESULTS, files_of, read_study, results_folder
 
-    study = read_study(results, storage)
-    records = study.records()
-    budget = None if at is None else cost("--at", at, metric_of(records))
+    study, folder = read_study(results, storage), files_of(results, storage)
+    findings = findings_of(study.records(), study.settings(), read_retrained(folder))
+    budgets = parse_budgets(budget, at, metric_of(findings.records))
     where = study.name if storage else str(results_folder(results or RESULTS))
-    print_status(where, records, budget, as_json)
+    print_status(where, findings, budgets, as_json)
     if not as_json:
-        print_verdict(files_of(results, storage), study.settings().get("stamp"))
+        print_verdict(folder, study.settings().get("stamp"))
 
 
 def print_verdict(folder: Path, stamp: Stamp | None) -> None:
@@ -50,20 +55,24 @@ def print_verdict(folder: Path, stamp: Stamp | None) -> None:
         out.print(f"audit: {audit.sentence()}", highlight=False, soft_wrap=True)
 
 
-def print_status(where: str, records: list[TrialRecord], budget: int | None, as_json: bool) -> None:
-    """Print the front, the answer at each budget, and what racing saved.
+def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_json: bool) -> None:
+    """Print the front, the answer to each budget, and what racing saved.
 
-    As JSON the front, or with a budget the answer.
+    Without `budgets`, those that the study answers by default. As JSON the front, or with a budget
+    its answer, of several a list.
     """
     from mbsearch import results as found
+    from mbsearch.analysis.answer import answer_row, answers, said
     from mbsearch.records import State, complete
     from mbsearch.search.racing import savings
     from mbsearch.units import NOUNS, TITLES, columns, quantity
 
+    records, within = findings.records, findings.within
     if as_json:
-        answer = budget and found.answer_row(found.compare(records, budget))
+        rows = [answer_row(each, b) for b, each in answers(findings, budgets).items()]
+        shown = (rows if len(rows) > 1 else rows[0]) if rows else found.front_rows(within)
         # Not rich's own, which colours it where FORCE_COLOR is set.
-        print(json.dumps(answer or found.front_rows(records), indent=2))  # noqa: T201
+        print(json.dumps(shown, indent=2))  # noqa: T201
         return
     states = {s: sum(r.state is s for r in records) for s in State}
     counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)
@@ -71,22 +80,22 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
     for record in records:
         if record.state is State.FAILED and record.error:
             out.print(f"  trial {record.trial} failed: {escape(record.error)}", soft_wrap=True)
-    if not complete(records):
+    if not complete(within):
         return
-    promoted = [r for r in records if r.promotion is not None]
+    promoted = [r for r in within if r.promotion is not None]
     fidelity = "a longer training" if promoted else "the proxy"
     table = Table(title=f"Pareto front (validation accuracy of {fidelity})")
-    knee = found.knee(records)
+    knee = found.knee(within)
     metric = knee.metric
     costs = columns(metric, "mult_adds", "params")
     titles = [TITLES[each] for each in costs]
     for column in ("trial", "origin", "accuracy", *titles, "alpha", "px"):
         table.add_column(column, justify="left" if column == "origin" else "right", no_wrap=True)
-    for r in found.front(records):
+    for r in found.front(within):
         noise = "" if r.accuracy_noise is None else f" ± {r.accuracy_noise:.3f}"
         table.add_row(
             str(r.trial),
-            r.origin + (", knee" if r.trial == knee.trial else ""),
+            (r.label if r.is_baseline else r.origin) + ", knee" * (r.trial == knee.trial),
             f"{r.accuracy:.3f}{noise}",
             *(quantity(each, r.costs[each]) for each in costs),
             f"{r.architecture.alpha:g}",
@@ -94,8 +103,8 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
             style="yellow" if r.is_baseline else "",
         )
     print_table(table)
-    for each in [budget] if budget else found.natural_budgets(records):
-        out.print(found.compare(records, each).sentence(), highlight=False, soft_wrap=True)
+    for each in answers(findings, budgets or findings.questions).values():
+        out.print(said(each), highlight=False, soft_wrap=True)
     if promoted:
         out.print(
             f"{len(promoted)} networks were promoted to a longer training; the front is theirs",
@@ -108,7 +117,7 @@ def print_status(where: str, records: list[TrialRecord], budget: int | None, as_
             f"{saved.share:.0%} of their training ({saved.seconds_saved:,.0f} s)",
             highlight=False,
         )
-    volumes = found.hypervolumes(records)
+    volumes = found.hypervolumes(within)
     out.print(
         f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "
         f"{volumes.baselines:.4f} of the baselines alone (over log10 {NOUNS[metric]}, "

@@ -108,6 +108,16 @@ def parse_budget(option: str, text: str, metric: str) -> Budget:
     return Budget.model_validate(bounds)
 
 
+def parse_budgets(given: Sequence[str] | None, at: str | None, metric: str) -> list[Budget]:
+    """The budgets of ``--budget``, and that of its alias ``--at``.
+
+    Raises:
+        SpecError: as `parse_budget`.
+    """
+    found = [parse_budget("--budget", text, metric) for text in given or ()]
+    return found if at is None else [*found, parse_budget("--at", at, metric)]
+
+
 def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
     """Refuse a word that an option does not know.
 

@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 from dash import dcc, html
 
 from mbsearch.dashboard.view import query
-from mbsearch.figures.front import label
 from mbsearch.figures.style import CONFIG
 from mbsearch.measured import MEASURED_US, Measured
 from mbsearch.records import TrialRecord
@@ -94,7 +93,7 @@ def table(
 def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
     """A link to the page of one network."""
     address = query({**fields, "trial": record.trial})
-    return dcc.Link(label(record), href=f"/network{address}")
+    return dcc.Link(record.label, href=f"/network{address}")
 
 
 def accuracy(record: TrialRecord) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from mbsearch.analysis.answer import Findings, findings_of
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.measured import Measured, read_measured
 from mbsearch.records import TrialRecord
@@ -27,6 +28,7 @@ from mbsearch.search.storage import (
     study_names,
     to_record,
 )
+from mbsearch.space.settings import Budget
 
 _PATIENCE = 1.0  # seconds that a page waits for a study to be read before it says so
 
@@ -134,8 +136,9 @@ class Database:
 class Snapshot:
     """A study at one moment. `version` changes whenever anything else does.
 
-    `location` is the study on the command line, `folder` that of its files. `problem` says why it
-    cannot be read; `loading` that it has not been read yet.
+    `budgets` are the questions that the page was opened with, if any. `location` is the study on
+    the command line, `folder` that of its files. `problem` says why it cannot be read; `loading`
+    that it has not been read yet.
     """
 
     name: str
@@ -145,21 +148,36 @@ class Snapshot:
     records: tuple[TrialRecord, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     measured: Measured = field(default_factory=Measured)
+    budgets: tuple[Budget, ...] = ()
     problem: str | None = None
     loading: bool = False
+
+    @property
+    def findings(self) -> Findings:
+        """What its answers rest on."""
+        return findings_of(self.records, self.settings, self.measured.retrained)
+
+    @property
+    def questions(self) -> tuple[Budget, ...]:
+        """The budgets that the page answers first; none before anything is trained."""
+        findings = self.findings
+        asked = self.budgets or findings.asked
+        return asked or tuple(filter(None, [findings.main]))
 
 
 class _Reader:
     """Reads one study; trials that have ended are decoded once."""
 
-    def __init__(self, shelf: Shelf, name: str) -> None:
+    def __init__(self, shelf: Shelf, name: str, budgets: tuple[Budget, ...]) -> None:
         self._shelf, self._name = shelf, name
         self._lock = threading.Lock()
         self._store: StudyStore | None = None
         self._ended: dict[tuple[str, int], TrialRecord | None] = {}
         self._seen: object = None
         self._identity: object = None
-        self.snapshot = Snapshot(name, shelf.location(name), shelf.folder(name), loading=True)
+        self.snapshot = Snapshot(
+            name, shelf.location(name), shelf.folder(name), budgets=budgets, loading=True
+        )
 
     def refresh(self) -> None:
         """Take up what is new in the storage."""
@@ -231,11 +249,12 @@ def _collector_at_rest() -> Iterator[None]:
 class Library:
     """The studies of a shelf. Thread-safe; the first look at a study does not wait for long.
 
-    `exporting` is held by whoever exports a network: one at a time is enough for a machine.
+    `budgets` are answered instead of each study's own. `exporting` is held by whoever exports a
+    network: one at a time is enough for a machine.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, shelf: Shelf, budgets: Sequence[Budget] = ()) -> None:
+        self._shelf, self._budgets = shelf, tuple(budgets)
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
         self.exporting = threading.Lock()
@@ -258,7 +277,7 @@ class Library:
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
-                reader = self._readers[name] = _Reader(self._shelf, name)
+                reader = self._readers[name] = _Reader(self._shelf, name, self._budgets)
                 thread = threading.Thread(target=reader.refresh, daemon=True)
                 self._first_reads[name] = thread
                 thread.start()

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mbsearch.cost import METRICS
+from mbsearch.analysis.answer import Answer, pixels_note
+from mbsearch.cost import METRICS, measure
 from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
-from mbsearch.records import State, TrialRecord
-from mbsearch.results import FAMILY_NAMES, Comparison, compare
-from mbsearch.search.table import TABLE
+from mbsearch.records import TABLE, State, TrialRecord
 from mbsearch.training.verdict import Trained
 from mbsearch.units import TITLES, columns, quantity
 
@@ -25,14 +24,16 @@ _COSTS = ("mult_adds", "params")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a network comes from: its record, the study's other records, and how to do it again.
+    """Where a network comes from: its record, the study's answer, and how to do it again.
 
-    `settings` are the study's; `trained` says what retraining left of it, if anything, `content`
-    which network and weights the files hold, and `int8` in words what quantisation did to them.
+    `answer` is the study's answer that names it, else that to a budget of its cost, or says why
+    there is none. `settings` are the study's; `trained` says what retraining left of it, if
+    anything, `content` which network and weights the files hold, and `int8` in words what
+    quantisation did to them.
     """
 
     record: TrialRecord
-    records: Sequence[TrialRecord]
+    answer: Answer | str
     settings: Mapping[str, Any]
     trained: Trained | None
     content: str
@@ -47,9 +48,9 @@ def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
         f"# {job.architecture.name}",
         job.title,
         f"**Weights:** {weights}",
-        _cost(origin.record),
+        _cost(job, origin.record),
         _accuracy(origin.record, origin.trained),
-        _against(compare(origin.records, origin.record.cost), origin.record),
+        _against(origin.answer),
         _data(job, origin),
         _files(written),
         *([] if origin.int8 is None else [f"## int8\n\n`model.int8.onnx`: {origin.int8}"]),
@@ -58,25 +59,35 @@ def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _cost(record: TrialRecord) -> str:
-    rows = [(METRICS[metric], f"{count:,}") for metric, count in record.costs.items()]
-    network = record.architecture
-    rows += [
-        ("Input (pixels)", f"{network.resolution} x {network.resolution}"),
-        ("Width multiplier (alpha)", f"{network.alpha:g}"),
+def _cost(job: Job, record: TrialRecord) -> str:
+    """Costs of the files, and of the network at its own resolution where that is another."""
+    network = job.architecture
+    own = {**record.costs, **measure(network)}
+    of_files = measure(network.replace(resolution=job.side))
+    scaled = job.side != network.resolution
+    head = ["", f"these files, {job.side} px", f"at its own {network.resolution} px"]
+    rows = [
+        [METRICS[metric], f"{of_files[metric]:,}" if metric in of_files else "", f"{count:,}"]
+        for metric, count in own.items()
     ]
-    text = _table(("", "value"), rows)
+    rows.append(
+        ["Input (pixels)", *(f"{side} x {side}" for side in (job.side, network.resolution))]
+    )
+    rows.append(["Width multiplier (alpha)", *[f"{network.alpha:g}"] * 2])
+    if not scaled:  # then a cost that only the study knows is that of the files too
+        head, rows = ["", "value"], [[name, value] for name, _, value in rows]
+    note = f"\n\nThe weights were {pixels_note(job.side, network)}." if scaled else ""
     return (
-        f"## Cost\n\n{text}\n\nMult-Adds are multiply-accumulates of convolutions and linear "
-        "layers for one image; biases, batch normalisation, activations and pooling are not "
-        "counted."
+        f"## Cost\n\n{_table(head, rows)}\n\nMult-Adds are multiply-accumulates of convolutions "
+        "and linear layers for one image; biases, batch normalisation, activations and pooling are "
+        f"not counted.{note}"
     )
 
 
 def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
     evaluation = record.evaluation
     if evaluation is None:
-        return "## Accuracy\n\nNot measured: the trial did not end."
+        return "## Accuracy\n\nNot measured by the search."
     noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
     if evaluation.evaluator == TABLE:
         return f"## Accuracy\n\n**{record.accuracy:.3f}**, as the study's table has it."
@@ -97,36 +108,26 @@ def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
     )
 
 
-def _against(comparison: Comparison, record: TrialRecord) -> str:
-    rows = [_row("this network", record)]
-    if comparison.best is not None and comparison.best.trial != record.trial:
-        rows.append(_row("best of the study", comparison.best))
-    rows += [
-        _row(FAMILY_NAMES[family], other)
-        for family, other in comparison.families.items()
-        if other.trial != record.trial
+def _against(answer: Answer | str) -> str:
+    title = "## The answer within this budget"
+    if isinstance(answer, str):
+        return f"{title}\n\n{answer}."
+    others = [margin.other for margin in answer.margins]
+    cheaper = [] if answer.cheaper is None else [answer.cheaper]
+    searched = [] if answer.searched is None else [answer.searched.other]
+    distinct = {e.record.fingerprint: e for e in [answer.best, *searched, *others, *cheaper]}
+    costs = columns(answer.record.metric, *_COSTS)
+    head = ("network", "accuracy", "95 % interval", *(TITLES[metric] for metric in costs))
+    rows = [
+        (
+            each.record.label,
+            f"{each.accuracy.mean:.3f}",
+            "" if each.accuracy.exact else each.accuracy.ends(),
+            *(quantity(metric, each.record.costs[metric]) for metric in costs),
+        )
+        for each in distinct.values()
     ]
-    costs = [TITLES[metric] for metric in columns(record.metric, *_COSTS)]
-    table = _table(("", "trial", "accuracy", *costs, "alpha", "pixels"), rows)
-    title = "## Against the MobileNets at this cost"
-    return f"{title}\n\n{table}\n\nIn one line: {comparison.sentence()}."
-
-
-def _row(name: str, record: TrialRecord) -> tuple[str, ...]:
-    return (
-        name,
-        str(record.trial),
-        _measured(record),
-        *(quantity(metric, record.costs[metric]) for metric in columns(record.metric, *_COSTS)),
-        f"{record.architecture.alpha:g}",
-        str(record.architecture.resolution),
-    )
-
-
-def _measured(record: TrialRecord) -> str:
-    if record.evaluation is None:
-        return "-"
-    return f"{record.accuracy:.3f}" + (" (stopped)" if record.state is State.PRUNED else "")
+    return f"{title}\n\n{answer.sentence()}.\n\n{_table(head, rows)}"
 
 
 def _data(job: Job, origin: Origin) -> str:

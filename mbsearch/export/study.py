@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mbsearch.analysis.answer import Answer, Findings, answers, budget_of, findings_of
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, ExportError
 from mbsearch.export.card import CARD, EXPORTED_BY, Origin, model_card
@@ -15,6 +16,7 @@ from mbsearch.export.graphs import INT8
 from mbsearch.export.int8 import quantise
 from mbsearch.export.job import Job, Normalisation
 from mbsearch.export.python_files import WEIGHTS
+from mbsearch.measured import read_retrained
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_whole
 from mbsearch.search.storage import StudyStore
@@ -65,7 +67,8 @@ def export_record(
     network = build(architecture, seed=settings["stamp"]["seed"])
     if trained is not None:
         load_weights(network, trained.weights)
-    job = Job(architecture, network, _title(architecture), _normalisation(settings), pixels)
+    title = _title(architecture.replace(resolution=pixels or architecture.resolution))
+    job = Job(architecture, network, title, _normalisation(settings), pixels)
     # Without images that is said before anything is written.
     splits = _splits(settings, "validation" if trained is None else "test", job.side, int8=int8)
     weights = "fresh" if trained is None else content_of(trained.weights)[:16]
@@ -77,12 +80,27 @@ def export_record(
         fresh.add(WEIGHTS)
     for file in stale - fresh:
         (folder / file).unlink(missing_ok=True)
-    origin = Origin(record, store.records(), settings, trained, content, command)
+    findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
+    origin = Origin(record, _answer(findings, record), settings, trained, content, command)
     write_whole(folder / CARD, model_card(job, origin, written))  # at once: it says whose files
     if splits is not None:
         origin = replace(origin, int8=quantise(folder, *splits).sentence())
         write_whole(folder / CARD, model_card(job, origin, written))
     return written
+
+
+def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
+    """The answer that names a network, first those by default; else that to a budget of its cost.
+
+    Or the line that says why there is none.
+    """
+    main = [] if findings.main is None else [findings.main]
+    budgets = [*main, *findings.questions, budget_of(record)]
+    found = answers(findings, budgets)
+    for each in found.values():
+        if isinstance(each, Answer) and each.record.fingerprint == record.fingerprint:
+            return each
+    return found[budgets[-1]]
 
 
 def _splits(

@@ -170,7 +170,7 @@ def selection_annotations(
         {
             "x": math.log10(axis.of(record)),  # annotations on a log axis want the exponent
             "y": record.highest.accuracy,
-            "text": f"<b>{escape(label(record))}</b>",
+            "text": f"<b>{escape(record.label)}</b>",
             "showarrow": True,
             "arrowhead": 2,
             "arrowcolor": FRONT,
@@ -181,11 +181,6 @@ def selection_annotations(
         for record in selected
         if record.evaluation is not None and (latencies is None or record.fingerprint in latencies)
     ]
-
-
-def label(record: TrialRecord) -> str:
-    """What a network is called in figures and lists."""
-    return record.architecture.name if record.is_baseline else f"trial {record.trial}"
 
 
 def _add_search(
@@ -279,7 +274,7 @@ def _points(
             [
                 [
                     r.trial,
-                    escape(label(r)),
+                    escape(r.label),
                     f"{quantity(axis.metric, axis.of(r))} {unit}",
                     f"{r.architecture.alpha:g}",
                     r.architecture.resolution,

@@ -11,11 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mbsearch.cost import LayerCost, layer_costs
-from mbsearch.figures.front import label
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
     FAMILY_COLOURS,
-    FAMILY_LABELS,
     FRONT,
     GREY,
     PROMOTED_TITLE,
@@ -138,11 +136,10 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
         drawn, rivals = ([record.highest for record in each] for each in (drawn, rivals))
     figure = go.Figure()
     for rival in rivals:
-        name = f"{FAMILY_LABELS[rival.origin]} {rival.architecture.alpha:g}/"
-        name += f"{rival.architecture.resolution}, {quantity(rival.metric, rival.cost)}"
+        name = f"{rival.label}, {quantity(rival.metric, rival.cost)}"
         figure.add_trace(_curve(rival, name, FAMILY_COLOURS[rival.origin], "dot"))
     for record, colour in zip(drawn, (FRONT, "#CC79A7"), strict=False):
-        name = f"{escape(label(record))}, {quantity(record.metric, record.cost)}"
+        name = f"{escape(record.label)}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))
     epochs = max((len(r.evaluation.curve) for r in drawn if r.evaluation), default=1)
     styled(figure, hovermode="x unified")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,7 +45,7 @@ from mbsearch.search.racing import Race
 from mbsearch.search.samplers import distributions
 from mbsearch.search.storage import StudyStore, fidelity_of, new_record, objectives
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.settings import Budget, Racing
+from mbsearch.space.settings import Racing
 from mbsearch.space.space import SearchSpace
 
 FREE_ASKS = 50  # suggestions in a row that need no training before the driver draws itself
@@ -205,8 +205,8 @@ class Driver:
             self._promotions = find_promotions(self.store, self.space)
             self._promoting = self._promotions.affordable
             if self._promoting:
-                expectation = Estimates(self.store, self.space, self.measure)
-                self._promotions.expect(expectation.short(self._promotions.records))
+                estimates = Estimates(self.store, self.space, self.measure)
+                self._promotions.expect(estimates.short(self._promotions.records))
         due = self._promotions.next() if self._promoting else None
         if due is not None:
             return self._begin_promotion(self._promotions, *due)
@@ -287,18 +287,10 @@ class Driver:
                 rounds.fail(record.trial)
         return rounds
 
-    def _promising(self, budget: Budget, but: set[int]) -> TrialRecord | None:
-        """The candidate within a budget with the highest predicted accuracy, but for these."""
-        records = self.store.records()
-        predicted = Estimates(self.store, self.space, self.measure).highest()
-        within = [
-            r
-            for r in complete(records)
-            if not r.is_baseline and r.trial not in but and budget.excess(r.costs) is None
-        ]
-        return max(
-            within, key=lambda r: (predicted.get(r.trial, r.accuracy), -r.cost), default=None
-        )
+    def _promising(self, budget: int, begun: Collection[int]) -> TrialRecord | None:
+        """The candidate within a budget that deserves the final training next."""
+        estimates = Estimates(self.store, self.space, self.measure)
+        return estimates.finalist(self.store.records(), budget, begun)
 
     def _files(self, job: Job) -> tuple[Path, Path]:
         """Checkpoint and weights of a final."""

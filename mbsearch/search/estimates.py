@@ -1,39 +1,42 @@
-"""What a study lets expect of its networks, free of the luck of each one's own training."""
+"""Predicted accuracies of a study's networks, without the noise of each network's training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
+from typing import Any
 
 import optuna
 
 from mbsearch.analysis.calibration import (
-    Calibration,
-    accuracy_of,
+    LEAST_PAIRS,
     denoised,
     grown,
     growth_of,
-    logit,
 )
 from mbsearch.cost import Measure, measure
-from mbsearch.records import TrialRecord, complete, shown
+from mbsearch.errors import SpecError
+from mbsearch.records import Estimate, TrialRecord, complete, shown
+from mbsearch.search.history import ANCHORS, FINALS
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import DIRECTIONS, StudyStore
 from mbsearch.space.space import SearchSpace
+from mbsearch.space.template import Params
 
-# Of fewer trials a model knows no more than each of them says itself; its memory grows with the
+# With fewer trials a model is no better than the measured accuracies. Its memory grows with the
 # square of their number, and its time with the cube: 10,000 would take 5 GB and a minute.
 LEAST_TRIALS = 10
 MOST_TRIALS = 3_000
 
 
 class Estimates:
-    """Expects accuracies of the candidates of a study, by the cost-aware sampler's model of them.
+    """Predict accuracies of a study's networks by the cost-aware sampler's model.
 
-    The best of many noisy accuracies is in part the luckiest; a model that has seen a network's
-    relatives too is not taken in so easily. It is the study's own sampler's where that is the
-    cost-aware one, and another of its kind where it is not.
+    The best of many noisy accuracies is in part the luckiest; a model that has also seen a
+    network's relatives corrects for that. It is the model of the study's own sampler where that is
+    the cost-aware one, and of another such sampler where it is not.
     """
 
     def __init__(self, store: StudyStore, space: SearchSpace, measure: Measure = measure) -> None:
@@ -53,15 +56,14 @@ class Estimates:
         return model
 
     def short(self, records: Sequence[TrialRecord]) -> dict[int, float]:
-        """Accuracy of the study's candidates after the proxy's training, by trial.
+        """Predicted accuracy of the study's candidates after the proxy's training, by trial.
 
-        Empty for a study that is too small to tell, or too large.
+        Empty for a study with too few or too many trials.
         """
         done = _candidates(records)
-        known = sum(r.evaluation is not None and not r.is_baseline for r in records)
-        if len(done) < LEAST_TRIALS or known > MOST_TRIALS:  # it learns from those stopped too
+        if not self._is_modelled(records):
             return {}
-        # A copy, so that the model does not hear of the longer trainings.
+        # A copy without the longer trainings.
         study = optuna.create_study(directions=DIRECTIONS)
         study.add_trials(self._store.search.get_trials(deepcopy=False))
         means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
@@ -70,44 +72,88 @@ class Estimates:
             for r, mean in zip(done, means, strict=True)
         }
 
-    def highest(self) -> dict[int, float]:
-        """Accuracy at the study's highest fidelity, and what the network gains after it, by trial.
+    def highest(self) -> dict[int, Estimate]:
+        """Predicted accuracy after the longest training of the study, by trial.
 
-        Where networks were promoted: what the short trainings let expect of the longer one,
-        corrected by the one that the network had, as far as its noise allows. The baselines have
-        their own accuracies, where any network gains anything after. Empty for a study that is too
-        small to tell, or too large.
+        For candidates, and for references that are anchors of the study: one model of all their
+        trainings, in which a network's own longer training counts as far as the noise allows.
+        Where networks are believed to gain by their costs, other references have their measured
+        accuracies with that gain. Empty for a study with too few or too many trials, or with too
+        few longer trainings to put all networks on one scale.
         """
         records = self._store.records()
-        expected = self._highest(records)
-        if not expected or not self._space.settings.proxy.growth:
-            return expected
-        expected |= {r.trial: r.accuracy for r in shown(records) if r.is_baseline}
-        return self.with_growth(expected, records)
+        candidates = _candidates(records)
+        if not self._is_modelled(records):
+            return {}
+        attributes = self._store.search.user_attrs
+        finals = _finals(attributes)
+        if not finals and 0 < len(denoised_promotions(records)) < LEAST_PAIRS:
+            return {}
+        found = {r.trial: self._space.complete(r.params) for r in candidates}
+        found |= self._anchored(records, attributes.get(ANCHORS, []))
+        means, deviations = self._model.predict(self._store.search, list(found.values()))
+        estimates = {
+            trial: Estimate(float(mean), float(deviation))
+            for trial, mean, deviation in zip(found, means, deviations, strict=True)
+        }
+        if self._space.settings.proxy.growth and finals < LEAST_PAIRS:
+            others = [r for r in shown(records) if r.is_baseline and r.trial not in estimates]
+            later = self.with_growth({r.trial: r.accuracy for r in others}, records)
+            estimates |= {
+                r.trial: Estimate(later[r.trial], r.accuracy_noise or 0.0) for r in others
+            }
+        return estimates
+
+    def finalist(
+        self, records: Sequence[TrialRecord], budget: int, begun: Collection[int]
+    ) -> TrialRecord | None:
+        """The candidate within a budget (its number) that deserves the final training next.
+
+        Trials whose final training has `begun` are left out. None if there is no candidate.
+        """
+        trials = self._store.search.get_trials(deepcopy=False)
+        numbers = {
+            t.user_attrs["record"]["trial"]: t.number for t in trials if "record" in t.user_attrs
+        }
+        waiting = {
+            numbers[r.trial]: r
+            for r in _candidates(records)
+            if r.trial not in begun and self._space.settings.budgets[budget].excess(r.costs) is None
+        }
+        if not self._is_modelled(records):
+            return max(waiting.values(), key=lambda r: (r.accuracy, -r.cost), default=None)
+        of_trials = {numbers[trial] for trial in begun if trial in numbers}
+        chosen = self._model.finalists(self._store.search, 1, budget=budget, begun=of_trials)
+        return waiting.get(chosen[0]) if chosen else None
+
+    def _anchored(
+        self, records: Sequence[TrialRecord], anchors: Sequence[Mapping[str, Any]]
+    ) -> dict[int, Params]:
+        """Parameters of the references that are anchors of the study, by trial."""
+        known = [self._space.complete(anchor["params"]) for anchor in anchors]
+        found = {}
+        for record in complete(list(records)) if known else []:
+            if record.is_baseline:
+                with suppress(SpecError):
+                    params = self._space.complete(self._space.encode(record.architecture))
+                    if params in known:
+                        found[record.trial] = params
+        return found
 
     def with_growth(
         self, accuracies: Mapping[int, float], records: Sequence[TrialRecord]
     ) -> dict[int, float]:
-        """What networks of these records, by trial, are believed to grow to."""
+        """Accuracies, by trial, with what each network is believed to gain after the training."""
         among = [r for r in records if r.trial in accuracies]
         return {r.trial: grown(accuracies[r.trial], self._growth(r)) for r in among}
 
     def _growth(self, record: TrialRecord) -> float:
         return growth_of(record.costs, self._space.settings.proxy.growth)
 
-    def _highest(self, records: Sequence[TrialRecord]) -> dict[int, float]:
-        short = self.short(records)
-        after = denoised_promotions(records)
-        if not short or not after:
-            return short
-        calibration = Calibration.between([short[trial] for trial in after], list(after.values()))
-        if calibration is None:
-            return {}
-        trust = _trust(calibration, self._store.noise(promoted=True))
-        expected = {trial: calibration.logit_of(accuracy) for trial, accuracy in short.items()}
-        for trial, accuracy in after.items():
-            expected[trial] += trust * (logit(accuracy) - expected[trial])
-        return {trial: accuracy_of(log_odds) for trial, log_odds in expected.items()}
+    def _is_modelled(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether the study has neither too few nor too many trials for the model."""
+        known = sum(r.evaluation is not None and not r.is_baseline for r in records)
+        return len(_candidates(records)) >= LEAST_TRIALS and known <= MOST_TRIALS
 
 
 def denoised_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
@@ -122,15 +168,7 @@ def _candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [r for r in complete(list(records)) if not r.is_baseline]
 
 
-def _trust(calibration: Calibration, noise: float | None) -> float:
-    """How far a longer training is believed against the line: its share in the inverse variances.
-
-    What strays from the line is in part the noise of the longer trainings, in part the networks'
-    own. `noise` is the standard deviation of one accuracy over seeds, unknown to a study without
-    baselines: then half of it is.
-    """
-    if noise is None:
-        return 0.5
-    middle = accuracy_of(calibration.top)
-    of_seeds = noise / (middle * (1 - middle))  # in logits, by their slope there
-    return max(0.0, 1 - (of_seeds / calibration.spread) ** 2)
+def _finals(attributes: Mapping[str, Any]) -> int:
+    """Number of networks with a final training."""
+    anchors = [a for a in attributes.get(ANCHORS, []) if a.get("final") is not None]
+    return len(attributes.get(FINALS, {})) + len(anchors)

@@ -8,7 +8,7 @@ while the search still runs; what they reach corrects the model that steers the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,8 +34,8 @@ _MARGIN = 2.0  # standard errors of the validation accuracy
 _FAILED = 1e-9  # seconds: more than 0, which means that it runs
 _WITHIN = 1.02  # of the planned time, so that rounding leaves out no network
 
-Choose = Callable[[Budget, set[int]], TrialRecord | None]
-"""The most promising candidate of a budget that is none of these trials; None if there is none."""
+Choose = Callable[[int, Collection[int]], TrialRecord | None]
+"""The most promising candidate of a budget (its number) that is none of these trials, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class FinalRounds:
         if spent > plan.seconds * pace or (self._begun and spent >= plan.seconds):
             return None
         for number in sorted(plan.budgets, key=lambda i: self._share_of(self.budgets[i], records)):
-            record = self._next_of(self.budgets[number], records)
+            record = self._next_of(number, records)
             if record is None:
                 continue
             cost = self._seconds(time, record.mult_adds, plan.epochs) * _RACING
@@ -219,15 +219,16 @@ class FinalRounds:
                 return record
         return None
 
-    def _next_of(self, budget: Budget, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """References and candidates in turn: one reference, two candidates, and so on."""
+    def _next_of(self, number: int, records: Sequence[TrialRecord]) -> TrialRecord | None:
+        """References and candidates of a budget in turn: one reference, two candidates, ..."""
+        budget = self.budgets[number]
         within = [r for r in complete(list(records)) if budget.excess(r.costs) is None]
         begun = [r for r in within if r.trial in self._begun]
         candidates = sum(not r.is_baseline for r in begun)
         references = [r for r in strongest(within) if r.trial not in self._begun]
         most = self.settings.networks
         wanted = 2 * (len(begun) - candidates) - candidates > 0 and candidates != most
-        candidate = self.choose(budget, set(self._begun)) if wanted or not references else None
+        candidate = self.choose(number, self._begun) if wanted or not references else None
         if candidate is not None and (most is None or candidates < most):
             return candidate
         return references[0] if references else None

@@ -13,7 +13,7 @@ from mbsearch.search.acquisition import expected_hypervolume_gain
 from mbsearch.search.catalog import Network
 from mbsearch.search.encoding import Encoder
 from mbsearch.search.history import History
-from mbsearch.search.surrogate import Hyperparameters, Posterior, Warp, fit
+from mbsearch.search.surrogate import Hyperparameters, Posterior, Warp, fit, own_noise
 
 Array = NDArray[np.float64]
 
@@ -55,6 +55,10 @@ class Belief:
         mean, deviation = self.posterior.predict(self.encoder(networks))
         return self.warp.expected_excess(mean, deviation, np.array(incumbent))
 
+    def correlation(self, networks: Sequence[Network], others: Sequence[Network]) -> Array:
+        """How alike networks are to others for the model, from 0 to 1: (n, m)."""
+        return self.posterior.correlation(self.encoder(networks), self.encoder(others))
+
     def believing(self, pending: Sequence[Network]) -> Belief:
         """The belief as if networks under way had come out as predicted."""
         return replace(self, posterior=self.posterior.believing(self.encoder(pending)))
@@ -69,15 +73,20 @@ class AccuracyModel:
 
     def given(self, history: History) -> Belief:
         """Belief after at least two measured trials."""
+        columns, accuracies, deviations = (
+            self._encoder.columns,
+            history.accuracies,
+            history.deviations,
+        )
         inputs = self._encoder(history.measured)
         chosen = _trials_to_fit(len(history.measured))
-        identity = tuple((history.trials[i].number, history.accuracies[i]) for i in chosen)
+        data = inputs[chosen], accuracies[chosen], deviations[chosen]
+        identity = tuple(array.tobytes() for array in data)
         if self._fitted is None or self._fitted[0] != identity:
-            found = fit(inputs[chosen], self._encoder.columns, history.accuracies[chosen])
-            self._fitted = (identity, *found)
+            self._fitted = (identity, *fit(data[0], columns, data[1], data[2]))
         _, parameters, warp = self._fitted
-        warped = warp.forward(history.accuracies)
-        posterior = Posterior(inputs, self._encoder.columns, warped, parameters)
+        own = own_noise(warp, accuracies, deviations)
+        posterior = Posterior(inputs, columns, warp.forward(accuracies), parameters, own)
         return Belief(self._encoder, posterior, warp)
 
 

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from itertools import product
 
 from mbsearch.cost import Measure, measure
+from mbsearch.cost.coverage import Gap, gaps
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import PUBLISHED_ALPHAS, PUBLISHED_RESOLUTION, scaled_reference
+from mbsearch.space.catalog import (
+    FAMILIES,
+    PUBLISHED_ALPHAS,
+    PUBLISHED_RESOLUTION,
+    scaled_reference,
+)
 from mbsearch.space.settings import LATENCY, Bounds, Budget, name_of
 from mbsearch.space.space import SearchSpace
 from mbsearch.units import round_amounts
-
-FAMILIES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small")
-"""The references that every budget is compared with."""
 
 LARGEST_ALPHA = 1.4
 """The largest width that the V2 paper publishes (arXiv 1801.04381, table 4)."""
@@ -141,3 +144,31 @@ def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:
     if len(networks) <= count:
         return list(networks)
     return [networks[round(i * (len(networks) - 1) / (count - 1))] for i in range(count)]
+
+
+def missing_references(space: SearchSpace, measure: Measure = measure) -> list[Gap]:
+    """Return the references of each budget, scaled freely, that lie outside a space.
+
+    Without budgets and limits of the space, round budgets stand in for them. A budget that bounds
+    what `measure` does not give, as latency, is left out.
+    """
+    some = space.decode(space.complete({}))
+    known = measure(some).keys()
+    if space.settings.questions:
+        budgets = space.settings.questions
+    else:
+        budgets = round_budgets(space, measure) if space.settings.metric in known else ()
+    return [
+        gap
+        for budget in budgets
+        if budget.bounds().keys() <= known
+        for family, name in FAMILIES.items()
+        for gap in gaps(
+            space,
+            budget.label,
+            name,
+            fitting_references(
+                family, budget, num_classes=some.num_classes, published=False, measure=measure
+            ),
+        )
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ from mbsearch.search.catalog import Catalog, KnownNetworks, Network, Params
 from mbsearch.search.choices import ChoiceSpace
 from mbsearch.search.encoding import Encoder
 from mbsearch.search.history import History, read_history
-from mbsearch.search.model import AccuracyModel
+from mbsearch.search.model import AccuracyModel, Belief
 from mbsearch.search.proposals import Budget, Proposals
 
 STARTUP_TRIALS = 8
@@ -31,6 +31,10 @@ IMPROVEMENTS = 150
 ROUNDS = 2
 # Relatives are made of this many of the best networks within a budget.
 PARENTS = 8
+# Weight of being unlike the other finalists, in standard deviations of the candidates' bounds. It
+# falls with their number: the first tell mostly how short and final trainings are related.
+DIVERSITY = 4.0
+DIVERSITY_HALVED = 8
 # Suggestions remembered until the storage shows their parameters (threads of one process).
 SUGGESTED_SIZE = 256
 
@@ -184,13 +188,53 @@ class CostAwareSampler(BaseSampler):
         _check_directions(study)
         with self._lock:
             history = self._history(study)
-            finished = [i for i, t in enumerate(history.trials) if t.state == TrialState.COMPLETE]
+            completed = _completed(history)
             if len(history.measured) < 2:
-                return [history.trials[i] for i in finished]
-            networks = [history.measured[i] for i in finished]
+                return list(completed.values())
+            networks = [history.measured[i] for i in completed]
             accuracies, _ = self._model.given(history).accuracy(networks)
             front = pareto_front(np.round(accuracies, 9), [n.cost for n in networks])
-            return [history.trials[finished[i]] for i in front]
+            trials = list(completed.values())
+            return [trials[i] for i in front]
+
+    def finalists(
+        self, study: Study, count: int, *, budget: int | None = None, begun: Collection[int] = ()
+    ) -> list[int]:
+        """Numbers of at most `count` completed trials that deserve the final training next.
+
+        For one budget after the other, the network with the highest upper confidence bound of its
+        final accuracy, and a bonus for being unlike, by the model's kernel, the networks that have
+        had a final training or were chosen already. With `budget` all are within that one. Trials
+        whose final training has `begun` are left out.
+        """
+        _check_directions(study)
+        with self._lock:
+            history = self._history(study)
+            if len(history.measured) < 2:
+                return []
+            belief = self._model.given(history)
+            running = {
+                i for i, t in enumerate(history.trials) if t is not None and t.number in begun
+            }
+            had = history.has_final | running
+            waiting = [i for i in _completed(history) if i not in had]
+            taken, chosen = sorted(had), list[int]()
+            budgets = len(self._proposals.cheapest.within)
+            for turn in range(count):
+                inside = [
+                    i
+                    for i in waiting
+                    if i not in chosen
+                    and (
+                        not budgets
+                        or history.measured[i].within[turn % budgets if budget is None else budget]
+                    )
+                ]
+                if inside:
+                    known = [history.measured[i] for i in [*taken, *chosen]]
+                    scores = _finalist_scores(belief, [history.measured[i] for i in inside], known)
+                    chosen.append(inside[int(np.argmax(scores))])
+            return [trial.number for i in chosen if (trial := history.trials[i]) is not None]
 
     def exhausted(self, study: Study) -> bool:
         """Whether every feasible network has been tried; only a finite space ever is."""
@@ -295,6 +339,28 @@ class CostAwareSampler(BaseSampler):
         times = Counter(n.key for n in history.seen)
         front = pareto_front(history.accuracies, [n.cost for n in history.measured])
         return history.measured[min(front.tolist(), key=lambda i: times[history.measured[i].key])]
+
+
+def _completed(history: History) -> dict[int, FrozenTrial]:
+    """Completed trials by their index among the measured networks."""
+    return {
+        i: trial
+        for i, trial in enumerate(history.trials)
+        if trial is not None and trial.state == TrialState.COMPLETE
+    }
+
+
+def _finalist_scores(
+    belief: Belief, networks: Sequence[Network], known: Sequence[Network]
+) -> NDArray[np.float64]:
+    """Upper confidence bounds, with a bonus of up to their spread for what is unlike the known."""
+    accuracies, deviations = belief.accuracy(networks)
+    bounds = accuracies + deviations
+    if not known:
+        return bounds
+    novelty = 1 - belief.correlation(networks, known).max(axis=1)
+    weight = DIVERSITY / (1 + len(known) / DIVERSITY_HALVED)
+    return np.asarray(bounds + weight * np.std(bounds) * novelty / max(novelty.max(), 1e-12))
 
 
 def _check_directions(study: Study) -> None:

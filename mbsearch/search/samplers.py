@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,7 +15,6 @@ from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.search.sampler import CostAwareSampler
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.settings import Limits
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.template import Params
 
@@ -39,21 +38,21 @@ def make_sampler(
     trials: int = 0,
     measure: Measure = measure,
     feasible: Params | None = None,
-    budgets: Sequence[Limits] = (),
 ) -> BaseSampler:
     """A sampler by its name on the command line.
 
     `trials` are those that the study has already: samplers that draw from a stream of their own
     would otherwise repeat, after a restart, the draws of the start. `measure` gives every cost that
     the space's objectives and limits name, and `feasible` is a network that keeps the limits, where
-    one is known. With `budgets` the cost-aware sampler looks for the best network within each.
+    one is known. Where the space has budgets, the cost-aware sampler looks for the best network
+    within each.
 
     Raises:
         SpecError: there is no sampler of that name.
     """
     match name:
         case "cost-aware":
-            return _cost_aware(space, seed, measure, feasible, budgets)
+            return _cost_aware(space, seed, measure, feasible)
         case "tpe":
             return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
         case "nsga2":
@@ -123,11 +122,10 @@ def _cost_aware(
     seed: int,
     measure: Measure,
     feasible: Params | None,
-    budgets: Sequence[Limits],
 ) -> CostAwareSampler:
     """The cost-aware sampler with everything that the space knows of a network for free."""
 
-    metric = space.settings.metric
+    metric, budgets = space.settings.metric, space.settings.budgets
     others = [each for each in ("mult_adds", "params") if each != metric]
 
     # The sampler asks for each fact by itself, and for all of them of one network in a row.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from mbsearch.records import (
     DEFAULT_METRIC,
     SEARCH,
     Epoch,
+    Estimate,
     Evaluation,
     Fidelity,
     State,
@@ -44,7 +45,10 @@ BASELINES = ".baselines"
 BUDGETS = "budgets"
 """User attribute of a study: the budgets that it answers, as plain data."""
 EXPECTED = "expected"
-"""User attribute of a study: accuracies expected of its networks, by the number of the record."""
+"""User attribute of a study: predicted accuracies of its networks, by the number of the record."""
+
+EXPECTED_DEVIATION = "expected_deviation"
+"""User attribute of a study: standard deviations of those predictions."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
@@ -65,6 +69,8 @@ class StudyStore:
     name: str
     search: optuna.Study
     baselines: optuna.Study
+    _records: dict[int, TrialRecord | None] = field(default_factory=dict, repr=False)
+    _evaluations: dict[int, Evaluation] = field(default_factory=dict, repr=False)
 
     def study_of(self, origin: str) -> optuna.Study:
         """The Optuna study that a trial of this origin belongs to."""
@@ -98,14 +104,30 @@ class StudyStore:
             record
             for study in (self.baselines, self.search)
             for trial in study.get_trials(deepcopy=False)
-            if (record := to_record(trial)) is not None
+            if (record := self._decoded(trial)) is not None
         ]
         return self.joined(found)
+
+    def _decoded(self, trial: FrozenTrial) -> TrialRecord | None:
+        """A trial as a record; those that have ended are decoded once."""
+        if not trial.state.is_finished():
+            return to_record(trial)
+        if trial._trial_id not in self._records:
+            self._records[trial._trial_id] = to_record(trial)
+        return self._records[trial._trial_id]
+
+    def _evaluation(self, trial: FrozenTrial) -> Evaluation:
+        """Outcome of a trial that has ended, decoded once."""
+        if trial._trial_id not in self._evaluations:
+            evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+            self._evaluations[trial._trial_id] = evaluation
+        return self._evaluations[trial._trial_id]
 
     def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Records in the order they began, with what other trials tell of them."""
         noise, promotion_noise, promotions = self.noise(), self.noise(True), self.promotions()
         expected, finals = self.expected(), self.finals()
+        deviations: dict[str, float] = self.search.user_attrs.get(EXPECTED_DEVIATION, {})
         return [
             replace(
                 r,
@@ -114,6 +136,7 @@ class StudyStore:
                 promotion_noise=promotion_noise,
                 finals=finals.get(r.trial, ()),
                 expected=expected.get(str(r.trial)),
+                expected_deviation=deviations.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
         ]
@@ -121,9 +144,7 @@ class StudyStore:
     def promotions(self) -> dict[int, Evaluation]:
         """Outcomes of the longer trainings, by trial; those that only repeat one are left out."""
         return {
-            trial.user_attrs["record"]["trial"]: Evaluation.from_dict(
-                trial.user_attrs["evaluation"]
-            )
+            trial.user_attrs["record"]["trial"]: self._evaluation(trial)
             for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if fidelity_of(trial) is Fidelity.PROMOTION and not trial.user_attrs["record"]["repeat"]
         }
@@ -133,19 +154,21 @@ class StudyStore:
         found: dict[int, list[Evaluation]] = {}
         for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if fidelity_of(trial) is Fidelity.FINAL:
-                evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+                evaluation = self._evaluation(trial)
                 found.setdefault(trial.user_attrs["record"]["trial"], []).append(evaluation)
         return {trial: tuple(sorted(each, key=lambda e: e.seed)) for trial, each in found.items()}
 
     def expected(self) -> dict[str, float]:
-        """Accuracies that the last run expected of its networks when it ended, by trial."""
+        """Accuracies predicted for the study's networks when its last run ended, by trial."""
         found: dict[str, float] = self.search.user_attrs.get(EXPECTED, {})
         return found
 
-    def expect(self, accuracies: Mapping[int, float]) -> None:
-        """Keep the accuracies expected of networks, by trial, instead of those kept before."""
-        told = {str(trial): accuracy for trial, accuracy in accuracies.items()}
+    def expect(self, estimates: Mapping[int, Estimate]) -> None:
+        """Keep the predicted accuracies of networks, by trial, instead of those kept before."""
+        told = {str(trial): each.accuracy for trial, each in estimates.items()}
         if told != self.expected():
+            deviations = {str(trial): each.deviation for trial, each in estimates.items()}
+            self.search.set_user_attr(EXPECTED_DEVIATION, deviations)
             self.search.set_user_attr(EXPECTED, told)
 
     def noise(self, promoted: bool = False) -> float | None:
@@ -163,7 +186,7 @@ class StudyStore:
             kind = Fidelity.PROMOTION if promoted else Fidelity.SCREENING
             if "record" in trial.user_attrs and fidelity_of(trial) is kind:
                 fingerprint = trial.user_attrs["record"]["fingerprint"]
-                evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
+                evaluation = self._evaluation(trial)
                 curves.setdefault(fingerprint, []).append(evaluation.curve)
         return {key: values for key, values in curves.items() if len(values) > 1}
 

@@ -77,6 +77,13 @@ class Warp:
         gaps = np.log(self.ceiling - accuracy)
         return float(-np.sum(gaps) - len(accuracy) * math.log(self.scale))
 
+    def slope(self, accuracy: Array) -> Array:
+        """Derivative of the map."""
+        if math.isinf(self.ceiling):
+            return np.full(len(accuracy), 1 / self.scale)
+        gap = np.maximum(self.ceiling - accuracy, 1e-9 * max(1.0, abs(self.ceiling)))
+        return np.asarray(1 / (gap * self.scale))
+
     def expected_excess(self, mean: Array, deviation: Array, level: Array) -> Array:
         """E[max(0, A - level)] in accuracy, for accuracies A whose warped value is normal.
 
@@ -104,8 +111,14 @@ class Hyperparameters:
     log_length: Array
 
 
-def fit(inputs: Array, columns: Columns, accuracy: Array) -> tuple[Hyperparameters, Warp]:
-    """Most probable hyperparameters and ceiling for accuracies seen at `inputs` (n, columns)."""
+def fit(
+    inputs: Array, columns: Columns, accuracy: Array, deviation: Array | None = None
+) -> tuple[Hyperparameters, Warp]:
+    """Most probable hyperparameters and ceiling for accuracies seen at `inputs` (n, columns).
+
+    `deviation` is the standard deviation of each accuracy's own noise, beside the common one.
+    """
+    deviation = np.zeros(len(accuracy)) if deviation is None else deviation
     top, spread = float(np.max(accuracy)), float(np.ptp(accuracy))
     ceilings = [math.inf]
     if spread > 1e-9 * max(1.0, abs(top)):  # else they are equal up to rounding
@@ -116,30 +129,42 @@ def fit(inputs: Array, columns: Columns, accuracy: Array) -> tuple[Hyperparamete
         result = minimize(
             negative_log_posterior,
             theta,
-            args=(inputs, columns, warp.forward(accuracy)),
+            args=(inputs, columns, warp.forward(accuracy), own_noise(warp, accuracy, deviation)),
             jac=True,
             method="L-BFGS-B",
             bounds=[(-6.0, 4.0), (-14.0, 2.0)] + [(-4.0, 6.0)] * len(columns.length),
             options={"maxiter": 40},
         )
         theta = result.x
-        chosen = _likeliest_ceiling(_unpack(theta), inputs, columns, accuracy, ceilings)
+        chosen = _likeliest_ceiling(_unpack(theta), inputs, columns, accuracy, deviation, ceilings)
         if chosen == warp:
             break
         warp = chosen
     return _unpack(theta), warp
 
 
+def own_noise(warp: Warp, accuracy: Array, deviation: Array) -> Array:
+    """Variances, on the warped scale, of accuracies with these standard deviations.
+
+    At most that of all accuracies together, on either scale: where the map is steep, its derivative
+    overstates them.
+    """
+    return np.asarray(np.minimum(warp.slope(accuracy) * deviation, 1.0) ** 2)
+
+
 def negative_log_posterior(
-    theta: Array, inputs: Array, columns: Columns, warped: Array
+    theta: Array, inputs: Array, columns: Columns, warped: Array, own: Array | float = 0.0
 ) -> tuple[float, Array]:
-    """Objective of the fit and its gradient in `theta` = log signal, log noise, log lengths."""
+    """Objective of the fit and its gradient in `theta` = log signal, log noise, log lengths.
+
+    `own` are variances of noise that each observation has beside the common one.
+    """
     parameters = _unpack(theta)
     distances = _squared_distances(inputs, inputs, columns, parameters)
     signal, slope = _matern_and_slope(distances, parameters)
     noise = math.exp(parameters.log_noise)
     n = len(warped)
-    factor = cholesky(signal + (noise + JITTER) * np.eye(n), lower=True)
+    factor = cholesky(signal + np.diag(np.broadcast_to(noise + JITTER + own, n)), lower=True)
     weights = cho_solve((factor, True), warped)
     surplus = cho_solve((factor, True), np.eye(n)) - np.outer(weights, weights)
     value = 0.5 * warped @ weights + np.sum(np.log(np.diag(factor)))
@@ -164,16 +189,22 @@ def negative_log_posterior(
 
 
 class Posterior:
-    """The process after seeing warped accuracies; can be told more at no refit."""
+    """The process after seeing warped accuracies; takes more observations without a refit."""
 
     def __init__(
-        self, inputs: Array, columns: Columns, warped: Array, parameters: Hyperparameters
+        self,
+        inputs: Array,
+        columns: Columns,
+        warped: Array,
+        parameters: Hyperparameters,
+        own: Array | None = None,
     ) -> None:
         self._inputs, self._columns, self._warped = inputs, columns, warped
         self._parameters = parameters
+        self._own = np.zeros(len(warped)) if own is None else own
         signal = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
         noise = math.exp(parameters.log_noise) + JITTER
-        self._factor = cholesky(signal + noise * np.eye(len(warped)), lower=True)
+        self._factor = cholesky(signal + np.diag(noise + self._own), lower=True)
         self._weights = cho_solve((self._factor, True), warped)
 
     @property
@@ -201,7 +232,13 @@ class Posterior:
             self._columns,
             np.concatenate([self._warped, mean]),
             self._parameters,
+            np.concatenate([self._own, np.zeros(len(inputs))]),
         )
+
+    def correlation(self, inputs: Array, others: Array) -> Array:
+        """Prior correlations of accuracies at `inputs` (n, columns) with `others`: (n, m)."""
+        distances = _squared_distances(inputs, others, self._columns, self._parameters)
+        return _matern(distances, self._parameters) / math.exp(self._parameters.log_signal)
 
 
 def _likeliest_ceiling(
@@ -209,17 +246,23 @@ def _likeliest_ceiling(
     inputs: Array,
     columns: Columns,
     accuracy: Array,
+    deviation: Array,
     ceilings: list[float],
 ) -> Warp:
     signal = _matern(_squared_distances(inputs, inputs, columns, parameters), parameters)
     noise = math.exp(parameters.log_noise) + JITTER
-    factor = cholesky(signal + noise * np.eye(len(accuracy)), lower=True)
+    plain = cholesky(signal + noise * np.eye(len(accuracy)), lower=True)
 
     def log_likelihood(warp: Warp) -> float:
+        factor, penalty = plain, 0.0
+        if deviation.any():
+            own = own_noise(warp, accuracy, deviation)
+            factor = cholesky(signal + np.diag(noise + own), lower=True)
+            penalty = float(np.sum(np.log(np.diag(factor))))
         whitened = solve_triangular(factor, warp.forward(accuracy), lower=True)
         # The best overall scale of each ceiling is profiled out, so none is favoured by its units.
         variance = float(whitened @ whitened) / len(accuracy)
-        return warp.log_slope(accuracy) - 0.5 * len(accuracy) * math.log(variance)
+        return warp.log_slope(accuracy) - 0.5 * len(accuracy) * math.log(variance) - penalty
 
     warps = [Warp.fit(accuracy, ceiling) for ceiling in ceilings]
     return max(warps, key=log_likelihood) if len(warps) > 1 else warps[0]

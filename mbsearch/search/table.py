@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.errors import DataError, EvaluationError, SpecError
-from mbsearch.records import Epoch, Evaluation, State
+from mbsearch.records import TABLE, Epoch, Evaluation, State
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.space.space import SearchSpace
 
-TABLE = "table"
-"""Name of this evaluator."""
 ACCURACY, FINGERPRINT, CLASSES = "accuracy", "fingerprint", "num_classes"
 
 

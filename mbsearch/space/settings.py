@@ -13,6 +13,7 @@ from mbsearch.units import amount, quantity
 
 _SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _LEAST_PIXELS = 32  # side of the images that the largest candidates are trained on by default
+_FEW_IMAGES = 5_000  # below which a long training has smaller batches
 _MICROSECONDS = {"us": 1, "µs": 1, "ms": 10**3, "s": 10**6}
 
 
@@ -33,7 +34,7 @@ def cost_of(name: str) -> str:
 
 
 def name_of(metric: str) -> str:
-    """Inverse of `cost_of`."""
+    """Inverse of `cost_of`: what a space file calls a cost."""
     return "latency" if metric == LATENCY else metric
 
 
@@ -139,6 +140,13 @@ class Budget(Bounds):
         if not self.bounds():
             raise ValueError(f"a bound on one of {', '.join(COSTS)} (mult_adds: 20M)")
         return self
+
+    @staticmethod
+    def of(bounds: Mapping[str, int]) -> Budget:
+        """Inverse of `bounds`: latency is in microseconds."""
+        return Budget.model_validate(
+            {name_of(m): f"{b}us" if m == LATENCY else b for m, b in bounds.items()}
+        )
 
     @property
     def label(self) -> str:
@@ -305,9 +313,22 @@ class Retrain(Recipe):
     resolution_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
 
+    def sized(self, images: int) -> Self:
+        """The recipe for so many training images.
+
+        Few images are few steps, so below 5,000 the default batch is half as large, and the default
+        learning rate with it (docs/proxy.md).
+        """
+        if images >= _FEW_IMAGES or "batch_size" in self.model_fields_set:
+            return self
+        changes: dict[str, Any] = {"batch_size": self.batch_size // 2}
+        if "learning_rate" not in self.model_fields_set:
+            changes["learning_rate"] = self.learning_rate / 2
+        return self.model_copy(update=changes)
+
 
 # Epochs up to this share of a final training use this share of its pixels, the others all.
-_PROGRESSIVE = ((0.5, 0.5), (0.75, 0.75))
+_PROGRESSIVE = ((0.7, 0.5), (0.85, 0.75))
 
 
 class Finals(Row):

@@ -265,7 +265,7 @@ def match(node: Node, value: Any, path: str = "") -> Params:
     """The canonical encoding that resolves to `value`, a pydantic row, tuple or scalar.
 
     Raises:
-        Mismatch: there is none; of several stage lists, the one is named that agrees longest.
+        Mismatch: there is none; of several options, the one that agrees longest is compared.
     """
     if isinstance(node, Choice):
         return _match_choice(node, value, path)
@@ -273,7 +273,7 @@ def match(node: Node, value: Any, path: str = "") -> Params:
         return _match_row(node, value, path)
     if isinstance(node, tuple):
         if len(node) != len(value):
-            raise Mismatch(path, f"{len(value)} stages", f"has {len(node)}")
+            raise Mismatch(path, f"{len(value)} stages", f"has {len(node)} stages")
         return _merged(
             *(match(n, v, f"{path}.{i}") for i, (n, v) in enumerate(zip(node, value, strict=True)))
         )
@@ -293,7 +293,13 @@ def _match_choice(choice: Choice, value: Any, path: str) -> Params:
             return {choice.name: name, **match(option, value, path)}
         except Mismatch as difference:
             differences.append(difference)
-    raise max(differences, key=lambda difference: difference.stage)
+    keys = list(type(value).model_fields) if isinstance(value, BaseModel) else []
+
+    def agreement(difference: Mismatch) -> tuple[int, int]:
+        key = difference.path.rpartition(".")[2]
+        return difference.stage, keys.index(key) if key in keys else -1
+
+    raise max(differences, key=agreement)
 
 
 def _match_row(row: Mapping[str, Node], value: BaseModel, path: str) -> Params:

@@ -1,15 +1,15 @@
-"""Who is retrained: chosen networks, and beside each a MobileNet V1 and V2 of equal cost."""
+"""The networks to retrain: chosen ones, and beside each the references it is compared with."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mbsearch.cost import Measure, measure
 from mbsearch.records import BASELINE_FAMILIES, DEFAULT_METRIC, SEARCH, TrialRecord
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_reference
+from mbsearch.space.catalog import scaled_reference
 
 GIVEN = "given"
 """Family of a network that the search has not tried."""
@@ -34,24 +34,31 @@ class Entrant:
     rival_of: str | None = None
 
 
+def entrant_of(record: TrialRecord, rival_of: str | None = None) -> Entrant:
+    """A network of the study, by its name in text."""
+    network = record.architecture.replace(name=record.label)
+    accuracy = None if record.evaluation is None else record.accuracy
+    return Entrant(record.label, record.origin, network, accuracy, rival_of)
+
+
 def entrants(
     chosen: Sequence[TrialRecord],
     given: Sequence[Architecture] = (),
+    references: Mapping[str, Sequence[TrialRecord]] | None = None,
     *,
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
 ) -> list[Entrant]:
-    """Chosen and given networks, equal ones once, and after each a MobileNet V1 and V2 of its cost.
+    """Chosen and given networks, equal ones once, and after each the references beside it.
 
-    The cost is the `metric` of what `measure` gives. A reference that two networks share is there
-    for each of them.
+    These are the study's own `references` of a network, by its fingerprint, and a MobileNet of
+    equal cost of V1 and V2 where the study has none of that family. The cost is the `metric` of
+    what `measure` gives. A reference that two networks share is there for each of them.
     """
+    references = references or {}
     candidates: dict[str, Entrant] = {}
     for record in chosen:
-        name = record.architecture.name if record.is_baseline else f"trial {record.trial}"
-        accuracy = None if record.evaluation is None else record.accuracy
-        network = record.architecture.replace(name=name)
-        candidates.setdefault(network.fingerprint, Entrant(name, record.origin, network, accuracy))
+        candidates.setdefault(record.fingerprint, entrant_of(record))
     for network in given:
         if network.fingerprint not in candidates:
             apart = _named_apart(network, {each.name for each in candidates.values()})
@@ -59,12 +66,15 @@ def entrants(
     found = []
     for candidate in candidates.values():
         found.append(candidate)
-        if candidate.family in (SEARCH, GIVEN):
-            found += [
-                rival
-                for rival in rivals(candidate.architecture, metric, measure)
-                if rival.architecture.fingerprint != candidate.architecture.fingerprint
-            ]
+        if candidate.family not in (SEARCH, GIVEN):
+            continue
+        own = references.get(candidate.architecture.fingerprint, ())
+        beside = [entrant_of(r, rival_of=candidate.name) for r in own]
+        missing = [f for f in BASELINE_FAMILIES if f not in {each.family for each in beside}]
+        beside += rivals(candidate.architecture, metric, measure, missing)
+        distinct = {each.architecture.fingerprint: each for each in reversed(beside)}
+        distinct.pop(candidate.architecture.fingerprint, None)
+        found += reversed(distinct.values())
     return found
 
 
@@ -75,7 +85,10 @@ def _named_apart(network: Architecture, taken: Set[str]) -> Architecture:
 
 
 def rivals(
-    network: Architecture, metric: str = DEFAULT_METRIC, measure: Measure = measure
+    network: Architecture,
+    metric: str = DEFAULT_METRIC,
+    measure: Measure = measure,
+    families: Sequence[str] = BASELINE_FAMILIES,
 ) -> list[Entrant]:
     """A reference of each MobileNet family that costs as much as a network.
 
@@ -89,16 +102,16 @@ def rivals(
         return int(off / _NEAR), abs(reference.resolution - network.resolution), off
 
     found = []
-    for family in BASELINE_FAMILIES:
-        reference = load_reference(family).replace(num_classes=network.num_classes)
+    for family in families:
         nearest = min(
             (
-                reference.replace(alpha=alpha, resolution=max(_LEAST, network.resolution + step))
+                scaled_reference(
+                    family, alpha, max(_LEAST, network.resolution + step), network.num_classes
+                )
                 for alpha in _ALPHAS
                 for step in _STEPS
             ),
             key=distance,
         )
-        name = f"{family}-{nearest.alpha:g}-{nearest.resolution}"
-        found.append(Entrant(name, family, nearest.replace(name=name), rival_of=network.name))
+        found.append(Entrant(nearest.name, family, nearest, rival_of=network.name))
     return found

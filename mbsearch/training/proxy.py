@@ -113,7 +113,8 @@ class ProxyTraining:
 
     def _train_final(self, task: Task) -> Outcome:
         """Train by the full recipe at the network's own pixels, and predict validation images."""
-        recipe, source = self.retrain, _source(self.data, self.split_seed)
+        source = _source(self.data, self.split_seed)
+        recipe = self.retrain.sized(len(source.members["train"].rows))
         if task.epochs is not None:
             recipe = recipe.model_copy(update={"epochs": task.epochs})
         own = max(1, round(task.architecture.resolution * self.final_scale))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mbsearch.cost import measure
+from mbsearch.cost import Measure, measure
 from mbsearch.errors import EvaluationError
+from mbsearch.measured import Retrained
 from mbsearch.records import Evaluation
 from mbsearch.search.evaluator import Task
 from mbsearch.search.executor import Executor, LocalProcesses, settled
@@ -17,7 +18,7 @@ from mbsearch.training.entrants import Entrant
 from mbsearch.training.final import FinalTraining, Start
 from mbsearch.training.machine import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.sources import load_source
-from mbsearch.training.verdict import FOLDER, Retrained, write_retrained
+from mbsearch.training.verdict import FOLDER, write_retrained
 from mbsearch.training.warm_up import compile_kernels
 
 OnEnd = Callable[[str, int, float], None]
@@ -39,18 +40,20 @@ def retrain_study(
     jobs: int | None = None,
     device: str | None = None,
     start: Start | None = None,
+    measure: Measure = measure,
     say: Callable[[str], None] = lambda _line: None,
     on_end: OnEnd = _quiet,
 ) -> list[Retrained]:
     """Retrain networks for long on train and validation images, and score them on the test's.
 
     Trainings live below ``retrain`` in the study's folder, results in ``retrain.json`` and
-    ``retrain.csv``. A killed run goes on from the last epoch of each training.
+    ``retrain.csv``. A killed run goes on from the last epoch of each training. Networks and seeds
+    of an earlier retraining by the same recipe stay, and are not trained again.
 
     Args:
         folder: of the study.
         chosen: networks to train.
-        settings: of the space: the recipe stands in `retrain`, the default scale in `proxy`.
+        settings: of the space: the recipe stands in `retrain`; pixels follow `final_scale`.
         data: the study's images.
         data_key: what their content key was in the search.
         split_seed: of the study, so that its test images are the same ones.
@@ -58,6 +61,7 @@ def retrain_study(
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
             all of them for each training.
         start: weights that one of the networks begins from.
+        measure: the costs of a network.
         say: called with a line before kernels are compiled for this machine, with a warning where
             the images are not those of the search any more, and with what failed.
         on_end: called whenever a training has ended.
@@ -67,9 +71,11 @@ def retrain_study(
         EvaluationError: every training of the candidates failed.
         StorageError: another process retrains this study, or its folder cannot be written.
     """
-    recipe = settings.retrain
-    scale = recipe.resolution_scale or settings.proxy.resolution_scale
     source = load_source(data, seed=split_seed)
+    recipe = settings.retrain.sized(
+        sum(len(source.members[k].rows) for k in ("train", "validation"))
+    )
+    scale = settings.final_scale(data)
     if source.content_key != data_key:
         say(
             f"{data}: expected the images of the search, got others (names, sizes or times "
@@ -93,10 +99,10 @@ def retrain_study(
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
         ) as executor:
-            results = retrain(chosen, executor, recipe.seeds, on_end, say)
+            results = retrain(chosen, executor, recipe.seeds, on_end, say, measure)
         test_images = len(source.members["test"].rows)
-        write_retrained(folder, results, facts | {"folder": home.name, "test_images": test_images})
-    return results
+        facts |= {"folder": home.name, "test_images": test_images}
+        return write_retrained(folder, results, facts)
 
 
 def retrain(
@@ -105,6 +111,7 @@ def retrain(
     seeds: int,
     on_end: OnEnd = _quiet,
     say: Callable[[str], None] = lambda _line: None,
+    measure: Measure = measure,
 ) -> list[Retrained]:
     """Train every entrant with every seed, seed by seed, and gather the test accuracies.
 
@@ -115,6 +122,7 @@ def retrain(
         executor: of a `FinalTraining`; what it has on disk is not trained again.
         on_end: called whenever a training has ended.
         say: called with what failed.
+        measure: the costs of a network.
 
     Raises:
         EvaluationError: every training of the candidates failed.
@@ -139,19 +147,31 @@ def retrain(
     for entrant in chosen:  # a candidate comes before its rivals
         key = entrant.architecture.fingerprint
         evaluations = [ended[key, seed] for seed in range(seeds) if (key, seed) in ended]
-        lonely = entrant.rival_of not in [None, *(each.entrant.name for each in results)]
+        lonely = entrant.rival_of not in [None, *(each.name for each in results)]
         if not evaluations or lonely:
             continue
-        results.append(
-            Retrained(
-                entrant,
-                measure(entrant.architecture),
-                tuple(e.seed for e in evaluations),
-                tuple(e.accuracy for e in evaluations),
-                sum(e.seconds for e in evaluations),
-                evaluations[0].pixels,
-            )
-        )
+        results.append(_retrained(entrant, evaluations, measure))
     if not results:
         raise EvaluationError("every training of the candidates failed")
     return results
+
+
+def _retrained(entrant: Entrant, evaluations: Sequence[Evaluation], measure: Measure) -> Retrained:
+    network = entrant.architecture
+    kept = [e.predictions for e in evaluations if e.predictions is not None]
+    return Retrained(
+        name=entrant.name,
+        family=entrant.family,
+        fingerprint=network.fingerprint,
+        alpha=network.alpha,
+        resolution=network.resolution,
+        costs=measure(network),
+        proxy_accuracy=entrant.proxy_accuracy,
+        seeds=tuple(e.seed for e in evaluations),
+        accuracies=tuple(e.accuracy for e in evaluations),
+        pixels=evaluations[0].pixels,
+        seconds=sum(e.seconds for e in evaluations),
+        rival_of=entrant.rival_of,
+        architecture=network,
+        predictions=tuple(kept) if len(kept) == len(evaluations) else (),
+    )

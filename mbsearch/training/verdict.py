@@ -1,25 +1,20 @@
-"""What retraining says: test accuracies over seeds, and whether a candidate's lead holds."""
+"""What retraining leaves: test accuracies over seeds, margins over references, and weights."""
 
 from __future__ import annotations
 
 import json
-import math
-import warnings
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from mbsearch.analysis.answer import Interval, points, retrained_margin
 from mbsearch.errors import StorageError
-from mbsearch.measured import RETRAINED
+from mbsearch.measured import RETRAINED, Retrained, read_retrained
 from mbsearch.report import write_whole
-from mbsearch.training.entrants import Entrant
 
 FOLDER = "retrain"
 WEIGHTS = "weights.pt"
-_CONFIDENCE = 0.95
 
 
 def training_folder(home: Path, fingerprint: str, seed: int) -> Path:
@@ -28,149 +23,91 @@ def training_folder(home: Path, fingerprint: str, seed: int) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrained:
-    """What became of an entrant: one test accuracy a seed."""
-
-    entrant: Entrant
-    costs: dict[str, int]
-    seeds: tuple[int, ...]
-    accuracies: tuple[float, ...]
-    seconds: float
-    pixels: int
-
-    @property
-    def mean(self) -> float:
-        """Mean test accuracy over the seeds."""
-        return float(np.mean(self.accuracies))
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation over the seeds; None of a single one."""
-        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else None
-
-
-@dataclass(frozen=True, slots=True)
 class Lead:
-    """Mean test accuracy of a candidate minus that of a rival, with its 95 % interval over seeds.
-
-    The interval is Welch's; NaN at both ends where a network has only one seed.
-    """
+    """Mean test accuracy of a candidate minus that of a reference, with its 95 % interval."""
 
     candidate: str
     rival: str
-    difference: float
-    lower: float
-    upper: float
+    difference: Interval
 
     def sentence(self) -> str:
         """In words, with a verdict."""
-        text = f"{self.candidate} is {self.difference:+.4f} from {self.rival}"
-        if math.isnan(self.lower):
-            return f"{text} (a single seed: nothing can be said of the noise)"
-        if self.lower > 0:
-            verdict = "the lead holds"
-        elif self.upper < 0:
-            verdict = "it is behind"
-        else:
-            verdict = "no lead that the seeds can tell from none"
-        return f"{text}, 95 % interval over seeds {self.lower:+.4f} to {self.upper:+.4f}: {verdict}"
+        lead = points(self.difference.mean)
+        return f"{self.candidate}: {lead} points over {self.rival} ({self.difference.in_points()})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "candidate": self.candidate,
+            "rival": self.rival,
+            "difference": self.difference.mean,
+            "lower": self.difference.low,
+            "upper": self.difference.high,
+            "sentence": self.sentence(),
+        }
 
 
-def leads(results: Sequence[Retrained]) -> list[Lead]:
-    """Every candidate against the references of its cost."""
-    candidates = {r.entrant.name: r for r in results if r.entrant.rival_of is None}
+def leads(retrained: Sequence[Retrained]) -> list[Lead]:
+    """Every candidate against the references beside it."""
+    candidates = {r.name: r for r in retrained if r.rival_of is None}
     return [
-        _lead(candidates[result.entrant.rival_of], result)
-        for result in results
-        if result.entrant.rival_of is not None
+        Lead(r.rival_of, r.name, retrained_margin(candidates[r.rival_of], r, retrained))
+        for r in retrained
+        if r.rival_of is not None
     ]
-
-
-def _lead(candidate: Retrained, rival: Retrained) -> Lead:
-    lower = upper = math.nan
-    if min(len(candidate.accuracies), len(rival.accuracies)) > 1:
-        if (candidate.spread, rival.spread) == (0.0, 0.0):
-            lower = upper = candidate.mean - rival.mean
-        else:
-            from scipy import stats  # here, since every worker imports this module
-
-            with warnings.catch_warnings(action="ignore"):  # equal seeds of one are no trouble
-                test = stats.ttest_ind(candidate.accuracies, rival.accuracies, equal_var=False)
-            lower, upper = (float(end) for end in test.confidence_interval(_CONFIDENCE))
-    names = candidate.entrant.name, rival.entrant.name
-    return Lead(*names, candidate.mean - rival.mean, lower, upper)
 
 
 def write_retrained(
     folder: Path, results: Sequence[Retrained], settings: Mapping[str, Any]
-) -> list[Path]:
-    """Write retrain.json and retrain.csv into a study's folder.
+) -> list[Retrained]:
+    """Write retrain.json and retrain.csv into a study's folder; all that they have then.
 
-    What is there of the same settings stays, but for candidates that are among the results.
+    What is there of the same settings stays: networks, and seeds of the same network.
 
     Raises:
         StorageError: they cannot be written.
     """
     import pandas as pd
 
-    rows = [
+    earlier = _before(folder, settings)
+    trained = {each.fingerprint: each for each in reversed(earlier)}
+    results = [r.joined(trained[r.fingerprint]) if r.fingerprint in trained else r for r in results]
+    fresh = {each.fingerprint: each for each in results}
+    beside = {each.beside for each in results}
+    kept = [
+        replace(each, **_trainings(fresh[each.fingerprint])) if each.fingerprint in fresh else each
+        for each in earlier
+        if each.beside not in beside
+    ]
+    whole = [*kept, *results]
+    text = json.dumps(
         {
-            "name": result.entrant.name,
-            "family": result.entrant.family,
-            "rival_of": result.entrant.rival_of,
-            "fingerprint": result.entrant.architecture.fingerprint,
-            "alpha": result.entrant.architecture.alpha,
-            "resolution": result.entrant.architecture.resolution,
-            **result.costs,
-            "proxy_accuracy": result.entrant.proxy_accuracy,
-            "test_accuracy": result.mean,
-            "spread": result.spread,
-            "accuracies": list(result.accuracies),
-            "seeds": list(result.seeds),
-            "pixels": result.pixels,
-            "seconds": result.seconds,
-        }
-        for result in results
-    ]
-    found = [_plain(lead) for lead in leads(results)]
-    earlier_rows, earlier_leads = _before(folder, settings, {_beside(row) for row in rows})
-    rows, found = earlier_rows + rows, earlier_leads + found
-    text = json.dumps({"settings": dict(settings), "networks": rows, "leads": found}, indent=2)
-    table = pd.DataFrame(rows).to_csv(index=False)
-    return [
-        write_whole(folder / RETRAINED, text + "\n"),
-        write_whole(folder / "retrain.csv", table),
-    ]
+            "settings": dict(settings),
+            "networks": [each.to_dict() for each in whole],
+            "leads": [lead.to_dict() for lead in leads(whole)],
+        },
+        indent=2,
+    )
+    write_whole(folder / RETRAINED, text + "\n")
+    table = pd.DataFrame([each.to_row() for each in whole])
+    write_whole(folder / "retrain.csv", table.to_csv(index=False))
+    return results
 
 
-def _before(
-    folder: Path, settings: Mapping[str, Any], but: Set[str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows and leads of earlier retraining by these settings; of some candidates none.
+def _trainings(network: Retrained) -> dict[str, Any]:
+    """The fields of a network that its trainings change."""
+    names = ("seeds", "accuracies", "predictions", "seconds")
+    return {name: getattr(network, name) for name in names}
 
-    None of a damaged file either, for that is written anew.
-    """
+
+def _before(folder: Path, settings: Mapping[str, Any]) -> tuple[Retrained, ...]:
+    """Networks of earlier retraining by these settings; none of a damaged file."""
     try:
-        found = json.loads((folder / RETRAINED).read_text(encoding="utf-8"))
-        if found["settings"] == json.loads(json.dumps(dict(settings))):
-            return (
-                [row for row in found["networks"] if _beside(row) not in but],
-                [lead for lead in found["leads"] if lead["candidate"] not in but],
-            )
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return [], []
-
-
-def _beside(row: Mapping[str, Any]) -> str:
-    """The candidate that a row stands beside: itself, where it is none's rival."""
-    candidate: str = row["rival_of"] or row["name"]
-    return candidate
-
-
-def _plain(lead: Lead) -> dict[str, Any]:
-    values = asdict(lead) | {"sentence": lead.sentence()}
-    return {k: None if v != v else v for k, v in values.items()}
+        found = json.loads((folder / RETRAINED).read_text(encoding="utf-8"))["settings"]
+        same = found == json.loads(json.dumps(dict(settings)))
+        return read_retrained(folder) if same else ()
+    except (OSError, ValueError, KeyError, TypeError, StorageError):
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +129,7 @@ class Trained:
         return (
             f"trained by `mbsearch retrain` at {self.pixels} pixels with seed {self.seed}: test "
             f"accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}{spread}). The "
-            "files take images of that size; `mbsearch retrain --scale 1` trains at the "
-            "architecture's own."
+            "files take images of that size."
         )
 
 

@@ -17,7 +17,6 @@ from mbsearch.dashboard.pages.network import chosen, shown, training
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.figures.front import label
 from mbsearch.figures.network import curve_figure, drawing, nearest
 from mbsearch.figures.style import metric_title
 from mbsearch.pareto import Z_95
@@ -81,16 +80,16 @@ def _select(
 ) -> Component:
     """Choose among the front and the baselines; nothing chosen means what is shown by itself."""
     done = complete(list(snapshot.records))
-    choice = [*results.front(snapshot.records), *(r for r in done if r.is_baseline), shown]
+    choice = [*results.front(snapshot.findings.within), *(r for r in done if r.is_baseline), shown]
     return dmc.Select(
         id={"control": field},
         label=title,
         value=None if chosen is None else str(chosen),
         data=[
             {"value": str(trial), "label": name}
-            for trial, name in {r.trial: label(r) for r in choice}.items()
+            for trial, name in {r.trial: r.label for r in choice}.items()
         ],
-        placeholder=label(shown),
+        placeholder=shown.label,
         clearable=True,
         searchable=True,
     )
@@ -100,17 +99,17 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
     first, second = pair
     return html.Div(
         [
-            dmc.Title(f"{label(first)} and {label(second)}", order=1, size="h3"),
+            dmc.Title(f"{first.label} and {second.label}", order=1, size="h3"),
             dmc.Text(_capital(verdict(first, second)), size="lg", mb="md", id="verdict"),
             *(
                 parts.panel(
-                    label(record),
+                    record.label,
                     dmc.Text("On a scale of its own.", size="sm", c="dimmed"),
                     html.Div(
                         parts.graph(
                             f"drawing-{i}",
                             drawing(record.architecture),
-                            f"Drawing of {label(record)}",
+                            f"Drawing of {record.label}",
                             "340px",
                             tools=False,
                         ),
@@ -138,7 +137,7 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
 def verdict(first: TrialRecord, second: TrialRecord) -> str:
     """Which of two networks is ahead, and whether the noise explains it."""
     ratio = first.cost / second.cost
-    cost = f"{label(first)} needs {ratio:.2f} times the {NOUNS[first.metric]} of {label(second)}"
+    cost = f"{first.label} needs {ratio:.2f} times the {NOUNS[first.metric]} of {second.label}"
     if first.evaluation is None or second.evaluation is None:
         return f"{cost}."
     after = ""
@@ -185,7 +184,7 @@ def _table(first: TrialRecord, second: TrialRecord) -> Any:
         mark = html.Span("differs", className="differs") if differs else ""
         rows.append((not differs, [name, mark, *values]))
     rows.sort(key=lambda row: row[0])
-    head = ("", "", label(first), label(second))
+    head = ("", "", first.label, second.label)
     return html.Div(parts.table(head, [row for _, row in rows], 4), id="differences")
 
 

@@ -12,6 +12,7 @@ from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, htm
 from dash.development.base_component import Component
 
 from mbsearch import results
+from mbsearch.analysis.answer import answers, said
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -19,7 +20,6 @@ from mbsearch.dashboard.view import BUDGETS, View, query
 from mbsearch.figures.front import (
     budget_shapes,
     front_figure,
-    label,
     selection_annotations,
     traits,
 )
@@ -27,7 +27,8 @@ from mbsearch.figures.style import METRIC_TITLES, metric_title, short_title
 from mbsearch.records import State as TrialState
 from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.units import TITLES, amount, columns, quantity
+from mbsearch.space.settings import Budget
+from mbsearch.units import TITLES, columns, quantity
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")
@@ -36,19 +37,19 @@ _LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # se
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page, drawn for the fields of an address."""
-    view, records = _view(fields, snapshot), snapshot.records
+    view = _view(fields, snapshot)
     return html.Div(
         [
-            dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(records)}),
+            dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(snapshot)}),
             dcc.Store(id="front-fresh"),
             dmc.Text(
-                sentence(records, view),
+                sentence(snapshot, view),
                 id="sentence",
                 size="lg",
                 fw=600,
                 **parts.aria(live="polite"),
             ),
-            dmc.Text(tie(records, view), id="tie", c="dimmed", mb="sm"),
+            html.Div(others(snapshot, view), id="others", className="others"),
             dmc.Grid(
                 [
                     dmc.GridCol(
@@ -61,8 +62,8 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                                 c="dimmed",
                                 mb="md",
                             ),
-                            html.Div(_budgets(records, view), id="budgets"),
-                            html.Div(_front_table(records, view, fields), id="front-table"),
+                            html.Div(_budgets(snapshot, view), id="budgets"),
+                            html.Div(_front_table(snapshot, view, fields), id="front-table"),
                         ],
                         span={"base": 12, "md": 9},
                     ),
@@ -95,7 +96,7 @@ def register(app: Dash, library: Library) -> None:
         Output("front-fresh", "data"),
         Output("front", "figure"),
         Output("sentence", "children"),
-        Output("tie", "children"),
+        Output("others", "children"),
         Output("caption", "children"),
         Output("cards", "children"),
         Output("front-table", "children"),
@@ -113,7 +114,7 @@ def register(app: Dash, library: Library) -> None:
         if not complete(list(records)):
             return (no_update,) * 10
         here = (fields.get("study"), snapshot.version) == (drawn.get("study"), drawn["version"])
-        controls = {key: drawn[key] for key in _CONTROLS} if here else _controls(records)
+        controls = {key: drawn[key] for key in _CONTROLS} if here else _controls(snapshot)
         now = {**_drawn(fields, snapshot), **controls}
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
         if not changed:
@@ -122,12 +123,12 @@ def register(app: Dash, library: Library) -> None:
         return (
             no_update if in_place else _figure(snapshot, view),
             _decorated(snapshot, view) if in_place else no_update,
-            sentence(records, view),
-            tie(records, view),
+            sentence(snapshot, view),
+            others(snapshot, view),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
-            _front_table(records, view, fields),  # its links have the view in them
-            _budgets(records, view) if "range" in changed else no_update,
+            _front_table(snapshot, view, fields),  # its links have the view in them
+            _budgets(snapshot, view) if "range" in changed else no_update,
             _filters(snapshot, view) if "options" in changed else no_update,
             now,
         )
@@ -141,48 +142,49 @@ def register(app: Dash, library: Library) -> None:
     )
 
 
-def sentence(records: Sequence[TrialRecord], view: View) -> str:
-    """What the budget buys: found by the search, and as MobileNet V1 and V2."""
-    passing = [r for r in records if view.passes(r)]
-    found = results.compare(records, _budget(records, view), passing).sentence()
-    return found[0].upper() + found[1:]
+def sentence(snapshot: Snapshot, view: View) -> str:
+    """The answer to the budget of the view, among the networks that its filters let pass."""
+    findings = snapshot.findings
+    unbounded = replace(view, budgets={})
+    passing = [r for r in findings.records if unbounded.passes(r)]
+    budget = Budget.of(_bounds(snapshot, view))
+    (found,) = answers(replace(findings, records=passing), [budget]).values()
+    return f"{said(found)}."
 
 
-def tie(records: Sequence[TrialRecord], view: View) -> str:
-    """The cheapest network that the noise does not tell from the budget's best one."""
-    passing = [r for r in records if view.passes(r)]
-    best = results.best_at(passing, _budget(records, view))
-    if best is None or best.accuracy_noise is None:
-        return ""
-    cheapest = results.cheapest_tied(passing, best)
-    if cheapest.trial == best.trial:
-        return f"No cheaper network is tied with the best, {label(cheapest)}."
-    share = 1 - cheapest.cost / best.cost
-    return (
-        f"The cheapest network tied with the best ({label(best)}) is {label(cheapest)}: "
-        f"{cheapest.likely:.3f} for {amount(cheapest.metric, cheapest.cost)}, "
-        f"{share:.0%} less."
-    )
+def others(snapshot: Snapshot, view: View) -> list[Component]:
+    """The answers to the study's other budgets, a line each."""
+    shown = _bounds(snapshot, view)
+    budgets = [budget for budget in snapshot.questions if budget.bounds() != shown]
+    found = answers(snapshot.findings, budgets).values()
+    return [dmc.Text(f"{said(each)}.", c="dimmed", size="sm") for each in found]
 
 
 def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
     return {**fields, "version": snapshot.version}
 
 
-def _controls(records: Sequence[TrialRecord]) -> dict[str, Any]:
+def _controls(snapshot: Snapshot) -> dict[str, Any]:
     """The `range` of the sliders and the `options` of the filters, which follow the study alone."""
+    records = snapshot.findings.within
     costs = [[r.costs[metric] for r in records] for metric in _bounded(records)]
     bounds = [[min(each), max(each)] for each in costs if each]
     return {
-        "range": [bounds, _budget(records, View())],
-        "options": [list(map(str, each)) for each in _options(records)],
+        "range": [bounds, sorted(_bounds(snapshot, View()).items())],
+        "options": [list(map(str, each)) for each in _options(snapshot.records)],
     }
 
 
-def _budget(records: Sequence[TrialRecord], view: View) -> int:
-    """The address's budget of the study's cost, or a round one in the middle of those trained."""
-    budgets = results.natural_budgets(records)
-    return view.budgets.get(metric_of(records)) or budgets[len(budgets) // 2]
+def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
+    """The bounds of the first budget, and those of the address in their place.
+
+    There is always one on the study's cost.
+    """
+    metric, known = metric_of(snapshot.records), _bounded(snapshot.records)
+    first = snapshot.questions[0].bounds() if snapshot.questions else {}
+    top = max((r.costs[metric] for r in snapshot.findings.within), default=1)
+    bounds = {metric: top, **first, **view.budgets}
+    return {m: bound for m, bound in bounds.items() if m in known}
 
 
 def _other_budgets(view: View) -> set[str]:
@@ -201,7 +203,8 @@ def caption(snapshot: Snapshot, view: View) -> str:
     latencies = snapshot.measured.latencies.get(view.metric)
     if latencies is None:
         return text
-    drawn = [r for r in snapshot.records if r.evaluation is not None and view.passes(r)]
+    within = snapshot.findings.within
+    drawn = [r for r in within if r.evaluation is not None and view.passes(r)]
     missing = sum(r.fingerprint not in latencies for r in drawn)
     return (
         f"{text} Bars along the axis are the quartiles of its latency. Not measured and left out: "
@@ -232,7 +235,7 @@ def _metrics(snapshot: Snapshot) -> list[str]:
 
 
 def _figure(snapshot: Snapshot, view: View) -> Any:
-    passing = [r for r in snapshot.records if view.passes(r, ignoring=view.metric)]
+    passing = [r for r in snapshot.findings.within if view.passes(r, ignoring=view.metric)]
     figure = front_figure(
         passing,
         metric=view.metric,
@@ -256,8 +259,7 @@ def _decorated(snapshot: Snapshot, view: View) -> Patch:
 
 def _decoration(snapshot: Snapshot, view: View) -> tuple[list[Any], list[Any]]:
     records, latencies = snapshot.records, snapshot.measured.latencies.get(view.metric)
-    budgets = {**view.budgets, metric_of(records): _budget(records, view)}
-    budget = budgets.get(view.metric)
+    budget = _bounds(snapshot, view).get(view.metric)
     shapes = budget_shapes(budget) if budget else []
     return shapes, selection_annotations(_selected(records, view), view.metric, latencies)
 
@@ -282,7 +284,7 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
         return [dmc.Text(hint, size="sm", c="dimmed", className="hint")]
     cards: list[Any] = [
         parts.panel(
-            label(record),
+            record.label,
             dmc.Text(f"Accuracy {parts.accuracy(record)}", size="sm"),
             dmc.Text(parts.costs(record), size="sm"),
             dmc.Text(parts.latencies(record, snapshot.measured), size="sm"),
@@ -302,11 +304,15 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
     return cards
 
 
-def _budgets(records: Sequence[TrialRecord], view: View) -> Any:
+def _budgets(snapshot: Snapshot, view: View) -> Any:
     """A slider for each cost, on a logarithmic scale."""
-    values = {**view.budgets, metric_of(records): _budget(records, view)}
+    values, first = _bounds(snapshot, view), _bounds(snapshot, View())
+    within = snapshot.findings.within
     return dmc.SimpleGrid(
-        [_slider(records, metric, values.get(metric)) for metric in _bounded(records)],
+        [
+            _slider(within, metric, values.get(metric), always=metric in first)
+            for metric in _bounded(within)
+        ],
         cols={"base": 1, "sm": 3},
         spacing="xl",
         mb="lg",
@@ -318,11 +324,14 @@ def _bounded(records: Sequence[TrialRecord]) -> list[str]:
     return [metric for metric in BUDGETS if all(metric in r.costs for r in records)]
 
 
-def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) -> Any:
+def _slider(
+    records: Sequence[TrialRecord], metric: str, value: float | None, *, always: bool
+) -> Any:
     found = [r.costs[metric] for r in records] or [1]
-    low, high = math.log10(min(found)), math.log10(max(found)) + 0.01
+    ends = found if value is None else [*found, value]
+    low, high = math.log10(min(ends)), math.log10(max(ends)) + 0.01
     name = short_title(metric)
-    # At the top of its slider a budget is none, but the sentence always has one.
+    # At the top of its slider a budget is none, unless the sentence always has one.
     # The sentence follows the study's cost at every step; the others redraw the plot, once let go.
     live = metric == metric_of(records)
     start = high if value is None else math.log10(value)
@@ -333,7 +342,7 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
                 id={
                     "control": f"max_{metric}",
                     "log": True,
-                    "top": math.ceil(high) + 1 if live else high,
+                    "top": math.ceil(high) + 1 if always else high,
                     "start": start,
                 },
                 min=low,
@@ -344,8 +353,8 @@ def _slider(records: Sequence[TrialRecord], metric: str, value: float | None) ->
                 label={"function": _LABELS.get(metric, "count")},
                 labelAlwaysOn=False,
                 marks=[
-                    {"value": low, "label": quantity(metric, min(found))},
-                    {"value": high, "label": quantity(metric, max(found))},
+                    {"value": low, "label": quantity(metric, min(ends))},
+                    {"value": high, "label": quantity(metric, max(ends))},
                 ],
                 thumbLabel=f"{name}, at most",
                 mb="lg",
@@ -417,7 +426,8 @@ def _exact(value: Any) -> str:
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def _front_table(records: Sequence[TrialRecord], view: View, fields: Fields) -> Any:
+def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
+    records = snapshot.findings.within
     metric = metric_of(records)
     costs = columns(metric, "mult_adds", "params", "peak_activation_bytes")
     rows = [

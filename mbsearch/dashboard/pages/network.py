@@ -11,6 +11,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from mbsearch import results
+from mbsearch.analysis.answer import Answer, answers
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
@@ -18,15 +19,14 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
-from mbsearch.figures.finals import FINALS_HEAD, final_rows, lead_sentences
-from mbsearch.figures.front import label
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
-from mbsearch.measured import Final
-from mbsearch.records import TrialRecord
+from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
+from mbsearch.measured import Retrained
+from mbsearch.records import UNTRIED, TrialRecord, complete
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """The whole page; without a selected trial, that of the front's knee."""
+    """The whole page; without a selected trial, that of the answer."""
     record = chosen(snapshot, fields)
     if record is None:
         trial = View.parse(fields).trial
@@ -37,7 +37,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
         [
             dmc.Group(
                 [
-                    dmc.Title(label(record), order=1, size="h2"),
+                    dmc.Title(record.label, order=1, size="h2"),
                     dmc.Badge(str(record.state), variant="light"),
                     dmc.Text(f"Accuracy {parts.accuracy(record)}", fw=600),
                     dmc.Text(", ".join(filter(None, known)), c="dimmed"),
@@ -91,7 +91,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 cols={"base": 1, "md": 2},
                 mb="md",
             ),
-            *_trained_for_long(snapshot.measured.finals_beside(record.fingerprint)),
+            *_trained_for_long(snapshot.measured.retrained_beside(record.fingerprint)),
             parts.panel("Layers", _layer_table(record)),
             dcc.Download(id="download"),
         ]
@@ -103,9 +103,15 @@ def stamp(snapshot: Snapshot, fields: Fields) -> Any:
     record = chosen(snapshot, fields)
     if record is None:
         return None
-    finals = snapshot.measured.finals_beside(record.fingerprint)
+    finals = snapshot.measured.retrained_beside(record.fingerprint)
     expected = None if record.expected is None else f"{record.expected:.4f}"
-    return [record.trial, str(record.state), parts.accuracy(record), expected, final_rows(finals)]
+    return [
+        record.trial,
+        str(record.state),
+        parts.accuracy(record),
+        expected,
+        retrained_rows(finals),
+    ]
 
 
 def register(app: Dash, library: Library) -> None:
@@ -121,7 +127,7 @@ def register(app: Dash, library: Library) -> None:
         record = chosen(library.snapshot(fields.get("study")), fields)
         assert record is not None, "the button stands on a network's page"
         text = record.architecture.to_yaml()
-        return {"content": text, "filename": f"{_file_name(record)}.yaml"}
+        return {"content": text, "filename": f"{record.slug}.yaml"}
 
     @app.callback(
         Output("download", "data", allow_duplicate=True),
@@ -141,25 +147,34 @@ def register(app: Dash, library: Library) -> None:
         except ExportError as error:
             return no_update, str(error)
         content = base64.b64encode(archive).decode()
-        name = f"{_file_name(record)}.zip"
+        name = f"{record.slug}.zip"
         return {"content": content, "filename": name, "base64": True}, ""
 
 
-def _trained_for_long(finals: Sequence[Final]) -> list[Component]:
+def _trained_for_long(finals: Sequence[Retrained]) -> list[Component]:
     """What `mbsearch retrain` found of a network and the references of its cost, if it has run."""
     if not finals:
         return []
-    table = parts.table(FINALS_HEAD, final_rows(finals))
+    table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
     sentences = html.Ul([html.Li(lead) for lead in lead_sentences(finals)])
     return [parts.panel("Trained for long", table, sentences, mb="md", id="finals")]
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
-    """The selected network; the knee where none is selected; None where it is not there."""
+    """The selected network, else the answer to the first budget; None where it is not there."""
     trial = View.parse(fields).trial
     if trial is None:
-        trial = results.knee(snapshot.records).trial
+        trial = _answered(snapshot).trial
     return next((r for r in snapshot.records if r.trial == trial), None)
+
+
+def _answered(snapshot: Snapshot) -> TrialRecord:
+    """The answer to the first budget; the knee where there is none among the trials."""
+    findings = snapshot.findings
+    for found in answers(findings, snapshot.questions[:1]).values():
+        if isinstance(found, Answer) and found.record.trial != UNTRIED:
+            return found.record
+    return results.knee(findings.within if complete(findings.within) else findings.records)
 
 
 def choices(record: TrialRecord) -> dict[str, Any]:
@@ -212,13 +227,13 @@ def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
     """Links along the front, to the next cheaper and the next dearer network."""
-    front = results.front(snapshot.records)
+    front = results.front(snapshot.findings.within)
     cheaper = [r for r in front if r.cost < record.cost]
     dearer = [r for r in front if r.cost > record.cost]
     ends = [("Cheaper", cheaper[-1:]), ("Dearer", dearer[:1])]
     return [
         dcc.Link(
-            f"{word} on the front: {label(r)}",
+            f"{word} on the front: {r.label}",
             href=f"/network{query({**fields, 'trial': r.trial})}",
         )
         for word, found in ends
@@ -228,7 +243,7 @@ def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list
 
 def _take_along(snapshot: Snapshot, record: TrialRecord) -> Any:
     command = f"mbsearch export {snapshot.location} --trial {record.trial}"
-    command += f" -o {_file_name(record)}"
+    command += f" -o {record.slug}"
     return dmc.Group(
         [
             dmc.Button("Download YAML", id="take-yaml", size="sm"),
@@ -240,10 +255,6 @@ def _take_along(snapshot: Snapshot, record: TrialRecord) -> Any:
         mb="md",
         mt="xs",
     )
-
-
-def _file_name(record: TrialRecord) -> str:
-    return record.architecture.name if record.is_baseline else f"trial-{record.trial}"
 
 
 def _facts(facts: Mapping[str, Any]) -> Any:

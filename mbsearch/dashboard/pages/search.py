@@ -15,7 +15,6 @@ from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
-from mbsearch.figures.front import label
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.records import State as TrialState
 from mbsearch.records import TrialRecord
@@ -248,7 +247,7 @@ def _messages(records: Sequence[TrialRecord]) -> Any:
     told = [r for r in reversed(records) if r.error]
     if not told:
         return None
-    rows = [[label(r), str(r.state), r.error] for r in told[:_SHOWN_MESSAGES]]
+    rows = [[r.label, str(r.state), r.error] for r in told[:_SHOWN_MESSAGES]]
     title = f"Failed or stopped ({len(told)})"
     if len(told) > _SHOWN_MESSAGES:
         title += f", the last {_SHOWN_MESSAGES}"
@@ -295,7 +294,7 @@ def _rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         {
             "id": str(r.trial),
             "trial": r.trial,
-            "network": label(r),
+            "network": r.label,
             "state": str(r.state),
             "accuracy": None if r.evaluation is None else r.evaluation.accuracy,
             "mult_adds": r.mult_adds,

@@ -1,0 +1,33 @@
+"""Retrained networks as a table: accuracy by the proxy beside test accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mbsearch.measured import Retrained
+from mbsearch.units import quantity
+
+RETRAINED_HEAD = ("Network", "Mult-Adds", "Accuracy by the proxy", "Test accuracy", "Seeds")
+"""Of the table; the test images are those that the search never sees."""
+
+
+def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
+    """One row a network, as `RETRAINED_HEAD` names the columns, however many it stands beside."""
+    distinct: dict[str, Retrained] = {}
+    for each in retrained:
+        distinct.setdefault(each.fingerprint, each)
+    return [
+        [
+            each.name,
+            quantity("mult_adds", each.costs["mult_adds"]),
+            "not trained" if each.proxy_accuracy is None else f"{each.proxy_accuracy:.3f}",
+            f"{each.accuracy:.4f}" + ("" if each.spread is None else f" ± {each.spread:.4f}"),
+            str(len(each.seeds)),
+        ]
+        for each in distinct.values()
+    ]
+
+
+def lead_sentences(retrained: Sequence[Retrained]) -> list[str]:
+    """How each candidate stands to the references of its cost, a sentence each."""
+    return [f"{lead[0].upper()}{lead[1:]}." for each in retrained for lead in each.leads]

@@ -1,0 +1,390 @@
+"""The answer to a budget: what it is chosen from, what it says, and that all places agree."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_search import search
+
+from mbsearch.analysis.answer import (
+    RETRAINING,
+    TIED_WITHIN,
+    Answer,
+    Findings,
+    answer,
+    answers,
+    cheapest_tied,
+    findings_of,
+    said,
+)
+from mbsearch.cli import main
+from mbsearch.cost import measure
+from mbsearch.dashboard.pages.front import others, sentence
+from mbsearch.dashboard.pages.network import chosen
+from mbsearch.dashboard.studies import Snapshot
+from mbsearch.dashboard.view import View
+from mbsearch.document import document
+from mbsearch.errors import NoAnswerError, StorageError
+from mbsearch.measured import Measured, Retrained
+from mbsearch.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
+from mbsearch.report import write_results
+from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.blocks import InvertedResidual
+from mbsearch.space.catalog import load, scaled_reference
+from mbsearch.space.settings import Budget, Limits
+
+IMAGES = 1000
+BUDGET = Budget(mult_adds=20_000_000)
+
+
+def evaluation(
+    accuracy: float, seed: int = 0, *, pixels: int = 24, kept: bool = False
+) -> Evaluation:
+    """An outcome; where its predictions are kept, harder images are the same for all networks."""
+    predictions = None
+    if kept:
+        labels = np.zeros(IMAGES, np.uint16)
+        hard = np.random.default_rng(7).permutation(IMAGES)
+        wrong = np.zeros(IMAGES, np.uint16)
+        wrong[hard[: round((1 - accuracy) * IMAGES)]] = 1
+        predictions = Predictions(labels, wrong)
+    recipe = {"validation_images": IMAGES}
+    return Evaluation(
+        accuracy, 1.0, 1.0, seed, pixels, (), "fake", recipe, "cpu", predictions=predictions
+    )
+
+
+def network(trial: int, accuracy: float, mult_adds: int, **fields: object) -> TrialRecord:
+    """A searched network."""
+    architecture = Architecture(
+        resolution=96,
+        num_classes=10,
+        stem=Stem(channels=8),
+        stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),
+        head=Head(channels=16 + 8 * trial),
+    )
+    costs = {"mult_adds": mult_adds, "params": mult_adds // 100}
+    record = TrialRecord(
+        trial, "search", State.COMPLETE, architecture, costs, {}, evaluation(accuracy), 0.005
+    )
+    return replace(record, **fields)  # type: ignore[arg-type]
+
+
+def reference(
+    trial: int,
+    accuracy: float,
+    mult_adds: int,
+    alpha: float = 0.35,
+    resolution: int = 96,
+    family: str = "mobilenet_v2",
+) -> TrialRecord:
+    """A reference trained beside the searched networks."""
+    architecture = scaled_reference(family, alpha, resolution, 10)
+    record = network(trial, accuracy, mult_adds)
+    return replace(record, origin=family, architecture=architecture)
+
+
+def finalist(
+    record: TrialRecord, accuracy: float, *, kept: bool = True, seeds: int = 2
+) -> TrialRecord:
+    finals = tuple(evaluation(accuracy, seed, kept=kept, pixels=96) for seed in range(seeds))
+    return replace(record, finals=finals)
+
+
+def retrained(record: TrialRecord, accuracies: Sequence[float], *, kept: bool = True) -> Retrained:
+    trained = [evaluation(a, seed, kept=kept) for seed, a in enumerate(accuracies)]
+    return Retrained(
+        name=record.label,
+        family=record.origin,
+        fingerprint=record.fingerprint,
+        alpha=record.architecture.alpha,
+        resolution=record.architecture.resolution,
+        costs=measure(record.architecture) | dict(record.costs),
+        proxy_accuracy=record.accuracy,
+        seeds=tuple(range(len(accuracies))),
+        accuracies=tuple(accuracies),
+        pixels=24,
+        seconds=1.0,
+        architecture=record.architecture,
+        images=IMAGES,
+        predictions=tuple(e.predictions for e in trained if e.predictions is not None),
+    )
+
+
+def test_the_most_accurate_within_every_bound_is_the_answer() -> None:
+    records = [network(1, 0.80, 10**7), network(2, 0.85, 2 * 10**7), network(3, 0.9, 3 * 10**7)]
+    assert answer(Findings(records), BUDGET).record.trial == 2
+    both = Budget(mult_adds=20_000_000, params=150_000)
+    assert answer(Findings(records), both).record.trial == 1
+    with pytest.raises(NoAnswerError, match=r"^At 5 M Mult-Adds: no trained .*, trial 1, has 10 M"):
+        answer(Findings(records), Budget(mult_adds=5_000_000))
+    with pytest.raises(StorageError, match="expected a study that knows latency"):
+        answer(Findings(records), Budget.model_validate({"latency": "5ms"}))
+    with pytest.raises(NoAnswerError, match="no network is trained yet"):
+        answer(Findings([]), BUDGET)
+
+
+def test_limits_bind_references_and_the_largest_budget_what_is_shown() -> None:
+    records = [network(1, 0.80, 10**7), reference(2, 0.95, 3 * 10**7), network(3, 0.9, 5 * 10**7)]
+    limited = Findings(records, limits=Limits(mult_adds=20_000_000))
+    assert [r.trial for r in limited.within] == [1]
+    assert answer(limited, Budget(mult_adds=10**9)).record.trial == 1
+    assert limited.questions == (Budget(mult_adds=20_000_000),)
+    budgets = (Budget(mult_adds=10**7), Budget(mult_adds=4 * 10**7))
+    asked = Findings(records, budgets=budgets)
+    assert [r.trial for r in asked.within] == [1, 2]
+    assert (asked.questions, asked.main) == (budgets, budgets[0])
+    kept = {
+        "stamp": {"limits": Limits(params=9 * 10**5).model_dump(mode="json")},
+        "budgets": [b.model_dump(mode="json") for b in budgets],
+    }
+    assert findings_of(records, kept).budgets == budgets
+    assert findings_of(records, kept).limits == Limits(params=9 * 10**5)
+
+
+def test_without_budgets_and_limits_round_ones_between_the_references_are_answered() -> None:
+    records = [reference(i, 0.8, cost) for i, cost in enumerate((3 * 10**6, 6 * 10**7))]
+    records.append(network(9, 0.9, 10**9))
+    asked = [budget.mult_adds for budget in Findings(records).questions]
+    assert asked == [5 * 10**6, 10**7, 2 * 10**7, 5 * 10**7]
+    assert Findings([]).questions == ()
+    assert findings_of(records, {}).main == Budget(mult_adds=2 * 10**7), "an old study's headline"
+
+
+def test_the_sentence_names_cost_accuracy_basis_and_margins() -> None:
+    records = [
+        network(43, 0.75, 12_200_000),
+        reference(1, 0.70, 12_600_000, 0.35, 128),
+        reference(2, 0.72, 15_700_000, 0.17, 160),
+        reference(3, 0.60, 15_000_000, 0.3, 112, "mobilenet_v1"),
+    ]
+    found = answer(Findings(records), BUDGET)
+    text = found.sentence()
+    assert text.startswith(
+        "At 20 M Mult-Adds: trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 "
+        "(95 % interval 0.740 to 0.760, screening, trained at 24 px in place of 96); "
+    )
+    assert "+3.0 points over MobileNetV2 0.17/160 (15.7 M, 0.720; 95 % interval +1.6 to" in text
+    assert "+5.0 points over MobileNetV2 0.35/128 (12.6 M, 0.700; " in text, "the published one"
+    assert "MobileNetV1 0.3/112" in text
+    flags = [(m.other.record.trial, m.published) for m in found.margins]
+    assert flags == [(3, True), (2, False), (1, True)]
+    data = json.loads(json.dumps(found.to_dict()))
+    assert (data["trial"], data["basis"], data["split"]) == (43, "screening", "validation")
+    assert data["budget"] == {"mult_adds": 20_000_000}
+    assert [m["name"] for m in data["margins"]][1:] == [
+        "MobileNetV2 0.17/160",
+        "MobileNetV2 0.35/128",
+    ]
+    assert data["sentence"] == text
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.003, 0.5, 0.999, 1.0])
+def test_intervals_stay_inside_the_unit_range(accuracy: float) -> None:
+    for noise in (0.3, None):
+        best = answer(Findings([network(1, accuracy, 10**7, accuracy_noise=noise)]), BUDGET).best
+        assert 0 <= best.accuracy.low <= accuracy <= best.accuracy.high <= 1
+
+
+def test_a_reference_may_be_the_answer() -> None:
+    records = [network(1, 0.75, 10**7), reference(2, 0.80, 15_700_000, 0.17, 160)]
+    found = answer(Findings(records), BUDGET)
+    assert found.name == "MobileNetV2 0.17/160"
+    assert "no searched network is better: +5.0 points over trial 1 (" in found.sentence()
+
+
+def test_only_networks_of_one_fidelity_are_compared() -> None:
+    """A short training that flatters a network does not count beside finals."""
+    flattered, strong = network(1, 0.95, 10**7), network(2, 0.70, 15 * 10**6)
+    v2 = reference(3, 0.60, 12 * 10**6)
+    records = [flattered, finalist(strong, 0.90), finalist(v2, 0.85)]
+    found = answer(Findings(records), BUDGET)
+    assert (found.record.trial, found.basis, found.split) == (2, "finals", "validation")
+    (margin,) = found.margins
+    assert margin.other.record.trial == 3
+    assert margin.difference.mean == pytest.approx(0.05, abs=0.01)
+    assert margin.difference.significant
+    assert found.pixels == 96
+    assert "px in place of" not in found.sentence()
+    only_reference = [flattered, strong, finalist(v2, 0.85)]
+    assert answer(Findings(only_reference), BUDGET).basis == "screening"
+    far = Budget(mult_adds=10**8)
+    beyond = [*records, network(9, 0.97, 9 * 10**7)]
+    assert answer(Findings(beyond), far).basis == "screening", "its finals did not reach that far"
+
+
+def test_the_margin_of_finals_is_paired_by_images() -> None:
+    records = [network(1, 0.7, 10**7), reference(2, 0.7, 10**7)]
+    widths = []
+    for kept in (True, False):
+        finals = [finalist(records[0], 0.90, kept=kept), finalist(records[1], 0.88, kept=kept)]
+        difference = answer(Findings(finals), BUDGET).margins[0].difference
+        widths.append(difference.high - difference.low)
+    assert widths[0] < widths[1]
+
+
+def test_what_was_expected_shrinks_the_luck_of_finals() -> None:
+    lucky, steady = network(1, 0.7, 10**7, expected=0.89), network(2, 0.7, 10**7, expected=0.90)
+    records = [finalist(lucky, 0.901), finalist(steady, 0.90)]
+    assert answer(Findings(records), BUDGET).record.trial == 2
+
+
+def test_retraining_overrides_the_choice_that_it_tested() -> None:
+    ours, v2 = network(1, 0.80, 10**7), reference(2, 0.75, 12 * 10**6, 0.35, 128)
+    records = [finalist(ours, 0.90), finalist(v2, 0.89)]
+    assert answer(Findings(records), BUDGET).record.trial == 1
+    tests = (retrained(ours, [0.88, 0.88]), retrained(v2, [0.93, 0.93]))
+    found = answer(Findings(records, tests), BUDGET)
+    assert (found.name, found.basis, found.split) == ("MobileNetV2 0.35/128", RETRAINING, "test")
+    assert "test accuracy 0.930" in found.sentence()
+    other = network(3, 0.6, 15 * 10**6)
+    untested = answer(Findings([*records, finalist(other, 0.95)], tests), BUDGET)
+    assert (untested.record.trial, untested.basis) == (3, "finals")
+    small = answer(Findings(records, tests), Budget(mult_adds=10**7))
+    assert (small.record.trial, small.basis) == (1, RETRAINING), "the reference costs more"
+
+
+def test_a_reference_that_only_retraining_trained_may_be_the_answer() -> None:
+    ours, rival = network(1, 0.80, 10**7), reference(UNTRIED, 0.0, 11 * 10**6, 0.14, 160)
+    rows = retrained(ours, [0.93]), retrained(rival, [0.966])
+    for kept in (rows[1], replace(rows[1], architecture=None)):  # as older versions wrote it
+        kept = replace(kept, costs={**kept.costs, "mult_adds": 11 * 10**6})
+        found = answer(Findings([ours], (rows[0], kept)), BUDGET)
+        assert found.name == "MobileNetV2 0.14/160"
+        assert found.record.architecture.fingerprint == rival.fingerprint
+        assert found.to_dict()["trial"] is None
+    given = replace(rows[1], family="given")
+    assert answer(Findings([ours], (rows[0], given)), BUDGET).record.trial == 1
+
+
+def test_tied_means_that_the_whole_interval_is_within_the_margin() -> None:
+    ours, close = network(1, 0.902, 10**7), reference(2, 0.900, 9 * 10**6)
+    for noise, word in ((0.001, "statistically tied within 1 point"), (0.02, "not significant")):
+        records = [replace(r, accuracy_noise=noise) for r in (ours, close)]
+        found = answer(Findings(records), BUDGET)
+        assert word in found.sentence()
+        assert (found.cheaper is not None) == (noise == 0.001)
+    tied = answer(Findings([replace(r, accuracy_noise=0.001) for r in (ours, close)]), BUDGET)
+    assert "MobileNetV2 0.35/96 (9 M, 0.900) is as accurate within 1 point" in tied.sentence()
+
+
+def test_the_cheapest_tied_network_is_cheaper_and_at_most_a_point_worse() -> None:
+    rng = np.random.default_rng(0)
+    costs, accuracies = rng.integers(10**6, 2 * 10**7, 40), rng.uniform(0.8, 0.9, 40)
+    records = [
+        network(i, float(a), int(c), accuracy_noise=0.001)
+        for i, (a, c) in enumerate(zip(accuracies, costs, strict=True))
+    ]
+    for record in records:
+        cheapest = cheapest_tied(Findings(records), record)
+        assert cheapest.cost <= record.cost
+        assert cheapest.accuracy >= record.accuracy - TIED_WITHIN
+    unfinished = replace(records[0], state=State.PRUNED, costs={"mult_adds": 3 * 10**7})
+    with pytest.raises(StorageError, match="trial 0: expected a completed training"):
+        cheapest_tied(Findings([*records[1:], unfinished]), unfinished)
+
+
+def test_equal_sets_of_networks_have_equal_answers() -> None:
+    records = [network(1, 0.8, 10**7), reference(2, 0.7, 15 * 10**6)]
+    budgets = [Budget(mult_adds=m * 10**6) for m in (5, 10, 12, 16, 18)]
+    for budget, found in answers(Findings(records), budgets).items():
+        if isinstance(found, Answer):
+            assert found == answer(Findings(records), budget)
+        else:
+            assert budget.mult_adds == 5 * 10**6
+            assert said(found) == found
+
+
+def studies(tmp_path: Path) -> dict[str, Findings]:
+    """A study of every kind: searched, with limits, budgets, finals and retraining."""
+    plain = search(tmp_path / "tiny", trials=8)[0].records()
+    middle = sorted(r.cost for r in plain)[len(plain) // 2]
+    budgets = (Budget(mult_adds=middle), Budget(mult_adds=4 * middle))
+    finals = [
+        finalist(r, 0.7 + 0.01 * i) if r.cost > middle / 4 else r for i, r in enumerate(plain)
+    ]
+    best = answer(Findings(finals, budgets=budgets), budgets[0]).record
+    rival = next(r for r in plain if r.is_baseline and r.trial != best.trial and r.cost <= middle)
+    rows = (retrained(best, [0.80]), retrained(rival, [0.9]))
+    return {
+        "plain": Findings(plain),
+        "limited": Findings(plain, limits=Limits(mult_adds=middle)),
+        "budgets": Findings(plain, budgets=budgets),
+        "finals": Findings(finals, budgets=budgets),
+        "retrained": Findings(finals, rows, budgets=budgets),
+    }
+
+
+@pytest.mark.parametrize("kind", ["plain", "limited", "budgets", "finals", "retrained"])
+def test_every_place_names_the_same_network(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = studies(tmp_path)[kind]
+    assert findings.main is not None
+    found = answer(findings, findings.main)
+    monkeypatch.setattr("mbsearch.analysis.answer.findings_of", lambda *_: findings)
+    monkeypatch.setattr("mbsearch.export.study.findings_of", lambda *_: findings)
+    folder = tmp_path / "tiny"
+
+    def call(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    assert found.sentence() in call("status", str(folder))
+    printed = call("status", str(folder), f"--budget={findings.main.mult_adds}", "--json")
+    assert json.loads(printed)["name"] == found.name
+    assert call("export", str(folder)) == found.record.architecture.to_yaml()
+    measured = Measured(retrained=tuple(findings.retrained))
+    assert found.sentence() in re.sub("&#x27;", "'", document(findings, "title", measured))
+    write_results(tmp_path, findings, "title")
+    best = load(tmp_path / "best.yaml")
+    assert isinstance(best, Architecture)
+    assert best.fingerprint == found.record.fingerprint
+
+    settings = {
+        "stamp": {"limits": findings.limits.model_dump(mode="json")},
+        "budgets": [b.model_dump(mode="json") for b in findings.budgets],
+    }
+    snapshot = Snapshot(
+        "tiny",
+        "tiny",
+        folder,
+        records=tuple(findings.records),
+        settings=settings,
+        measured=measured,
+    )
+    assert sentence(snapshot, View()) == f"{found.sentence()}."
+    assert len(others(snapshot, View())) == max(0, len(findings.asked) - 1)
+    shown = chosen(snapshot, {})
+    assert shown is not None
+    assert shown.fingerprint == found.record.fingerprint
+
+
+def test_status_answers_every_budget_in_its_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search(tmp_path, trials=4)
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "status",
+                str(tmp_path),
+                "--budget=50M",
+                "--budget",
+                "mult_adds=20M,params=500k",
+                "--json",
+            ]
+        )
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["budget"] for row in rows] == [
+        {"mult_adds": 50_000_000},
+        {"mult_adds": 20_000_000, "params": 500_000},
+    ]

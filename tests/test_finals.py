@@ -1,0 +1,253 @@
+"""Finals inside a search: when they start, what they take, how they resume."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_evaluator import FakeEvaluator
+
+from mbsearch.records import Epoch, Evaluation, Fidelity, State, TrialRecord
+from mbsearch.search.driver import Driver, Images, Progress
+from mbsearch.search.executor import LocalProcesses
+from mbsearch.search.final_files import FinalFiles
+from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
+from mbsearch.search.journal import open_journal
+from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
+from mbsearch.search.samplers import make_sampler
+from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.space.document import parse_document
+from mbsearch.space.settings import Budget, Finals, Proxy
+from mbsearch.space.space import SearchSpace, read_space
+
+SPACE = """
+name: small
+resolution: {choices: [64, 96, 128, 160]}
+alpha: {choices: [0.25, 0.5, 0.75, 1.0]}
+stem: {channels: 16}
+stages:
+  - {block: separable, channels: 16}
+  - {block: inverted_residual, channels: 24, stride: 2, repeats: {choices: [1, 2]},
+     expansion: {choices: [3, 6]}}
+head: {channels: 128}
+budgets: [3M, 10M]
+baselines:
+  - {reference: mobilenet_v2, alpha: [0.1], resolution: [64, 96]}
+  - {reference: mobilenet_v1, alpha: [0.1], resolution: [96]}
+promotion: {share: 0}
+finals: {minutes: 1, networks: 3, epochs: 4}
+"""
+TRIALS = 20
+
+
+def small(**finals: float) -> SearchSpace:
+    space = read_space(parse_document(SPACE, "small.yaml"))
+    return space.with_settings({"finals": space.settings.finals.model_copy(update=finals)})
+
+
+def search(
+    folder: Path,
+    space: SearchSpace,
+    evaluator: FakeEvaluator | None = None,
+    trials: int = TRIALS,
+    seen: list[Progress] | None = None,
+) -> StudyStore:
+    folder.mkdir(exist_ok=True)
+    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
+    store.search.sampler = make_sampler("random", space, seed=0)
+    progress = [] if seen is None else seen
+    with LocalProcesses(evaluator or FakeEvaluator(seconds=0.01), 1) as executor:
+        Driver(
+            store, space, executor, trials, 0, progress.append, folder=folder, images=Images(1, 500)
+        ).run()
+    return store
+
+
+def test_finals_of_every_budget_start_early_and_count_references(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    space = small()
+    records = search(tmp_path, space, seen=seen).records()
+    first = next(i for i, p in enumerate(seen) if p.trial and p.fidelity is Fidelity.FINAL)
+    assert FIRST_FINAL * TRIALS <= seen[first].done < 0.6 * TRIALS
+    with_finals = [r for r in records if r.finals]
+    for budget in space.settings.budgets:
+        within = [r for r in with_finals if budget.excess(r.costs) is None]
+        assert any(r.is_baseline for r in within)
+        assert sum(not r.is_baseline for r in within) >= 2
+    for record in with_finals:
+        (final,) = record.finals
+        assert final.predictions is not None
+        assert final.predictions.correct.mean() == pytest.approx(final.accuracy, abs=0.01)
+        assert FinalFiles(tmp_path).weights(record.fingerprint, final.seed).is_file()
+        assert not FinalFiles(tmp_path).checkpoint(record.fingerprint, final.seed).exists()
+
+
+def test_nothing_above_all_budgets_is_trained(tmp_path: Path) -> None:
+    space = small()
+    records = search(tmp_path, space).records()
+    assert all(r.mult_adds <= 10_000_000 for r in records)
+    assert all(space.settings.excess(r.costs) is None for r in records)
+
+
+def test_finals_of_no_minutes_are_off(tmp_path: Path) -> None:
+    assert not any(r.finals for r in search(tmp_path, small(minutes=0.0)).records())
+
+
+def accuracies(store: StudyStore) -> dict[int, list[float]]:
+    """Of finals, by trial."""
+    return {trial: [e.accuracy for e in each] for trial, each in store.finals().items()}
+
+
+def test_a_search_cut_off_in_a_final_resumes_from_its_last_epoch(tmp_path: Path) -> None:
+    """The same finals as those of a search that was not interrupted."""
+
+    class CutError(Exception):
+        pass
+
+    class Cut(list[Progress]):
+        def append(self, progress: Progress) -> None:
+            super().append(progress)
+            kept = list((tmp_path / "cut").glob("finals/*/checkpoint.pt"))
+            if any(int(path.read_bytes()) == 2 for path in kept):
+                raise CutError
+
+    whole = search(tmp_path / "whole", small())
+    with pytest.raises(CutError):
+        search(tmp_path / "cut", small(), seen=Cut())
+    assert list((tmp_path / "cut").glob("finals/*/checkpoint.pt"))
+    again = search(tmp_path / "cut", small())
+    assert accuracies(again) == accuracies(whole)
+    assert not list((tmp_path / "cut").glob("finals/*/checkpoint.pt"))
+
+
+def test_a_failed_final_is_not_tried_again(tmp_path: Path) -> None:
+    evaluator = FakeEvaluator(fails_finals=True)
+    records = search(tmp_path, small(), evaluator).records()
+    assert not any(r.finals for r in records)
+    assert all(r.state is State.COMPLETE for r in records)
+
+
+def test_the_same_seed_gives_the_same_finals(tmp_path: Path) -> None:
+    first, second = (search(tmp_path / name, small()).records() for name in "ab")
+    assert [r.trial for r in first if r.finals] == [r.trial for r in second if r.finals]
+
+
+def record(trial: int, mult_adds: int, seconds: float, accuracy: float = 0.5) -> TrialRecord:
+    space = small()
+    network = space.decode(space.complete({})).replace(resolution=100)
+    evaluation = Evaluation(
+        accuracy=accuracy,
+        validation_loss=1.0,
+        seconds=seconds,
+        seed=trial,
+        pixels=100,
+        curve=(Epoch(1.0, 1.0, accuracy, seconds),),
+        evaluator="fake",
+        recipe={"train_images": 1000},
+        device="none",
+    )
+    costs = {"mult_adds": mult_adds, "params": 1}
+    return TrialRecord(trial, "search", State.COMPLETE, network, costs, {}, evaluation)
+
+
+def rounds(minutes: float | None, budgets: tuple[int, ...]) -> FinalRounds:
+    return FinalRounds(
+        Finals(minutes=minutes),
+        [Budget(mult_adds=each) for each in budgets],
+        images=2000,
+        share=lambda _epochs: 1.0,
+        choose=lambda _budget, _but: None,
+    )
+
+
+def test_the_time_of_a_training_is_a_line_in_its_mult_adds() -> None:
+    records = [record(i, m, 1000 * (1e-4 + 2e-11 * m)) for i, m in enumerate((10**6, 10**7))]
+    time = TrainingTime.fit(records, 5000)
+    assert time is not None
+    assert time.seconds(2000, 5e6) == pytest.approx(2000 * (1e-4 + 1e-4), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "epochs", "budgets"), [(60.0, 20, (0, 1)), (0.6, 10, (0, 1)), (0.05, 6, ())]
+)
+def test_a_plan_fits_its_time(minutes: float, epochs: int, budgets: tuple[int, ...]) -> None:
+    """Less time makes trainings shorter, and at last leaves budgets out."""
+    records = [record(0, 10**7, 1.0), record(1, 10**6, 0.5)]
+    plan = rounds(minutes, (10**6, 10**7)).make_plan(records, 0.4, slots=2)
+    assert plan.budgets == budgets
+    assert plan.epochs <= epochs
+    assert plan.seconds == 120 * minutes
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
+def test_without_a_bound_finals_take_as_long_as_the_search() -> None:
+    plan = rounds(None, (10**7,)).make_plan([record(0, 10**7, 40.0)], 0.4, slots=2)
+    assert plan.seconds == pytest.approx(40.0 / 0.4)
+    long = rounds(None, (10**7,)).make_plan([record(0, 10**7, 4e4)], 0.4, slots=2)
+    assert long.seconds == 15 * 60 * 2
+
+
+def curve(*accuracies: float) -> tuple[Epoch, ...]:
+    return tuple(Epoch(1.0, 1.0, accuracy, 1.0) for accuracy in accuracies)
+
+
+def test_a_final_is_pruned_if_it_is_far_behind_a_network_of_no_larger_cost() -> None:
+    finals = rounds(1.0, (10**7,))
+    finals.plan = Plan(60.0, 4, 3, (0,))
+    done = record(0, 10**6, 1.0)
+    assert done.evaluation is not None
+    finals.take_up(done, replace(done.evaluation, curve=curve(0.3, 0.6, 0.7, 0.75)))
+    dear, cheap = record(1, 10**7, 1.0), record(2, 10**5, 1.0)
+    assert finals.verdict(dear, curve(0.1), images=400) is None, "too early to tell"
+    assert finals.verdict(dear, curve(0.3, 0.58), images=400) is None, "within the noise"
+    assert finals.verdict(dear, curve(0.3, 0.5), images=400) == (
+        "pruned after epoch 2 of 4: accuracy 0.500, needs 0.551"
+    )
+    assert finals.verdict(cheap, curve(0.3, 0.5), images=400) is None, "nothing is as cheap"
+    assert finals.forecast(dear, curve(0.3, 0.5)) == pytest.approx(0.65)
+
+
+def test_the_strongest_references_are_the_best_of_each_family() -> None:
+    records = [
+        replace(record(i, 10**6, 1.0, accuracy), origin=origin)
+        for i, (origin, accuracy) in enumerate(
+            [("mobilenet_v1", 0.5), ("mobilenet_v2", 0.6), ("mobilenet_v2", 0.7), ("search", 0.9)]
+        )
+    ]
+    assert [r.trial for r in strongest(records)] == [2, 0]
+
+
+def test_a_screening_of_few_images_has_more_epochs() -> None:
+    proxy = Proxy()
+    assert first_length(proxy, 10_000) == 4
+    assert first_length(proxy, 600) == 20
+    assert not well_above_chance(0.3, 0.1)
+    assert well_above_chance(0.5, 0.1)
+
+
+def test_a_pilot_lengthens_the_screening_until_a_reference_is_above_chance() -> None:
+    """The fake's accuracy halves what is left at each epoch."""
+    network = small().decode(small().complete({}))
+    with LocalProcesses(FakeEvaluator(epochs=1, slow=True), 1) as executor:
+        pilot = run_pilot(executor, network, Proxy(), images=6000, chance=0.1, seed=0)
+    lengths = [training.epochs for training in pilot.trainings]
+    assert lengths[0] == 4
+    assert all(b == 2 * a for a, b in pairwise(lengths))
+    assert len(lengths) > 1
+    assert well_above_chance(pilot.trainings[-1].accuracy, 0.1)
+    assert not well_above_chance(pilot.trainings[-2].accuracy, 0.1)
+    assert f"after {pilot.epochs} epochs" in pilot.sentence()
+
+
+def test_predictions_survive_storage(tmp_path: Path) -> None:
+    search(tmp_path, small())
+    kept = [e for each in read_study(tmp_path).finals().values() for e in each]
+    assert kept
+    for evaluation in kept:
+        assert evaluation.predictions is not None
+        back = Evaluation.from_dict(evaluation.to_dict())
+        assert back.predictions is not None
+        np.testing.assert_array_equal(back.predictions.predicted, evaluation.predictions.predicted)
