@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from noise_images import write_noise_images
+from test_search import search
 
+from mbsearch.cli import main
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.records import Evaluation, Predictions
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.executor import Finished
+from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import scaled_reference
+from mbsearch.space.catalog import load_space, scaled_reference
 from mbsearch.space.settings import Retrain
 from mbsearch.training.arms import FIRST_SEED, compare_arms, compare_trained, same_test_images
 
@@ -130,3 +134,55 @@ def test_arms_are_trained_and_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sum("test accuracy" in line for line in said) == 2
     assert len(list((tmp_path / "arms").glob("*/*/weights.pt"))) == 2
     assert compared() == first
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two searches of the same images."""
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    images = write_noise_images(tmp_path / "images", {"train": 16, "test": 10})
+    recipe = Retrain(epochs=1, batch_size=8, resolution_scale=0.25)
+    space = load_space("tiny").with_classes(2).with_settings({"retrain": recipe})
+    found = []
+    for seed in (0, 1):
+        folder = tmp_path / f"study{seed}"
+        store, _ = search(folder, trials=3 + seed, space=space)
+        stamp = {"data": str(images), "data_key": "ab", "seed": seed}
+        store.search.set_user_attr("stamp", stamp)
+        store.search.set_user_attr("space_yaml", space.to_yaml())
+        found.append(folder)
+    return found
+
+
+def called(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare-arms", *map(str, arguments)])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.slow
+def test_the_command_compares_the_answers_of_studies(
+    studies: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (*studies, "--budget", "100M", "--seeds", "1", "--jobs", "1", "--device", "cpu")
+    assert called(*command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Test accuracy on 20 images after retraining" in said
+    assert f"of {studies[0]} is" in said
+    assert called(*command, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["margins"][0]["other"].endswith(f"of {studies[1]}")
+    assert all(len(accuracies) == 1 for accuracies in found["accuracies"].values())
+
+
+def test_studies_of_other_images_are_refused(
+    studies: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = read_study(studies[1])
+    store.search.set_user_attr("stamp", {"data": "others", "data_key": "cd", "seed": 0})
+    assert called(*studies, "--budget", "100M") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{studies[1]}: expected a study of" in said
+    assert called(*studies, "--budget", "much") == 2
+    assert "--budget: expected" in capsys.readouterr().err
