@@ -66,12 +66,11 @@ CIFAR_SEED, CIFAR_PER_CLASS = 2018, 200
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images, the budgets that are asked for, and the share of its resolution a network sees."""
+    """Images, and the budgets that are asked for."""
 
     name: str
     path: str
     budgets: tuple[str, ...]
-    scale: float
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,10 @@ class Board:
     def settings(self) -> Settings:
         """The settings of the searched space, with the recipe of retraining."""
         return load_space(self.space).settings
+
+    def scale(self, data: DataSet) -> float:
+        """Share of its own resolution that a network is trained at."""
+        return self.settings.final_scale(data.path)
 
     @property
     def recipe_key(self) -> str:
@@ -131,7 +134,7 @@ def search(board: Board, data: DataSet, seed: int, rival: Search | None = None) 
 
 
 def answer(board: Board, found: Search, budget: str) -> Architecture:
-    """A study's network for a budget, named as the study and its answer are."""
+    """A study's network for a budget, under a name that no other study's has."""
     folder = board.work / "studies" / found.name
     command = [sys.executable, "-m", "mbsearch", "status", str(folder), "--json"]
     told = subprocess.run([*command, "--budget", budget], check=True, stdout=subprocess.PIPE).stdout
@@ -139,6 +142,8 @@ def answer(board: Board, found: Search, budget: str) -> Architecture:
     if row["name"] is None:
         raise SystemExit(f"{found.name}: {row['sentence']}")
     network = Architecture.model_validate_json(json.dumps(row["architecture"]))
+    if row["origin"] != "search":  # a reference, which is the same network in every search
+        return network.replace(name=row["name"])
     kind = "random search" if found.sampler == "random" else "search"
     return network.replace(name=f"{row['name']} of {kind} {found.seed}")
 
@@ -174,7 +179,11 @@ def ranked(board: Board, data: DataSet, networks: Sequence[Architecture]) -> dic
     missing = [network for network in networks if network.fingerprint not in known]
     settings = board.settings
     evaluator = ProxyTraining(
-        settings.proxy, data.path, retrain=settings.retrain, finals=Finals(), final_scale=data.scale
+        settings.proxy,
+        data.path,
+        retrain=settings.retrain,
+        finals=Finals(),
+        final_scale=board.scale(data),
     )
     tasks = [
         Task(network, 0, fidelity=Fidelity.FINAL, epochs=board.reference_epochs)
@@ -227,7 +236,7 @@ def train(board: Board, data: DataSet, networks: Sequence[Architecture]) -> None
         if not is_kept(board.rows, training_key(board, data, each), board.seeds)
     }
     evaluator = FinalTraining(
-        board.settings.retrain, data.scale, data.path, board.work / "trainings" / data.name
+        board.settings.retrain, board.scale(data), data.path, board.work / "trainings" / data.name
     )
     tasks = [Task(n, seed) for n in missing.values() for seed in range(board.seeds)]
     ended: dict[str, list[Any]] = {fingerprint: [] for fingerprint in missing}
@@ -264,7 +273,7 @@ def plain(board: Board, data: DataSet, budget: str) -> str:
         return key
     found = board.work / f"{key}.json"
     command = [sys.executable, str(HERE / "plain_torchvision.py"), "--data", data.path]
-    command += ["--budget", budget, "--scale", str(data.scale), "--seeds", str(board.seeds)]
+    command += ["--budget", budget, "--scale", str(board.scale(data)), "--seeds", str(board.seeds)]
     command += ["--epochs", str(board.settings.retrain.epochs), "--out", str(found)]
     subprocess.run(command, check=True)
     row = json.loads(found.read_text())
@@ -276,7 +285,7 @@ def plain(board: Board, data: DataSet, budget: str) -> str:
         name=row["name"],
         architecture=network.to_dict(),
         costs=measure(network),
-        pixels=round(network.resolution * data.scale),
+        pixels=round(network.resolution * board.scale(data)),
         seconds=[row["cpu_seconds"]],
         accuracies=row["accuracies"],
         images=len(source.members["test"].rows),
@@ -332,11 +341,11 @@ def data_sets(args: argparse.Namespace) -> list[DataSet]:
     """The data sets of the command line; CIFAR-10's training images are drawn here."""
     found = []
     if args.clothing is not None:
-        found.append(DataSet("clothing", str(args.clothing), ("5M", "10M", "20M"), 1.0))
+        found.append(DataSet("clothing", str(args.clothing), ("5M", "10M", "20M")))
     if args.cifar10 is not None:
         drawn = drawn_part(args.cifar10, args.work / "cifar10", CIFAR_PER_CLASS, CIFAR_SEED)
-        found.append(DataSet("cifar10", str(drawn), ("5M", "10M", "20M"), 1.0))
-    return [*found, DataSet("embedded", "embedded", ("10M", "20M", "50M"), 0.25)]
+        found.append(DataSet("cifar10", str(drawn), ("5M", "10M", "20M")))
+    return [*found, DataSet("embedded", "embedded", ("10M", "20M", "50M"))]
 
 
 def drawn_part(folder: Path, target: Path, per_class: int, seed: int) -> Path:

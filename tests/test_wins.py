@@ -136,7 +136,7 @@ def test_the_answer_is_read_from_what_status_prints(
     wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = scaled_reference("mobilenet_v3_small", 0.47, 224, 7)
-    row = {"name": "trial 43", "architecture": network.to_dict()}
+    row = {"name": "trial 43", "origin": "search", "architecture": network.to_dict()}
 
     def status(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         assert command[-2:] == ["--budget", "20M"]
@@ -148,6 +148,8 @@ def test_the_answer_is_read_from_what_status_prints(
     got = wins.answer(board, found, "20M")
     assert got.fingerprint == network.fingerprint
     assert got.name == "trial 43 of random search 0"
+    row |= {"name": "MobileNetV3-small 0.47/224", "origin": "mobilenet_v3_small"}
+    assert wins.answer(board, found, "20M").name == "MobileNetV3-small 0.47/224"
     row |= {"name": None, "sentence": "no network is within 20 M"}
     with pytest.raises(SystemExit, match="photos-random-0: no network is within 20 M"):
         wins.answer(board, found, "20M")
@@ -160,7 +162,9 @@ def test_a_cell_is_filled_once(
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
     images = write_noise_images(tmp_path / "images", {"train": 60, "test": 30})
     tiny = (BENCHMARKS.parent / "search_spaces" / "tiny.yaml").read_text()
-    (tmp_path / "space.yaml").write_text(f"{tiny}\nretrain: {{epochs: 2, batch_size: 16}}\n")
+    (tmp_path / "space.yaml").write_text(
+        f"{tiny}\nretrain: {{epochs: 2, batch_size: 16, resolution_scale: 0.25}}\n"
+    )
     board = wins.Board(
         rows=tmp_path / "rows",
         work=tmp_path / "work",
@@ -172,7 +176,7 @@ def test_a_cell_is_filled_once(
         references=1,
         run_options=(),
     )
-    data = wins.DataSet("photos", str(images), ("5M",), 0.25)
+    data = wins.DataSet("photos", str(images), ("5M",))
 
     def search(_board: Any, _data: Any, seed: int, rival: Any = None) -> Any:
         return wins.Search("study", "random" if rival else "cost-aware", seed, **SEARCH)

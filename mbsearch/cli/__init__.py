@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.audit import audit
+from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
 from mbsearch.cli.export import export
@@ -48,6 +49,7 @@ for _command in (
     dashboard,
     report,
     retrain,
+    compare_arms,
     export,
     latency,
     count,

@@ -1,0 +1,127 @@
+"""``mbsearch compare-arms``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mbsearch.cli.terminal import Json, err, out, parse_budget, print_table
+from mbsearch.errors import StorageError
+
+if TYPE_CHECKING:
+    from mbsearch.space.architecture import Architecture
+    from mbsearch.space.settings import Settings
+    from mbsearch.stamp import Stamp
+    from mbsearch.training.arms import ArmsComparison
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """A study's answer, the references beside it, and what the study was made by."""
+
+    network: Architecture
+    references: list[Architecture]
+    settings: Settings
+    stamp: Stamp
+
+
+def compare_arms(
+    studies: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of studies of the same images; margins are of the first."),
+    ],
+    budget: Annotated[
+        str, typer.Option(help="Budget that each study answers, as 20M or mult_adds=20M,params=1M.")
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings a network.")] = 3,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trainings at a time; one a core by default, four on a GPU."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Retrain the answers of several studies with fresh seeds, and compare them on test images.
+
+    Beside them are trained the strongest references that the studies found for the budget. The
+    recipe is the first study's `retrain:`. Trainings are kept in its folder, and the same command
+    resumes them. Intervals are over the same test images and over seeds.
+
+    Example: mbsearch compare-arms results/search results/random --budget 20M
+    """
+    from mbsearch.training.arms import compare_arms as compare
+    from mbsearch.training.arms import same_test_images
+
+    arms = [_arm(folder, budget) for folder in studies]
+    first = arms[0]
+    for folder, arm in zip(studies, arms, strict=True):
+        if arm.stamp["data_key"] != first.stamp["data_key"]:
+            raise StorageError(
+                f"{folder}: expected a study of {first.stamp['data']}, as {studies[0]} is, got one "
+                f"of other images ({arm.stamp['data']})"
+            )
+    references = {each.name: each for arm in arms for each in arm.references}
+    data = first.stamp["data"]
+    found = compare(
+        [arm.network for arm in arms],
+        list(references.values()),
+        first.settings.retrain.model_copy(update={"seeds": seeds}),
+        source=same_test_images(data, [arm.stamp["seed"] for arm in arms]),
+        scale=first.settings.final_scale(data),
+        folder=studies[0],
+        jobs=jobs,
+        device=device,
+        say=lambda line: err.print(escape(line), highlight=False),
+    )
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))  # noqa: T201
+        return
+    _print(found)
+
+
+def _arm(folder: Path, budget: str) -> _Arm:
+    """The answer of a study to a budget, by validation images.
+
+    What retraining found on the test images does not count, for on these the arms are compared.
+    """
+    from mbsearch.analysis.answer import answer, findings_of
+    from mbsearch.search.storage import read_study
+    from mbsearch.space.document import parse_document
+    from mbsearch.space.space import read_space
+
+    store = read_study(folder)
+    study = store.settings()
+    settings = read_space(parse_document(study["space_yaml"], "space.yaml")).settings
+    bounds = parse_budget("--budget", budget, settings.metric)
+    found = answer(findings_of(store.records(), study), bounds)
+    return _Arm(
+        found.record.architecture.replace(name=f"{found.name} of {folder}"),
+        [
+            margin.other.record.architecture.replace(name=margin.other.record.label)
+            for margin in found.margins
+            if margin.other.record.is_baseline
+        ],
+        settings,
+        study["stamp"],
+    )
+
+
+def _print(found: ArmsComparison) -> None:
+    table = Table(title=f"Test accuracy on {found.images:,} images after retraining")
+    for column in ("network", "mean", "seeds"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    for name, accuracies in sorted(found.accuracies.items(), key=lambda each: -fmean(each[1])):
+        seeds = ", ".join(f"{accuracy:.4f}" for accuracy in accuracies)
+        table.add_row(escape(name), f"{fmean(accuracies):.4f}", seeds)
+    print_table(table)
+    for margin in found.margins:
+        out.print(escape(margin.sentence()), highlight=False, soft_wrap=True)
