@@ -323,7 +323,8 @@ class Driver:
 
     def _start_race(self) -> Race:
         """Every whole curve of the study so far."""
-        race = Race(self.space.settings.racing)
+        settings = self.space.settings
+        race = Race(settings.racing, bool(settings.budgets) and settings.finals.minutes != 0)
         for record in complete(self.store.records()):
             if record.evaluation is not None:
                 race.add(record.cost, record.evaluation.curve)
