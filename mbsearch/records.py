@@ -109,7 +109,8 @@ class Evaluation:
     recipe: Mapping[str, Any]
     device: str
     versions: Mapping[str, str] = field(default_factory=dict)
-    predictions: Predictions | None = None
+    # Not compared: arrays have no truth value.
+    predictions: Predictions | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for storage."""
