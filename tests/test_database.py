@@ -63,7 +63,7 @@ def test_a_study_in_a_database_is_extended_and_read_by_name(
     tmp_path: Path, table: Path, postgres: str
 ) -> None:
     first = search(tmp_path / "one", table, postgres, trials=4)
-    both = search(tmp_path / "elsewhere" / "one", table, postgres, trials=3)
+    both = search(tmp_path / "elsewhere" / "one", table, postgres, trials=7)
     assert both.records[:4] == first.records
     assert len(both.records) == 7
     assert read_study(None, postgres).records() == both.records  # the only one

@@ -115,7 +115,7 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
 ) -> None:
     space, folder = towards("accuracy", "latency"), tmp_path / "s"
     lines: list[str] = []
-    for trials in (8, 4):
+    for trials in (8, 12):
         found = run(
             space,
             trials=trials,
@@ -125,12 +125,11 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
             say=lines.append,
         )
     assert timings == [fitting.NETWORKS]
-    assert len(lines) == 2
-    assert "by onnxruntime" in lines[0]
+    assert sum(line.startswith("measuring the latency") for line in lines) == 1
     written = json.loads((folder / f"{KEPT}.json").read_text())
     model = LatencyModel.from_dict(written)
     assert read_study(folder).settings()[KEPT] == written
-    assert lines[1] == model.sentence()
+    assert lines.count(model.sentence()) == 1
     assert len(found.records) == 12
     for record in found.records:
         assert record.cost == record.costs[LATENCY] == model.measure(record.architecture)[LATENCY]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,10 +107,23 @@ def test_the_reason_says_what_was_compared() -> None:
     rule = race(noise=0.0)
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
-        r"stopped after epoch 1: on the way to an accuracy of 0\.\d{3} and, with 70% confidence, "
-        r"not 0\.005 above the 0\.900 that a trial of at most its cost has ended with",
+        r"pruned after epoch 1: predicted 0\.\d{3}, needs 0\.905",
         rule.verdict(10**7, curve(0.3)) or "",
     )
+
+
+def test_with_finals_only_what_falls_far_behind_is_stopped() -> None:
+    strict, lenient = race(noise=0.0), replace(race(noise=0.0), with_finals=True)
+    for rule in (strict, lenient):
+        rule.add(10**7, curve(0.5, 0.9))
+    near = next(
+        start / 1000
+        for start in range(300, 900)
+        if (forecast := strict.forecast(10**7, curve(start / 1000))) and forecast.accuracy > 0.89
+    )
+    assert strict.verdict(10**7, curve(near)) is not None
+    assert lenient.verdict(10**7, curve(near)) is None
+    assert lenient.verdict(10**7, curve(0.3)) is not None
 
 
 def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:
@@ -132,7 +146,7 @@ def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path
     for record in stopped:
         assert record.evaluation is not None
         assert len(record.evaluation.curve) in (1, 2)
-        assert "with 90% confidence" in (record.error or "")
+        assert (record.error or "").startswith("pruned after epoch")
     saved = savings(records)
     assert saved.stopped == len(stopped)
     assert saved.trials == 30

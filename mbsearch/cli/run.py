@@ -212,7 +212,7 @@ def run(
             + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
             soft_wrap=True,
         )
-    study = folder if storage is None else Path(folder.name)
+    study = result.folder if storage is None else Path(folder.name)
     store = read_study(study, storage)
     findings = findings_of(store.records(), store.settings(), read_retrained(result.folder))
     print_status(str(result.folder), findings, (), as_json)
