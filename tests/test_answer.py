@@ -25,9 +25,10 @@ from mbsearch.analysis.answer import (
 )
 from mbsearch.cli import main
 from mbsearch.cost import measure
+from mbsearch.dashboard.pages import front
 from mbsearch.dashboard.pages.front import others, sentence
 from mbsearch.dashboard.pages.network import chosen
-from mbsearch.dashboard.studies import Snapshot
+from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.document import document
 from mbsearch.errors import NoAnswerError, StorageError
@@ -379,6 +380,7 @@ def test_every_place_names_the_same_network(
         measured=measured,
     )
     assert sentence(snapshot, View()) == f"{found.sentence()}."
+    assert found.sentence() in str(front.layout(snapshot, {}, Library(ResultsFolder(folder))))
     assert len(others(snapshot, View())) == max(0, len(findings.asked) - 1)
     shown = chosen(snapshot, {})
     assert shown is not None

@@ -439,6 +439,28 @@ def study(images: Path) -> Path:
     return folder
 
 
+def test_retraining_is_at_the_own_resolution_keeps_predictions_and_is_paired(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second time adds seeds, and the test images give one interval of the difference."""
+    network = study.parent / "net.yaml"
+    network.write_text(SMALL.replace(name="small").to_yaml())
+    command = ["retrain", str(study), f"--network={network}", "--epochs=1", "--jobs=1", "--json"]
+    for seeds in (1, 2, 1):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, f"--seeds={seeds}"])
+        assert ended.value.code in (0, None)
+        capsys.readouterr()
+    ours, *others = read_retrained(study)
+    assert [each.seeds for each in (ours, *others)] == [(0, 1)] * 3
+    assert ours.pixels == SMALL.resolution
+    assert ours.images == 20
+    for each, accuracy in zip(ours.predictions, ours.accuracies, strict=True):
+        assert each.correct.mean() == pytest.approx(accuracy)
+    for lead, other in zip(ours.leads, others, strict=True):
+        assert lead.startswith(f"small: {100 * (ours.accuracy - other.accuracy):+.1f} points over ")
+
+
 @pytest.mark.slow
 def test_kill_minus_nine_loses_less_than_an_epoch(study: Path) -> None:
     network = study.parent / "net.yaml"

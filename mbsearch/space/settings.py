@@ -302,7 +302,7 @@ class Retrain(Recipe):
     `ema_decay` averages the weights over the steps, by this factor each, by (1 + n) / (10 + n) in
     the first steps n where that is less, and scores the average; `mixup` is the parameter of the
     Beta distribution that mixes pairs of images (arXiv 1710.09412). Both are off at 0.
-    `resolution_scale` is the proxy's where it is not given.
+    `resolution_scale` is by default as `Settings.final_scale` has it.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
