@@ -247,10 +247,14 @@ def test_the_margin_of_finals_is_paired_by_images() -> None:
     assert widths[0] < widths[1]
 
 
-def test_what_was_expected_shrinks_the_luck_of_finals() -> None:
-    lucky, steady = network(1, 0.7, 10**7, expected=0.89), network(2, 0.7, 10**7, expected=0.90)
-    records = [finalist(lucky, 0.901), finalist(steady, 0.90)]
-    assert answer(Findings(records), BUDGET).record.trial == 2
+def test_margins_of_finals_are_shrunk_and_predictions_are_no_prior() -> None:
+    """Predictions have seen the finals; counted again, they would make the interval too narrow."""
+    ours, v2 = network(1, 0.80, 10**7), reference(2, 0.75, 12 * 10**6, 0.35, 128)
+    plain = answer(Findings([finalist(ours, 0.90), finalist(v2, 0.88)]), BUDGET)
+    (margin,) = plain.margins
+    assert 0 < margin.difference.mean < 0.02
+    sure = [finalist(replace(r, expected=e), a) for r, e, a in ((ours, 0.95, 0.9), (v2, 0.7, 0.88))]
+    assert answer(Findings(sure), BUDGET).margins[0].difference == margin.difference
 
 
 def test_retraining_overrides_the_choice_that_it_tested() -> None:

@@ -583,18 +583,17 @@ class _Trained:
 
 @dataclass(frozen=True)
 class _Posterior(_Trained):
-    """Networks by finals, their accuracies shrunk towards what was expected of them before.
+    """Networks by finals, their accuracies shrunk towards the mean of all.
 
-    All were scored on the same images.
+    All were scored on the same images. Predicted accuracies are no better prior: they have seen the
+    finals already.
     """
 
     @cached_property
     def _posterior(self) -> Posterior:
         networks = [t.correct for _, t in self.trained]
         level = sum(t.mean for _, t in self.trained) / len(self.trained)
-        expected = [r.expected for r in self.records if r.expected is not None]
-        usual = sum(expected) / len(expected) if expected else level
-        prior = [usual if r.expected is None else r.expected for r in self.records]
+        prior = [level] * len(networks)
         return posterior(networks, prior, self._seed_deviation * level * (1 - level))
 
     def value(self, i: int) -> float:
