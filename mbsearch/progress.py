@@ -93,6 +93,8 @@ class RunDisplay:
             end = (
                 f"accuracy {trial.accuracy:.3f}"
                 if trial.state is State.COMPLETE
+                else f"{trial.error}"
+                if trial.state is State.PRUNED
                 else f"{trial.state}: {trial.error}"
             )
             self._console.print(

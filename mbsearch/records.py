@@ -43,12 +43,18 @@ class Fidelity(StrEnum):
     FINAL = "finals"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
     """Classes of the images of a split, and the classes that a network predicts, in one order."""
 
     labels: NDArray[np.uint16]
     predicted: NDArray[np.uint16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Predictions) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_dict().items()))
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -103,7 +109,8 @@ class Evaluation:
     recipe: Mapping[str, Any]
     device: str
     versions: Mapping[str, str] = field(default_factory=dict)
-    predictions: Predictions | None = None
+    # Not compared: arrays have no truth value.
+    predictions: Predictions | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for storage."""

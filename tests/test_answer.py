@@ -219,6 +219,23 @@ def test_only_networks_of_one_fidelity_are_compared() -> None:
     assert answer(Findings(beyond), far).basis == "screening", "its finals did not reach that far"
 
 
+def test_a_prediction_is_not_compared_with_a_measurement_of_another_fidelity() -> None:
+    """With finals, predictions are for these; a budget without finals compares measurements."""
+    records = [
+        finalist(network(1, 0.7, 10**7, expected=0.9), 0.9),
+        network(2, 0.75, 9 * 10**7, expected=0.95),
+        network(3, 0.80, 9 * 10**7, expected=0.93),
+        reference(4, 0.78, 8 * 10**7),
+    ]
+    found = answer(Findings(records), Budget(mult_adds=10**8))
+    assert (found.record.trial, found.predicted) == (3, False)
+    assert found.margins[0].difference.mean == pytest.approx(0.02)
+    known = [*records[:3], replace(records[3], expected=0.94)]
+    found = answer(Findings(known), Budget(mult_adds=10**8))
+    assert (found.record.trial, found.predicted) == (2, True)
+    assert found.margins[0].difference.mean == pytest.approx(0.01)
+
+
 def test_the_margin_of_finals_is_paired_by_images() -> None:
     records = [network(1, 0.7, 10**7), reference(2, 0.7, 10**7)]
     widths = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -131,7 +133,13 @@ def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
     record = max((r for r in records if not r.is_baseline), key=lambda r: r.mult_adds)
     run(folder, "--trial", str(record.trial), "-o", tmp_path / "out", "--formats", "yaml, pytorch")
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {"README.md", "architecture.yaml", "model.py", "model.safetensors"}
+    assert files == {
+        "README.md",
+        "architecture.yaml",
+        "labels.txt",
+        "model.py",
+        "model.safetensors",
+    }
     written = load(tmp_path / "out" / "architecture.yaml")
     assert written == record.architecture.replace(name=f"tiny-trial-{record.trial}")
     card = (tmp_path / "out" / "README.md").read_text()
@@ -160,7 +168,8 @@ def test_nothing_of_another_network_stays_but_what_is_the_users_own(
     run(folder, "--trial", "6", "-o", out, "--formats", "yaml")
     assert (out / "model.int8.onnx").exists(), "the ONNX file that it is of is not written anew"
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
-    assert {p.name for p in out.iterdir()} == {"README.md", "architecture.yaml", "notes.txt"}
+    left = {p.name for p in out.iterdir()}
+    assert left == {"README.md", "architecture.yaml", "labels.txt", "notes.txt"}
     run(folder, "--trial", "6", "-o", out, "--formats", "pytorch")
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
     assert not (out / "model.safetensors").exists(), "a network is known by the card"
@@ -209,6 +218,68 @@ def test_retrained_weights_are_those_that_are_exported(
     ):
         retrained(folder, record.fingerprint)
     (folder / "retrain.json").unlink()
+
+
+def retrained_at(folder: Path, record: TrialRecord, pixels: int) -> None:
+    """Leave weights as a retraining at so many pixels does."""
+    home = folder / "retrain" / "recipe" / f"{record.fingerprint}-seed0"
+    home.mkdir(parents=True, exist_ok=True)
+    torch.save(build(record.architecture, seed=1).state_dict(), home / "weights.pt")
+    row = {
+        "name": record.label,
+        "family": record.origin,
+        "rival_of": None,
+        "fingerprint": record.fingerprint,
+        "alpha": record.architecture.alpha,
+        "resolution": record.architecture.resolution,
+        **record.costs,
+        "proxy_accuracy": None,
+        "test_accuracy": 0.9,
+        "spread": None,
+        "accuracies": [0.9],
+        "seeds": [0],
+        "pixels": pixels,
+        "seconds": 1.0,
+    }
+    found = {"settings": {"folder": "recipe"}, "networks": [row], "leads": []}
+    (folder / "retrain.json").write_text(json.dumps(found))
+
+
+def mult_adds_of(path: Path) -> int:
+    """Multiply-accumulates of the convolutions and linear layers of an ONNX file, by its shapes."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    values = [*model.graph.value_info, *model.graph.output, *model.graph.input]
+    shapes = {v.name: [d.dim_value or 1 for d in v.type.tensor_type.shape.dim] for v in values}
+    shapes |= {w.name: list(w.dims) for w in model.graph.initializer}
+    total = 0
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            _, *kernel = shapes[node.input[1]]  # (C_out, C_in / groups, H, W)
+            total += math.prod(shapes[node.output[0]]) * math.prod(kernel)
+        elif node.op_type in ("Gemm", "MatMul"):
+            total += math.prod(shapes[node.input[1]])
+    return total
+
+
+@pytest.mark.parametrize("pixels", [None, 24])
+def test_the_cost_on_the_card_is_that_of_the_file(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path, pixels: int | None
+) -> None:
+    folder, records = study
+    record = max((r for r in records if not r.is_baseline), key=lambda r: r.mult_adds)
+    side = pixels or record.architecture.resolution
+    retrained_at(folder, record, side)
+    run(folder, "--trial", str(record.trial), "-o", tmp_path / "out", "--formats", "onnx")
+    (folder / "retrain.json").unlink()
+    counted = mult_adds_of(tmp_path / "out" / "model.onnx")
+    card = (tmp_path / "out" / "README.md").read_text()
+    row = next(line for line in card.splitlines() if line.startswith("| Mult-Adds |"))
+    costs = [int(cell.replace(",", "")) for cell in row.split("|")[2:-1]]
+    assert costs[0] == counted
+    assert costs[-1] == record.mult_adds
+    note = f"trained at 24 px in place of {record.architecture.resolution}"
+    assert (note in card) == (pixels is not None)
+    assert f"at {side} pixels." in card
 
 
 def test_the_card_does_not_tell_the_address_of_the_database(

@@ -171,7 +171,7 @@ def test_the_time_of_a_training_is_a_line_in_its_mult_adds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "epochs", "budgets"), [(60.0, 20, (0, 1)), (0.6, 10, (0, 1)), (0.05, 6, ())]
+    ("minutes", "epochs", "budgets"), [(60.0, 40, (0, 1)), (0.6, 20, (0, 1)), (0.05, 12, ())]
 )
 def test_a_plan_fits_its_time(minutes: float, epochs: int, budgets: tuple[int, ...]) -> None:
     """Less time makes trainings shorter, and at last leaves budgets out."""

@@ -502,9 +502,11 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
     monkeypatch.setattr("mbsearch.study.by_training", fake)
     space = without_racing(0.6)
 
-    def again(on_progress: Callable[[Progress], None] = lambda _: None) -> list[TrialRecord]:
+    def again(
+        on_progress: Callable[[Progress], None] = lambda _: None, trials: int = 40
+    ) -> list[TrialRecord]:
         return run(
-            space, trials=40, folder=tmp_path, sampler="random", jobs=2, on_progress=on_progress
+            space, trials=trials, folder=tmp_path, sampler="random", jobs=2, on_progress=on_progress
         ).records
 
     with pytest.raises(CutError):
@@ -513,7 +515,8 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
     finished = again()
     assert sum(not r.is_baseline for r in finished) == 40
     assert sum(r.promotion is not None for r in finished) > len(cut_off)
-    assert sum(not r.is_baseline for r in again()) == 80
+    assert sum(not r.is_baseline for r in again()) == 40
+    assert sum(not r.is_baseline for r in again(trials=60)) == 60
 
 
 def test_the_dashboard_and_the_card_go_by_the_longer_training(

@@ -72,14 +72,10 @@ def test_where_no_mobilenet_was_trained_none_is_told_of(tmp_path: Path) -> None:
     assert re.search(r"validation accuracy 0\.\d+ \(screening\)", found.sentence())
 
 
-def test_asking_for_fewer_than_there_are_asks_for_more(tmp_path: Path) -> None:
-    """As after a run of so many minutes, which has no number of trials."""
+def test_the_number_of_trials_is_a_total(tmp_path: Path) -> None:
+    """Fewer than there are add nothing, more add the difference."""
     table = by_fingerprint(tmp_path / "truth.json")
-    run(TINY, trials=7, folder=tmp_path / "s", table=table, jobs=1)
-    store = read_study(tmp_path / "s")
-    for target, trials, expected in ((10**9, 2, 9), (12, 12, 12), (20, 12, 24)):
-        attributes = {"start": 0, "target": target, "ended": False}
-        store.search.set_user_attr("run", attributes)
+    for trials, expected in ((7, 7), (7, 7), (2, 7), (12, 12)):
         records = run(TINY, trials=trials, folder=tmp_path / "s", table=table, jobs=1).records
         assert len(records) == expected
 
@@ -109,7 +105,7 @@ def test_a_table_is_the_last_word(tmp_path: Path) -> None:
     stamp = store.settings()["stamp"]
     assert stamp["proxy"].pop("growth") == 0
     store.search.set_user_attr("stamp", stamp)
-    assert len(run(space, trials=5, folder=tmp_path / "study", table=table, jobs=1).records) == 10
+    assert len(run(space, trials=10, folder=tmp_path / "study", table=table, jobs=1).records) == 10
 
 
 def test_the_trials_of_a_study_are_a_table(tmp_path: Path) -> None:
@@ -144,7 +140,7 @@ def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> 
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
     run(TINY, trials=3, folder=folder, table=table, jobs=1)
     renamed = SearchSpace("other", TINY.template, TINY.settings)
-    assert len(run(renamed, trials=3, folder=folder, table=table, jobs=1).records) == 6
+    assert len(run(renamed, trials=6, folder=folder, table=table, jobs=1).records) == 6
     changed = SearchSpace("other", {**TINY.template, "alpha": 0.5}, TINY.settings)
     with pytest.raises(StorageError, match="its space has other choices now"):
         run(changed, trials=3, folder=folder, table=table, jobs=1)

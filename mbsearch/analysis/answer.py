@@ -87,8 +87,8 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A network with an estimate of its accuracy."""
+class Scored:
+    """A network with its accuracy."""
 
     record: TrialRecord
     accuracy: Interval
@@ -108,7 +108,7 @@ class Margin:
     `published` says whether the other one is a reference as published, not scaled freely.
     """
 
-    other: Estimate
+    other: Scored
     difference: Interval
     published: bool
 
@@ -152,12 +152,12 @@ class Answer:
     """
 
     budget: Budget
-    best: Estimate
+    best: Scored
     basis: str
     predicted: bool
     pixels: int | None
     margins: tuple[Margin, ...]
-    cheaper: Estimate | None = None
+    cheaper: Scored | None = None
     searched: Margin | None = None
     unpromoted: tuple[TrialRecord, ...] = ()
 
@@ -318,12 +318,12 @@ def answer(findings: Findings, budget: Budget) -> Answer:
     affordable = [r for r in findings.records if budget.excess(r.costs) is None]
     return Answer(
         budget=budget,
-        best=scale.estimate(best),
+        best=scale.scored(best),
         basis=scale.basis(best),
         predicted=scale.predicted(best),
         pixels=scale.pixels(best),
         margins=tuple(_margins(scale, best)),
-        cheaper=None if cheaper == best else scale.estimate(cheaper),
+        cheaper=None if cheaper == best else scale.scored(cheaper),
         searched=(
             _margin_over(scale, best, _best(scale, searched), published=False)
             if record.is_baseline and searched
@@ -410,7 +410,7 @@ class _Scale(Protocol):
     def value(self, i: int) -> float:
         """What the best network has most of."""
 
-    def estimate(self, i: int) -> Estimate: ...
+    def scored(self, i: int) -> Scored: ...
 
     def margin(self, i: int, j: int) -> Interval:
         """Accuracy of network i minus that of j."""
@@ -468,11 +468,11 @@ class _Screened:
     def value(self, i: int) -> float:
         return self.records[i].likely
 
-    def estimate(self, i: int) -> Estimate:
+    def scored(self, i: int) -> Scored:
         record = self.records[i]
         mean = record.accuracy if record.expected is None else record.expected
         low, high = interval_of(mean, self._deviation(i))
-        return Estimate(record, Interval(mean, low, high))
+        return Scored(record, Interval(mean, low, high))
 
     def margin(self, i: int, j: int) -> Interval:
         mean = self.records[i].likely - self.records[j].likely
@@ -556,10 +556,10 @@ class _Trained:
     def value(self, i: int) -> float:
         return self.trained[i][1].mean
 
-    def estimate(self, i: int) -> Estimate:
+    def scored(self, i: int) -> Scored:
         mean = self.value(i)
         low, high = interval_of(mean, self._deviation(i))
-        return Estimate(self.trained[i][0], Interval(mean, low, high))
+        return Scored(self.trained[i][0], Interval(mean, low, high))
 
     def margin(self, i: int, j: int) -> Interval:
         return self.trained[i][1].margin(self.trained[j][1], self._seed_deviation)
@@ -706,7 +706,7 @@ def _unpromoted(records: Sequence[TrialRecord], scale: _Scale) -> list[TrialReco
 
 
 def _margin_over(scale: _Scale, i: int, j: int, published: bool) -> Margin:
-    return Margin(scale.estimate(j), scale.margin(i, j), published)
+    return Margin(scale.scored(j), scale.margin(i, j), published)
 
 
 def _cheapest_as_accurate(scale: _Scale, i: int) -> int:
@@ -722,9 +722,20 @@ def _cheapest_as_accurate(scale: _Scale, i: int) -> int:
 
 
 def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The records on one scale: those shown, and those with a prediction on it."""
-    among = {r.trial: r for r in complete(list(records)) if r.expected is not None}
-    return list((among | {r.trial: r for r in shown(records)}).values())
+    """The records whose accuracies are of one fidelity, by measurement or by prediction.
+
+    Predictions are for the longest training of the study. Without finals that is the one of the
+    records that are shown, so that both are comparable; with finals it is not, and measurements are
+    compared where a reference has no prediction.
+    """
+    measured = {r.trial: r for r in shown(records)}
+    predicted = {r.trial: r for r in complete(list(records)) if r.expected is not None}
+    if not any(r.finals for r in records):
+        return list((predicted | measured).values())
+    references = {r.trial for r in measured.values() if r.is_baseline}
+    if predicted and references <= predicted.keys():
+        return list(predicted.values())
+    return [replace(r, expected=None, expected_deviation=None) for r in measured.values()]
 
 
 def _no_answer(findings: Findings, records: Sequence[TrialRecord], budget: Budget) -> NoAnswerError:

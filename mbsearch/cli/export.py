@@ -120,7 +120,8 @@ def export(
         words = [word.replace(text, instead) for word in words]
     command = shlex.join(words)
     home = results_folder(results or RESULTS) if storage is None else None
-    for each in export_record(store, record, output, chosen, command=command, home=home, int8=int8):
+    exported = export_record(store, record, output, chosen, command=command, home=home, int8=int8)
+    for each in exported.files:
         said = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
         err.print(escape(f"{each.file}: {said}"), highlight=False, soft_wrap=True)
     _say(record, output)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,6 +120,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            help="Write each answer into a folder of the study: weights, ONNX, int8, model card."
+        ),
+    ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what was read and what is planned, and stop.")
     ] = False,
@@ -134,7 +142,8 @@ def run(
     from mbsearch.analysis.answer import findings_of
     from mbsearch.measured import read_retrained
     from mbsearch.progress import RunDisplay
-    from mbsearch.search.storage import study_folder
+    from mbsearch.records import complete
+    from mbsearch.search.storage import read_study, study_folder
     from mbsearch.space.catalog import load_space
     from mbsearch.space.settings import Racing
     from mbsearch.study import UNLIMITED_TRIALS
@@ -203,10 +212,23 @@ def run(
             + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
             soft_wrap=True,
         )
-    findings = findings_of(result.records, {"stamp": result.stamp}, read_retrained(result.folder))
+    study = folder if storage is None else Path(folder.name)
+    store = read_study(study, storage)
+    findings = findings_of(store.records(), store.settings(), read_retrained(result.folder))
     print_status(str(result.folder), findings, (), as_json)
     if not as_json:
         print_verdict(result.folder, result.stamp)
+    if export and table is None and complete(result.records):
+        from mbsearch.export.answer_folder import write_answers
+
+        words = [word.replace(storage, "URL") if storage else word for word in sys.argv[1:]]
+        write_answers(
+            store,
+            result.folder,
+            findings,
+            command=shlex.join(["mbsearch", *words]),
+            say=lambda line: err.print(escape(line), highlight=False, soft_wrap=True),
+        )
 
 
 def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from mbsearch.analysis.answer import Answer, Findings, answers, budget_of, findings_of
@@ -13,22 +14,33 @@ from mbsearch.errors import DataError, ExportError
 from mbsearch.export.card import CARD, EXPORTED_BY, Origin, model_card
 from mbsearch.export.formats import FORMATS, Written, export, require
 from mbsearch.export.graphs import INT8
-from mbsearch.export.int8 import quantise
+from mbsearch.export.int8 import Quantised, quantise
 from mbsearch.export.job import Job, Normalisation
 from mbsearch.export.python_files import WEIGHTS
 from mbsearch.measured import read_retrained
 from mbsearch.records import TrialRecord
 from mbsearch.report import write_whole
+from mbsearch.search.final_files import FinalFiles
 from mbsearch.search.storage import StudyStore
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.data import Split
 from mbsearch.training.network import build
-from mbsearch.training.sources import SplitName, load_source
-from mbsearch.training.verdict import retrained
+from mbsearch.training.sources import ImageSource, SplitName, load_source
+from mbsearch.training.verdict import Trained, retrained
 from mbsearch.training.weights import classes_of, content_of, load_weights
 from mbsearch.units import millions
 
+LABELS = "labels.txt"
+"""Names of the classes, in the order of the outputs, one a line."""
 _CALIBRATION = 256  # images
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The files of an export, and what quantisation did if there is an int8 file."""
+
+    files: tuple[Written, ...]
+    int8: Quantised | None = None
 
 
 def export_record(
@@ -40,14 +52,14 @@ def export_record(
     command: str,
     home: Path | None = None,
     int8: bool = False,
-) -> list[Written]:
+) -> Exported:
     """Write the network of a record into a folder, with its model card.
 
     Where `home`, the study's folder, has the network retrained, it has the weights of the first
-    seed, and takes images of the size that they were trained at; else fresh ones. What an export of
-    another network or of other weights left in the folder, with its card, goes. With `int8` the
-    ONNX file is quantised too, and both are scored: on the test images where retraining has opened
-    them, else on validation images.
+    seed, else those of its final training, and takes images of the size that they were trained at;
+    without either it has fresh weights. What an export of another network or of other weights left
+    in the folder, with its card, is removed. With `int8` the ONNX file is quantised too, and both
+    are scored: on test images if the weights are trained, else on validation images.
 
     Raises:
         ExportError: as `export`, or `int8` without ONNX.
@@ -59,7 +71,7 @@ def export_record(
     settings, architecture = store.settings(), record.architecture
     if not record.is_baseline:  # candidates have no name of their own
         architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
-    trained = None if home is None else retrained(home, record.fingerprint)
+    trained = None if home is None else trained_weights(home, record)
     pixels = None
     if trained is not None:  # for the images' classes, whatever the space says
         architecture = architecture.replace(num_classes=classes_of(trained.weights))
@@ -68,13 +80,16 @@ def export_record(
     if trained is not None:
         load_weights(network, trained.weights)
     title = _title(architecture.replace(resolution=pixels or architecture.resolution))
-    job = Job(architecture, network, title, _normalisation(settings), pixels)
+    source = _source(settings)
+    job = Job(architecture, network, title, _normalisation(source), pixels)
     # Without images that is said before anything is written.
     splits = _splits(settings, "validation" if trained is None else "test", job.side, int8=int8)
     weights = "fresh" if trained is None else content_of(trained.weights)[:16]
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
     written = export(job, folder, formats)
+    if source is not None:
+        write_whole(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
     fresh = {each.file for each in written if each.error is not None}
     if "pytorch" in formats:
         fresh.add(WEIGHTS)
@@ -83,10 +98,40 @@ def export_record(
     findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
     origin = Origin(record, _answer(findings, record), settings, trained, content, command)
     write_whole(folder / CARD, model_card(job, origin, written))  # at once: it says whose files
-    if splits is not None:
-        origin = replace(origin, int8=quantise(folder, *splits).sentence())
-        write_whole(folder / CARD, model_card(job, origin, written))
-    return written
+    if splits is None:
+        return Exported(tuple(written))
+    quantised = quantise(folder, *splits)
+    origin = replace(origin, int8=quantised.sentence())
+    write_whole(folder / CARD, model_card(job, origin, written))
+    return Exported(tuple(written), quantised)
+
+
+def trained_weights(home: Path, record: TrialRecord) -> Trained | None:
+    """The weights of a network in a study's folder: of retraining, else of its final, if any.
+
+    Raises:
+        StorageError: what retraining left cannot be read.
+    """
+    found = retrained(home, record.fingerprint)
+    if found is not None or not record.finals:
+        return found
+    final = record.finals[0]
+    path = FinalFiles(home).weights(record.fingerprint, final.seed)
+    if not path.is_file():
+        return None
+    accuracies = [each.accuracy for each in record.finals]
+    return Trained(
+        path,
+        final.seed,
+        final.accuracy,
+        fmean(accuracies),
+        stdev(accuracies) if len(accuracies) > 1 else None,
+        len(accuracies),
+        final.pixels,
+        final.recipe,
+        split="validation",
+        command="mbsearch run",
+    )
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
@@ -135,11 +180,19 @@ def _title(network: Architecture) -> str:
     )
 
 
-def _normalisation(settings: Mapping[str, Any]) -> Normalisation | None:
-    """That of the study's training images; None where they are not there any more."""
-    stamp = settings["stamp"]
+def _source(settings: Mapping[str, Any]) -> ImageSource | None:
+    """The study's images; None where they are not there any more."""
     try:
-        source = load_source(stamp["data"], seed=stamp["seed"])
+        return load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
+    except DataError:
+        return None
+
+
+def _normalisation(source: ImageSource | None) -> Normalisation | None:
+    """That of the training images; None where these are unknown or cannot be read."""
+    if source is None:
+        return None
+    try:
         mean, std = source.statistics().tolist()
     except DataError:
         return None

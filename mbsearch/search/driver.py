@@ -50,6 +50,8 @@ from mbsearch.space.space import SearchSpace
 
 FREE_ASKS = 50  # suggestions in a row that need no training before the driver draws itself
 RANDOM_DRAWS = 2_000
+EPOCHS_DONE = "epochs_done"
+"""User attribute of a final that runs: the epochs in its checkpoint."""
 ENUMERATE_UP_TO = 20_000
 
 
@@ -128,7 +130,7 @@ class Driver:
         orphans = interrupted(self.store)
         for job in orphans:
             if job.fidelity is Fidelity.FINAL:
-                job.checkpoint = self._kept_checkpoint(job)
+                job.checkpoint, job.epochs_done = self._kept_checkpoint(job)
         self._recall()
         self._race = self._start_race()
         references = missing_baselines(self.store, self.space, self.measure)
@@ -298,9 +300,13 @@ class Driver:
         identity = job.architecture.fingerprint, job.record["seed"]
         return files.checkpoint(*identity), files.weights(*identity)
 
-    def _kept_checkpoint(self, job: Job) -> bytes | None:
+    def _kept_checkpoint(self, job: Job) -> tuple[bytes | None, int]:
+        """What an interrupted final resumes from, and the epochs that it has trained."""
         checkpoint, _ = self._files(job)
-        return checkpoint.read_bytes() if checkpoint.is_file() else None
+        if not checkpoint.is_file():
+            return None, 0
+        trial = job.study.get_trials(deepcopy=False)[job.number]
+        return checkpoint.read_bytes(), trial.user_attrs.get(EPOCHS_DONE, 0)
 
     def _recall(self) -> None:
         """Take up what the storage knows: networks, and the next trial's number."""
@@ -317,7 +323,8 @@ class Driver:
 
     def _start_race(self) -> Race:
         """Every whole curve of the study so far."""
-        race = Race(self.space.settings.racing)
+        settings = self.space.settings
+        race = Race(settings.racing, bool(settings.budgets) and settings.finals.minutes != 0)
         for record in complete(self.store.records()):
             if record.evaluation is not None:
                 race.add(record.cost, record.evaluation.curve)
@@ -574,6 +581,7 @@ class Driver:
             job.epochs_done, job.checkpoint = len(evaluation.curve), outcome.checkpoint
             if job.fidelity is Fidelity.FINAL and outcome.checkpoint is not None:
                 write_bytes_whole(self._files(job)[0], outcome.checkpoint)
+                self.store.set_attr(job.study, job.number, EPOCHS_DONE, job.epochs_done)
             return False
         # Told before the outcome is: a driver killed in between finds the reason, and stops it too.
         self.store.set_attr(job.study, job.number, "stopped", reason)

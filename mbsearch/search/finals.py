@@ -25,7 +25,9 @@ MOST_MINUTES = 15.0
 PLAN = "finals_plan"
 """User attribute of a study: the plan of its finals."""
 
-_EPOCHS = (20, 16, 12, 10, 8, 6)  # lengths that a plan chooses from
+_EPOCHS = (20, 16, 12, 10, 8, 6)  # lengths that a plan chooses from, for _IMAGES and more
+_IMAGES = 5_000
+_MOST_STRETCHED = 2.0  # fewer images have up to so many times the epochs
 _CANDIDATES = 3  # a budget has so many at a plan's length, or a shorter length is chosen
 _LEAST = 2  # networks a budget, or its answer is left to the trainings before
 _RACING = 0.75  # share of its epochs that a final trains, on average, where racing stops some
@@ -162,7 +164,7 @@ class FinalRounds:
                 break
             fitting.pop()  # the largest budget's finals do not fit
         else:
-            found = Plan(allowed, self.settings.epochs or _EPOCHS[-1], 0, ())
+            found = Plan(allowed, self._lengths()[-1], 0, ())
         self.plan = found
         return found
 
@@ -172,7 +174,7 @@ class FinalRounds:
         """The longest training that leaves time for enough networks, and how many those are."""
         within = [r.mult_adds for r in complete(list(records)) if budget.excess(r.costs) is None]
         mult_adds = max(within, default=0)
-        lengths = _EPOCHS if self.settings.epochs is None else (self.settings.epochs,)
+        lengths = self._lengths()
         networks = 0
         for epochs in lengths:
             each = self._seconds(time, mult_adds, epochs) * _RACING
@@ -180,6 +182,13 @@ class FinalRounds:
             if networks >= 1 + (self.settings.networks or _CANDIDATES):
                 return epochs, networks
         return lengths[-1], networks
+
+    def _lengths(self) -> tuple[int, ...]:
+        """Epochs to choose from, the most first."""
+        if self.settings.epochs is not None:
+            return (self.settings.epochs,)
+        stretch = min(max(_IMAGES / self.images, 1.0), _MOST_STRETCHED)
+        return tuple(round(stretch * epochs) for epochs in _EPOCHS)
 
     def _seconds(self, time: TrainingTime, mult_adds: float, epochs: int) -> float:
         return epochs * time.seconds(self.images, mult_adds * self.share(epochs))

@@ -47,6 +47,7 @@ class Race:
     """The trials of a study that were trained to the end, and the rule that looks at a new one."""
 
     settings: Racing
+    with_finals: bool = False
     whole: list[tuple[int, Sequence[Epoch]]] = field(default_factory=list)
 
     def add(self, cost: int, curve: Sequence[Epoch]) -> None:
@@ -93,20 +94,19 @@ class Race:
         """Why a trial is stopped after the last epoch of its curve; None where it goes on.
 
         It is stopped when it will, with the `confidence` of the settings, not end `gain` above the
-        best trial of at most its cost, and so add little or nothing to the front.
+        best trial of at most its cost, and so add little or nothing to the front. In a search with
+        finals it is stopped when it will end `slack` below that trial.
         """
         forecast, settings = self.forecast(cost, curve), self.settings
         rivals = [other[-1].validation_accuracy for each, other in self.whole if each <= cost]
         if forecast is None or not rivals:
             return None
-        best = max(rivals)
-        if forecast.probability_above(best + settings.gain) >= 1 - settings.confidence:
+        needed = max(rivals) + (-settings.slack if self.with_finals else settings.gain)
+        if forecast.probability_above(needed) >= 1 - settings.confidence:
             return None
         return (
-            f"stopped after epoch {len(curve)}: on the way to an accuracy of "
-            f"{forecast.accuracy:.3f} and, with {settings.confidence:.0%} confidence, not "
-            f"{settings.gain:g} above the {best:.3f} that a trial of at most its cost has "
-            "ended with"
+            f"pruned after epoch {len(curve)}: predicted {forecast.accuracy:.3f}, "
+            f"needs {needed:.3f}"
         )
 
 

@@ -328,7 +328,7 @@ class Retrain(Recipe):
 
 
 # Epochs up to this share of a final training use this share of its pixels, the others all.
-_PROGRESSIVE = ((0.7, 0.5), (0.85, 0.75))
+_PROGRESSIVE = ((0.8, 0.5),)
 
 
 class Finals(Row):
@@ -361,13 +361,15 @@ class Racing(Row):
 
     `rungs` are the epochs after which a trial is looked at. It is stopped when it will, with this
     `confidence`, not end `gain` above the best trial of at most its cost, by a forecast that needs
-    `min_peers` trials trained to the end.
+    `min_peers` trials trained to the end. In a search with finals, which correct for networks that
+    learn slowly, it is stopped only if it will end `slack` below that trial.
     """
 
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2, 3)
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.7
     min_peers: Annotated[int, Field(ge=6)] = 10
     gain: Annotated[float, Field(ge=0, le=1)] = 0.005
+    slack: Annotated[float, Field(ge=0, le=1)] = 0.03
 
 
 def _check_objectives(value: object) -> object:

@@ -174,6 +174,13 @@ class LongTraining(Training):
         """Not where chance or other devices take part in it."""
         return self.recipe.mixup == 0 and self.rank is None
 
+    def see(self, train_split: Split, validation_split: Split | None) -> None:
+        """Go on with images of another size; the average of the weights starts anew then."""
+        resized = train_split.images.shape != self.train_split.images.shape
+        super().see(train_split, validation_split)
+        if resized and self._average is not None:
+            self._average = AveragedModel(self.network, use_buffers=True)
+
     @property
     def scored(self) -> nn.Module:
         """The average of the weights, where there is one, else the network."""

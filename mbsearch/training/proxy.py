@@ -138,12 +138,16 @@ class ProxyTraining:
         )
         if task.checkpoint is not None:
             training.restore(task.checkpoint)
+            last = sides[len(training.curve) - 1]
+            training.train_split = self._split("train", last, None)
+            training.validation_split = self._split("validation", last, None)
         stop = _stop_epoch(task, recipe)
         while (done := len(training.curve)) < stop:
-            training.see(
-                self._split("train", sides[done], None),
-                self._split("validation", sides[done], None),
-            )
+            if sides[done] != training.train_split.images.shape[-1]:
+                training.see(
+                    self._split("train", sides[done], None),
+                    self._split("validation", sides[done], None),
+                )
             training.run_epoch()
         evaluation = self._evaluation(training, task, sides[stop - 1], "finals")
         if stop < recipe.epochs:

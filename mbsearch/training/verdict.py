@@ -112,7 +112,10 @@ def _before(folder: Path, settings: Mapping[str, Any]) -> tuple[Retrained, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Where a retrained network's weights lie, and what the test said of them."""
+    """Where a trained network's weights lie, and its accuracy on the images of a split.
+
+    `command` trained it.
+    """
 
     weights: Path
     seed: int
@@ -122,14 +125,16 @@ class Trained:
     seeds: int
     pixels: int
     recipe: Mapping[str, Any]
+    split: str = "test"
+    command: str = "mbsearch retrain"
 
     def sentence(self) -> str:
         """In words, for a model card."""
         spread = "" if self.spread is None else f" ± {self.spread:.4f}"
         return (
-            f"trained by `mbsearch retrain` at {self.pixels} pixels with seed {self.seed}: test "
-            f"accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}{spread}). The "
-            "files take images of that size."
+            f"trained by `{self.command}` at {self.pixels} pixels with seed {self.seed}: "
+            f"{self.split} accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}"
+            f"{spread}). The files take images of that size."
         )
 
 

@@ -1,0 +1,76 @@
+"""The answers of a study as folders: trained weights, files for the device, and a model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from mbsearch.analysis.answer import Answer, Findings, answers
+from mbsearch.errors import StorageError
+from mbsearch.export.study import export_record, trained_weights
+from mbsearch.search.storage import StudyStore
+
+FORMATS = ("yaml", "pytorch", "onnx")
+"""What every answer is written as, beside int8."""
+
+
+def write_answers(
+    store: StudyStore,
+    home: Path,
+    findings: Findings,
+    *,
+    command: str,
+    say: Callable[[str], None],
+) -> list[Path]:
+    """Write the answer to each budget of a study into a folder of its own, and name the folders.
+
+    A folder ``answer-20M`` in the study's `home` holds the network as YAML, PyTorch, ONNX and int8
+    ONNX with their accuracies on test images, ``labels.txt`` and a model card. It is replaced as a
+    whole. An answer whose network has no trained weights is left out.
+
+    Args:
+        store: the study.
+        home: its folder.
+        findings: what is known of it.
+        command: that is named in the cards.
+        say: called with a line for each answer.
+
+    Raises:
+        DataError: the images cannot be read.
+        StorageError: a folder cannot be written.
+    """
+    folders = []
+    for budget, found in answers(findings, findings.questions).items():
+        if not isinstance(found, Answer):
+            continue
+        if trained_weights(home, found.record) is None:
+            say(
+                f"{budget.label}: {found.name} has no trained weights yet; "
+                f"`mbsearch retrain {home}` trains it"
+            )
+            continue
+        folder = home / f"answer-{budget.slug}"
+        made = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(made, ignore_errors=True)
+        exported = export_record(
+            store, found.record, made, FORMATS, command=command, home=home, int8=True
+        )
+        _replace(folder, made)
+        int8 = "" if exported.int8 is None else f"; {exported.int8.sentence()}"
+        say(f"{budget.label}: {found.name} written to {folder}{int8}")
+        folders.append(folder)
+    return folders
+
+
+def _replace(folder: Path, made: Path) -> None:
+    """Put a new folder in the place of an old one."""
+    old = folder.with_name(f".{folder.name}.old")
+    try:
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        made.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written: {error.strerror}") from None
