@@ -171,7 +171,7 @@ class Scoreboard:
                 if margin.high < 0 or margin.difference < _BEHIND:
                     word = "significantly behind" if margin.high < 0 else "behind"
                     name = self.trainings[key].name
-                    found.append(f"{row.title}: {word} {name} by {points(margin)} points")
+                    found.append(f"{row.title}: {word} {name}: {points(margin)} points")
         return found
 
     def line(self, row: Row) -> str:

@@ -69,7 +69,7 @@ class RunDisplay:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def supernet(self, done: int, steps: int, loss: float) -> None:
         """Move the bar of a supernet's training; `loss` in nats."""
@@ -101,6 +101,7 @@ class RunDisplay:
                 f"trial {trial.trial} ({what}): {end}, {amount(trial.metric, trial.cost)}",
                 highlight=False,
                 markup=False,
+                soft_wrap=True,
             )
         self._progress.update(
             self._task,

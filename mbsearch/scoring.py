@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mbsearch.search.driver import Images
 from mbsearch.search.executor import usable_cores
 from mbsearch.search.table import TableEvaluator, read_table, table_classes
-from mbsearch.space.settings import Finals, Promotion
+from mbsearch.space.settings import EMBEDDED, Finals, Promotion
 from mbsearch.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class Scoring:
     this machine are spared the compilation of their kernels by `compile` and the import of their
     modules by `imports`, and `jobs` is how many of them it feeds. `images` counts those that
     trainings see, and finals train at `final_scale` of a network's resolution. `chance` is the
-    share of the largest class, and `facts` describe the images in lines of text.
+    share of the largest class, and `facts` describe the images in lines of text. `photo_side` is
+    the shorter side of most photos in pixels; None for the embedded images, which stand in for
+    others.
     """
 
     evaluator: Evaluator
@@ -60,6 +62,7 @@ class Scoring:
     final_scale: float = 1.0
     chance: float = 0.0
     facts: tuple[str, ...] = ()
+    photo_side: int | None = None
 
 
 def by_training(
@@ -120,6 +123,7 @@ def by_training(
         space.settings.final_scale(data),
         source.chance,
         source.facts(),
+        source.photo_side() if data != EMBEDDED else None,
     )
 
 

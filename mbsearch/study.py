@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from mbsearch.analysis.answer import findings_of
 from mbsearch.cost import Measure, measure
+from mbsearch.cost.coverage import oversized
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.latency_model import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
@@ -34,7 +35,7 @@ from mbsearch.search.estimates import Estimates
 from mbsearch.search.executor import Executor, LocalProcesses
 from mbsearch.search.lock import drive
 from mbsearch.search.pilot import PILOT, Pilot, run_pilot
-from mbsearch.search.references import chosen_references, round_budgets
+from mbsearch.search.references import chosen_references, missing_references, round_budgets
 from mbsearch.search.samplers import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.storage import BUDGETS, StudyStore, read_study
 from mbsearch.space.catalog import load_space, space_names
@@ -43,6 +44,7 @@ from mbsearch.space.space import SearchSpace, read_space
 from mbsearch.stamp import Stamp, difference, filled, scored_by
 from mbsearch.survey import require_feasible
 
+_MOST_LISTED = 6  # of a kind, before a run starts
 UNLIMITED_TRIALS = 10**9
 """Of a search that is bounded by its time."""
 
@@ -134,7 +136,7 @@ def run(
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
     keeps = require_feasible(replace(space, settings=space.settings.exact))
-    for line in (*scoring.facts, *_plan_lines(space, trials, jobs or scoring.jobs())):
+    for line in (*scoring.facts, *_plan_lines(scoring, trials, jobs or scoring.jobs())):
         say(line)
     if dry_run:
         return RunResult(folder, [], exhausted=False, stamp=_stamp(scoring, seed))
@@ -257,10 +259,15 @@ def _done(store: StudyStore) -> int:
     return sum(not r.is_baseline and r.ended is not None for r in store.records())
 
 
-def _plan_lines(space: SearchSpace, trials: int, jobs: int) -> list[str]:
+def _plan_lines(scoring: Scoring, trials: int, jobs: int) -> list[str]:
     """What a run will do, in lines of text: budgets, references, trainings, workers."""
-    settings = space.settings
-    lines = []
+    space, settings, lines = scoring.space, scoring.space.settings, []
+    if scoring.photo_side is not None and (large := oversized(space, scoring.photo_side)):
+        more = " ..." * (len(large) > _MOST_LISTED)
+        lines.append(
+            f"resolutions above the photos' own {scoring.photo_side} pixels: "
+            f"{', '.join(map(str, large[:_MOST_LISTED]))}{more}"
+        )
     if not settings.needs_latency:  # else they follow from a model that has to be measured first
         asked = with_questions(space)
         budgets = ", ".join(budget.label for budget in asked.settings.budgets)
@@ -269,6 +276,8 @@ def _plan_lines(space: SearchSpace, trials: int, jobs: int) -> list[str]:
             lines.append(
                 f"references: {len(chosen_references(asked))} (MobileNet V1, V2, V3-small)"
             )
+            outside = missing_references(asked)
+            lines += [f"outside the space: {gap}" for gap in outside[:_MOST_LISTED]]
     finals = "no finals" if settings.finals.minutes == 0 else "then finals"
     if settings.finals.minutes:
         finals += f" of {settings.finals.minutes:g} min"

@@ -84,7 +84,7 @@ def test_the_page_pools_the_cells_and_names_those_behind(board: ModuleType, tmp_
     assert margin.difference == pytest.approx(np.mean(singles))
     assert found.pooled(lambda row: row.strongest(board.PUBLISHED)) is None
     (failure,) = found.failures()
-    assert failure.startswith("photos, 10M, search 2: significantly behind the v2 by -")
+    assert failure.startswith("photos, 10M, search 2: significantly behind the v2: -")
     page = found.markdown()
     assert failure in page
     assert "| scaled freely | 3 | +1." in page

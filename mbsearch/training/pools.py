@@ -100,6 +100,15 @@ def channels(pool: Pool, rows: Rows) -> int:
     return 1
 
 
+def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
+    """Shorter side of each of these images, in pixels; only the headers of files are read."""
+    found = []
+    for row in rows.tolist():
+        with _open(pool, row) as image:
+            found.append(min(image.size))
+    return found
+
+
 def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixels]:
     """Decode images and resize each to a square, as uint8 (channels, pixels, pixels).
 

@@ -21,7 +21,7 @@ from mbsearch.errors import DataError, did_you_mean
 from mbsearch.space.settings import EMBEDDED
 from mbsearch.training.cache import Array, cached_array, load_array
 from mbsearch.training.data import Split
-from mbsearch.training.pools import PackedPool, Pool, channels, squares
+from mbsearch.training.pools import PackedPool, Pool, channels, shorter_sides, squares
 from mbsearch.training.splits import Rows, stratified
 
 SplitName = Literal["train", "validation", "test"]
@@ -47,6 +47,7 @@ _EMBEDDED_CLASSES: tuple[str, ...] = (
 
 _VALIDATION_WITH_TEST = 0.20
 _CARVED = 0.15
+_LOOKED_AT = 100  # images
 _STATISTICS_IMAGES = 4000
 _STATISTICS_PIXELS = 64
 _CACHE_VERSION = "1"  # part of every key: raise it when the same inputs give other pixels
@@ -92,14 +93,25 @@ class ImageSource:
         counts = np.bincount(self.members["train"].labels, minlength=self.num_classes)
         return float(counts.max() / counts.sum())
 
+    def photo_side(self) -> int:
+        """Shorter side of half of the images or more, in pixels, by the headers of up to 100.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        members = self.members["train"]
+        step = max(1, len(members.rows) // _LOOKED_AT)
+        return int(np.median(shorter_sides(members.pool, members.rows[::step])))
+
     def facts(self) -> tuple[str, ...]:
         """What was read, in lines of text: classes, splits, images a class."""
         labels = {kind: self.members[kind].labels for kind in get_args(SplitName)}
         total = np.bincount(np.concatenate(list(labels.values())), minlength=self.num_classes)
+        low, high = total.min(), total.max()
+        sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         splits = ", ".join(f"{len(found):,} {kind}" for kind, found in labels.items())
         return (
-            f"data: {self.name}, {self.num_classes} classes of {total.min():,} to "
-            f"{total.max():,} images; {splits}",
+            f"data: {self.name}, {self.num_classes} classes of {sizes} images; {splits}",
             f"chance: {self.chance:.3f} (the share of the largest class)",
         )
 
