@@ -178,8 +178,8 @@ def test_a_cell_is_filled_once(
     )
     data = wins.DataSet("photos", str(images), ("5M",))
 
-    def search(_board: Any, _data: Any, seed: int, rival: Any = None) -> Any:
-        return wins.Search("study", "random" if rival else "cost-aware", seed, **SEARCH)
+    def search(_board: Any, _data: Any, seed: int, sampler: str = "cost-aware") -> Any:
+        return wins.Search("study", sampler, seed, **SEARCH)
 
     def answer(_board: Any, found: Any, _budget: str) -> Architecture:
         alpha = 0.1 if found.sampler == "random" else 0.15
