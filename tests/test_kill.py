@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import psutil
 import pytest
+import torch
 from noise_images import write_noise_images
 from processes import fork_servers, workers
 
@@ -146,6 +147,36 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     assert {row["trial"] for row in json.loads(shown.stdout)} == set(
         frame.loc[frame["on_front"], "trial"]
     )
+
+
+def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
+    """What it had trained before the kill is part of its curve, to the last digit."""
+    finals = "budgets: [3M]\nfinals: {minutes: 1, networks: 1, epochs: 6}\n"
+    Path("kill.yaml").write_text(SPACE + finals)
+    process = start([*RUN, "4", "--no-export"])
+
+    def begun() -> dict[Path, int]:
+        """Epochs of finals that run, by their checkpoints."""
+        found = {}
+        for path in Path("results/kill/finals").glob("*/checkpoint.pt"):
+            with suppress(OSError, EOFError, RuntimeError):  # it may just be replaced
+                found[path] = len(torch.load(path, weights_only=True)["curve"])
+        return found
+
+    wait_for(lambda: max(begun().values(), default=0) >= 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    (path, epochs) = max(begun().items(), key=lambda each: each[1])
+    before = torch.load(path, weights_only=True)["curve"]
+
+    again = subprocess.run([*RUN, "4", "--no-export"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    fingerprint = path.parent.name.split("-seed")[0]
+    (final,) = next(r.finals for r in records() if r.fingerprint == fingerprint)
+    assert len(final.curve) == 6
+    assert [epoch.train_loss for epoch in final.curve[:epochs]] == [loss for loss, *_ in before]
+    assert path.with_name("weights.pt").is_file()
+    assert not path.exists()
 
 
 def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -> None:
