@@ -96,7 +96,8 @@ class Evaluation:
     `accuracy` is the fraction of validation images classified rightly; the test split is never
     seen. `pixels` is the side of the images trained on. `seconds` is the time of training and
     validation in the worker. `recipe` is the proxy as plain data, `versions` those of the
-    libraries that matter. `predictions` are those of the validation images, kept of finals.
+    libraries that matter. `images` is the number of images that scored it, None in older studies.
+    `predictions` are those of the validation images, kept of finals.
     """
 
     accuracy: float
@@ -109,6 +110,7 @@ class Evaluation:
     recipe: Mapping[str, Any]
     device: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    images: int | None = None
     # Not compared: arrays have no truth value.
     predictions: Predictions | None = field(default=None, compare=False)
 
@@ -143,13 +145,14 @@ class TrialRecord:
 
     `trial` counts search trials and baselines together and is unique in the study. `origin` is
     ``search`` or the name of the reference (``mobilenet_v2``). `params` are the space's choices;
-    empty for a baseline. `accuracy_noise` is the standard deviation of one evaluation's accuracy
-    over seeds, None where it has not been measured yet. `metric` is the cost that the study weighs
-    accuracy against, a key of `costs`. `promotion` is the outcome of the longer training, for a
-    network that was promoted to it, and `promotion_noise` the noise of that. `finals` are the
-    completed trainings by the full recipe, one a seed. `expected` is the
-    accuracy that a model of all trials predicts for the network after the longest training of the
-    study, and `expected_deviation` its standard deviation; None where no run has ended with one.
+    empty for a baseline. `accuracy_noise` is the standard error of the accuracy, over seeds and
+    validation images; None where no network of the study was trained with several seeds yet.
+    `metric` is the cost that the study weighs accuracy against, a key of `costs`. `promotion` is
+    the outcome of the longer training, for a network that was promoted to it, and `promotion_noise`
+    the noise of that. `finals` are the completed trainings by the full recipe, one a seed.
+    `expected` is the accuracy that a model of all trials predicts for the network after the longest
+    training of the study, and `expected_deviation` its standard deviation; None where no run has
+    ended with one.
     """
 
     trial: int

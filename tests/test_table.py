@@ -147,6 +147,20 @@ def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> 
     assert len(read_study(folder).records()) == 6
 
 
+def test_a_study_of_a_packaged_space_that_has_changed_goes_on_with_its_own(tmp_path: Path) -> None:
+    table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
+    former = SearchSpace(TINY.name, {**TINY.template, "alpha": 0.5}, TINY.settings)
+    run(former, trials=3, folder=folder, table=table, jobs=1)
+    said: list[str] = []
+    records = run(TINY, trials=5, folder=folder, table=table, jobs=1, say=said.append).records
+    assert len(records) == 5
+    assert {r.architecture.alpha for r in records} == {0.5}
+    assert sum("has changed since" in line for line in said) == 1
+    other = SearchSpace("other", TINY.template, TINY.settings)
+    with pytest.raises(StorageError, match="its space has other choices now"):
+        run(other, trials=5, folder=folder, table=table, jobs=1)
+
+
 def test_a_kill_before_the_study_is_stamped_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

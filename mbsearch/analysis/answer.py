@@ -498,7 +498,7 @@ class _Screened:
             return record.expected_deviation
         if record.likely_noise is not None:
             return record.likely_noise
-        images = record.evaluation.recipe.get("validation_images") or _USUAL_IMAGES
+        images = record.evaluation.images or _USUAL_IMAGES
         return standard_error(record.likely, images, SEED_DEVIATION)
 
 

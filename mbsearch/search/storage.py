@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from mbsearch.analysis.noise import pooled_seed_deviation, standard_error
 from mbsearch.errors import StorageError
 from mbsearch.records import (
     DEFAULT_METRIC,
@@ -125,15 +126,16 @@ class StudyStore:
 
     def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Records in the order they began, with what other trials tell of them."""
-        noise, promotion_noise, promotions = self.noise(), self.noise(True), self.promotions()
+        promotions = self.promotions()
+        noise, promotion_noise = self._noise_of(promoted=False), self._noise_of(promoted=True)
         expected, finals = self.expected(), self.finals()
         deviations: dict[str, float] = self.search.user_attrs.get(EXPECTED_DEVIATION, {})
         return [
             replace(
                 r,
-                accuracy_noise=noise,
+                accuracy_noise=noise(r.evaluation),
                 promotion=promotions.get(r.trial),
-                promotion_noise=promotion_noise,
+                promotion_noise=promotion_noise(promotions.get(r.trial)),
                 finals=finals.get(r.trial, ()),
                 expected=expected.get(str(r.trial)),
                 expected_deviation=deviations.get(str(r.trial)),
@@ -170,6 +172,25 @@ class StudyStore:
             deviations = {str(trial): each.deviation for trial, each in estimates.items()}
             self.search.set_user_attr(EXPECTED_DEVIATION, deviations)
             self.search.set_user_attr(EXPECTED, told)
+
+    def _noise_of(self, *, promoted: bool) -> Callable[[Evaluation | None], float | None]:
+        """The standard error of one evaluation's accuracy, over seeds and validation images.
+
+        It depends on the accuracy and the number of images. Older studies do not know the latter;
+        there it is the standard deviation over seeds, the same for all.
+        """
+        repeats = self.repeats(promoted)
+        pooled = self.noise(promoted)
+
+        def noise(evaluation: Evaluation | None) -> float | None:
+            images = None if evaluation is None else evaluation.images
+            if evaluation is None or images is None or pooled is None:
+                return pooled
+            accuracies = [[c[-1].validation_accuracy for c in each] for each in repeats.values()]
+            deviation = pooled_seed_deviation(accuracies, images)
+            return standard_error(evaluation.accuracy, images, deviation)
+
+        return noise
 
     def noise(self, promoted: bool = False) -> float | None:
         """Standard deviation of one evaluation's accuracy over seeds; None before it is known."""

@@ -176,6 +176,7 @@ class ProxyTraining:
             recipe=training.recipe.model_dump(mode="json") | {"data": self.data},
             device=device_name(training.device),
             versions={name: version(name) for name in ("mbsearch", "torch")},
+            images=None if training.validation_split is None else len(training.validation_split),
         )
 
 
