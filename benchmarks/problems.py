@@ -21,6 +21,7 @@ from mbsearch.space.catalog import load_space
 
 Params = dict[str, Any]
 
+EXPANDED = 100
 STAGES = ((0, 2), (2, 5), (5, 8))
 """Layers of each stage of NAS-Bench-Macro."""
 
@@ -118,7 +119,9 @@ def synthetic(truth_seed: int) -> Problem:
 def large(kind: str, truth_seed: int) -> Problem:
     """A space of 27 or 28 choices with effects and interactions (see `large_truth`)."""
     truth = LargeTruth(kind, truth_seed)
-    reference_point, volume, front = _evolve(truth.space, truth.accuracy, truth.mult_adds)
+    reference_point, volume, front = _evolve(
+        truth.space, truth.accuracy, truth.mult_adds, least_growth=2e-4
+    )
     return Problem(
         space=truth.space,
         mult_adds=truth.mult_adds,
@@ -156,8 +159,13 @@ def _evolve(
     accuracy: Callable[[Params], float],
     cost: Callable[[Params], float],
     feasible: Callable[[Params], bool] = lambda _: True,
+    least_growth: float = 0.0,
 ) -> tuple[tuple[float, float], float, tuple[tuple[float, float], ...]]:
-    """Reference point (worst accuracy, costliest), hypervolume and values of the best front."""
+    """Reference point (worst accuracy, costliest), hypervolume and values of the best front.
+
+    Evolution ends with a round that adds no network to the front, or less than `least_growth` of
+    its hypervolume; in the latter case a round expands at most `EXPANDED` networks.
+    """
     rng = np.random.default_rng(0)
     choices = [distribution.choices for distribution in space.values()]
     found: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -174,12 +182,18 @@ def _evolve(
     for _ in range(3000):
         add(tuple(int(rng.integers(len(options))) for options in choices))
     expanded: set[tuple[int, ...]] = set()
+    volume = 0.0
     while True:
         genomes, values = list(found), np.array(list(found.values()))
+        before, volume = volume, hypervolume(values[:, 0], values[:, 1], (0.0, values[:, 1].max()))
+        if volume - before < least_growth * before:
+            break
         front = [genomes[i] for i in pareto_front(values[:, 0], values[:, 1])]
         fresh = [genes for genes in front if genes not in expanded]
         if not fresh:
             break
+        if least_growth:
+            fresh = fresh[:: math.ceil(len(fresh) / EXPANDED)]
         for genes in fresh:
             expanded.add(genes)
             for i, options in enumerate(choices):
