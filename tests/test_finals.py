@@ -163,15 +163,19 @@ def rounds(minutes: float | None, budgets: tuple[int, ...]) -> FinalRounds:
     )
 
 
-def test_the_time_of_a_training_is_a_line_in_its_mult_adds() -> None:
-    records = [record(i, m, 1000 * (1e-4 + 2e-11 * m)) for i, m in enumerate((10**6, 10**7))]
+def test_the_time_of_a_training_rises_with_its_mult_adds() -> None:
+    """Screenings of one cost tell how long a final of larger images takes."""
+    per_image = 2e-4
+    records = [record(i, 10**6, 1000 * per_image) for i in range(3)]
     time = TrainingTime.fit(records, 5000)
     assert time is not None
-    assert time.seconds(2000, 5e6) == pytest.approx(2000 * (1e-4 + 1e-4), rel=1e-6)
+    assert time.seconds(1000, 1e6) == pytest.approx(1000 * per_image)
+    assert time.seconds(1000, 16e6) == pytest.approx(1000 * per_image * 16.9 / 1.9)
+    assert TrainingTime.fit([], 5000) is None
 
 
 @pytest.mark.parametrize(
-    ("minutes", "epochs", "budgets"), [(60.0, 40, (0, 1)), (0.6, 20, (0, 1)), (0.05, 12, ())]
+    ("minutes", "epochs", "budgets"), [(60.0, 40, (0, 1)), (2.0, 20, (0, 1)), (0.05, 12, ())]
 )
 def test_a_plan_fits_its_time(minutes: float, epochs: int, budgets: tuple[int, ...]) -> None:
     """Less time makes trainings shorter, and at last leaves budgets out."""

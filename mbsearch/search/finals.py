@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
-
-import numpy as np
-from scipy.optimize import nnls
 
 from mbsearch.records import Epoch, Evaluation, State, TrialRecord, complete
 from mbsearch.space.settings import Budget, Finals
@@ -33,6 +31,7 @@ _LEAST = 2  # networks a budget, or its answer is left to the trainings before
 _RACING = 0.75  # share of its epochs that a final trains, on average, where racing stops some
 _LOOK_FROM = 0.5  # share of the epochs before which no final is stopped
 _MARGIN = 2.0  # standard errors of the validation accuracy
+_FIXED = 9e5  # Mult-Adds that take as long as the part of a step that no network changes
 _FAILED = 1e-9  # seconds: more than 0, which means that it runs
 _WITHIN = 1.02  # of the planned time, so that rounding leaves out no network
 
@@ -42,41 +41,34 @@ Choose = Callable[[int, Collection[int]], TrialRecord | None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingTime:
-    """Seconds of a training as a line in the Mult-Adds of its images.
+    """Seconds of a training in a worker, which rise with the Mult-Adds of its images.
 
-    A training of `n` images by a network of `m` Mult-Adds an image takes n * (fixed + slope * m)
-    seconds in a worker.
+    A training of `n` images by a network of `m` Mult-Adds an image takes n * rate * (m + 0.9 M)
+    seconds: a part of each step does not depend on the network (docs/sampler.md: from 0.4 M to 8 M
+    a step takes 7 times as long).
     """
 
-    fixed: float
-    slope: float
+    rate: float
 
     @staticmethod
     def fit(records: Sequence[TrialRecord], images: int) -> TrainingTime | None:
-        """Least squares over every training of a study; None before the first.
+        """The median rate over every training of a study; None before the first.
 
-        `images` is the number of training images, which recipes without a limit use.
+        `images` is the number of training images, which recipes without a limit use. The screenings
+        of a budget cost much the same, so that only one parameter can be told from them.
         """
-        rows, seconds = [], []
+        rates = []
         for record in records:
             for evaluation in (record.evaluation, record.promotion, *record.finals):
                 if evaluation is not None and evaluation.curve:
                     seen = min(evaluation.recipe.get("train_images") or images, images)
-                    work = seen * len(evaluation.curve)
-                    rows.append([work, work * _mult_adds(record, evaluation)])
-                    seconds.append(evaluation.seconds)
-        if not rows:
-            return None
-        inputs, ends = np.array(rows, float), np.array(seconds, float)
-        weights = 1 / np.maximum(ends, 1e-6)  # relative errors: short trainings count as well
-        scale = np.maximum(np.abs(inputs * weights[:, None]).max(axis=0), 1e-12)
-        found, _ = nnls(inputs * weights[:, None] / scale, ends * weights)
-        fixed, slope = found / scale
-        return TrainingTime(float(fixed), float(slope))
+                    work = seen * len(evaluation.curve) * (_mult_adds(record, evaluation) + _FIXED)
+                    rates.append(evaluation.seconds / work)
+        return TrainingTime(median(rates)) if rates else None
 
     def seconds(self, images: int, mult_adds: float) -> float:
         """Of a training that sees so many images, at so many Mult-Adds each."""
-        return images * (self.fixed + self.slope * mult_adds)
+        return images * self.rate * (mult_adds + _FIXED)
 
 
 def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:

@@ -115,7 +115,9 @@ class Proposals:
     ) -> list[Network]:
         """New networks of a budget worth scoring: random ones, and relatives of its best.
 
-        Many lie just within the budget: relatives that were enlarged as far as it allows.
+        Many lie just within the budget: relatives that were enlarged as far as it allows. None
+        costs less than a quarter of it, unless all do: of networks that small nothing is known but
+        that they are small, and the model would go there for that.
         """
         if self._listed is not None:
             return known.without(_within(self._listed, budget))
@@ -134,7 +136,9 @@ class Proposals:
             start = space.draw(rng, 1)[0] if rng.random() < RANDOM_SHARE else self._child(best, rng)
             fitted.append(self._fitted(start, budget, rng))
         relatives = [*self._catalog.networks([*rows, *children]), *fitted]
-        return known.without(_within([*self._blends, *found, *relatives], budget))
+        fresh = known.without(_within([*self._blends, *found, *relatives], budget))
+        least = self._catalog.half(self._catalog.half(budget.largest.cost))
+        return [network for network in fresh if network.cost >= least] or fresh
 
     def _child(self, parents: Sequence[Network], rng: np.random.Generator) -> Rows:
         """A mutation of one network, or a crossing of two."""
