@@ -328,7 +328,7 @@ class Retrain(Recipe):
 
 
 # Epochs up to this share of a final training use this share of its pixels, the others all.
-_PROGRESSIVE = ((0.8, 0.5),)
+_PROGRESSIVE = ((0.5, 0.5),)
 
 
 class Finals(Row):
