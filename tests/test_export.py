@@ -110,12 +110,13 @@ def test_yaml_source_and_timm_string_hold_a_reference(name: str, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
 def test_yaml_source_and_timm_string_hold_random_candidates(name: str, tmp_path: Path) -> None:
+    networks = candidates(name, 25)
     said = [
-        assert_python_formats_hold(candidate, tmp_path / str(i))
-        for i, candidate in enumerate(candidates(name, 25))
+        assert_python_formats_hold(network, tmp_path / str(i)) for i, network in enumerate(networks)
     ]
     assert any(said)
-    assert all(said) or name == "mixed"
+    if name != "mixed":  # V2's last stage may be left out; timm has no linear convolution for it
+        assert said == [network.stages[-1].block != "identity" for network in networks]
 
 
 def test_every_block_type_holds_in_every_default_format(tmp_path: Path) -> None:

@@ -202,12 +202,12 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
 def test_the_same_images_by_another_path_go_on_and_other_images_are_named() -> None:
     images = write_noise_images(Path("images"), {"train": 200, "val": 100})
 
-    def run(*data: str) -> subprocess.CompletedProcess[str]:
-        command = [*RUN, "1", "--jobs", "1", *data]
+    def run(*data: str, trials: int = 2) -> subprocess.CompletedProcess[str]:
+        command = [*RUN, str(trials), "--jobs", "1", *data]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 1"))
-    assert run("--data", str(images)).returncode == 0
+    assert run("--data", str(images), trials=1).returncode == 0
     assert run("--data", f"{images.absolute()}/").returncode == 0
     assert sum(not r.is_baseline for r in records()) == 2
     known = read_study(Path("results/kill")).settings()

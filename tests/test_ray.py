@@ -52,7 +52,8 @@ PROGRAM = Path(__file__).with_name("storm_run.py")
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head and one more node."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", str(PROGRAM.parent))  # of the nodes, for the evaluator
+    # Of the nodes, for the evaluator; mbsearch must be the one that is tested.
+    monkeypatch.setenv("PYTHONPATH", str(PROGRAM.parent), prepend=os.pathsep)
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
