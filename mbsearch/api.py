@@ -61,9 +61,9 @@ def run(
     Scripts must call it under ``if __name__ == "__main__":``, since workers import the script.
 
     Args:
-        trials: networks of the space to train; baselines come on top.
+        trials: networks of the space to train in all; references come on top.
         data: an image folder or the name of a data set; None takes the space's.
-        folder: of the study; ``results/NAME`` by default. A finished study is extended.
+        folder: of the study; ``results/NAME`` by default. More trials extend a finished study.
         storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.
         sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.

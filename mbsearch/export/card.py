@@ -18,7 +18,7 @@ from mbsearch.units import TITLES, columns, quantity
 CARD = "README.md"
 EXPORTED_BY = "Exported by"
 """A row of every card, by which ours are known."""
-_FRESH = "fresh, not trained (a search keeps none); `mbsearch retrain` trains them."
+_FRESH = "fresh, not trained (a search keeps those of its finals); `mbsearch retrain` trains them."
 _COSTS = ("mult_adds", "params")
 
 

@@ -388,8 +388,8 @@ class Settings(Row):
 
     The `objectives` are accuracy, and the cost that it is weighed against. A budget that is one
     quantity bounds that cost. With `references` at ``auto`` the strongest MobileNet V1, V2 and
-    V3-small of each budget are found and trained beside the candidates; `baselines` lists further
-    ones by hand.
+    V3-small of each budget, scaled freely and as published, are found and trained beside the
+    candidates; `baselines` lists further ones by hand.
     """
 
     objectives: Annotated[
