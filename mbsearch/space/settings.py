@@ -327,8 +327,8 @@ class Retrain(Recipe):
         return self.model_copy(update=changes)
 
 
-# Epochs up to this share of a final training use this share of its pixels, the others all.
-_PROGRESSIVE = ((0.5, 0.5),)
+_Share = Annotated[float, Field(gt=0, le=1)]
+_UntilScale = Annotated[tuple[_Share, _Share], Field(strict=False)]
 
 
 class Finals(Row):
@@ -336,24 +336,19 @@ class Finals(Row):
 
     `minutes` bounds their time, 0 for none; by default they take as long as the search itself, at
     most 15 minutes. `networks` (candidates a budget) and `epochs` are planned from that time where
-    they are not given.
+    they are not given. `progressive` resizing trains the first epochs on smaller images: pairs of a
+    share of the epochs, and the share of a network's own pixels that is used until then.
     """
 
     minutes: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
     networks: Annotated[int, Field(ge=1, le=1000)] | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    progressive: bool = True
+    progressive: Annotated[tuple[_UntilScale, ...], Field(strict=False)] = ((0.5, 0.5),)
 
     def pixel_scale(self, epoch: int, epochs: int) -> float:
-        """Share of a network's own pixels that an epoch (from 0) of a training uses.
-
-        Unless it is off, `progressive` resizing trains the first epochs on smaller images, which
-        cost less, and the last ones at the full size.
-        """
-        if not self.progressive:
-            return 1.0
+        """Share of a network's own pixels that an epoch (from 0) of a training uses."""
         done = (epoch + 1) / epochs
-        return next((scale for until, scale in _PROGRESSIVE if done <= until), 1.0)
+        return next((scale for until, scale in self.progressive if done <= until), 1.0)
 
 
 class Racing(Row):

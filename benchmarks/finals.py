@@ -1,0 +1,61 @@
+"""Schedules of pixels for final trainings: accuracy and CPU seconds of one reference by each.
+
+python benchmarks/finals.py FOLDER --family mobilenet_v2 --alpha 0.17 --resolution 160
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from mbsearch.records import Fidelity
+from mbsearch.search.evaluator import Task
+from mbsearch.space.catalog import scaled_reference
+from mbsearch.space.settings import Finals, Proxy
+from mbsearch.training.machine import choose_device, prepare_worker
+from mbsearch.training.proxy import ProxyTraining
+from mbsearch.training.sources import load_source
+from mbsearch.training.warm_up import compile_kernels
+
+SCHEDULES = {
+    "own pixels throughout": ((), 14),
+    "half until 50 %": (((0.5, 0.5),), 24),
+    "half until 80 %": (((0.8, 0.5),), 24),
+}
+"""Pixels, and epochs, chosen so that the Mult-Adds of the first two are alike."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", help="image folder")
+    parser.add_argument("--family", default="mobilenet_v2")
+    parser.add_argument("--alpha", type=float, default=0.17)
+    parser.add_argument("--resolution", type=int, default=160)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    prepare_worker()
+    compile_kernels(choose_device("cpu"), print)
+    classes = load_source(given.data, seed=0).num_classes
+    network = scaled_reference(given.family, given.alpha, given.resolution, classes)
+    for name, (progressive, epochs) in SCHEDULES.items():
+        evaluator = ProxyTraining(
+            Proxy(), given.data, device="cpu", finals=Finals(progressive=progressive)
+        )
+        started = time.process_time()
+        task = Task(network, given.seed, fidelity=Fidelity.FINAL, epochs=epochs)
+        found = evaluator.evaluate(task).evaluation
+        before = max((e for e in range(epochs) if _smaller(progressive, e, epochs)), default=None)
+        at = "" if before is None else f", {found.curve[before].validation_accuracy:.3f} before it"
+        print(
+            f"{name}, {epochs} epochs: accuracy {found.accuracy:.3f}{at}, loss "
+            f"{found.validation_loss:.3f}, {time.process_time() - started:.0f} CPU s",
+            flush=True,
+        )
+
+
+def _smaller(progressive: tuple[tuple[float, float], ...], epoch: int, epochs: int) -> bool:
+    return Finals(progressive=progressive).pixel_scale(epoch, epochs) < 1
+
+
+if __name__ == "__main__":
+    main()
