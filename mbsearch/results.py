@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbsearch import pareto
 from mbsearch.errors import StorageError
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete, metric_of, shown
+from mbsearch.records import TrialRecord, complete, metric_of, shown
 from mbsearch.units import round_amounts
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ def _some(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def mobilenets(records: Sequence[TrialRecord], budget: int) -> list[TrialRecord]:
-    """The most accurate MobileNet of either family within a cost, by the proxy's training."""
-    within = [r for r in complete(list(records)) if r.cost <= budget]
-    families = [[r for r in within if r.origin == family] for family in BASELINE_FAMILIES]
+    """The most accurate reference of each family within a cost, by the proxy's training."""
+    within = [r for r in complete(list(records)) if r.cost <= budget and r.is_baseline]
+    names = sorted({r.origin for r in within})
+    families = [[r for r in within if r.origin == family] for family in names]
     return [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
 
 

@@ -145,6 +145,11 @@ def find_promotions(store: StudyStore, space: SearchSpace) -> Promotions:
         repeated,
         proxy.noise_seeds - 1 - len(repeats),
         sum(data["costs"]["mult_adds"] for data in repeats),
+        [
+            bounds[space.settings.metric]
+            for budget in space.settings.budgets
+            if space.settings.metric in (bounds := budget.bounds())
+        ],
     )
 
 

@@ -141,7 +141,7 @@ class FinalRounds:
         `progress` is the share of the search that has ended, `slots` the number of workers.
         """
         time = TrainingTime.fit(records, self.images)
-        spent = sum(r.evaluation.seconds for r in records if r.evaluation is not None)
+        spent = sum(r.evaluation.seconds for r in records if not r.is_baseline and r.evaluation)
         given = self.settings.minutes
         allowed = 60 * slots * (MOST_MINUTES if given is None else given)
         if given is None:

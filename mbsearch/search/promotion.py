@@ -49,6 +49,7 @@ class Promotions:
         repeated: the network whose repeats measure the noise; None where there is none.
         repeats: how often, beside once, it is still to be trained longer for that.
         repeats_work: Mult-Adds of those repeats that have begun.
+        budgets: bounds of the study's budgets on its cost; without any, round ones.
     """
 
     settings: Promotion
@@ -57,6 +58,7 @@ class Promotions:
     repeated: TrialRecord | None = None
     repeats: int = 0
     repeats_work: int = 0
+    budgets: Sequence[int] = ()
 
     @property
     def affordable(self) -> bool:
@@ -147,7 +149,7 @@ class Promotions:
         short = [replace(r, promotion=None) for r in self.records]
         chosen = [r for r in short if r.trial in self.begun and not r.is_baseline]
         limit = MOST_OF_THE_REST * self._left()
-        for budget in natural_budgets(short):
+        for budget in self.budgets or natural_budgets(short):
             if budget < 2 * max((r.cost for r in chosen), default=0):
                 for rival in mobilenets(short, budget):
                     if rival.trial not in self.begun and rival.mult_adds <= limit:
