@@ -335,9 +335,9 @@ class Finals(Row):
     """The trainings by the full recipe inside a search, which decide its answers.
 
     `minutes` bounds their time, 0 for none; by default they take as long as the candidates' other
-    trainings, at most 15 minutes. `networks` (candidates a budget) and `epochs` are planned from that time where
-    they are not given. `progressive` resizing trains the first epochs on smaller images: pairs of a
-    share of the epochs, and the share of a network's own pixels that is used until then.
+    trainings, at most 15 minutes. `networks` (candidates a budget) and `epochs` are planned from
+    that time where they are not given. `progressive` resizing trains the first epochs on smaller
+    images: pairs of a share of the epochs, and the share of a network's own pixels until then.
     """
 
     minutes: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
