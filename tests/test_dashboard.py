@@ -473,12 +473,14 @@ def test_studies_are_switched_and_an_address_is_reloaded(page: Page) -> None:
     wait_for(lambda: page.address() == {"study": "second"}, "the other study's address")
     drawn = sorted(r.trial for r in page.records("second"))
     wait_for(lambda: sorted(page.trials_drawn()) == drawn, "the other study")
+    before = page.text("#sentence")
     page.wait("[role=slider][aria-label='Mult-Adds, at most']").send_keys(Keys.ARROW_LEFT)
     wait_for(lambda: "max_mult_adds" in page.address(), "the budget in the address")
+    wait_for(lambda: page.text("#sentence") != before, "the answer to that budget")
     sentence = page.text("#sentence")
     page.browser.refresh()
     page.wait("#front .main-svg .trace")
-    assert page.text("#sentence") == sentence
+    wait_for(lambda: page.text("#sentence") == sentence, "the same answer")
 
 
 @needs_browser
