@@ -6,7 +6,8 @@ of an effect of every choice, and of interactions between pairs of choices, all 
 Choices of one kind (the kernels of all stages, the operations of all layers) are partly alike.
 Effects and interactions are standardised over random networks. Together they make networks of equal
 cost differ by 0.25 in the logit (eight random MobileNets of 14 to 20 M on the built-in images: by
-0.15), and no network is better or worse than the mean of its cost by more than 2.5 times that.
+0.15), and no network is better or worse than the mean of networks of equal cost by more than 2.5
+times that.
 
 - `wide`: width, resolution, stem, head, and for each of six stages repeats, kernel, expansion and
   squeeze-excite, as numbers.

@@ -210,7 +210,7 @@ class Measured:
     problems: tuple[str, ...] = ()
 
     def retrained_beside(self, fingerprint: str) -> list[Retrained]:
-        """A network that was retrained, and the references of its cost."""
+        """A network that was retrained, and the references of equal cost."""
         names = [each.name for each in self.retrained if each.fingerprint == fingerprint]
         return [each for each in self.retrained if each.name in names or each.beside in names]
 

@@ -50,12 +50,6 @@ class Predictions:
     labels: NDArray[np.uint16]
     predicted: NDArray[np.uint16]
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Predictions) and self.to_dict() == other.to_dict()
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.to_dict().items()))
-
     @property
     def correct(self) -> NDArray[np.bool_]:
         """Whether each image is classified correctly."""

@@ -262,7 +262,7 @@ class Findings:
     def questions(self) -> tuple[Budget, ...]:
         """The budgets that are answered by default.
 
-        Those that the study was searched for; else the round amounts of its cost between the
+        Those that the study was searched for; else round amounts of the study's cost between the
         cheapest and the dearest reference; else between the cheapest and the dearest network.
         """
         if self.asked:

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from mbsearch.cli.terminal import (
+    Device,
     Evaluator,
     Json,
     err,
@@ -52,9 +53,7 @@ def audit(
         typer.Option(min=1, help="Trainings at once; one a core by default, four on a GPU."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sample, split and trainings.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
-    ] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Measure whether the proxy ranks networks better than counting their Mult-Adds does.

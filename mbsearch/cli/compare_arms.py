@@ -12,7 +12,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Json, err, out, parse_budget, print_table
+from mbsearch.cli.terminal import (
+    Device,
+    Json,
+    TrainingJobs,
+    err,
+    out,
+    parse_budget,
+    print_table,
+)
 from mbsearch.errors import StorageError
 
 if TYPE_CHECKING:
@@ -41,13 +49,8 @@ def compare_arms(
         str, typer.Option(help="Budget that each study answers, as 20M or mult_adds=20M,params=1M.")
     ],
     seeds: Annotated[int, typer.Option(min=1, help="Trainings a network.")] = 3,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Trainings at a time; one a core by default, four on a GPU."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
-    ] = None,
+    jobs: TrainingJobs = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Retrain the answers of several studies with fresh seeds, and compare them on test images.

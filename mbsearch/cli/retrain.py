@@ -13,8 +13,10 @@ from rich.table import Table
 
 from mbsearch.cli.terminal import (
     Budgets,
+    Device,
     Json,
     StudyFolder,
+    TrainingJobs,
     err,
     out,
     parse_budget,
@@ -89,13 +91,8 @@ def retrain(
             show_default=False,
         ),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Trainings at a time; one a core by default, four on a GPU."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
-    ] = None,
+    jobs: TrainingJobs = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Train networks by the full recipe on train and validation images, and test them.

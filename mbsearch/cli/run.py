@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from mbsearch.cli.status import print_status, print_verdict
 from mbsearch.cli.terminal import (
+    Device,
     Evaluator,
     Json,
     Storage,
@@ -96,9 +97,7 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of search, split and trainings.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or mps; the best by default.")
-    ] = None,
+    device: Device = None,
     racing: Annotated[
         bool, typer.Option(help="Stop trials that cheaper ones have left behind.")
     ] = True,

@@ -36,6 +36,11 @@ StudyFolder = Annotated[
         show_default=False,
     ),
 ]
+TrainingJobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Trainings at a time; one a core by default, four on a GPU."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best by default.")]
 Storage = Annotated[
     str | None,
     typer.Option(help="PostgreSQL that holds the study, as postgresql://USER@HOST/DATABASE."),

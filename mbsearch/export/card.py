@@ -26,8 +26,8 @@ _COSTS = ("mult_adds", "params")
 class Origin:
     """Where a network comes from: its record, the study's answer, and how to do it again.
 
-    `answer` is the study's answer that names it, else that to a budget of its cost, or says why
-    there is none. `settings` are the study's; `trained` says what retraining left of it, if
+    `answer` is the study's answer that names it, else that to a budget equal to its cost, or says
+    why there is none. `settings` are the study's; `trained` says what retraining left of it, if
     anything, `content` which network and weights the files hold, and `int8` in words what
     quantisation did to them.
     """

@@ -135,7 +135,7 @@ def trained_weights(home: Path, record: TrialRecord) -> Trained | None:
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
-    """The answer that names a network, first those by default; else that to a budget of its cost.
+    """The answer that names a network, first those by default; else that to one equal to its cost.
 
     Or the line that says why there is none.
     """

@@ -29,5 +29,5 @@ def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
 
 
 def lead_sentences(retrained: Sequence[Retrained]) -> list[str]:
-    """How each candidate stands to the references of its cost, a sentence each."""
+    """The margin of each candidate over the references of equal cost, a sentence each."""
     return [f"{lead[0].upper()}{lead[1:]}." for each in retrained for lead in each.leads]

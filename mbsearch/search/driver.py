@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -249,20 +250,35 @@ class Driver:
     def _begin_final(self, of: TrialRecord) -> Job:
         assert self._finals.plan is not None
         self._finals.take_up(of, None)
+        epochs = {"epochs": self._finals.plan.epochs}
+        return self._begin_longer(of, Fidelity.FINAL, self.seed + of.trial, more=epochs)
+
+    def _begin_longer(
+        self,
+        of: TrialRecord,
+        fidelity: Fidelity,
+        seed: int,
+        *,
+        repeat: bool = False,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Job:
+        """Begin a longer training of a record's network; `more` is kept beside its record."""
+        study = self.store.baselines
         data = new_record(
             of.trial,
             of.origin,
             of.architecture,
             of.costs,
             of.params,
-            seed=self.seed + of.trial,
+            seed=seed,
             metric=of.metric,
-            fidelity=Fidelity.FINAL,
+            repeat=repeat,
+            fidelity=fidelity,
         )
-        data["epochs"] = self._finals.plan.epochs
-        number = self.store.baselines.ask().number
-        self.store.set_attr(self.store.baselines, number, "record", data)
-        return Job(self.store.baselines, number, data, of.architecture)
+        data |= more
+        number = study.ask().number
+        self.store.set_attr(study, number, "record", data)
+        return Job(study, number, data, of.architecture)
 
     def _recall_finals(self) -> FinalRounds:
         """The finals of a study as earlier runs left them."""
@@ -335,25 +351,11 @@ class Driver:
         return self._begin(self.store.baselines, trial.number, name, architecture, {}, repeat)
 
     def _begin_promotion(self, promotions: Promotions, of: TrialRecord, repeat: bool) -> Job:
-        study = self.store.baselines
         seed = self.seed + of.trial
         if repeat:
             seed, self._next_trial = self.seed + self._next_trial, self._next_trial + 1
         promotions.begin(of, repeat)
-        data = new_record(
-            of.trial,
-            of.origin,
-            of.architecture,
-            of.costs,
-            of.params,
-            seed=seed,
-            metric=of.metric,
-            repeat=repeat,
-            fidelity=Fidelity.PROMOTION,
-        )
-        number = study.ask().number
-        self.store.set_attr(study, number, "record", data)
-        return Job(study, number, data, of.architecture)
+        return self._begin_longer(of, Fidelity.PROMOTION, seed, repeat=repeat)
 
     def _begin(
         self,

@@ -123,13 +123,7 @@ class Proposals:
             return known.without(_within(self._listed, budget))
         rng = np.random.default_rng([self._seed, 5, trial_number])
         space = self._catalog.space
-        first = trial_number // 2
-        found = [n for block in range(first, first + WINDOW) for n in self._block(block)]
-        rows: list[Rows] = []
-        for network in best:
-            rows += space.neighbours(network.row, network.active, reach=4)
-        if len(rows) > FRONT_NEIGHBOURS:
-            rows = [rows[i] for i in rng.choice(len(rows), FRONT_NEIGHBOURS, replace=False)]
+        found, rows = self._window(trial_number), self._neighbours(best, rng)
         children = [self._child(best, rng) for _ in range(MUTATIONS + CROSSINGS)]
         fitted = []
         for _ in range(FITTED):
@@ -139,6 +133,20 @@ class Proposals:
         fresh = known.without(_within([*self._blends, *found, *relatives], budget))
         least = self._catalog.half(self._catalog.half(budget.largest.cost))
         return [network for network in fresh if network.cost >= least] or fresh
+
+    def _window(self, trial_number: int) -> list[Network]:
+        """The random networks that a suggestion looks at."""
+        first = trial_number // 2
+        return [n for block in range(first, first + WINDOW) for n in self._block(block)]
+
+    def _neighbours(self, networks: Sequence[Network], rng: np.random.Generator) -> list[Rows]:
+        """Rows that differ from one of the networks by one parameter; a draw of them if many."""
+        rows: list[Rows] = []
+        for network in networks:
+            rows += self._catalog.space.neighbours(network.row, network.active, reach=4)
+        if len(rows) > FRONT_NEIGHBOURS:
+            rows = [rows[i] for i in rng.choice(len(rows), FRONT_NEIGHBOURS, replace=False)]
+        return rows
 
     def _child(self, parents: Sequence[Network], rng: np.random.Generator) -> Rows:
         """A mutation of one network, or a crossing of two."""
@@ -224,14 +232,8 @@ class Proposals:
             return known.without(self._listed)
         rng = np.random.default_rng([self._seed, 1, trial_number])
         space = self._catalog.space
-        first = trial_number // 2
-        found = [n for block in range(first, first + WINDOW) for n in self._block(block)]
-        rows: list[Rows] = []
         # The front's neighbours are mostly those of the last suggestion and so cost nothing.
-        for network in front:
-            rows += space.neighbours(network.row, network.active, reach=4)
-        if len(rows) > FRONT_NEIGHBOURS:
-            rows = [rows[i] for i in rng.choice(len(rows), FRONT_NEIGHBOURS, replace=False)]
+        found, rows = self._window(trial_number), self._neighbours(front, rng)
         for _ in range(MUTATIONS):
             parent = front[int(rng.integers(len(front)))]
             rows.append(space.mutate(rng, parent.row, parent.active))

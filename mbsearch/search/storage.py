@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +180,19 @@ class StudyStore:
         It depends on the accuracy and the number of images. Older studies do not know the latter;
         there it is the standard deviation over seeds, the same for all.
         """
-        repeats = self.repeats(promoted)
-        pooled = self.noise(promoted)
+        repeats = self.repeats(promoted).values()
+        accuracies = [[c[-1].validation_accuracy for c in curves] for curves in repeats]
+        pooled = accuracy_noise(accuracies)
+
+        @cache
+        def deviation(images: int) -> float:
+            return pooled_seed_deviation(accuracies, images)
 
         def noise(evaluation: Evaluation | None) -> float | None:
             images = None if evaluation is None else evaluation.images
             if evaluation is None or images is None or pooled is None:
                 return pooled
-            accuracies = [[c[-1].validation_accuracy for c in each] for each in repeats.values()]
-            deviation = pooled_seed_deviation(accuracies, images)
-            return standard_error(evaluation.accuracy, images, deviation)
+            return standard_error(evaluation.accuracy, images, deviation(images))
 
         return noise
 

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.errors import EvaluationError
 from mbsearch.records import Evaluation, Predictions
 from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.search.final_files import write_bytes_whole
 from mbsearch.space.settings import Retrain
 from mbsearch.training.data import Split
 from mbsearch.training.loop import Training, evaluate, predict
@@ -137,7 +138,7 @@ class FinalTraining:
         while len(training.curve) < self.recipe.epochs:
             training.run_epoch()
             if rank is None or rank.index == 0:
-                _save(training.checkpoint(), self.home(task) / _CHECKPOINT)
+                write_bytes_whole(self.home(task) / _CHECKPOINT, training.checkpoint())
         return training
 
     def _pixels(self, task: Task) -> int:
@@ -225,17 +226,6 @@ class LongTraining(Training):
         super().load_state(state)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
-
-
-def _save(checkpoint: bytes, path: Path) -> None:
-    """Write a checkpoint so that a kill leaves the old one or the new one."""
-    temporary = path.with_suffix(".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(checkpoint)
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _restore(training: Training, path: Path) -> None:

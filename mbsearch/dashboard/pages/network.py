@@ -152,7 +152,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def _trained_for_long(finals: Sequence[Retrained]) -> list[Component]:
-    """What `mbsearch retrain` found of a network and the references of its cost, if it has run."""
+    """Retraining results of a network and its references of equal cost, if there are any."""
     if not finals:
         return []
     table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
