@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mbsearch.analysis.calibration import MOST
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import FAMILIES
+from mbsearch.space.catalog import family_name
 
 BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 SEARCH = "search"
@@ -180,8 +180,9 @@ class TrialRecord:
         """
         if not self.is_baseline:
             return f"trial {self.trial}"
-        family = FAMILIES.get(self.origin, self.origin)
-        return f"{family} {self.architecture.alpha:g}/{self.architecture.resolution}"
+        return (
+            f"{family_name(self.origin)} {self.architecture.alpha:g}/{self.architecture.resolution}"
+        )
 
     @property
     def slug(self) -> str:

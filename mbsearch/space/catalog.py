@@ -16,6 +16,8 @@ FAMILIES = {
     "mobilenet_v3_small": "MobileNetV3-small",
 }
 """The families that answers are compared with, as a sentence names them."""
+DONORS = {"efficientnet_lite0": "EfficientNet-Lite0"}
+"""The references whose trained weights candidates can start from, as a sentence names them."""
 PUBLISHED_ALPHAS = {"mobilenet_v1": 0.25, "mobilenet_v2": 0.35, "mobilenet_v3_small": 0.35}
 """Smallest width multiplier of each family that was published."""
 PUBLISHED_RESOLUTION = 96
@@ -126,6 +128,11 @@ def load_reference(name: str) -> Architecture:
     return read_architecture(read_document(_REFERENCES / f"{name}.yaml"))
 
 
+def family_name(family: str) -> str:
+    """A family as a sentence names it: ``MobileNetV2``; one that has no such name as it stands."""
+    return (FAMILIES | DONORS).get(family, family)
+
+
 def scaled_reference(
     family: str, alpha: float, resolution: int, num_classes: int | None = None
 ) -> Architecture:
@@ -134,7 +141,7 @@ def scaled_reference(
     Raises:
         SpecError: there is no reference of that name, or a value is out of its range.
     """
-    name = f"{FAMILIES.get(family, family)} {alpha:g}/{resolution}"
+    name = f"{family_name(family)} {alpha:g}/{resolution}"
     return _cached_reference(family).replace(
         alpha=alpha, resolution=resolution, num_classes=num_classes, name=name
     )

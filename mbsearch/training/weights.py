@@ -41,7 +41,38 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
     Raises:
         DataError: the file cannot be read, or does not fit; the first misfit is named.
     """
-    theirs = _counted(_read(path))
+    tensors = match_weights(network, read_weights(path), path, eps=eps)
+    network.load_state_dict(tensors, strict=False)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file that outputs depend on, in the order of the layers.
+
+    A file by our own names may have any order.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    tensors = _counted(_read(path))
+    if path.suffix == _SAFETENSORS:  # which has them by the alphabet
+        return {name: tensors[name] for name in _in_order(tensors)}
+    return tensors
+
+
+def match_weights(
+    network: nn.Module, theirs: Mapping[str, Tensor], path: Path, *, eps: float = BATCH_NORM_EPS
+) -> dict[str, Tensor]:
+    """Return the tensors of a file by the names and with the shapes of a network's own.
+
+    Args:
+        network: whose shapes are expected; a `skeleton` has them.
+        theirs: tensors of the file; see `read_weights`.
+        path: of the file, for messages.
+        eps: as in `load_weights`.
+
+    Raises:
+        DataError: they do not fit; the first misfit is named.
+    """
     ours = _counted(network.state_dict())
     if len(ours) != len(theirs):
         raise DataError(
@@ -49,9 +80,7 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
         )
     # With names of another library it is the order that says what is what.
     names: Iterable[str] = ours if set(ours) == set(theirs) else theirs
-    if names is theirs and path.suffix == _SAFETENSORS:  # which has them by the alphabet
-        names = _in_order(theirs)
-    loaded: dict[str, Tensor] = {}
+    matched: dict[str, Tensor] = {}
     for (name, target), other in zip(ours.items(), names, strict=True):
         given = theirs[other]
         if given.squeeze().shape != target.squeeze().shape:  # a 1x1 convolution may be linear here
@@ -62,8 +91,8 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
                 f"{tuple(given.shape)}"
             )
         shift = eps - BATCH_NORM_EPS if name.endswith("running_var") else 0.0
-        loaded[name] = given.reshape(target.shape) + shift
-    network.load_state_dict(loaded, strict=False)
+        matched[name] = given.reshape(target.shape).to(target.dtype) + shift
+    return matched
 
 
 def classes_of(path: Path) -> int:
@@ -125,7 +154,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             "run: pip install 'mbsearch[export]'"
         ) from None
     except Exception as error:  # pickle, zip and safetensors each have errors of their own
-        raise DataError(f"{path}: expected a file of weights, got {error}") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{path}: expected a file of weights, got {reason}") from None
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise DataError(f"{path}: expected a dictionary of tensors, got {type(found).__name__}")
     return found

@@ -1,0 +1,1 @@
+"""Networks with trained weights that candidates start from."""

@@ -1,0 +1,151 @@
+"""Channels sorted by importance, so that the leading ones are those worth inheriting.
+
+Once-for-all networks sort their channels so before they train narrower ones (arXiv 1908.09791,
+section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import Conv, Layer, Linear, Pool, Program, SqueezeExcite
+
+Criterion = Literal["readers", "writers", "norms"]
+"""What a channel's importance is: see `sort_channels`."""
+
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(slots=True, eq=False)
+class _Channels:
+    """Channels that keep one common order: a residual stream, or the inside of a block.
+
+    `writers`, `readers` and `norms` name the weights that importance is read from, `first` and
+    `second` all tensors whose first or second dimension these channels are.
+    """
+
+    writers: list[str] = field(default_factory=list)
+    readers: list[str] = field(default_factory=list)
+    norms: list[str] = field(default_factory=list)
+    first: list[str] = field(default_factory=list)
+    second: list[str] = field(default_factory=list)
+
+    def join(self, other: _Channels) -> None:
+        """Take over channels that are added to these."""
+        self.writers += other.writers
+        self.readers += other.readers
+        self.norms += other.norms
+        self.first += other.first
+        self.second += other.second
+
+    def importance(self, state: Mapping[str, Tensor], criterion: Criterion) -> Tensor:
+        """One value a channel, the higher the more important."""
+        match criterion:
+            case "readers":
+                weights = [state[name].transpose(0, 1) for name in self.readers]
+            case "writers":
+                weights = [state[name] for name in self.writers]
+            case "norms":  # the hidden layer of a head has none, and keeps its order
+                weights = [state[name] for name in self.norms]
+            case _:
+                assert_never(criterion)
+        total = torch.zeros(len(state[self.writers[0]]))
+        for weight in weights:
+            total += weight.abs().reshape(len(total), -1).sum(1)
+        return total
+
+
+def sort_channels(
+    architecture: Architecture, state: Mapping[str, Tensor], criterion: Criterion = "readers"
+) -> dict[str, Tensor]:
+    """Sort the channels of a trained network by importance, the most important first.
+
+    The channels of a residual stream are moved together, wherever they are written, normalised,
+    gated or read, so that the network's outputs are the same up to rounding. Blocks of every type
+    are sorted.
+
+    Args:
+        architecture: of the network.
+        state: its parameters and running statistics by name.
+        criterion: what a channel's importance is. ``readers``: the sum of the absolute weights of
+            the convolutions and linear layers that read the channel. ``writers``: of those that
+            produce it. ``norms``: the absolute scale of the batch normalisations behind these.
+            Depthwise convolutions and squeeze-excite do not count.
+    """
+    ordered = dict(state)
+    for channels in _groups(architecture.lower()):
+        order = channels.importance(ordered, criterion).argsort(descending=True, stable=True)
+        for name in channels.first:
+            ordered[name] = ordered[name].index_select(0, order)
+        for name in channels.second:
+            ordered[name] = ordered[name].index_select(1, order)
+    return ordered
+
+
+def _groups(program: Program) -> list[_Channels]:
+    """The channels of a program that may be reordered: all but the image's and the classes."""
+    image = _Channels()
+    groups = [image]
+    stream = _through((program.stem,), "", image, groups)
+    for i, stage in enumerate(program.stages):
+        for j, block in enumerate(stage):
+            prefix = f"stages.{i}.{j}."
+            out = _through(block.body, prefix, stream, groups)
+            if block.shortcut is not None:
+                skip = _through(block.shortcut, prefix, stream, groups)
+                skip.join(out)
+                groups.remove(out)
+                out = skip
+            stream = out
+    classes = _through(program.head, "head.", stream, groups)
+    return [group for group in groups if group is not image and group is not classes]
+
+
+def _through(
+    layers: Sequence[Layer], prefix: str, channels: _Channels, groups: list[_Channels]
+) -> _Channels:
+    """The channels that leave a chain of layers; those that it begins are added to `groups`."""
+    for layer in layers:
+        name = prefix + layer.name
+        match layer:
+            case Conv(depthwise=True):
+                channels.first += [f"{name}.conv.weight", *(f"{name}.norm.{t}" for t in _NORM)]
+            case Conv():
+                norm = [f"{name}.norm.{tensor}" for tensor in _NORM]
+                channels = _read(channels, f"{name}.conv.weight", norm, groups)
+                channels.norms.append(norm[0])
+            case Linear():
+                channels = _read(channels, f"{name}.weight", [f"{name}.bias"], groups)
+            case SqueezeExcite():
+                squeeze, excite = f"{name}.reduction", f"{name}.expansion"
+                groups.append(
+                    _Channels(
+                        writers=[f"{squeeze}.weight"],
+                        readers=[f"{excite}.weight"],
+                        first=[f"{squeeze}.weight", f"{squeeze}.bias"],
+                        second=[f"{excite}.weight"],
+                    )
+                )
+                channels.first += [f"{excite}.weight", f"{excite}.bias"]
+                channels.second.append(f"{squeeze}.weight")
+            case Pool():
+                pass
+            case _:
+                assert_never(layer)
+    return channels
+
+
+def _read(
+    channels: _Channels, weight: str, others: Sequence[str], groups: list[_Channels]
+) -> _Channels:
+    """New channels, which a layer with this weight makes of the ones before it."""
+    channels.readers.append(weight)
+    channels.second.append(weight)
+    groups.append(_Channels(writers=[weight], first=[weight, *others]))
+    return groups[-1]

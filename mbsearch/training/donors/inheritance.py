@@ -1,0 +1,120 @@
+"""The start of a candidate: the leading part of a trained network's weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import Block, Conv
+from mbsearch.training.donors.files import TrainedDonor
+
+_PARTS = {"stem": 1, "stages": 3, "head": 2}
+"""How many words of a parameter's name say which layer or block it is of."""
+_CLASSIFIER = "head.classifier."
+
+
+def donated(
+    architecture: Architecture, network: nn.Module, donor: TrainedDonor
+) -> dict[str, Tensor]:
+    """Return the part of each parameter and running statistic that a donor gives, by name.
+
+    It is the leading part: the first channels, the most important ones. Where the candidate is
+    wider, it is smaller than the parameter. Kernels are cut to their centre, or get a border of
+    zeros. Stages correspond if they are at the same position among those of the same total stride;
+    blocks by their position in the stage, if they have the same type and the same convolutions;
+    layers by name. Layers of the head correspond as long as all layers before them do. The
+    classifier is given only where the number of classes is the same.
+
+    Args:
+        architecture: of the candidate.
+        network: its module; a `skeleton` is enough.
+        donor: with sorted channels.
+    """
+    twins = dict(_twins(architecture, donor.architecture))
+    given = {}
+    for name, target in _tensors(network).items():
+        words = name.split(".")
+        length = _PARTS[words[0]]
+        twin = twins.get(".".join(words[:length]))
+        if twin is None:
+            continue
+        source = donor.state.get(".".join((twin, *words[length:])))
+        if source is None or (name.startswith(_CLASSIFIER) and len(source) != len(target)):
+            continue
+        given[name] = _leading(source, target.shape)
+    return given
+
+
+@torch.no_grad()
+def inherit_from(architecture: Architecture, network: nn.Module, donor: TrainedDonor) -> float:
+    """Copy what a donor gives into a network, and return the inherited share of its parameters.
+
+    The share is the number of parameter values copied, divided by that of all parameters; running
+    statistics are copied, but do not count. All other values stay as they are.
+
+    Args:
+        architecture: of the network.
+        network: changed in place.
+        donor: with sorted channels.
+    """
+    parameters, tensors = dict(network.named_parameters()), _tensors(network)
+    copied = 0
+    for name, values in donated(architecture, network, donor).items():
+        tensors[name][tuple(map(slice, values.shape))] = values
+        copied += values.numel() if name in parameters else 0
+    return copied / sum(parameter.numel() for parameter in parameters.values())
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return dict(network.named_parameters()) | dict(network.named_buffers())
+
+
+def _leading(source: Tensor, shape: torch.Size) -> Tensor:
+    """The first channels of a weight, with kernels of the given size around the same centre."""
+    if source.shape[2:] != shape[2:]:
+        borders = [(size - own) // 2 for size, own in zip(shape[2:], source.shape[2:], strict=True)]
+        source = F.pad(source, [b for border in reversed(borders) for b in (border, border)])
+    return source[tuple(map(slice, shape))]
+
+
+def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]]:
+    """Names of blocks, and of layers outside blocks, with those of the donor's counterparts."""
+    own, other = ours.lower(), theirs.lower()
+    yield "stem", "stem"
+    places = _places(theirs)
+    for place, i in _places(ours).items():
+        k = places.get(place)
+        if k is None:
+            continue
+        for j, (block, twin) in enumerate(zip(own.stages[i], other.stages[k], strict=False)):
+            if block.kind == twin.kind and _convolutions(block) == _convolutions(twin):
+                yield f"stages.{i}.{j}", f"stages.{k}.{j}"
+    for layer, counterpart in zip(own.head, other.head, strict=False):
+        if layer.name != counterpart.name:
+            return
+        yield f"head.{layer.name}", f"head.{layer.name}"
+
+
+def _convolutions(block: Block) -> list[str]:
+    """Their names: with expansion 1 the first is missing, and hidden channels are input ones."""
+    return [layer.name for layer in block.body if isinstance(layer, Conv)]
+
+
+def _places(architecture: Architecture) -> dict[tuple[int, int], int]:
+    """Index in the program of each stage, by its total stride and its position among such stages.
+
+    A stage that is left out keeps its position.
+    """
+    lowered = {index: i for i, index in enumerate(architecture.lower().stage_indices)}
+    places, stride, before = {}, architecture.stem.stride, Counter[int]()
+    for index, stage in enumerate(architecture.stages):
+        stride *= stage.stride
+        if index in lowered:
+            places[stride, before[stride]] = lowered[index]
+        before[stride] += 1
+    return places
