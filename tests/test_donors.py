@@ -12,7 +12,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mbsearch.cost import measure
 from mbsearch.errors import DataError
+from mbsearch.measured import Retrained
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import (
     DONORS,
@@ -26,6 +28,7 @@ from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import GIVEN, TrainedDonor, find_donor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherit_from
 from mbsearch.training.network import build, skeleton
+from mbsearch.training.verdict import WEIGHTS, training_folder, write_retrained
 from mbsearch.training.weights import load_weights
 
 LITE0 = "efficientnet_lite0"
@@ -88,6 +91,14 @@ def test_the_packaged_donor_is_what_its_file_holds() -> None:
     assert find_donor(str(donor.path)).eps == donor.eps
 
 
+def test_the_space_for_photos_holds_the_donor() -> None:
+    space, donor = load_space("photos"), find_donor(LITE0)
+    params = space.encode(donor.architecture)
+    assert space.decode(params).fingerprint == donor.architecture.fingerprint
+    ten = donor.architecture.replace(num_classes=10, alpha=0.5, resolution=72)
+    assert space.with_classes(10).encode(ten) == params | {"alpha": 0.5, "resolution": 72}
+
+
 # Sorting
 
 
@@ -141,6 +152,7 @@ def test_channels_are_in_the_order_of_the_weights_that_read_them(lite0: TrainedD
 # Inheritance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
 def test_random_candidates_inherit_as_much_as_is_said(name: str, lite0: TrainedDonor) -> None:
     shares = []
@@ -303,6 +315,38 @@ def test_weights_have_the_architecture_beside_them(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").unlink()
     save_file(random_state(network, seed=1), tmp_path / "model.safetensors")
     assert find_donor(str(tmp_path / "model.safetensors")).key != before
+
+
+def test_retrained_weights_have_the_architecture_that_is_kept_with_their_accuracies(
+    tmp_path: Path,
+) -> None:
+    one, other = candidates("tiny", 2)
+    write_retrained(tmp_path, [retrained(one), retrained(other)], {"folder": "recipe"})
+    weights = training_folder(tmp_path / "retrain" / "recipe", other.fingerprint, 0) / WEIGHTS
+    weights.parent.mkdir(parents=True)
+    torch.save(random_state(other), weights)
+    donor = find_donor(str(weights))
+    assert (donor.family, donor.architecture) == (GIVEN, other)
+    (tmp_path / "retrain.json").write_text("damaged")
+    with pytest.raises(DataError, match="tensors that fit none"):
+        find_donor(str(weights))
+
+
+def retrained(architecture: Architecture) -> Retrained:
+    return Retrained(
+        name=architecture.fingerprint,
+        family="search",
+        fingerprint=architecture.fingerprint,
+        alpha=architecture.alpha,
+        resolution=architecture.resolution,
+        costs=measure(architecture),
+        proxy_accuracy=None,
+        seeds=(0,),
+        accuracies=(0.5,),
+        pixels=architecture.resolution,
+        seconds=1.0,
+        architecture=architecture,
+    )
 
 
 def one_line(error: pytest.ExceptionInfo[DataError]) -> str:

@@ -51,7 +51,7 @@ class _Channels:
                 weights = [state[name].transpose(0, 1) for name in self.readers]
             case "writers":
                 weights = [state[name] for name in self.writers]
-            case "norms":  # the hidden layer of a head has none, and keeps its order
+            case "norms":  # squeezed channels and hidden layers have none, and keep their order
                 weights = [state[name] for name in self.norms]
             case _:
                 assert_never(criterion)
@@ -76,7 +76,7 @@ def sort_channels(
         criterion: what a channel's importance is. ``readers``: the sum of the absolute weights of
             the convolutions and linear layers that read the channel. ``writers``: of those that
             produce it. ``norms``: the absolute scale of the batch normalisations behind these.
-            Depthwise convolutions and squeeze-excite do not count.
+            Depthwise convolutions do not count, nor does squeeze-excite outside its own channels.
     """
     ordered = dict(state)
     for channels in _groups(architecture.lower()):
