@@ -16,7 +16,14 @@ from mbsearch.fairness import lean
 from mbsearch.measured import AUDIT, Audit, damaged
 from mbsearch.ranking import Judged, noise, rankings
 from mbsearch.report import write_whole
-from mbsearch.scoring import OnSupernet, Say, Scoring, by_training, ignore_supernet, say_nothing
+from mbsearch.scoring import (
+    OnPreparation,
+    Say,
+    Scoring,
+    by_training,
+    ignore_preparation,
+    say_nothing,
+)
 from mbsearch.search.evaluator import Evaluator, Task
 from mbsearch.search.executor import LocalProcesses, settled
 from mbsearch.search.lock import driver_lock
@@ -46,7 +53,7 @@ def audit(
     seed: int = 0,
     device: str | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _trainings: None,
-    on_supernet: OnSupernet = ignore_supernet,
+    on_preparation: OnPreparation = ignore_preparation,
     on_end: Callable[[int, int], None] = lambda _done, _trainings: None,
     say: Say = say_nothing,
 ) -> Audit:
@@ -67,7 +74,7 @@ def audit(
         seed: of the sample and of the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
         on_start: called once with the trainings that are done, and all that are needed.
-        on_supernet: see `run`.
+        on_preparation: see `run`.
         say: see `run`.
         on_end: called with the same two numbers whenever a training ends.
 
@@ -108,14 +115,21 @@ def audit(
             "train_images": None,
             "width_scale": 1.0,
         }
-        long = ProxyTraining(proxy.model_copy(update=changes), images, seed, device)
+        long = ProxyTraining(
+            proxy.model_copy(update=changes),
+            images,
+            seed,
+            device,
+            pretrained=scoring.pretrained,
+            teacher=scoring.space.settings.teacher,
+        )
         passes.append((long, {_truth_key(n, epochs): Task(n, seed) for n in everyone}))
     total = sum(len(work) for _, work in passes)
     if scoring.compile is not None:  # a device that is none is said before anything is made
         scoring.compile(say)
     with driver_lock(folder):
         if scoring.train_shared is not None:
-            scoring.train_shared(math.inf, on_supernet)
+            scoring.train_shared(scoring.space, math.inf, on_preparation, say)
         done = _Done.read(folder / "audit", _trained_by(scoring, seed))
         wanted = {key for _, work in passes for key in work}
         failed: set[str] = set()
@@ -176,7 +190,11 @@ def _trained_by(scoring: Scoring, seed: int) -> Stamp:
         shared = [space.fingerprint, *(n.fingerprint for _, n in baseline_architectures(space))]
     no_trainings = {"data", "growth", "noise_seeds"}
     proxy = space.settings.proxy.model_dump(mode="json", exclude=no_trainings)
-    return {"proxy": proxy, "data_key": scoring.key, "shared": shared, "seed": seed}
+    stamp = {"proxy": proxy, "data_key": scoring.key, "shared": shared, "seed": seed}
+    if scoring.weights is not None:
+        teacher = space.settings.teacher.model_dump(mode="json")
+        stamp |= {"weights": scoring.weights, "teacher": teacher}
+    return stamp
 
 
 def _truth_key(network: Architecture, epochs: int) -> str:

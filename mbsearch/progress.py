@@ -71,13 +71,13 @@ class RunDisplay:
         """Print a line above the bar."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def supernet(self, done: int, steps: int, loss: float) -> None:
-        """Move the bar of a supernet's training; `loss` in nats."""
+    def preparation(self, noun: str, done: int, steps: int, loss: float) -> None:
+        """Move the bar of a training before the search; `loss` in nats."""
         self._progress.update(
-            self._task, description=f"supernet, loss {loss:.2f}", total=steps, completed=done
+            self._task, description=f"{noun}, loss {loss:.2f}", total=steps, completed=done
         )
         if done == steps:
-            self._console.print(f"supernet trained: {steps:,} steps, loss {loss:.2f}")
+            self._console.print(f"{noun} trained: {steps:,} steps, loss {loss:.2f}")
 
     def trainings(self, done: int, total: int) -> None:
         """Move the bar of trainings that are all alike."""

@@ -35,6 +35,40 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class StartKind(StrEnum):
+    """Which weights a training begins with.
+
+    Those of a donor as it is are `DONOR` for the donor's own networks, else `INHERITED`; a
+    supernet's come from a donor too.
+    """
+
+    FRESH = "fresh"
+    DONOR = "donor"
+    INHERITED = "inherited"
+    SUPERNET = "supernet"
+
+    @property
+    def phrase(self) -> str:
+        """How a sentence says it."""
+        return _PHRASES[self]
+
+
+_PHRASES = {
+    StartKind.FRESH: "from scratch",
+    StartKind.DONOR: "fine-tuned",
+    StartKind.INHERITED: "inherited",
+    StartKind.SUPERNET: "inherited",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The weights that a training begins with, and the share of a network's weights they are."""
+
+    kind: StartKind
+    share: float
+
+
 class Fidelity(StrEnum):
     """How a network was trained, from the shortest training to the longest."""
 
@@ -91,7 +125,8 @@ class Evaluation:
     seen. `pixels` is the side of the images trained on. `seconds` is the time of training and
     validation in the worker. `recipe` is the proxy as plain data, `versions` those of the
     libraries that matter. `images` is the number of images that scored it, None in older studies.
-    `predictions` are those of the validation images, kept of finals.
+    `predictions` are those of the validation images, kept of finals. `start` is None where every
+    network of the study starts fresh.
     """
 
     accuracy: float
@@ -105,6 +140,7 @@ class Evaluation:
     device: str
     versions: Mapping[str, str] = field(default_factory=dict)
     images: int | None = None
+    start: Start | None = None
     # Not compared: arrays have no truth value.
     predictions: Predictions | None = field(default=None, compare=False)
 
@@ -120,9 +156,10 @@ class Evaluation:
     def from_dict(data: Mapping[str, Any]) -> Evaluation:
         """Inverse of `to_dict`."""
         curve = tuple(Epoch(**epoch) for epoch in data["curve"])
-        kept = data.get("predictions")
+        kept, begun = data.get("predictions"), data.get("start")
         predictions = None if kept is None else Predictions.from_dict(kept)
-        return Evaluation(**{**data, "curve": curve, "predictions": predictions})
+        start = None if begun is None else Start(StartKind(begun["kind"]), begun["share"])
+        return Evaluation(**{**data, "curve": curve, "predictions": predictions, "start": start})
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +220,20 @@ class TrialRecord:
         return (
             f"{family_name(self.origin)} {self.architecture.alpha:g}/{self.architecture.resolution}"
         )
+
+    @property
+    def start(self) -> Start | None:
+        """The weights that its longest training began with.
+
+        None before a training has ended, and where every network of the study starts fresh.
+        """
+        longest = self.finals[0] if self.finals else self.highest.evaluation
+        return None if longest is None else longest.start
+
+    @property
+    def described(self) -> str:
+        """The label with the start: ``EfficientNet-Lite0 0.5/72 fine-tuned``."""
+        return self.label if self.start is None else f"{self.label} {self.start.kind.phrase}"
 
     @property
     def slug(self) -> str:

@@ -11,28 +11,26 @@ from typing import TYPE_CHECKING
 from mbsearch.search.driver import Images
 from mbsearch.search.executor import usable_cores
 from mbsearch.search.table import TableEvaluator, read_table, table_classes
-from mbsearch.space.settings import EMBEDDED, Finals, Promotion
+from mbsearch.space.settings import AUTO, EMBEDDED, SCRATCH, Finals, Promotion
 from mbsearch.space.space import SearchSpace
 
 if TYPE_CHECKING:
     from mbsearch.search.evaluator import Evaluator
-
-SUPERNET = "supernet.pt"
-"""File of the shared weights in a study's folder."""
+    from mbsearch.training.pretrained import Pretrained
 
 Say = Callable[[str], None]
 """Called with a line about something that takes its time."""
 
-OnSupernet = Callable[[int, int, float], None]
-"""Called after every step of a supernet's training: steps done, their target, loss (nats)."""
+OnPreparation = Callable[[str, int, int, float], None]
+"""Called after every step before a search: what is trained, steps done, target, loss (nats)."""
 
 
 def say_nothing(_line: str) -> None:
     """Print nothing."""
 
 
-def ignore_supernet(_done: int, _steps: int, _loss: float) -> None:
-    """Show nothing of a supernet's training."""
+def ignore_preparation(_noun: str, _done: int, _steps: int, _loss: float) -> None:
+    """Show nothing of the trainings before a search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,9 @@ class Scoring:
     """Where accuracies come from: `data` names it, `key` identifies its content.
 
     `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
-    trains the weights that all trials start from; False where the deadline came first. Workers of
+    trains the weights that all trials start from, for a space with its budgets; False where the
+    deadline came first. `weights` identify the donor that networks inherit from as `pretrained` has
+    it, None without one. Workers of
     this machine are spared the compilation of their kernels by `compile` and the import of their
     modules by `imports`, and `jobs` is how many of them it feeds. `images` counts those that
     trainings see, and finals train at `final_scale` of a network's resolution. `chance` is the
@@ -54,7 +54,7 @@ class Scoring:
     data: str
     key: str
     prepare: Callable[[], None] | None = None
-    train_shared: Callable[[float, OnSupernet], bool] | None = None
+    train_shared: Callable[[SearchSpace, float, OnPreparation, Say], bool] | None = None
     compile: Callable[[Say], None] | None = None
     jobs: Callable[[], int] = usable_cores
     imports: Callable[[], Sequence[str]] = tuple
@@ -63,6 +63,8 @@ class Scoring:
     chance: float = 0.0
     facts: tuple[str, ...] = ()
     photo_side: int | None = None
+    weights: str | None = None
+    pretrained: Pretrained | None = None
 
 
 def by_training(
@@ -80,51 +82,64 @@ def by_training(
         prepare_worker,
         worker_imports,
     )
+    from mbsearch.training.preparations import Preparations
     from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.sources import load_source
-    from mbsearch.training.supernet_training import SupernetTraining, train_supernet
     from mbsearch.training.warm_up import compile_kernels
 
     source = load_source(data, seed=seed)
-    proxy, shared = space.settings.proxy, (folder / SUPERNET).absolute()
-
-    sharing = proxy.evaluator == "supernet"
-
-    def train_shared(deadline: float, on_step: OnSupernet) -> bool:
-        steps = proxy.supernet.steps
-        return train_supernet(
-            SupernetTraining(space, source, seed, choose_device(device)),
-            shared,
-            deadline=deadline,
-            on_step=lambda done, loss: on_step(done, steps, loss),
-        )
-
+    prepared = Preparations.planned(space, source, seed, device, folder)
+    space = prepared.space
+    settings = space.settings
     return Scoring(
         ProxyTraining(
-            proxy,
+            settings.proxy,
             data,
             seed,
             device,
-            shared if sharing else None,
-            space.settings.promotion.longer,
-            space.settings.retrain,
-            space.settings.finals,
-            space.settings.final_scale(data),
+            prepared.supernet,
+            settings.promotion.longer,
+            settings.retrain,
+            settings.finals,
+            settings.final_scale(data),
+            prepared.pretrained,
+            settings.teacher,
         ),
         space.with_classes(source.num_classes),
         source.name,
         source.content_key,
         prepare_worker,
-        train_shared if sharing else None,
+        prepared.run if prepared.needed else None,
         lambda say: compile_kernels(choose_device(device), say),
         lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
         lambda: worker_imports(choose_device(device)),
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
-        space.settings.final_scale(data),
+        settings.final_scale(data),
         source.chance,
-        source.facts(),
+        (*source.facts(), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
+        prepared.key,
+        prepared.pretrained,
     )
+
+
+def default_space(data: str | None, weights: str | None) -> str:
+    """Name of the shipped space that suits images: ``photos`` where networks inherit weights.
+
+    Args:
+        data: a folder or a name; None means the embedded images.
+        weights: as `Settings.weights`; None means ``auto``.
+
+    Raises:
+        DataError: the images or the donor cannot be used.
+    """
+    if weights == SCRATCH or (data is None and weights in (None, AUTO)):
+        return "v2"
+    from mbsearch.training.preparations import chosen_donor
+    from mbsearch.training.sources import load_source
+
+    donor = chosen_donor(weights or AUTO, load_source(data or EMBEDDED, seed=0))
+    return "v2" if donor is None else "photos"
 
 
 def by_table(space: SearchSpace, table: Path) -> Scoring:
@@ -141,6 +156,7 @@ def by_table(space: SearchSpace, table: Path) -> Scoring:
         {
             "baselines": (),
             "references": "none",
+            "weights": SCRATCH,
             "promotion": Promotion(share=0),
             "finals": Finals(minutes=0),
             "proxy": space.settings.proxy.model_copy(update={"growth": 0.0}),  # it is the last word

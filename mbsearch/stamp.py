@@ -36,6 +36,8 @@ def filled(stamp: Stamp) -> Stamp:
     return {
         "objectives": list(before.objectives),
         "promotion": before.promotion.model_dump(mode="json", include={"longer"}),
+        "weights": None,
+        "teacher": None,
         **stamp,
         "proxy": {"growth": 0.0} | stamp["proxy"],
         "limits": before.limits.model_dump(mode="json") | stamp["limits"],

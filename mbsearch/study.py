@@ -22,12 +22,12 @@ from mbsearch.latency_model import KEPT, LatencyModel
 from mbsearch.records import TrialRecord, complete
 from mbsearch.report import write_results, write_whole
 from mbsearch.scoring import (
-    OnSupernet,
+    OnPreparation,
     Say,
     Scoring,
     by_table,
     by_training,
-    ignore_supernet,
+    ignore_preparation,
     say_nothing,
 )
 from mbsearch.search.driver import Driver, Progress
@@ -40,6 +40,7 @@ from mbsearch.search.samplers import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.storage import BUDGETS, StudyStore, read_study
 from mbsearch.space.catalog import load_space, space_names
 from mbsearch.space.document import parse_document
+from mbsearch.space.settings import AUTO, SCRATCH
 from mbsearch.space.space import SearchSpace, read_space
 from mbsearch.stamp import Stamp, difference, filled, scored_by
 from mbsearch.survey import require_feasible
@@ -81,7 +82,7 @@ def run(
     device: str | None = None,
     dry_run: bool = False,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
-    on_supernet: OnSupernet = ignore_supernet,
+    on_preparation: OnPreparation = ignore_preparation,
     say: Say = say_nothing,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
@@ -107,8 +108,8 @@ def run(
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
         dry_run: stop after `say` has told what was read and what is planned.
         on_start: called once with the trials done and the target.
-        on_supernet: called after every step of a supernet's training, with the steps done, their
-            target and the mean loss of the last ones (nats).
+        on_preparation: called after every step of a training before the search, with what is
+            trained, the steps done, their target and the mean loss of the last ones (nats).
         say: called with a line before something that takes its time, as compiling kernels for this
             machine or measuring latencies for a model of them, and with one of how good that is.
         on_progress: called whenever something changed.
@@ -125,7 +126,7 @@ def run(
         import mbsearch.search.ray_executor  # noqa: F401  where Ray is missing, that is said first
     if sampler not in SAMPLERS:  # before anything is made
         raise unknown_sampler(sampler)
-    space = _stored_if_packaged(space, folder, storage, say)
+    space = _as_stored(space, folder, storage, say)
     if table is not None:
         scoring = by_table(space, table)
     else:
@@ -163,7 +164,9 @@ def run(
         with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
             if scoring.compile is not None and ray is None:
                 scoring.compile(say)
-            if scoring.train_shared is not None and not scoring.train_shared(deadline, on_supernet):
+            if scoring.train_shared is not None and not scoring.train_shared(
+                space, deadline, on_preparation, say
+            ):
                 return RunResult(folder, store.records(), exhausted=False, stamp=stamp)
 
             store.expect({})  # what an earlier run expected does not know the trials to come
@@ -214,20 +217,28 @@ def _check_numbers(
         raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
 
 
-def _stored_if_packaged(
-    space: SearchSpace, folder: Path, storage: str | None, say: Say
-) -> SearchSpace:
-    """The space stored in a study whose packaged space has changed since, else the space given."""
-    if space.name not in space_names():
-        return space
+def _as_stored(space: SearchSpace, folder: Path, storage: str | None, say: Say) -> SearchSpace:
+    """The space given, as far as a study that is there leaves it open.
+
+    Of a packaged space that has changed since, it is the stored one. Weights that are chosen by the
+    images are those of the study.
+    """
     try:
-        kept = read_study(folder, storage).settings().get("space_yaml")
+        known = read_study(folder, storage).settings()
     except StorageError:  # there is no study yet, or opening it for writing says what is wrong
         return space
-    packaged = load_space(space.name)
-    if kept is None or packaged.fingerprint != space.fingerprint:
+    kept = known.get("space_yaml")
+    if kept is None:
         return space
     stored = read_space(parse_document(kept, f"{folder}/space.yaml"))
+    if space.settings.weights == AUTO:
+        donor = known.get("stamp", {}).get("weights")
+        weights = SCRATCH if donor is None else stored.settings.weights
+        space = space.with_settings({"weights": weights})
+    if space.name not in space_names():
+        return space
+    if load_space(space.name).fingerprint != space.fingerprint:
+        return space
     classes = stored.template.get("num_classes")
     given = space.with_classes(classes) if isinstance(classes, int) else space
     if stored.fingerprint == given.fingerprint:
@@ -338,6 +349,8 @@ def _stamp(scoring: Scoring, seed: int) -> Stamp:
         "limits": settings.limits.model_dump(mode="json"),
         "promotion": settings.promotion.model_dump(mode="json", include={"longer"}),
         "seed": seed,
+        "weights": scoring.weights,
+        "teacher": None if scoring.weights is None else settings.teacher.model_dump(mode="json"),
     }
 
 

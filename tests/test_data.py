@@ -284,7 +284,7 @@ def test_modes(tmp_path: Path, mode: str):
     split = load_source(tmp_path / "photos", seed=0).split("train", 3)
     assert split.images.shape[1] == (1 if mode in ("1", "L", "LA", "I;16") else 3)
     assert bool((split.images == 255).all())
-    x, _ = next(batches(split, 2))
+    x, *_ = next(batches(split, 2))
     assert x.shape == (2, 3, 3, 3)
     assert bool(x.isfinite().all())  # constant images have no deviation to divide by
 
@@ -622,27 +622,27 @@ def test_torchvision_takes_the_arguments_of_the_table(name: str, tmp_path: Path)
 def test_plain_batches_are_the_normalised_images_in_order(channels: int):
     split = random_split(11, channels, 6)
     got = list(batches(split, 4, flip=True, shift=0.5, cutout=0.5))
-    assert [len(y) for _, y in got] == [4, 4, 3]
-    assert torch.equal(torch.cat([y for _, y in got]), split.labels)
-    x = torch.cat([x for x, _ in got])
+    assert [len(batch.labels) for batch in got] == [4, 4, 3]
+    assert torch.equal(torch.cat([batch.labels for batch in got]), split.labels)
+    x = torch.cat([batch.images for batch in got])
     oracle = tv.normalize(split.images.float().expand(-1, 3, -1, -1) / 255, [0.4] * 3, [0.2] * 3)
     torch.testing.assert_close(x, oracle)
-    assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in got)
-    assert [len(y) for _, y in batches(split, 4, drop_last=True)] == [4, 4]
+    assert all(b.images.is_contiguous(memory_format=torch.channels_last) for b in got)
+    assert [len(y) for _, y, _ in batches(split, 4, drop_last=True)] == [4, 4]
     assert list(batches(split, 12, drop_last=True)) == []
 
 
 def test_grey_images_under_coloured_statistics():
     split = random_split(2, 1, 4)
     mixed = Split(split.images, split.labels, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0), 2)
-    x, _ = next(batches(mixed, 2))
+    x, *_ = next(batches(mixed, 2))
     torch.testing.assert_close(x[:, 0] - x[:, 2], torch.full((2, 4, 4), 0.2))
 
 
 def augmented(split: Split, seed: int = 0, **how: float) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     (batch,) = batches(split, len(split), generator=generator, **how)
-    return batch
+    return batch.images, batch.labels
 
 
 def test_augmentation_is_a_function_of_the_generator():
@@ -660,7 +660,7 @@ def test_augmentation_is_a_function_of_the_generator():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_flip_and_shift_are_torchvision_crops_of_the_reflected_image(channels: int):
     split = random_split(200, channels, 10)
-    plain = torch.cat([x for x, _ in batches(split, 200)])
+    plain = torch.cat([x for x, *_ in batches(split, 200)])
     x, y = augmented(split, flip=True, shift=0.2)
     seen = set()
     for image, label in zip(x, y, strict=True):
@@ -684,7 +684,7 @@ def test_flip_and_shift_are_torchvision_crops_of_the_reflected_image(channels: i
 
 def test_flip_alone_mirrors_about_half():
     split = random_split(400, 1, 4)
-    plain = torch.cat([x for x, _ in batches(split, 400)])
+    plain = torch.cat([x for x, *_ in batches(split, 400)])
     x, y = augmented(split, flip=True)
     mirrored = (x == plain[y].flip(3)).flatten(1).all(1)
     assert bool((mirrored | (x == plain[y]).flatten(1).all(1)).all())
@@ -721,9 +721,9 @@ def test_a_gpu_makes_the_same_batches(
 ):
     """By what torch has for it; here on the CPU."""
     split, generator = random_split(9, channels, 6), torch.Generator()
-    (x, y), rest = batches(split, 5, generator=generator.manual_seed(1), **how)
+    (x, y, _), rest = batches(split, 5, generator=generator.manual_seed(1), **how)
     monkeypatch.setattr(data, "_looked_up", partial(data._gathered, device="cpu"))
-    (other, same), _ = batches(split, 5, generator=generator.manual_seed(1), **how)
+    (other, same, _), _ = batches(split, 5, generator=generator.manual_seed(1), **how)
     assert torch.equal(y, same)
     torch.testing.assert_close(other, x)
     assert other.is_contiguous(memory_format=torch.channels_last)

@@ -32,7 +32,7 @@ def labelled(count: int, run: object | None = None) -> Split:
     split = Split(images, torch.zeros(count, dtype=torch.int64), (0.5,) * 3, (0.29,) * 3, 5)
     if run is None:
         return split
-    (batch,) = [x for x, _ in batches(split, count)]
+    (batch,) = [x for x, *_ in batches(split, count)]
     labels: Tensor = run(batch.contiguous()).argmax(1)  # type: ignore[operator]
     return Split(images, labels, split.mean, split.std, 5)
 

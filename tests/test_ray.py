@@ -239,7 +239,7 @@ def test_a_cluster_that_is_not_there_is_missed_before_a_supernet_is_trained(tmp_
             trials=1,
             folder=tmp_path / "tiny",
             ray="127.0.0.2:1",
-            on_supernet=lambda *_: pytest.fail("trained"),
+            on_preparation=lambda *_: pytest.fail("trained"),
         )
 
 

@@ -34,9 +34,9 @@ from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.catalog import load_reference, load_space
 from mbsearch.space.settings import Budget, Proxy, Retrain
 from mbsearch.training import final
-from mbsearch.training.data import Split
+from mbsearch.training.data import Batch, Split
 from mbsearch.training.entrants import Entrant, entrants, rivals
-from mbsearch.training.final import FinalTraining, LongTraining, Start
+from mbsearch.training.final import FinalTraining, LongTraining, WeightsFile
 from mbsearch.training.loop import evaluate
 from mbsearch.training.network import build
 from mbsearch.training.parallel import Rank
@@ -152,7 +152,7 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
 def test_a_training_can_start_from_given_weights(images: Path) -> None:
     torch.save(build(SMALL, seed=5).state_dict(), images.parent / "given.pth")
     still = Retrain(epochs=1, batch_size=8, learning_rate=1e-9, ema_decay=0)
-    start = Start(SMALL.fingerprint, images.parent / "given.pth")
+    start = WeightsFile(SMALL.fingerprint, images.parent / "given.pth")
     trained = replace(evaluator(images, still), start=start)
     task = Task(SMALL, seed=0)
     trained.evaluate(task)
@@ -207,8 +207,12 @@ def test_mixup_is_between_the_losses_of_both_images() -> None:
     same = images[:1].expand(6, -1, -1, -1)
     plain = long_training(Retrain(mixup=0, label_smoothing=0))
     plain.network.eval()
-    assert torch.allclose(training.loss(same, labels), plain.loss(same, labels), atol=1e-6)
-    assert not torch.allclose(training.loss(images, labels), plain.loss(images, labels), atol=1e-6)
+    assert torch.allclose(
+        training.loss(Batch(same, labels)), plain.loss(Batch(same, labels)), atol=1e-6
+    )
+    assert not torch.allclose(
+        training.loss(Batch(images, labels)), plain.loss(Batch(images, labels)), atol=1e-6
+    )
 
 
 def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> None:
@@ -216,7 +220,7 @@ def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> 
     for index in (0, 1):
         training = long_training(Retrain(mixup=0.4))
         training.rank = Rank(index, 2)  # of 5 images one has 3, the other 2
-        training.loss(torch.randn(5, 3, 8, 8), torch.zeros(5, dtype=torch.int64))
+        training.loss(Batch(torch.randn(5, 3, 8, 8), torch.zeros(5, dtype=torch.int64)))
         states.append(training._generator.get_state())
     assert torch.equal(*states)
 

@@ -13,14 +13,15 @@ import torch
 from noise_images import write_noise_images
 
 from mbsearch.errors import EvaluationError, StorageError
-from mbsearch.scoring import SUPERNET
 from mbsearch.search.evaluator import Task
 from mbsearch.space.catalog import baseline_architectures, load_space
 from mbsearch.space.settings import Proxy, Supernet
 from mbsearch.space.space import SearchSpace
 from mbsearch.study import run
-from mbsearch.training import supernet_training
+from mbsearch.training import preparation, supernet_training
 from mbsearch.training.network import build, skeleton
+from mbsearch.training.preparation import prepare
+from mbsearch.training.preparations import SUPERNET
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.sources import load_source
 from mbsearch.training.supernet import (
@@ -32,7 +33,7 @@ from mbsearch.training.supernet import (
     slices,
     thinner,
 )
-from mbsearch.training.supernet_training import SupernetTraining, load_shared, train_supernet
+from mbsearch.training.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
 
@@ -153,19 +154,19 @@ def test_the_proxy_may_train_thinner_networks() -> None:
 def test_training_goes_on_after_an_interruption(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supernet_training, "_SAVE_EVERY", 10)
+    monkeypatch.setattr(preparation, "_SAVE_EVERY", 10)
     space = tiny(steps=20)
     whole = training(images, space)
-    assert train_supernet(whole, tmp_path / "whole.pt")
+    assert prepare(whole, tmp_path / "whole.pt")
 
     def kill(done: int, _loss: float) -> None:
         if done == 14:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_supernet(training(images, space), tmp_path / "cut.pt", on_step=kill)
+        prepare(training(images, space), tmp_path / "cut.pt", on_step=kill)
     resumed = training(images, space)
-    assert train_supernet(resumed, tmp_path / "cut.pt")
+    assert prepare(resumed, tmp_path / "cut.pt")
     assert resumed.losses == whole.losses
     one, other = (load_shared(tmp_path / f"{name}.pt") for name in ("whole", "cut"))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -174,11 +175,11 @@ def test_training_goes_on_after_an_interruption(
 def test_a_deadline_leaves_the_rest_to_the_next_run(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not train_supernet(training(images, tiny()), tmp_path / "x.pt", deadline=0)
+    assert not prepare(training(images, tiny()), tmp_path / "x.pt", deadline=0)
     cut = training(images, tiny(steps=100_000))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", count().__next__)  # a second at each look
-        assert not train_supernet(cut, tmp_path / "x.pt", deadline=10)
+        assert not prepare(cut, tmp_path / "x.pt", deadline=10)
     resumed = training(images, tiny(steps=100_000))
     resumed.restore(tmp_path / "x.pt")
     assert resumed.losses == cut.losses != [], "no step is lost"
@@ -189,7 +190,7 @@ def test_a_supernet_that_diverges_says_so(images: Path, tmp_path: Path) -> None:
     for weight in diverging._weights.values():
         weight.data *= 1e38
     with pytest.raises(EvaluationError, match=r"the supernet diverged in step \d+.*learning_rate"):
-        train_supernet(diverging, tmp_path / "x.pt")
+        prepare(diverging, tmp_path / "x.pt")
 
 
 def test_damaged_missing_and_foreign_weights_are_one_message(images: Path, tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_damaged_missing_and_foreign_weights_are_one_message(images: Path, tmp_p
 def test_a_trial_starts_from_its_part_of_the_shared_weights(images: Path, tmp_path: Path) -> None:
     space = tiny(steps=400, learning_rate=0.004)
     shared_training = training(images, space)
-    assert train_supernet(shared_training, tmp_path / "shared.pt")
+    assert prepare(shared_training, tmp_path / "shared.pt")
     assert shared_training.loss() < 0.5 < shared_training.losses[0]
     proxy = space.settings.proxy.model_copy(update={"learning_rate": 1e-6})  # it learns nothing
     task = Task(space.sample(3), seed=0)
@@ -236,7 +237,7 @@ def test_a_run_trains_its_supernet_once(images: Path, tmp_path: Path) -> None:
             data=str(images),
             jobs=1,
             device="cpu",
-            on_supernet=lambda done, _steps, _loss: seen.append(done),
+            on_preparation=lambda done, _steps, _loss: seen.append(done),
         )
         return [r.evaluation.evaluator for r in result.records if r.evaluation is not None]
 

@@ -37,7 +37,7 @@ from mbsearch.records import (
 )
 from mbsearch.results import natural_budgets
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import FAMILIES, is_published, scaled_reference
+from mbsearch.space.catalog import DONORS, FAMILIES, is_published, scaled_reference
 from mbsearch.space.settings import Budget, Limits, Settings
 from mbsearch.units import NOUNS, amount, quantity, round_amounts
 
@@ -114,7 +114,7 @@ class Margin:
 
     def clause(self) -> str:
         """``+2.5 points over MobileNetV2 0.35/128 (12.6 M, 0.725; 95 % interval +0.4 to +4.6)``."""
-        text = f"{points(self.difference.mean)} points over {self.other.record.label} ("
+        text = f"{points(self.difference.mean)} points over {self.other.record.described} ("
         text += f"{quantity(self.other.record.metric, self.other.record.cost)}, "
         text += f"{self.other.accuracy.mean:.3f}"
         if self.difference.exact:
@@ -128,6 +128,7 @@ class Margin:
             "name": record.label,
             "trial": _trial(record),
             "family": record.origin,
+            "start": record.start and record.start.kind,
             "published": self.published,
             "costs": dict(record.costs),
             "accuracy": self.other.accuracy.mean,
@@ -212,6 +213,7 @@ class Answer:
             "name": self.name,
             "trial": _trial(self.record),
             "origin": self.record.origin,
+            "start": self.record.start and self.record.start.kind,
             "fingerprint": self.record.fingerprint,
             "architecture": self.record.architecture.to_dict(),
             "costs": dict(self.record.costs),
@@ -649,7 +651,7 @@ def _of(row: Retrained) -> _Trainings:
 
 def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | None:
     """The record of a reference that only retraining has trained; None for another network."""
-    if row.family not in FAMILIES or not records:
+    if row.family not in (*DONORS, *FAMILIES) or not records:
         return None
     network = row.architecture
     if network is None:  # of an older version, which kept only what it is made from
@@ -685,7 +687,7 @@ def _best(scale: _Scale, among: Sequence[int]) -> int:
 def _margins(scale: _Scale, best: int) -> list[Margin]:
     """Over the best of each reference family, and over its best published one."""
     chosen, found = scale.records[best], []
-    for family in FAMILIES:
+    for family in (*DONORS, *FAMILIES):
         members = [i for i, r in enumerate(scale.records) if r.origin == family and i != best]
         published = [i for i in members if is_published(family, scale.records[i].architecture)]
         strongest = _best(scale, members) if members and chosen.origin != family else None
@@ -699,7 +701,7 @@ def _margins(scale: _Scale, best: int) -> list[Margin]:
 def _unpromoted(records: Sequence[TrialRecord], scale: _Scale) -> list[TrialRecord]:
     """The most accurate reference of each family by screening, where it is not compared."""
     compared = {r.trial for r in scale.records}
-    families = [[r for r in complete(list(records)) if r.origin == f] for f in FAMILIES]
+    families = [[r for r in complete(list(records)) if r.origin == f] for f in (*DONORS, *FAMILIES)]
     best = [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
     return [r for r in best if r.trial not in compared]
 

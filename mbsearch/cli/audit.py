@@ -80,7 +80,7 @@ def audit(
             seed=seed,
             device=device,
             on_start=display.trainings,
-            on_supernet=display.supernet,
+            on_preparation=display.preparation,
             on_end=display.trainings,
             say=display.say,
         )

@@ -81,6 +81,9 @@ def retrain(
     weights_eps: Annotated[
         float, typer.Option(help="Of their batch norms; 0.001 for torchvision's V3.")
     ] = 1e-5,
+    teacher: Annotated[
+        bool, typer.Option(help="Learn from the study's teacher, where it has one.")
+    ] = True,
     seeds: Annotated[int | None, typer.Option(min=1, help="Trainings a network; 3.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Length of each; 20.")] = None,
     scale: Annotated[
@@ -110,9 +113,10 @@ def retrain(
     from mbsearch.measured import read_retrained
     from mbsearch.search.storage import RESULTS, read_study, results_folder
     from mbsearch.space.document import parse_document
+    from mbsearch.space.settings import SCRATCH
     from mbsearch.space.space import read_space
     from mbsearch.training.entrants import entrants
-    from mbsearch.training.final import Start
+    from mbsearch.training.final import WeightsFile
     from mbsearch.training.retrain import retrain_study
 
     if weights is not None and len(network or []) != 1:
@@ -135,7 +139,9 @@ def retrain(
     chosen = entrants(picked.records, given, picked.references, metric=metric, measure=meter)
     start = None
     if weights is not None:
-        start = Start(given[0].fingerprint, weights, weights_eps)
+        start = WeightsFile(given[0].fingerprint, weights, weights_eps)
+    if study["stamp"].get("weights") is None:
+        space = space.with_settings({"weights": SCRATCH})
     settings = _changed(
         space.settings, {"seeds": seeds, "epochs": epochs, "resolution_scale": scale}
     )
@@ -151,6 +157,7 @@ def retrain(
         jobs=jobs,
         device=device,
         start=start,
+        teacher=teacher,
         measure=meter,
         say=lambda line: err.print(escape(line), highlight=False),
         on_end=lambda name, seed, accuracy: err.print(

@@ -34,7 +34,14 @@ _MOST_REFINED = 0.9
 
 
 def run(
-    space: Annotated[str, typer.Option(help="YAML file, or the name of a shipped space.")],
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="YAML file, or the name of a shipped space: v2, or photos where weights are "
+            "inherited, by default.",
+            show_default=False,
+        ),
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -53,6 +60,14 @@ def run(
     table: Annotated[
         Path | None,
         typer.Option(help="Look accuracies up in this CSV or JSON file instead of training."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights that networks inherit: efficientnet_lite0, a file, none, or auto: the "
+            "former for folders of colour photos; the space's by default.",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study; the space's by default.")
@@ -134,27 +149,38 @@ def run(
 
     Examples:
 
-    mbsearch run --space v2.yaml --budget 20M
+    mbsearch run --data photos/ --budget 20M
 
-    mbsearch run --space v2.yaml --data photos/ --budget 10M --budget 20M --trials 200
+    mbsearch run --space v2.yaml --data photos/ --weights none --budget 10M --budget 20M
     """
     from mbsearch.analysis.answer import findings_of
     from mbsearch.measured import read_retrained
     from mbsearch.progress import RunDisplay
     from mbsearch.records import complete
+    from mbsearch.scoring import default_space
     from mbsearch.search.storage import read_study, study_folder
     from mbsearch.space.catalog import load_space
     from mbsearch.space.settings import Racing
     from mbsearch.study import UNLIMITED_TRIALS
     from mbsearch.study import run as run_study
 
-    of_trainings = {"data": data, "device": device, "evaluator": evaluator, "refine": refine}
+    of_trainings = {
+        "data": data,
+        "device": device,
+        "evaluator": evaluator,
+        "refine": refine,
+        "weights": weights,
+    }
     for option, value in of_trainings.items():
         if table is not None and value is not None:
             raise SpecError(
                 f"--{option}: expected no --table with it, which trains nothing, got one"
             )
+    if space is None:
+        space = default_space(data, weights) if table is None else "v2"
     loaded = with_evaluator(load_space(space), evaluator)
+    if weights is not None:
+        loaded = loaded.with_settings({"weights": weights})
     loaded = _with_objective(_with_limits(loaded, limit or []), objective)
     loaded = _with_budgets(loaded, budget or [])
     if finals is not None:
@@ -185,7 +211,7 @@ def run(
                 device=device,
                 dry_run=dry_run,
                 on_start=display.start,
-                on_supernet=display.supernet,
+                on_preparation=display.preparation,
                 say=display.say,
                 on_progress=display.update,
             )

@@ -122,8 +122,8 @@ def _reader(split: Split) -> object:
             self._batches = batches(split, _BATCH)
 
         def get_next(self) -> dict[str, Any] | None:
-            images, _ = next(self._batches, (None, None))
-            return None if images is None else {"images": images.contiguous().numpy()}
+            batch = next(self._batches, None)
+            return None if batch is None else {"images": batch.images.contiguous().numpy()}
 
     return Reader()
 
@@ -132,6 +132,6 @@ def _accuracy(path: Path, split: Split) -> float:
     """Accuracy of an ONNX file on the images of a split."""
     run = run_onnx(path)
     right = 0
-    for images, labels in batches(split, _BATCH):
+    for images, labels, _ in batches(split, _BATCH):
         right += int((run(images.contiguous()).argmax(1) == labels).sum())
     return right / len(split)

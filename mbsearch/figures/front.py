@@ -29,7 +29,7 @@ from mbsearch.figures.style import (
     styled,
 )
 from mbsearch.measured import Quartiles
-from mbsearch.records import BASELINE_FAMILIES, State, TrialRecord, complete, metric_of, shown
+from mbsearch.records import State, TrialRecord, complete, metric_of, shown
 from mbsearch.units import quantity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
@@ -91,9 +91,9 @@ def front_figure(
         figure.add_trace(trace.update(opacity=0.6))
     _add_search(figure, [r for r in done if not r.is_baseline], axis, colour)
     _add_tied(figure, done, axis)
-    for family in BASELINE_FAMILIES:
+    for family in FAMILY_LABELS:
         _add_family(figure, [r for r in done if r.origin == family], axis, family)
-    others = [r for r in done if r.is_baseline and r.origin not in BASELINE_FAMILIES]
+    others = [r for r in done if r.is_baseline and r.origin not in FAMILY_LABELS]
     if others:
         figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
     _add_front(figure, done, axis)

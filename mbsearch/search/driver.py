@@ -432,6 +432,7 @@ class Driver:
             job.checkpoint,
             job.fidelity,
             epochs,
+            job.record["origin"],
         )
         self.executor.submit(self._ticket, task)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mbsearch.records import Evaluation, Fidelity
+from mbsearch.records import SEARCH, Evaluation, Fidelity
 from mbsearch.space.architecture import Architecture
 
 
@@ -15,7 +15,8 @@ class Task:
 
     `stop_epoch` None means to the end of the schedule. `checkpoint` is what the previous rung of
     the same trial left; None starts from fresh weights drawn with `seed`. The recipe is that of the
-    `fidelity`; `epochs` is its length, where that is not the recipe's own.
+    `fidelity`; `epochs` is its length, where that is not the recipe's own. `origin` is ``search``,
+    or the family of a reference.
     """
 
     architecture: Architecture
@@ -24,6 +25,7 @@ class Task:
     checkpoint: bytes | None = None
     fidelity: Fidelity = Fidelity.SCREENING
     epochs: int | None = None
+    origin: str = SEARCH
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import Gap, gaps
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import (
+    DONORS,
     FAMILIES,
     PUBLISHED_ALPHAS,
     PUBLISHED_RESOLUTION,
@@ -39,10 +40,10 @@ def fitting_references(
     """Return the references of a family that fill a budget, sorted by resolution.
 
     At each resolution (40 px, and the multiples of 16 from 48 to 288) it is the largest alpha in
-    hundredths, up to 1.4, with which the network is within the budget and the `limits`. Of these,
-    the ones are returned that use at least 85 % of the budget; where these are fewer than six, the
-    six that use most of it. The list is empty if no network is within the budget. Latency is
-    assumed to rise with alpha, as the other costs do.
+    hundredths, up to 1.4 (of a donor: up to 1, all of it), with which the network is within the
+    budget and the `limits`. Of these, the ones are returned that use at least 85 % of the budget;
+    where these are fewer than six, the six that use most of it. The list is empty if no network is
+    within the budget. Latency is assumed to rise with alpha, as the other costs do.
 
     Args:
         family: name of a packaged reference: mobilenet_v1, mobilenet_v2, mobilenet_v3_small.
@@ -57,6 +58,7 @@ def fitting_references(
         SpecError: there is no reference of that name.
     """
     lowest = PUBLISHED_ALPHAS[family] if published else _SMALLEST_ALPHA
+    largest = 1.0 if family in DONORS else LARGEST_ALPHA
     smallest = PUBLISHED_RESOLUTION if published else 0
 
     def costs_within(network: Architecture) -> dict[str, int] | None:
@@ -70,7 +72,7 @@ def fitting_references(
         if resolution < smallest:
             continue
         network, used = None, 0.0
-        low, high = round(100 * lowest), round(100 * LARGEST_ALPHA)
+        low, high = round(100 * lowest), round(100 * largest)
         while low <= high:  # the costs rise with alpha
             middle = (low + high) // 2
             other = scaled_reference(family, middle / 100, resolution, num_classes)
@@ -93,12 +95,16 @@ def chosen_references(
     """Return the references to train beside the candidates of a space, with their families.
 
     For each budget and family up to six widths and resolutions scaled freely, spread evenly over
-    the resolutions that fill the budget, and as many of those published. None is there twice.
+    the resolutions that fill the budget, and as many of those published. None is there twice. A
+    packaged donor is a family too: at alpha 1 on few pixels, and narrower on more.
     """
     settings = space.settings
+    senses = [(family, published) for family in FAMILIES for published in (False, True)]
+    if settings.weights in DONORS:
+        senses.insert(0, (settings.weights, False))
     classes = space.template.get("num_classes", Architecture.model_fields["num_classes"].default)
     found: dict[str, tuple[str, Architecture]] = {}
-    for budget, family, published in product(settings.budgets, FAMILIES, (False, True)):
+    for budget, (family, published) in product(settings.budgets, senses):
         fitting = fitting_references(
             family,
             budget,

@@ -26,6 +26,8 @@ EVALUATORS: tuple[str, ...] = get_args(Evaluator)
 LATENCY = "latency_us"
 EMBEDDED = "embedded"
 """Name of the images that mbsearch carries with it."""
+AUTO, SCRATCH = "auto", "none"
+"""Weights to start from: chosen by the images, and fresh ones."""
 
 
 def cost_of(name: str) -> str:
@@ -199,19 +201,38 @@ class Recipe(Row):
     cutout: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-class Supernet(Row):
-    """The one training of shared weights before a search, of which every candidate has a part.
-
-    Each of `steps` trains one network on one batch: of the baselines for this share of the steps,
-    so that they inherit as well as candidates do, else a random candidate.
-    """
+class Preparation(Row):
+    """A training before a search, counted in steps of AdamW, one batch each."""
 
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+
+class Supernet(Preparation):
+    """The one training of shared weights before a search, of which every candidate has a part.
+
+    Each step trains one network: of the baselines for this share of the steps, so that they inherit
+    as well as candidates do, else a random candidate.
+    """
+
     baselines: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class Teacher(Preparation):
+    """The donor, fine-tuned on the study's images, and how other networks learn from it.
+
+    It sees images of `pixels` a side. `temperature` and `weight` are those of `distillation`; a
+    weight of 0 trains no teacher.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 300
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
+    pixels: Annotated[int, Field(ge=32, le=4096)] = 96
+    temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
+    weight: Annotated[float, Field(ge=0, lt=1)] = 0.7
 
 
 GROWTH = 0.1
@@ -225,6 +246,11 @@ _INHERITING = {
     "warmup": 0.1,
     "growth": GROWTH,
 }
+
+
+# What suits one that takes over weights of ImageNet (docs/experiments/inheritance.md).
+_TUNING = {**_INHERITING, "epochs": 2, "growth": 0.0, "resolution_scale": 0.5}
+_TUNED_SUPERNET = {"steps": 1200, "weight_decay": 0.02}
 
 
 class Proxy(Recipe):
@@ -261,6 +287,20 @@ class Proxy(Recipe):
         if self.evaluator == "supernet":
             given = {k: v for k, v in given.items() if _INHERITING.get(k) != v}
         return Proxy.model_validate({**given, "evaluator": evaluator})
+
+    def from_donor(self) -> Proxy:
+        """What was given of the proxy, with the defaults that suit weights of a donor."""
+        given = self.model_dump(exclude_unset=True)
+        kept = {} if "supernet" in given else {"supernet": _TUNED_SUPERNET}
+        return Proxy.model_validate({"evaluator": "supernet", **_TUNING, **kept, **given})
+
+    def from_scratch(self) -> Proxy:
+        """The default recipe for fresh weights, on the same images."""
+        fields = (
+            *("data", "resolution_scale", "width_scale", "validation_images"),
+            *("noise_seeds", "flip", "shift", "cutout"),
+        )
+        return Proxy.model_validate({name: getattr(self, name) for name in fields})
 
     def seeing(self, largest_resolution: int) -> Proxy:
         """The proxy with the default scale that suits the largest resolution of a space."""
@@ -302,7 +342,8 @@ class Retrain(Recipe):
     `ema_decay` averages the weights over the steps, by this factor each, by (1 + n) / (10 + n) in
     the first steps n where that is less, and scores the average; `mixup` is the parameter of the
     Beta distribution that mixes pairs of images (arXiv 1710.09412). Both are off at 0.
-    `resolution_scale` is by default as `Settings.final_scale` has it.
+    `resolution_scale` is by default as `Settings.final_scale` has it. `tuning_rate` is the learning
+    rate of a network that inherits a donor's weights.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
@@ -312,18 +353,20 @@ class Retrain(Recipe):
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     resolution_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    tuning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
 
     def sized(self, images: int) -> Self:
         """The recipe for so many training images.
 
         Few images are few steps, so below 5,000 the default batch is half as large, and the default
-        learning rate with it (docs/proxy.md).
+        rates with it (docs/proxy.md).
         """
         if images >= _FEW_IMAGES or "batch_size" in self.model_fields_set:
             return self
         changes: dict[str, Any] = {"batch_size": self.batch_size // 2}
-        if "learning_rate" not in self.model_fields_set:
-            changes["learning_rate"] = self.learning_rate / 2
+        for rate in ("learning_rate", "tuning_rate"):
+            if rate not in self.model_fields_set:
+                changes[rate] = getattr(self, rate) / 2
         return self.model_copy(update=changes)
 
 
@@ -384,7 +427,9 @@ class Settings(Row):
     The `objectives` are accuracy, and the cost that it is weighed against. A budget that is one
     quantity bounds that cost. With `references` at ``auto`` the strongest MobileNet V1, V2 and
     V3-small of each budget, scaled freely and as published, are found and trained beside the
-    candidates; `baselines` lists further ones by hand.
+    candidates; `baselines` lists further ones by hand. `weights` names the donor that networks
+    inherit from: a packaged one, or a file of weights; ``none`` trains from scratch, and ``auto``
+    takes the packaged one for folders of colour photos.
     """
 
     objectives: Annotated[
@@ -394,6 +439,8 @@ class Settings(Row):
     budgets: Annotated[tuple[_BudgetOrBound, ...], Field(strict=False)] = ()
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False)] = ()
     references: Literal["auto", "none"] = "none"
+    weights: Annotated[str, Field(min_length=1)] = AUTO
+    teacher: Teacher = Teacher()
     proxy: Proxy = Proxy()
     racing: Racing = Racing()
     promotion: Promotion = Promotion()

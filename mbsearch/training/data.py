@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,9 @@ class Split:
 
     `images` is uint8 of shape (N, C, H, W) with C 1 (grey) or 3, mapped from a file that all
     processes share; `labels` is int64 of shape (N,). `mean` and `std` describe the training images
-    on the scale [0, 1], one number per channel (or one for all, where those are grey).
+    on the scale [0, 1], one number per channel (or one for all, where those are grey). `taught` are
+    a teacher's logits of shape (N, views, num_classes): of the image as it is, and mirrored where
+    there are two views; None without a teacher.
     """
 
     images: Tensor
@@ -28,9 +31,22 @@ class Split:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     num_classes: int
+    taught: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+class Batch(NamedTuple):
+    """A part of a split, ready for training.
+
+    `images` is float32 (B, 3, H, W), normalised, in channels_last; `labels` is int64 (B,);
+    `taught` is the teacher's float32 logits (B, num_classes), None without a teacher.
+    """
+
+    images: Tensor
+    labels: Tensor
+    taught: Tensor | None = None
 
 
 def batches(
@@ -43,7 +59,7 @@ def batches(
     cutout: float = 0.0,
     device: torch.device | str = "cpu",
     drop_last: bool = False,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Batch]:
     """One pass over a split in normalised batches.
 
     With a generator the order is shuffled and the images are augmented; without one they come in
@@ -57,7 +73,7 @@ def batches(
             image, so that it may reach over the border (DeVries and Taylor, 2017, section 3.1).
 
     Yields:
-        float32 images (B, 3, H, W) in channels_last and int64 labels (B,), both on `device`.
+        batches on `device`.
     """
     scale = 1 / (255 * torch.tensor(split.std))
     offset = -255 * scale * torch.tensor(split.mean)
@@ -68,16 +84,30 @@ def batches(
     on_cpu = torch.device(device).type == "cpu"
     for start in range(0, end, batch_size):
         chosen = order[start : start + batch_size]
-        places = None
+        places = mirrored = None
         if generator is not None and (flip or shift > 0):
-            places = _places(len(chosen), split.images.shape[2:], flip, shift, generator)
+            places = _shifted_places(len(chosen), split.images.shape[2:], shift, generator)
+            if flip:
+                mirrored = torch.rand(len(chosen), 1, generator=generator) < 0.5
+                places = places[0], _mirrored(places[1], mirrored)
         if on_cpu:
             x = _looked_up(split.images, chosen, places, scale, offset)
         else:
             x = _gathered(split.images, chosen, places, scale, offset, device)
         if generator is not None and cutout > 0:
             x = x.masked_fill_(_holes(x, cutout, generator), 0.0)
-        yield x, split.labels[chosen].to(device)
+        yield Batch(x, split.labels[chosen].to(device), _taught(split, chosen, mirrored, device))
+
+
+def _taught(
+    split: Split, chosen: Tensor, mirrored: Tensor | None, device: torch.device | str
+) -> Tensor | None:
+    """The teacher's logits of the views of the images that a batch shows."""
+    if split.taught is None:
+        return None
+    if mirrored is None or split.taught.shape[1] == 1:
+        return split.taught[chosen, 0].float().to(device)
+    return split.taught[chosen, mirrored[:, 0].long()].float().to(device)
 
 
 def _looked_up(
@@ -116,20 +146,21 @@ def _gathered(
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-def _places(
-    count: int, sides: torch.Size, flip: bool, shift: float, generator: torch.Generator
+def _shifted_places(
+    count: int, sides: torch.Size, shift: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rows (count, H) and columns (count, W) of the image that its pixels come from.
 
-    Every image is shifted by its own offset, and half of them are mirrored.
+    Every image is shifted by its own offset.
     """
     height, width = sides
     rows = _shifted(count, height, shift, generator)
-    columns = _shifted(count, width, shift, generator)
-    if flip:
-        mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, width - 1 - columns, columns)
-    return rows, columns
+    return rows, _shifted(count, width, shift, generator)
+
+
+def _mirrored(columns: Tensor, mirrored: Tensor) -> Tensor:
+    """Columns (count, W), from right to left where `mirrored` (count, 1)."""
+    return torch.where(mirrored, columns.shape[1] - 1 - columns, columns)
 
 
 def _shifted(count: int, side: int, shift: float, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,15 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Evaluation, Predictions
+from mbsearch.records import Evaluation, Predictions, Start
 from mbsearch.search.evaluator import Outcome, Task
 from mbsearch.search.final_files import write_bytes_whole
-from mbsearch.space.settings import Retrain
-from mbsearch.training.data import Split
+from mbsearch.space.settings import Retrain, Teacher
+from mbsearch.training.data import Batch, Split
 from mbsearch.training.loop import Training, evaluate, predict
 from mbsearch.training.machine import device_name
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.parallel import Rank, together
+from mbsearch.training.pretrained import Pretrained, long_recipe
 from mbsearch.training.sources import ImageSource, load_source
 from mbsearch.training.verdict import WEIGHTS, training_folder
 from mbsearch.training.weights import content_of, load_weights
@@ -33,7 +34,7 @@ _CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class WeightsFile:
     """Weights that one network's training begins from: see `load_weights`."""
 
     fingerprint: str
@@ -69,7 +70,9 @@ class FinalTraining:
     folder: Path
     split_seed: int = 0
     devices: tuple[torch.device, ...] = (torch.device("cpu"),)
-    start: Start | None = None
+    start: WeightsFile | None = None
+    pretrained: Pretrained | None = None
+    teacher: Teacher = field(default_factory=Teacher)
 
     def home(self, task: Task) -> Path:
         """The folder of one training."""
@@ -89,7 +92,7 @@ class FinalTraining:
         if len(self.devices) > 1:
             together(partial(self._train_share, task), self.devices)
         source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
-        training = self._train(task, source)
+        training, start = self._train(task, source)
         test = source.split("test", pixels)
         loss, accuracy = evaluate(training.scored, test, device)
         torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
@@ -106,6 +109,7 @@ class FinalTraining:
                 device=device_name(device),
                 versions={name: version(name) for name in ("mbsearch", "torch")},
                 predictions=predictions(training.scored, test, device),
+                start=start,
             )
         )
 
@@ -113,25 +117,30 @@ class FinalTraining:
         """What each of the processes does that train a network together."""
         self._train(task, load_source(self.data, seed=self.split_seed), rank)
 
-    def _train(self, task: Task, source: ImageSource, rank: Rank | None = None) -> LongTraining:
+    def _train(
+        self, task: Task, source: ImageSource, rank: Rank | None = None
+    ) -> tuple[LongTraining, Start | None]:
         """Train to the end from where the training stands on disk, which the first rank keeps."""
-        pixels = self._pixels(task)
+        seen, recipe, start = source.seen(self._pixels(task)), self.recipe, None
+        architecture = task.architecture.replace(num_classes=source.num_classes)
         network = build(
-            task.architecture,
-            num_classes=source.num_classes,
-            zero_init_residual=self.recipe.zero_init_residual,
-            seed=task.seed,
+            architecture, zero_init_residual=self.recipe.zero_init_residual, seed=task.seed
         )
+        if self.pretrained is not None:
+            start = self.pretrained.begin(network, architecture, task.origin)
+            recipe = long_recipe(recipe, start, architecture)
+            seen = self.pretrained.taught_on_all(seen)
         if self.start is not None and self.start.fingerprint == task.architecture.fingerprint:
             load_weights(network, self.start.path, eps=self.start.eps)
         training = LongTraining(
             network=network,
-            recipe=self.recipe,
-            train_split=source.seen(pixels),
+            recipe=recipe,
+            train_split=seen,
             validation_split=None,
             device=self.devices[0 if rank is None else rank.index],
             seed=task.seed,
             flip=source.flippable if self.recipe.flip is None else self.recipe.flip,
+            teacher=self.teacher,
             rank=rank,
         )
         _restore(training, self.home(task) / _CHECKPOINT)
@@ -139,7 +148,7 @@ class FinalTraining:
             training.run_epoch()
             if rank is None or rank.index == 0:
                 write_bytes_whole(self.home(task) / _CHECKPOINT, training.checkpoint())
-        return training
+        return training, start
 
     def _pixels(self, task: Task) -> int:
         return max(1, round(task.architecture.resolution * self.resolution_scale))
@@ -187,13 +196,16 @@ class LongTraining(Training):
         """The average of the weights, where there is one, else the network."""
         return self.network if self._average is None else self._average.module
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy; with mixup, of weighted pairs of images towards both their labels."""
+    def loss(self, batch: Batch) -> Tensor:
+        """As a shorter training's; with mixup, of weighted pairs of images, without a teacher."""
         if self.rank is not None:
             share = slice(self.rank.index, None, self.rank.count)
-            images, labels = images[share], labels[share]
+            images, labels, taught = batch
+            taught = None if taught is None else taught[share]
+            batch = Batch(images[share], labels[share], taught)
         if self.recipe.mixup == 0:
-            return super().loss(images, labels)
+            return super().loss(batch)
+        images, labels, _ = batch
         # One draw from the generator of all ranks, whose shares may differ in size.
         seed = int(torch.randint(2**31, (), generator=self._generator))
         chance = np.random.default_rng(seed)

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from mbsearch.errors import EvaluationError
 from mbsearch.records import Epoch
-from mbsearch.space.settings import Recipe
+from mbsearch.space.settings import Recipe, Teacher
 from mbsearch.training.adamw import AdamW
-from mbsearch.training.data import Split, batches
+from mbsearch.training.data import Batch, Split, batches
 from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import fold_norms
 from mbsearch.training.replay import Replayed
@@ -29,7 +29,8 @@ EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
 class Training:
     """A network in training: the state that a checkpoint holds, and the step to the next epoch.
 
-    Without a validation split the curve has no validation values (NaN).
+    Without a validation split the curve has no validation values (NaN). Where the training split
+    has a teacher's logits, the loss is `distillation` with the `teacher`'s settings.
     """
 
     network: nn.Module
@@ -39,6 +40,7 @@ class Training:
     device: torch.device
     seed: int
     flip: bool
+    teacher: Teacher = field(default_factory=Teacher)
     curve: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -105,22 +107,23 @@ class Training:
             device=self.device,
             drop_last=True,  # a last batch of one image would have no batch statistics
         )
-        for step, (images, labels) in enumerate(epoch, start=done):
+        for step, batch in enumerate(epoch, start=done):
             rate = recipe.learning_rate * schedule(step, whole, recipe.warmup)
             self._set_rate(rate)
-            total += self._train_on(images, labels)  # read once an epoch: a read stalls the device
+            total += self._train_on(batch)  # read once an epoch: a read stalls the device
             self.stepped()
         return float(total) / steps
 
-    def _train_on(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _train_on(self, batch: Batch) -> Tensor:
+        tensors = [each for each in batch if each is not None]
         if self._replayed is None:
-            return self._step(images, labels)
-        return self._replayed(self._step, images, labels)
+            return self._step(*tensors)
+        return self._replayed(self._step, *tensors)
 
-    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Train on one batch, and give its loss."""
+    def _step(self, *tensors: Tensor) -> Tensor:
+        """Train on the tensors of one batch, and give its loss."""
         with mixed_precision(self.device):
-            loss = self.loss(images, labels)
+            loss = self.loss(Batch(*tensors))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -133,10 +136,11 @@ class Training:
             else:
                 group["lr"] = rate
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """What a step makes smaller."""
-        logits = self._forward(images)
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss (nats) that a step minimises."""
+        logits = self._forward(batch.images)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.recipe.label_smoothing)
+        return distillation(loss, logits, batch.taught, self.teacher)
 
     def stepped(self) -> None:
         """Called after every step of the optimiser; here it does nothing."""
@@ -175,6 +179,30 @@ class Training:
         self.curve = [Epoch(*point) for point in state["curve"]]
 
 
+def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: Teacher) -> Tensor:
+    """Return the loss of a student: a weighted mean of its own loss and of the teacher's term.
+
+    The term is the Kullback-Leibler divergence (nats) of the student's class probabilities from
+    the teacher's, both at the teacher's temperature, times the temperature squared (Hinton et al.,
+    arXiv 1503.02531, section 2). Without a teacher's logits it is the student's own loss.
+
+    Args:
+        loss: the student's own.
+        logits: of the student, (B, num_classes).
+        taught: logits of the teacher, (B, num_classes).
+        teacher: its temperature, and the weight of its term.
+    """
+    if taught is None or teacher.weight == 0:
+        return loss
+    divergence = F.kl_div(
+        F.log_softmax(logits.float() / teacher.temperature, 1),
+        F.log_softmax(taught / teacher.temperature, 1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return (1 - teacher.weight) * loss + teacher.weight * teacher.temperature**2 * divergence
+
+
 def schedule(step: int, steps: int, warmup: float) -> float:
     """Factor on the learning rate: a linear rise over the first part, then half a cosine to 0."""
     rise = max(1, round(warmup * steps))
@@ -189,7 +217,7 @@ def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[fl
     folded = fold_norms(network)
     loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in batches(split, EVALUATION_BATCH, device=device):
+    for images, labels, _ in batches(split, EVALUATION_BATCH, device=device):
         with mixed_precision(device):
             logits: Tensor = folded(images)
         loss += F.cross_entropy(logits.float(), labels, reduction="sum")
@@ -202,9 +230,9 @@ def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
     """Class that a network predicts of each image of a split, in its order: int64 (N,)."""
     folded = fold_norms(network)
     found = []
-    for images, _ in batches(split, EVALUATION_BATCH, device=device):
+    for batch in batches(split, EVALUATION_BATCH, device=device):
         with mixed_precision(device):
-            found.append(folded(images).argmax(1).cpu())
+            found.append(folded(batch.images).argmax(1).cpu())
     return torch.cat(found)
 
 

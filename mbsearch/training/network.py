@@ -329,8 +329,18 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def _zero_residuals(network: nn.Module) -> None:
-    for block in network.modules():
+    for name in last_norms(network):
+        nn.init.zeros_(network.get_submodule(name).get_parameter("weight"))
+
+
+def last_norms(network: nn.Module) -> list[str]:
+    """Names of the last batch normalisation of each residual branch."""
+    found = []
+    for name, block in network.named_modules():
         if isinstance(block, Residual):
-            branch = [block.get_submodule(name) for name in block.body_names]
-            *_, last = (layer.norm for layer in branch if isinstance(layer, Convolution))
-            nn.init.zeros_(last.get_parameter("weight"))
+            layers = (
+                n for n in block.body_names if isinstance(block.get_submodule(n), Convolution)
+            )
+            *_, last = layers
+            found.append(f"{name}.{last}.norm")
+    return found

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Evaluation, Fidelity
+from mbsearch.records import Evaluation, Fidelity, Start
 from mbsearch.search.evaluator import Outcome, Task
-from mbsearch.space.settings import Finals, Proxy, Recipe, Retrain
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.settings import Finals, Proxy, Recipe, Retrain, Teacher
 from mbsearch.training.data import Split
 from mbsearch.training.final import LongTraining, predictions
 from mbsearch.training.loop import Training
 from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
+from mbsearch.training.pretrained import Pretrained, long_recipe, screening_recipe
 from mbsearch.training.sources import ImageSource, load_source
 from mbsearch.training.supernet import inherit, thinner
 from mbsearch.training.supernet_training import load_shared
@@ -37,10 +39,10 @@ class ProxyTraining:
     """Evaluator that trains each network alone, by the same short recipe.
 
     The network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes;
-    it sees training and validation images only. It starts from its part of the weights in the file
-    `shared`, or without one from fresh weights. A promoted one sees `longer` times as many images;
-    a final follows the `retrain` recipe on all training images, at `final_scale` of the network's
-    own resolution.
+    it sees training and validation images only. It starts as `pretrained` has it, or from its part
+    of the weights in the file `shared`, or without either from fresh weights. A promoted one sees
+    `longer` times as many images; a final follows the `retrain` recipe on all training images, at
+    `final_scale` of the network's own resolution. `teacher` is how they learn from a teacher.
     """
 
     proxy: Proxy
@@ -52,6 +54,8 @@ class ProxyTraining:
     retrain: Retrain = field(default_factory=Retrain)
     finals: Finals = field(default_factory=Finals)
     final_scale: float = 1.0
+    pretrained: Pretrained | None = None
+    teacher: Teacher = field(default_factory=Teacher)
 
     def evaluate(self, task: Task) -> Outcome:
         """Train one network, from its checkpoint where it has one, and score it.
@@ -76,45 +80,60 @@ class ProxyTraining:
     def _train(self, task: Task) -> Outcome:
         if task.fidelity is Fidelity.FINAL:
             return self._train_final(task)
-        proxy, pixels = self.proxy, self.proxy.pixels(task.architecture.resolution)
-        source = _source(self.data, self.split_seed)
+        pixels, source = self.proxy.pixels(task.architecture.resolution), self._source()
+        architecture = thinner(task.architecture, self.proxy)
+        network, start = self._network(architecture, task, self.proxy)
+        if self.shared is not None and task.checkpoint is None:
+            inherit(architecture, network, _shared(self.shared))
+        proxy = self.proxy if start is None else screening_recipe(self.proxy, start)
         if task.epochs is not None:
             proxy = proxy.model_copy(update={"epochs": task.epochs})
         if task.fidelity is Fidelity.PROMOTION:
             proxy = proxy.longer(self.longer, len(source.members["train"].rows))
-        train = self._split("train", pixels, proxy.train_images)
-        validation = self._split("validation", pixels, proxy.validation_images)
-        architecture = thinner(task.architecture, proxy)
-        network = build(
-            architecture,
-            num_classes=source.num_classes,
-            zero_init_residual=proxy.zero_init_residual,
-            seed=task.seed,
-        )
-        if self.shared is not None and task.checkpoint is None:
-            inherit(architecture, network, _shared(self.shared))
         training = Training(
             network=network,
             recipe=proxy,
-            train_split=train,
-            validation_split=validation,
+            train_split=self._split("train", pixels, proxy.train_images),
+            validation_split=self._split("validation", pixels, proxy.validation_images),
             device=choose_device(self.device),
             seed=task.seed,
             flip=source.flippable if proxy.flip is None else proxy.flip,
+            teacher=self.teacher,
         )
         if task.checkpoint is not None:
             training.restore(task.checkpoint)
         stop = _stop_epoch(task, proxy)
         while len(training.curve) < stop:
             training.run_epoch()
-        evaluator = "training" if self.shared is None else "supernet"
-        evaluation = self._evaluation(training, task, pixels, evaluator)
+        evaluation = self._evaluation(training, task, pixels, self.proxy.evaluator, start)
         return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
+
+    def _source(self) -> ImageSource:
+        return _source(self.data, self.split_seed)
+
+    def _network(
+        self, architecture: Architecture, task: Task, recipe: Recipe
+    ) -> tuple[nn.Module, Start | None]:
+        """The network of a task with the weights that it starts from."""
+        classes = self._source().num_classes
+        network = build(
+            architecture,
+            num_classes=classes,
+            zero_init_residual=recipe.zero_init_residual,
+            seed=task.seed,
+        )
+        if self.pretrained is None:
+            return network, None
+        ours = architecture.replace(num_classes=classes)
+        return network, self.pretrained.begin(network, ours, task.origin)
 
     def _train_final(self, task: Task) -> Outcome:
         """Train by the full recipe at the network's own pixels, and predict validation images."""
-        source = _source(self.data, self.split_seed)
+        source = self._source()
         recipe = self.retrain.sized(len(source.members["train"].rows))
+        network, start = self._network(task.architecture, task, recipe)
+        if start is not None:
+            recipe = long_recipe(recipe, start, task.architecture)
         if task.epochs is not None:
             recipe = recipe.model_copy(update={"epochs": task.epochs})
         own = max(1, round(task.architecture.resolution * self.final_scale))
@@ -123,18 +142,14 @@ class ProxyTraining:
             for e in range(recipe.epochs)
         ]
         training = LongTraining(
-            network=build(
-                task.architecture,
-                num_classes=source.num_classes,
-                zero_init_residual=recipe.zero_init_residual,
-                seed=task.seed,
-            ),
+            network=network,
             recipe=recipe,
             train_split=self._split("train", sides[0], None),
             validation_split=self._split("validation", sides[0], None),
             device=choose_device(self.device),
             seed=task.seed,
             flip=source.flippable if recipe.flip is None else recipe.flip,
+            teacher=self.teacher,
         )
         if task.checkpoint is not None:
             training.restore(task.checkpoint)
@@ -149,7 +164,7 @@ class ProxyTraining:
                     self._split("validation", sides[done], None),
                 )
             training.run_epoch()
-        evaluation = self._evaluation(training, task, sides[stop - 1], "finals")
+        evaluation = self._evaluation(training, task, sides[stop - 1], "finals", start)
         if stop < recipe.epochs:
             return Outcome(evaluation, training.checkpoint())
         validation = self._split("validation", own, None)
@@ -159,10 +174,13 @@ class ProxyTraining:
         return Outcome(replace(evaluation, predictions=kept), weights=weights.getvalue())
 
     def _split(self, kind: Literal["train", "validation"], pixels: int, limit: int | None) -> Split:
-        return _split(self.data, self.split_seed, kind, pixels, limit)
+        split = _split(self.data, self.split_seed, kind, pixels, limit)
+        if self.pretrained is None or kind == "validation":
+            return split
+        return self.pretrained.taught(split, self._source(), kind, limit)
 
     def _evaluation(
-        self, training: Training, task: Task, pixels: int, evaluator: str
+        self, training: Training, task: Task, pixels: int, evaluator: str, start: Start | None
     ) -> Evaluation:
         last = training.curve[-1]
         return Evaluation(
@@ -177,6 +195,7 @@ class ProxyTraining:
             device=device_name(training.device),
             versions={name: version(name) for name in ("mbsearch", "torch")},
             images=None if training.validation_split is None else len(training.validation_split),
+            start=start,
         )
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Step = Callable[[Tensor, Tensor], Tensor]
-"""Trains on a batch of images (N, C, H, W) and labels (N,), and gives the loss."""
+Step = Callable[..., Tensor]
+"""Trains on the tensors of a batch, and gives the loss."""
 
 _FIRST = 3  # as many as torch's own make_graphed_callables makes
 
@@ -23,8 +23,7 @@ class _Recording:
     """A CUDA graph of a step, and the memory that it reads from and writes to."""
 
     graph: torch.cuda.CUDAGraph
-    images: Tensor
-    labels: Tensor
+    batch: tuple[Tensor, ...]
     loss: Tensor
 
 
@@ -42,30 +41,30 @@ class Replayed:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._recording: _Recording | None = None
 
-    def __call__(self, step: Step, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, step: Step, *batch: Tensor) -> Tensor:
         """Train on a batch; the loss lies in memory that the next step's will take."""
         if self._first > 0:
             self._first -= 1
-            return self._aside(step, images, labels)
+            return self._aside(step, *batch)
         if self._recording is None:
-            self._recording = self._record(step, images, labels)
+            self._recording = self._record(step, *batch)
         recording = self._recording
-        recording.images.copy_(images)
-        recording.labels.copy_(labels)
+        for kept, given in zip(recording.batch, batch, strict=True):
+            kept.copy_(given)
         recording.graph.replay()
         return recording.loss
 
-    def _aside(self, step: Step, images: Tensor, labels: Tensor) -> Tensor:
-        current = torch.cuda.current_stream(images.device)
+    def _aside(self, step: Step, *batch: Tensor) -> Tensor:
+        current = torch.cuda.current_stream(batch[0].device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
-            loss = step(images, labels)
+            loss = step(*batch)
         current.wait_stream(self._stream)
         return loss
 
-    def _record(self, step: Step, images: Tensor, labels: Tensor) -> _Recording:
+    def _record(self, step: Step, *batch: Tensor) -> _Recording:
         """Record a step, which does not make it."""
-        graph, images, labels = torch.cuda.CUDAGraph(), images.clone(), labels.clone()
+        graph, kept = torch.cuda.CUDAGraph(), tuple(each.clone() for each in batch)
         with torch.cuda.graph(graph, stream=self._stream):
-            loss = step(images, labels)
-        return _Recording(graph, images, labels, loss)
+            loss = step(*kept)
+        return _Recording(graph, kept, loss)

@@ -15,8 +15,9 @@ from mbsearch.search.lock import driver_lock
 from mbsearch.space.settings import Settings
 from mbsearch.stamp import key_of
 from mbsearch.training.entrants import Entrant
-from mbsearch.training.final import FinalTraining, Start
+from mbsearch.training.final import FinalTraining, WeightsFile
 from mbsearch.training.machine import default_jobs, prepare_worker, training_devices, worker_imports
+from mbsearch.training.preparations import kept_start
 from mbsearch.training.sources import load_source
 from mbsearch.training.verdict import FOLDER, write_retrained
 from mbsearch.training.warm_up import compile_kernels
@@ -39,7 +40,8 @@ def retrain_study(
     split_seed: int,
     jobs: int | None = None,
     device: str | None = None,
-    start: Start | None = None,
+    start: WeightsFile | None = None,
+    teacher: bool = True,
     measure: Measure = measure,
     say: Callable[[str], None] = lambda _line: None,
     on_end: OnEnd = _quiet,
@@ -61,6 +63,7 @@ def retrain_study(
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
             all of them for each training.
         start: weights that one of the networks begins from.
+        teacher: whether networks learn from the study's teacher, where it has one.
         measure: the costs of a network.
         say: called with a line before kernels are compiled for this machine, with a warning where
             the images are not those of the search any more, and with what failed.
@@ -89,13 +92,21 @@ def retrain_study(
     }
     if start is not None:
         facts["start"] = start.facts()
+    pretrained = kept_start(settings, source, folder, teacher=teacher)
+    if pretrained is not None:
+        facts["weights"] = pretrained.donor.key
+        facts["supernet"] = pretrained.supernet is not None
+        if pretrained.lessons is not None:
+            facts["teacher"] = settings.teacher.model_dump(mode="json")
     home = folder / FOLDER / key_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
         compile_kernels(devices[0], say)
         # Several devices are all one training's.
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
-        evaluator = FinalTraining(recipe, scale, data, home, split_seed, devices, start)
+        evaluator = FinalTraining(
+            recipe, scale, data, home, split_seed, devices, start, pretrained, settings.teacher
+        )
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
         ) as executor:
@@ -132,7 +143,8 @@ def retrain(
         distinct.setdefault(entrant.architecture.fingerprint, entrant)
     tasks = [(entrant, seed) for seed in range(seeds) for entrant in distinct.values()]
     ended: dict[tuple[str, int], Evaluation] = {}
-    for finished in settled(executor, [Task(e.architecture, seed) for e, seed in tasks]):
+    work = [Task(e.architecture, seed, origin=e.family) for e, seed in tasks]
+    for finished in settled(executor, work):
         entrant, seed = tasks[finished.ticket]
         if finished.outcome is None:
             say(

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mbsearch.errors import DataError, did_you_mean
 from mbsearch.space.settings import EMBEDDED
@@ -157,17 +158,31 @@ class ImageSource:
         labels = torch.cat([part.labels for part in parts])
         return replace(parts[0], images=torch.from_numpy(images), labels=labels)
 
-    def _limited(self, kind: SplitName, limit: int | None) -> Members:
+    def positions(self, kind: SplitName, limit: int | None) -> Tensor | None:
+        """Where the images of a limited split stand in the whole one; None for all of them.
+
+        Raises:
+            DataError: as `split`.
+        """
         members = self.members[kind]
         if limit is None or limit >= len(members.rows):
-            return members
+            return None
         if limit < self.num_classes:
             raise DataError(
                 f"{self.name}: expected a limit of at least one {kind} image for each of the "
                 f"{self.num_classes} classes, got {limit}"
             )
         chosen, _ = stratified(members.labels, limit, self.seed)
-        return Members(members.pool, members.rows[chosen])
+        return torch.from_numpy(chosen)
+
+    def _limited(self, kind: SplitName, limit: int | None) -> Members:
+        members, chosen = self.members[kind], self.positions(kind, limit)
+        return members if chosen is None else Members(members.pool, members.rows[chosen.numpy()])
+
+    @property
+    def coloured(self) -> bool:
+        """Whether the training images have colours."""
+        return len(self.statistics()[0]) > 1
 
     def _images(self, kind: SplitName, members: Members, pixels: int) -> Array:
         name = f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"

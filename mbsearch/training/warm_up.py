@@ -49,7 +49,7 @@ def _train_a_step(device: torch.device) -> None:
     network = build(load_reference("mobilenet_v2").replace(alpha=0.1), num_classes=2).train()
     pictures = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     split = Split(pictures, torch.zeros(2, dtype=torch.int64), (0.5,), (0.5,), 2)
-    images, _ = next(batches(split, 2))
+    images = next(batches(split, 2)).images
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a worker has
     try:

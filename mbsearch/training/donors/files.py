@@ -70,9 +70,10 @@ class TrainedDonor:
     """A donor's network in memory.
 
     `state` holds its parameters and running statistics by our names, with the channels sorted by
-    importance.
+    importance; `key` is the donor's.
     """
 
+    key: str
     architecture: Architecture
     state: Mapping[str, Tensor]
 
@@ -129,7 +130,7 @@ def load_donor(donor: Donor) -> TrainedDonor:
     """
     network = skeleton(donor.architecture)
     state = match_weights(network, read_weights(donor.path), donor.path, eps=donor.eps)
-    return TrainedDonor(donor.architecture, sort_channels(donor.architecture, state))
+    return TrainedDonor(donor.key, donor.architecture, sort_channels(donor.architecture, state))
 
 
 def _packaged_donor() -> Donor:

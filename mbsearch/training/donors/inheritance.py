@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,24 +50,39 @@ def donated(
     return given
 
 
+def inherited_share(network: nn.Module, given: Mapping[str, Tensor]) -> float:
+    """Return the share of a network's parameter values that a donor gives.
+
+    Running statistics do not count.
+
+    Args:
+        network: a `skeleton` is enough.
+        given: see `donated`.
+    """
+    parameters = dict(network.named_parameters())
+    copied = sum(values.numel() for name, values in given.items() if name in parameters)
+    return copied / sum(parameter.numel() for parameter in parameters.values())
+
+
 @torch.no_grad()
+def copy_given(network: nn.Module, given: Mapping[str, Tensor]) -> None:
+    """Copy what a donor gives into a network; all other values stay as they are."""
+    tensors = _tensors(network)
+    for name, values in given.items():
+        tensors[name][tuple(map(slice, values.shape))] = values
+
+
 def inherit_from(architecture: Architecture, network: nn.Module, donor: TrainedDonor) -> float:
     """Copy what a donor gives into a network, and return the inherited share of its parameters.
-
-    The share is the number of parameter values copied, divided by that of all parameters; running
-    statistics are copied, but do not count. All other values stay as they are.
 
     Args:
         architecture: of the network.
         network: changed in place.
         donor: with sorted channels.
     """
-    parameters, tensors = dict(network.named_parameters()), _tensors(network)
-    copied = 0
-    for name, values in donated(architecture, network, donor).items():
-        tensors[name][tuple(map(slice, values.shape))] = values
-        copied += values.numel() if name in parameters else 0
-    return copied / sum(parameter.numel() for parameter in parameters.values())
+    given = donated(architecture, network, donor)
+    copy_given(network, given)
+    return inherited_share(network, given)
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,186 @@
+"""The trainings before a search: a teacher and a supernet, from a donor where there is one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mbsearch.search.references import chosen_references
+from mbsearch.space.settings import AUTO, EMBEDDED, SCRATCH, Settings
+from mbsearch.space.space import SearchSpace
+from mbsearch.training.donors.files import Donor, find_donor
+from mbsearch.training.machine import choose_device, prepare_worker
+from mbsearch.training.preparation import PreparatoryTraining, prepare
+from mbsearch.training.pretrained import Pretrained, corresponds, trained_donor
+from mbsearch.training.sources import ImageSource
+from mbsearch.training.supernet_training import SupernetTraining
+from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
+
+SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"
+"""Files of a study's folder: shared weights, the teacher's, and its logits."""
+DEFAULT_DONOR = "efficientnet_lite0"
+
+OnStep = Callable[[str, int, int, float], None]
+"""Called after every step: what is trained, steps done, their target, mean loss (nats)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparations:
+    """The trainings before a search, and where their files belong.
+
+    `space` has the settings that suit the start; `supernet` is None if trials do not share weights.
+    """
+
+    space: SearchSpace
+    source: ImageSource
+    seed: int
+    device: str | None
+    folder: Path
+    donor: Donor | None
+    supernet: Path | None
+
+    @staticmethod
+    def planned(
+        space: SearchSpace, source: ImageSource, seed: int, device: str | None, folder: Path
+    ) -> Preparations:
+        """What a space's settings ask for on these images.
+
+        Raises:
+            DataError: there is no such donor, or its file cannot be read.
+        """
+        donor = chosen_donor(space.settings.weights, source)
+        name = SCRATCH if donor is None else space.settings.weights
+        changes: dict[str, object] = {"weights": DEFAULT_DONOR if name == AUTO else name}
+        if donor is not None:
+            changes["proxy"] = space.settings.proxy.from_donor()
+        space = space.with_settings(changes)
+        sharing = space.settings.proxy.evaluator == "supernet"
+        supernet = (folder / SUPERNET).absolute() if sharing else None
+        return Preparations(space, source, seed, device, folder, donor, supernet)
+
+    @property
+    def pretrained(self) -> Pretrained | None:
+        """The start of networks that inherit; None from scratch."""
+        return kept_start(self.space.settings, self.source, self.folder)
+
+    @property
+    def _teaches(self) -> bool:
+        return self.donor is not None and self.space.settings.teacher.weight > 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether anything is to be trained before the search."""
+        return self.supernet is not None or self._teaches
+
+    @property
+    def key(self) -> str | None:
+        """Identity of the donor and its teacher; None from scratch."""
+        return None if self.donor is None else self.donor.key
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """The start in lines of text."""
+        if self.donor is None:
+            return ()
+        return (f"start: {self.donor.title} (--weights none trains from scratch)",)
+
+    def run(
+        self,
+        space: SearchSpace,
+        deadline: float = math.inf,
+        on_step: OnStep = lambda _noun, _done, _steps, _loss: None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> bool:
+        """Train what is missing on disk; False where the deadline came first.
+
+        Args:
+            space: the same, with the budgets of the study.
+            deadline: on time.monotonic's clock.
+            on_step: called after every step.
+            say: called with a line when the teacher is trained.
+
+        Raises:
+            DataError: the donor's file cannot be read.
+            EvaluationError: training diverged.
+            StorageError: a file cannot be written, is damaged, or belongs to another study.
+        """
+        prepare_worker()  # a second thread gains nothing in these small networks
+        device = choose_device(self.device)
+        trained = None if self.donor is None else trained_donor(self.donor)
+        lessons = None
+        if trained is not None and self._teaches:
+            teacher = TeacherTraining(space, self.source, self.seed, device, donor=trained)
+            if not self._prepare(teacher, self.folder / TEACHER, deadline, on_step):
+                return False
+            path = self.folder / LESSONS
+            if not path.exists():
+                write_lessons(teacher.lessons(), path)
+            lessons = read_lessons(path)
+            say(
+                f"teacher: validation accuracy {lessons.accuracy:.3f} at "
+                f"{teacher.settings.pixels} px, {lessons.bytes / 1e6:.1f} MB of logits"
+            )
+        if self.supernet is None:
+            return True
+        references = []
+        if self.donor is not None and trained is not None and not space.settings.needs_latency:
+            references = [
+                network
+                for family, network in chosen_references(space)
+                if family != self.donor.family and corresponds(network, trained)
+            ]
+        supernet = SupernetTraining(
+            space, self.source, self.seed, device, trained, lessons, references
+        )
+        return self._prepare(supernet, self.supernet, deadline, on_step)
+
+    @staticmethod
+    def _prepare(
+        training: PreparatoryTraining, path: Path, deadline: float, on_step: OnStep
+    ) -> bool:
+        def step(done: int, loss: float) -> None:
+            on_step(training.noun, done, training.settings.steps, loss)
+
+        return prepare(training, path, deadline=deadline, on_step=step)
+
+
+def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
+    """The donor that a setting means on these images; None from scratch.
+
+    Raises:
+        DataError: there is no such donor, or its file cannot be read.
+    """
+    if weights == SCRATCH:
+        return None
+    if weights != AUTO:
+        return find_donor(weights)
+    photos = source.name != EMBEDDED and source.coloured
+    return find_donor(DEFAULT_DONOR) if photos else None
+
+
+def kept_start(
+    settings: Settings, source: ImageSource, folder: Path, *, teacher: bool = True
+) -> Pretrained | None:
+    """The start that a study's networks have had; None from scratch.
+
+    Args:
+        settings: of the study, as it keeps them.
+        source: its images.
+        folder: of the study.
+        teacher: whether networks learn from its teacher, where it has one.
+
+    Raises:
+        DataError: the donor is missing or cannot be read.
+    """
+    donor = chosen_donor(settings.weights, source)
+    if donor is None:
+        return None
+    sharing = settings.proxy.evaluator == "supernet"
+    teaching = teacher and settings.teacher.weight > 0
+    return Pretrained(
+        donor,
+        (folder / SUPERNET).absolute() if sharing else None,
+        (folder / LESSONS).absolute() if teaching else None,
+    )

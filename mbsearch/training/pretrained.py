@@ -1,0 +1,139 @@
+"""The pretrained start of a training: which weights a network begins with, and what follows.
+
+Candidates, and references that correspond to the donor, take over their part of the supernet, or
+without one of the donor. The donor's own networks, thinner or on fewer pixels, take over the donor
+as it is: that is what one would do without a search. A network that inherits less than half of its
+weights starts fresh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mbsearch.records import Start, StartKind
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.settings import Proxy, Retrain
+from mbsearch.training.data import Split
+from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
+from mbsearch.training.donors.inheritance import copy_given, donated, inherited_share
+from mbsearch.training.network import skeleton
+from mbsearch.training.sources import ImageSource
+from mbsearch.training.supernet import inherit
+from mbsearch.training.supernet_training import load_shared
+from mbsearch.training.teacher import Lessons, TaughtSplit, read_lessons
+
+LEAST_SHARE = 0.5
+"""Of its weights, that a network inherits, or it starts fresh."""
+# Weights that no supernet has trained for thin networks learn best at higher rates: measured in
+# docs/experiments/inheritance.md.
+_SCREENING_RATE = 4
+_SLICE_RATE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """A donor, and the files of the supernet and of the teacher's logits that come from it."""
+
+    donor: Donor
+    supernet: Path | None = None
+    lessons: Path | None = None
+
+    @torch.no_grad()
+    def begin(self, network: nn.Module, architecture: Architecture, origin: str) -> Start:
+        """Give a fresh network the weights that it begins with, and return what they are.
+
+        Args:
+            network: built from the architecture; changed in place.
+            architecture: a candidate or a reference.
+            origin: ``search``, or the family of a reference.
+
+        Raises:
+            DataError: the donor's file cannot be read.
+            StorageError: the supernet's file is missing or damaged.
+        """
+        given = donated(architecture, network, trained_donor(self.donor))
+        share = inherited_share(network, given)
+        if share < LEAST_SHARE:
+            return Start(StartKind.FRESH, 0.0)
+        copy_given(network, given)
+        if origin == self.donor.family:
+            return Start(StartKind.DONOR, share)
+        if self.supernet is None:
+            return Start(StartKind.INHERITED, share)
+        inherit(architecture, network, _shared(self.supernet))
+        return Start(StartKind.SUPERNET, share)
+
+    def corresponds(self, architecture: Architecture) -> bool:
+        """Whether a network inherits enough of the donor to start from it."""
+        return corresponds(architecture, trained_donor(self.donor))
+
+    def taught(
+        self, split: Split, source: ImageSource, kind: TaughtSplit, limit: int | None
+    ) -> Split:
+        """A part of a split with the teacher's logits, where there is a teacher.
+
+        Raises:
+            StorageError: the teacher's file is missing or damaged.
+        """
+        if self.lessons is None:
+            return split
+        return _lessons(self.lessons).attached(split, kind, source.positions(kind, limit))
+
+    def taught_on_all(self, split: Split) -> Split:
+        """The split of training and validation images with the teacher's logits."""
+        return split if self.lessons is None else _lessons(self.lessons).on_all(split)
+
+
+def corresponds(architecture: Architecture, donor: TrainedDonor) -> bool:
+    """Whether a network inherits enough of a donor to start from it."""
+    network = skeleton(architecture)
+    return inherited_share(network, donated(architecture, network, donor)) >= LEAST_SHARE
+
+
+def screening_recipe(proxy: Proxy, start: Start) -> Proxy:
+    """The proxy's recipe, as it suits a start."""
+    match start.kind:
+        case StartKind.FRESH:
+            return proxy.from_scratch()
+        case StartKind.SUPERNET:
+            return proxy
+        case StartKind.DONOR | StartKind.INHERITED:
+            rate = _SCREENING_RATE * proxy.learning_rate
+            return proxy.model_copy(update={"learning_rate": rate})
+
+
+def long_recipe(recipe: Retrain, start: Start, architecture: Architecture) -> Retrain:
+    """The recipe of finals and of retraining, as it suits a start."""
+    match start.kind:
+        case StartKind.FRESH:
+            return recipe
+        case StartKind.SUPERNET:
+            factor = 1
+        case StartKind.DONOR | StartKind.INHERITED:
+            factor = _SLICE_RATE if architecture.alpha < 1 else 1
+    return recipe.model_copy(update={"learning_rate": factor * recipe.tuning_rate})
+
+
+@lru_cache(maxsize=1)
+def trained_donor(donor: Donor) -> TrainedDonor:
+    """A donor in memory; a process reads it once.
+
+    Raises:
+        DataError: the file cannot be read, or does not fit.
+    """
+    return load_donor(donor)
+
+
+@lru_cache(maxsize=1)
+def _shared(path: Path) -> dict[str, Tensor]:
+    return load_shared(path)
+
+
+@lru_cache(maxsize=1)
+def _lessons(path: Path) -> Lessons:
+    return read_lessons(path)

@@ -1,0 +1,162 @@
+"""The teacher: the donor, fine-tuned on a study's images, whose logits other networks learn from.
+
+The logits are computed once for each image and view (as it is, and mirrored), and kept as float16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.settings import Teacher
+from mbsearch.training.data import Batch, Split, batches
+from mbsearch.training.donors.files import TrainedDonor
+from mbsearch.training.donors.inheritance import inherit_from
+from mbsearch.training.loop import EVALUATION_BATCH, evaluate
+from mbsearch.training.machine import mixed_precision
+from mbsearch.training.network import build, fold_norms, skeleton
+from mbsearch.training.preparation import (
+    Drawn,
+    PreparatoryTraining,
+    read_tensors,
+    write_tensors,
+)
+from mbsearch.training.supernet import Shared
+
+TaughtSplit = Literal["train", "validation"]
+
+_SMOOTHING = 0.1
+_STATISTICS_STEPS = 50  # batch statistics forget within some thirty
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """A teacher's logits of training and validation images, and its validation accuracy.
+
+    Logits are float16 of shape (N, views, num_classes), in the order of the split.
+    """
+
+    logits: Mapping[TaughtSplit, Tensor]
+    accuracy: float
+
+    def attached(self, split: Split, kind: TaughtSplit, positions: Tensor | None = None) -> Split:
+        """A split, or the part at some `positions` of it, with the teacher's logits."""
+        logits = self.logits[kind]
+        return replace(split, taught=logits if positions is None else logits[positions])
+
+    def on_all(self, split: Split) -> Split:
+        """The split of training and then validation images, with the teacher's logits."""
+        both = torch.cat([self.logits["train"], self.logits["validation"]])
+        return replace(split, taught=both)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the logits."""
+        return sum(each.nbytes for each in self.logits.values())
+
+
+@dataclass
+class TeacherTraining(PreparatoryTraining):
+    """The donor's network, fine-tuned on training images at the teacher's own pixels."""
+
+    donor: TrainedDonor
+
+    noun: ClassVar[str] = "teacher"
+
+    @property
+    def settings(self) -> Teacher:
+        """The recipe of the training."""
+        return self.space.settings.teacher
+
+    @cached_property
+    def _skeleton(self) -> nn.Module:
+        return skeleton(self._architecture)
+
+    @cached_property
+    def _architecture(self) -> Architecture:
+        return self.donor.architecture.replace(num_classes=self.source.num_classes)
+
+    def _start(self) -> Shared:
+        network = build(self._architecture, seed=self.seed)
+        inherit_from(self._architecture, network, self.donor)
+        return {name: value.detach() for name, value in network.named_parameters()}
+
+    def _draw(self) -> Drawn:
+        return Drawn(self._skeleton, self.weights, self.settings.pixels)
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(logits, batch.labels, label_smoothing=_SMOOTHING)
+
+    def _made_by(self) -> dict[str, Any]:
+        """What the weights depend on; how others learn from them is not among it."""
+        proxy = self.space.settings.proxy
+        return {
+            "donor": self.donor.key,
+            "teacher": self.settings.model_dump(mode="json", exclude={"temperature", "weight"}),
+            "augmentation": [proxy.flip, proxy.shift, proxy.cutout],
+            "data": self.source.content_key,
+            "seed": self.seed,
+        }
+
+    def network(self) -> nn.Module:
+        """The trained teacher, with statistics of training images."""
+        network = build(self._architecture)
+        network.to(self.device).to(memory_format=torch.channels_last)
+        network.load_state_dict(dict(self.weights), strict=False)
+        with torch.no_grad():
+            network.train()
+            for _ in range(_STATISTICS_STEPS):
+                network(self._batch(self.settings.pixels).images)
+        network.eval()
+        return network
+
+    def lessons(self) -> Lessons:
+        """What the trained teacher makes of the training and validation images."""
+        network, views = self.network(), 2 if self.source.flippable else 1
+        splits = {kind: self.source.split(kind, self.settings.pixels) for kind in _KINDS}
+        _, accuracy = evaluate(network, splits["validation"], self.device)
+        return Lessons(
+            {kind: _logits(network, split, views, self.device) for kind, split in splits.items()},
+            accuracy,
+        )
+
+
+_KINDS: tuple[TaughtSplit, ...] = ("train", "validation")
+
+
+@torch.inference_mode()
+def _logits(network: nn.Module, split: Split, views: int, device: torch.device) -> Tensor:
+    """Logits (N, views, num_classes) of a split's images, as they are and mirrored."""
+    folded, found = fold_norms(network), []
+    for images, *_ in batches(split, EVALUATION_BATCH, device=device):
+        with mixed_precision(device):
+            each = [folded(view) for view in (images, images.flip(3))[:views]]
+        found.append(torch.stack(each, 1).half().cpu())
+    return torch.cat(found).clone()
+
+
+def write_lessons(lessons: Lessons, path: Path) -> None:
+    """Write a teacher's logits.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    state = {"logits": dict(lessons.logits), "accuracy": lessons.accuracy}
+    write_tensors(path, state, TeacherTraining.noun)
+
+
+def read_lessons(path: Path) -> Lessons:
+    """Inverse of `write_lessons`.
+
+    Raises:
+        StorageError: the file is missing or damaged.
+    """
+    return Lessons(**read_tensors(path, TeacherTraining.noun))
