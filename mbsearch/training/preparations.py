@@ -112,6 +112,7 @@ class Preparations:
         lessons = None
         if trained is not None and self._teaches:
             teacher = TeacherTraining(space, self.source, self.seed, device, donor=trained)
+            say(f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px")
             if not self._prepare(teacher, self.folder / TEACHER, deadline, on_step):
                 return False
             path = self.folder / LESSONS
@@ -134,6 +135,7 @@ class Preparations:
         supernet = SupernetTraining(
             space, self.source, self.seed, device, trained, lessons, references
         )
+        say(f"supernet: {supernet.settings.steps:,} steps")
         return self._prepare(supernet, self.supernet, deadline, on_step)
 
     @staticmethod
