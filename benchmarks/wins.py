@@ -30,6 +30,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,8 @@ def compare(board: Board, data: DataSet, budget: str, seed: int) -> None:
     started = time.monotonic()
     found = search(board, data, seed)
     chosen, references = answer(board, found, budget), strongest(board, data, budget)
-    train(board, data, [chosen, *(network for group in references.values() for network in group)])
+    by_rank = [each for rank in zip_longest(*references.values()) for each in rank if each]
+    train(board, data, [chosen, *by_rank])
 
     def key(network: Architecture) -> str:
         return training_key(board, data, network)
@@ -325,7 +327,8 @@ def data_sets(args: argparse.Namespace) -> list[DataSet]:
     if args.cifar10 is not None:
         drawn = drawn_part(args.cifar10, args.work / "cifar10", CIFAR_PER_CLASS, CIFAR_SEED)
         found.append(DataSet("cifar10", str(drawn), ("5M", "10M", "20M")))
-    return [*found, DataSet("embedded", "embedded", ("10M", "20M", "50M"))]
+    found.append(DataSet("embedded", "embedded", ("10M", "20M", "50M")))
+    return [each if args.budgets is None else replace(each, budgets=args.budgets) for each in found]
 
 
 def drawn_part(folder: Path, target: Path, per_class: int, seed: int) -> Path:
@@ -348,6 +351,7 @@ def main() -> None:
     parser.add_argument("--clothing", type=Path, help="clothing-dataset-small, shorter side 160 px")
     parser.add_argument("--cifar10", type=Path, help="CIFAR-10 as a folder of train and test")
     parser.add_argument("--only", nargs="*", help="names of data sets; all by default")
+    parser.add_argument("--budgets", nargs="*", help="as 10M 20M; by default each data set's own")
     parser.add_argument("--space", default="v2.yaml")
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--searches", type=int, default=2, help="searches a data set")
