@@ -142,7 +142,8 @@ class Bench:
         if how.start != "scratch":
             share = inherit_from(network, fresh, self.sorted_donor(how.order))
         if "supernet" in how.start:
-            inherit(network, fresh, load_shared(self.supernet("plain" not in how.start)))
+            shared = load_shared(self.supernet("plain" not in how.start))
+            inherit(network, fresh, shared, centred=True)
         recipe = Retrain(
             epochs=EPOCHS, batch_size=32, learning_rate=how.rate, warmup=settings.retrain.warmup
         )

@@ -295,11 +295,8 @@ class Proxy(Recipe):
         return Proxy.model_validate({"evaluator": "supernet", **_TUNING, **kept, **given})
 
     def from_scratch(self) -> Proxy:
-        """The default recipe for fresh weights, on the same images."""
-        fields = (
-            *("data", "resolution_scale", "width_scale", "validation_images"),
-            *("noise_seeds", "flip", "shift", "cutout"),
-        )
+        """The default recipe for fresh weights, with the same augmentation."""
+        fields = ("data", "width_scale", "validation_images", "flip", "shift", "cutout")
         return Proxy.model_validate({name: getattr(self, name) for name in fields})
 
     def seeing(self, largest_resolution: int) -> Proxy:

@@ -65,7 +65,7 @@ class Pretrained:
             return Start(StartKind.DONOR, share)
         if self.supernet is None:
             return Start(StartKind.INHERITED, share)
-        inherit(architecture, network, _shared(self.supernet))
+        inherit(architecture, network, _shared(self.supernet), centred=True)
         return Start(StartKind.SUPERNET, share)
 
     def corresponds(self, architecture: Architecture) -> bool:

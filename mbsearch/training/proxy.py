@@ -80,12 +80,13 @@ class ProxyTraining:
     def _train(self, task: Task) -> Outcome:
         if task.fidelity is Fidelity.FINAL:
             return self._train_final(task)
-        pixels, source = self.proxy.pixels(task.architecture.resolution), self._source()
+        source = self._source()
         architecture = thinner(task.architecture, self.proxy)
         network, start = self._network(architecture, task, self.proxy)
         if self.shared is not None and task.checkpoint is None:
             inherit(architecture, network, _shared(self.shared))
         proxy = self.proxy if start is None else screening_recipe(self.proxy, start)
+        pixels = proxy.pixels(task.architecture.resolution)
         if task.epochs is not None:
             proxy = proxy.model_copy(update={"epochs": task.epochs})
         if task.fidelity is Fidelity.PROMOTION:

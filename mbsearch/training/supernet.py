@@ -2,13 +2,15 @@
 
 A candidate's weights are the leading slices of shared ones, layer by layer. Two layers share their
 weights where they stand at the same place (stage, repeat, name) of a block of the same type and
-have the same kernel; they may differ in channels. Nothing is listed beforehand: the shapes come
-from sampled candidates, and what a rare one has beyond them starts fresh.
+have the same kernel; they may differ in channels. With `centred` kernels the smaller ones are the
+centres of larger ones, as in once-for-all networks (arXiv 1908.09791, section 3.2). Nothing is
+listed beforehand: the shapes come from sampled candidates, and what a rare one has beyond them
+starts fresh.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 
 import torch
@@ -30,7 +32,9 @@ def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
     return architecture.replace(alpha=architecture.alpha * proxy.width_scale)
 
 
-def shared_names(architecture: Architecture, network: nn.Module) -> dict[str, str]:
+def shared_names(
+    architecture: Architecture, network: nn.Module, *, centred: bool = False
+) -> dict[str, str]:
     """Name of the shared weight behind each parameter of an architecture's module."""
     program = architecture.lower()
     names = {}
@@ -44,11 +48,14 @@ def shared_names(architecture: Architecture, network: nn.Module) -> dict[str, st
         layer = network.get_submodule(name.rsplit(".", 2)[0])
         conv = getattr(layer, "conv", None)
         kernel = "x".join(map(str, conv.kernel_size)) if isinstance(conv, nn.Conv2d) else ""
+        kernel = "" if centred else kernel
         names[name] = f"{place} {kernel}".rstrip()
     return names
 
 
-def fresh_weights(candidates: Iterable[Architecture], seed: int) -> dict[str, Tensor]:
+def fresh_weights(
+    candidates: Iterable[Architecture], seed: int, *, centred: bool = False
+) -> dict[str, Tensor]:
     """Shared weights that are wide enough for all these candidates, with fresh values.
 
     They are drawn as those of a single network of the widest layers are.
@@ -57,7 +64,7 @@ def fresh_weights(candidates: Iterable[Architecture], seed: int) -> dict[str, Te
     owners: dict[str, nn.Module] = {}
     for candidate in candidates:
         network = skeleton(candidate)
-        for name, shared in shared_names(candidate, network).items():
+        for name, shared in shared_names(candidate, network, centred=centred).items():
             shape = network.get_parameter(name).shape
             old = shapes.get(shared, shape)
             shapes[shared] = torch.Size(max(a, b) for a, b in zip(shape, old, strict=True))
@@ -82,22 +89,34 @@ def _fresh(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Gene
             return torch.ones(shape)
 
 
-def slices(architecture: Architecture, network: nn.Module, shared: Shared) -> dict[str, Tensor]:
+def slices(
+    architecture: Architecture, network: nn.Module, shared: Shared, *, centred: bool = False
+) -> dict[str, Tensor]:
     """A candidate's parameters as views of the shared weights, as far as those reach."""
-    views = {}
-    for name, key in shared_names(architecture, network).items():
-        if key in shared:
-            shape = network.get_parameter(name).shape
-            views[name] = shared[key][tuple(slice(n) for n in shape)]
-    return views
+    return {
+        name: part(shared[key], network.get_parameter(name).shape)
+        for name, key in shared_names(architecture, network, centred=centred).items()
+        if key in shared
+    }
+
+
+def part(weight: Tensor, shape: Sequence[int]) -> Tensor:
+    """View of the first channels of a weight, and of the centre of its kernels."""
+    view = weight[tuple(map(slice, shape[:2]))]
+    for dimension, size in enumerate(shape[2:], start=2):
+        own = view.shape[dimension]
+        if size < own:
+            view = view.narrow(dimension, (own - size) // 2, size)
+    return view
 
 
 @torch.no_grad()
-def inherit(architecture: Architecture, network: nn.Module, shared: Shared) -> None:
+def inherit(
+    architecture: Architecture, network: nn.Module, shared: Shared, *, centred: bool = False
+) -> None:
     """Copy a candidate's part of the shared weights into its module."""
-    for name, view in slices(architecture, network, shared).items():
-        parameter = network.get_parameter(name)
-        parameter[tuple(slice(n) for n in view.shape)] = view
+    for name, view in slices(architecture, network, shared, centred=centred).items():
+        part(network.get_parameter(name), view.shape).copy_(view)
 
 
 def is_whole(network: nn.Module, views: Mapping[str, Tensor]) -> bool:

@@ -30,6 +30,7 @@ from mbsearch.training.supernet import (
     Shared,
     fresh_weights,
     is_whole,
+    part,
     shared_names,
     slices,
     thinner,
@@ -70,7 +71,7 @@ class SupernetTraining(PreparatoryTraining):
         rng = Random(f"{self.seed}/shapes")
         drawn = (self.space.decode(self.space.sample_params(rng)) for _ in range(_SHAPES_FROM))
         networks = [self._trained(each) for each in (*self._baselines, *drawn)]
-        weights = fresh_weights(networks, self.seed)
+        weights = fresh_weights(networks, self.seed, centred=self.donor is not None)
         if self.donor is not None:
             _give(self.donor, networks, weights)
         return weights
@@ -88,7 +89,8 @@ class SupernetTraining(PreparatoryTraining):
             candidate = self._candidate()
             trained = self._trained(candidate)
             network = skeleton(trained)
-            views = slices(trained, network, self.weights)
+            centred = self.donor is not None
+            views = slices(trained, network, self.weights, centred=centred)
             if is_whole(network, views):
                 return Drawn(network, views, self.space.settings.proxy.pixels(candidate.resolution))
 
@@ -136,20 +138,20 @@ class SupernetTraining(PreparatoryTraining):
 def _give(
     donor: TrainedDonor, networks: Iterable[Architecture], weights: dict[str, Tensor]
 ) -> None:
-    """Put a donor's weights into shared ones, as far as networks correspond to it.
+    """Put a donor's weights into shared ones of centred kernels, as far as networks correspond.
 
     A residual block that the donor lacks starts as the identity.
     """
     for architecture in networks:
         network = skeleton(architecture)
         given = donated(architecture, network, donor)
-        names = shared_names(architecture, network)
+        names = shared_names(architecture, network, centred=True)
         for name in last_norms(network):
             if f"{name}.weight" not in given:
                 weights[names[f"{name}.weight"]].zero_()
         for name, key in names.items():
             if name in given:
-                weights[key][tuple(slice(n) for n in given[name].shape)] = given[name]
+                part(weights[key], given[name].shape).copy_(given[name])
 
 
 def load_shared(path: Path) -> dict[str, Tensor]:

@@ -26,8 +26,9 @@ def donated(
     It is the leading part: the first channels, the most important ones. Where the candidate is
     wider, it is smaller than the parameter. Kernels are cut to their centre, or get a border of
     zeros. Stages correspond if they are at the same position among those of the same total stride;
-    blocks by their position in the stage, if they have the same convolutions. Layers of the head correspond as long as all layers before them do. The
-    classifier is given only where the number of classes is the same.
+    blocks by their position in the stage, if they have the same convolutions. Layers of the head
+    correspond as long as all layers before them do. The classifier is given only where the number
+    of classes is the same.
 
     Args:
         architecture: of the candidate.
@@ -106,10 +107,10 @@ def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]
         if k is None:
             continue
         for j, (block, twin) in enumerate(zip(own.stages[i], other.stages[k], strict=False)):
-            for layer, counterpart in _layers(block, twin):
-                yield f"stages.{i}.{j}.{layer}", f"stages.{k}.{j}.{counterpart}"
-    for layer, counterpart in zip(own.head, other.head, strict=False):
-        if layer.name != counterpart.name:
+            for name, counterpart in _layers(block, twin):
+                yield f"stages.{i}.{j}.{name}", f"stages.{k}.{j}.{counterpart}"
+    for layer, given in zip(own.head, other.head, strict=False):
+        if layer.name != given.name:
             return
         yield f"head.{layer.name}", f"head.{layer.name}"
 

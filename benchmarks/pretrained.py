@@ -1,0 +1,170 @@
+"""What the answers of a pretrained search are worth on test images.
+
+    python benchmarks/pretrained.py --clothing FOLDER --cifar10 FOLDER
+
+For each data set and search: `mbsearch run`, then `mbsearch retrain`, both by their defaults, so
+that networks inherit EfficientNet-Lite0's weights. The answers are compared with the strongest
+references: the donor itself, fine-tuned, and MobileNetV2, inherited. Cells are kept below --rows
+and not done again; an interrupted search resumes. At the end it writes
+docs/experiments/pretrained.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from wins import CIFAR_PER_CLASS, CIFAR_SEED, HERE, DataSet, drawn_part
+
+from mbsearch.analysis.answer import Answer, answer, findings_of
+from mbsearch.measured import read_retrained
+from mbsearch.search.storage import read_study
+from mbsearch.space.settings import Budget
+
+MARGINS = {
+    "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",
+    "mobilenet_v2": "MobileNetV2, inherited",
+    "mobilenet_v3_small": "MobileNetV3-small, from scratch",
+    "mobilenet_v1": "MobileNetV1, from scratch",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The answer to one budget of one search after retraining, and its margins by family."""
+
+    data: str
+    budget: str
+    search: int
+    weights: str
+    answer: str
+    mult_adds: int
+    accuracy: float
+    margins: dict[str, dict[str, Any]]
+    search_seconds: float
+    retrain_seconds: float
+    sentence: str
+
+
+def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
+    """Run one search, retrain its answers, and read what came out."""
+    name = f"{data.name}-{args.weights}-{seed}"
+    folder = args.work / name
+    mbsearch = [sys.executable, "-m", "mbsearch"]
+    bounds = [part for budget in data.budgets for part in ("--budget", budget)]
+    run = [*mbsearch, "run", "--data", data.path, "--results", str(args.work), "--name", name]
+    run += ["--seed", str(seed), "--trials", str(args.trials), "--weights", args.weights]
+    retrain = [*mbsearch, "retrain", str(folder), "--seeds", str(args.seeds)]
+    jobs = ["--jobs", str(args.jobs)]
+    seconds = []
+    for command in ([*run, *bounds], [*retrain, *bounds]):
+        started = time.monotonic()
+        print(" ".join([*command, *jobs]), flush=True)
+        subprocess.run([*command, *jobs], check=True)
+        seconds.append(time.monotonic() - started)
+    study = read_study(folder)
+    findings = findings_of(study.records(), study.settings(), read_retrained(folder))
+    found = []
+    for budget in data.budgets:
+        best: Answer = answer(findings, Budget.model_validate({"mult_adds": budget}))
+        margins: dict[str, dict[str, Any]] = {}
+        for margin in best.margins:
+            margins.setdefault(margin.other.record.origin, margin.to_dict())
+        found.append(
+            Cell(
+                data.name,
+                budget,
+                seed,
+                args.weights,
+                best.name,
+                best.record.mult_adds,
+                best.best.accuracy.mean,
+                margins,
+                *seconds,
+                best.sentence(),
+            )
+        )
+    return found
+
+
+def markdown(found: Sequence[Cell], seeds: int) -> str:
+    """The page of the cells."""
+    lines = [
+        "# Answers of pretrained searches on test images",
+        "",
+        "    python benchmarks/pretrained.py --clothing FOLDER --cifar10 FOLDER",
+        "",
+        f"Accuracy after `mbsearch retrain` with {seeds} seeds; margins in points over the "
+        "strongest reference of each family at the same budget, with their 95 % intervals (paired, "
+        "over images and seeds).",
+        "",
+        f"| cell | start | answer | accuracy | {' | '.join(MARGINS.values())} | search, min |",
+        "|---|---|---|---|" + "---|" * (len(MARGINS) + 1),
+    ]
+    for cell in found:
+        margins = [_margin(cell.margins.get(family)) for family in MARGINS]
+        lines.append(
+            f"| {cell.data}, {cell.budget}, search {cell.search} | {cell.weights} "
+            f"| {cell.answer} ({cell.mult_adds / 1e6:.1f} M) | {cell.accuracy:.3f} "
+            f"| {' | '.join(margins)} | {cell.search_seconds / 60:.0f} |"
+        )
+    for family, title in MARGINS.items():
+        own = [c.margins[family]["difference"] for c in found if family in c.margins]
+        if own:
+            lines += ["", f"Mean margin over {title}: {100 * fmean(own):+.1f} points."]
+    return "\n".join(lines) + "\n"
+
+
+def _margin(margin: dict[str, Any] | None) -> str:
+    if margin is None:
+        return ""
+    values = [f"{100 * margin[key]:+.1f}" for key in ("difference", "low", "high")]
+    return f"{margin['name']}: {values[0]} ({values[1]} to {values[2]})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clothing", type=Path, help="clothing-dataset-small, shorter side 160 px")
+    parser.add_argument("--cifar10", type=Path, help="CIFAR-10 as a folder of train and test")
+    parser.add_argument("--budgets", nargs="*", default=["5M", "10M", "20M", "50M"])
+    parser.add_argument("--weights", default="efficientnet_lite0", help="or none")
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--searches", type=int, default=2, help="searches a data set")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings a network")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--rows", type=Path, default=Path("results/pretrained"))
+    parser.add_argument("--work", type=Path, default=Path("results/pretrained-work"))
+    args = parser.parse_args()
+    sets = []
+    if args.clothing is not None:
+        sets.append(DataSet("clothing", str(args.clothing), tuple(args.budgets)))
+    if args.cifar10 is not None:
+        drawn = drawn_part(args.cifar10, args.work / "cifar10", CIFAR_PER_CLASS, CIFAR_SEED)
+        sets.append(DataSet("cifar10", str(drawn), tuple(args.budgets)))
+    args.rows.mkdir(parents=True, exist_ok=True)
+    for seed in range(args.searches):
+        for data in sets:
+            path = args.rows / f"{data.name}-{args.weights}-{seed}.json"
+            if not path.exists():
+                rows = [asdict(cell) for cell in cells(args, data, seed)]
+                path.write_text(json.dumps(rows, indent=1) + "\n")
+    found = [
+        Cell(**row)
+        for path in sorted(args.rows.glob("*.json"))
+        for row in json.loads(path.read_text())
+    ]
+    page = HERE.parent / "docs" / "experiments" / "pretrained.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(markdown(found, args.seeds))
+
+
+if __name__ == "__main__":
+    main()
