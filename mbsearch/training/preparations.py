@@ -112,9 +112,11 @@ class Preparations:
         lessons = None
         if trained is not None and self._teaches:
             teacher = TeacherTraining(space, self.source, self.seed, device, donor=trained)
+            path = self.folder / LESSONS
+            if not (self.folder / TEACHER).exists():
+                path.unlink(missing_ok=True)  # the logits of a teacher that was deleted
             if not self._prepare(teacher, self.folder / TEACHER, deadline, on_step):
                 return False
-            path = self.folder / LESSONS
             if not path.exists():
                 write_lessons(teacher.lessons(), path)
             lessons = read_lessons(path)
