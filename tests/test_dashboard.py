@@ -44,7 +44,7 @@ from mbsearch.errors import ExportError
 from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, selection_annotations
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import cost_axis
+from mbsearch.figures.style import FAMILY_LABELS, cost_axis
 from mbsearch.measured import AUDIT, LATENCY, RETRAINED, Audit, read_measured
 from mbsearch.ranking import Ranking
 from mbsearch.records import Evaluation, State, TrialRecord
@@ -54,7 +54,7 @@ from mbsearch.search.journal import open_journal
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load, load_space
+from mbsearch.space.catalog import load, load_space, scaled_reference
 from mbsearch.space.document import parse_document
 from mbsearch.space.settings import Budget, Racing
 from mbsearch.space.space import SearchSpace, read_space
@@ -612,6 +612,16 @@ def test_networks_without_the_choice_that_colours_are_there_too() -> None:
     traces = {t.name: t for t in front_figure(records, colour="stages.0.expansion").data}
     assert len(traces["without stages.0.expansion"].x) == 1
     assert len(traces["Search trials"].x) == len(set(traces["Search trials"].marker.color)) == 8
+
+
+@pytest.mark.parametrize("family", [*FAMILY_LABELS, "mobilenet_v3_small"])
+def test_references_of_every_family_are_drawn(family: str) -> None:
+    evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "fake", {}, "none")
+    network = scaled_reference(family, 0.5, 96)
+    record = TrialRecord(0, family, State.COMPLETE, network, measure(network), {}, evaluation)
+    traces = [trace for trace in front_figure([record]).data if len(trace.x)]
+    names = {trace.name for trace in traces}
+    assert FAMILY_LABELS.get(family, "Other references") in names
 
 
 def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,14 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MBSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def donor(tmp_path_factory: pytest.TempPathFactory) -> Donor:
     return write_donor(tmp_path_factory.mktemp("donor"))
@@ -40,11 +49,6 @@ def trained(donor: Donor) -> TrainedDonor:
 def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
     folder = tmp_path_factory.mktemp("images")
     return load_source(write_noise_images(folder, {"train": 10, "val": 4, "test": 2}), seed=0)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def teacher_of(trained: TrainedDonor, source: ImageSource, **settings: object) -> TeacherTraining:

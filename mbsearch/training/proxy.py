@@ -106,7 +106,7 @@ class ProxyTraining:
         stop = _stop_epoch(task, proxy)
         while len(training.curve) < stop:
             training.run_epoch()
-        evaluation = self._evaluation(training, task, pixels, self.proxy.evaluator, start)
+        evaluation = self._evaluation(training, task, pixels, proxy.evaluator, start)
         return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
 
     def _source(self) -> ImageSource:
