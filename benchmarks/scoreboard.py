@@ -29,6 +29,7 @@ SENSES = (FREE, PUBLISHED)
 _NEEDED = {FREE: 0.007, PUBLISHED: 0.02, "random search": 0.007, "the plain script": 0.007}
 """Mean margins that the scoreboard asks for."""
 _BEHIND = -0.01
+_NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,37 @@ class Trained:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell: keys of the trainings of the answer and of what it is compared with."""
+    """One cell: keys of the trainings of the answer and of what it is compared with.
+
+    `random_search`, `random` and `plain` are None where these were not run.
+    """
 
     data: str
     budget: str
     search: Search
-    random_search: Search
     answer: str
     references: Mapping[str, Sequence[str]]
-    random: str
-    plain: str
     latency_ms: Mapping[str, float]
     wall_seconds: float
+    random_search: Search | None = None
+    random: str | None = None
+    plain: str | None = None
+
+    @staticmethod
+    def read(path: Path) -> Row:
+        """The row in a file."""
+        cell = json.loads(path.read_text())
+        searches = {
+            name: Search(**cell[name])
+            for name in ("search", "random_search")
+            if cell[name] is not None
+        }
+        return Row(**cell | searches)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer is compared with all that it is to be compared with."""
+        return self.random is not None and self.plain is not None
 
     @property
     def title(self) -> str:
@@ -129,15 +149,7 @@ class Scoreboard:
     @staticmethod
     def read(folder: Path) -> Scoreboard:
         """The scoreboard below a folder."""
-        cells = [json.loads(path.read_text()) for path in (folder / "cells").glob("*.json")]
-        rows = [
-            Row(
-                **cell
-                | {"search": Search(**cell["search"])}
-                | {"random_search": Search(**cell["random_search"])}
-            )
-            for cell in cells
-        ]
+        rows = [Row.read(path) for path in (folder / "cells").glob("*.json")]
         rows.sort(key=lambda row: (row.data, int(row.budget.rstrip("M")), row.search.seed))
         found = [json.loads(p.read_text()) for p in (folder / "trainings").glob("*.json")]
         return Scoreboard(rows, {each["key"]: Trained(**each) for each in found})
@@ -192,8 +204,8 @@ class Scoreboard:
             "Answers of searches against references, a random search and a plain script: accuracy",
             "on test images after retraining, `python benchmarks/wins.py`. Margins are in points",
             "with a 95 % interval over the same images and over seeds. `scaled freely` and",
-            "`published` are the strongest of MobileNet V1, V2 and V3-small in that sense, by",
-            "validation accuracy.",
+            "`published` are the strongest of MobileNet V1, V2 and V3-small in that sense, by the",
+            "validation accuracy of the trainings in the first search.",
             "",
             "## Pooled margins",
             "",
@@ -241,11 +253,11 @@ class Scoreboard:
     def _cell_line(self, row: Row) -> str:
         answer, reference = self.trainings[row.answer], row.strongest(FREE)
         margins = [
-            "" if key is None else f"{self.trainings[key].name}: {points(self.margin(row, key))}"
-            for key in self._others(row).values()
+            _missing(name) if key is None else self._named_margin(row, key)
+            for name, key in self._others(row).items()
         ]
         latency = [f"{row.latency_ms[key]:.2f}" for key in (row.answer, reference) if key]
-        searches = (row.search, row.random_search)
+        searches = [row.search, row.random_search]
         texts = [
             row.title,
             f"{answer.name}, {answer.size}",
@@ -254,9 +266,17 @@ class Scoreboard:
             f"{', '.join(latency)} ms",
             f"{fmean(answer.accuracies):.4f}",
             *margins,
-            ", ".join(f"{each.cpu_seconds / 60:.0f}" for each in searches),
+            ", ".join(_NOT_RUN if s is None else f"{s.cpu_seconds / 60:.0f}" for s in searches),
         ]
         return f"| {' | '.join(texts)} |"
+
+    def _named_margin(self, row: Row, key: str) -> str:
+        return f"{self.trainings[key].name}: {points(self.margin(row, key))}"
+
+
+def _missing(name: str) -> str:
+    """In place of a margin: nothing over a sense in which no reference is within the budget."""
+    return "" if name in SENSES else _NOT_RUN
 
 
 def points(margin: PairedDifference) -> str:

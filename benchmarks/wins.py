@@ -7,13 +7,17 @@ strongest references, the answer of a random search by the same command, and the
 are trained by mbsearch's retrain recipe, at their own resolution (the built-in images: at a quarter
 of it), with three seeds, on training and validation images. They are compared on the test images.
 
-References are MobileNet V1, V2 and V3-small, as published and scaled freely. Of each family six
-pairs of width and resolution that fill the budget are trained for a few epochs and ranked by
-validation accuracy. The best ones of different families are retrained: once for all searches.
+References are MobileNet V1, V2 and V3-small, as published and scaled freely, about 23 a budget,
+which every search trains beside its candidates. The first cost-aware search of a data set ranks
+them: by the validation accuracy of its finals, else of its shorter trainings. So the references are
+chosen as the answer is, by the same validation images and often by one final. The best of each
+family are compared, and the best ones of different families are retrained: once for all searches. A
+reference that this search misjudges is missing from the scoreboard.
 
-Everything that is finished is a file below --rows, and is not done again: trainings, rankings of
-references, and one row for each cell. The same command resumes. At the end it writes docs/wins.md;
---table does only that.
+For each search the answers and references of all budgets are trained first, then the random search
+starts, and then the plain script. Everything that is finished is a file below --rows, and is not
+done again: trainings, and one row for each cell, which is complete once all of them have ended. The
+same command resumes. At the end it writes docs/wins.md; --table does only that.
 """
 
 from __future__ import annotations
@@ -24,8 +28,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +47,21 @@ from scoreboard import (
     write_json,
 )
 
+from mbsearch.analysis.answer import best_references, findings_of
 from mbsearch.cost import measure
 from mbsearch.export.latency import measure_latency
-from mbsearch.records import Fidelity
 from mbsearch.search.evaluator import Task
 from mbsearch.search.executor import LocalProcesses, settled
-from mbsearch.search.references import fitting_references
+from mbsearch.search.storage import read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space, scaled_reference
-from mbsearch.space.settings import Budget, Finals, Settings
+from mbsearch.space.settings import Budget, Settings
 from mbsearch.training.final import FinalTraining
 from mbsearch.training.machine import choose_device, prepare_worker, worker_imports
-from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.sources import load_source
 from mbsearch.training.warm_up import compile_kernels
 
 HERE = Path(__file__).parent
-FAMILIES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small")
-PAIRS = 6  # of width and resolution that are tried of a family
 CIFAR_SEED, CIFAR_PER_CLASS = 2018, 200
 """Of the 2,000 training images that are drawn of CIFAR-10's."""
 
@@ -83,7 +85,6 @@ class Board:
     trials: int
     seeds: int
     jobs: int
-    reference_epochs: int
     references: int
     run_options: tuple[str, ...]
 
@@ -147,66 +148,19 @@ def answer(board: Board, found: Search, budget: str) -> Architecture:
 # References
 
 
-def evenly(networks: Sequence[Architecture], count: int) -> list[Architecture]:
-    """At most so many networks, spread evenly over the sequence, ends included."""
-    if len(networks) <= count:
-        return list(networks)
-    places = np.linspace(0, len(networks) - 1, count).round().astype(int)
-    return [networks[place] for place in places]
-
-
-def candidates(budget: str, sense: str, classes: int) -> dict[str, list[Architecture]]:
-    """References of each family that fill a budget."""
-    bounds = Budget.model_validate({"mult_adds": budget})
-    found = {
-        family: evenly(
-            fitting_references(family, bounds, num_classes=classes, published=sense == PUBLISHED),
-            PAIRS,
-        )
-        for family in FAMILIES
-    }
-    return {family: networks for family, networks in found.items() if networks}
-
-
-def ranked(board: Board, data: DataSet, networks: Sequence[Architecture]) -> dict[str, float]:
-    """Validation accuracy by fingerprint after a few epochs of the retrain recipe."""
-    path = board.rows / "references" / f"{data.name}-{board.reference_epochs}-epochs.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    missing = [network for network in networks if network.fingerprint not in known]
-    settings = board.settings
-    evaluator = ProxyTraining(
-        settings.proxy,
-        data.path,
-        retrain=settings.retrain,
-        finals=Finals(),
-        final_scale=board.scale(data),
-    )
-    tasks = [
-        Task(network, 0, fidelity=Fidelity.FINAL, epochs=board.reference_epochs)
-        for network in missing
-    ]
-    with processes(evaluator, board.jobs) as executor:
-        for finished in settled(executor, tasks):
-            network = missing[finished.ticket]
-            if finished.outcome is None:
-                raise SystemExit(f"{network.name} on {data.name}: {finished.error}")
-            accuracy = finished.outcome.evaluation.accuracy
-            known[network.fingerprint] = {"name": network.name, "accuracy": accuracy}
-            write_json(path, known)
-            print(f"{data.name}: {network.name}, validation {accuracy:.4f}", flush=True)
-    return {each.fingerprint: known[each.fingerprint]["accuracy"] for each in networks}
-
-
 def strongest(board: Board, data: DataSet, budget: str) -> dict[str, list[Architecture]]:
-    """By sense the best reference of each family, the best family first, as many as retrained."""
-    classes = load_source(data.path, seed=0).num_classes
+    """By sense the best reference of each family, the best family first, as many as retrained.
+
+    The study of the data set's first search ranks them.
+    """
+    study = read_study(board.work / "studies" / search(board, data, seed=0).name)
+    findings = findings_of(study.records(), study.settings())
+    bounds = Budget.model_validate({"mult_adds": budget})
     found = {}
     for sense in SENSES:
-        families = candidates(budget, sense, classes)
-        accuracy = ranked(board, data, [each for group in families.values() for each in group])
-        best = [max(group, key=lambda n: accuracy[n.fingerprint]) for group in families.values()]
-        best.sort(key=lambda network: -accuracy[network.fingerprint])
-        found[sense] = best[: board.references]
+        best = best_references(findings, bounds, published=sense == PUBLISHED)
+        named = [record.architecture.replace(name=record.label) for record in best]
+        found[sense] = named[: board.references]
     return found
 
 
@@ -294,18 +248,29 @@ def plain(board: Board, data: DataSet, budget: str) -> str:
 # Cells
 
 
-def fill(board: Board, data: DataSet, budget: str, seed: int) -> None:
-    """Train and compare what belongs to one cell, and write its row."""
-    path = board.rows / "cells" / f"{data.name}-{budget}-search{seed}.json"
+def fill(board: Board, data: DataSet, seed: int) -> None:
+    """Fill the cells of one search: first their answers and references, then what is left."""
+    for budget in data.budgets:
+        compare(board, data, budget, seed)
+    for budget in data.budgets:
+        compare_with_the_rest(board, data, budget, seed)
+
+
+def cell_file(board: Board, data: DataSet, budget: str, seed: int) -> Path:
+    """Where a cell's row is kept."""
+    return board.rows / "cells" / f"{data.name}-{budget}-search{seed}.json"
+
+
+def compare(board: Board, data: DataSet, budget: str, seed: int) -> None:
+    """Train the answer and the references of a cell, and write its row."""
+    path = cell_file(board, data, budget, seed)
     if path.exists():
         return
     started = time.monotonic()
     found = search(board, data, seed)
-    random = search(board, data, seed, "random")
-    chosen, by_chance = (answer(board, each, budget) for each in (found, random))
-    references = strongest(board, data, budget)
-    every = [chosen, by_chance, *(network for group in references.values() for network in group)]
-    train(board, data, every)
+    chosen, references = answer(board, found, budget), strongest(board, data, budget)
+    by_rank = [each for rank in zip_longest(*references.values()) for each in rank if each]
+    train(board, data, [chosen, *by_rank])
 
     def key(network: Architecture) -> str:
         return training_key(board, data, network)
@@ -317,18 +282,39 @@ def fill(board: Board, data: DataSet, budget: str, seed: int) -> None:
         data=data.name,
         budget=budget,
         search=found,
-        random_search=random,
         answer=key(chosen),
         references={
             sense: [key(network) for network in group] for sense, group in references.items()
         },
-        random=key(by_chance),
-        plain=plain(board, data, budget),
         latency_ms={
             key(n): 1000 * each.median_seconds for n, each in zip(timed, latencies, strict=True)
         },
         wall_seconds=time.monotonic() - started,
     )
+    keep(board, path, row)
+
+
+def compare_with_the_rest(board: Board, data: DataSet, budget: str, seed: int) -> None:
+    """Add to a cell's row the answer of the random search, and the plain script's network."""
+    path = cell_file(board, data, budget, seed)
+    row = Row.read(path)
+    if row.is_complete:
+        return
+    started = time.monotonic()
+    random = search(board, data, seed, "random")
+    by_chance = answer(board, random, budget)
+    train(board, data, [by_chance])
+    row = replace(
+        row,
+        random_search=random,
+        random=training_key(board, data, by_chance),
+        plain=plain(board, data, budget),
+    )
+    keep(board, path, replace(row, wall_seconds=row.wall_seconds + time.monotonic() - started))
+
+
+def keep(board: Board, path: Path, row: Row) -> None:
+    """Write a cell's row, and print it."""
     write_json(path, asdict(row))
     print(Scoreboard.read(board.rows).line(row), flush=True)
 
@@ -341,7 +327,8 @@ def data_sets(args: argparse.Namespace) -> list[DataSet]:
     if args.cifar10 is not None:
         drawn = drawn_part(args.cifar10, args.work / "cifar10", CIFAR_PER_CLASS, CIFAR_SEED)
         found.append(DataSet("cifar10", str(drawn), ("5M", "10M", "20M")))
-    return [*found, DataSet("embedded", "embedded", ("10M", "20M", "50M"))]
+    found.append(DataSet("embedded", "embedded", ("10M", "20M", "50M")))
+    return [each if args.budgets is None else replace(each, budgets=args.budgets) for each in found]
 
 
 def drawn_part(folder: Path, target: Path, per_class: int, seed: int) -> Path:
@@ -364,13 +351,13 @@ def main() -> None:
     parser.add_argument("--clothing", type=Path, help="clothing-dataset-small, shorter side 160 px")
     parser.add_argument("--cifar10", type=Path, help="CIFAR-10 as a folder of train and test")
     parser.add_argument("--only", nargs="*", help="names of data sets; all by default")
+    parser.add_argument("--budgets", nargs="*", help="as 10M 20M; by default each data set's own")
     parser.add_argument("--space", default="v2.yaml")
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--searches", type=int, default=2, help="searches a data set")
     parser.add_argument("--seeds", type=int, default=3, help="trainings a network")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--references", type=int, default=2, help="retrained in each sense")
-    parser.add_argument("--reference-epochs", type=int, default=8, help="to rank references")
     parser.add_argument("--run-options", default="", help="more options of `mbsearch run`")
     parser.add_argument("--rows", type=Path, default=Path("results/wins"))
     parser.add_argument("--work", type=Path, default=Path("results/wins-work"))
@@ -384,15 +371,14 @@ def main() -> None:
             trials=args.trials,
             seeds=args.seeds,
             jobs=args.jobs,
-            reference_epochs=args.reference_epochs,
             references=args.references,
             run_options=tuple(args.run_options.split()),
         )
         compile_kernels(choose_device("cpu"), print)
         for seed in range(args.searches):
             for data in data_sets(args):
-                for budget in data.budgets if data.name in (args.only or [data.name]) else ():
-                    fill(board, data, budget, seed)
+                if data.name in (args.only or [data.name]):
+                    fill(board, data, seed)
     (HERE.parent / "docs" / "wins.md").write_text(Scoreboard.read(args.rows).markdown())
 
 

@@ -288,10 +288,12 @@ def _plan_lines(scoring: Scoring, trials: int, jobs: int) -> list[str]:
         budgets = ", ".join(budget.label for budget in asked.settings.budgets)
         lines.append(f"budgets: {budgets or 'none; the whole front'}")
         if settings.references == "auto":
-            lines.append(
-                f"references: {len(chosen_references(asked))} (MobileNet V1, V2, V3-small)"
-            )
-            outside = missing_references(asked)
+            families = "MobileNet V1, V2, V3-small"
+            if scoring.weights is None:
+                outside = missing_references(asked)
+            else:  # a space of what can inherit does not hold them, and need not
+                outside, families = [], f"{families}, the donor"
+            lines.append(f"references: {len(chosen_references(asked))} ({families})")
             lines += [f"outside the space: {gap}" for gap in outside[:_MOST_LISTED]]
     finals = "no finals" if settings.finals.minutes == 0 else "then finals"
     if settings.finals.minutes:

@@ -19,6 +19,7 @@ from mbsearch.analysis.answer import (
     Findings,
     answer,
     answers,
+    best_references,
     cheapest_tied,
     findings_of,
     said,
@@ -310,6 +311,28 @@ def test_the_cheapest_tied_network_is_cheaper_and_at_most_a_point_worse() -> Non
     unfinished = replace(records[0], state=State.PRUNED, costs={"mult_adds": 3 * 10**7})
     with pytest.raises(StorageError, match="trial 0: expected a completed training"):
         cheapest_tied(Findings([*records[1:], unfinished]), unfinished)
+
+
+def test_references_are_ranked_by_the_longest_training_of_all_their_families() -> None:
+    v1, wide, narrow, large = (
+        reference(1, 0.70, 15 * 10**6, 0.2, family="mobilenet_v1"),
+        reference(2, 0.75, 15 * 10**6, 0.35),
+        reference(3, 0.80, 15 * 10**6, 0.3),
+        reference(4, 0.95, 3 * 10**7, 0.5),
+    )
+
+    def ranked(*records: TrialRecord, published: bool = False) -> list[int]:
+        found = best_references(Findings(records), BUDGET, published=published)
+        return [record.trial for record in found]
+
+    searched = finalist(network(0, 0.9, 15 * 10**6), 0.8)
+    screened = (searched, v1, wide, narrow, large)
+    assert ranked(*screened) == [3, 1]
+    assert ranked(*screened, published=True) == [2]
+    finals = (searched, finalist(v1, 0.85), finalist(wide, 0.80), narrow, large)
+    assert ranked(*finals) == [1, 2]
+    assert ranked(searched, finalist(v1, 0.85), wide, narrow) == [3, 1], "V2 had no final"
+    assert ranked(searched) == []
 
 
 def test_equal_sets_of_networks_have_equal_answers() -> None:

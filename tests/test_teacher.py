@@ -260,7 +260,8 @@ def test_logits_are_computed_once(
         preparations.space, on_step=lambda noun, *_: seen.append(noun), say=said.append
     )
     assert seen == ["teacher"] * 4
-    (line,) = said
+    begun, line = said
+    assert begun == "teacher: 4 steps at 32 px"
     assert line.startswith("teacher: validation accuracy 0.")
     assert line.endswith("at 32 px, 0.0 MB of logits")
     monkeypatch.setattr(TeacherTraining, "lessons", lambda _: pytest.fail("computed again"))

@@ -6,12 +6,13 @@ import importlib
 import json
 import subprocess
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from noise_images import write_noise_images
+from test_answer import network, reference
 
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import scaled_reference
@@ -104,6 +105,19 @@ def test_an_answer_that_is_the_reference_has_no_margin(board: ModuleType, tmp_pa
     assert found.failures() == []
 
 
+def test_what_was_not_run_has_no_margin(board: ModuleType, tmp_path: Path) -> None:
+    write_rows(board, tmp_path, [0.90], 0.85)
+    path = tmp_path / "cells" / "0.json"
+    missing = dict.fromkeys(("random_search", "random", "plain"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | missing))
+    found = board.Scoreboard.read(tmp_path)
+    (row,) = found.rows
+    assert not row.is_complete
+    (line,) = (each for each in found.markdown().splitlines() if each.startswith("| photos, "))
+    assert line.count("not run") == 3
+    assert "| random search |" not in found.markdown()
+
+
 def test_an_empty_scoreboard_is_a_page(board: ModuleType, tmp_path: Path) -> None:
     assert "None." in board.Scoreboard.read(tmp_path).markdown()
 
@@ -122,14 +136,38 @@ def test_a_part_of_a_data_set_is_drawn_by_its_seed(wins: ModuleType, tmp_path: P
     assert drawn("c", 1) != first
 
 
-def test_references_of_a_budget_are_tried_in_both_senses(wins: ModuleType) -> None:
-    free, published = (wins.candidates("20M", sense, 10) for sense in wins.SENSES)
-    for found in (free, published):
-        assert set(found) == set(wins.FAMILIES)
-        assert all(len(group) <= wins.PAIRS for group in found.values())
-    assert all(len(group) == wins.PAIRS for group in free.values())
-    assert all(each.resolution >= 96 for group in published.values() for each in group)
-    assert min(each.alpha for each in free["mobilenet_v2"]) < 0.35
+def test_the_first_search_ranks_the_references_of_both_senses(
+    wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [
+        network(0, 0.99, 8 * 10**6),
+        reference(1, 0.80, 8 * 10**6, alpha=0.2),
+        reference(2, 0.70, 8 * 10**6, alpha=0.35),
+        reference(3, 0.75, 8 * 10**6, alpha=0.5),
+        reference(4, 0.85, 8 * 10**6, alpha=0.2, family="mobilenet_v1"),
+        reference(5, 0.95, 18 * 10**6, alpha=0.5, family="mobilenet_v1"),
+        reference(6, 0.60, 8 * 10**6, alpha=0.3, family="mobilenet_v3_small"),
+    ]
+    studies, seeds = [], []
+
+    def read_study(folder: Path) -> SimpleNamespace:
+        studies.append(folder.name)
+        return SimpleNamespace(records=lambda: records, settings=dict)
+
+    def search(_board: Any, data: Any, seed: int) -> Any:
+        seeds.append(seed)
+        return wins.Search(f"{data.name}-{seed}", "cost-aware", seed, **SEARCH)
+
+    monkeypatch.setattr(wins, "read_study", read_study)
+    monkeypatch.setattr(wins, "search", search)
+    board = wins.Board(tmp_path, tmp_path, "v2.yaml", 5, 3, 1, 2, ())
+    found = wins.strongest(board, wins.DataSet("photos", "photos", ("10M",)), "10M")
+    named = {sense: [network.name for network in group] for sense, group in found.items()}
+    assert named == {
+        "scaled freely": ["MobileNetV1 0.2/96", "MobileNetV2 0.2/96"],
+        "published": ["MobileNetV2 0.5/96"],
+    }
+    assert (studies, seeds) == (["photos-0"], [0])
 
 
 def test_the_answer_is_read_from_what_status_prints(
@@ -143,7 +181,7 @@ def test_the_answer_is_read_from_what_status_prints(
         return subprocess.CompletedProcess(command, 0, json.dumps(row))
 
     monkeypatch.setattr(subprocess, "run", status)
-    board = wins.Board(tmp_path, tmp_path, "v2.yaml", 5, 3, 1, 1, 1, ())
+    board = wins.Board(tmp_path, tmp_path, "v2.yaml", 5, 3, 1, 1, ())
     found = wins.Search("photos-random-0", "random", 0, **SEARCH)
     got = wins.answer(board, found, "20M")
     assert got.fingerprint == network.fingerprint
@@ -172,7 +210,6 @@ def test_a_cell_is_filled_once(
         trials=5,
         seeds=2,
         jobs=1,
-        reference_epochs=1,
         references=1,
         run_options=(),
     )
@@ -185,13 +222,29 @@ def test_a_cell_is_filled_once(
         alpha = 0.1 if found.sampler == "random" else 0.15
         return scaled_reference("mobilenet_v1", alpha, 96, 2).replace(name=found.sampler)
 
+    def strongest(_board: Any, _data: Any, _budget: str) -> Any:
+        network = scaled_reference("mobilenet_v2", 0.1, 64, 2)
+        return {wins.SENSES[0]: [network], wins.SENSES[1]: []}
+
     monkeypatch.setattr(wins, "search", search)
     monkeypatch.setattr(wins, "answer", answer)
-    monkeypatch.setattr(wins, "PAIRS", 1)
-    wins.fill(board, data, "5M", 0)
+    monkeypatch.setattr(wins, "strongest", strongest)
+    plain = wins.plain
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wins, "plain", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        wins.fill(board, data, 0)
+    (row,) = wins.Scoreboard.read(board.rows).rows
+    assert not row.is_complete, "the answer and its references are kept before the rest"
+    monkeypatch.setattr(wins, "plain", plain)
+    wins.fill(board, data, 0)
     said = capsys.readouterr().out
     assert "photos, 5M, search 0: cost-aware" in said
     (row,) = wins.Scoreboard.read(board.rows).rows
+    assert row.is_complete
     assert set(row.latency_ms) >= {row.answer, row.references[wins.SENSES[0]][0]}
     whole = wins.Scoreboard.read(board.rows)
     assert all(len(each.correct) == 2 for each in whole.trainings.values())
@@ -200,9 +253,9 @@ def test_a_cell_is_filled_once(
     def refuse(*_: Any) -> None:
         raise AssertionError("trained again")
 
-    wins.fill(board, data, "5M", 0)
+    wins.fill(board, data, 0)
     (board.rows / "cells" / "photos-5M-search0.json").unlink()
     monkeypatch.setattr(wins.LocalProcesses, "submit", refuse)
-    wins.fill(board, data, "5M", 0)
-    wins.fill(board, data, "5M", 1)
+    wins.fill(board, data, 0)
+    wins.fill(board, data, 1)
     assert len(wins.Scoreboard.read(board.rows).rows) == 2

@@ -390,6 +390,35 @@ def cheapest_tied(
     )
 
 
+def best_references(
+    findings: Findings, budget: Budget, *, published: bool = False
+) -> list[TrialRecord]:
+    """Return the best reference of each family within a budget, the best family first.
+
+    All are compared by the highest fidelity that trained a reference of every such family:
+    retraining, finals, promotion or the model's prediction, else screening. `published` leaves out
+    the references that are scaled freely.
+
+    Raises:
+        NoAnswerError, StorageError: as `answer`.
+    """
+
+    def families(scale: _Scale) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for i, r in enumerate(scale.records):
+            if r.is_baseline and (not published or is_published(r.origin, r.architecture)):
+                found.setdefault(r.origin, []).append(i)
+        return found
+
+    trained = [r for r in complete(list(findings.records)) if budget.excess(r.costs) is None]
+    screened = [replace(r, promotion=None, expected=None) for r in trained]
+    scales: list[_Scale] = [_Screened(screened), *_scales(findings, budget)]
+    every = families(scales[0]).keys()
+    scale = next(each for each in reversed(scales) if families(each).keys() >= every)
+    best = [_best(scale, members) for members in families(scale).values()]
+    return [scale.records[i] for i in sorted(best, key=scale.value, reverse=True)]
+
+
 def budget_of(record: TrialRecord) -> Budget:
     """The budget that a network uses up: its cost."""
     return Budget.of({record.metric: record.cost})

@@ -249,7 +249,7 @@ _INHERITING = {
 
 
 # What suits one that takes over weights of ImageNet (docs/experiments/inheritance.md).
-_TUNING = {**_INHERITING, "epochs": 2, "growth": 0.0, "resolution_scale": 0.5}
+_TUNING = {**_INHERITING, "epochs": 2, "growth": 0.0, "resolution_scale": 1.0}
 _TUNED_SUPERNET = {"steps": 1200, "weight_decay": 0.02}
 
 

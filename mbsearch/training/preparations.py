@@ -115,6 +115,7 @@ class Preparations:
             path = self.folder / LESSONS
             if not (self.folder / TEACHER).exists():
                 path.unlink(missing_ok=True)  # the logits of a teacher that was deleted
+            say(f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px")
             if not self._prepare(teacher, self.folder / TEACHER, deadline, on_step):
                 return False
             if not path.exists():
@@ -136,6 +137,7 @@ class Preparations:
         supernet = SupernetTraining(
             space, self.source, self.seed, device, trained, lessons, references
         )
+        say(f"supernet: {supernet.settings.steps:,} steps")
         return self._prepare(supernet, self.supernet, deadline, on_step)
 
     @staticmethod

@@ -13,8 +13,8 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Block, Conv
 from mbsearch.training.donors.files import TrainedDonor
 
-_PARTS = {"stem": 1, "stages": 3, "head": 2}
-"""How many words of a parameter's name say which layer or block it is of."""
+_PARTS = {"stem": 1, "stages": 4, "head": 2}
+"""How many words of a parameter's name say which layer it is of."""
 _CLASSIFIER = "head.classifier."
 
 
@@ -26,9 +26,9 @@ def donated(
     It is the leading part: the first channels, the most important ones. Where the candidate is
     wider, it is smaller than the parameter. Kernels are cut to their centre, or get a border of
     zeros. Stages correspond if they are at the same position among those of the same total stride;
-    blocks by their position in the stage, if they have the same type and the same convolutions;
-    layers by name. Layers of the head correspond as long as all layers before them do. The
-    classifier is given only where the number of classes is the same.
+    blocks by their position in the stage, if they have the same convolutions. Layers of the head
+    correspond as long as all layers before them do. The classifier is given only where the number
+    of classes is the same.
 
     Args:
         architecture: of the candidate.
@@ -98,7 +98,7 @@ def _leading(source: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]]:
-    """Names of blocks, and of layers outside blocks, with those of the donor's counterparts."""
+    """Names of layers with those of the donor's counterparts."""
     own, other = ours.lower(), theirs.lower()
     yield "stem", "stem"
     places = _places(theirs)
@@ -107,17 +107,30 @@ def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]
         if k is None:
             continue
         for j, (block, twin) in enumerate(zip(own.stages[i], other.stages[k], strict=False)):
-            if block.kind == twin.kind and _convolutions(block) == _convolutions(twin):
-                yield f"stages.{i}.{j}", f"stages.{k}.{j}"
+            for layer, counterpart in _layers(block, twin):
+                yield f"stages.{i}.{j}.{layer}", f"stages.{k}.{j}.{counterpart}"
     for layer, counterpart in zip(own.head, other.head, strict=False):
         if layer.name != counterpart.name:
             return
         yield f"head.{layer.name}", f"head.{layer.name}"
 
 
-def _convolutions(block: Block) -> list[str]:
-    """Their names: with expansion 1 the first is missing, and hidden channels are input ones."""
-    return [layer.name for layer in block.body if isinstance(layer, Conv)]
+def _layers(block: Block, twin: Block) -> Iterator[tuple[str, str]]:
+    """Names of a block's layers with those of its counterpart's, if the blocks correspond.
+
+    They do if they have the same convolutions: as many, each pointwise or depthwise, with or
+    without an activation. So a linear separable block is an inverted residual of expansion 1.
+    """
+    own, other = ([layer for layer in b.body if isinstance(layer, Conv)] for b in (block, twin))
+    if [_role(conv) for conv in own] != [_role(conv) for conv in other]:
+        return
+    yield from ((conv.name, given.name) for conv, given in zip(own, other, strict=True))
+    gates = {layer.name for layer in twin.body} - {conv.name for conv in other}
+    yield from ((layer.name, layer.name) for layer in block.body if layer.name in gates)
+
+
+def _role(conv: Conv) -> tuple[bool, bool, bool]:
+    return conv.depthwise, conv.kernel == (1, 1), conv.activation is None
 
 
 def _places(architecture: Architecture) -> dict[tuple[int, int], int]:

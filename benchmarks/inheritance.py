@@ -1,0 +1,257 @@
+"""What is a donor's weight worth, and how is it best taken over?
+
+    python benchmarks/inheritance.py PHOTOS
+
+One row an alternative: networks of EfficientNet-Lite0's shape are trained by the recipe of finals
+on training images, and scored on the test images. Rows that are finished stay in --out, and the
+same command resumes. At the end it writes docs/experiments/inheritance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import load_space, scaled_reference
+from mbsearch.space.settings import Budget, Retrain, Settings
+from mbsearch.space.space import SearchSpace
+from mbsearch.training.data import Split
+from mbsearch.training.donors.channel_order import Criterion, sort_channels
+from mbsearch.training.donors.files import Donor, TrainedDonor, find_donor
+from mbsearch.training.donors.inheritance import inherit_from
+from mbsearch.training.final import LongTraining
+from mbsearch.training.loop import evaluate
+from mbsearch.training.machine import prepare_worker
+from mbsearch.training.network import build, skeleton
+from mbsearch.training.preparation import prepare
+from mbsearch.training.sources import ImageSource, load_source
+from mbsearch.training.supernet import inherit
+from mbsearch.training.supernet_training import SupernetTraining, load_shared
+from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
+from mbsearch.training.weights import match_weights, read_weights
+
+CPU = torch.device("cpu")
+NETWORKS = ((0.5, 64), (0.25, 112), (0.35, 80))
+EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One way to start and to train a network."""
+
+    name: str
+    order: Criterion | None = "readers"  # None: channels as they are in the file
+    start: str = "donor"  # or scratch, supernet, supernet without a teacher
+    distilled: bool = False
+    rate: float = 0.004  # of batches of 32
+    half_pixels: float = 0.0  # share of the epochs
+
+
+ALTERNATIVES = (
+    Alternative("from scratch", start="scratch", rate=0.006),
+    Alternative("donor, channels as they are", order=None),
+    Alternative("donor, sorted by readers"),
+    Alternative("donor, sorted by writers", order="writers"),
+    Alternative("donor, sorted by norms", order="norms"),
+    Alternative("donor, half the rate", rate=0.002),
+    Alternative("donor, distilled", distilled=True),
+    Alternative("supernet", start="supernet", rate=0.002),
+    Alternative("supernet, distilled", start="supernet", distilled=True, rate=0.002),
+    Alternative("supernet, distilled, twice the rate", start="supernet", distilled=True),
+    Alternative(
+        "supernet, distilled, half the pixels for half of the epochs",
+        start="supernet",
+        distilled=True,
+        rate=0.002,
+        half_pixels=0.5,
+    ),
+    Alternative("supernet without a teacher", start="plain supernet", rate=0.002),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The test accuracy of one network after one training, and what it took."""
+
+    alternative: str
+    network: str
+    seed: int
+    accuracy: float
+    cpu_seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Images, space and donor, and where the trainings before the rows are kept."""
+
+    source: ImageSource
+    space: SearchSpace
+    donor: Donor
+    work: Path
+
+    def sorted_donor(self, order: Criterion | None) -> TrainedDonor:
+        """The donor with its channels in an order."""
+        network = self.donor.architecture
+        state = match_weights(
+            skeleton(network), read_weights(self.donor.path), self.donor.path, eps=self.donor.eps
+        )
+        ordered = dict(state) if order is None else sort_channels(network, state, order)
+        return TrainedDonor(f"{self.donor.key} {order}", network, ordered)
+
+    def lessons(self) -> Lessons:
+        """The teacher's logits."""
+        path = self.work / "lessons.pt"
+        if not path.exists():
+            teacher = TeacherTraining(
+                self.space, self.source, 0, CPU, donor=self.sorted_donor("readers")
+            )
+            prepare(teacher, self.work / "teacher.pt")
+            write_lessons(teacher.lessons(), path)
+            print(f"teacher: {teacher.seconds:.0f} s", flush=True)
+        return read_lessons(path)
+
+    def supernet(self, taught: bool) -> Path:
+        """The file of a supernet's weights, from the sorted donor."""
+        path = self.work / f"supernet-{taught}.pt"
+        training = SupernetTraining(
+            self.space,
+            self.source,
+            0,
+            CPU,
+            self.sorted_donor("readers"),
+            self.lessons() if taught else None,
+        )
+        prepare(training, path)
+        print(f"supernet, taught {taught}: {training.seconds:.0f} s", flush=True)
+        return path
+
+    def train(self, how: Alternative, network: Architecture, seed: int) -> Row:
+        """Train one network in one way."""
+        settings = self.space.settings
+        fresh = build(network, zero_init_residual=True, seed=seed)
+        share = 0.0
+        if how.start != "scratch":
+            share = inherit_from(network, fresh, self.sorted_donor(how.order))
+        if "supernet" in how.start:
+            inherit(network, fresh, load_shared(self.supernet("plain" not in how.start)))
+        recipe = Retrain(
+            epochs=EPOCHS, batch_size=32, learning_rate=how.rate, warmup=settings.retrain.warmup
+        )
+        started = time.process_time()
+
+        def split(epoch: int) -> Split:
+            scale = 0.5 if epoch < how.half_pixels * EPOCHS else 1.0
+            images = self.source.split("train", round(scale * network.resolution))
+            return self.lessons().attached(images, "train") if how.distilled else images
+
+        training = LongTraining(
+            network=fresh,
+            recipe=recipe,
+            train_split=split(0),
+            validation_split=None,
+            device=CPU,
+            seed=seed,
+            flip=self.source.flippable,
+            teacher=settings.teacher,
+        )
+        for epoch in range(EPOCHS):
+            images = split(epoch)
+            if images.images.shape != training.train_split.images.shape:
+                training.see(images, None)
+            training.run_epoch()
+        seconds = time.process_time() - started
+        _, accuracy = evaluate(training.scored, self.source.split("test", network.resolution), CPU)
+        return Row(how.name, network.name, seed, accuracy, seconds, share)
+
+
+def rows(
+    bench: Bench, path: Path, seeds: int, alternatives: Sequence[Alternative]
+) -> Iterator[Row]:
+    """All rows, those that are missing trained first."""
+    known = [Row(**each) for each in json.loads(path.read_text())] if path.exists() else []
+    for seed in range(seeds):
+        for how in alternatives:
+            for alpha, resolution in NETWORKS:
+                network = scaled_reference(
+                    "efficientnet_lite0", alpha, resolution, bench.source.num_classes
+                )
+                found = [
+                    r
+                    for r in known
+                    if (r.alternative, r.network, r.seed) == (how.name, network.name, seed)
+                ]
+                if not found:
+                    found = [bench.train(how, network, seed)]
+                    known += found
+                    path.write_text(json.dumps([asdict(each) for each in known], indent=1))
+                    print(found[0], flush=True)
+                yield found[0]
+
+
+def markdown(found: list[Row], data: str) -> str:
+    """The page of the rows."""
+    names = list(dict.fromkeys(row.network for row in found))
+    lines = [
+        "# What a donor's weights are worth",
+        "",
+        f"Test accuracy on {data} after {EPOCHS} epochs of the recipe of finals (batches of 32), "
+        f"means over {1 + max(row.seed for row in found)} seeds; CPU seconds of the last training.",
+        "",
+        f"    python benchmarks/inheritance.py {data}",
+        "",
+        f"| alternative | {' | '.join(names)} | mean | CPU s |",
+        "|---|" + "---|" * (len(names) + 2),
+    ]
+    for how in dict.fromkeys(row.alternative for row in found):
+        own = [row for row in found if row.alternative == how]
+        cells = [fmean(r.accuracy for r in own if r.network == name) for name in names]
+        seconds = fmean(row.cpu_seconds for row in own)
+        shown = " | ".join(f"{cell:.3f}" for cell in cells)
+        lines.append(f"| {how} | {shown} | {fmean(cells):.3f} | {seconds:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", help="folder of images")
+    parser.add_argument("--name", default="PHOTOS", help="of the images, in the page")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--budget", default="20M", help="of the supernet's paths")
+    parser.add_argument("--space", default="photos")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the supernet's pixels")
+    parser.add_argument("--only", nargs="*", help="names of alternatives; all by default")
+    parser.add_argument("--out", type=Path, default=Path("results/inheritance"))
+    args = parser.parse_args()
+    prepare_worker()
+    args.out.mkdir(parents=True, exist_ok=True)
+    source = load_source(args.photos, seed=0)
+    space = load_space(args.space)
+    budgets = (Budget.model_validate({"mult_adds": args.budget}),)
+    settings: Settings = space.settings.model_copy(
+        update={
+            "budgets": budgets,
+            "proxy": space.settings.proxy.from_donor().model_copy(
+                update={"resolution_scale": args.scale}
+            ),
+        }
+    )
+    space = space.with_settings(dict(settings))
+    bench = Bench(source, space, find_donor("efficientnet_lite0"), args.out)
+    chosen = [each for each in ALTERNATIVES if each.name in (args.only or [each.name])]
+    found = list(rows(bench, args.out / "rows.json", args.seeds, chosen))
+    page = Path(__file__).parent.parent / "docs" / "experiments" / "inheritance.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(markdown(found, args.name))
+
+
+if __name__ == "__main__":
+    main()
