@@ -638,8 +638,11 @@ def test_the_command_of_an_audit_leads_to_the_folder_of_the_study() -> None:
     assert audit_command(Path("/far/v2"), {}).endswith("--name v2 --results /far")
     here = f"--name {Path.cwd().name} --results {Path.cwd().parent}"
     assert audit_command(Path(), {}).endswith(here)
-    stamp = {"stamp": {"data": "my photos", "seed": 3}}
-    assert audit_command(Path("results/v2"), stamp) == f"{command} --data 'my photos' --seed 3"
+    stamp = {"data": "my photos", "seed": 3}
+    of_study = f"{command} --data 'my photos' --seed 3"
+    assert audit_command(Path("results/v2"), {"stamp": stamp | {"weights": None}}) == of_study
+    old = audit_command(Path("results/v2"), {"stamp": stamp})
+    assert old == f"{of_study} --weights none", "it knew no donors"
 
 
 def test_settings_of_a_supernet_count_where_one_was_trained() -> None:

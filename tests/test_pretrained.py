@@ -21,14 +21,17 @@ from small_donor import SPACE, few, write_donor
 from test_search import search
 from torch import Tensor
 
+from mbsearch import audit as audit_module
 from mbsearch import study as study_module
-from mbsearch.audit import _trained_by
+from mbsearch.audit import _trained_by, audit
 from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.errors import StorageError
+from mbsearch.measured import Audit
 from mbsearch.records import Evaluation, Start, StartKind
 from mbsearch.scoring import Scoring, by_training, default_space
 from mbsearch.search.evaluator import Task
+from mbsearch.search.executor import LocalProcesses
 from mbsearch.search.storage import DONOR, StudyStore, read_study
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.catalog import load_space, scaled_reference
@@ -525,6 +528,45 @@ def test_the_default_space_suits_the_images(images: str, grey: str, donor: Donor
     assert default_space(images, None) == default_space(images, "auto") == "photos"
     assert default_space(images, "none") == default_space(grey, None) == "v2"
     assert default_space(grey, str(donor.path)) == default_space(None, LITE0) == "photos"
+
+
+# Audit
+
+
+@pytest.mark.slow
+def test_an_audit_trains_as_the_study_does(
+    images: str, donor: Donor, other: Donor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    evaluators: list[ProxyTraining] = []
+
+    def noted(evaluator: ProxyTraining, *arguments: Any) -> LocalProcesses:
+        evaluators.append(evaluator)
+        return LocalProcesses(evaluator, *arguments)
+
+    monkeypatch.setattr(audit_module, "LocalProcesses", noted)
+
+    def audited(weights: str, folder: str) -> Audit:
+        return audit(
+            few(weights=weights), folder=tmp_path / folder, networks=6, references=2, seeds=1,
+            epochs=1, data=images, jobs=1, device="cpu",
+            on_start=lambda done, _: begun.append(done),
+        )  # fmt: skip
+
+    found = audited(str(donor.path), "one")
+    of_study = _stamp(scored(images, str(donor.path), tmp_path), 0)
+    assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
+    assert (tmp_path / "one" / SUPERNET).exists()
+    short, long = evaluators
+    assert long.pretrained == short.pretrained
+    for key in ("resolution_scale", "learning_rate", "batch_size"):
+        assert getattr(long.proxy, key) == getattr(short.proxy, key), key
+    assert audited(str(donor.path), "one") == found
+    with pytest.raises(StorageError, match="expected the teacher of this space"):
+        audited(str(other.path), "one")
+    scratch = audited("none", "one")
+    assert scratch.stamp["proxy"]["evaluator"] == "training"
+    assert begun == [0, 16, 0], "trainings of other weights are others"
 
 
 # A whole search
