@@ -15,6 +15,7 @@ from mbsearch.errors import EvaluationError, SpecError
 from mbsearch.fairness import lean
 from mbsearch.measured import AUDIT, Audit, damaged
 from mbsearch.ranking import Judged, noise, rankings
+from mbsearch.records import SEARCH
 from mbsearch.report import write_whole
 from mbsearch.scoring import (
     OnPreparation,
@@ -86,9 +87,9 @@ def audit(
     """
     if networks < SMALLEST:
         raise SpecError(f"--networks: expected at least {SMALLEST}, got {networks}")
-    proxy = space.settings.proxy
-    images = data or proxy.data
+    images = data or space.settings.proxy.data
     scoring = by_training(space, images, seed, device, folder)
+    proxy = scoring.space.settings.proxy
     chosen = sample_by_cost(scoring.space, networks, seed)
     if len(chosen) < networks:
         raise SpecError(
@@ -99,11 +100,15 @@ def audit(
     beside: list[tuple[str, Architecture]] = []
     if known is None:
         beside = _references(scoring.space, references, chosen[0].num_classes)
-    everyone = [*chosen, *(network for _, network in beside)]
+    everyone = [*((SEARCH, network) for network in chosen), *beside]
     passes: list[tuple[Evaluator, dict[str, Task]]] = [
         (
             scoring.evaluator,
-            {f"{n.fingerprint} {i}": Task(n, seed + i) for n in everyone for i in range(seeds)},
+            {
+                f"{network.fingerprint} {i}": Task(network, seed + i, origin=origin)
+                for origin, network in everyone
+                for i in range(seeds)
+            },
         )
     ]
     if known is None:
@@ -123,7 +128,11 @@ def audit(
             pretrained=scoring.pretrained,
             teacher=scoring.space.settings.teacher,
         )
-        passes.append((long, {_truth_key(n, epochs): Task(n, seed) for n in everyone}))
+        truth_tasks = {
+            _truth_key(network, epochs): Task(network, seed, origin=origin)
+            for origin, network in everyone
+        }
+        passes.append((long, truth_tasks))
     total = sum(len(work) for _, work in passes)
     if scoring.compile is not None:  # a device that is none is said before anything is made
         scoring.compile(say)

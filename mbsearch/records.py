@@ -232,8 +232,10 @@ class TrialRecord:
 
     @property
     def described(self) -> str:
-        """The label with the start: ``EfficientNet-Lite0 0.5/72 fine-tuned``."""
-        return self.label if self.start is None else f"{self.label} {self.start.kind.phrase}"
+        """The label, of a reference with its start: ``EfficientNet-Lite0 0.5/72 fine-tuned``."""
+        if self.start is None or not self.is_baseline:
+            return self.label
+        return f"{self.label} {self.start.kind.phrase}"
 
     @property
     def slug(self) -> str:

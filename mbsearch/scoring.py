@@ -40,13 +40,12 @@ class Scoring:
     `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
     trains the weights that all trials start from, for a space with its budgets; False where the
     deadline came first. `weights` identify the donor that networks inherit from as `pretrained` has
-    it, None without one. Workers of
-    this machine are spared the compilation of their kernels by `compile` and the import of their
-    modules by `imports`, and `jobs` is how many of them it feeds. `images` counts those that
-    trainings see, and finals train at `final_scale` of a network's resolution. `chance` is the
-    share of the largest class, and `facts` describe the images in lines of text. `photo_side` is
-    the shorter side of most photos in pixels; None for the embedded images, which stand in for
-    others.
+    it, None without one. Workers of this machine are spared the compilation of their kernels by
+    `compile` and the import of their modules by `imports`, and `jobs` is how many of them it feeds.
+    `images` counts those that trainings see, and finals train at `final_scale` of a network's
+    resolution. `chance` is the share of the largest class, and `facts` describe the images in lines
+    of text. `photo_side` is the shorter side of most photos in pixels; None for the embedded
+    images, which stand in for others.
     """
 
     evaluator: Evaluator

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
@@ -37,13 +38,16 @@ from mbsearch.search.lock import drive
 from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import chosen_references, missing_references, round_budgets
 from mbsearch.search.samplers import SAMPLERS, make_sampler, unknown_sampler
-from mbsearch.search.storage import BUDGETS, StudyStore, read_study
+from mbsearch.search.storage import BUDGETS, DONOR, StudyStore, read_study
 from mbsearch.space.catalog import load_space, space_names
 from mbsearch.space.document import parse_document
 from mbsearch.space.settings import AUTO, SCRATCH
 from mbsearch.space.space import SearchSpace, read_space
 from mbsearch.stamp import Stamp, difference, filled, scored_by
 from mbsearch.survey import require_feasible
+
+if TYPE_CHECKING:
+    from mbsearch.training.pretrained import Pretrained
 
 _MOST_LISTED = 6  # of a kind, before a run starts
 UNLIMITED_TRIALS = 10**9
@@ -149,7 +153,7 @@ def run(
         space = with_questions(space, meter)
         if model is not None:  # the other limits have been looked at
             keeps = require_feasible(space, meter)
-        _keep(store, folder, stamp, space, model)
+        _keep(store, folder, stamp, space, model, scoring.pretrained)
         store.search.sampler = make_sampler(
             sampler,
             space,
@@ -227,12 +231,12 @@ def _as_stored(space: SearchSpace, folder: Path, storage: str | None, say: Say) 
         known = read_study(folder, storage).settings()
     except StorageError:  # there is no study yet, or opening it for writing says what is wrong
         return space
-    kept = known.get("space_yaml")
-    if kept is None:
+    kept, stamp = known.get("space_yaml"), known.get("stamp")
+    if kept is None or stamp is None:
         return space
     stored = read_space(parse_document(kept, f"{folder}/space.yaml"))
     if space.settings.weights == AUTO:
-        donor = known.get("stamp", {}).get("weights")
+        donor = stamp.get("weights")
         weights = SCRATCH if donor is None else stored.settings.weights
         space = space.with_settings({"weights": weights})
     if space.name not in space_names():
@@ -377,6 +381,7 @@ def _keep(
     stamp: Stamp,
     space: SearchSpace,
     model: LatencyModel | None,
+    pretrained: Pretrained | None,
 ) -> None:
     """Write down what a study is made of; of one that is there what may change."""
     known, text = store.settings(), space.to_yaml()
@@ -387,6 +392,8 @@ def _keep(
     ]
     if known.get(BUDGETS, []) != budgets:
         store.search.set_user_attr(BUDGETS, budgets)
+    if pretrained is not None and DONOR not in known:
+        store.search.set_user_attr(DONOR, pretrained.donor.facts())
     if "stamp" not in known:
         store.search.set_user_attr("versions", _versions())
         store.name_objectives(space.settings.metric)

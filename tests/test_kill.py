@@ -41,6 +41,7 @@ baselines:
   - {reference: mobilenet_v2, alpha: 0.35, resolution: 64}
 proxy: {train_images: 400, validation_images: 200, epochs: 2, noise_seeds: 2}
 promotion: {share: 0.9, longer: 2}
+weights: none
 """
 TRIALS = 8
 RUN = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials"]

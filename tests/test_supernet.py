@@ -116,10 +116,10 @@ def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
     monkeypatch.setattr(supernet_training, "_SHAPES_FROM", 1)
     space = replace(load_space("mixed"), settings=tiny(steps=8).settings)
     supernet = training(images, space)
-    drawn = [supernet._trained(supernet._draw()) for _ in range(8)]
+    drawn = [supernet._trained(supernet._candidate()) for _ in range(8)]
     networks = [skeleton(each) for each in drawn]
     held = [
-        is_whole(network, slices(each, network, supernet._weights))
+        is_whole(network, slices(each, network, supernet.weights))
         for each, network in zip(drawn, networks, strict=True)
     ]
     assert not all(held), "the test is blind"
@@ -187,7 +187,7 @@ def test_a_deadline_leaves_the_rest_to_the_next_run(
 
 def test_a_supernet_that_diverges_says_so(images: Path, tmp_path: Path) -> None:
     diverging = training(images, tiny(steps=50, learning_rate=100, warmup=0))
-    for weight in diverging._weights.values():
+    for weight in diverging.weights.values():
         weight.data *= 1e38
     with pytest.raises(EvaluationError, match=r"the supernet diverged in step \d+.*learning_rate"):
         prepare(diverging, tmp_path / "x.pt")
@@ -218,8 +218,12 @@ def test_a_trial_starts_from_its_part_of_the_shared_weights(images: Path, tmp_pa
     proxy = space.settings.proxy.model_copy(update={"learning_rate": 1e-6})  # it learns nothing
     task = Task(space.sample(3), seed=0)
     outcomes = [
-        ProxyTraining(proxy, str(images), device="cpu", shared=shared).evaluate(task).evaluation
-        for shared in (tmp_path / "shared.pt", None)
+        ProxyTraining(
+            proxy.model_copy(update={"evaluator": name}), str(images), device="cpu", shared=shared
+        )
+        .evaluate(task)
+        .evaluation
+        for name, shared in (("supernet", tmp_path / "shared.pt"), ("training", None))
     ]
     assert [e.evaluator for e in outcomes] == ["supernet", "training"]
     assert outcomes[0].curve[0].train_loss < 0.6 < outcomes[1].curve[0].train_loss
@@ -237,7 +241,7 @@ def test_a_run_trains_its_supernet_once(images: Path, tmp_path: Path) -> None:
             data=str(images),
             jobs=1,
             device="cpu",
-            on_preparation=lambda done, _steps, _loss: seen.append(done),
+            on_preparation=lambda _noun, done, _steps, _loss: seen.append(done),
         )
         return [r.evaluation.evaluator for r in result.records if r.evaluation is not None]
 

@@ -14,6 +14,7 @@ from mbsearch.cli.terminal import (
     Device,
     Evaluator,
     Json,
+    Weights,
     err,
     out,
     print_table,
@@ -44,6 +45,7 @@ def audit(
         typer.Option(help="Image folder or data set name; without it, embedded Fashion-MNIST."),
     ] = None,
     evaluator: Evaluator = None,
+    weights: Weights = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study; the space's by default.")
     ] = None,
@@ -66,6 +68,8 @@ def audit(
     from mbsearch.space.catalog import load_space
 
     loaded = with_evaluator(load_space(space), evaluator)
+    if weights is not None:
+        loaded = loaded.with_settings({"weights": weights})
     with RunDisplay(err) as display:
         found = run_audit(
             loaded,

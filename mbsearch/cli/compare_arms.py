@@ -72,6 +72,11 @@ def compare_arms(
                 f"{folder}: expected a study of {first.stamp['data']}, as {studies[0]} is, got one "
                 f"of other images ({arm.stamp['data']})"
             )
+        if arm.stamp.get("weights") is not None:
+            raise StorageError(
+                f"{folder}: expected a study from scratch, got one whose networks inherit weights; "
+                "run `mbsearch retrain` on each study, and compare their test accuracies"
+            )
     references = {each.name: each for arm in arms for each in arm.references}
     data = first.stamp["data"]
     found = compare(

@@ -18,6 +18,7 @@ from mbsearch.cli.terminal import (
     Evaluator,
     Json,
     Storage,
+    Weights,
     cost,
     err,
     parse_budget,
@@ -61,14 +62,7 @@ def run(
         Path | None,
         typer.Option(help="Look accuracies up in this CSV or JSON file instead of training."),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights that networks inherit: efficientnet_lite0, a file, none, or auto: the "
-            "former for folders of colour photos; the space's by default.",
-            show_default=False,
-        ),
-    ] = None,
+    weights: Weights = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the study; the space's by default.")
     ] = None,

@@ -54,6 +54,14 @@ Budgets = Annotated[
         show_default=False,
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights that networks inherit: efficientnet_lite0, a file, none, or auto: the "
+        "former for folders of colour photos; the space's by default.",
+        show_default=False,
+    ),
+]
 Evaluator = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,8 @@ from mbsearch.analysis.answer import Answer, pixels_note
 from mbsearch.cost import METRICS, measure
 from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
-from mbsearch.records import TABLE, State, TrialRecord
+from mbsearch.records import TABLE, StartKind, State, TrialRecord
+from mbsearch.search.storage import DONOR
 from mbsearch.training.verdict import Trained
 from mbsearch.units import TITLES, columns, quantity
 
@@ -138,6 +139,7 @@ def _data(job: Job, origin: Origin) -> str:
         ("Classes", str(job.architecture.num_classes)),
         ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
         ("Seed of search, split and training", str(stamp["seed"])),
+        *_start(origin),
         ("Network", origin.content),
         (EXPORTED_BY, f"`{origin.command}`"),
     ]
@@ -151,6 +153,32 @@ def _data(job: Job, origin: Origin) -> str:
     if origin.trained is not None:
         rows.append(("Recipe of the weights", f"`{json.dumps(dict(origin.trained.recipe))}`"))
     return f"## How it was found and trained\n\n{_table(('', ''), rows)}"
+
+
+def _start(origin: Origin) -> list[tuple[str, str]]:
+    """Rows on a donor: its weights, the inherited share, its teacher and its normalisation."""
+    start = origin.record.start
+    if start is None:
+        return []
+    if start.kind is StartKind.FRESH:
+        rows = [("Start", "fresh weights: too few of the donor's correspond to this network")]
+    else:
+        donor = origin.settings.get(DONOR, {})
+        known = [each for each in (donor.get("licence"), donor.get("source")) if each]
+        title = donor.get("title", "a donor") + (f" ({', '.join(known)})" if known else "")
+        way = ", by way of the study's supernet" if start.kind is StartKind.SUPERNET else ""
+        text = f"{start.share:.1%} of the weights are inherited from {title}{way}"
+        normalised = donor.get("normalisation") or "unknown"
+        note = f"{normalised}; this network takes images normalised as above"
+        rows = [("Start", text), ("Normalisation of the donor", note)]
+    teacher = origin.settings["stamp"].get("teacher")
+    if teacher is not None and teacher["weight"] > 0:
+        text = (
+            f"the donor, fine-tuned on the study's images at {teacher['pixels']} px; distillation "
+            f"with weight {teacher['weight']:g}, temperature {teacher['temperature']:g}"
+        )
+        rows.append(("Teacher", text))
+    return rows
 
 
 def _files(written: Sequence[Written]) -> str:

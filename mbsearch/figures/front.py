@@ -34,8 +34,12 @@ from mbsearch.units import quantity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
-# Below, since the front lies above; one family to each side, since their costs are often the same.
-_LABEL_SIDES = {"mobilenet_v1": "bottom left", "mobilenet_v2": "bottom right"}
+# Below, since the front lies above; each family has its side, since their costs are often the same.
+_LABEL_SIDES = {
+    "mobilenet_v1": "bottom left",
+    "mobilenet_v2": "bottom right",
+    "efficientnet_lite0": "bottom center",
+}
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"

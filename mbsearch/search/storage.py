@@ -46,6 +46,8 @@ JOURNAL = "journal.log"
 BASELINES = ".baselines"
 BUDGETS = "budgets"
 """User attribute of a study: the budgets that it answers, as plain data."""
+DONOR = "donor"
+"""User attribute of a study: facts of the donor that its networks inherit from, as plain data."""
 EXPECTED = "expected"
 """User attribute of a study: predicted accuracies of its networks, by the number of the record."""
 

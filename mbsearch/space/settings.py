@@ -522,6 +522,11 @@ def dump_settings(settings: Settings) -> dict[str, Any]:
     data = settings.model_dump(mode="json", exclude_defaults=True)
     if settings.proxy.evaluator == "supernet":
         data["proxy"] |= {key: getattr(settings.proxy, key) for key in _INHERITING}
+    if settings.weights not in (AUTO, SCRATCH):  # the proxy has other defaults with a donor
+        given = {*_TUNING, "evaluator", "supernet"} & settings.proxy.model_fields_set
+        kept = settings.proxy.model_dump(mode="json", include=given)
+        if kept:
+            data["proxy"] = data.get("proxy", {}) | kept
     scale = "resolution_scale"  # unless it is given, it follows from the space's resolutions
     if scale in settings.proxy.model_fields_set:
         data["proxy"] = data.get("proxy", {}) | {scale: settings.proxy.resolution_scale}

@@ -105,7 +105,7 @@ class FinalTraining:
                 pixels=pixels,
                 curve=tuple(training.curve),
                 evaluator="retraining",
-                recipe=self.recipe.model_dump(mode="json") | {"data": self.data},
+                recipe=training.recipe.model_dump(mode="json") | {"data": self.data},
                 device=device_name(device),
                 versions={name: version(name) for name in ("mbsearch", "torch")},
                 predictions=predictions(training.scored, test, device),
@@ -126,12 +126,13 @@ class FinalTraining:
         network = build(
             architecture, zero_init_residual=self.recipe.zero_init_residual, seed=task.seed
         )
-        if self.pretrained is not None:
-            start = self.pretrained.begin(network, architecture, task.origin)
-            recipe = long_recipe(recipe, start, architecture)
-            seen = self.pretrained.taught_on_all(seen)
         if self.start is not None and self.start.fingerprint == task.architecture.fingerprint:
             load_weights(network, self.start.path, eps=self.start.eps)
+        elif self.pretrained is not None:
+            start = self.pretrained.begin(network, architecture, task.origin)
+            recipe = long_recipe(recipe, start, architecture)
+        if self.pretrained is not None:
+            seen = self.pretrained.taught_on_all(seen)
         training = LongTraining(
             network=network,
             recipe=recipe,

@@ -112,10 +112,12 @@ class Preparations:
         lessons = None
         if trained is not None and self._teaches:
             teacher = TeacherTraining(space, self.source, self.seed, device, donor=trained)
+            path = self.folder / LESSONS
+            if not (self.folder / TEACHER).exists():
+                path.unlink(missing_ok=True)  # the logits of a teacher that was deleted
             say(f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px")
             if not self._prepare(teacher, self.folder / TEACHER, deadline, on_step):
                 return False
-            path = self.folder / LESSONS
             if not path.exists():
                 write_lessons(teacher.lessons(), path)
             lessons = read_lessons(path)

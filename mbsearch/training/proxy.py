@@ -39,10 +39,11 @@ class ProxyTraining:
     """Evaluator that trains each network alone, by the same short recipe.
 
     The network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes;
-    it sees training and validation images only. It starts as `pretrained` has it, or from its part
-    of the weights in the file `shared`, or without either from fresh weights. A promoted one sees
-    `longer` times as many images; a final follows the `retrain` recipe on all training images, at
-    `final_scale` of the network's own resolution. `teacher` is how they learn from a teacher.
+    it sees training and validation images only. It starts as `pretrained` has it, or without that
+    from its part of the weights in the file `shared`, or without either from fresh weights. A
+    promoted one sees `longer` times as many images; a final follows the `retrain` recipe on all
+    training images, at `final_scale` of the network's own resolution. `teacher` is how they learn
+    from a teacher.
     """
 
     proxy: Proxy
@@ -83,7 +84,7 @@ class ProxyTraining:
         source = self._source()
         architecture = thinner(task.architecture, self.proxy)
         network, start = self._network(architecture, task, self.proxy)
-        if self.shared is not None and task.checkpoint is None:
+        if self.shared is not None and start is None and task.checkpoint is None:
             inherit(architecture, network, _shared(self.shared))
         proxy = self.proxy if start is None else screening_recipe(self.proxy, start)
         pixels = proxy.pixels(task.architecture.resolution)
@@ -106,7 +107,7 @@ class ProxyTraining:
         stop = _stop_epoch(task, proxy)
         while len(training.curve) < stop:
             training.run_epoch()
-        evaluation = self._evaluation(training, task, pixels, self.proxy.evaluator, start)
+        evaluation = self._evaluation(training, task, pixels, proxy.evaluator, start)
         return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
 
     def _source(self) -> ImageSource:

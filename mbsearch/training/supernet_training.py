@@ -140,18 +140,21 @@ def _give(
 ) -> None:
     """Put a donor's weights into shared ones of centred kernels, as far as networks correspond.
 
-    A residual block that the donor lacks starts as the identity.
+    A residual block that the donor lacks starts as the identity, unless it shares weights with one
+    that the donor has.
     """
+    ends, written = set[str](), set[str]()
     for architecture in networks:
         network = skeleton(architecture)
         given = donated(architecture, network, donor)
         names = shared_names(architecture, network, centred=True)
-        for name in last_norms(network):
-            if f"{name}.weight" not in given:
-                weights[names[f"{name}.weight"]].zero_()
+        ends |= {names[f"{name}.weight"] for name in last_norms(network)}
         for name, key in names.items():
             if name in given:
                 part(weights[key], given[name].shape).copy_(given[name])
+                written.add(key)
+    for key in ends - written:
+        weights[key].zero_()
 
 
 def load_shared(path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.published import AXES, FAMILIES, published_figure
 from mbsearch.published import published
 from mbsearch.search.storage import RESULTS
+from mbsearch.space.settings import SCRATCH
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -88,6 +89,8 @@ def audit_command(folder: Path, settings: Mapping[str, Any]) -> str:
     words = ["mbsearch", "audit", "--space", str(folder / "space.yaml"), "--name", folder.name]
     if (stamp := settings.get("stamp")) is not None:
         words += ["--data", stamp["data"], "--seed", str(stamp["seed"])]
+        if "weights" not in stamp:  # of an older version, whose trainings began from scratch
+            words += ["--weights", SCRATCH]
     if folder.parent != RESULTS:
         words += ["--results", str(folder.parent)]
     return shlex.join(words)

