@@ -107,17 +107,10 @@ def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]
         if k is None:
             continue
         for j, (block, twin) in enumerate(zip(own.stages[i], other.stages[k], strict=False)):
-<<<<<<< HEAD
             for name, counterpart in _layers(block, twin):
                 yield f"stages.{i}.{j}.{name}", f"stages.{k}.{j}.{counterpart}"
     for layer, given in zip(own.head, other.head, strict=False):
         if layer.name != given.name:
-=======
-            for name, counterpart_name in _layers(block, twin):
-                yield f"stages.{i}.{j}.{name}", f"stages.{k}.{j}.{counterpart_name}"
-    for layer, counterpart in zip(own.head, other.head, strict=False):
-        if layer.name != counterpart.name:
->>>>>>> tests25
             return
         yield f"head.{layer.name}", f"head.{layer.name}"
 
