@@ -46,6 +46,7 @@ from mbsearch.search.racing import Race
 from mbsearch.search.samplers import distributions
 from mbsearch.search.storage import StudyStore, fidelity_of, new_record, objectives
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.catalog import DONORS
 from mbsearch.space.settings import Racing
 from mbsearch.space.space import SearchSpace
 
@@ -548,10 +549,13 @@ class Driver:
         promoted: Mapping[int, float],
         finals: Mapping[int, float],
     ) -> list[dict[str, Any]]:
-        """References that are networks of the space: the sampler learns from them too."""
+        """References that are networks of the space: the sampler learns from them too.
+
+        Not from the donor's own, which start otherwise than candidates do.
+        """
         found = []
         for record in complete(list(records)):
-            if not record.is_baseline or record.evaluation is None:
+            if not record.is_baseline or record.evaluation is None or record.origin in DONORS:
                 continue
             try:
                 params = self.space.encode(record.architecture)
