@@ -51,7 +51,7 @@ from mbsearch.training.preparations import SUPERNET, Preparations, kept_start
 from mbsearch.training.pretrained import Pretrained, long_recipe, screening_recipe
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.sources import ImageSource, load_source
-from mbsearch.training.supernet import slices
+from mbsearch.training.supernet import part, slices
 from mbsearch.training.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
@@ -96,12 +96,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
 def grey(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("grey")
     rng = np.random.default_rng(0)
-    for part in ("train", "val", "test"):
+    for split in ("train", "val", "test"):
         for name in ("a", "b"):
-            (folder / part / name).mkdir(parents=True)
+            (folder / split / name).mkdir(parents=True)
             for i in range(4):
                 pixels = rng.integers(0, 255, (16, 16), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / part / name / f"{i}.png")
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
     return str(folder)
 
 
@@ -133,11 +133,14 @@ def test_a_supernet_starts_with_the_donors_part_of_every_candidate(
     shares = []
     for network in two_classes([space.sample(seed) for seed in range(20)]):
         module = skeleton(network)
-        given, views = donated(network, module, trained), slices(network, module, weights)
+        given, views = (
+            donated(network, module, trained),
+            slices(network, module, weights, centred=True),
+        )
         for key in views.keys() & given.keys():
             both = zip(views[key].shape, given[key].shape, strict=True)
-            common = tuple(slice(min(sizes)) for sizes in both)
-            assert torch.equal(views[key][common], given[key][common]), key
+            common = [min(sizes) for sizes in both]
+            assert torch.equal(part(views[key], common), part(given[key], common)), key
         shares.append(inherited_share(module, given))
     assert max(shares) > 0.3, "the test is blind"
 
@@ -149,7 +152,10 @@ def test_residual_blocks_that_the_donor_lacks_start_as_the_identity(
     lacking = 0
     for network in two_classes([few().sample(seed) for seed in range(20)]):
         module = skeleton(network)
-        given, views = donated(network, module, trained), slices(network, module, weights)
+        given, views = (
+            donated(network, module, trained),
+            slices(network, module, weights, centred=True),
+        )
         for name in last_norms(module):
             zero = bool((views[f"{name}.weight"] == 0).all())
             assert zero == (f"{name}.weight" not in given)
@@ -157,6 +163,24 @@ def test_residual_blocks_that_the_donor_lacks_start_as_the_identity(
     assert lacking > 0, "the test is blind"
     fresh = supernet(few(), source, None).weights
     assert all(bool((w == 1).all()) for name, w in fresh.items() if name.endswith("norm.weight"))
+
+
+def test_smaller_kernels_are_the_centre_of_larger_ones(
+    source: ImageSource, trained: TrainedDonor
+) -> None:
+    weights = supernet(few(), source, trained).weights
+    networks = two_classes([few().sample(seed) for seed in range(20)])
+    found = {}
+    for network in networks:
+        module = skeleton(network)
+        views = slices(network, module, weights, centred=True)
+        found[network.stages[1].kernel] = views["stages.1.0.depthwise.conv.weight"]
+    thin = min(len(view) for view in found.values())
+    assert torch.equal(found[3][:thin], found[5][:thin, :, 1:4, 1:4])
+    assert found[3].data_ptr() != found[5].data_ptr()
+    with torch.no_grad():
+        found[3].zero_()
+    assert bool((found[5][:thin, :, 1:4, 1:4] == 0).all()), "they share their weights"
 
 
 def test_paths_are_within_the_budgets(source: ImageSource, trained: TrainedDonor) -> None:
@@ -237,7 +261,7 @@ def test_candidates_start_from_the_supernet_and_without_one_from_the_donor(
         assert all(torch.equal(state[name], values) for name, values in given.items())
         start, state = begun(Pretrained(donor, shared), network)
         assert start == Start(StartKind.SUPERNET, share)
-        views = slices(network, module, weights)
+        views = slices(network, module, weights, centred=True)
         assert all(torch.equal(state[name], values) for name, values in views.items())
         statistics = {name: v for name, v in given.items() if "running" in name}
         assert statistics
@@ -289,7 +313,7 @@ def test_the_short_recipe_suits_the_start() -> None:
     assert screening_recipe(proxy, SHARED) == proxy
     scratch = screening_recipe(proxy, FRESH)
     assert (scratch.evaluator, scratch.learning_rate, scratch.epochs) == ("training", 0.012, 4)
-    assert scratch.resolution_scale == proxy.resolution_scale
+    assert scratch.resolution_scale == Proxy().resolution_scale
     assert scratch.shift == 0.1
     for start in (INHERITED, GIVEN):
         changed = screening_recipe(proxy, start)
