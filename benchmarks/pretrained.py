@@ -63,6 +63,7 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
     run = [*mbsearch, "run", "--data", data.path, "--results", str(args.work), "--name", name]
     run += ["--seed", str(seed), "--trials", str(args.trials), "--weights", args.weights]
     retrain = [*mbsearch, "retrain", str(folder), "--seeds", str(args.seeds)]
+    retrain += ["--epochs", str(args.epochs)]
     jobs = ["--jobs", str(args.jobs)]
     seconds = []
     for command in ([*run, *bounds], [*retrain, *bounds]):
@@ -95,14 +96,14 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
     return found
 
 
-def markdown(found: Sequence[Cell], seeds: int) -> str:
+def markdown(found: Sequence[Cell], recipe: str) -> str:
     """The page of the cells."""
     lines = [
         "# Answers of pretrained searches on test images",
         "",
         "    python benchmarks/pretrained.py --clothing FOLDER --cifar10 FOLDER",
         "",
-        f"Accuracy after `mbsearch retrain` with {seeds} seeds; margins in points over the "
+        f"Accuracy after `mbsearch retrain` ({recipe}); margins in points over the "
         "strongest reference of each family at the same budget, with their 95 % intervals (paired, "
         "over images and seeds).",
         "",
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--searches", type=int, default=2, help="searches a data set")
     parser.add_argument("--seeds", type=int, default=3, help="trainings a network")
+    parser.add_argument("--epochs", type=int, default=20, help="of each of these")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rows", type=Path, default=Path("results/pretrained"))
     parser.add_argument("--work", type=Path, default=Path("results/pretrained-work"))
@@ -163,7 +165,7 @@ def main() -> None:
     ]
     page = HERE.parent / "docs" / "experiments" / "pretrained.md"
     page.parent.mkdir(exist_ok=True)
-    page.write_text(markdown(found, args.seeds))
+    page.write_text(markdown(found, f"{args.seeds} seeds, {args.epochs} epochs"))
 
 
 if __name__ == "__main__":
