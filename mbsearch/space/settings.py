@@ -385,6 +385,15 @@ class Finals(Row):
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     progressive: Annotated[tuple[_UntilScale, ...], Field(strict=False)] = ((0.5, 0.5),)
 
+    def from_donor(self) -> Self:
+        """The finals of networks that inherit weights: at their own pixels from the first epoch.
+
+        On half of the pixels the inherited weights are lost (docs/pretrained.md).
+        """
+        if "progressive" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"progressive": ()})
+
     def pixel_scale(self, epoch: int, epochs: int) -> float:
         """Share of a network's own pixels that an epoch (from 0) of a training uses."""
         done = (epoch + 1) / epochs

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbsearch.search.references import chosen_references
 from mbsearch.space.settings import AUTO, EMBEDDED, SCRATCH, Settings
 from mbsearch.space.space import SearchSpace
 from mbsearch.training.donors.files import Donor, find_donor
 from mbsearch.training.machine import choose_device, prepare_worker
 from mbsearch.training.preparation import PreparatoryTraining, prepare
-from mbsearch.training.pretrained import Pretrained, corresponds, trained_donor
+from mbsearch.training.pretrained import Pretrained, trained_donor
 from mbsearch.training.sources import ImageSource
 from mbsearch.training.supernet_training import SupernetTraining
 from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
@@ -55,6 +54,7 @@ class Preparations:
         changes: dict[str, object] = {"weights": DEFAULT_DONOR if name == AUTO else name}
         if donor is not None:
             changes["proxy"] = space.settings.proxy.from_donor()
+            changes["finals"] = space.settings.finals.from_donor()
         space = space.with_settings(changes)
         sharing = space.settings.proxy.evaluator == "supernet"
         supernet = (folder / SUPERNET).absolute() if sharing else None
@@ -127,16 +127,7 @@ class Preparations:
             )
         if self.supernet is None:
             return True
-        references = []
-        if self.donor is not None and trained is not None and not space.settings.needs_latency:
-            references = [
-                network
-                for family, network in chosen_references(space)
-                if family != self.donor.family and corresponds(network, trained)
-            ]
-        supernet = SupernetTraining(
-            space, self.source, self.seed, device, trained, lessons, references
-        )
+        supernet = SupernetTraining(space, self.source, self.seed, device, trained, lessons)
         say(f"supernet: {supernet.settings.steps:,} steps")
         return self._prepare(supernet, self.supernet, deadline, on_step)
 

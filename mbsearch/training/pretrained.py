@@ -21,7 +21,6 @@ from mbsearch.space.settings import Proxy, Retrain
 from mbsearch.training.data import Split
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import copy_given, donated, inherited_share
-from mbsearch.training.network import skeleton
 from mbsearch.training.sources import ImageSource
 from mbsearch.training.supernet import inherit
 from mbsearch.training.supernet_training import load_shared
@@ -68,10 +67,6 @@ class Pretrained:
         inherit(architecture, network, _shared(self.supernet), centred=True)
         return Start(StartKind.SUPERNET, share)
 
-    def corresponds(self, architecture: Architecture) -> bool:
-        """Whether a network inherits enough of the donor to start from it."""
-        return corresponds(architecture, trained_donor(self.donor))
-
     def taught(
         self, split: Split, source: ImageSource, kind: TaughtSplit, limit: int | None
     ) -> Split:
@@ -87,12 +82,6 @@ class Pretrained:
     def taught_on_all(self, split: Split) -> Split:
         """The split of training and validation images with the teacher's logits."""
         return split if self.lessons is None else _lessons(self.lessons).on_all(split)
-
-
-def corresponds(architecture: Architecture, donor: TrainedDonor) -> bool:
-    """Whether a network inherits enough of a donor to start from it."""
-    network = skeleton(architecture)
-    return inherited_share(network, donated(architecture, network, donor)) >= LEAST_SHARE
 
 
 def screening_recipe(proxy: Proxy, start: Start) -> Proxy:

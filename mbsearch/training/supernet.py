@@ -35,14 +35,23 @@ def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
 def shared_names(
     architecture: Architecture, network: nn.Module, *, centred: bool = False
 ) -> dict[str, str]:
-    """Name of the shared weight behind each parameter of an architecture's module."""
+    """Name of the shared weight behind each parameter of an architecture's module.
+
+    With `centred` kernels an inverted residual of expansion 1 has the weights of a separable block,
+    which has the same layers.
+    """
     program = architecture.lower()
     names = {}
     for name, _ in network.named_parameters():
         match name.split("."):
-            case "stages", i, j, *rest:
-                kind = program.stages[int(i)][int(j)].kind
-                place = f"stages.{program.stage_indices[int(i)]}.{j}.{kind}." + ".".join(rest)
+            case "stages", i, j, layer_name, *rest:
+                block = program.stages[int(i)][int(j)]
+                kind = block.kind
+                if centred and kind == "inverted_residual" and block.body[0].name != "expansion":
+                    kind = "separable"
+                    layer_name = "pointwise" if layer_name == "projection" else layer_name
+                stage = program.stage_indices[int(i)]
+                place = ".".join(("stages", str(stage), j, kind, layer_name, *rest))
             case _:
                 place = name
         layer = network.get_submodule(name.rsplit(".", 2)[0])

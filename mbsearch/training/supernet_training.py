@@ -6,7 +6,7 @@ donor's, its channels sorted by importance, and paths are networks within the bu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -47,19 +47,16 @@ class SupernetTraining(PreparatoryTraining):
     """The shared weights of a space, with its baselines, in training on a source's images.
 
     `donor` gives the weights to start from, `lessons` a teacher's logits of the training images.
-    `references` are trained as the baselines are.
     """
 
     donor: TrainedDonor | None = None
     lessons: Lessons | None = None
-    references: Sequence[Architecture] = ()
 
     noun: ClassVar[str] = "supernet"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        baselines = [network for _, network in baseline_architectures(self.space)]
-        self._baselines = [*baselines, *self.references]
+        self._baselines = [network for _, network in baseline_architectures(self.space)]
 
     @property
     def settings(self) -> Supernet:
