@@ -39,7 +39,7 @@ from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, wr
 from mbsearch.training.weights import match_weights, read_weights
 
 CPU = torch.device("cpu")
-NETWORKS = ((0.5, 64), (0.25, 112), (0.35, 80))
+NETWORKS = ("0.5/64", "0.25/112", "0.35/80")  # alpha/resolution
 EPOCHS = 10
 
 
@@ -175,15 +175,20 @@ class Bench:
 
 
 def rows(
-    bench: Bench, path: Path, seeds: int, alternatives: Sequence[Alternative]
+    bench: Bench,
+    path: Path,
+    seeds: int,
+    alternatives: Sequence[Alternative],
+    networks: Sequence[str],
 ) -> Iterator[Row]:
     """All rows, those that are missing trained first."""
     known = [Row(**each) for each in json.loads(path.read_text())] if path.exists() else []
     for seed in range(seeds):
         for how in alternatives:
-            for alpha, resolution in NETWORKS:
+            for size in networks:
+                alpha, _, resolution = size.partition("/")
                 network = scaled_reference(
-                    "efficientnet_lite0", alpha, resolution, bench.source.num_classes
+                    "efficientnet_lite0", float(alpha), int(resolution), bench.source.num_classes
                 )
                 found = [
                     r
@@ -209,15 +214,17 @@ def markdown(found: list[Row], data: str) -> str:
         "",
         f"    python benchmarks/inheritance.py {data}",
         "",
-        f"| alternative | {' | '.join(names)} | mean | CPU s |",
-        "|---|" + "---|" * (len(names) + 2),
+        f"| alternative | {' | '.join(names)} | CPU s |",
+        "|---|" + "---|" * (len(names) + 1),
     ]
     for how in dict.fromkeys(row.alternative for row in found):
         own = [row for row in found if row.alternative == how]
-        cells = [fmean(r.accuracy for r in own if r.network == name) for name in names]
+        shown = []
+        for name in names:
+            found_there = [r.accuracy for r in own if r.network == name]
+            shown.append(f"{fmean(found_there):.3f}" if found_there else "")
         seconds = fmean(row.cpu_seconds for row in own)
-        shown = " | ".join(f"{cell:.3f}" for cell in cells)
-        lines.append(f"| {how} | {shown} | {fmean(cells):.3f} | {seconds:.0f} |")
+        lines.append(f"| {how} | {' | '.join(shown)} | {seconds:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -229,6 +236,7 @@ def main() -> None:
     parser.add_argument("--budget", default="20M", help="of the supernet's paths")
     parser.add_argument("--space", default="photos")
     parser.add_argument("--scale", type=float, default=1.0, help="of the supernet's pixels")
+    parser.add_argument("--networks", nargs="*", default=NETWORKS, help="alpha/resolution")
     parser.add_argument("--only", nargs="*", help="names of alternatives; all by default")
     parser.add_argument("--out", type=Path, default=Path("results/inheritance"))
     args = parser.parse_args()
@@ -248,7 +256,7 @@ def main() -> None:
     space = space.with_settings(dict(settings))
     bench = Bench(source, space, find_donor("efficientnet_lite0"), args.out)
     chosen = [each for each in ALTERNATIVES if each.name in (args.only or [each.name])]
-    found = list(rows(bench, args.out / "rows.json", args.seeds, chosen))
+    found = list(rows(bench, args.out / "rows.json", args.seeds, chosen, args.networks))
     page = Path(__file__).parent.parent / "docs" / "experiments" / "inheritance.md"
     page.parent.mkdir(exist_ok=True)
     page.write_text(markdown(found, args.name))
