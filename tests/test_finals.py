@@ -194,6 +194,24 @@ def test_without_a_bound_finals_take_as_long_as_the_search() -> None:
     assert long.seconds == 15 * 60 * 2
 
 
+def test_other_budgets_have_a_plan_of_their_own_and_trainings_of_the_same_length() -> None:
+    done = record(0, 10**6, 40.0)
+    first = rounds(1.0, (10**7,))
+    plan = first.make_plan([done], 0.4, slots=2)
+    assert not first.needs_plan
+    later = rounds(1.0, (10**6,))
+    later.plan = Plan.from_dict(plan.to_dict())
+    later.take_up(done, done.evaluation)
+    assert later.needs_plan
+    again = later.make_plan([done], 1.0, slots=2)
+    assert not later.needs_plan
+    assert (again.epochs, again.seconds) == (plan.epochs, 40.0 + 120.0)
+    old = plan.to_dict()
+    del old["asked"]
+    later.plan = Plan.from_dict(old)
+    assert not later.needs_plan, "a plan of an older version is followed"
+
+
 def curve(*accuracies: float) -> tuple[Epoch, ...]:
     return tuple(Epoch(1.0, 1.0, accuracy, 1.0) for accuracy in accuracies)
 

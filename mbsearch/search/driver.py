@@ -240,7 +240,7 @@ class Driver:
         records = self.store.records()
         if not complete(records):
             return None
-        if rounds.plan is None:
+        if rounds.needs_plan:
             rounds.make_plan(records, progress, self.executor.slots)
             assert rounds.plan is not None
             self.store.search.set_user_attr(PLAN, rounds.plan.to_dict())

@@ -80,13 +80,15 @@ def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:
 class Plan:
     """How finals use their time: epochs of each, candidates a budget, and budgets that fit.
 
-    `seconds` are those of all workers together. Budgets are numbered as in the settings.
+    `seconds` are those of all workers together. Budgets are numbered as in the settings; `asked`
+    has the labels of all of them, and is empty in plans of older versions.
     """
 
     seconds: float
     epochs: int
     networks: int
     budgets: tuple[int, ...]
+    asked: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for storage."""
@@ -95,7 +97,8 @@ class Plan:
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Plan:
         """Inverse of `to_dict`."""
-        return Plan(**{**data, "budgets": tuple(data["budgets"])})
+        lists = {name: tuple(data.get(name, ())) for name in ("budgets", "asked")}
+        return Plan(**{**data, **lists})
 
     def sentence(self, budgets: Sequence[Budget]) -> str:
         """The plan in words, with the budgets whose finals do not fit."""
@@ -135,10 +138,25 @@ class FinalRounds:
         """Whether the study has finals at all."""
         return bool(self.budgets) and self.settings.minutes != 0
 
+    @property
+    def needs_plan(self) -> bool:
+        """Whether there is no plan yet, or one for other budgets."""
+        return self.plan is None or self.plan.asked not in ((), self._asked)
+
+    @property
+    def _asked(self) -> tuple[str, ...]:
+        return tuple(budget.label for budget in self.budgets)
+
     def make_plan(self, records: Sequence[TrialRecord], progress: float, slots: int) -> Plan:
         """Size the finals by what the trainings of the study have taken.
 
-        `progress` is the share of the search that has ended, `slots` the number of workers.
+        Where a plan for other budgets was followed before, its finals count: they keep their
+        length, and their time comes on top.
+
+        Args:
+            records: of the study.
+            progress: the share of the search that has ended.
+            slots: number of workers.
         """
         time = TrainingTime.fit(records, self.images)
         spent = sum(r.evaluation.seconds for r in records if not r.is_baseline and r.evaluation)
@@ -146,17 +164,19 @@ class FinalRounds:
         allowed = 60 * slots * (MOST_MINUTES if given is None else given)
         if given is None:
             allowed = min(allowed, spent / max(progress, 1e-9))
+        before = sum(self._begun.values())
         fitting = list(range(len(self.budgets)))
         fitting.sort(key=lambda i: _size(self.budgets[i]))
         while fitting and time is not None:
             each = allowed / len(fitting)
             epochs, networks = self._best_length(time, self.budgets[fitting[-1]], each, records)
             if networks >= _LEAST:
-                found = Plan(allowed, epochs, max(1, networks - 1), tuple(sorted(fitting)))
+                numbers = tuple(sorted(fitting))
+                found = Plan(before + allowed, epochs, max(1, networks - 1), numbers, self._asked)
                 break
             fitting.pop()  # the largest budget's finals do not fit
         else:
-            found = Plan(allowed, self._lengths()[-1], 0, ())
+            found = Plan(before + allowed, self._lengths()[-1], 0, (), self._asked)
         self.plan = found
         return found
 
@@ -179,6 +199,8 @@ class FinalRounds:
         """Epochs to choose from, the most first."""
         if self.settings.epochs is not None:
             return (self.settings.epochs,)
+        if self.plan is not None:
+            return (self.plan.epochs,)
         stretch = min(max(_IMAGES / self.images, 1.0), _MOST_STRETCHED)
         return tuple(round(stretch * epochs) for epochs in _EPOCHS)
 
