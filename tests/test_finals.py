@@ -212,6 +212,18 @@ def test_other_budgets_have_a_plan_of_their_own_and_trainings_of_the_same_length
     assert not later.needs_plan, "a plan of an older version is followed"
 
 
+def test_of_the_references_the_donor_has_the_first_final() -> None:
+    families = ("mobilenet_v1", "mobilenet_v2", "efficientnet_lite0", "mobilenet_v2")
+    accuracies = (0.3, 0.7, 0.5, 0.8)
+    found = []
+    for trial, (family, accuracy) in enumerate(zip(families, accuracies, strict=True)):
+        one = record(trial, 10**6, 1.0)
+        assert one.evaluation is not None
+        evaluation = replace(one.evaluation, accuracy=accuracy)
+        found.append(replace(one, origin=family, evaluation=evaluation))
+    assert [each.trial for each in strongest(found)] == [2, 3, 0]
+
+
 def curve(*accuracies: float) -> tuple[Epoch, ...]:
     return tuple(Epoch(1.0, 1.0, accuracy, 1.0) for accuracy in accuracies)
 

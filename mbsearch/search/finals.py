@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from mbsearch.records import Epoch, Evaluation, State, TrialRecord, complete
+from mbsearch.space.catalog import DONORS
 from mbsearch.space.settings import Budget, Finals
 
 FIRST_FINAL = 0.4
@@ -315,12 +316,16 @@ class FinalRounds:
 
 
 def strongest(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The best reference of each family, by the longest training that all have; the best first."""
+    """The best reference of each family, by the longest training that all have; the best first.
+
+    A donor's own network comes before all: it is what one would train without a search, and starts
+    slower than networks of a supernet.
+    """
     references = [r for r in records if r.is_baseline and r.state is State.COMPLETE]
     best: dict[str, TrialRecord] = {}
     for record in sorted(references, key=lambda r: (-r.likely, r.cost)):
         best.setdefault(record.origin, record)
-    return list(best.values())
+    return sorted(best.values(), key=lambda record: record.origin not in DONORS)
 
 
 def _size(budget: Budget) -> float:
