@@ -324,12 +324,11 @@ def test_the_long_recipe_suits_the_start() -> None:
     recipe, thin = Retrain(tuning_rate=0.003), scaled_reference(LITE0, 0.5, 64)
     whole = thin.replace(alpha=1.0)
     assert long_recipe(recipe, FRESH, thin) == recipe
-    assert long_recipe(recipe, SHARED, thin).learning_rate == 0.003
-    for start in (INHERITED, GIVEN):
+    for start in (INHERITED, GIVEN, SHARED):
         assert long_recipe(recipe, start, thin).learning_rate == 0.006
         assert long_recipe(recipe, start, whole).learning_rate == 0.003
     # Few images: smaller batches, and rates with them.
-    assert long_recipe(Retrain().sized(1000), SHARED, thin).learning_rate == 0.002
+    assert long_recipe(Retrain().sized(1000), SHARED, whole).learning_rate == 0.002
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,10 @@ from mbsearch.training.teacher import Lessons, TaughtSplit, read_lessons
 
 LEAST_SHARE = 0.5
 """Of its weights, that a network inherits, or it starts fresh."""
-# Weights that no supernet has trained for thin networks learn best at higher rates: measured in
-# docs/experiments/inheritance.md.
 _SCREENING_RATE = 4
+"""Factor on a short training's rate for weights that no supernet has trained."""
 _SLICE_RATE = 2
+"""Factor on a long training's rate for slices (docs/experiments/inheritance.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,9 @@ def screening_recipe(proxy: Proxy, start: Start) -> Proxy:
 
 def long_recipe(recipe: Retrain, start: Start, architecture: Architecture) -> Retrain:
     """The recipe of finals and of retraining, as it suits a start."""
-    match start.kind:
-        case StartKind.FRESH:
-            return recipe
-        case StartKind.SUPERNET:
-            factor = 1
-        case StartKind.DONOR | StartKind.INHERITED:
-            factor = _SLICE_RATE if architecture.alpha < 1 else 1
+    if start.kind is StartKind.FRESH:
+        return recipe
+    factor = _SLICE_RATE if architecture.alpha < 1 else 1
     return recipe.model_copy(update={"learning_rate": factor * recipe.tuning_rate})
 
 
