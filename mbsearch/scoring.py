@@ -89,7 +89,7 @@ def by_training(
     source = load_source(data, seed=seed)
     prepared = Preparations.planned(space, source, seed, device, folder)
     space = prepared.space
-    settings = space.settings
+    settings, pretrained = space.settings, prepared.pretrained
     return Scoring(
         ProxyTraining(
             settings.proxy,
@@ -101,7 +101,7 @@ def by_training(
             settings.retrain,
             settings.finals,
             settings.final_scale(data),
-            prepared.pretrained,
+            pretrained,
             settings.teacher,
         ),
         space.with_classes(source.num_classes),
@@ -118,7 +118,7 @@ def by_training(
         (*source.facts(), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
         prepared.key,
-        prepared.pretrained,
+        pretrained,
     )
 
 

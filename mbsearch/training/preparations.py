@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mbsearch.space.settings import AUTO, EMBEDDED, SCRATCH, Settings
 from mbsearch.space.space import SearchSpace
-from mbsearch.training.donors.files import Donor, find_donor
+from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.machine import choose_device, prepare_worker
 from mbsearch.training.preparation import PreparatoryTraining, prepare
 from mbsearch.training.pretrained import Pretrained, trained_donor
@@ -19,7 +19,6 @@ from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lesso
 
 SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"
 """Files of a study's folder: shared weights, the teacher's, and its logits."""
-DEFAULT_DONOR = "efficientnet_lite0"
 
 OnStep = Callable[[str, int, int, float], None]
 """Called after every step: what is trained, steps done, their target, mean loss (nats)."""
@@ -51,7 +50,7 @@ class Preparations:
         """
         donor = chosen_donor(space.settings.weights, source)
         name = SCRATCH if donor is None else space.settings.weights
-        changes: dict[str, object] = {"weights": DEFAULT_DONOR if name == AUTO else name}
+        changes: dict[str, object] = {"weights": LITE0 if name == AUTO else name}
         if donor is not None:
             changes["proxy"] = space.settings.proxy.from_donor()
             changes["finals"] = space.settings.finals.from_donor()
@@ -63,7 +62,9 @@ class Preparations:
     @property
     def pretrained(self) -> Pretrained | None:
         """The start of networks that inherit; None from scratch."""
-        return kept_start(self.space.settings, self.source, self.folder)
+        if self.donor is None:
+            return None
+        return _start(self.donor, self.space.settings, self.folder)
 
     @property
     def _teaches(self) -> bool:
@@ -152,7 +153,7 @@ def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
     if weights != AUTO:
         return find_donor(weights)
     photos = source.name != EMBEDDED and source.coloured
-    return find_donor(DEFAULT_DONOR) if photos else None
+    return find_donor(LITE0) if photos else None
 
 
 def kept_start(
@@ -170,8 +171,11 @@ def kept_start(
         DataError: the donor is missing or cannot be read.
     """
     donor = chosen_donor(settings.weights, source)
-    if donor is None:
-        return None
+    return None if donor is None else _start(donor, settings, folder, teacher=teacher)
+
+
+def _start(donor: Donor, settings: Settings, folder: Path, *, teacher: bool = True) -> Pretrained:
+    """The start from a donor, with the files in a study's folder that its settings ask for."""
     sharing = settings.proxy.evaluator == "supernet"
     teaching = teacher and settings.teacher.weight > 0
     return Pretrained(

@@ -64,7 +64,7 @@ class Pretrained:
             return Start(StartKind.DONOR, share)
         if self.supernet is None:
             return Start(StartKind.INHERITED, share)
-        inherit(architecture, network, _shared(self.supernet), centred=True)
+        inherit(architecture, network, shared_weights(self.supernet), centred=True)
         return Start(StartKind.SUPERNET, share)
 
     def taught(
@@ -115,7 +115,12 @@ def trained_donor(donor: Donor) -> TrainedDonor:
 
 
 @lru_cache(maxsize=1)
-def _shared(path: Path) -> dict[str, Tensor]:
+def shared_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a supernet in memory; a process reads them once.
+
+    Raises:
+        StorageError: the file is missing or damaged.
+    """
     return load_shared(path)
 
 

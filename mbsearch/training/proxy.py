@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mbsearch.errors import EvaluationError
 from mbsearch.records import Evaluation, Fidelity, Start
@@ -26,10 +26,14 @@ from mbsearch.training.final import LongTraining, predictions
 from mbsearch.training.loop import Training
 from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
-from mbsearch.training.pretrained import Pretrained, long_recipe, screening_recipe
+from mbsearch.training.pretrained import (
+    Pretrained,
+    long_recipe,
+    screening_recipe,
+    shared_weights,
+)
 from mbsearch.training.sources import ImageSource, load_source
 from mbsearch.training.supernet import inherit, thinner
-from mbsearch.training.supernet_training import load_shared
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
@@ -85,7 +89,7 @@ class ProxyTraining:
         architecture = thinner(task.architecture, self.proxy)
         network, start = self._network(architecture, task, self.proxy)
         if self.shared is not None and start is None and task.checkpoint is None:
-            inherit(architecture, network, _shared(self.shared))
+            inherit(architecture, network, shared_weights(self.shared))
         proxy = self.proxy if start is None else screening_recipe(self.proxy, start)
         pixels = proxy.pixels(task.architecture.resolution)
         if task.epochs is not None:
@@ -217,11 +221,6 @@ def _no_memory(task: Task) -> str:
 def _source(data: str, seed: int) -> ImageSource:
     """A worker opens its images once, not once a task."""
     return load_source(data, seed=seed)
-
-
-@lru_cache(maxsize=1)
-def _shared(path: Path) -> dict[str, Tensor]:
-    return load_shared(path)
 
 
 @lru_cache(maxsize=16)

@@ -119,7 +119,7 @@ class TeacherTraining(PreparatoryTraining):
         return network
 
     def lessons(self) -> Lessons:
-        """What the trained teacher makes of the training and validation images."""
+        """Return the trained teacher's logits of training and validation images."""
         network, views = self.network(), 2 if self.source.flippable else 1
         splits = {kind: self.source.split(kind, self.settings.pixels) for kind in _KINDS}
         _, accuracy = evaluate(network, splits["validation"], self.device)

