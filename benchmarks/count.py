@@ -9,12 +9,12 @@ import sys
 import time
 from random import Random
 
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
-from mbsearch.space.catalog import load_space
 
 
 def main() -> None:
-    space = load_space(sys.argv[1] if len(sys.argv) > 1 else "v2.yaml")
+    space = load_specification(sys.argv[1] if len(sys.argv) > 1 else "v2.yaml")
     networks = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     rng = Random(0)
     encodings = [space.sample_params(rng) for _ in range(networks)]

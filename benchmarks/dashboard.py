@@ -27,11 +27,13 @@ from selenium.webdriver.common.keys import Keys
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from browser import answers, chromium, wait_for  # the tests' browser
 
+from mbsearch.config.specification import baseline_architectures, load_specification
 from mbsearch.cost import measure
-from mbsearch.records import Epoch, Evaluation
-from mbsearch.search.journal import open_journal
-from mbsearch.search.samplers import distributions
-from mbsearch.search.storage import (
+from mbsearch.search.factory import distributions
+from mbsearch.space.architecture import Architecture
+from mbsearch.study.journal import open_journal
+from mbsearch.study.records import Epoch, Evaluation
+from mbsearch.study.store import (
     JOURNAL,
     StudyStore,
     create_study,
@@ -39,10 +41,8 @@ from mbsearch.search.storage import (
     new_record,
     objectives,
 )
-from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import baseline_architectures, load_space
 
-SPACE = load_space("v2")
+SPACE = load_specification("v2")
 SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
 WATCHED_TRIALS = 8
 # Times of the page's own requests and drawings, kept where the benchmark finds them.

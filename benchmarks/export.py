@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mbsearch.config.specification import load_specification
 from mbsearch.export.formats import DEFAULT_FORMATS, export
 from mbsearch.export.job import Job
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
+from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.network import build
 
 
@@ -70,7 +71,7 @@ def main() -> None:
     print(f"formats: {', '.join(DEFAULT_FORMATS)}; torch {torch.__version__}")
     groups = {"references": [load_reference(name) for name in reference_names()]}
     for name in space_names():
-        space = load_space(name)
+        space = load_specification(name)
         groups[name] = [space.sample(seed) for seed in range(arguments.candidates)]
     for name, networks in groups.items():
         if arguments.only in (None, name):

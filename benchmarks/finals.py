@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import time
 
-from mbsearch.records import Fidelity
-from mbsearch.search.evaluator import Task
-from mbsearch.space.catalog import scaled_reference
-from mbsearch.space.settings import Finals, Proxy
-from mbsearch.training.machine import choose_device, prepare_worker
+from mbsearch.config.settings import Finals, Proxy
+from mbsearch.data.sources import load_source
+from mbsearch.execution.protocol import Task
+from mbsearch.space.library import scaled_reference
+from mbsearch.study.records import Fidelity
+from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.proxy import ProxyTraining
-from mbsearch.training.sources import load_source
 from mbsearch.training.warm_up import compile_kernels
 
 SCHEDULES = {

@@ -14,12 +14,12 @@ from random import Random
 
 import torch
 
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import LocalProcesses, settled
-from mbsearch.space.catalog import load_space
+from mbsearch.config.specification import load_specification
+from mbsearch.execution.local import LocalProcesses, settled
+from mbsearch.execution.protocol import Task
 from mbsearch.space.space import SearchSpace
+from mbsearch.training.devices import choose_device, device_name, prepare_worker
 from mbsearch.training.loop import Training
-from mbsearch.training.machine import choose_device, device_name, prepare_worker
 from mbsearch.training.proxy import ProxyTraining
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each worker")
     parser.add_argument("--space", default="v2.yaml")
     given = parser.parse_args()
-    space = load_space(given.space)
+    space = load_specification(given.space)
     print(f"torch {torch.__version__}, {device_name(choose_device())}")
     print("| workers | single steps | replayed | GiB |")
     print("|---|---|---|---|", flush=True)

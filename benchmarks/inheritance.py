@@ -19,22 +19,23 @@ from statistics import fmean
 
 import torch
 
+from mbsearch.config.settings import Budget, Retrain, Settings
+from mbsearch.config.specification import load_specification
+from mbsearch.data.batches import Split
+from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_space, scaled_reference
-from mbsearch.space.settings import Budget, Retrain, Settings
+from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
-from mbsearch.training.data import Split
+from mbsearch.training.devices import prepare_worker
 from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import Donor, TrainedDonor, find_donor
 from mbsearch.training.donors.inheritance import inherit_from
-from mbsearch.training.final import LongTraining
+from mbsearch.training.long_training import LongTraining
 from mbsearch.training.loop import evaluate
-from mbsearch.training.machine import prepare_worker
 from mbsearch.training.network import build, skeleton
-from mbsearch.training.preparation import prepare
-from mbsearch.training.sources import ImageSource, load_source
-from mbsearch.training.supernet import inherit
-from mbsearch.training.supernet_training import SupernetTraining, load_shared
+from mbsearch.training.resumable_training import prepare
+from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet.shared_weights import inherit
 from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
 from mbsearch.training.weights import match_weights, read_weights
 
@@ -243,7 +244,7 @@ def main() -> None:
     prepare_worker()
     args.out.mkdir(parents=True, exist_ok=True)
     source = load_source(args.photos, seed=0)
-    space = load_space(args.space)
+    space = load_specification(args.space)
     budgets = (Budget.model_validate({"mult_adds": args.budget}),)
     settings: Settings = space.settings.model_copy(
         update={

@@ -16,15 +16,15 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
+from mbsearch.config.specification import load_specification
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_space
 
 SPACE = Path(__file__).with_suffix(".yaml")
 
 
 def truth(table: Path) -> tuple[dict[str, float], dict[str, Architecture]]:
     """Every network's mean accuracy, and the network, by fingerprint."""
-    space = load_space(str(SPACE))
+    space = load_specification(str(SPACE))
     accuracies: dict[str, list[float]] = defaultdict(list)
     networks = {}
     for encoding, row in json.loads(table.read_text()).items():

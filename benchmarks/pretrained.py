@@ -25,9 +25,9 @@ from typing import Any
 from wins import CIFAR_PER_CLASS, CIFAR_SEED, HERE, DataSet, drawn_part
 
 from mbsearch.analysis.answer import Answer, answer, findings_of
-from mbsearch.measured import read_retrained
-from mbsearch.search.storage import read_study
-from mbsearch.space.settings import Budget
+from mbsearch.config.settings import Budget
+from mbsearch.study.artifacts import read_retrained
+from mbsearch.study.store import read_study
 
 MARGINS = {
     "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",

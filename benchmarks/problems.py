@@ -16,8 +16,8 @@ from optuna.distributions import CategoricalDistribution
 from space_truth import SpaceTruth
 from synthetic_truth import SyntheticTruth, canonical, mult_adds, parameters, search_space
 
-from mbsearch.pareto import hypervolume, pareto_front
-from mbsearch.space.catalog import load_space
+from mbsearch.analysis.pareto import hypervolume, pareto_front
+from mbsearch.config.specification import load_specification
 
 Params = dict[str, Any]
 
@@ -137,7 +137,7 @@ def large(kind: str, truth_seed: int) -> Problem:
 
 def shipped(name: str, truth_seed: int) -> Problem:
     """A shipped search space itself, with a made-up truth (see `space_truth`) and its limits."""
-    truth = SpaceTruth(load_space(name), truth_seed)
+    truth = SpaceTruth(load_specification(name), truth_seed)
     space = {c.name: CategoricalDistribution(c.values) for c in truth.space.choices}
     reference_point, volume, front = _evolve(space, truth.accuracy, truth.mult_adds, truth.feasible)
     return Problem(

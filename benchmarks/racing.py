@@ -20,23 +20,23 @@ from pathlib import Path
 
 import optuna
 
-from mbsearch.pareto import hypervolume
-from mbsearch.records import TrialRecord, complete
-from mbsearch.search.racing import savings
-from mbsearch.search.sampler import CostAwareSampler
-from mbsearch.search.samplers import distributions, make_sampler
-from mbsearch.search.storage import read_study
-from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Promotion, Racing
+from mbsearch.analysis.pareto import hypervolume
+from mbsearch.analysis.racing_savings import savings
+from mbsearch.config.settings import Promotion, Racing
+from mbsearch.config.specification import load_specification
+from mbsearch.run import run
+from mbsearch.search.factory import distributions, make_sampler
+from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import run
+from mbsearch.study.records import TrialRecord, complete
+from mbsearch.study.store import read_study
 
 
 def search(
     space_name: str, folder: Path, trials: int, seed: int, racing: bool
 ) -> list[TrialRecord]:
     """One run, or what is missing of it."""
-    space = load_space(space_name)
+    space = load_specification(space_name)
     changes: dict[str, object] = {"promotion": Promotion(share=0)}
     if not racing:
         changes["racing"] = Racing(rungs=())
@@ -106,7 +106,7 @@ def main() -> None:
         seen = [
             volume(front, {r.fingerprint: r.accuracy for r in front}, dearest) for front in fronts
         ]
-        means = expected(load_space(options.space), [r for front in fronts for r in front])
+        means = expected(load_specification(options.space), [r for front in fronts for r in front])
         likely = [volume(front, means, dearest) for front in fronts]
         print(
             f"| {seed} | {with_.stopped} of {with_.trials} | {with_.seconds_spent:.0f} "

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 
 from mbsearch.analysis.calibration import denoised
+from mbsearch.analysis.rank_agreement import kendall_tau, taus_in_thirds
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
-from mbsearch.ranking import kendall_tau, taus_in_thirds
-from mbsearch.records import Evaluation
-from mbsearch.search.evaluator import Task
+from mbsearch.execution.protocol import Task
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_space
-from mbsearch.training.machine import prepare_worker
+from mbsearch.study.records import Evaluation
+from mbsearch.training.devices import prepare_worker
 from mbsearch.training.proxy import ProxyTraining
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     prepare_worker()
-    space = load_space(str(nas_bench_macro.SPACE))
+    space = load_specification(str(nas_bench_macro.SPACE))
     accuracies, _ = nas_bench_macro.truth(given.table)
     rng = Random(f"{given.seed}/recipes")
     drawn = [space.decode(space.sample_params(rng)) for _ in range(2 * given.networks)]

@@ -19,15 +19,15 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbsearch.records import Epoch, Evaluation
+from mbsearch.config.settings import Promotion
+from mbsearch.config.specification import load_specification
+from mbsearch.execution.local import Finished, LocalProcesses
+from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.evaluator import Outcome, Task
-from mbsearch.search.executor import Finished, LocalProcesses
-from mbsearch.search.lock import drive
-from mbsearch.search.samplers import make_sampler
-from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Promotion
+from mbsearch.search.factory import make_sampler
 from mbsearch.space.space import SearchSpace
+from mbsearch.study.lock import drive
+from mbsearch.study.records import Epoch, Evaluation
 
 ROUNDS = 12  # of one second, at every number of workers
 WINDOW = 50  # trials over which the driver's cost is averaged
@@ -77,7 +77,7 @@ class InThisProcess:
 
 
 def bare_space() -> SearchSpace:
-    space = load_space("v2")
+    space = load_specification("v2")
     proxy = space.settings.proxy.model_copy(update={"epochs": 1})
     changes = {"baselines": (), "proxy": proxy, "promotion": Promotion(share=0)}
     return space.with_settings(changes)

@@ -21,7 +21,7 @@ from mbsearch.analysis.paired_comparison import (
     pooled_margin,
     seed_deviation_of,
 )
-from mbsearch.units import millions, quantity
+from mbsearch.cost.units import millions, quantity
 
 FREE, PUBLISHED = "scaled freely", "published"
 SENSES = (FREE, PUBLISHED)

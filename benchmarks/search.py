@@ -46,9 +46,9 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from problems import Params, Problem, large, nas_bench_macro, shipped, synthetic
 
-from mbsearch.pareto import pareto_front
-from mbsearch.search.sampler import CostAwareSampler
-from mbsearch.search.samplers import training_work
+from mbsearch.analysis.pareto import pareto_front
+from mbsearch.search.factory import training_work
+from mbsearch.search.sampler.cost_aware import CostAwareSampler
 
 STARTUP = 8
 MARKS = (25, 50, 100, 200, 500)

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.space.catalog import load_space
 from mbsearch.space.space import SearchSpace
 
 NOISE = 0.006
@@ -95,7 +95,7 @@ def _facts(name: str, seed: int, params: tuple[tuple[str, Any], ...]) -> _Facts:
 
 @lru_cache(maxsize=4)
 def _space(name: str) -> SearchSpace:
-    return load_space(name)
+    return load_specification(name)
 
 
 @lru_cache(maxsize=16)

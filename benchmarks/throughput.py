@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
+from mbsearch.config.settings import Recipe
 from mbsearch.cost import measure
+from mbsearch.data.batches import Split
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_reference
-from mbsearch.space.settings import Recipe
-from mbsearch.training.data import Split
+from mbsearch.space.library import load_reference
+from mbsearch.training.devices import device_name, prepare_worker
 from mbsearch.training.loop import Training, evaluate
-from mbsearch.training.machine import device_name, prepare_worker
 from mbsearch.training.network import build
 
 CLASSES = 10

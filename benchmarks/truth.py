@@ -30,16 +30,16 @@ from statistics import fmean
 
 import nas_bench_macro
 
+from mbsearch.analysis.pareto import hypervolume, pareto_front
+from mbsearch.config.settings import Promotion, Proxy, Racing
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
-from mbsearch.pareto import hypervolume, pareto_front
-from mbsearch.records import TrialRecord, complete, shown
+from mbsearch.run import run
 from mbsearch.search.estimates import Estimates
-from mbsearch.search.storage import StudyStore, read_study
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Promotion, Proxy, Racing
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import run
+from mbsearch.study.records import TrialRecord, complete, shown
+from mbsearch.study.store import StudyStore, read_study
 
 BUDGETS = (15_000_000, 30_000_000, 60_000_000, 100_000_000)
 NAIVE = Proxy(
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--without-naive", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("results/truth"))
     given = parser.parse_args()
-    space = load_space(str(nas_bench_macro.SPACE))
+    space = load_specification(str(nas_bench_macro.SPACE))
     truth = Truth.read(given.table)
     naive = space.with_settings(
         {"proxy": NAIVE, "racing": Racing(rungs=()), "promotion": Promotion(share=0)}

@@ -48,17 +48,18 @@ from scoreboard import (
 )
 
 from mbsearch.analysis.answer import best_references, findings_of
+from mbsearch.config.settings import Budget, Settings
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
-from mbsearch.export.latency import measure_latency
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import LocalProcesses, settled
-from mbsearch.search.storage import read_study
+from mbsearch.data.sources import load_source
+from mbsearch.execution.local import LocalProcesses, settled
+from mbsearch.execution.protocol import Task
+from mbsearch.latency.benchmark import measure_latency
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_space, scaled_reference
-from mbsearch.space.settings import Budget, Settings
-from mbsearch.training.final import FinalTraining
-from mbsearch.training.machine import choose_device, prepare_worker, worker_imports
-from mbsearch.training.sources import load_source
+from mbsearch.space.library import scaled_reference
+from mbsearch.study.store import read_study
+from mbsearch.training.devices import choose_device, prepare_worker, worker_imports
+from mbsearch.training.long_training import FinalTraining
 from mbsearch.training.warm_up import compile_kernels
 
 HERE = Path(__file__).parent
@@ -91,7 +92,7 @@ class Board:
     @property
     def settings(self) -> Settings:
         """The settings of the searched space, with the recipe of retraining."""
-        return load_space(self.space).settings
+        return load_specification(self.space).settings
 
     def scale(self, data: DataSet) -> float:
         """Share of its own resolution that a network is trained at."""

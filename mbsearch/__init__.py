@@ -2,8 +2,8 @@
 
     import mbsearch as mb
 
-    space = mb.load("v2.yaml")                       # a SearchSpace; mb.load("mobilenet_v2") is
-    network = space.sample(seed=0)                   # an Architecture
+    space = mb.load("v2.yaml")                       # a SearchSpecification;
+    network = space.sample(seed=0)                   # mb.load("mobilenet_v2") is an Architecture
     mb.measure(network.replace(alpha=0.5))           # {"mult_adds": ..., "params": ..., ...}
     module = mb.build(network)                       # a torch.nn.Module
     mb.run(space, trials=20, data="photos/")         # a study in results/v2
@@ -16,6 +16,7 @@ torch, pandas and optuna are imported by what needs them, not by this package.
 from typing import TYPE_CHECKING, Any
 
 from mbsearch.api import build, load_results, run
+from mbsearch.config.specification import SearchSpecification, load
 from mbsearch.cost import measure
 from mbsearch.errors import (
     ClusterError,
@@ -27,11 +28,10 @@ from mbsearch.errors import (
     StorageError,
 )
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load
 from mbsearch.space.space import SearchSpace
 
 if TYPE_CHECKING:
-    from mbsearch.search.sampler import CostAwareSampler
+    from mbsearch.search.sampler.cost_aware import CostAwareSampler
 
 __all__ = [
     "Architecture",
@@ -42,6 +42,7 @@ __all__ = [
     "ExportError",
     "MbsearchError",
     "SearchSpace",
+    "SearchSpecification",
     "SpecError",
     "StorageError",
     "build",
@@ -55,7 +56,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the sampler when it is first asked for: optuna would triple the start-up time."""
     if name == "CostAwareSampler":
-        from mbsearch.search.sampler import CostAwareSampler
+        from mbsearch.search.sampler.cost_aware import CostAwareSampler
 
         return CostAwareSampler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from mbsearch.config.specification import SearchSpecification
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.space import SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from mbsearch.training.features import FeatureMaps
+    from mbsearch.training.feature_maps import FeatureMaps
 
 
 @overload
@@ -37,7 +37,7 @@ def build(
     `strides` and `channels` describe them.
     """
     if features_only:
-        from mbsearch.training.features import build_features
+        from mbsearch.training.feature_maps import build_features
 
         return build_features(architecture, seed=seed)
     from mbsearch.training.network import build as build_network
@@ -46,7 +46,7 @@ def build(
 
 
 def run(
-    space: SearchSpace,
+    space: SearchSpecification,
     *,
     trials: int,
     data: str | Path | None = None,
@@ -72,9 +72,9 @@ def run(
     Raises:
         MbsearchError: as ``mbsearch run`` reports it.
     """
-    from mbsearch.results import to_frame
-    from mbsearch.search.storage import study_folder
-    from mbsearch.study import run as run_study
+    from mbsearch.analysis.tables import to_frame
+    from mbsearch.run import run as run_study
+    from mbsearch.study.store import study_folder
 
     result = run_study(
         space,
@@ -100,7 +100,7 @@ def load_results(path: str | Path | None = None, *, storage: str | None = None) 
     Raises:
         StorageError: there is no study, or it is damaged.
     """
-    from mbsearch.results import to_frame
-    from mbsearch.search.storage import read_study
+    from mbsearch.analysis.tables import to_frame
+    from mbsearch.study.store import read_study
 
     return to_frame(read_study(None if path is None else Path(path), storage).records())

@@ -15,9 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mbsearch.records import Fidelity, State
+from mbsearch.cost.units import amount
 from mbsearch.search.driver import Progress as DriverProgress
-from mbsearch.units import amount
+from mbsearch.study.records import Fidelity, State
 
 _WORDS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
 _ENDLESS = 10**8  # a search by time has no number of trials to count towards

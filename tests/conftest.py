@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import torch
 
-from mbsearch.training.machine import worker_imports
+from mbsearch.training.devices import worker_imports
 
 _names = (f"mbsearch_{n}" for n in itertools.count())
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, EvaluationError
-from mbsearch.records import Epoch, Evaluation, Fidelity, Predictions
-from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.study.records import Epoch, Evaluation, Fidelity, Predictions
 
 
 @dataclass(frozen=True, slots=True)

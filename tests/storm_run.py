@@ -11,12 +11,12 @@ def main() -> None:
     from fake_evaluator import FakeEvaluator
     from former_spaces import FORMER_V2
 
+    from mbsearch.config.settings import Promotion
+    from mbsearch.config.specification import load_specification
+    from mbsearch.execution.local import Executor, LocalProcesses
     from mbsearch.search.driver import Driver
-    from mbsearch.search.executor import Executor, LocalProcesses
-    from mbsearch.search.lock import drive
-    from mbsearch.search.samplers import make_sampler
-    from mbsearch.space.catalog import load_space
-    from mbsearch.space.settings import Promotion
+    from mbsearch.search.factory import make_sampler
+    from mbsearch.study.lock import drive
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--ray")
     given = parser.parse_args()
     # A promotion adds to the record of a trial that has ended; here none may change.
-    space = load_space(FORMER_V2).with_settings({"promotion": Promotion(share=0)})
+    space = load_specification(FORMER_V2).with_settings({"promotion": Promotion(share=0)})
     evaluator = FakeEvaluator(
         seconds=given.seconds, epochs=space.settings.proxy.epochs, bad_resolutions=(96, 128)
     )
@@ -38,7 +38,7 @@ def main() -> None:
         if given.ray is None:
             executor = LocalProcesses(evaluator, given.jobs, imports=["mbsearch.cost"])
         else:
-            from mbsearch.search.ray_executor import RayCluster
+            from mbsearch.execution.ray import RayCluster
 
             executor = RayCluster(evaluator, given.ray)
         try:

@@ -25,21 +25,22 @@ from mbsearch.analysis.answer import (
     said,
 )
 from mbsearch.cli import main
+from mbsearch.config.settings import Budget, Limits
+from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front
 from mbsearch.dashboard.pages.front import others, sentence
 from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.document import document
 from mbsearch.errors import NoAnswerError, StorageError
-from mbsearch.measured import Measured, Retrained
-from mbsearch.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
-from mbsearch.report import write_results
+from mbsearch.report.files import write_results
+from mbsearch.report.html import document
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.catalog import load, scaled_reference
-from mbsearch.space.settings import Budget, Limits
+from mbsearch.space.library import scaled_reference
+from mbsearch.study.artifacts import Measured, Retrained
+from mbsearch.study.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
 
 IMAGES = 1000
 BUDGET = Budget(mult_adds=20_000_000)
@@ -374,7 +375,7 @@ def test_every_place_names_the_same_network(
     assert findings.main is not None
     found = answer(findings, findings.main)
     monkeypatch.setattr("mbsearch.analysis.answer.findings_of", lambda *_: findings)
-    monkeypatch.setattr("mbsearch.export.study.findings_of", lambda *_: findings)
+    monkeypatch.setattr("mbsearch.export.network_files.findings_of", lambda *_: findings)
     folder = tmp_path / "tiny"
 
     def call(*arguments: str) -> str:

@@ -12,15 +12,16 @@ from noise_images import write_noise_images
 from test_search import search
 
 from mbsearch.cli import main
+from mbsearch.config.settings import Retrain
+from mbsearch.config.specification import load_specification
 from mbsearch.errors import DataError, EvaluationError
-from mbsearch.records import Evaluation, Predictions
-from mbsearch.search.evaluator import Outcome, Task
-from mbsearch.search.executor import Finished
-from mbsearch.search.storage import read_study
+from mbsearch.execution.local import Finished
+from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.retraining.arms import FIRST_SEED, compare_arms, compare_trained, same_test_images
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_space, scaled_reference
-from mbsearch.space.settings import Retrain
-from mbsearch.training.arms import FIRST_SEED, compare_arms, compare_trained, same_test_images
+from mbsearch.space.library import scaled_reference
+from mbsearch.study.records import Evaluation, Predictions
+from mbsearch.study.store import read_study
 
 IMAGES = 3000
 TRUTH = {"answer": 0.90, "by chance": 0.86, "MobileNetV2 0.35/96": 0.87}
@@ -142,7 +143,7 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
     images = write_noise_images(tmp_path / "images", {"train": 16, "test": 10})
     recipe = Retrain(epochs=1, batch_size=8, resolution_scale=0.25)
-    space = load_space("tiny").with_classes(2).with_settings({"retrain": recipe})
+    space = load_specification("tiny").with_classes(2).with_settings({"retrain": recipe})
     found = []
     for seed in (0, 1):
         folder = tmp_path / f"study{seed}"

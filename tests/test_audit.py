@@ -15,23 +15,23 @@ from former_spaces import FORMER_V2
 from noise_images import write_noise_images
 from scipy.stats import kendalltau
 
-from mbsearch import audit as audit_module
 from mbsearch import cli
 from mbsearch.analysis.calibration import grown, growth_of
-from mbsearch.audit import audit
+from mbsearch.analysis.family_bias import lean
+from mbsearch.analysis.rank_agreement import Judged, noise, rankings
+from mbsearch.audit import run as audit_module
+from mbsearch.audit.run import audit
+from mbsearch.config.settings import Limits
+from mbsearch.config.specification import load_specification
+from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
-from mbsearch.fairness import lean
-from mbsearch.measured import AUDIT, read_audit
-from mbsearch.ranking import Judged, noise, rankings
-from mbsearch.scoring import by_training
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import Finished, LocalProcesses
-from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Limits
+from mbsearch.evaluation import by_training
+from mbsearch.execution.local import Finished, LocalProcesses
+from mbsearch.execution.protocol import Task
+from mbsearch.run import _stamp
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import _stamp
-from mbsearch.survey import sample_by_cost
+from mbsearch.study.artifacts import AUDIT, read_audit
 
 
 def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]:
@@ -163,7 +163,7 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
 def test_as_many_mobilenets_are_judged_as_were_asked_for(count: int) -> None:
-    found = audit_module._references(load_space(FORMER_V2), count, 10)
+    found = audit_module._references(load_specification(FORMER_V2), count, 10)
     assert len(found) == count
     assert len({network.fingerprint for _, network in found}) == count
 
@@ -218,16 +218,16 @@ class Failing(LocalProcesses):
 
 
 def test_the_sample_is_distinct_and_spread_over_the_costs() -> None:
-    networks = sample_by_cost(load_space(FORMER_V2), 20, seed=0)
+    networks = sample_by_cost(load_specification(FORMER_V2), 20, seed=0)
     costs = [measure(network)["mult_adds"] for network in networks]
     assert costs == sorted(costs)
     assert len({network.fingerprint for network in networks}) == 20
     assert max(costs) <= 600_000_000
-    assert networks == sample_by_cost(load_space(FORMER_V2), 20, seed=0)
+    assert networks == sample_by_cost(load_specification(FORMER_V2), 20, seed=0)
 
 
 def test_mistakes_are_one_message(tmp_path: Path) -> None:
-    tiny = load_space("tiny")
+    tiny = load_specification("tiny")
     with pytest.raises(SpecError, match="--networks: expected at least 6, got 5"):
         audit(tiny, folder=tmp_path, networks=5)
     with pytest.raises(SpecError, match=r"expected 6 networks within the limits .* got 0"):
@@ -255,7 +255,7 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
 
 
 def quick() -> SearchSpace:
-    tiny = load_space("tiny")
+    tiny = load_specification("tiny")
     proxy = tiny.settings.proxy.model_copy(
         update={"train_images": 64, "validation_images": 100, "epochs": 1}
     )

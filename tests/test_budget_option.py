@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from mbsearch.cli.terminal import parse_budget
+from mbsearch.config.settings import LATENCY, Budget
 from mbsearch.errors import SpecError
-from mbsearch.records import DEFAULT_METRIC
-from mbsearch.space.settings import LATENCY, Budget
+from mbsearch.study.records import DEFAULT_METRIC
 
 
 @pytest.mark.parametrize(

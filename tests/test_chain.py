@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mbsearch.space.catalog import load_reference
-from mbsearch.training.chain import chained, fits, link
-from mbsearch.training.depthwise import DepthwiseConv2d
-from mbsearch.training.kernels.passes import WIDEST
+from mbsearch.accel.chain import chained, fits, link
+from mbsearch.accel.depthwise import DepthwiseConv2d
+from mbsearch.accel.kernels.passes import WIDEST
+from mbsearch.accel.pointwise import PointwiseConv2d
+from mbsearch.space.library import load_reference
 from mbsearch.training.network import Convolution, build
-from mbsearch.training.pointwise import PointwiseConv2d
 from mbsearch.training.warm_up import compile_kernels
 
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]

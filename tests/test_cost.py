@@ -9,9 +9,10 @@ import pytest
 from former_spaces import FORMER_V2
 
 from mbsearch.cli import main
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import layer_costs, measure
 from mbsearch.errors import SpecError
-from mbsearch.space.catalog import load_reference, load_space, space_names
+from mbsearch.space.library import load_reference, space_names
 
 GOLDEN = list(
     csv.DictReader((Path(__file__).parent / "golden" / "exact_counts.csv").read_text().splitlines())
@@ -91,7 +92,7 @@ def test_the_command_line_counts_with_as_many_classes_as_asked(
 
     ten = shown("mobilenet_v2", "--classes", "10")
     assert shown("mobilenet_v2")["mult_adds"] - ten["mult_adds"] == 1280 * 990
-    head = load_space(FORMER_V2).template["head"]["channels"]
+    head = load_specification(FORMER_V2).template["head"]["channels"]
     less = (
         shown(str(FORMER_V2))["min_mult_adds"]
         - shown(str(FORMER_V2), "--classes", "10")["min_mult_adds"]
@@ -123,7 +124,7 @@ def test_an_open_shortcut_is_held_while_its_body_runs() -> None:
 
 @pytest.mark.parametrize("name", space_names())
 def test_costs_rise_with_alpha_and_resolution(name: str) -> None:
-    space = load_space(name)
+    space = load_specification(name)
     for seed in range(20):
         network = space.sample(seed).replace(alpha=0.5, resolution=128)
         costs = measure(network)

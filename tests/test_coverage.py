@@ -9,12 +9,13 @@ import pytest
 from former_spaces import FORMER_V2
 
 from mbsearch.cli import main
+from mbsearch.config.settings import Budget
+from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost.coverage import Gap, oversized
 from mbsearch.search.references import fitting_references, missing_references
-from mbsearch.space.catalog import find, load_space
-from mbsearch.space.document import parse_document
-from mbsearch.space.settings import Budget
-from mbsearch.space.space import SearchSpace, read_space
+from mbsearch.space.library import find
+from mbsearch.space.space import SearchSpace
+from mbsearch.space.yaml_source import parse_document
 
 TWENTY = Budget.model_validate({"mult_adds": "20M"})
 ALPHA = "alpha: {range: [0.05, 1.4], step: 0.01}"
@@ -25,7 +26,7 @@ def changed(old: str, new: str) -> SearchSpace:
     """The space v2 with another text somewhere in its file, for 20 M and ten classes."""
     text = find("v2").read_text()
     assert old in text
-    space = read_space(parse_document(text.replace(old, new), "v2.yaml")).with_classes(10)
+    space = read_specification(parse_document(text.replace(old, new), "v2.yaml")).with_classes(10)
     return space.with_settings({"budgets": (TWENTY,)})
 
 
@@ -35,8 +36,8 @@ def of_v2(gaps: list[Gap]) -> list[Gap]:
 
 @pytest.mark.parametrize("name", ["v2", "mixed"])
 def test_shipped_spaces_leave_no_reference_out(name: str) -> None:
-    assert missing_references(load_space(name)) == []
-    assert missing_references(load_space(name).with_classes(10)) == []
+    assert missing_references(load_specification(name)) == []
+    assert missing_references(load_specification(name).with_classes(10)) == []
 
 
 def test_the_key_that_leaves_a_reference_out_is_named() -> None:
@@ -70,22 +71,22 @@ def test_every_kind_of_key_is_named(old: str, new: str, family: str, key: str, r
 
 
 def test_a_space_without_budgets_is_asked_for_round_ones() -> None:
-    space = load_space(FORMER_V2)
+    space = load_specification(FORMER_V2)
     bare = space.with_settings({"limits": type(space.settings.limits)()})
     budgets = {gap.budget for gap in missing_references(bare)}
     assert {"10 M Mult-Adds", "20 M Mult-Adds", "50 M Mult-Adds"} <= budgets
 
 
 def test_what_is_missing_is_found_in_a_second() -> None:
-    space = load_space("v2").with_classes(10)
+    space = load_specification("v2").with_classes(10)
     start = time.process_time()
     missing_references(space)
     assert time.process_time() - start < 2
 
 
 def test_resolutions_above_the_photos_pixels_are_listed() -> None:
-    assert oversized(load_space("v2"), 160) == [*range(168, 289, 8)]
-    assert oversized(load_space("v2"), 288) == []
+    assert oversized(load_specification("v2"), 160) == [*range(168, 289, 8)]
+    assert oversized(load_specification("v2"), 288) == []
     fixed = changed(RESOLUTION, "resolution: 224")
     assert oversized(fixed, 160) == [224]
     assert oversized(changed(RESOLUTION + "\n", ""), 160) == [224]

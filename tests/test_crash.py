@@ -17,18 +17,19 @@ from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 from processes import fork_servers, workers
 
+from mbsearch.config.specification import load_specification
 from mbsearch.errors import EvaluationError
-from mbsearch.records import State, TrialRecord
+from mbsearch.execution.local import Finished, LocalProcesses, settled
+from mbsearch.execution.protocol import Task
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import Finished, LocalProcesses, settled
-from mbsearch.search.journal import open_journal
-from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, create_study, read_study
-from mbsearch.space.catalog import load_reference, load_space
+from mbsearch.search.factory import make_sampler
+from mbsearch.space.library import load_reference
 from mbsearch.space.space import SearchSpace
+from mbsearch.study.journal import open_journal
+from mbsearch.study.records import State, TrialRecord
+from mbsearch.study.store import JOURNAL, create_study, read_study
 
-TINY = load_space("tiny")
+TINY = load_specification("tiny")
 RUN = ["-m", "mbsearch", "run", "--space", str(FORMER_V2), "--sampler", "random", "--jobs", "1"]
 
 
@@ -180,5 +181,5 @@ def test_the_memory_of_the_driver_stays_flat(tmp_path: Path) -> None:
         if progress.trial is not None:
             sizes.append(psutil.Process().memory_info().rss)
 
-    search(tmp_path / JOURNAL, 200, load_space(FORMER_V2), weigh)
+    search(tmp_path / JOURNAL, 200, load_specification(FORMER_V2), weigh)
     assert sizes[-1] - sizes[50] < 20e6

@@ -24,40 +24,40 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from mbsearch import results
+from mbsearch.analysis import tables as results
 from mbsearch.analysis.answer import Findings, answer, said
 from mbsearch.analysis.answer import answers as said_of
+from mbsearch.analysis.choice_effects import effects
 from mbsearch.cli import app
+from mbsearch.config.settings import Budget, Racing
+from mbsearch.config.specification import load, load_specification, read_specification
 from mbsearch.cost import layer_costs, measure
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.app import POLL_MILLISECONDS, create_app
+from mbsearch.dashboard.downloads import zipped_export
 from mbsearch.dashboard.pages.compare import _accuracies, verdict
 from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
-from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query, read_query
-from mbsearch.document import document
-from mbsearch.effects import effects
 from mbsearch.errors import ExportError
+from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, selection_annotations
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import FAMILY_LABELS, cost_axis
-from mbsearch.measured import AUDIT, LATENCY, RETRAINED, Audit, read_measured
-from mbsearch.ranking import Ranking
-from mbsearch.records import Evaluation, State, TrialRecord
+from mbsearch.report.html import document
 from mbsearch.search.driver import Driver
-from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.journal import open_journal
-from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, create_study, read_study
+from mbsearch.search.factory import make_sampler
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load, load_space, scaled_reference
-from mbsearch.space.document import parse_document
-from mbsearch.space.settings import Budget, Racing
-from mbsearch.space.space import SearchSpace, read_space
+from mbsearch.space.library import scaled_reference
+from mbsearch.space.space import SearchSpace
+from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.artifacts import AUDIT, LATENCY, RETRAINED, Audit, Ranking, read_measured
+from mbsearch.study.journal import open_journal
+from mbsearch.study.records import Evaluation, State, TrialRecord
+from mbsearch.study.store import JOURNAL, create_study, read_study
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -69,7 +69,7 @@ def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.slow(skip(test))
 
 
-TINY = load_space("tiny")
+TINY = load_specification("tiny")
 PAGES_READY = {
     "/": "#front .main-svg .trace",
     "/network": "#layers tbody tr",
@@ -596,7 +596,7 @@ def test_labels_of_the_two_families_lie_on_different_sides(studies: Path) -> Non
 
 
 def test_networks_without_the_choice_that_colours_are_there_too() -> None:
-    space = read_space(
+    space = read_specification(
         parse_document(
             "stem: {channels: 8}\nstages: [{block: {choices: [separable, inverted_residual]}, "
             "channels: 16, expansion: {choices: [1, 1.5, 2, 3, 4, 5, 6, 8]}}]",

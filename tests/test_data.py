@@ -24,11 +24,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
+from mbsearch.data import batches as data
+from mbsearch.data import cache, sources, torchvision_sets
+from mbsearch.data import readers as pools
+from mbsearch.data.batches import Split, batches
+from mbsearch.data.sources import ImageSource, load_source
+from mbsearch.data.splits import stratified
 from mbsearch.errors import DataError
-from mbsearch.training import cache, data, pools, sources, torchvision_sets
-from mbsearch.training.data import Split, batches
-from mbsearch.training.sources import ImageSource, load_source
-from mbsearch.training.splits import stratified
 
 KINDS = ("train", "validation", "test")
 
@@ -105,7 +107,7 @@ def test_statistics_do_not_depend_on_split_limit_or_resolution():
 
 def test_embedded_images_do_not_wait_for_torchvision() -> None:
     code = (
-        "import sys; from mbsearch.training.sources import load_source; "
+        "import sys; from mbsearch.data.sources import load_source; "
         "load_source('embedded', seed=0); print('torchvision' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -514,7 +516,7 @@ def test_two_processes_make_the_same_cache_at_once():
     program = """
 import time, zlib
 import numpy as np
-from mbsearch.training.cache import cached_array
+from mbsearch.data.cache import cached_array
 
 def rows():
     print("made", flush=True)

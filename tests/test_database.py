@@ -15,18 +15,17 @@ from optuna.storages import RDBStorage
 
 import mbsearch as mb
 from mbsearch import cli
+from mbsearch.analysis.tables import to_frame
+from mbsearch.config.specification import load_specification
 from mbsearch.dashboard.studies import open_shelf
 from mbsearch.errors import StorageError
-from mbsearch.export.latency import Latency
-from mbsearch.measured import Audit, read_latencies
-from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
-from mbsearch.results import to_frame
-from mbsearch.search.database import connect, drive_database
-from mbsearch.search.storage import read_study
-from mbsearch.space.catalog import load_space
-from mbsearch.study import RunResult, run
+from mbsearch.latency.benchmark import Latency
+from mbsearch.run import RunResult, run
+from mbsearch.study.artifacts import MULT_ADDS, PROXY, Audit, Ranking, read_latencies
+from mbsearch.study.postgresql import connect, drive_database
+from mbsearch.study.store import read_study
 
-TINY = load_space("tiny")
+TINY = load_specification("tiny")
 TRUTH = {
     TINY.decode(params).fingerprint: 0.5 + i / 1000
     for i, params in enumerate(TINY.enumerate_params())
@@ -116,7 +115,7 @@ def test_the_command_line_reads_and_writes_a_database(
     assert TRUTH[network.fingerprint] == front[-1]["accuracy"]
     timed = Latency("torch", 1, 10, 0.002, 0.001, 0.003)
     monkeypatch.setattr(
-        "mbsearch.export.latency.measure_latency", lambda networks, **_: [timed] * len(networks)
+        "mbsearch.latency.benchmark.measure_latency", lambda networks, **_: [timed] * len(networks)
     )
     call("latency", "tiny", "--engine", "torch")
     assert network.fingerprint in read_latencies(Path("results/tiny"))["torch_us"]

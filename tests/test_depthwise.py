@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mbsearch.training.depthwise import DepthwiseConv2d
+from mbsearch.accel.depthwise import DepthwiseConv2d
 
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (5, 1), (1, 3)]
 SIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (6, 6), (1, 3), (4, 2)]

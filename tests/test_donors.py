@@ -12,24 +12,24 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder, write_retrained
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import DataError
-from mbsearch.measured import Retrained
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.catalog import (
+from mbsearch.space.library import (
     DONORS,
     load_reference,
-    load_space,
     reference_names,
     scaled_reference,
     space_names,
 )
+from mbsearch.study.artifacts import Retrained
 from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import GIVEN, TrainedDonor, find_donor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherit_from
 from mbsearch.training.network import build, skeleton
-from mbsearch.training.verdict import WEIGHTS, training_folder, write_retrained
 from mbsearch.training.weights import load_weights
 
 LITE0 = "efficientnet_lite0"
@@ -71,7 +71,7 @@ def outputs(network: nn.Module, side: int = 64) -> Tensor:
 
 
 def candidates(name: str, count: int) -> Iterator[Architecture]:
-    space = load_space(name).with_classes(10)
+    space = load_specification(name).with_classes(10)
     return (space.sample(seed) for seed in range(count))
 
 
@@ -93,7 +93,7 @@ def test_the_packaged_donor_is_what_its_file_holds() -> None:
 
 
 def test_the_space_for_photos_holds_the_donor() -> None:
-    space, donor = load_space("photos"), find_donor(LITE0)
+    space, donor = load_specification("photos"), find_donor(LITE0)
     params = space.encode(donor.architecture)
     assert space.decode(params).fingerprint == donor.architecture.fingerprint
     ten = donor.architecture.replace(num_classes=10, alpha=0.5, resolution=80)
@@ -315,7 +315,7 @@ def test_weights_have_the_architecture_beside_them(tmp_path: Path) -> None:
     network = next(candidates("tiny", 1)).replace(name="mine")
     save_file(random_state(network), tmp_path / "model.safetensors")
     (tmp_path / "architecture.yaml").write_text(network.to_yaml())
-    (tmp_path / "space.yaml").write_text(load_space("tiny").to_yaml())  # is none
+    (tmp_path / "space.yaml").write_text(load_specification("tiny").to_yaml())  # is none
     donor = find_donor(str(tmp_path / "model.safetensors"))
     assert (donor.family, donor.architecture, donor.eps) == (GIVEN, network, 1e-5)
     assert donor.title == "mine, weights from model.safetensors"

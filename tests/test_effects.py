@@ -11,15 +11,16 @@ import pytest
 from former_spaces import FORMER_V2
 from scipy import stats
 
+from mbsearch.analysis.choice_effects import cost_bands, effects, rules, searched
+from mbsearch.analysis.published_results import published
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
-from mbsearch.effects import cost_bands, effects, rules, searched
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.published import AXES, FAMILIES, published_figure
-from mbsearch.published import published
-from mbsearch.records import Epoch, Evaluation, State, TrialRecord
-from mbsearch.space.catalog import load_reference, load_space
+from mbsearch.space.library import load_reference
+from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord
 
-SPACE = load_space(FORMER_V2)
+SPACE = load_specification(FORMER_V2)
 
 
 def study(

@@ -12,27 +12,29 @@ import pytest
 from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 
-from mbsearch import results as found
+from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer, budget_of
-from mbsearch.analysis.calibration import grown, growth_of, logit
+from mbsearch.analysis.calibration import grown, growth_of
+from mbsearch.config.settings import Budget, Promotion, Racing
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
-from mbsearch.records import Estimate, Evaluation, TrialRecord, shown
-from mbsearch.scoring import Scoring
+from mbsearch.evaluation import Scoring
+from mbsearch.execution.local import LocalProcesses
+from mbsearch.run import run
 from mbsearch.search.driver import Driver
 from mbsearch.search.estimates import LEAST_TRIALS, MOST_TRIALS, Estimates
-from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.history import ANCHORS, FINALS, PROMOTED
-from mbsearch.search.journal import open_journal
-from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
-from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import Budget, Promotion, Racing
+from mbsearch.search.factory import make_sampler
+from mbsearch.search.sampler.observations import ANCHORS, FINALS, PROMOTED
+from mbsearch.space.library import load_reference
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import run
+from mbsearch.study.journal import open_journal
+from mbsearch.study.log_odds import logit
+from mbsearch.study.records import Estimate, Evaluation, TrialRecord, shown
+from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
 
 NOISE = 0.03
-V2 = load_space(FORMER_V2)
+V2 = load_specification(FORMER_V2)
 SPACE = V2.with_settings({"racing": Racing(rungs=()), "promotion": Promotion(share=0.6)})
 EVALUATOR = FakeEvaluator(noise=NOISE, epochs=SPACE.settings.proxy.epochs)
 SHARE = 1 - 0.5**EVALUATOR.epochs  # of its final accuracy that a fake training reaches
@@ -266,7 +268,7 @@ def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
     def fake(space: SearchSpace, *_: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
-    monkeypatch.setattr("mbsearch.study.by_training", fake)
+    monkeypatch.setattr("mbsearch.run.by_training", fake)
     folder = tmp_path / "v2"
 
     def go_on(trials: int) -> list[TrialRecord]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError
 from mbsearch.export.formats import FORMATS, TOLERANCE, export, require
@@ -26,7 +27,7 @@ from mbsearch.space.blocks import (
     SpatialSeparable,
     Standard,
 )
-from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
+from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.network import build, fold_norms
 
 PYTHON_FORMATS = ("yaml", "pytorch", "timm")
@@ -74,7 +75,7 @@ def small(architecture: Architecture) -> Architecture:
 
 
 def candidates(name: str, count: int) -> list[Architecture]:
-    space = load_space(name)
+    space = load_specification(name)
     return [small(space.sample(seed)) for seed in range(count)]
 
 

@@ -14,23 +14,23 @@ from fake_evaluator import FakeEvaluator
 from safetensors.torch import load_file
 from test_search import search
 
-from mbsearch import results as found
+from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer, budget_of, cheapest_tied
+from mbsearch.analysis.retrained_margins import retrained
 from mbsearch.cli import main
+from mbsearch.config.settings import Teacher
+from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.errors import StorageError
-from mbsearch.export import card
-from mbsearch.records import Start, StartKind, State, TrialRecord
-from mbsearch.search.evaluator import Outcome, Task
-from mbsearch.search.storage import DONOR, read_study
-from mbsearch.search.table import TABLE
-from mbsearch.space.catalog import load
-from mbsearch.space.document import parse_document
-from mbsearch.space.settings import Teacher
+from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.execution.table import TABLE
+from mbsearch.export import model_card as card
 from mbsearch.space.space import read_architecture
+from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.records import Start, StartKind, State, TrialRecord
+from mbsearch.study.store import DONOR, read_study
 from mbsearch.training.donors.files import find_donor
 from mbsearch.training.network import build
-from mbsearch.training.verdict import retrained
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +291,7 @@ def test_the_card_does_not_tell_the_address_of_the_database(
 ) -> None:
     folder, _ = study
     url = "postgresql://me:secret@host/db"
-    monkeypatch.setattr("mbsearch.search.storage.read_study", lambda *_: read_study(folder))
+    monkeypatch.setattr("mbsearch.study.store.read_study", lambda *_: read_study(folder))
     for words in (["--storage", url], [f"--storage={url}"]):
         arguments = ["export", "tiny", *words, "-o", str(tmp_path / "out"), "--formats", "yaml"]
         monkeypatch.setattr("sys.argv", ["mbsearch", *arguments])

@@ -7,15 +7,16 @@ import torch
 from torchvision.ops import FeaturePyramidNetwork
 
 import mbsearch as mb
+from mbsearch.config.specification import load_specification
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
-from mbsearch.training.features import build_features
+from mbsearch.space.library import load_reference, reference_names, space_names
+from mbsearch.training.feature_maps import build_features
 from mbsearch.training.network import build
 
 
 def networks() -> list[Architecture]:
     references = [load_reference(name).replace(alpha=0.5) for name in reference_names()]
-    return references + [load_space(name).sample(7) for name in space_names()]
+    return references + [load_specification(name).sample(7) for name in space_names()]
 
 
 @pytest.mark.parametrize("architecture", networks(), ids=lambda a: a.name)

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator
 
-from mbsearch.records import Epoch, Evaluation, Fidelity, State, TrialRecord
+from mbsearch.config.settings import Budget, Finals, Proxy
+from mbsearch.config.specification import read_specification
+from mbsearch.execution.local import LocalProcesses
 from mbsearch.search.driver import Driver, Images, Progress
-from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.final_files import FinalFiles
+from mbsearch.search.factory import make_sampler
 from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
-from mbsearch.search.journal import open_journal
 from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
-from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
-from mbsearch.space.document import parse_document
-from mbsearch.space.settings import Budget, Finals, Proxy
-from mbsearch.space.space import SearchSpace, read_space
+from mbsearch.space.space import SearchSpace
+from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.final_files import FinalFiles
+from mbsearch.study.journal import open_journal
+from mbsearch.study.records import Epoch, Evaluation, Fidelity, State, TrialRecord
+from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
 
 SPACE = """
 name: small
@@ -44,7 +45,7 @@ TRIALS = 20
 
 
 def small(**finals: float) -> SearchSpace:
-    space = read_space(parse_document(SPACE, "small.yaml"))
+    space = read_specification(parse_document(SPACE, "small.yaml"))
     return space.with_settings({"finals": space.settings.finals.model_copy(update=finals)})
 
 

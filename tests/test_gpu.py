@@ -7,12 +7,12 @@ import torch
 from test_training import RECIPE, SMALL, TRAIN, VALIDATION, stripes
 from torch import nn
 
-from mbsearch.space.settings import Recipe, Retrain
-from mbsearch.training.depthwise import DepthwiseConv2d
-from mbsearch.training.final import LongTraining
+from mbsearch.accel.depthwise import DepthwiseConv2d
+from mbsearch.accel.pointwise import PointwiseConv2d
+from mbsearch.config.settings import Recipe, Retrain
+from mbsearch.training.long_training import LongTraining
 from mbsearch.training.loop import Training
 from mbsearch.training.network import build
-from mbsearch.training.pointwise import PointwiseConv2d
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")

@@ -9,11 +9,11 @@ import torch
 from test_export import job
 from torch import Tensor
 
-from mbsearch.export import int8
+from mbsearch.data.batches import Split, batches
+from mbsearch.export import quantization as int8
 from mbsearch.export.graphs import INT8, run_onnx, write_onnx
-from mbsearch.export.int8 import Quantised, quantise
+from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
-from mbsearch.training.data import Split, batches
 
 SMALL = Architecture.model_validate(
     {

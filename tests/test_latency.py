@@ -8,14 +8,14 @@ import torch
 from test_export_study import study  # noqa: F401 - a fixture
 from torch import nn
 
+from mbsearch.analysis.pareto import kendall_tau
+from mbsearch.analysis.tables import front
 from mbsearch.cli import main
 from mbsearch.errors import ExportError
-from mbsearch.export import latency
-from mbsearch.export.latency import ENGINES, measure_latency
-from mbsearch.pareto import kendall_tau
-from mbsearch.records import TrialRecord
-from mbsearch.results import front
+from mbsearch.latency import benchmark as latency
+from mbsearch.latency.benchmark import ENGINES, measure_latency
 from mbsearch.space.architecture import Architecture
+from mbsearch.study.records import TrialRecord
 
 SMALL = Architecture.model_validate(
     {

@@ -13,17 +13,18 @@ from test_objectives import TINY, table, towards
 
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.cli import main
+from mbsearch.config.settings import LATENCY, Budget, Limits
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, SpecError
-from mbsearch.export import fit_latency as fitting
-from mbsearch.export.latency import Latency
-from mbsearch.latency_model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
-from mbsearch.search.storage import read_study
+from mbsearch.latency import fit as fitting
+from mbsearch.latency.benchmark import Latency
+from mbsearch.latency.model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
+from mbsearch.retraining.competitors import rivals
+from mbsearch.run import run
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import LATENCY, Budget, Limits
-from mbsearch.study import run
-from mbsearch.training.entrants import rivals
+from mbsearch.space.library import load_reference
+from mbsearch.study.store import read_study
 
 SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
 TRUTH = {
@@ -42,7 +43,7 @@ def true_microseconds(network: Architecture) -> float:
 
 
 def sample(count: int, seed: int = 0) -> list[Architecture]:
-    space, rng = load_space(FORMER_V2), Random(seed)
+    space, rng = load_specification(FORMER_V2), Random(seed)
     return [space.decode(space.sample_params(rng)) for _ in range(count)]
 
 
@@ -182,7 +183,7 @@ def test_torch_measures_where_onnxruntime_is_missing(
 @pytest.mark.slow
 def test_a_model_is_fitted_to_networks_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well it predicts is a matter of what else the machine does: the model says it itself."""
-    space = load_space(FORMER_V2)
+    space = load_specification(FORMER_V2)
     bare = space.with_settings({"baselines": ()})
     monkeypatch.setattr(
         fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))

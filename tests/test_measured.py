@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from mbsearch.errors import StorageError
-from mbsearch.measured import AUDIT, LATENCY, Audit, Quartiles, read_latencies, read_measured
-from mbsearch.ranking import MULT_ADDS, PROXY, Ranking
+from mbsearch.study.artifacts import (
+    AUDIT,
+    LATENCY,
+    MULT_ADDS,
+    PROXY,
+    Audit,
+    Quartiles,
+    Ranking,
+    read_latencies,
+    read_measured,
+)
 
 ROW = {
     "engine": "torch",

@@ -9,11 +9,12 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import Bottleneck, Identity, InvertedResidual, SpatialSeparable
-from mbsearch.space.catalog import load_reference, load_space, reference_names, space_names
+from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.network import Convolution, Residual, build, fold_norms, skeleton
 
 TV = torchvision.models
@@ -94,7 +95,7 @@ def test_cost_of_the_blocks_that_no_reference_has_is_what_torch_counts() -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
 def test_cost_of_random_candidates_is_what_torch_counts(name: str) -> None:
-    space = load_space(name)
+    space = load_specification(name)
     for seed in range(100):
         assert_cost_is_exact(space.sample(seed))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbsearch.analysis.noise import (
+from mbsearch.study.noise import (
     SEED_DEVIATION,
     interval,
     pooled_seed_deviation,

@@ -14,8 +14,8 @@ from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mbsearch.training.kernels import steps as kernels
-from mbsearch.training.norm import normalise
+from mbsearch.accel.kernels import steps as kernels
+from mbsearch.accel.norm import normalise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -144,7 +144,7 @@ def test_trouble_with_kept_kernels_costs_no_training(
 ) -> None:
     file = tmp_path / "made.py"
     file.write_text(
-        "from mbsearch.training.kernels.steps import compiled\n\n\n"
+        "from mbsearch.accel.kernels.steps import compiled\n\n\n"
         "@compiled\ndef doubled(x):\n    for i in range(x.size):\n        x[i] *= 2\n"
     )
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "kept"))

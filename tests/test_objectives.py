@@ -12,36 +12,36 @@ from fake_evaluator import FakeEvaluator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbsearch import results
+from mbsearch.analysis import tables as results
 from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.choice_effects import cost_bands
 from mbsearch.cli import main
+from mbsearch.config.schema import json_schema
+from mbsearch.config.settings import COSTS, LATENCY, Budget, Limits, parse_duration
+from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
+from mbsearch.cost.units import quantity
 from mbsearch.dashboard.app import _objective
 from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.studies import Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.document import document
-from mbsearch.effects import cost_bands
 from mbsearch.errors import SpecError, StorageError
+from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.records import TrialRecord
-from mbsearch.report import write_results
+from mbsearch.report.files import write_results
+from mbsearch.report.html import document
+from mbsearch.retraining.competitors import rivals
+from mbsearch.run import run
 from mbsearch.search.driver import Driver
-from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.journal import open_journal
-from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, create_study, read_study
-from mbsearch.space.catalog import load_space
-from mbsearch.space.document import parse_document
-from mbsearch.space.schema import json_schema
-from mbsearch.space.settings import COSTS, LATENCY, Budget, Limits, parse_duration
-from mbsearch.space.space import SearchSpace, read_space
-from mbsearch.study import run
-from mbsearch.training.entrants import rivals
-from mbsearch.units import quantity
+from mbsearch.search.factory import make_sampler
+from mbsearch.space.space import SearchSpace
+from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.journal import open_journal
+from mbsearch.study.records import TrialRecord
+from mbsearch.study.store import JOURNAL, create_study, read_study
 
-TINY = load_space("tiny")
+TINY = load_specification("tiny")
 EXACT = [name for name in COSTS if name != "latency"]
 
 
@@ -183,7 +183,7 @@ def test_no_number_is_cut_off_where_the_terminal_is_narrow(
 
 
 def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:
-    network = load_space("v2").sample(seed=1)
+    network = load_specification("v2").sample(seed=1)
     target = measure(network)["params"]
     for rival in rivals(network, "params"):
         assert measure(rival.architecture)["params"] == pytest.approx(target, rel=0.1)
@@ -223,7 +223,7 @@ def test_an_older_study_is_one_of_mult_adds_and_goes_on(tmp_path: Path) -> None:
 def test_mistakes_in_a_file_are_one_message(line: str, message: str) -> None:
     unlimited = towards("accuracy", "mult_adds", limits=Limits())
     with pytest.raises(SpecError, match=message):
-        read_space(parse_document(f"{unlimited.to_yaml()}{line}\n", "mine.yaml"))
+        read_specification(parse_document(f"{unlimited.to_yaml()}{line}\n", "mine.yaml"))
 
 
 def test_mistakes_on_the_command_line_are_one_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,7 +240,7 @@ def test_mistakes_on_the_command_line_are_one_message(capsys: pytest.CaptureFixt
 
 def test_a_file_keeps_objectives_and_latency_limits() -> None:
     space = towards("accuracy", "latency", limits=Limits.model_validate({"latency": "5ms"}))
-    again = read_space(parse_document(space.to_yaml(), "again.yaml"))
+    again = read_specification(parse_document(space.to_yaml(), "again.yaml"))
     assert again.settings == space.settings
     assert again.settings.metric == LATENCY
     assert again.settings.limits.bounds() == {LATENCY: 5000}

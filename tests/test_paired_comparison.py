@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from mbsearch.analysis.noise import standard_error
 from mbsearch.analysis.paired_comparison import (
     Cell,
     Correct,
@@ -19,6 +18,7 @@ from mbsearch.analysis.paired_comparison import (
     posterior,
     seed_deviation_of,
 )
+from mbsearch.study.noise import standard_error
 
 SEED_DEVIATION = 0.006  # of accuracies
 LOGIT_DEVIATION = SEED_DEVIATION / (0.87 * 0.13)

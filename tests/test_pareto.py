@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mbsearch.pareto import (
+from mbsearch.analysis.pareto import (
     hypervolume,
     hypervolume_history,
     kendall_tau,

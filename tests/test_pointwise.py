@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mbsearch.training.pointwise import PointwiseConv2d
+from mbsearch.accel.pointwise import PointwiseConv2d
 
 
 @pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])

@@ -21,38 +21,39 @@ from small_donor import SPACE, few, write_donor
 from test_search import search
 from torch import Tensor
 
-from mbsearch import audit as audit_module
-from mbsearch import study as study_module
-from mbsearch.audit import _trained_by, audit
+from mbsearch import run as study_module
+from mbsearch.audit import run as audit_module
+from mbsearch.audit.run import _trained_by, audit
 from mbsearch.cli import main
+from mbsearch.config.settings import Budget, Proxy, Retrain
+from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
+from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError
-from mbsearch.measured import Audit
-from mbsearch.records import Evaluation, Start, StartKind
-from mbsearch.scoring import Scoring, by_training, default_space
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.storage import DONOR, StudyStore, read_study
+from mbsearch.evaluation import Scoring, by_training, default_space
+from mbsearch.execution.local import LocalProcesses
+from mbsearch.execution.protocol import Task
+from mbsearch.retraining import run as retrain_module
+from mbsearch.run import _as_stored, _check_stamp, _stamp
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import load_space, scaled_reference
-from mbsearch.space.document import parse_document
-from mbsearch.space.settings import Budget, Proxy, Retrain
-from mbsearch.space.space import SearchSpace, read_space
-from mbsearch.stamp import difference, filled
-from mbsearch.study import _as_stored, _check_stamp, _stamp
+from mbsearch.space.library import scaled_reference
+from mbsearch.space.space import SearchSpace
+from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.artifacts import Audit
+from mbsearch.study.identity import difference, filled
+from mbsearch.study.records import Evaluation, Start, StartKind
+from mbsearch.study.store import DONOR, StudyStore, read_study
 from mbsearch.training import proxy as proxy_module
-from mbsearch.training import retrain as retrain_module
-from mbsearch.training import supernet_training
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherited_share
 from mbsearch.training.network import build, last_norms, skeleton
-from mbsearch.training.preparation import prepare
 from mbsearch.training.preparations import SUPERNET, Preparations, kept_start
 from mbsearch.training.pretrained import Pretrained, long_recipe, screening_recipe
 from mbsearch.training.proxy import ProxyTraining
-from mbsearch.training.sources import ImageSource, load_source
-from mbsearch.training.supernet import part, slices
-from mbsearch.training.supernet_training import SupernetTraining, load_shared
+from mbsearch.training.resumable_training import prepare
+from mbsearch.training.supernet import path_training as supernet_training
+from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet.shared_weights import part, slices
 
 CPU = torch.device("cpu")
 LITE0 = "efficientnet_lite0"
@@ -128,7 +129,7 @@ def test_a_supernet_starts_with_the_donors_part_of_every_candidate(
     name: str, source: ImageSource, trained: TrainedDonor
 ) -> None:
     """Also where a block that the donor lacks shares weights with one that it has."""
-    space = few() if name == "few" else load_space(name)
+    space = few() if name == "few" else load_specification(name)
     weights = supernet(space, source, trained).weights
     shares = []
     for network in two_classes([space.sample(seed) for seed in range(20)]):
@@ -346,7 +347,7 @@ def test_a_proxy_with_a_donor_is_the_same_when_its_file_is_read_again(
     text = f"{SPACE.split('baselines:')[0]}\nweights: {donor.path}\n{settings}\n"
 
     def resolved(text: str) -> SearchSpace:
-        space = read_space(parse_document(text, "few.yaml"))
+        space = read_specification(parse_document(text, "few.yaml"))
         return Preparations.planned(space, source, 0, "cpu", tmp_path).space
 
     first = resolved(text)
@@ -481,7 +482,7 @@ def test_retraining_has_the_start_of_the_study(
         space = few(weights=str(donor.path))
         proxy = space.settings.proxy.starting_from(evaluator)
         scoring = by_training(space.with_settings({"proxy": proxy}), images, 0, "cpu", tmp_path)
-        kept = read_space(parse_document(scoring.space.to_yaml(), "space.yaml")).settings
+        kept = read_specification(parse_document(scoring.space.to_yaml(), "space.yaml")).settings
         assert kept_start(kept, source, tmp_path) == scoring.pretrained
         alone = kept_start(kept, source, tmp_path, teacher=False)
         assert alone == replace(scoring.pretrained, lessons=None)

@@ -8,10 +8,10 @@ import torch
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
-from mbsearch.training.kernels import products
-from mbsearch.training.kernels.passes import see
-from mbsearch.training.kernels.products import add_weight_gradient, multiply, multiply_back
-from mbsearch.training.kernels.steps import Values
+from mbsearch.accel.kernels import products
+from mbsearch.accel.kernels.passes import see
+from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_back
+from mbsearch.accel.kernels.steps import Values
 
 
 @njit

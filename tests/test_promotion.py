@@ -12,34 +12,35 @@ import pytest
 from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 
-from mbsearch import results as found
+from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer, budget_of
-from mbsearch.analysis.calibration import Calibration, denoised, logit
+from mbsearch.analysis.calibration import Calibration, denoised
 from mbsearch.cli import main
 from mbsearch.cli.status import print_status
+from mbsearch.config.settings import Budget, Promotion, Proxy, Racing
+from mbsearch.config.specification import load_specification
 from mbsearch.dashboard.pages.compare import verdict
 from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
+from mbsearch.evaluation import Scoring
+from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
-from mbsearch.records import Fidelity, State, TrialRecord, complete, shown
-from mbsearch.scoring import Scoring
-from mbsearch.search.backlog import find_promotions
+from mbsearch.run import RunResult, run
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.history import PROMOTED
-from mbsearch.search.journal import open_journal
+from mbsearch.search.factory import make_sampler
+from mbsearch.search.pending import find_promotions
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
-from mbsearch.search.sampler import CostAwareSampler
-from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import JOURNAL, StudyStore, create_study, fidelity_of, read_study
-from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Budget, Promotion, Proxy, Racing
+from mbsearch.search.sampler.cost_aware import CostAwareSampler
+from mbsearch.search.sampler.observations import PROMOTED
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import RunResult, run
+from mbsearch.study.journal import open_journal
+from mbsearch.study.log_odds import logit
+from mbsearch.study.records import Fidelity, State, TrialRecord, complete, shown
+from mbsearch.study.store import JOURNAL, StudyStore, create_study, fidelity_of, read_study
 
-V2 = load_space(FORMER_V2)
+V2 = load_specification(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
 
 
@@ -356,7 +357,7 @@ def test_a_run_that_promotes_nothing_says_what_it_would_take(
     advice: str,
 ) -> None:
     result = RunResult(folder, refined.records(), exhausted=False, stamp={}, unpromoted=needed)
-    monkeypatch.setattr("mbsearch.study.run", lambda *_, **__: result)
+    monkeypatch.setattr("mbsearch.run.run", lambda *_, **__: result)
     with pytest.raises(SystemExit) as end:
         main(["run", "--space", "v2", "--trials", "9"])
     assert end.value.code == 0
@@ -499,7 +500,7 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
         if progress.fidelity is Fidelity.PROMOTION:
             raise CutError
 
-    monkeypatch.setattr("mbsearch.study.by_training", fake)
+    monkeypatch.setattr("mbsearch.run.by_training", fake)
     space = without_racing(0.6)
 
     def again(

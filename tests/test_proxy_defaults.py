@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Proxy
+from mbsearch.config.settings import Proxy
+from mbsearch.config.specification import load_specification
 from mbsearch.space.space import SearchSpace
 
 SPACE = """
@@ -23,7 +23,7 @@ head: {{channels: 64}}
 def space(folder: Path, resolution: str = "32", more: str = "") -> SearchSpace:
     path = folder / "space.yaml"
     path.write_text(SPACE.format(resolution=resolution, more=more))
-    return load_space(path)
+    return load_specification(path)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_largest_candidates_see_32_pixels_at_least(
     assert loaded.settings.proxy.resolution_scale == scale
     path = tmp_path / "again.yaml"
     path.write_text(loaded.to_yaml())
-    assert load_space(path) == loaded
+    assert load_specification(path) == loaded
 
 
 def test_a_scale_that_was_given_is_kept(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_scale_that_was_given_is_kept(tmp_path: Path) -> None:
     assert loaded.settings.proxy.pixels(32) == 8
     again = tmp_path / "again.yaml"
     again.write_text(loaded.to_yaml())
-    assert load_space(again) == loaded, "in what is written out of the space too"
+    assert load_specification(again) == loaded, "in what is written out of the space too"
 
 
 def test_a_supernet_has_defaults_of_its_own(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_supernet_with_the_other_epochs_reads_back(tmp_path: Path) -> None:
     loaded = space(tmp_path, more=f"proxy: {{evaluator: supernet, epochs: {Proxy().epochs}}}")
     again = tmp_path / "again.yaml"
     again.write_text(loaded.to_yaml())
-    assert load_space(again) == loaded
+    assert load_specification(again) == loaded
     assert yaml.safe_load(loaded.to_yaml())["proxy"]["epochs"] == Proxy().epochs
 
 

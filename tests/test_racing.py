@@ -14,11 +14,12 @@ from scipy.stats import kstest
 from scipy.stats import t as student
 from test_search import TINY, outcomes, search
 
+from mbsearch.analysis.racing_savings import savings
+from mbsearch.analysis.tables import hypervolumes
+from mbsearch.config.settings import Racing
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.records import Epoch, State
-from mbsearch.results import hypervolumes
-from mbsearch.search.racing import Race, savings
-from mbsearch.space.settings import Racing
+from mbsearch.search.racing import Race
+from mbsearch.study.records import Epoch, State
 
 
 def curve(*accuracies: float, loss: float = 1.0) -> Sequence[Epoch]:

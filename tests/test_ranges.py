@@ -12,20 +12,21 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mbsearch.config.schema import json_schema
+from mbsearch.config.specification import read_specification
 from mbsearch.errors import SpecError
-from mbsearch.search.choices import ChoiceSpace
-from mbsearch.search.samplers import distributions
-from mbsearch.space.document import parse_document
+from mbsearch.search.factory import distributions
+from mbsearch.search.sampler.parameters import ChoiceSpace
 from mbsearch.space.ranges import Range
-from mbsearch.space.schema import json_schema
-from mbsearch.space.space import SearchSpace, read_space
+from mbsearch.space.space import SearchSpace
+from mbsearch.space.yaml_source import parse_document
 
 REST = "stem: {channels: 16}\nstages: [{block: separable, channels: 16}]\n"
 
 
 def space_of(**keys: str) -> SearchSpace:
     lines = "".join(f"{key}: {value}\n" for key, value in keys.items())
-    return read_space(parse_document(lines + REST, "s.yaml"))
+    return read_specification(parse_document(lines + REST, "s.yaml"))
 
 
 @given(st.integers(-500, 500), st.integers(1, 40), st.integers(0, 200), st.integers(0, 3))
@@ -87,7 +88,7 @@ def test_a_range_is_written_back_as_a_range(text: str) -> None:
     written = yaml.safe_load(space.to_yaml())["alpha"]
     jsonschema.validate(yaml.safe_load(space.to_yaml()), json_schema())
     assert written["range"] == yaml.safe_load(text)["range"]
-    again = read_space(parse_document(space.to_yaml(), "s.yaml"))
+    again = read_specification(parse_document(space.to_yaml(), "s.yaml"))
     assert again.choices == space.choices
     assert again.fingerprint == space.fingerprint
     assert again.to_yaml() == space.to_yaml()

@@ -23,14 +23,15 @@ import psutil
 import pytest
 from fake_evaluator import FakeEvaluator
 
+from mbsearch.config.specification import load_specification
 from mbsearch.errors import ClusterError, StorageError
-from mbsearch.records import State, TrialRecord
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import Finished
-from mbsearch.search.ray_executor import RayCluster
-from mbsearch.search.storage import read_study
-from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.study import run
+from mbsearch.execution.local import Finished
+from mbsearch.execution.protocol import Task
+from mbsearch.execution.ray import RayCluster
+from mbsearch.run import run
+from mbsearch.space.library import load_reference
+from mbsearch.study.records import State, TrialRecord
+from mbsearch.study.store import read_study
 
 pytestmark = pytest.mark.slow
 
@@ -215,7 +216,7 @@ def wait_until_ended(executor: RayCluster) -> list[Finished]:
 
 def test_a_run_of_the_command_line_on_a_cluster(cluster: Any, tmp_path: Path) -> None:
     table = tmp_path / "truth.json"
-    tiny = load_space("tiny")
+    tiny = load_specification("tiny")
     truth = {tiny.decode(p).fingerprint: 0.5 for p in tiny.enumerate_params()}
     table.write_text(json.dumps(truth))
     command = [sys.executable, "-m", "mbsearch", "run", "--space", "tiny.yaml", "--table"]
@@ -231,7 +232,7 @@ def test_a_run_of_the_command_line_on_a_cluster(cluster: Any, tmp_path: Path) ->
 
 
 def test_a_cluster_that_is_not_there_is_missed_before_a_supernet_is_trained(tmp_path: Path) -> None:
-    tiny = load_space("tiny")
+    tiny = load_specification("tiny")
     proxy = tiny.settings.proxy.model_copy(update={"evaluator": "supernet"})
     with pytest.raises(ClusterError, match=r"--ray 127.0.0.2:1: expected a Ray cluster, got"):
         run(

@@ -7,13 +7,14 @@ from random import Random
 import numpy as np
 import pytest
 
+from mbsearch.config.settings import Budget, Limits
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
-from mbsearch.search.choices import ChoiceSpace
+from mbsearch.search.factory import distributions
 from mbsearch.search.references import fitting_references
-from mbsearch.search.samplers import distributions
-from mbsearch.space.catalog import FAMILIES, load_space, scaled_reference
-from mbsearch.space.settings import Budget, Limits
+from mbsearch.search.sampler.parameters import ChoiceSpace
+from mbsearch.space.library import FAMILIES, scaled_reference
 
 BUDGETS = ("2M", "5M", "10M", "20M", "50M", "100M")
 
@@ -71,7 +72,7 @@ def test_references_of_three_families_are_found_in_a_second() -> None:
 @pytest.mark.parametrize("published", [True, False])
 @pytest.mark.parametrize("name", ["v2", "mixed"])
 def test_shipped_spaces_hold_every_reference_of_every_budget(name: str, published: bool) -> None:
-    space = load_space(name)
+    space = load_specification(name)
     for family, size in product(FAMILIES, BUDGETS):
         budget = Budget.model_validate({"mult_adds": size})
         for classes in (10, 1000):
@@ -86,7 +87,7 @@ def test_shipped_spaces_hold_every_reference_of_every_budget(name: str, publishe
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["v2", "mixed"])
 def test_shipped_spaces_hold_references_at_any_width_and_resolution(name: str, family: str) -> None:
-    space = load_space(name)
+    space = load_specification(name)
     values = {choice.name: choice.values for choice in space.choices}
     for alpha, resolution in product(values["alpha"][::5], values["resolution"][::4]):
         network = scaled_reference(family, alpha, resolution)
@@ -95,7 +96,7 @@ def test_shipped_spaces_hold_references_at_any_width_and_resolution(name: str, f
 
 @pytest.mark.parametrize("name", ["v2", "mixed"])
 def test_random_networks_of_shipped_spaces_are_encoded_as_they_were_drawn(name: str) -> None:
-    space = load_space(name)
+    space = load_specification(name)
     for seed in range(200):
         params = space.sample_params(Random(seed))
         assert space.encode(space.decode(params)) == params

@@ -19,30 +19,31 @@ from noise_images import write_noise_images
 from test_search import search
 
 from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.retrained_margins import Retrained, leads, write_retrained
 from mbsearch.cli import main
+from mbsearch.config.settings import Budget, Proxy, Retrain
+from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
+from mbsearch.data.batches import Batch, Split
 from mbsearch.errors import DataError, EvaluationError, SpecError
+from mbsearch.execution.local import Finished
+from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.figures.retrained import retrained_rows
-from mbsearch.measured import read_retrained
-from mbsearch.records import Evaluation
-from mbsearch.search.evaluator import Outcome, Task
-from mbsearch.search.executor import Finished
-from mbsearch.search.journal import open_journal
-from mbsearch.search.storage import JOURNAL, create_study, read_study
+from mbsearch.retraining.competitors import Entrant, entrants, rivals
+from mbsearch.retraining.run import retrain
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import Budget, Proxy, Retrain
-from mbsearch.training import final
-from mbsearch.training.data import Batch, Split
-from mbsearch.training.entrants import Entrant, entrants, rivals
-from mbsearch.training.final import FinalTraining, LongTraining, WeightsFile
+from mbsearch.space.library import load_reference
+from mbsearch.study.artifacts import read_retrained
+from mbsearch.study.journal import open_journal
+from mbsearch.study.records import Evaluation
+from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.training import long_training as final
+from mbsearch.training.distributed import Rank
+from mbsearch.training.long_training import FinalTraining, LongTraining, WeightsFile
 from mbsearch.training.loop import evaluate
 from mbsearch.training.network import build
-from mbsearch.training.parallel import Rank
 from mbsearch.training.proxy import ProxyTraining
-from mbsearch.training.retrain import retrain
-from mbsearch.training.verdict import Retrained, leads, write_retrained
 
 CPU = torch.device("cpu")
 SMALL = Architecture(
@@ -236,7 +237,7 @@ def test_the_average_of_a_short_training_is_not_its_first_weights() -> None:
 
 
 def test_rivals_are_mobilenets_that_cost_the_same() -> None:
-    space = load_space("v2")
+    space = load_specification("v2")
     for seed in range(2):
         network = space.sample(seed).replace(name="ours", num_classes=10)
         target = measure(network)["mult_adds"]
@@ -365,7 +366,7 @@ def test_entrants_are_distinct_and_know_their_proxy_accuracy(tmp_path: Path) -> 
 
 
 def test_given_networks_of_one_name_are_told_apart() -> None:
-    one, other = (load_space("v2").sample(seed).replace(name="network") for seed in (0, 1))
+    one, other = (load_specification("v2").sample(seed).replace(name="network") for seed in (0, 1))
     chosen = entrants([], [one, other, one])
     assert [e.name for e in chosen if e.family == "given"] == ["network", "network-2"]
     beside = {"network": one, "network-2": other}
@@ -439,7 +440,7 @@ def study(images: Path) -> Path:
     folder = images.parent / "tiny"
     store, _ = search(folder, trials=3)
     store.search.set_user_attr("stamp", {"data": str(images), "data_key": "", "seed": 0})
-    store.search.set_user_attr("space_yaml", load_space("tiny").to_yaml())
+    store.search.set_user_attr("space_yaml", load_specification("tiny").to_yaml())
     return folder
 
 
@@ -524,7 +525,7 @@ def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
     folder = images.parent / "baselines"
     store, _ = search(folder, trials=0)
     assert all(record.is_baseline for record in store.records())
-    store.search.set_user_attr("space_yaml", load_space("tiny").to_yaml())
+    store.search.set_user_attr("space_yaml", load_specification("tiny").to_yaml())
     for option in ("--front", "--top=2"):
         with pytest.raises(SystemExit) as ended:
             main(["retrain", str(folder), option])
@@ -544,7 +545,7 @@ def test_the_networks_to_use_within_budgets_are_retrained(
         asked.extend(each.name for each in chosen if each.family == "search")
         raise SpecError("enough")
 
-    monkeypatch.setattr("mbsearch.training.retrain.retrain_study", note)
+    monkeypatch.setattr("mbsearch.retraining.run.retrain_study", note)
     options = [f"--max-mult-adds={budget}" for budget in budgets]
     with pytest.raises(SystemExit):
         main(["retrain", str(study), *options])

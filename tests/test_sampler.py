@@ -22,19 +22,19 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from mbsearch.analysis.calibration import grown
+from mbsearch.analysis.pareto import hypervolume
+from mbsearch.config.settings import Limits
+from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
-from mbsearch.pareto import hypervolume
-from mbsearch.search import catalog, proposals
-from mbsearch.search.catalog import KnownNetworks
-from mbsearch.search.choices import ChoiceSpace
-from mbsearch.search.history import ANCHORS, FINALS, PARTIAL_ACCURACY
-from mbsearch.search.sampler import CostAwareSampler
-from mbsearch.search.samplers import distributions, make_sampler
-from mbsearch.space.catalog import load_space
-from mbsearch.space.document import parse_document
-from mbsearch.space.settings import Limits
-from mbsearch.space.space import read_space
+from mbsearch.search.factory import distributions, make_sampler
+from mbsearch.search.sampler import candidates as catalog
+from mbsearch.search.sampler import proposals
+from mbsearch.search.sampler.candidates import KnownNetworks
+from mbsearch.search.sampler.cost_aware import CostAwareSampler
+from mbsearch.search.sampler.observations import ANCHORS, FINALS, PARTIAL_ACCURACY
+from mbsearch.search.sampler.parameters import ChoiceSpace
+from mbsearch.space.yaml_source import parse_document
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -294,7 +294,7 @@ def test_a_tight_limit_is_met() -> None:
 def test_limits_on_another_cost_than_the_searched_one_are_met() -> None:
     """Most choices leave the peak memory as it is: along it there is no way to the limits."""
     limits = Limits(mult_adds=6_700_000)  # one network in 800 keeps it
-    space = load_space("v1").with_settings(
+    space = load_specification("v1").with_settings(
         {"limits": limits, "objectives": ("accuracy", "peak_activation_bytes")}
     )
     study = optuna.create_study(directions=["maximize", "minimize"])
@@ -340,7 +340,7 @@ def test_networks_that_cannot_be_built_lead_nowhere() -> None:
     ]
     template = {"name": "deep", "resolution": {"choices": [32, 64, 96]}, "stages": stages}
     text = yaml.safe_dump(template | {"stem": {"channels": 16}, "head": {}})
-    space = read_space(parse_document(text, "deep.yaml"))
+    space = read_specification(parse_document(text, "deep.yaml"))
     costs = []
     for params in space.enumerate_params():
         with suppress(SpecError):

@@ -9,24 +9,24 @@ import pytest
 from fake_evaluator import FakeEvaluator
 from optuna.trial import TrialState
 
-from mbsearch import results as found
+from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer
+from mbsearch.config.settings import Limits
+from mbsearch.config.specification import baseline_architectures, load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
-from mbsearch.records import State, TrialRecord
-from mbsearch.report import write_results
-from mbsearch.search.backlog import MAX_ATTEMPTS
+from mbsearch.execution.local import LocalProcesses
+from mbsearch.report.files import write_results
 from mbsearch.search.driver import Driver, Progress
-from mbsearch.search.executor import LocalProcesses
-from mbsearch.search.journal import open_journal
-from mbsearch.search.lock import driver_lock
-from mbsearch.search.samplers import SAMPLERS, make_sampler
-from mbsearch.search.storage import JOURNAL, StudyStore, create_study, read_study
-from mbsearch.space.catalog import baseline_architectures, load_space
-from mbsearch.space.settings import Limits
+from mbsearch.search.factory import SAMPLERS, make_sampler
+from mbsearch.search.pending import MAX_ATTEMPTS
 from mbsearch.space.space import SearchSpace
+from mbsearch.study.journal import open_journal
+from mbsearch.study.lock import driver_lock
+from mbsearch.study.records import State, TrialRecord
+from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
 
-TINY = load_space("tiny")
+TINY = load_specification("tiny")
 
 
 def search(
@@ -282,7 +282,7 @@ def test_a_second_driver_is_refused_with_the_pid_of_the_first(tmp_path: Path) ->
 def test_results_are_written_and_read_back(tmp_path: Path) -> None:
     import pandas as pd
 
-    from mbsearch.space.catalog import load
+    from mbsearch.config.specification import load
 
     records = search(tmp_path, trials=8)[0].records()
     write_results(tmp_path, Findings(records), "tiny")

@@ -8,23 +8,21 @@ import pytest
 import yaml
 from former_spaces import FORMER_V2
 
+from mbsearch.config.schema import json_schema
+from mbsearch.config.settings import Limits
+from mbsearch.config.specification import (
+    baseline_architectures,
+    load,
+    load_specification,
+    read_specification,
+)
+from mbsearch.config.survey import require_feasible, sample_by_cost, survey
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import (
-    baseline_architectures,
-    find,
-    load,
-    load_reference,
-    load_space,
-    reference_names,
-    space_names,
-)
-from mbsearch.space.document import parse_document
-from mbsearch.space.schema import json_schema
-from mbsearch.space.settings import Limits
-from mbsearch.space.space import SearchSpace, read_architecture, read_space
-from mbsearch.survey import require_feasible, sample_by_cost, survey
+from mbsearch.space.library import find, load_reference, reference_names, space_names
+from mbsearch.space.space import SearchSpace, read_architecture
+from mbsearch.space.yaml_source import parse_document
 
 CONDITIONAL = """
 name: conditional
@@ -60,11 +58,11 @@ MACRO = (
 
 
 def space_of(text: str) -> SearchSpace:
-    return read_space(parse_document(text, "space.yaml"))
+    return read_specification(parse_document(text, "space.yaml"))
 
 
 def all_spaces() -> list[SearchSpace]:
-    return [space_of(CONDITIONAL), *map(load_space, space_names())]
+    return [space_of(CONDITIONAL), *map(load_specification, space_names())]
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
@@ -80,7 +78,7 @@ def test_decode_and_encode_are_inverses_on_the_canonical_form(space: SearchSpace
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
 def test_a_space_reads_back_from_its_own_yaml(space: SearchSpace) -> None:
-    assert read_space(parse_document(space.to_yaml(), "copy.yaml")) == space
+    assert read_specification(parse_document(space.to_yaml(), "copy.yaml")) == space
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
@@ -99,7 +97,7 @@ def test_references_read_back_from_their_own_yaml(name: str) -> None:
 
 
 def test_size_counts_what_enumeration_finds() -> None:
-    for space in (space_of(CONDITIONAL), load_space("tiny")):
+    for space in (space_of(CONDITIONAL), load_specification("tiny")):
         encodings = [tuple(sorted(p.items())) for p in space.enumerate_params()]
         assert len(encodings) == len(set(encodings)) == space.size
     # (4 + 2) first stages times (1 + 2) second ones, or 3 single stages; 2 heads, 2 resolutions.
@@ -170,7 +168,7 @@ def test_parameters_are_named_by_their_path_in_the_yaml() -> None:
 
 
 def test_an_unknown_missing_or_wrong_parameter_is_named() -> None:
-    space = load_space("tiny")
+    space = load_specification("tiny")
     params = space.complete({})
     with pytest.raises(SpecError, match=r"^alhpa: expected a parameter of the space tiny"):
         space.decode(params | {"alhpa": 1})
@@ -183,7 +181,7 @@ def test_an_unknown_missing_or_wrong_parameter_is_named() -> None:
 
 def test_a_network_outside_the_space_is_refused_with_the_difference() -> None:
     with pytest.raises(SpecError, match=r"mobilenet_v2 is not in the space tiny: resolution: 224"):
-        load_space("tiny").encode(load_reference("mobilenet_v2"))
+        load_specification("tiny").encode(load_reference("mobilenet_v2"))
 
 
 def test_replace_refuses_values_out_of_range() -> None:
@@ -192,7 +190,7 @@ def test_replace_refuses_values_out_of_range() -> None:
 
 
 def test_baselines_are_every_alpha_at_every_resolution() -> None:
-    names = [network.name for _, network in baseline_architectures(load_space("tiny"))]
+    names = [network.name for _, network in baseline_architectures(load_specification("tiny"))]
     expected = [
         f"{family}-{alpha}-{resolution}"
         for (family, alpha), resolution in product(
@@ -205,7 +203,7 @@ def test_baselines_are_every_alpha_at_every_resolution() -> None:
 def test_shipped_spaces_hold_what_they_promise() -> None:
     blocks = {
         b
-        for choice in load_space("mixed").choices
+        for choice in load_specification("mixed").choices
         if choice.name.endswith(".block")
         for b in choice.values
     }
@@ -218,7 +216,7 @@ def test_shipped_spaces_hold_what_they_promise() -> None:
         "identity",
     }
     for name in space_names():
-        space = load_space(name)
+        space = load_specification(name)
         require_feasible(space)
         origins = {origin for origin, _ in baseline_architectures(space)}
         assert space.settings.references == "auto" or {"mobilenet_v1", "mobilenet_v2"} <= origins
@@ -240,7 +238,9 @@ def test_survey_counts_what_cannot_be_built_as_nothing_else() -> None:
 
 def test_a_limit_that_few_networks_keep_is_no_mistake() -> None:
     """What a choice between blocks costs depends on the choices inside of them."""
-    mixed = load_space("mixed").with_settings({"limits": Limits(peak_activation_bytes=350_000)})
+    mixed = load_specification("mixed").with_settings(
+        {"limits": Limits(peak_activation_bytes=350_000)}
+    )
     require_feasible(mixed)
     stages = "\n    - - {block: inverted_residual, channels: 24, expansion: 4}"
     stages += "\n    - - {block: inverted_residual, channels: 24, expansion: {choices: [6, 1]}, "
@@ -257,12 +257,17 @@ def test_a_limit_that_few_networks_keep_is_no_mistake() -> None:
 def test_a_sample_keeps_limits_that_few_networks_keep() -> None:
     """Of 3,000 random ones of this space none does."""
     limits = Limits(mult_adds=8_300_000)
-    networks = sample_by_cost(load_space(FORMER_V2).with_settings({"limits": limits}), 12, seed=0)
+    networks = sample_by_cost(
+        load_specification(FORMER_V2).with_settings({"limits": limits}), 12, seed=0
+    )
     assert len({network.fingerprint for network in networks}) == 12
     assert all(limits.excess(measure(network)) is None for network in networks)
     impossible = Limits(mult_adds=1)
     assert (
-        sample_by_cost(load_space(FORMER_V2).with_settings({"limits": impossible}), 3, seed=0) == []
+        sample_by_cost(
+            load_specification(FORMER_V2).with_settings({"limits": impossible}), 3, seed=0
+        )
+        == []
     )
 
 
@@ -276,7 +281,7 @@ def test_a_merged_anchor_may_be_used_again() -> None:
 
 
 def test_survey_finds_the_ends_of_a_large_space() -> None:
-    space = load_space("v1")
+    space = load_specification("v1")
     found = survey(space, sample_size=50)
     assert not found.exact
     for seed in range(100):
@@ -287,8 +292,8 @@ def test_survey_finds_the_ends_of_a_large_space() -> None:
 
 
 def test_survey_warns_when_the_final_map_is_a_single_pixel() -> None:
-    assert not survey(load_space("tiny")).warnings
-    assert "falls to 1x1" in survey(load_space("v2"), sample_size=50).warnings[0]
+    assert not survey(load_specification("tiny")).warnings
+    assert "falls to 1x1" in survey(load_specification("v2"), sample_size=50).warnings[0]
 
 
 def test_load_finds_files_then_shipped_spaces_then_references(tmp_path, monkeypatch) -> None:

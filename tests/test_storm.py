@@ -22,8 +22,8 @@ import psutil
 import pytest
 from processes import workers
 
-from mbsearch.records import State, TrialRecord
-from mbsearch.search.storage import JOURNAL, read_study
+from mbsearch.study.records import State, TrialRecord
+from mbsearch.study.store import JOURNAL, read_study
 
 pytestmark = pytest.mark.slow
 

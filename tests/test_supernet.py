@@ -12,19 +12,21 @@ import pytest
 import torch
 from noise_images import write_noise_images
 
+from mbsearch.config.settings import Proxy, Supernet
+from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
-from mbsearch.search.evaluator import Task
-from mbsearch.space.catalog import baseline_architectures, load_space
-from mbsearch.space.settings import Proxy, Supernet
+from mbsearch.execution.protocol import Task
+from mbsearch.run import run
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import run
-from mbsearch.training import preparation, supernet_training
+from mbsearch.training import resumable_training as preparation
 from mbsearch.training.network import build, skeleton
-from mbsearch.training.preparation import prepare
 from mbsearch.training.preparations import SUPERNET
 from mbsearch.training.proxy import ProxyTraining
-from mbsearch.training.sources import load_source
-from mbsearch.training.supernet import (
+from mbsearch.training.resumable_training import prepare
+from mbsearch.training.supernet import path_training as supernet_training
+from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet.shared_weights import (
     forward,
     fresh_weights,
     inherit,
@@ -33,7 +35,6 @@ from mbsearch.training.supernet import (
     slices,
     thinner,
 )
-from mbsearch.training.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(**supernet: float) -> SearchSpace:
-    space = load_space("tiny")
+    space = load_specification("tiny")
     proxy = Proxy(
         evaluator="supernet",
         supernet=Supernet.model_validate({"steps": 6, "batch_size": 8} | supernet),
@@ -68,7 +69,7 @@ def training(images: Path, space: SearchSpace) -> SupernetTraining:
 
 @pytest.mark.parametrize("name", ["v1", "v2", "mixed", "tiny"])
 def test_every_candidate_and_baseline_is_a_part_of_the_shared_weights(name: str) -> None:
-    space = load_space(name)
+    space = load_specification(name)
     baselines = [network for _, network in baseline_architectures(space)]
     candidates = [space.sample(seed) for seed in range(12)]
     shared = fresh_weights([*baselines, *candidates], seed=0)
@@ -84,7 +85,7 @@ def test_every_candidate_and_baseline_is_a_part_of_the_shared_weights(name: str)
 
 
 def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_computes() -> None:
-    space = load_space("v2")
+    space = load_specification("v2")
     candidates = [space.sample(seed) for seed in range(4)]
     shared = fresh_weights(candidates, seed=0)
     x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -96,7 +97,7 @@ def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_comput
 
 
 def test_only_the_weights_on_a_path_get_a_gradient() -> None:
-    space = load_space("v2")
+    space = load_specification("v2")
     small, large = sorted(
         (space.sample(seed) for seed in range(2)), key=lambda a: sum(s.repeats for s in a.stages)
     )
@@ -114,7 +115,7 @@ def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
 ) -> None:
     """Their shapes come from some of the candidates: among many more there are wider ones."""
     monkeypatch.setattr(supernet_training, "_SHAPES_FROM", 1)
-    space = replace(load_space("mixed"), settings=tiny(steps=8).settings)
+    space = replace(load_specification("mixed"), settings=tiny(steps=8).settings)
     supernet = training(images, space)
     drawn = [supernet._trained(supernet._candidate()) for _ in range(8)]
     networks = [skeleton(each) for each in drawn]
@@ -130,7 +131,7 @@ def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
 
 
 def test_what_the_shared_weights_lack_stays_fresh() -> None:
-    space = load_space("tiny")
+    space = load_specification("tiny")
     networks = sorted((space.sample(seed) for seed in range(20)), key=lambda a: a.alpha)
     shared = fresh_weights([networks[0]], seed=0)
     network, fresh = build(networks[-1], seed=1), build(networks[-1], seed=1)
@@ -145,7 +146,7 @@ def test_what_the_shared_weights_lack_stays_fresh() -> None:
 
 
 def test_the_proxy_may_train_thinner_networks() -> None:
-    network = load_space("v2").sample(0)
+    network = load_specification("v2").sample(0)
     assert thinner(network, Proxy()) is network
     thin = thinner(network, Proxy(width_scale=0.5))
     assert (thin.alpha, thin.resolution) == (network.alpha / 2, network.resolution)
@@ -200,7 +201,7 @@ def test_damaged_missing_and_foreign_weights_are_one_message(images: Path, tmp_p
     with pytest.raises(StorageError, match="got a damaged one; delete it"):
         load_shared(tmp_path / "damaged.pt")
     training(images, tiny()).save(tmp_path / "tiny.pt")
-    v2 = load_space("v2")
+    v2 = load_specification("v2")
     other = v2.with_settings({"proxy": tiny().settings.proxy})
     with pytest.raises(
         StorageError, match=r"expected the supernet of this space.* got another one"

@@ -8,9 +8,9 @@ from scipy.optimize import check_grad
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from mbsearch.pareto import hypervolume
-from mbsearch.search.acquisition import expected_hypervolume_gain
-from mbsearch.search.surrogate import (
+from mbsearch.analysis.pareto import hypervolume
+from mbsearch.search.sampler.acquisition import expected_hypervolume_gain
+from mbsearch.search.sampler.gaussian_process import (
     Columns,
     Hyperparameters,
     Posterior,

@@ -12,18 +12,19 @@ import pytest
 from test_search import search
 
 from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.tables import to_frame
+from mbsearch.config.settings import Budget, Proxy
+from mbsearch.config.specification import load_specification
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
-from mbsearch.records import State
-from mbsearch.results import to_frame
-from mbsearch.search.evaluator import Task
-from mbsearch.search.storage import StudyStore, read_study
-from mbsearch.search.table import TableEvaluator, read_table, table_classes
-from mbsearch.space.catalog import load_reference, load_space
-from mbsearch.space.settings import Budget, Proxy
+from mbsearch.execution.protocol import Task
+from mbsearch.execution.table import TableEvaluator, read_table, table_classes
+from mbsearch.run import run
+from mbsearch.space.library import load_reference
 from mbsearch.space.space import SearchSpace
-from mbsearch.study import run
+from mbsearch.study.records import State
+from mbsearch.study.store import StudyStore, read_study
 
-TINY = load_space("tiny")
+TINY = load_specification("tiny")
 ENCODINGS = list(TINY.enumerate_params())
 ACCURACIES = {TINY.decode(p).fingerprint: 0.5 + i / 1000 for i, p in enumerate(ENCODINGS)}
 

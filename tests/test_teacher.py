@@ -10,17 +10,17 @@ import torch
 from noise_images import write_noise_images
 from small_donor import few, write_donor
 
+from mbsearch.config.settings import Teacher
+from mbsearch.data.batches import Split, batches
+from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError
-from mbsearch.space.settings import Teacher
-from mbsearch.training import preparation
-from mbsearch.training.data import Split, batches
+from mbsearch.training import resumable_training as preparation
+from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.loop import distillation
-from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import fold_norms
-from mbsearch.training.preparation import prepare, read_tensors
 from mbsearch.training.preparations import LESSONS, TEACHER, Preparations
-from mbsearch.training.sources import ImageSource, load_source
+from mbsearch.training.resumable_training import prepare, read_tensors
 from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
 
 CPU = torch.device("cpu")

@@ -16,24 +16,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mbsearch.training.proxy as proxy_module
+from mbsearch.config.settings import Proxy, Recipe
+from mbsearch.config.specification import load_specification
+from mbsearch.data.batches import Split
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Evaluation
-from mbsearch.scoring import by_training
-from mbsearch.search.evaluator import Task
+from mbsearch.evaluation import by_training
+from mbsearch.execution.protocol import Task
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual, Standard
-from mbsearch.space.catalog import load_space
-from mbsearch.space.settings import Proxy, Recipe
-from mbsearch.training import machine
-from mbsearch.training.data import Split
-from mbsearch.training.loop import Training, evaluate, schedule
-from mbsearch.training.machine import (
+from mbsearch.study.records import Evaluation
+from mbsearch.training import devices as machine
+from mbsearch.training.devices import (
     choose_device,
     default_jobs,
     device_name,
     multiplies_bfloat16,
     worker_imports,
 )
+from mbsearch.training.loop import Training, evaluate, schedule
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
@@ -307,7 +307,7 @@ def test_a_device_that_is_not_there_is_an_evaluation_error(name: str) -> None:
 
 def test_a_few_workers_share_a_gpu_and_each_core_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, on_gpu in ((2, 2), (16, 4)):
-        monkeypatch.setattr("mbsearch.training.machine.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("mbsearch.training.devices.usable_cores", lambda cores=cores: cores)
         assert default_jobs(CPU) == cores
         assert default_jobs(torch.device("cuda")) == on_gpu
 
@@ -320,7 +320,7 @@ def test_workers_of_a_gpu_are_not_forked_and_others_know_what_they_import() -> N
 
 
 def test_the_head_of_a_cluster_needs_no_device_of_its_workers(tmp_path: Path) -> None:
-    scoring = by_training(load_space("tiny"), "embedded", 0, "cuda:99", tmp_path)
+    scoring = by_training(load_specification("tiny"), "embedded", 0, "cuda:99", tmp_path)
     with pytest.raises(EvaluationError, match="got 'cuda:99'"):
         scoring.jobs()
 
@@ -332,8 +332,8 @@ def test_a_worker_has_one_thread() -> None:
         "import os, torch\n"
         "from numba import njit\n"
         "from threadpoolctl import threadpool_info\n"
-        "from mbsearch.training.kernels.products import multiply\n"
-        "from mbsearch.training.machine import prepare_worker\n"
+        "from mbsearch.accel.kernels.products import multiply\n"
+        "from mbsearch.training.devices import prepare_worker\n"
         "multiplied = njit(lambda y, weight, z: multiply(y, weight, z))\n"
         "y, weight, z = (torch.ones(1024, 1024).numpy() for _ in range(3))\n"
         "multiplied(y[:1], weight, z[:1])\n"

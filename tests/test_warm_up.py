@@ -13,8 +13,8 @@ import torch
 from filelock import FileLock
 from numba import njit
 
+from mbsearch.accel.kernels import passes, products, steps, taps
 from mbsearch.training import warm_up
-from mbsearch.training.kernels import passes, products, steps, taps
 from mbsearch.training.warm_up import compile_kernels
 
 CALL = """

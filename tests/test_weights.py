@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mbsearch.errors import DataError
-from mbsearch.space.catalog import load_reference
+from mbsearch.space.library import load_reference
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, load_weights
 

@@ -15,16 +15,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.analysis.noise import (
+from mbsearch.analysis.paired_comparison import Posterior, compare, posterior, seed_deviation_of
+from mbsearch.analysis.tables import natural_budgets
+from mbsearch.config.settings import Budget, Limits, Settings
+from mbsearch.cost.units import NOUNS, amount, quantity, round_amounts
+from mbsearch.errors import NoAnswerError, SpecError, StorageError
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.library import DONORS, FAMILIES, is_published, scaled_reference
+from mbsearch.study.artifacts import Retrained
+from mbsearch.study.noise import (
     SEED_DEVIATION,
     interval_of,
     pooled_seed_deviation,
     standard_error,
 )
-from mbsearch.analysis.paired_comparison import Posterior, compare, posterior, seed_deviation_of
-from mbsearch.errors import NoAnswerError, SpecError, StorageError
-from mbsearch.measured import Retrained
-from mbsearch.records import (
+from mbsearch.study.records import (
     TABLE,
     UNTRIED,
     Fidelity,
@@ -35,11 +40,6 @@ from mbsearch.records import (
     metric_of,
     shown,
 )
-from mbsearch.results import natural_budgets
-from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import DONORS, FAMILIES, is_published, scaled_reference
-from mbsearch.space.settings import Budget, Limits, Settings
-from mbsearch.units import NOUNS, amount, quantity, round_amounts
 
 RETRAINING = "retraining"
 """What an answer rests on that was trained again by the full recipe, and tested."""

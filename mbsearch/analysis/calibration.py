@@ -10,6 +10,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from mbsearch.study.log_odds import accuracy_of, logit
+
 Array = NDArray[np.float64]
 
 LEAST_PAIRS = 3
@@ -25,21 +27,6 @@ _EM_STEPS = 30
 _LEAST_FEATURE_SPREAD = 1e-9
 # Strength of the belief that a step of the logit stays as long as it was, in squared logits.
 _RIDGE = 0.1
-
-
-def logit(accuracy: float) -> float:
-    """Log odds of an accuracy, which is kept off 0 and 1."""
-    inside = min(max(accuracy, 1e-3), 1 - 1e-3)
-    return math.log(inside / (1 - inside))
-
-
-def accuracy_of(log_odds: float) -> float:
-    """Inverse of `logit`."""
-    return 1.0 / (1.0 + math.exp(-log_odds))
-
-
-MOST = accuracy_of(logit(1.0))
-"""The accuracy to which `logit` clips an accuracy of 1."""
 
 
 def growth_of(costs: Mapping[str, int], rate: float) -> float:

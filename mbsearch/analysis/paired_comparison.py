@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.analysis.noise import pooled_deviation
+from mbsearch.study.noise import pooled_deviation
 
 Correct = Sequence[NDArray[np.bool_]]
 """Of one network: for each seed, and in it for each image, whether the prediction is correct."""

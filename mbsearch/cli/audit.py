@@ -22,7 +22,7 @@ from mbsearch.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from mbsearch.measured import Audit
+    from mbsearch.study.artifacts import Audit
 
 
 def audit(
@@ -62,12 +62,12 @@ def audit(
 
     Example: mbsearch audit --space v2.yaml --networks 24 --epochs 30
     """
-    from mbsearch.audit import audit as run_audit
+    from mbsearch.audit.run import audit as run_audit
+    from mbsearch.config.specification import load_specification
     from mbsearch.progress import RunDisplay
-    from mbsearch.search.storage import study_folder
-    from mbsearch.space.catalog import load_space
+    from mbsearch.study.store import study_folder
 
-    loaded = with_evaluator(load_space(space), evaluator)
+    loaded = with_evaluator(load_specification(space), evaluator)
     if weights is not None:
         loaded = loaded.with_settings({"weights": weights})
     with RunDisplay(err) as display:

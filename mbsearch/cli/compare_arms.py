@@ -24,10 +24,10 @@ from mbsearch.cli.terminal import (
 from mbsearch.errors import StorageError
 
 if TYPE_CHECKING:
+    from mbsearch.config.settings import Settings
+    from mbsearch.retraining.arms import ArmsComparison
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.settings import Settings
-    from mbsearch.stamp import Stamp
-    from mbsearch.training.arms import ArmsComparison
+    from mbsearch.study.identity import Stamp
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def compare_arms(
 
     Example: mbsearch compare-arms results/search results/random --budget 20M
     """
-    from mbsearch.training.arms import compare_arms as compare
-    from mbsearch.training.arms import same_test_images
+    from mbsearch.retraining.arms import compare_arms as compare
+    from mbsearch.retraining.arms import same_test_images
 
     arms = [_arm(folder, budget) for folder in studies]
     first = arms[0]
@@ -102,13 +102,13 @@ def _arm(folder: Path, budget: str) -> _Arm:
     What retraining found on the test images does not count, for on these the arms are compared.
     """
     from mbsearch.analysis.answer import answer, findings_of
-    from mbsearch.search.storage import read_study
-    from mbsearch.space.document import parse_document
-    from mbsearch.space.space import read_space
+    from mbsearch.config.specification import read_specification
+    from mbsearch.space.yaml_source import parse_document
+    from mbsearch.study.store import read_study
 
     store = read_study(folder)
     study = store.settings()
-    settings = read_space(parse_document(study["space_yaml"], "space.yaml")).settings
+    settings = read_specification(parse_document(study["space_yaml"], "space.yaml")).settings
     bounds = parse_budget("--budget", budget, settings.metric)
     found = answer(findings_of(store.records(), study), bounds)
     return _Arm(

@@ -13,8 +13,8 @@ from mbsearch.cli.terminal import Json, err, out, print_table
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
+    from mbsearch.config.specification import SearchSpecification
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.space import SearchSpace
 
 
 def count(
@@ -35,8 +35,8 @@ def count(
 
     Example: mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160 --layers
     """
+    from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.catalog import load
 
     loaded = load(file)
     if isinstance(loaded, Architecture):
@@ -78,12 +78,12 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
         out.print(f"{METRICS[metric]:34} {total:>15,}", highlight=False)
 
 
-def _count_space(space: SearchSpace, as_json: bool) -> None:
+def _count_space(space: SearchSpecification, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from mbsearch.config.survey import survey
+    from mbsearch.cost.units import millions
     from mbsearch.search.references import missing_references
-    from mbsearch.survey import survey
-    from mbsearch.units import millions
 
     found = survey(space)
     missing = [str(gap) for gap in missing_references(space)]

@@ -16,8 +16,8 @@ from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
-    from mbsearch.records import TrialRecord
-    from mbsearch.space.settings import Budget
+    from mbsearch.config.settings import Budget
+    from mbsearch.study.records import TrialRecord
 
 _YAML = (".yaml", ".yml")
 _BOUNDS = {
@@ -73,10 +73,10 @@ def export(
     """
     from mbsearch.analysis.answer import cheapest_tied as cheapest_tied_with
     from mbsearch.analysis.answer import findings_of
-    from mbsearch.measured import read_retrained
-    from mbsearch.records import metric_of
-    from mbsearch.report import write_whole
-    from mbsearch.search.storage import RESULTS, files_of, read_study, results_folder
+    from mbsearch.study.artifacts import read_retrained
+    from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.records import metric_of
+    from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
 
     is_folder = output is not None and output.suffix not in _YAML
     if (formats is not None or int8) and not is_folder:
@@ -107,7 +107,7 @@ def export(
         return
 
     from mbsearch.export.formats import DEFAULT_FORMATS
-    from mbsearch.export.study import export_record
+    from mbsearch.export.network_files import export_record
 
     chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
     # The card goes where the model goes: a database's address may hold a password, and a path on
@@ -129,7 +129,7 @@ def export(
 
 def _of_bounds(given: Mapping[str, str]) -> list[Budget]:
     """The budget of the options that bound one cost each; none without any."""
-    from mbsearch.space.settings import Budget, cost_of
+    from mbsearch.config.settings import Budget, cost_of
 
     for option, text in given.items():
         cost(option, text, cost_of(_BOUNDS[option]))
@@ -140,8 +140,8 @@ def _of_bounds(given: Mapping[str, str]) -> list[Budget]:
 def _choose(findings: Findings, trial: int | None, asked: Sequence[Budget]) -> TrialRecord:
     """The record that the options ask for; by default the answer to the main budget."""
     from mbsearch.analysis.answer import answer
+    from mbsearch.analysis.tables import by_trial
     from mbsearch.errors import StorageError
-    from mbsearch.results import by_trial
 
     if trial is not None:
         return by_trial(findings.records, trial)

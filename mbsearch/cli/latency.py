@@ -40,12 +40,12 @@ def latency(
 
     Example: mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
     """
+    from mbsearch.analysis.pareto import kendall_tau
     from mbsearch.cost import measure
-    from mbsearch.export.latency import ENGINES, measure_latency
-    from mbsearch.measured import LATENCY, latency_rows, read_latencies
-    from mbsearch.pareto import kendall_tau
-    from mbsearch.report import write_whole
-    from mbsearch.units import millions
+    from mbsearch.cost.units import millions
+    from mbsearch.latency.benchmark import ENGINES, measure_latency
+    from mbsearch.study.artifacts import LATENCY, latency_rows, read_latencies
+    from mbsearch.study.atomic_files import write_whole
 
     networks, folder = _networks(what, storage, alpha or [], resolution or [])
     engines = engine or list(ENGINES)
@@ -113,9 +113,10 @@ def _networks(
     what: str | None, storage: str | None, alphas: list[float], resolutions: list[int]
 ) -> tuple[list[Architecture], Path | None]:
     """The networks to time, and the folder of the study that they are from."""
-    from mbsearch.search.storage import journals
+    from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.catalog import load, reference_names
+    from mbsearch.space.library import reference_names
+    from mbsearch.study.store import journals
 
     if what is None or storage is not None:
         return _front(None if what is None else Path(what), storage, alphas or resolutions)
@@ -136,9 +137,9 @@ def _networks(
 def _front(
     path: Path | None, storage: str | None, changed: object
 ) -> tuple[list[Architecture], Path]:
-    from mbsearch import results as found
-    from mbsearch.records import complete
-    from mbsearch.search.storage import files_of, read_study
+    from mbsearch.analysis import tables as found
+    from mbsearch.study.records import complete
+    from mbsearch.study.store import files_of, read_study
 
     if changed:
         raise SpecError(

@@ -24,11 +24,11 @@ def report(
     Example: mbsearch report results/v2 -o v2.html
     """
     from mbsearch.analysis.answer import findings_of
-    from mbsearch.document import document
-    from mbsearch.measured import read_measured
-    from mbsearch.records import metric_of
-    from mbsearch.report import write_whole
-    from mbsearch.search.storage import files_of, read_study
+    from mbsearch.report.html import document
+    from mbsearch.study.artifacts import read_measured
+    from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.records import metric_of
+    from mbsearch.study.store import files_of, read_study
 
     study = read_study(results, storage)
     stamp = study.settings().get("stamp")

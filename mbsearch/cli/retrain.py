@@ -27,10 +27,10 @@ from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
-    from mbsearch.measured import Retrained
-    from mbsearch.records import TrialRecord
+    from mbsearch.config.settings import Budget, Settings
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.settings import Budget, Settings
+    from mbsearch.study.artifacts import Retrained
+    from mbsearch.study.records import TrialRecord
 
 
 @dataclass
@@ -109,15 +109,15 @@ def retrain(
     Example: mbsearch retrain results/v2 --budget 20M --budget 50M
     """
     from mbsearch.analysis.answer import answers, findings_of, said
-    from mbsearch.latency_model import kept_measure
-    from mbsearch.measured import read_retrained
-    from mbsearch.search.storage import RESULTS, read_study, results_folder
-    from mbsearch.space.document import parse_document
-    from mbsearch.space.settings import SCRATCH
-    from mbsearch.space.space import read_space
-    from mbsearch.training.entrants import entrants
-    from mbsearch.training.final import WeightsFile
-    from mbsearch.training.retrain import retrain_study
+    from mbsearch.config.settings import SCRATCH
+    from mbsearch.config.specification import read_specification
+    from mbsearch.latency.model import kept_measure
+    from mbsearch.retraining.competitors import entrants
+    from mbsearch.retraining.run import retrain_study
+    from mbsearch.space.yaml_source import parse_document
+    from mbsearch.study.artifacts import read_retrained
+    from mbsearch.study.store import RESULTS, read_study, results_folder
+    from mbsearch.training.long_training import WeightsFile
 
     if weights is not None and len(network or []) != 1:
         raise SpecError(f"--weights: expected one --network with it, got {len(network or [])}")
@@ -126,7 +126,7 @@ def retrain(
     study, records = store.settings(), store.records()
     if not records:
         raise StorageError(f"{folder}: expected a study with trials, got one without")
-    space = read_space(parse_document(study["space_yaml"], "space.yaml"))
+    space = read_specification(parse_document(study["space_yaml"], "space.yaml"))
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
     metric, meter = space.settings.metric, kept_measure(study)
     budgets = parse_budgets(budget, None, metric)
@@ -183,8 +183,8 @@ def _chosen(
     front: bool,
 ) -> Chosen:
     """The networks that the options name, by default the study's answers."""
-    from mbsearch import results as found
-    from mbsearch.records import shown
+    from mbsearch.analysis import tables as found
+    from mbsearch.study.records import shown
 
     chosen = Chosen([found.by_trial(findings.records, number) for number in trials])
     candidates = [r for r in shown(findings.within) if not r.is_baseline]
@@ -201,8 +201,8 @@ def _chosen(
 
 def _read(name: str, classes: int) -> Architecture:
     """An architecture from a file or of the references, for the study's classes."""
+    from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
-    from mbsearch.space.catalog import load
 
     loaded = load(name)
     if not isinstance(loaded, Architecture):
@@ -214,8 +214,8 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
     """The settings with another recipe, where options give one."""
     from pydantic import ValidationError
 
-    from mbsearch.space.document import explain
-    from mbsearch.space.settings import Retrain
+    from mbsearch.config.settings import Retrain
+    from mbsearch.space.yaml_source import explain
 
     given = {key: value for key, value in changes.items() if value is not None}
     try:
@@ -226,8 +226,8 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
 
 
 def _print(found: list[Retrained]) -> None:
-    from mbsearch.training.verdict import leads
-    from mbsearch.units import millions
+    from mbsearch.analysis.retrained_margins import leads
+    from mbsearch.cost.units import millions
 
     table = Table(title="Test accuracy after retraining")
     for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):

@@ -28,7 +28,7 @@ from mbsearch.cli.terminal import (
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from mbsearch.space.space import SearchSpace
+    from mbsearch.config.specification import SearchSpecification
 
 _DEFAULT_TRIALS = 50
 _MOST_REFINED = 0.9
@@ -148,15 +148,15 @@ def run(
     mbsearch run --space v2.yaml --data photos/ --weights none --budget 10M --budget 20M
     """
     from mbsearch.analysis.answer import findings_of
-    from mbsearch.measured import read_retrained
+    from mbsearch.config.settings import Racing
+    from mbsearch.config.specification import load_specification
+    from mbsearch.evaluation import default_space
     from mbsearch.progress import RunDisplay
-    from mbsearch.records import complete
-    from mbsearch.scoring import default_space
-    from mbsearch.search.storage import read_study, study_folder
-    from mbsearch.space.catalog import load_space
-    from mbsearch.space.settings import Racing
-    from mbsearch.study import UNLIMITED_TRIALS
-    from mbsearch.study import run as run_study
+    from mbsearch.run import UNLIMITED_TRIALS
+    from mbsearch.run import run as run_study
+    from mbsearch.study.artifacts import read_retrained
+    from mbsearch.study.records import complete
+    from mbsearch.study.store import read_study, study_folder
 
     of_trainings = {
         "data": data,
@@ -172,7 +172,7 @@ def run(
             )
     if space is None:
         space = default_space(data, weights) if table is None else "v2"
-    loaded = with_evaluator(load_space(space), evaluator)
+    loaded = with_evaluator(load_specification(space), evaluator)
     if weights is not None:
         loaded = loaded.with_settings({"weights": weights})
     loaded = _with_objective(_with_limits(loaded, limit or []), objective)
@@ -250,8 +250,8 @@ def run(
         )
 
 
-def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
-    from mbsearch.space.settings import Limits, cost_of
+def _with_limits(space: SearchSpecification, given: list[str]) -> SearchSpecification:
+    from mbsearch.config.settings import Limits, cost_of
 
     limits = space.settings.limits.model_dump(mode="json")
     for text in given:
@@ -266,7 +266,7 @@ def _with_limits(space: SearchSpace, given: list[str]) -> SearchSpace:
     return space.with_settings({"limits": Limits.model_validate(limits)})
 
 
-def _with_budgets(space: SearchSpace, given: list[str]) -> SearchSpace:
+def _with_budgets(space: SearchSpecification, given: list[str]) -> SearchSpecification:
     """A space whose budgets are those of the options, where there are any."""
     if not given:
         return space
@@ -287,8 +287,8 @@ def _minutes(option: str, text: str) -> float:
     return float(match[1]) * {"s": 1 / 60, "h": 60.0}.get(match[2] or "m", 1.0)
 
 
-def _with_objective(space: SearchSpace, objective: str | None) -> SearchSpace:
-    from mbsearch.space.settings import COSTS
+def _with_objective(space: SearchSpecification, objective: str | None) -> SearchSpecification:
+    from mbsearch.config.settings import COSTS
 
     if objective is None:
         return space

@@ -16,12 +16,13 @@ def spaces(as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from mbsearch.space.catalog import load_space, reference_names, space_names, spaces_folder
-    from mbsearch.survey import survey
-    from mbsearch.units import millions
+    from mbsearch.config.specification import load_specification
+    from mbsearch.config.survey import survey
+    from mbsearch.cost.units import millions
+    from mbsearch.space.library import reference_names, space_names, spaces_folder
 
     found = {
-        name: survey(load_space(spaces_folder() / f"{name}.yaml"), sample_size=200)
+        name: survey(load_specification(spaces_folder() / f"{name}.yaml"), sample_size=200)
         for name in space_names()
     }
     if as_json:
@@ -42,6 +43,6 @@ def schema() -> None:
 
     Example: mbsearch schema > mbsearch.schema.json
     """
-    from mbsearch.space.schema import json_schema
+    from mbsearch.config.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))  # noqa: T201

@@ -15,8 +15,8 @@ from mbsearch.cli.terminal import Budgets, Json, Results, Storage, out, parse_bu
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
-    from mbsearch.space.settings import Budget
-    from mbsearch.stamp import Stamp
+    from mbsearch.config.settings import Budget
+    from mbsearch.study.identity import Stamp
 
 
 def status(
@@ -33,9 +33,9 @@ def status(
     Example: mbsearch status results/v2 --budget 100M
     """
     from mbsearch.analysis.answer import findings_of
-    from mbsearch.measured import read_retrained
-    from mbsearch.records import metric_of
-    from mbsearch.search.storage import RESULTS, files_of, read_study, results_folder
+    from mbsearch.study.artifacts import read_retrained
+    from mbsearch.study.records import metric_of
+    from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
 
     study, folder = read_study(results, storage), files_of(results, storage)
     findings = findings_of(study.records(), study.settings(), read_retrained(folder))
@@ -48,7 +48,7 @@ def status(
 
 def print_verdict(folder: Path, stamp: Stamp | None) -> None:
     """Say how well the study's proxy ranks, where an audit has measured it."""
-    from mbsearch.measured import read_audit
+    from mbsearch.study.artifacts import read_audit
 
     audit = read_audit(folder, stamp)
     if audit is not None:
@@ -61,11 +61,11 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
     Without `budgets`, those that the study answers by default. As JSON the front, or with a budget
     its answer, of several a list.
     """
-    from mbsearch import results as found
+    from mbsearch.analysis import tables as found
     from mbsearch.analysis.answer import answer_row, answers, said
-    from mbsearch.records import State, complete
-    from mbsearch.search.racing import savings
-    from mbsearch.units import NOUNS, TITLES, columns, quantity
+    from mbsearch.analysis.racing_savings import savings
+    from mbsearch.cost.units import NOUNS, TITLES, columns, quantity
+    from mbsearch.study.records import State, complete
 
     records, within = findings.records, findings.within
     if as_json:

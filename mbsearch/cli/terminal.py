@@ -14,8 +14,8 @@ from rich.table import Table
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from mbsearch.space.settings import Budget
-    from mbsearch.space.space import SearchSpace
+    from mbsearch.config.settings import Budget
+    from mbsearch.config.specification import SearchSpecification
 
 out = Console()
 err = Console(stderr=True)
@@ -85,7 +85,7 @@ def cost(option: str, text: str, metric: str) -> int:
     Raises:
         SpecError: it is none; the option is named.
     """
-    from mbsearch.space.settings import parse_cost
+    from mbsearch.config.settings import parse_cost
 
     try:
         return parse_cost(metric, text)
@@ -104,7 +104,7 @@ def parse_budget(option: str, text: str, metric: str) -> Budget:
     Raises:
         SpecError: it is none; the option is named.
     """
-    from mbsearch.space.settings import COSTS, Budget, cost_of
+    from mbsearch.config.settings import COSTS, Budget, cost_of
 
     if "=" not in text:
         name = next(name for name in COSTS if cost_of(name) == metric)
@@ -143,13 +143,13 @@ def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
         )
 
 
-def with_evaluator(space: SearchSpace, evaluator: str | None) -> SearchSpace:
+def with_evaluator(space: SearchSpecification, evaluator: str | None) -> SearchSpecification:
     """A space whose trainings start from what the option says.
 
     Raises:
         SpecError: it says neither.
     """
-    from mbsearch.space.settings import EVALUATORS
+    from mbsearch.config.settings import EVALUATORS
 
     if evaluator is None:
         return space

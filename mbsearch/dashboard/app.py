@@ -18,8 +18,8 @@ from mbsearch.dashboard.pages import choices, compare, front, network, published
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import PAGES, query, read_query
-from mbsearch.records import DEFAULT_METRIC, complete, metric_of
-from mbsearch.records import State as TrialState
+from mbsearch.study.records import DEFAULT_METRIC, complete, metric_of
+from mbsearch.study.records import State as TrialState
 
 POLL_MILLISECONDS = 2_000
 _PAGES: dict[str, Any] = {

@@ -9,12 +9,12 @@ import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import dcc, html
 
+from mbsearch.config.settings import LATENCY
+from mbsearch.cost.units import amount, quantity
 from mbsearch.dashboard.view import query
 from mbsearch.figures.style import CONFIG
-from mbsearch.measured import MEASURED_US, Measured
-from mbsearch.records import TrialRecord
-from mbsearch.space.settings import LATENCY
-from mbsearch.units import amount, quantity
+from mbsearch.study.artifacts import MEASURED_US, Measured
+from mbsearch.study.records import TrialRecord
 
 Fields = Mapping[str, Any]
 """The fields of an address, as the page keeps them in the browser."""

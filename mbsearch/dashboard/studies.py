@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mbsearch.analysis.answer import Findings, findings_of
+from mbsearch.config.settings import Budget
 from mbsearch.errors import MbsearchError, StorageError
-from mbsearch.measured import Measured, read_measured
-from mbsearch.records import TrialRecord
-from mbsearch.search.storage import (
+from mbsearch.study.artifacts import Measured, read_measured
+from mbsearch.study.records import TrialRecord
+from mbsearch.study.store import (
     JOURNAL,
     RESULTS,
     StudyStore,
@@ -28,7 +29,6 @@ from mbsearch.search.storage import (
     study_names,
     to_record,
 )
-from mbsearch.space.settings import Budget
 
 _PATIENCE = 1.0  # seconds that a page waits for a study to be read before it says so
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from mbsearch.records import State, TrialRecord
+from mbsearch.study.records import State, TrialRecord
 
 PAGES = {
     "front": "Front",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mbsearch.analysis.answer import Answer, Findings, answers
 from mbsearch.errors import StorageError
-from mbsearch.export.study import export_record, trained_weights
-from mbsearch.search.storage import StudyStore
+from mbsearch.export.network_files import export_record, trained_weights
+from mbsearch.study.store import StudyStore
 
 FORMATS = ("yaml", "pytorch", "onnx")
 """What every answer is written as, beside int8."""

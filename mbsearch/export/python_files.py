@@ -11,9 +11,9 @@ from torch import nn
 from mbsearch.export.job import Job, Runner
 from mbsearch.export.standalone import standalone_source
 from mbsearch.export.timm_string import timm_source
-from mbsearch.report import write_whole
-from mbsearch.space.document import read_document
 from mbsearch.space.space import read_architecture
+from mbsearch.space.yaml_source import read_document
+from mbsearch.study.atomic_files import write_whole
 from mbsearch.training.network import build
 
 ARCHITECTURE = "architecture.yaml"

@@ -9,10 +9,10 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mbsearch.effects import Band, Effect, option_of, searched
+from mbsearch.analysis.choice_effects import Band, Effect, option_of, searched
+from mbsearch.cost.units import TITLES, quantity
 from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, styled
-from mbsearch.records import TrialRecord, metric_of
-from mbsearch.units import TITLES, quantity
+from mbsearch.study.records import TrialRecord, metric_of
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 _PARALLEL = 8  # choices that fit beside each other

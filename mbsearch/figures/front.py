@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from mbsearch import pareto
+from mbsearch.analysis import pareto
+from mbsearch.cost.units import quantity
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
     CONTINUOUS_COLOURS,
@@ -28,9 +29,8 @@ from mbsearch.figures.style import (
     short_title,
     styled,
 )
-from mbsearch.measured import Quartiles
-from mbsearch.records import State, TrialRecord, complete, metric_of, shown
-from mbsearch.units import quantity
+from mbsearch.study.artifacts import Quartiles
+from mbsearch.study.records import State, TrialRecord, complete, metric_of, shown
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mbsearch.cost import LayerCost, layer_costs
+from mbsearch.cost.units import quantity
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
     FAMILY_COLOURS,
@@ -19,9 +20,8 @@ from mbsearch.figures.style import (
     PROMOTED_TITLE,
     styled,
 )
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord
 from mbsearch.space.architecture import Architecture
-from mbsearch.units import quantity
+from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord
 
 BLOCK_COLOURS = {
     "standard": "#CC79A7",

@@ -7,9 +7,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from mbsearch.analysis.published_results import Published
+from mbsearch.cost.units import quantity
 from mbsearch.figures.style import FAMILY_COLOURS, OTHER, cost_axis, styled
-from mbsearch.published import Published
-from mbsearch.units import quantity
 
 FAMILIES = {
     "mobilenet_v1": ("MobileNet V1", FAMILY_COLOURS["mobilenet_v1"], "square"),

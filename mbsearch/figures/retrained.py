@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbsearch.measured import Retrained
-from mbsearch.units import quantity
+from mbsearch.cost.units import quantity
+from mbsearch.study.artifacts import Retrained
 
 RETRAINED_HEAD = ("Network", "Mult-Adds", "Accuracy by the proxy", "Test accuracy", "Seeds")
 """Of the table; the test images are those that the search never sees."""

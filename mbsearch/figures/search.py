@@ -8,10 +8,10 @@ from itertools import accumulate
 
 import plotly.graph_objects as go
 
-from mbsearch import pareto
+from mbsearch.analysis import pareto
+from mbsearch.cost.units import NOUNS
 from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled
-from mbsearch.records import State, TrialRecord, complete, metric_of
-from mbsearch.units import NOUNS
+from mbsearch.study.records import State, TrialRecord, complete, metric_of
 
 _TITLES = {
     "trials": "Trials finished or stopped",

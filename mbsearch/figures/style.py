@@ -11,8 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mbsearch.cost import METRICS
-from mbsearch.measured import MEASURED_US
-from mbsearch.units import quantity, round_amounts
+from mbsearch.cost.units import quantity, round_amounts
+from mbsearch.study.artifacts import MEASURED_US
 
 # Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
 # so that it stands out from a dark page too.

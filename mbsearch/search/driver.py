@@ -23,10 +23,16 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
+from mbsearch.config.settings import Racing
+from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, StorageError
-from mbsearch.records import SEARCH, Evaluation, Fidelity, State, TrialRecord, complete
-from mbsearch.search.backlog import (
+from mbsearch.execution.local import Executor, Finished
+from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.search.estimates import Estimates, denoised_promotions
+from mbsearch.search.factory import distributions
+from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
+from mbsearch.search.pending import (
     MAX_ATTEMPTS,
     Job,
     begin_again,
@@ -35,20 +41,14 @@ from mbsearch.search.backlog import (
     interrupted,
     missing_baselines,
 )
-from mbsearch.search.estimates import Estimates, denoised_promotions
-from mbsearch.search.evaluator import Outcome, Task
-from mbsearch.search.executor import Executor, Finished
-from mbsearch.search.final_files import FinalFiles, write_bytes_whole
-from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
-from mbsearch.search.history import ANCHORS, FINALS, PARTIAL_ACCURACY, PROMOTED
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.racing import Race
-from mbsearch.search.samplers import distributions
-from mbsearch.search.storage import StudyStore, fidelity_of, new_record, objectives
+from mbsearch.search.sampler.observations import ANCHORS, FINALS, PARTIAL_ACCURACY, PROMOTED
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import DONORS
-from mbsearch.space.settings import Racing
-from mbsearch.space.space import SearchSpace
+from mbsearch.space.library import DONORS
+from mbsearch.study.final_files import FinalFiles, write_bytes_whole
+from mbsearch.study.records import SEARCH, Evaluation, Fidelity, State, TrialRecord, complete
+from mbsearch.study.store import StudyStore, fidelity_of, new_record, objectives
 
 FREE_ASKS = 50  # suggestions in a row that need no training before the driver draws itself
 RANDOM_DRAWS = 2_000
@@ -92,7 +92,7 @@ class Driver:
     """
 
     store: StudyStore
-    space: SearchSpace
+    space: SearchSpecification
     executor: Executor
     target: int
     seed: int

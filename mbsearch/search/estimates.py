@@ -15,15 +15,15 @@ from mbsearch.analysis.calibration import (
     grown,
     growth_of,
 )
+from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
-from mbsearch.records import Estimate, TrialRecord, complete, shown
-from mbsearch.search.history import ANCHORS, FINALS
-from mbsearch.search.sampler import CostAwareSampler
-from mbsearch.search.samplers import make_sampler
-from mbsearch.search.storage import DIRECTIONS, StudyStore
-from mbsearch.space.space import SearchSpace
+from mbsearch.search.factory import make_sampler
+from mbsearch.search.sampler.cost_aware import CostAwareSampler
+from mbsearch.search.sampler.observations import ANCHORS, FINALS
 from mbsearch.space.template import Params
+from mbsearch.study.records import Estimate, TrialRecord, complete, shown
+from mbsearch.study.store import DIRECTIONS, StudyStore
 
 # With fewer trials a model is no better than the measured accuracies. Its memory grows with the
 # square of their number, and its time with the cube: 10,000 would take 5 GB and a minute.
@@ -39,7 +39,9 @@ class Estimates:
     the cost-aware one, and of another such sampler where it is not.
     """
 
-    def __init__(self, store: StudyStore, space: SearchSpace, measure: Measure = measure) -> None:
+    def __init__(
+        self, store: StudyStore, space: SearchSpecification, measure: Measure = measure
+    ) -> None:
         self._store, self._space, self._measure = store, space, measure
 
     @cached_property

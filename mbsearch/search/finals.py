@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from mbsearch.records import Epoch, Evaluation, State, TrialRecord, complete
-from mbsearch.space.catalog import DONORS
-from mbsearch.space.settings import Budget, Finals
+from mbsearch.config.settings import Budget, Finals
+from mbsearch.space.library import DONORS
+from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord, complete
 
 FIRST_FINAL = 0.4
 """Share of a search's trials after which the first final starts."""

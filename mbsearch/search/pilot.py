@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mbsearch.config.settings import Proxy
 from mbsearch.errors import EvaluationError
-from mbsearch.search.evaluator import Task
-from mbsearch.search.executor import Executor, settled
+from mbsearch.execution.local import Executor, settled
+from mbsearch.execution.protocol import Task
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.settings import Proxy
 
 PILOT = "pilot"
 """User attribute of a study: its pilot."""

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import ndtr
 
-from mbsearch.analysis.calibration import Calibration, logit
-from mbsearch.pareto import hypervolume, hypervolume_history, pareto_front
-from mbsearch.records import Evaluation, TrialRecord, complete
-from mbsearch.results import mobilenets, natural_budgets
-from mbsearch.space.settings import Promotion
+from mbsearch.analysis.calibration import Calibration
+from mbsearch.analysis.pareto import hypervolume, hypervolume_history, pareto_front
+from mbsearch.analysis.tables import mobilenets, natural_budgets
+from mbsearch.config.settings import Promotion
+from mbsearch.study.log_odds import logit
+from mbsearch.study.records import Evaluation, TrialRecord, complete
 
 # A network that would beat the front at its cost with less probability than this is left alone.
 LEAST_CHANCE = 0.05

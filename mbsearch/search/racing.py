@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from mbsearch.analysis.calibration import accuracy_of, logit
-from mbsearch.records import Epoch, State, TrialRecord
-from mbsearch.space.settings import Racing
+from mbsearch.config.settings import Racing
+from mbsearch.study.log_odds import accuracy_of, logit
+from mbsearch.study.records import Epoch
 
 # Strength of the belief that a standardised regressor says nothing, in trials.
 RIDGE = 0.3
@@ -117,34 +117,3 @@ def _signs(cost: int, epoch: Epoch) -> list[float]:
 
 def _with_square(signs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.column_stack([signs, signs[:, 0] ** 2])
-
-
-@dataclass(frozen=True, slots=True)
-class Savings:
-    """What racing saved: trials stopped, and the seconds that their rest would have cost."""
-
-    stopped: int
-    trials: int
-    seconds_saved: float
-    seconds_spent: float
-
-    @property
-    def share(self) -> float | None:
-        """Share of the training that was saved; None where nothing was, or it took no time."""
-        whole = self.seconds_saved + self.seconds_spent
-        return self.seconds_saved / whole if self.stopped and whole > 0 else None
-
-
-def savings(records: Sequence[TrialRecord]) -> Savings:
-    """Training seconds of the search's trials, spent and saved by racing.
-
-    The rest of a stopped trial is reckoned at its own seconds an epoch.
-    """
-    trained = [r for r in records if not r.is_baseline and r.evaluation is not None]
-    stopped = [r.evaluation for r in trained if r.state is State.PRUNED and r.evaluation]
-    return Savings(
-        stopped=len(stopped),
-        trials=len(trained),
-        seconds_saved=sum(e.seconds * (e.recipe["epochs"] / len(e.curve) - 1) for e in stopped),
-        seconds_spent=sum(r.evaluation.seconds for r in trained if r.evaluation),
-    )

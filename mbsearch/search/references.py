@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
+from mbsearch.config.settings import LATENCY, Bounds, Budget, name_of
+from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import Gap, gaps
+from mbsearch.cost.units import round_amounts
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import (
+from mbsearch.space.library import (
     DONORS,
     FAMILIES,
     PUBLISHED_ALPHAS,
     PUBLISHED_RESOLUTION,
     scaled_reference,
 )
-from mbsearch.space.settings import LATENCY, Bounds, Budget, name_of
-from mbsearch.space.space import SearchSpace
-from mbsearch.units import round_amounts
 
 LARGEST_ALPHA = 1.4
 """The largest width that the V2 paper publishes (arXiv 1801.04381, table 4)."""
@@ -90,7 +90,7 @@ def fitting_references(
 
 
 def chosen_references(
-    space: SearchSpace, measure: Measure = measure
+    space: SearchSpecification, measure: Measure = measure
 ) -> list[tuple[str, Architecture]]:
     """Return the references to train beside the candidates of a space, with their families.
 
@@ -118,7 +118,7 @@ def chosen_references(
     return list(found.values())
 
 
-def round_budgets(space: SearchSpace, measure: Measure = measure) -> tuple[Budget, ...]:
+def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tuple[Budget, ...]:
     """Return round budgets between the cheapest and the dearest published reference that fits.
 
     Budgets bound the study's cost. A reference fits if it is within the limits of the space.
@@ -152,7 +152,7 @@ def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:
     return [networks[round(i * (len(networks) - 1) / (count - 1))] for i in range(count)]
 
 
-def missing_references(space: SearchSpace, measure: Measure = measure) -> list[Gap]:
+def missing_references(space: SearchSpecification, measure: Measure = measure) -> list[Gap]:
     """Return the references of each budget, scaled freely, that lie outside a space.
 
     Without budgets and limits of the space, round budgets stand in for them. A budget that bounds

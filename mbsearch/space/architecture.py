@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mbsearch.errors import SpecError
 from mbsearch.space.blocks import AnyStage, Channels, Kernel, Row, round_channels
-from mbsearch.space.document import explain
 from mbsearch.space.layers import (
     Activation,
     Block,
@@ -25,6 +24,7 @@ from mbsearch.space.layers import (
     SqueezeExcite,
     trace,
 )
+from mbsearch.space.yaml_source import explain
 
 Rounding = Literal["multiple_of_8", "truncate"]
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from mbsearch.errors import did_you_mean
-from mbsearch.space.document import Document, Path_, shown
+from mbsearch.space.yaml_source import Document, Path_, shown
 
 MOST_VALUES = 1000
 DEFAULT_POINTS = 20

@@ -1,22 +1,20 @@
-"""A search space: an architecture with choices, and the settings of the search."""
+"""A search space: an architecture with choices."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from random import Random
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import yaml
 
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import BLOCKS, Row
-from mbsearch.space.document import Document, shown
-from mbsearch.space.settings import SETTINGS_KEYS, Settings, dump_settings
 from mbsearch.space.template import (
     Choice,
     Mismatch,
@@ -31,15 +29,15 @@ from mbsearch.space.template import (
     sample_params,
 )
 from mbsearch.space.validate import check_template
+from mbsearch.space.yaml_source import Document, shown
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All the networks that a YAML file with choices can mean, and how to search them."""
+    """All the networks that a YAML file with choices can mean."""
 
     name: str
     template: Mapping[str, Node]
-    settings: Settings
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -58,6 +56,13 @@ class SearchSpace:
             SpecError: a parameter is unknown, missing, or names no option.
         """
         return self.decode_canonical(params)[0]
+
+    @property
+    def largest_resolution(self) -> int:
+        """The largest resolution of a network, in pixels."""
+        node = self.template.get("resolution", Architecture.model_fields["resolution"].default)
+        values = node.values if isinstance(node, Choice) else (node,)
+        return max(cast("tuple[int, ...]", values))
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
         """The same parameters without those that do not count."""
@@ -114,29 +119,28 @@ class SearchSpace:
         """Every canonical encoding once; for spaces of a size that can be walked."""
         return enumerate_params(self.template)
 
-    def with_classes(self, num_classes: int) -> SearchSpace:
+    def with_classes(self, num_classes: int) -> Self:
         """The space with the images' number of classes, unless the file fixed one itself."""
         if "num_classes" in self.template:
             return self
         return replace(self, template={**self.template, "num_classes": num_classes})
 
-    def with_settings(self, changes: Mapping[str, object]) -> SearchSpace:
-        """The same networks, searched by settings that differ in these keys."""
-        return replace(self, settings=self.settings.model_copy(update=dict(changes)))
-
     @property
     def fingerprint(self) -> str:
-        """Identity of the set of networks (not of the settings): 16 hexadecimal digits.
+        """Identity of the set of networks: 16 hexadecimal digits.
 
         A range has that of the list of its numbers.
         """
         text = json.dumps(_plain(self.template, ranges=False), sort_keys=True)
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data of the YAML file that reads back as this space."""
+        return {"name": self.name, **_plain(self.template)}
+
     def to_yaml(self) -> str:
         """The YAML file that reads back as this space."""
-        data = {"name": self.name, **_plain(self.template), **dump_settings(self.settings)}
-        return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=100)
 
 
 @lru_cache(maxsize=65536)
@@ -158,44 +162,40 @@ def _plain(node: Node, *, ranges: bool = True) -> Any:
     return node
 
 
-def read_space(document: Document) -> SearchSpace:
+def read_space(document: Document, other_keys: Sequence[str] = ()) -> SearchSpace:
     """A search space from a parsed YAML file.
+
+    Args:
+        document: the parsed file.
+        other_keys: top-level keys that the file may have beside those of an architecture.
 
     Raises:
         SpecError: with file, line and path of the first mistake.
     """
     data: dict[str, Any] = document.data
-    settings_data = {key: data[key] for key in SETTINGS_KEYS if key in data}
-    settings = document.validate(Settings, settings_data)
     name = data.get("name", document.name.removesuffix(".yaml").removesuffix(".yml"))
     if not isinstance(name, str):
         raise document.error(("name",), f"expected text, got {shown(name)}")
-    rest = {k: v for k, v in data.items() if k not in SETTINGS_KEYS and k != "name"}
+    rest = {k: v for k, v in data.items() if k not in other_keys and k != "name"}
     whole = parse(document, rest)
     if isinstance(whole, Choice):
         raise document.error(
             ("choices",), "expected the keys of an architecture, got choices between whole ones"
         )
     template = cast("Mapping[str, Node]", whole)
-    check_template(document, template)
-    proxy = settings.proxy.seeing(_largest_resolution(template))
-    if proxy is not settings.proxy:
-        settings = settings.model_copy(update={"proxy": proxy})
-    return SearchSpace(name, template, settings)
+    check_template(document, template, other_keys)
+    return SearchSpace(name, template)
 
 
-def _largest_resolution(template: Mapping[str, Node]) -> int:
-    node = template.get("resolution", Architecture.model_fields["resolution"].default)
-    return max(cast("tuple[int, ...]", node.values if isinstance(node, Choice) else (node,)))
-
-
-def read_architecture(document: Document) -> Architecture:
+def read_architecture(document: Document, other_keys: Sequence[str] = ()) -> Architecture:
     """An architecture from a parsed YAML file without choices.
+
+    `other_keys` are top-level keys that the file may have beside those of an architecture.
 
     Raises:
         SpecError: with file, line and path of the first mistake.
     """
-    space = read_space(document)
+    space = read_space(document, other_keys)
     if space.choices:
         where = tuple(_path_of(space.choices[0].name))
         raise document.error(where, "expected an architecture, got choices: this is a search space")

@@ -19,8 +19,8 @@ from pydantic import BaseModel
 
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.space.document import Document, Path_, shown
 from mbsearch.space.ranges import Range, parse_range
+from mbsearch.space.yaml_source import Document, Path_, shown
 
 Scalar = str | int | float | bool | None
 Node = Union[Scalar, Mapping[str, "Node"], tuple["Node", ...], "Choice"]

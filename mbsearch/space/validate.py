@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,23 +10,25 @@ from pydantic import ValidationError
 from mbsearch.errors import did_you_mean
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import BLOCKS, Row
-from mbsearch.space.document import Document, Path_, expectation, shown
-from mbsearch.space.settings import SETTINGS_KEYS
 from mbsearch.space.template import Choice, Node, block_types, keys_of
+from mbsearch.space.yaml_source import Document, Path_, expectation, shown
 
 _FIXED = ("num_classes",)  # the images decide it, not the search
 
 
-def check_template(document: Document, template: Mapping[str, Node]) -> None:
+def check_template(
+    document: Document, template: Mapping[str, Node], other_keys: Sequence[str] = ()
+) -> None:
     """Check all that a template can become, without walking its combinations.
 
     Each row of scalars is validated once as a whole and once more for every further option.
+    `other_keys` are the file's further keys, which a message about an unknown key proposes too.
 
     Raises:
         SpecError: with file, line and path of the first misfit.
     """
     rows: dict[str, Any] = {}
-    known = (*Architecture.model_fields, *SETTINGS_KEYS)
+    known = (*Architecture.model_fields, *other_keys)
     for key, node in template.items():
         if key not in Architecture.model_fields:
             raise document.error(

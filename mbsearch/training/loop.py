@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mbsearch.accel.adamw import AdamW
+from mbsearch.accel.cuda_graph import Replayed
+from mbsearch.config.settings import Recipe, Teacher
+from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Epoch
-from mbsearch.space.settings import Recipe, Teacher
-from mbsearch.training.adamw import AdamW
-from mbsearch.training.data import Batch, Split, batches
-from mbsearch.training.machine import mixed_precision
+from mbsearch.study.records import Epoch
+from mbsearch.training.devices import mixed_precision
 from mbsearch.training.network import fold_norms
-from mbsearch.training.replay import Replayed
 
 EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
 

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from mbsearch.accel.chain import Link, chained, fits, link
+from mbsearch.accel.depthwise import DepthwiseConv2d
+from mbsearch.accel.norm import hooked, normalise
+from mbsearch.accel.pointwise import PointwiseConv2d
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import (
     Activation,
@@ -24,10 +28,6 @@ from mbsearch.space.layers import (
     Program,
     SqueezeExcite,
 )
-from mbsearch.training.chain import Link, chained, fits, link
-from mbsearch.training.depthwise import DepthwiseConv2d
-from mbsearch.training.norm import hooked, normalise
-from mbsearch.training.pointwise import PointwiseConv2d
 
 CLASSIFIER_STD = 0.01
 # Torch's own values. The running statistics forget within some thirty steps, which suits short

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbsearch.space.settings import AUTO, EMBEDDED, SCRATCH, Settings
-from mbsearch.space.space import SearchSpace
+from mbsearch.config.settings import AUTO, EMBEDDED, SCRATCH, Settings
+from mbsearch.config.specification import SearchSpecification
+from mbsearch.data.sources import ImageSource
+from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.donors.files import LITE0, Donor, find_donor
-from mbsearch.training.machine import choose_device, prepare_worker
-from mbsearch.training.preparation import PreparatoryTraining, prepare
 from mbsearch.training.pretrained import Pretrained, trained_donor
-from mbsearch.training.sources import ImageSource
-from mbsearch.training.supernet_training import SupernetTraining
+from mbsearch.training.resumable_training import PreparatoryTraining, prepare
+from mbsearch.training.supernet.path_training import SupernetTraining
 from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
 
 SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"
@@ -31,7 +31,7 @@ class Preparations:
     `space` has the settings that suit the start; `supernet` is None if trials do not share weights.
     """
 
-    space: SearchSpace
+    space: SearchSpecification
     source: ImageSource
     seed: int
     device: str | None
@@ -41,7 +41,7 @@ class Preparations:
 
     @staticmethod
     def planned(
-        space: SearchSpace, source: ImageSource, seed: int, device: str | None, folder: Path
+        space: SearchSpecification, source: ImageSource, seed: int, device: str | None, folder: Path
     ) -> Preparations:
         """What a space's settings ask for on these images.
 
@@ -89,7 +89,7 @@ class Preparations:
 
     def run(
         self,
-        space: SearchSpace,
+        space: SearchSpecification,
         deadline: float = math.inf,
         on_step: OnStep = lambda _noun, _done, _steps, _loss: None,
         say: Callable[[str], None] = lambda _line: None,

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mbsearch.records import Start, StartKind
+from mbsearch.config.settings import Proxy, Retrain
+from mbsearch.data.batches import Split
+from mbsearch.data.sources import ImageSource
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.settings import Proxy, Retrain
-from mbsearch.training.data import Split
+from mbsearch.study.records import Start, StartKind
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import copy_given, donated, inherited_share
-from mbsearch.training.sources import ImageSource
-from mbsearch.training.supernet import inherit
-from mbsearch.training.supernet_training import load_shared
+from mbsearch.training.supernet.path_training import load_shared
+from mbsearch.training.supernet.shared_weights import inherit
 from mbsearch.training.teacher import Lessons, TaughtSplit, read_lessons
 
 LEAST_SHARE = 0.5

@@ -16,15 +16,16 @@ from typing import Literal
 import torch
 from torch import nn
 
+from mbsearch.config.settings import Finals, Proxy, Recipe, Retrain, Teacher
+from mbsearch.data.batches import Split
+from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
-from mbsearch.records import Evaluation, Fidelity, Start
-from mbsearch.search.evaluator import Outcome, Task
+from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.settings import Finals, Proxy, Recipe, Retrain, Teacher
-from mbsearch.training.data import Split
-from mbsearch.training.final import LongTraining, predictions
+from mbsearch.study.records import Evaluation, Fidelity, Start
+from mbsearch.training.devices import choose_device, device_name
+from mbsearch.training.long_training import LongTraining, predictions
 from mbsearch.training.loop import Training
-from mbsearch.training.machine import choose_device, device_name
 from mbsearch.training.network import build
 from mbsearch.training.pretrained import (
     Pretrained,
@@ -32,8 +33,7 @@ from mbsearch.training.pretrained import (
     screening_recipe,
     shared_weights,
 )
-from mbsearch.training.sources import ImageSource, load_source
-from mbsearch.training.supernet import inherit, thinner
+from mbsearch.training.supernet.shared_weights import inherit, thinner
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 

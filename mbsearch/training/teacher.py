@@ -15,21 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mbsearch.config.settings import Teacher
+from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.settings import Teacher
-from mbsearch.training.data import Batch, Split, batches
+from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import TrainedDonor
 from mbsearch.training.donors.inheritance import inherit_from
 from mbsearch.training.loop import EVALUATION_BATCH, evaluate
-from mbsearch.training.machine import mixed_precision
 from mbsearch.training.network import build, fold_norms, skeleton
-from mbsearch.training.preparation import (
+from mbsearch.training.resumable_training import (
     Drawn,
     PreparatoryTraining,
     read_tensors,
     write_tensors,
 )
-from mbsearch.training.supernet import Shared
+from mbsearch.training.supernet.shared_weights import Shared
 
 TaughtSplit = Literal["train", "validation"]
 

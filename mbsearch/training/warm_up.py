@@ -13,10 +13,10 @@ import torch
 from filelock import FileLock
 from llvmlite.binding import get_host_cpu_name
 
-from mbsearch.space.catalog import load_reference
-from mbsearch.training.data import Split, batches
-from mbsearch.training.kernels import steps
-from mbsearch.training.machine import mixed_precision, multiplies_bfloat16
+from mbsearch.accel.kernels import steps
+from mbsearch.data.batches import Split, batches
+from mbsearch.space.library import load_reference
+from mbsearch.training.devices import mixed_precision, multiplies_bfloat16
 from mbsearch.training.network import build
 
 

@@ -9,14 +9,21 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from mbsearch.analysis.choice_effects import (
+    MIN_NETWORKS,
+    Effect,
+    cost_bands,
+    effects,
+    rules,
+    searched,
+)
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.effects import MIN_NETWORKS, Effect, cost_bands, effects, rules, searched
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import front_figure
-from mbsearch.records import TrialRecord
+from mbsearch.study.records import TrialRecord
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

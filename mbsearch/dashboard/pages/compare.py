@@ -11,7 +11,9 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch import results
+from mbsearch.analysis import tables as results
+from mbsearch.analysis.pareto import Z_95
+from mbsearch.cost.units import NOUNS, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.pages.network import chosen, shown, training
 from mbsearch.dashboard.parts import Fields
@@ -19,10 +21,8 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.network import curve_figure, drawing, nearest
 from mbsearch.figures.style import metric_title
-from mbsearch.pareto import Z_95
-from mbsearch.records import BASELINE_FAMILIES, TrialRecord, complete
-from mbsearch.records import State as TrialState
-from mbsearch.units import NOUNS, quantity
+from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord, complete
+from mbsearch.study.records import State as TrialState
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

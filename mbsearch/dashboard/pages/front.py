@@ -11,8 +11,10 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch import results
+from mbsearch.analysis import tables as results
 from mbsearch.analysis.answer import answers, said
+from mbsearch.config.settings import Budget
+from mbsearch.cost.units import TITLES, columns, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -24,11 +26,9 @@ from mbsearch.figures.front import (
     traits,
 )
 from mbsearch.figures.style import METRIC_TITLES, metric_title, short_title
-from mbsearch.records import State as TrialState
-from mbsearch.records import TrialRecord, complete, metric_of
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.space.settings import Budget
-from mbsearch.units import TITLES, columns, quantity
+from mbsearch.study.records import State as TrialState
+from mbsearch.study.records import TrialRecord, complete, metric_of
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")

@@ -10,19 +10,19 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch import results
+from mbsearch.analysis import tables as results
 from mbsearch.analysis.answer import Answer, answers
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
+from mbsearch.dashboard.downloads import zipped_export
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
-from mbsearch.dashboard.takeaway import zipped_export
 from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
-from mbsearch.measured import Retrained
-from mbsearch.records import UNTRIED, TrialRecord, complete
+from mbsearch.study.artifacts import Retrained
+from mbsearch.study.records import UNTRIED, TrialRecord, complete
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

@@ -11,15 +11,15 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
 from dash.development.base_component import Component
 
+from mbsearch.analysis.published_results import published
+from mbsearch.config.settings import SCRATCH
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.published import AXES, FAMILIES, published_figure
-from mbsearch.published import published
-from mbsearch.search.storage import RESULTS
-from mbsearch.space.settings import SCRATCH
+from mbsearch.study.store import RESULTS
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

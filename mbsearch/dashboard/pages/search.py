@@ -11,15 +11,15 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from mbsearch.analysis.racing_savings import savings
+from mbsearch.analysis.tables import to_frame
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.records import State as TrialState
-from mbsearch.records import TrialRecord
-from mbsearch.results import to_frame
-from mbsearch.search.racing import savings
+from mbsearch.study.records import State as TrialState
+from mbsearch.study.records import TrialRecord
 
 _SHOWN_MESSAGES = 20
 _PACE_TRIALS = 20  # the last so many trials say how fast the search goes

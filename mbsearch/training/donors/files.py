@@ -10,12 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mbsearch.config.settings import SETTINGS_KEYS
 from mbsearch.errors import DataError, SpecError, StorageError, did_you_mean
-from mbsearch.measured import read_retrained
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.catalog import DONORS, family_name, load_reference, reference_names
-from mbsearch.space.document import read_document
+from mbsearch.space.library import DONORS, family_name, load_reference, reference_names
 from mbsearch.space.space import read_architecture
+from mbsearch.space.yaml_source import read_document
+from mbsearch.study.artifacts import read_retrained
 from mbsearch.training.donors.channel_order import sort_channels
 from mbsearch.training.network import BATCH_NORM_EPS, skeleton
 from mbsearch.training.weights import content_of, match_weights, read_weights
@@ -177,7 +178,7 @@ def _beside(path: Path) -> Architecture | None:
     """The architecture that lies beside a file of weights."""
     same_stem = path.with_suffix(".yaml")
     if same_stem.is_file():
-        return read_architecture(read_document(same_stem))
+        return read_architecture(read_document(same_stem), SETTINGS_KEYS)
     found = [each for each in map(_architecture, sorted(path.parent.glob("*.yaml"))) if each]
     return found[0] if len(found) == 1 else _retrained(path)
 
@@ -185,7 +186,7 @@ def _beside(path: Path) -> Architecture | None:
 def _architecture(path: Path) -> Architecture | None:
     """The architecture in a YAML file; None if it holds something else."""
     try:
-        return read_architecture(read_document(path))
+        return read_architecture(read_document(path), SETTINGS_KEYS)
     except SpecError:
         return None
 

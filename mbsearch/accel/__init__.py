@@ -1,0 +1,1 @@
+"""Fast training on CPUs and GPUs."""

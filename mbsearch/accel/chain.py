@@ -1,0 +1,246 @@
+"""Convolutions that follow one another, with their batch norms, as one step of a CPU's training.
+
+Layer by layer, most of the time of a small network's training goes into moving maps through memory:
+28 times for one between two convolutions, forward and back. A chain moves it 12 times
+(docs/throughput.md). The results are those of the layers, up to the order of summation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mbsearch.accel.depthwise import DepthwiseConv2d
+from mbsearch.accel.kernels import chain_depthwise, chain_norm, chain_pointwise
+from mbsearch.accel.kernels.passes import WIDEST, Settings
+from mbsearch.accel.kernels.steps import Pair, Values
+from mbsearch.accel.norm import count_batch, hooked, is_known, limits, normalise
+from mbsearch.accel.pointwise import PointwiseConv2d
+
+_ROWS_OF_TERMS = 6
+_NO_TERMS = np.empty((_ROWS_OF_TERMS, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A convolution, its batch norm, and between what the activation keeps values."""
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+    activation: nn.Module
+    settings: Settings
+
+    @property
+    def is_torchs(self) -> bool:
+        """Whether torch makes the convolution, so that the kernels begin behind it."""
+        return not isinstance(self.conv, PointwiseConv2d | DepthwiseConv2d)
+
+    @property
+    def passes_all(self) -> bool:
+        """Whether there is no activation."""
+        return self.settings[2:] == (-math.inf, math.inf)
+
+
+def link(conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, *, first: bool) -> Link | None:
+    """A convolution as part of a chain; None for one that the kernels do not know.
+
+    Of the `first` of a chain they need not know the convolution.
+    """
+    kept = limits(activation)
+    if kept is None or not is_known(norm) or max(conv.in_channels, conv.out_channels) > WIDEST:
+        return None
+    assert norm.momentum is not None
+    found = Link(conv, norm, activation, (norm.eps, norm.momentum, *kept))
+    if found.is_torchs:
+        return found if first else None
+    return None if hooked(conv) else found
+
+
+def fits(x: Tensor) -> bool:
+    """Whether chains can start at a map: on one thread of a CPU, in float32, of several images.
+
+    Torch's own steps share their work between threads, which the kernels do not.
+    """
+    return (
+        x.device.type == "cpu"
+        and torch.get_num_threads() == 1
+        and x.dtype == torch.float32
+        and x.shape[0] > 1  # one pixel has no variance: that is for torch to refuse
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def chained(links: Sequence[Link], x: Tensor) -> Tensor:
+    """What links that follow one another make of a map (N, C, H, W)."""
+    parameters = [p for each in links for p in (each.conv.weight, each.norm.weight, each.norm.bias)]
+    first = links[0]
+    if first.is_torchs:
+        x, parameters = first.conv(x), parameters[1:]
+        if len(links) == 1:
+            return normalise(x, first.norm, first.activation)
+    for each in links:
+        count_batch(each.norm)
+    y: Tensor = _Chain.apply(x, tuple(links), *parameters)
+    return y
+
+
+class _Chain(torch.autograd.Function):
+    """Links that follow one another; kept are the maps before each norm.
+
+    Where torch makes the first convolution, x is what it made, and has only the norm's parameters.
+    On the smallest maps half of a step is not the kernels but what is between them, so each map is
+    made by torch, which lets go of it after the way back, and is seen as an array once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, links: tuple[Link, ...], *parameters: Tensor) -> Tensor:
+        kept, seen, terms = [x], _pixels(x), _NO_TERMS
+        ctx.starts = links[0].is_torchs
+        if ctx.starts:
+            first, *rest = links
+            terms = np.empty((_ROWS_OF_TERMS, seen.shape[-1]), np.float32)
+            chain_norm.start(_rows(seen), *_normed_by(first, *parameters[:2]), terms)
+            links, parameters = tuple(rest), parameters[2:]
+        ctx.terms, ctx.links, ctx.filters = [terms], links, []
+        for each, weight, scale, shift in zip(
+            links, parameters[::3], parameters[1::3], parameters[2::3], strict=True
+        ):
+            filters = _filters(each, weight)
+            made, terms = _convolved(each, filters, seen, terms, scale, shift)
+            seen = made.numpy()
+            ctx.filters.append(filters)
+            ctx.terms.append(terms)
+            kept.append(made)
+        y = torch.empty(seen.shape)
+        chain_norm.activate(seen, terms, y.numpy())
+        ctx.save_for_backward(*kept)
+        return y.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *kept = ctx.saved_tensors
+        maps = [_pixels(x), *(z.numpy() for z in kept)]
+        last = maps[-1]
+        given, sums = _pixels(grad), np.zeros((2, last.shape[-1]))
+        passed = given if ctx.links[-1].passes_all else _new(last.shape)
+        chain_norm.norm_sums(given, last, ctx.terms[-1], passed, sums)
+        found: list[Tensor] = []
+        for place in reversed(range(len(ctx.links))):
+            x, z = maps[place : place + 2]
+            terms, z_terms = ctx.terms[place : place + 2]
+            conv, filters = ctx.links[place].conv, ctx.filters[place]
+            x_grad, x_sums = _new(x.shape), np.zeros((2, x.shape[-1]))
+            filters_grad, grads = np.empty_like(filters), np.empty_like(z_terms[:2])
+            if isinstance(conv, DepthwiseConv2d):
+                chain_depthwise.depthwise_back(
+                    passed,
+                    z,
+                    z_terms,
+                    sums,
+                    x,
+                    terms,
+                    filters,
+                    _pair(conv),
+                    x_grad,
+                    filters_grad,
+                    grads,
+                    x_sums,
+                )
+            else:
+                chain_pointwise.pointwise_back(
+                    _rows(passed),
+                    _rows(z),
+                    z_terms,
+                    sums,
+                    _rows(x),
+                    terms,
+                    filters,
+                    _rows(x_grad),
+                    filters_grad,
+                    grads,
+                    x_sums,
+                )
+            norm_grads = torch.from_numpy(grads)
+            found = [_gradient(filters_grad, conv.weight), norm_grads[0], norm_grads[1], *found]
+            passed, sums = x_grad, x_sums
+        if ctx.starts:
+            x_grad, grads = _new(x.shape), np.empty_like(ctx.terms[0][:2])
+            chain_norm.start_back(_rows(passed), _rows(x), ctx.terms[0], sums, _rows(x_grad), grads)
+            norm_grads = torch.from_numpy(grads)
+            found = [norm_grads[0], norm_grads[1], *found]
+            passed = x_grad
+        return torch.from_numpy(passed).permute(0, 3, 1, 2), None, *found
+
+
+def _convolved(
+    link: Link, filters: Values, x: Values, terms: Values, scale: Tensor, shift: Tensor
+) -> tuple[Tensor, Values]:
+    """The map that a link's convolution makes of one, and its terms."""
+    conv, norms = link.conv, _normed_by(link, scale, shift)
+    images, height, width, _ = x.shape
+    down, across = stride = _pair(conv)
+    made = torch.empty((images, -(-height // down), -(-width // across), len(filters)))
+    z, z_terms = made.numpy(), np.empty((_ROWS_OF_TERMS, len(filters)), np.float32)
+    if isinstance(conv, DepthwiseConv2d):
+        chain_depthwise.depthwise(x, terms, filters, stride, *norms, z, z_terms)
+    else:
+        chain_pointwise.pointwise(_rows(x), terms, filters, *norms, _rows(z), z_terms)
+    return made, z_terms
+
+
+def _normed_by(
+    link: Link, scale: Tensor, shift: Tensor
+) -> tuple[Values, Values, tuple[Values, Values], Settings]:
+    """What the kernels need of a batch norm: scale, shift, running mean and variance, settings."""
+    norm = link.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    running = norm.running_mean.numpy(), norm.running_var.numpy()
+    return scale.detach().numpy(), shift.detach().numpy(), running, link.settings
+
+
+def _filters(link: Link, weight: Tensor) -> Values:
+    """Weights as the kernels read them: (N, K) of a pointwise, (C, kh, kw) of a depthwise layer."""
+    memory: Values = weight.detach().numpy()
+    channels, depth, height, width = memory.shape
+    is_depthwise = isinstance(link.conv, DepthwiseConv2d)
+    shape = (channels, height, width) if is_depthwise else (channels, depth)
+    return np.ascontiguousarray(memory.reshape(shape))
+
+
+def _gradient(filters: Values, weight: Tensor) -> Tensor:
+    """The gradient of weights, of as many values in the same order, which torch need not copy."""
+    gradient = torch.from_numpy(filters)
+    if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
+        return gradient.as_strided(weight.shape, weight.stride())
+    return gradient.view(weight.shape)
+
+
+def _pair(conv: nn.Conv2d) -> Pair:
+    down, across = conv.stride
+    return down, across
+
+
+def _new(shape: tuple[int, ...]) -> Values:
+    """Memory for a map, aligned to vectors, as numpy's own is not."""
+    memory: Values = torch.empty(shape).numpy()
+    return memory
+
+
+def _pixels(x: Tensor) -> Values:
+    """A map (N, C, H, W) in the order N, H, W, C: its own memory where it is channels_last."""
+    pixels: Values = x.detach().permute(0, 2, 3, 1).contiguous().numpy()
+    return pixels
+
+
+def _rows(pixels: Values) -> Values:
+    """A map with a row a pixel."""
+    return pixels.reshape(-1, pixels.shape[-1])

@@ -1,0 +1,127 @@
+"""Depthwise convolution that is fast to train, whatever its kernel, stride and precision.
+
+On a CPU, oneDNN has fast code for the filter's gradient of 3 x 3 kernels on maps that hold them.
+Elsewhere it takes up to 20 times as long as for all else of the layer (docs/throughput.md), and
+where a stride in bfloat16 is longer than the map, it leaves taps unwritten that only meet the
+padding. For the input's gradient of strided layers in bfloat16 it has no fast code. On a GPU, cuDNN
+compiles code for the shapes that it meets, for seconds a network; torch's own code is there. The
+results are those of `nn.Conv2d`, up to the order of summation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.backends import cudnn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from mbsearch.accel.kernels import steps as kernels
+from mbsearch.accel.kernels.steps import Pair
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """Depthwise convolution without bias, padded by half its kernel."""
+
+    def __init__(self, channels: int, kernel: Pair, stride: Pair) -> None:
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        super().__init__(
+            channels, channels, kernel, stride, padding=padding, groups=channels, bias=False
+        )
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
+        """Map (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
+        device = input.device.type
+        on_cpu = self.training and device == "cpu" and input.dtype in kernels.DTYPES
+        if not (on_cpu or device == "cuda"):
+            return super().forward(input)
+        x, weight = input, self.weight
+        if torch.is_autocast_enabled(device):
+            precision = torch.get_autocast_dtype(device)
+            x, weight = x.to(precision), weight.to(precision)
+        convolve = _Depthwise if on_cpu else _WithoutCudnn
+        y: Tensor = convolve.apply(x, weight, self.stride, self.padding)
+        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+
+
+class _Depthwise(torch.autograd.Function):
+    """Depthwise convolution with gradients of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, None, stride, padding, groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        place = (ctx.stride, ctx.padding)
+        x_grad = _input_grad(x, weight, grad, *place) if ctx.needs_input_grad[0] else None
+        return x_grad, _filter_grad(x, weight, grad, *place), None, None
+
+
+class _WithoutCudnn(torch.autograd.Function):
+    """Depthwise convolution on a GPU by torch's own code, forward and back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        with cudnn.flags(enabled=False):
+            return F.conv2d(x, weight, None, stride, padding, groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        x_needs, weight_needs, *_ = ctx.needs_input_grad
+        with cudnn.flags(enabled=False):
+            x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
+                grad,
+                x,
+                weight,
+                None,
+                ctx.stride,
+                ctx.padding,
+                (1, 1),
+                False,
+                (0, 0),
+                len(weight),
+                (x_needs, weight_needs, False),
+            )
+        return x_grad, weight_grad, None, None
+
+
+def _input_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    if stride == (1, 1):
+        x_grad: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
+            x.shape, weight, grad, stride, padding, groups=len(weight)
+        )
+        return x_grad
+    out = kernels.new_map(x)
+    taps = weight.squeeze(1).permute(1, 2, 0).float().contiguous().numpy()
+    kernels.input_gradient(_pixels(grad), taps, stride, padding, _pixels(out))
+    return out
+
+
+def _filter_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    channels, _, kh, kw = weight.shape
+    if (kh, kw) == (3, 3) and min(x.shape[2:]) >= 3 and max(stride) <= 2:
+        w_grad: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            x, weight.shape, grad, stride, padding, groups=channels
+        )
+        return w_grad
+    taps = np.empty((kh, kw, channels), np.float32)
+    kernels.filter_gradient(_pixels(x), _pixels(grad), stride, padding, taps)
+    return torch.from_numpy(taps).permute(2, 0, 1).unsqueeze(1).to(weight.dtype)
+
+
+def _pixels(x: Tensor) -> kernels.Stored:
+    """A map (N, C, H, W) in the order N, H, W, C: its own memory where it is channels_last."""
+    return kernels.stored(x.permute(0, 2, 3, 1))

@@ -1,0 +1,36 @@
+"""Images of bytes become the batches of a training."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbsearch.accel.kernels.steps import Values, compiled
+
+Places = NDArray[np.int64]
+
+
+@compiled
+def normalised(
+    images: NDArray[np.uint8],
+    chosen: Places,
+    rows: Places,
+    columns: Places,
+    scale: Values,
+    offset: Values,
+    out: Values,
+) -> None:
+    """Write chosen images (N, C, H, W) to out (B, H, W, 3), times a scale, and an offset added.
+
+    Each pixel comes from its row (B, H) and column (B, W) of the image. Where there is only one
+    channel, scale or offset, it is every channel's.
+    """
+    count, height, width, depth = out.shape
+    for b in range(count):
+        for c in range(depth):
+            image = images[chosen[b], min(c, images.shape[1] - 1)]
+            factor, shift = scale[min(c, len(scale) - 1)], offset[min(c, len(offset) - 1)]
+            for i in range(height):
+                for j in range(width):
+                    value = np.float32(image[rows[b, i], columns[b, j]])
+                    out[b, i, j, c] = value * factor + shift

@@ -1,0 +1,113 @@
+"""Matrix products within kernels, by the library that torch itself multiplies with.
+
+On the narrow matrices of small networks it is up to twice as fast as the one that Numba would call
+(docs/throughput.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import binding
+from numba import types
+
+from mbsearch.accel.kernels.passes import inner
+from mbsearch.accel.kernels.steps import Values
+
+_N, _T = ord("N"), ord("T")
+
+
+def of_torch() -> int:
+    """Where BLAS's sgemm lies in memory, as torch calls it.
+
+    Raises:
+        AttributeError: torch keeps it to itself, as on Windows.
+    """
+    library = ctypes.CDLL(torch._C.__file__)  # what it is linked with is searched too
+    return _address(library.sgemm_)
+
+
+def of_scipy() -> int:
+    """Where it lies in SciPy's library, which everyone may call."""
+    capsule = import_module("scipy.linalg.cython_blas").__pyx_capi__["sgemm"]
+    name = ctypes.pythonapi.PyCapsule_GetName
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    name.argtypes, name.restype = [ctypes.py_object], ctypes.c_char_p
+    pointer.argtypes, pointer.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p
+    return int(pointer(capsule, name(capsule)))
+
+
+def _address(function: object) -> int:
+    address = ctypes.cast(function, ctypes.c_void_p).value  # type: ignore[arg-type]
+    assert address is not None
+    return address
+
+
+def found() -> int:
+    """Where sgemm lies: torch's where it can be called, else SciPy's."""
+    try:
+        return of_torch()
+    except (AttributeError, OSError):
+        return of_scipy()
+
+
+# Compiled kernels are kept with the name, and look for where it is in each process anew.
+binding.add_symbol("mbsearch_sgemm", found())
+_sgemm: Any = types.ExternalFunction("mbsearch_sgemm", types.void(*[types.voidptr] * 13))
+
+
+@inner
+def _multiply(
+    flag_a: int,
+    flag_b: int,
+    sides: tuple[int, int, int],
+    a: Values,
+    b: Values,
+    fresh: bool,
+    c: Values,
+) -> None:
+    """BLAS's sgemm: what its columns are, rows are here, so that a product's factors are swapped.
+
+    The pitches of the matrices, which have no gaps, are the lengths of their rows.
+    """
+    flags = np.array([flag_a, flag_b], np.uint8)
+    sizes = np.array([*sides, a.shape[1], b.shape[1], c.shape[1]], np.int32)
+    factors = np.array([1, 0 if fresh else 1], np.float32)
+    _sgemm(
+        flags.ctypes,
+        flags[1:].ctypes,
+        sizes.ctypes,
+        sizes[1:].ctypes,
+        sizes[2:].ctypes,
+        factors.ctypes,
+        a.ctypes,
+        sizes[3:].ctypes,
+        b.ctypes,
+        sizes[4:].ctypes,
+        factors[1:].ctypes,
+        c.ctypes,
+        sizes[5:].ctypes,
+    )
+
+
+@inner
+def multiply(y: Values, weight: Values, z: Values) -> None:
+    """Write y (M, K) times the transpose of weights (N, K) to z (M, N)."""
+    _multiply(_T, _N, (len(weight), len(y), y.shape[1]), weight, y, True, z)
+
+
+@inner
+def multiply_back(z_grad: Values, weight: Values, y_grad: Values) -> None:
+    """Write gradients (M, N) times weights (N, K) to y_grad (M, K)."""
+    _multiply(_N, _N, (weight.shape[1], len(z_grad), len(weight)), weight, z_grad, True, y_grad)
+
+
+@inner
+def add_weight_gradient(z_grad: Values, y: Values, weight_grad: Values) -> None:
+    """Add the transpose of gradients (M, N) times y (M, K) to weight_grad (N, K)."""
+    sides = y.shape[1], z_grad.shape[1], len(y)
+    _multiply(_N, _T, sides, y, z_grad, False, weight_grad)

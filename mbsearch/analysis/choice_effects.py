@@ -1,0 +1,198 @@
+"""What each choice does to accuracy at equal cost.
+
+Networks that cost more are more accurate, so comparing options by their mean accuracy would
+only rediscover their cost. Here accuracy is first freed from cost: what remains after a parabola
+over log10 of the study's cost is what a network makes of its cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from mbsearch.cost.units import NOUNS, quantity
+from mbsearch.study.records import TrialRecord, complete, metric_of
+
+MIN_NETWORKS = 8  # fewer say nothing about a parabola and what is left of it
+_MIN_PER_OPTION = 3
+_BANDS = 3
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A range of the study's cost, `low` excluded and `high` included."""
+
+    low: float
+    high: float
+    name: str
+
+    def holds(self, record: TrialRecord) -> bool:
+        """Whether a network's cost lies in the range."""
+        return self.low < record.cost <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class OptionEffect:
+    """Mean accuracy of an option's networks beyond what their cost explains, and its error."""
+
+    option: Any
+    networks: int
+    mean: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one choice does: its share of the variance that cost leaves, and each option.
+
+    `deviation` is the standard deviation within the options, of so many degrees of `freedom`.
+    """
+
+    choice: str
+    importance: float
+    options: tuple[OptionEffect, ...]
+    deviation: float
+    freedom: int
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of options there are, of which the best and the worst are compared."""
+        return math.comb(len(self.options), 2)
+
+    def rule(self, where: str, pairs: int = 0) -> str:
+        """``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``, or that nothing is clear.
+
+        Clear is what Student's test of two options says so of at 95 %, with the deviation of all of
+        them, and after Bonferroni for all `pairs` that are looked at beside it: this effect's own,
+        unless there are more.
+        """
+        ranked = sorted(self.options, key=lambda o: -o.mean)
+        if len(ranked) < 2:
+            return f"{where}: {self.choice} has too few networks to tell"
+        best, worst = ranked[0], ranked[-1]
+        lead = best.mean - worst.mean
+        error = self.deviation * math.sqrt(1 / best.networks + 1 / worst.networks)
+        chance = (1 - _CONFIDENCE) / 2 / max(self.pairs, pairs)
+        if lead < float(stdtrit(self.freedom, 1 - chance)) * error:
+            return f"{where}: no option of {self.choice} is clearly better"
+        return (
+            f"{where}: {self.choice} {_shown(best.option)} beats {_shown(worst.option)} "
+            f"by {lead:.3f} ± {error:.3f}"
+        )
+
+
+def searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trained networks of the space; baselines were not chosen by anything."""
+    return [r for r in complete(list(records)) if not r.is_baseline]
+
+
+def cost_bands(records: Sequence[TrialRecord]) -> list[Band]:
+    """Three ranges of cost with equally many of the search's networks."""
+    costs = [r.cost for r in searched(records)]
+    if not costs:
+        return []
+    inner = np.quantile(costs, [i / _BANDS for i in range(1, _BANDS)]).tolist()
+    edges = sorted({0.0, *inner, float(max(costs))})
+    return [Band(low, high, _range(metric_of(records), low, high)) for low, high in pairwise(edges)]
+
+
+def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Effect]:
+    """Every choice with at least two options that were tried, the most important first.
+
+    The importance is omega squared: the share of the variance left by cost that the choice
+    explains, corrected for chance, so a choice that does nothing has 0 on average. A network
+    without the choice (it does not count there) is left out.
+
+    Args:
+        records: of one study.
+        band: only networks of this range; cost is freed from within it.
+    """
+    networks = [r for r in searched(records) if band is None or band.holds(r)]
+    if len(networks) < MIN_NETWORKS:
+        return []
+    left = _beyond_cost(networks)
+    found = [_effect(name, networks, left) for name in _names(networks)]
+    return sorted((e for e in found if len(e.options) > 1), key=lambda e: -e.importance)
+
+
+def rules(records: Sequence[TrialRecord]) -> list[str]:
+    """One line for each choice and band where an option is clearly ahead; that there is none."""
+    told = [(band, effect) for band in cost_bands(records) for effect in effects(records, band)]
+    pairs = sum(effect.pairs for _, effect in told)
+    noun = NOUNS[metric_of(records)]
+    found = [effect.rule(f"{band.name} {noun}", pairs) for band, effect in told]
+    clear = [rule for rule in found if "beats" in rule]
+    return [rule[0].upper() + rule[1:] for rule in clear] or [
+        "No option is clearly better than another at equal cost, so far."
+    ]
+
+
+def option_of(record: TrialRecord, choice: str) -> Any:
+    """The option that a network took; None is one too, and what a choice that is none gives."""
+    return record.params.get(choice)
+
+
+def _names(networks: Sequence[TrialRecord]) -> list[str]:
+    return list(dict.fromkeys(name for r in networks for name in r.params))
+
+
+def _beyond_cost(networks: Sequence[TrialRecord]) -> NDArray[np.float64]:
+    accuracy = np.array([r.accuracy for r in networks])
+    cost = np.log10([r.cost for r in networks])
+    design = np.vander((cost - cost.mean()) / max(float(np.std(cost)), 1e-9), 3)
+    solution = np.linalg.lstsq(design, accuracy, rcond=None)[0]
+    return np.asarray(accuracy - design @ solution)
+
+
+def _effect(choice: str, networks: Sequence[TrialRecord], left: NDArray[np.float64]) -> Effect:
+    groups: dict[Any, list[float]] = {}
+    for record, value in zip(networks, left, strict=True):
+        if choice in record.params:
+            groups.setdefault(option_of(record, choice), []).append(float(value))
+    kept = {o: np.array(v) for o, v in groups.items() if len(v) >= _MIN_PER_OPTION}
+    options = tuple(
+        OptionEffect(o, v.size, float(v.mean()), float(v.std(ddof=1) / math.sqrt(v.size)))
+        for o, v in sorted(kept.items(), key=lambda item: str(item[0]))
+    )
+    members = list(kept.values())
+    freedom = sum(v.size - 1 for v in members)
+    inside = sum(float(((v - v.mean()) ** 2).sum()) for v in members)
+    mean_square = inside / freedom if freedom else 0.0
+    importance = _omega_squared(members, inside, mean_square)
+    return Effect(choice, importance, options, math.sqrt(mean_square), freedom)
+
+
+def _omega_squared(
+    groups: Sequence[NDArray[np.float64]], inside: float, mean_square: float
+) -> float:
+    """Share of the variance between groups, corrected for chance, at least 0 (Hays, 1963).
+
+    `inside` is the sum of squares within the groups, `mean_square` their variance.
+    """
+    if len(groups) < 2:
+        return 0.0
+    values = np.concatenate(groups)
+    between = sum(g.size * float((g.mean() - values.mean()) ** 2) for g in groups)
+    total = inside + between + mean_square
+    if total == 0:
+        return 0.0
+    return max(0.0, (between - (len(groups) - 1) * mean_square) / total)
+
+
+def _range(metric: str, low: float, high: float) -> str:
+    top = quantity(metric, high)
+    return f"{quantity(metric, low)} to {top}" if low else f"up to {top}"
+
+
+def _shown(option: Any) -> str:
+    if option is None:
+        return "none"
+    return f"{option:g}" if isinstance(option, float) else str(option)

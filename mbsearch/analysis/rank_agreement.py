@@ -1,0 +1,136 @@
+"""How well a score ranks networks: against their true accuracy, and against counting their cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from mbsearch.analysis import pareto
+from mbsearch.analysis.calibration import growth_of
+from mbsearch.config.settings import GROWTH
+from mbsearch.study.artifacts import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Ranking
+from mbsearch.study.log_odds import logit
+
+_BOOTSTRAPS = 500
+_CONFIDENCE = 0.9
+_BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One network of an audit: its true accuracy, its costs, and the proxy's runs of it.
+
+    `accuracies` and `losses` (validation, nats) hold one value a seed; `seconds` is the mean time
+    of one proxy run.
+    """
+
+    truth: float
+    costs: Mapping[str, int]
+    accuracies: Sequence[float]
+    losses: Sequence[float]
+    seconds: float
+
+
+def rankings(
+    judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS, growth: float = GROWTH
+) -> list[Ranking]:
+    """Every score of the networks against their truth: costs, the proxy's, and both together.
+
+    The proxy's score is its validation loss with its first seed, as a search would see it, and
+    "proxy and cost" the mean of its rank and that of the Mult-Adds. "Proxy and growth" adds to it
+    what networks are believed to gain later, at the rate `growth`. The thirds are of `metric`; of
+    Mult-Adds where it is a latency, which an audit does not know.
+    """
+    loss = [-each.losses[0] for each in judged]
+    mult_adds = [float(each.costs[MULT_ADDS]) for each in judged]
+    scores: dict[str, ArrayLike] = {
+        MULT_ADDS: mult_adds,
+        PARAMS: [float(each.costs[PARAMS]) for each in judged],
+        PROXY: loss,
+        f"{PROXY} accuracy": [each.accuracies[0] for each in judged],
+        WITH_COST: rankdata(loss) + rankdata(mult_adds),
+        WITH_GROWTH: [logit(math.exp(-e.losses[0])) + growth_of(e.costs, growth) for e in judged],
+    }
+    truth = np.array([each.truth for each in judged])
+    cost = np.array([float(e.costs.get(metric, e.costs[MULT_ADDS])) for e in judged])
+    return [
+        _ranking(name, np.asarray(score, float), truth, cost, seed)
+        for name, score in scores.items()
+    ]
+
+
+def noise(judged: Sequence[Judged]) -> float | None:
+    """Standard deviation of one run's accuracy over seeds; None where no network has two."""
+    spreads = [np.var(each.accuracies, ddof=1) for each in judged if len(each.accuracies) > 1]
+    return math.sqrt(float(np.mean(spreads))) if spreads else None
+
+
+def _ranking(
+    name: str,
+    score: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    seed: int,
+) -> Ranking:
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(_bootstrapped_taus(score, truth, seed), [tail, 1 - tail])
+    return Ranking(
+        name,
+        kendall_tau(score, truth),
+        float(low),
+        float(high),
+        taus_in_thirds(score, truth, cost),
+        _regret(score, truth, cost),
+    )
+
+
+def kendall_tau(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Kendall's tau-b; 0 where it is undefined because all are equal, or there is only one."""
+    tau = pareto.kendall_tau(score, truth)
+    return 0.0 if math.isnan(tau) else tau
+
+
+def _bootstrapped_taus(
+    score: NDArray[np.float64], truth: NDArray[np.float64], seed: int
+) -> NDArray[np.float64]:
+    """Kendall's tau-b of networks drawn with replacement, `_BOOTSTRAPS` times.
+
+    A pair of networks counts as often as both were drawn, so all draws share the signs of the
+    pairs, which are found once.
+    """
+    networks = len(truth)
+    draws = np.random.default_rng(seed).integers(0, networks, (_BOOTSTRAPS, networks))
+    times = np.stack([np.bincount(rows, minlength=networks) for rows in draws]).astype(float)
+    scores, truths = (np.sign(np.subtract.outer(each, each)) for each in (score, truth))
+
+    def drawn(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((times @ pairs * times).sum(axis=1))
+
+    untied = drawn(scores**2) * drawn(truths**2)
+    return drawn(scores * truths) / np.sqrt(np.where(untied > 0, untied, np.inf))
+
+
+def taus_in_thirds(
+    score: NDArray[np.float64], truth: NDArray[np.float64], cost: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Kendall's tau-b inside the cheap, the middle and the dear third of the networks."""
+    first, second, third = (
+        kendall_tau(score[rows], truth[rows])
+        for rows in np.array_split(np.argsort(cost, kind="stable"), 3)
+    )
+    return first, second, third
+
+
+def _regret(
+    score: NDArray[np.float64], truth: NDArray[np.float64], cost: NDArray[np.float64]
+) -> float:
+    lost = []
+    for share in _BUDGET_SHARES:
+        within = np.flatnonzero(cost <= np.quantile(cost, share))
+        lost.append(truth[within].max() - truth[within[score[within].argmax()]])
+    return float(np.mean(lost))

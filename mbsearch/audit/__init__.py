@@ -1,0 +1,1 @@
+"""Whether the proxy can be trusted."""

@@ -1,0 +1,104 @@
+"""A search specification: a space, and how its networks are searched and trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from mbsearch.config.settings import SETTINGS_KEYS, Settings, dump_settings
+from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.library import find, load_reference, reference_names
+from mbsearch.space.space import SearchSpace, read_space
+from mbsearch.space.yaml_source import Document, read_document
+
+
+@dataclass(frozen=True)
+class SearchSpecification(SearchSpace):
+    """A search space together with the settings of its search."""
+
+    settings: Settings
+
+    def with_settings(self, changes: Mapping[str, object]) -> Self:
+        """The same networks, searched by settings that differ in these keys."""
+        return replace(self, settings=self.settings.model_copy(update=dict(changes)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data of the YAML file that reads back as this specification."""
+        return {**super().to_dict(), **dump_settings(self.settings)}
+
+
+def read_specification(document: Document) -> SearchSpecification:
+    """A search specification from a parsed YAML file.
+
+    Raises:
+        SpecError: with file, line and path of the first mistake.
+    """
+    given = {key: document.data[key] for key in SETTINGS_KEYS if key in document.data}
+    settings = document.validate(Settings, given)
+    space = read_space(document, SETTINGS_KEYS)
+    proxy = settings.proxy.seeing(space.largest_resolution)
+    if proxy is not settings.proxy:
+        settings = settings.model_copy(update={"proxy": proxy})
+    return SearchSpecification(space.name, space.template, settings)
+
+
+def load(name: str | Path) -> Architecture | SearchSpecification:
+    """An architecture, or a search space where the file leaves choices open.
+
+    `name` is a path or the name of a shipped space or reference.
+
+    Raises:
+        SpecError: no such file, or a mistake in it (file, line, path, expected, got).
+    """
+    document = read_document(find(name))
+    specification = read_specification(document)
+    for i, baseline in enumerate(specification.settings.baselines):
+        if baseline.reference not in reference_names():
+            raise document.error(
+                ("baselines", i, "reference"),
+                f"expected one of {', '.join(reference_names())}, got {baseline.reference!r}"
+                + did_you_mean(baseline.reference, reference_names()),
+            )
+        reference = load_reference(baseline.reference)
+        for j, resolution in enumerate(baseline.resolution):
+            try:
+                list(reference.replace(resolution=resolution).layers())
+            except SpecError as error:
+                raise document.error(("baselines", i, "resolution", j), str(error)) from None
+    if specification.choices:
+        return specification
+    return specification.decode({}).replace(name=specification.name)
+
+
+def load_specification(name: str | Path) -> SearchSpecification:
+    """A search specification; a file without choices is refused.
+
+    Raises:
+        SpecError: as `load`, or the file is an architecture.
+    """
+    loaded = load(name)
+    if isinstance(loaded, Architecture):
+        raise SpecError(
+            f"{find(name).name}: expected a search space, got an architecture: "
+            "no value is {choices: [...]}"
+        )
+    return loaded
+
+
+def baseline_architectures(specification: SearchSpecification) -> list[tuple[str, Architecture]]:
+    """The baselines of a specification with their references' names; equal networks once."""
+    found: dict[str, tuple[str, Architecture]] = {}
+    for baseline in specification.settings.baselines:
+        reference = load_reference(baseline.reference)
+        for resolution in baseline.resolution:
+            for alpha in baseline.alpha:
+                network = reference.replace(
+                    alpha=alpha,
+                    resolution=resolution,
+                    name=f"{baseline.reference}-{alpha:g}-{resolution}",
+                )
+                found.setdefault(network.fingerprint, (baseline.reference, network))
+    return list(found.values())

@@ -1,0 +1,235 @@
+"""What a space holds, before anything is trained: how many networks, how dear, how many twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+from random import Random
+from statistics import median
+
+from mbsearch.config.specification import SearchSpecification
+from mbsearch.cost import Measure, measure
+from mbsearch.errors import SpecError
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import Pool, trace
+from mbsearch.space.template import Params, Scalar
+
+ENUMERATE_UP_TO = 10_000
+_DRAWS = 50  # random candidates for each network of a sample
+_STARTS = 1000  # random candidates of which the best are improved to find an end
+_DESCENTS = 3
+_DESCENT_OPTIONS = 9  # of a range, at most; costs rise along a range, so that its ends matter
+
+Score = Callable[[Mapping[str, int]], float]
+"""What is to be small, of a network's costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The cost range of a space, over all its encodings or over a uniform sample of them.
+
+    Mult-Adds are those of `min`, `median` and `max` networks; without enumeration the ends are
+    found by coordinate descent. Of the networks `feasible_share` keeps the exact limits.
+    `duplicate_share` is the part of encodings whose network another encoding already is, None where
+    a sample cannot tell; `unbuildable_share` the part whose strides leave no pixels. `warnings` are
+    ready to print.
+    """
+
+    encodings: int
+    exact: bool
+    surveyed: int
+    min_mult_adds: int
+    median_mult_adds: int
+    max_mult_adds: int
+    feasible_share: float
+    duplicate_share: float | None
+    unbuildable_share: float
+    warnings: tuple[str, ...]
+
+
+def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000) -> Survey:
+    """Look over a space: every network of a small one, else a uniform sample.
+
+    Raises:
+        SpecError: no network of the space can be built.
+    """
+    exact = space.size <= ENUMERATE_UP_TO
+    if exact:
+        encodings: Sequence[Params] = list(islice(space.enumerate_params(), ENUMERATE_UP_TO))
+    else:
+        rng = Random(seed)
+        encodings = [space.sample_params(rng) for _ in range(sample_size)]
+    networks: dict[str, dict[str, int]] = {}
+    seen: set[tuple[tuple[str, object], ...]] = set()
+    smallest_map: tuple[int, Architecture] | None = None
+    refusal: SpecError | None = None
+    unbuildable = 0
+    for params in encodings:
+        architecture = space.decode(params)
+        try:
+            networks.setdefault(architecture.fingerprint, measure(architecture))
+        except SpecError as error:
+            refusal = error
+            unbuildable += 1
+            continue
+        seen.add(tuple(params.items()))
+        side = final_map(architecture, space.settings.proxy.pixels(architecture.resolution))
+        if smallest_map is None or side < smallest_map[0]:
+            smallest_map = side, architecture
+    if not networks:
+        raise refusal or SpecError(f"{space.name}: no network of the space can be built")
+    costs = list(networks.values())
+    mult_adds = [c["mult_adds"] for c in costs]
+    settings = space.settings.exact
+    ends = [min(mult_adds), max(mult_adds)]
+    if not exact:
+        _, cheapest = _lowest(space, lambda costs: costs["mult_adds"])
+        _, dearest = _lowest(space, lambda costs: -costs["mult_adds"])
+        ends = [min(ends[0], cheapest["mult_adds"]), max(ends[1], dearest["mult_adds"])]
+    return Survey(
+        encodings=space.size,
+        exact=exact,
+        surveyed=len(encodings),
+        min_mult_adds=ends[0],
+        median_mult_adds=int(median(mult_adds)),
+        max_mult_adds=ends[1],
+        feasible_share=sum(settings.excess(c) is None for c in costs) / len(costs),
+        duplicate_share=1 - len(networks) / len(seen) if exact else None,
+        unbuildable_share=unbuildable / len(encodings),
+        warnings=_warnings(space, smallest_map),
+    )
+
+
+def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Architecture]:
+    """Distinct random networks within the exact limits, evenly spread over the ranks of their cost.
+
+    Latency is no such cost: it is measured on what this returns, and Mult-Adds stand for it. Where
+    few networks keep the limits, relatives of those found are among them; there are fewer than
+    `count` where no more are found so.
+    """
+    metric, settings = space.settings.metric, space.settings.exact
+    rng = Random(f"{seed}/audit")
+    found: dict[str, tuple[int, Architecture]] = {}
+
+    def keeps(params: Params) -> bool:
+        """Whether a network is within the limits, and new; then it is taken up."""
+        network = space.decode(params)
+        try:
+            costs = measure(network)
+        except SpecError:  # its strides leave no pixels
+            return False
+        if network.fingerprint in found or settings.excess(costs) is not None:
+            return False
+        found[network.fingerprint] = costs.get(metric, costs["mult_adds"]), network
+        return True
+
+    waiting = [p for _ in range(count * _DRAWS) if keeps(p := space.sample_params(rng))]
+    if not waiting:
+        cheapest, _ = _lowest(space, settings.used_share, enough=1.0)
+        waiting = [cheapest] if keeps(cheapest) else []
+    while waiting and len(found) < count:
+        params = space.complete(waiting.pop(0))
+        others = ({**params, c.name: option} for c in space.choices for option in c.values)
+        waiting += [other for other in others if keeps(other)]
+    ranked = [network for _, network in sorted(found.values(), key=lambda pair: pair[0])]
+    count = min(count, len(ranked))
+    edges = [round(i * len(ranked) / max(count, 1)) for i in range(count + 1)]
+    return [ranked[rng.randrange(low, high)] for low, high in pairwise(edges)]
+
+
+def final_map(architecture: Architecture, pixels: int) -> int:
+    """Shorter side of the map before pooling, for input images of `pixels` x `pixels`."""
+    layers = trace(architecture.lower(), pixels)
+    return next(
+        min(placed.in_shape.height, placed.in_shape.width)
+        for placed in layers
+        if isinstance(placed.layer, Pool)
+    )
+
+
+def _warnings(
+    space: SearchSpecification, smallest: tuple[int, Architecture] | None
+) -> tuple[str, ...]:
+    if smallest is None or smallest[0] >= 2:
+        return ()
+    proxy, architecture = space.settings.proxy, smallest[1]
+    return (
+        f"the final map falls to {smallest[0]}x{smallest[0]} at the proxy resolution of "
+        f"{proxy.pixels(architecture.resolution)} pixels (resolution {architecture.resolution} x "
+        f"scale {proxy.resolution_scale:g}): the last kernels see a single pixel there; "
+        "raise proxy.resolution_scale or use fewer strides",
+    )
+
+
+def require_feasible(space: SearchSpecification, measure: Measure = measure) -> Params:
+    """Parameters of a network of the space that keeps the limits.
+
+    Raises:
+        SpecError: none was found; the cheapest found is named with the limit that it breaks.
+    """
+    params, costs = _lowest(space, space.settings.used_share, measure, enough=1.0)
+    broken = space.settings.excess(costs)
+    if broken:
+        raise SpecError(
+            f"{space.name}: limits: expected a space with a network that keeps them, "
+            f"got none: of the cheapest, {broken}"
+        )
+    return params
+
+
+def _lowest(
+    space: SearchSpecification, score: Score, measure: Measure = measure, enough: float = -math.inf
+) -> tuple[Params, dict[str, int]]:
+    """The network with the lowest score, or the first found that has `enough`, and its costs.
+
+    The best of some random networks, each improved choice by choice. That is exact where the score
+    falls or rises with each choice on its own, as costs do; a choice between stages counts with
+    whatever is chosen inside of them, and so there are several to start from.
+    """
+    rng = Random(f"{space.name}/descent")
+    drawn = chain([{}], (space.sample_params(rng) for _ in range(_STARTS)))
+    found: list[tuple[float, int, Params, dict[str, int]]] = []
+    for i, params in enumerate(map(space.complete, drawn)):
+        try:
+            costs = measure(space.decode(params))
+        except SpecError:
+            continue
+        found.append((score(costs), i, params, costs))
+        if found[-1][0] <= enough:
+            return params, costs
+    if not found:
+        raise SpecError(f"{space.name}: no network of the space can be built")
+    ends = [
+        _descended(space, score, measure, params) for *_, params, _ in sorted(found)[:_DESCENTS]
+    ]
+    return min(ends, key=lambda end: score(end[1]))
+
+
+def _descended(
+    space: SearchSpecification, score: Score, measure: Measure, params: Params
+) -> tuple[Params, dict[str, int]]:
+    """What coordinate descent over the choices ends at, and its costs."""
+    best = measure(space.decode(params))
+    improved = True
+    while improved:
+        improved = False
+        for choice in space.choices:
+            for option in choice.values if choice.range is None else _spread(choice.values):
+                other = params | {choice.name: option}
+                try:
+                    costs = measure(space.decode(other))
+                except SpecError:
+                    continue
+                if score(costs) < score(best):
+                    params, best, improved = other, costs, True
+    return params, best
+
+
+def _spread(values: Sequence[Scalar]) -> Sequence[Scalar]:
+    """The values of a range; of many some, evenly spread, with both ends."""
+    if len(values) <= _DESCENT_OPTIONS:
+        return values
+    last = len(values) - 1
+    return [values[i * last // (_DESCENT_OPTIONS - 1)] for i in range(_DESCENT_OPTIONS)]

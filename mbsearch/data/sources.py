@@ -1,0 +1,320 @@
+"""Data sets by name or folder, and their three splits.
+
+Training and validation images are what a search may see; test images are for the last word only.
+A part that is missing is carved out of the training images, stratified by the seed: 15 % for a
+test, and for a validation 20 % where the test was given, 15 % of all where it was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbsearch.config.settings import EMBEDDED
+from mbsearch.data.batches import Split
+from mbsearch.data.cache import Array, cached_array, load_array
+from mbsearch.data.readers import PackedPool, Pool, channels, shorter_sides, squares
+from mbsearch.data.splits import Rows, stratified
+from mbsearch.errors import DataError, did_you_mean
+
+SplitName = Literal["train", "validation", "test"]
+
+_EMBEDDED_FILE = Path(str(files("mbsearch.training"))) / "embedded" / "fashion_mnist.xz"
+_EMBEDDED_SHA256 = "985c22ebc6127bc4401575ef7b795f6c0708bbc3578760e15cdc0346adccaa31"
+# Identity of the training images: the SHA-256 of the first file, which had the same training images
+# and fewer test images. Studies store this key, so it must not change while those images do not.
+_EMBEDDED_KEY = "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"
+_EMBEDDED_PER_CLASS = 1000  # of the training and of the test images
+_EMBEDDED_CLASSES: tuple[str, ...] = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+_VALIDATION_WITH_TEST = 0.20
+_CARVED = 0.15
+_LOOKED_AT = 100  # images
+_STATISTICS_IMAGES = 4000
+_STATISTICS_PIXELS = 64
+_CACHE_VERSION = "1"  # part of every key: raise it when the same inputs give other pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The rows of a pool that make up a split."""
+
+    pool: Pool
+    rows: Rows
+
+    @property
+    def labels(self) -> Rows:
+        """Class of each row."""
+        return self.pool.labels[self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """A data set with its splits fixed; images are read when a split is asked for.
+
+    `content_key` is a hash of the images (for folders: of the files' names, sizes and times), equal
+    for equal data; the embedded set's key identifies its training images. `flippable` says that a
+    mirrored image is still one of its class.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    content_key: str
+    flippable: bool
+    seed: int
+    members: Mapping[SplitName, Members] = field(repr=False, compare=False)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of always naming the largest class of the training images."""
+        counts = np.bincount(self.members["train"].labels, minlength=self.num_classes)
+        return float(counts.max() / counts.sum())
+
+    def photo_side(self) -> int:
+        """Shorter side of half of the images or more, in pixels, by the headers of up to 100.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        members = self.members["train"]
+        step = max(1, len(members.rows) // _LOOKED_AT)
+        return int(np.median(shorter_sides(members.pool, members.rows[::step])))
+
+    def facts(self) -> tuple[str, ...]:
+        """What was read, in lines of text: classes, splits, images a class."""
+        labels = {kind: self.members[kind].labels for kind in get_args(SplitName)}
+        total = np.bincount(np.concatenate(list(labels.values())), minlength=self.num_classes)
+        low, high = total.min(), total.max()
+        sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        splits = ", ".join(f"{len(found):,} {kind}" for kind, found in labels.items())
+        return (
+            f"data: {self.name}, {self.num_classes} classes of {sizes} images; {splits}",
+            f"chance: {self.chance:.3f} (the share of the largest class)",
+        )
+
+    def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
+        """Images of one split as squares of `pixels` a side, from the cache or put into it.
+
+        `limit` takes a stratified part of that many images, chosen by the seed. The mean and
+        standard deviation are those of the training images at one fixed size, so that they are the
+        same for every split, limit and resolution.
+
+        Raises:
+            DataError: an image is unreadable, the cache is not writable, or `limit` is below the
+                number of classes.
+        """
+        members = self._limited(kind, limit)
+        images = self._images(kind, members, pixels)
+        mean, std = self.statistics().tolist()
+        return Split(
+            images=torch.from_numpy(images),
+            labels=torch.from_numpy(members.labels),
+            mean=tuple(mean),
+            std=tuple(std),
+            num_classes=self.num_classes,
+        )
+
+    def seen(self, pixels: int) -> Split:
+        """All images but the test's as one split; where only one part is grey, both are in colour.
+
+        Processes share it, as they do every split.
+
+        Raises:
+            DataError: as `split`.
+        """
+        parts = [self.split("train", pixels), self.split("validation", pixels)]
+        depth = max(part.images.shape[1] for part in parts)
+        members = np.concatenate([self.members[k].rows for k in ("train", "validation")])
+        images = cached_array(
+            f"seen-{pixels}px-{self._key('seen', members, pixels)}",
+            (len(members), depth, pixels, pixels),
+            np.uint8,
+            (image.expand(depth, -1, -1).numpy() for part in parts for image in part.images),
+        )
+        labels = torch.cat([part.labels for part in parts])
+        return replace(parts[0], images=torch.from_numpy(images), labels=labels)
+
+    def positions(self, kind: SplitName, limit: int | None) -> Tensor | None:
+        """Where the images of a limited split stand in the whole one; None for all of them.
+
+        Raises:
+            DataError: as `split`.
+        """
+        members = self.members[kind]
+        if limit is None or limit >= len(members.rows):
+            return None
+        if limit < self.num_classes:
+            raise DataError(
+                f"{self.name}: expected a limit of at least one {kind} image for each of the "
+                f"{self.num_classes} classes, got {limit}"
+            )
+        chosen, _ = stratified(members.labels, limit, self.seed)
+        return torch.from_numpy(chosen)
+
+    def _limited(self, kind: SplitName, limit: int | None) -> Members:
+        members, chosen = self.members[kind], self.positions(kind, limit)
+        return members if chosen is None else Members(members.pool, members.rows[chosen.numpy()])
+
+    @property
+    def coloured(self) -> bool:
+        """Whether the training images have colours."""
+        return len(self.statistics()[0]) > 1
+
+    def _images(self, kind: SplitName, members: Members, pixels: int) -> Array:
+        name = f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
+        count = len(members.rows)
+        for depth in (1, 3):  # known only from the images' headers, or from a cache made before
+            found = load_array(name, (count, depth, pixels, pixels), np.uint8)
+            if found is not None:
+                return found
+        depth = channels(members.pool, members.rows)
+        return cached_array(
+            name,
+            (count, depth, pixels, pixels),
+            np.uint8,
+            squares(members.pool, members.rows, pixels, depth),
+        )
+
+    def statistics(self) -> Array:
+        """Mean and standard deviation per channel of the training images, (2, C) on [0, 1]."""
+        members = self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
+        name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
+        for depth in (1, 3):
+            found = load_array(name, (2, depth), np.float64)
+            if found is not None:
+                return found
+        depth = channels(members.pool, members.rows)
+        counts = np.zeros((depth, 256), np.int64)  # of every byte: exact, whatever the size
+        for square in squares(members.pool, members.rows, _STATISTICS_PIXELS, depth):
+            for channel, plane in enumerate(square):
+                counts[channel] += np.bincount(plane.ravel(), minlength=256)
+        level, weight = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
+        mean = weight @ level
+        variance = (weight * (level - mean[:, None]) ** 2).sum(axis=1)
+        std = np.sqrt(variance).clip(min=1 / 255)  # constant images must not divide by zero
+        return cached_array(name, (2, depth), np.float64, (mean, std))
+
+    def _key(self, kind: SplitName | Literal["seen"], rows: Rows, pixels: int) -> str:
+        head = f"{_CACHE_VERSION}\0{self.content_key}\0{kind}\0{pixels}\0"
+        return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()[:24]
+
+
+def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
+    """The data set of a name ("embedded" or one of torchvision's), or of a folder of images.
+
+    A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, in any
+    case and also as ``training`` and ``testing``, each with one folder per class; or just one
+    folder per class. A word that is both a name and a folder means the name; write ``./word`` for
+    the folder.
+
+    Raises:
+        DataError: the name is unknown, the folder is not laid out so, a class has too few images to
+            split, the embedded file is damaged, or a download failed.
+    """
+    name, is_name = str(name_or_path), isinstance(name_or_path, str)
+    pools: Mapping[str, Pool]
+    if is_name and name == EMBEDDED:
+        classes, pools, key, flippable = _EMBEDDED_CLASSES, _read_embedded(), _EMBEDDED_KEY, True
+    else:
+        classes, pools, key, flippable = _read_others(name, is_name)
+    return ImageSource(name, classes, key, flippable, seed, _splits(name, classes, pools, seed))
+
+
+def _read_others(name: str, is_name: bool) -> tuple[tuple[str, ...], Mapping[str, Pool], str, bool]:
+    """Class names, pools, content key, and whether images may be mirrored."""
+    # Importing torchvision takes seconds, which no process shall wait for that does without it.
+    from mbsearch.data.folder import read_folder
+    from mbsearch.data.torchvision_sets import TORCHVISION_SETS, read_torchvision
+
+    if is_name and name in TORCHVISION_SETS:
+        classes, found = read_torchvision(name)
+        labels = b"".join(pool.labels.tobytes() for pool in found.values())
+        key = hashlib.sha256(name.encode() + labels).hexdigest()
+        return classes, found, key, TORCHVISION_SETS[name].flippable
+    try:
+        folder = Path(name).expanduser()
+        if is_name and Path(name).name == name and not folder.exists():
+            known = (EMBEDDED, *TORCHVISION_SETS)
+            raise DataError(
+                f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
+                f"of images, got neither{did_you_mean(name.lower(), known)}"
+            )
+        classes, files_found, key = read_folder(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
+        raise DataError(f"{name}: expected a folder of images, got {error}") from error
+    return classes, files_found, key, True
+
+
+def _read_embedded() -> dict[str, Pool]:
+    try:
+        packed = _EMBEDDED_FILE.read_bytes()
+    except OSError as error:
+        raise DataError(f"{_EMBEDDED_FILE}: cannot read the embedded data set ({error})") from error
+    got = hashlib.sha256(packed).hexdigest()
+    if got != _EMBEDDED_SHA256:
+        raise DataError(
+            f"{_EMBEDDED_FILE}: the embedded data set is damaged; expected SHA-256 "
+            f"{_EMBEDDED_SHA256}, got {got}; install mbsearch again"
+        )
+    labels = np.arange(len(_EMBEDDED_CLASSES), dtype=np.int64).repeat(_EMBEDDED_PER_CLASS)
+    return {
+        "train": PackedPool(_EMBEDDED_FILE, 0, 28, labels),
+        "test": PackedPool(_EMBEDDED_FILE, len(labels), 28, labels),
+    }
+
+
+def _splits(
+    name: str, classes: tuple[str, ...], pools: Mapping[str, Pool], seed: int
+) -> dict[SplitName, Members]:
+    """The three splits; what was not given is carved out of the training images."""
+    pool = pools["train"]
+    missing: dict[SplitName, float] = {}
+    if "test" not in pools:
+        missing["test"] = _CARVED
+    if "validation" not in pools:
+        missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _CARVED
+    counts = np.bincount(pool.labels, minlength=len(classes))
+    if counts.min() <= len(missing):
+        raise DataError(
+            f"{name}: class {classes[int(counts.argmin())]!r}: expected at least "
+            f"{len(missing) + 1} images to split, got {counts.min()}"
+        )
+    members = {
+        kind: Members(pools[kind], np.arange(len(pools[kind].labels)))
+        for kind in get_args(SplitName)
+        if kind in pools
+    }
+    rows = np.arange(len(pool.labels))
+    for left, (kind, share) in enumerate(missing.items(), start=1):
+        keep = 1 + len(missing) - left  # for the training images and the parts still to carve
+        most = len(rows) - keep * len(classes)
+        count = min(max(round(share * len(pool.labels)), len(classes)), most)
+        chosen, rest = stratified(pool.labels[rows], count, seed, keep=keep)
+        members[kind] = Members(pool, rows[chosen])
+        rows = rows[rest]
+    members["train"] = Members(pool, rows)
+    return members

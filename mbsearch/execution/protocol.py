@@ -1,0 +1,58 @@
+"""The contract between the search and whatever trains a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mbsearch.space.architecture import Architecture
+from mbsearch.study.records import SEARCH, Evaluation, Fidelity
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work for an evaluator: train a network from its checkpoint until an epoch.
+
+    `stop_epoch` None means to the end of the schedule. `checkpoint` is what the previous rung of
+    the same trial left; None starts from fresh weights drawn with `seed`. The recipe is that of the
+    `fidelity`; `epochs` is its length, where that is not the recipe's own. `origin` is ``search``,
+    or the family of a reference.
+    """
+
+    architecture: Architecture
+    seed: int
+    stop_epoch: int | None = None
+    checkpoint: bytes | None = None
+    fidelity: Fidelity = Fidelity.SCREENING
+    epochs: int | None = None
+    origin: str = SEARCH
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The evaluation so far, with a checkpoint unless the schedule has ended.
+
+    At the end of a final training, `weights` are the trained parameters (a saved state dict).
+    """
+
+    evaluation: Evaluation
+    checkpoint: bytes | None = None
+    weights: bytes | None = None
+
+
+class Evaluator(Protocol):
+    """Scores networks. Pickled to the worker processes, so it holds settings, never images.
+
+    An evaluator opens its data on first use in each process. It is deterministic: the same task
+    on the same machine with one thread gives the same outcome.
+    """
+
+    def evaluate(self, task: Task) -> Outcome:
+        """Train and score one network.
+
+        Raises:
+            DataError: the images cannot be used; the search ends with it.
+            StorageError: a file cannot be used; the search ends with it.
+            EvaluationError: training diverged, ran out of memory, or the network cannot be built;
+                the message is stored with the trial.
+        """

@@ -1,0 +1,184 @@
+"""A table of known results in the place of training: samplers compared honestly, and fast."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mbsearch.errors import DataError, EvaluationError, SpecError
+from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.space.space import SearchSpace
+from mbsearch.study.records import TABLE, Epoch, Evaluation, State
+
+ACCURACY, FINGERPRINT, CLASSES = "accuracy", "fingerprint", "num_classes"
+
+
+@dataclass(frozen=True, slots=True)
+class TableEvaluator:
+    """Looks accuracies up in a CSV or JSON file instead of training.
+
+    The file has one row (CSV) or object (a JSON list) a network: `accuracy` in [0, 1], and either
+    the network's `fingerprint` or the value of every choice that counts, under the choice's name.
+    A JSON object from fingerprints to accuracies does as well, and so does any study's
+    `trials.csv`. Of equal networks the last row counts.
+    """
+
+    path: Path
+    space: SearchSpace
+
+    def evaluate(self, task: Task) -> Outcome:
+        """Look one network up.
+
+        Raises:
+            DataError: the file cannot be read.
+            EvaluationError: the network is not in the table.
+        """
+        fingerprint = task.architecture.fingerprint
+        accuracy = read_table(self.path, self.space).get(fingerprint)
+        if accuracy is None:
+            raise EvaluationError(
+                f"{self.path.name}: the network {fingerprint} is not in the table"
+            )
+        loss = -math.log(max(accuracy, 1e-6))
+        return Outcome(
+            Evaluation(
+                accuracy=accuracy,
+                validation_loss=loss,
+                seconds=0.0,
+                seed=task.seed,
+                pixels=task.architecture.resolution,
+                curve=(Epoch(loss, loss, accuracy, 0.0),),
+                evaluator=TABLE,
+                recipe={"table": str(self.path)},
+                device="none",
+            )
+        )
+
+
+def read_table(path: Path, space: SearchSpace) -> Mapping[str, float]:
+    """Accuracy by fingerprint.
+
+    Raises:
+        DataError: the file is missing, no CSV or JSON, or a row is not as it should be; the row is
+            named.
+    """
+    return _read_table(path, path.stat().st_mtime if path.exists() else 0.0, _Keyed(space))
+
+
+class _Keyed:
+    """A space that equals its like: spaces hold dictionaries and so cannot be keys themselves."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space, self._key = space, space.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and other._key == self._key
+
+
+@lru_cache(maxsize=4)
+def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, float]:
+    """Read once a process and version of the file."""
+    table: dict[str, float] = {}
+    for where, row in _rows(path):
+        place = f"{path}:{where}"
+        accuracy = _accuracy(place, row)
+        if accuracy is not None:
+            table[_fingerprint(place, row, keyed.space)] = accuracy
+    if not table:
+        raise DataError(f"{path}: expected at least one network with an accuracy, got none")
+    return table
+
+
+def table_classes(path: Path) -> int | None:
+    """The number of classes that a table's networks tell apart; None where it does not say.
+
+    A study's `trials.csv` does: those that its images have are a part of every fingerprint.
+
+    Raises:
+        DataError: the file is missing, or no CSV or JSON, or the number is none.
+    """
+    where, row = next(iter(_rows(path)), ("", {}))
+    told = row.get(CLASSES) or None
+    if told is None:
+        return None
+    if not str(told).isdecimal() or int(told) < 1:
+        raise DataError(f"{path}:{where}: {CLASSES}: expected a number >= 1, got {told!r}")
+    return int(told)
+
+
+def _rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The rows of a file, each with where it stands."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Excel begins a file with a mark
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise DataError(f"{path}: expected a table (CSV or JSON), got an error: {reason}") from None
+    return _json_rows(path, text) if path.suffix == ".json" else _csv_rows(path, text)
+
+
+def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    rows = csv.DictReader(text.splitlines())
+    try:
+        for number, row in enumerate(rows, start=2):
+            yield str(number), row
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{rows.line_num + 1}: expected CSV, got an error: {error}"
+        ) from None
+
+
+def _json_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, got an error: {error}") from None
+    if isinstance(data, dict):
+        data = [{FINGERPRINT: key, ACCURACY: value} for key, value in data.items()]
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise DataError(f"{path}: expected a list of objects, or one object, got something else")
+    return ((f"row {number}", row) for number, row in enumerate(data, start=1))
+
+
+def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
+    """The row's accuracy; None for a trial of `trials.csv` that has none, or was stopped early."""
+    if ACCURACY not in row:
+        raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none")
+    if row[ACCURACY] in ("", None) or row.get("state") == State.PRUNED:
+        return None
+    try:
+        accuracy = float(row[ACCURACY])
+    except (TypeError, ValueError):
+        accuracy = math.nan
+    if not 0 <= accuracy <= 1:
+        raise DataError(f"{place}: {ACCURACY}: expected 0 to 1, got {row[ACCURACY]!r}")
+    return accuracy
+
+
+def _fingerprint(place: str, row: Mapping[str, Any], space: SearchSpace) -> str:
+    if row.get(FINGERPRINT):
+        return str(row[FINGERPRINT])
+    params = {
+        choice.name: _option(choice.values, row[choice.name])
+        for choice in space.choices
+        if row.get(choice.name) not in (None, "")
+    }
+    try:
+        return space.decode(params).fingerprint
+    except SpecError as error:
+        raise DataError(f"{place}: expected a {FINGERPRINT}, or every choice: {error}") from None
+
+
+def _option(values: tuple[Any, ...], cell: Any) -> Any:
+    """The option that a cell means: CSV has only text."""
+    if not isinstance(cell, str):
+        return cell
+    return next((value for value in values if str(value).lower() == cell.lower()), cell)

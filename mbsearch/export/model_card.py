@@ -1,0 +1,214 @@
+"""The model card: what a network costs, how good it is and how that is known, in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mbsearch.analysis.answer import Answer, pixels_note
+from mbsearch.analysis.retrained_margins import Trained
+from mbsearch.cost import METRICS, measure
+from mbsearch.cost.units import TITLES, columns, quantity
+from mbsearch.export.formats import Written
+from mbsearch.export.job import Job
+from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
+from mbsearch.study.store import DONOR
+
+CARD = "README.md"
+EXPORTED_BY = "Exported by"
+"""A row of every card, by which ours are known."""
+_FRESH = "fresh, not trained (a search keeps those of its finals); `mbsearch retrain` trains them."
+_COSTS = ("mult_adds", "params")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a network comes from: its record, the study's answer, and how to do it again.
+
+    `answer` is the study's answer that names it, else that to a budget equal to its cost, or says
+    why there is none. `settings` are the study's; `trained` says what retraining left of it, if
+    anything, `content` which network and weights the files hold, and `int8` in words what
+    quantisation did to them.
+    """
+
+    record: TrialRecord
+    answer: Answer | str
+    settings: Mapping[str, Any]
+    trained: Trained | None
+    content: str
+    command: str
+    int8: str | None = None
+
+
+def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
+    """The card of an exported network."""
+    weights = _FRESH if origin.trained is None else origin.trained.sentence()
+    sections = [
+        f"# {job.architecture.name}",
+        job.title,
+        f"**Weights:** {weights}",
+        _cost(job, origin.record),
+        _accuracy(origin.record, origin.trained),
+        _against(origin.answer),
+        _data(job, origin),
+        _files(written),
+        *([] if origin.int8 is None else [f"## int8\n\n`model.int8.onnx`: {origin.int8}"]),
+        _use(job, written),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _cost(job: Job, record: TrialRecord) -> str:
+    """Costs of the files, and of the network at its own resolution where that is another."""
+    network = job.architecture
+    own = {**record.costs, **measure(network)}
+    of_files = measure(network.replace(resolution=job.side))
+    scaled = job.side != network.resolution
+    head = ["", f"these files, {job.side} px", f"at its own {network.resolution} px"]
+    rows = [
+        [METRICS[metric], f"{of_files[metric]:,}" if metric in of_files else "", f"{count:,}"]
+        for metric, count in own.items()
+    ]
+    rows.append(
+        ["Input (pixels)", *(f"{side} x {side}" for side in (job.side, network.resolution))]
+    )
+    rows.append(["Width multiplier (alpha)", *[f"{network.alpha:g}"] * 2])
+    if not scaled:  # then a cost that only the study knows is that of the files too
+        head, rows = ["", "value"], [[name, value] for name, _, value in rows]
+    note = f"\n\nThe weights were {pixels_note(job.side, network)}." if scaled else ""
+    return (
+        f"## Cost\n\n{_table(head, rows)}\n\nMult-Adds are multiply-accumulates of convolutions "
+        "and linear layers for one image; biases, batch normalisation, activations and pooling are "
+        f"not counted.{note}"
+    )
+
+
+def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
+    evaluation = record.evaluation
+    if evaluation is None:
+        return "## Accuracy\n\nNot measured by the search."
+    noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
+    if evaluation.evaluator == TABLE:
+        return f"## Accuracy\n\n**{record.accuracy:.3f}**, as the study's table has it."
+    training = f"the study's {'short' if record.promotion is None else 'longer'} training"
+    if record.state is State.PRUNED:
+        training = f"epoch {len(evaluation.curve)} of {training}, which was stopped there,"
+    expected = ""
+    if record.expected is not None:
+        expected = f" A model of all trials expects {record.expected:.3f} of it."
+    then = "a long training reaches another accuracy. The test images have not been seen."
+    if trained is not None:
+        then = "the exported weights are those of a long training, and have the accuracy above."
+    return (
+        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
+        f"after {training} at {evaluation.pixels} pixels, seed {evaluation.seed}. "
+        f"Noise (standard deviation of one such number over seeds): {noise}.{expected} "
+        f"This ranks networks; {then}"
+    )
+
+
+def _against(answer: Answer | str) -> str:
+    title = "## The answer within this budget"
+    if isinstance(answer, str):
+        return f"{title}\n\n{answer}."
+    others = [margin.other for margin in answer.margins]
+    cheaper = [] if answer.cheaper is None else [answer.cheaper]
+    searched = [] if answer.searched is None else [answer.searched.other]
+    distinct = {e.record.fingerprint: e for e in [answer.best, *searched, *others, *cheaper]}
+    costs = columns(answer.record.metric, *_COSTS)
+    head = ("network", "accuracy", "95 % interval", *(TITLES[metric] for metric in costs))
+    rows = [
+        (
+            each.record.label,
+            f"{each.accuracy.mean:.3f}",
+            "" if each.accuracy.exact else each.accuracy.ends(),
+            *(quantity(metric, each.record.costs[metric]) for metric in costs),
+        )
+        for each in distinct.values()
+    ]
+    return f"{title}\n\n{answer.sentence()}.\n\n{_table(head, rows)}"
+
+
+def _data(job: Job, origin: Origin) -> str:
+    stamp, evaluation = origin.settings["stamp"], origin.record.evaluation
+    known = job.normalisation
+    rows = [
+        ("Images", f"{stamp['data']} (content key `{stamp['data_key'][:16]}`)"),
+        ("Classes", str(job.architecture.num_classes)),
+        ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
+        ("Seed of search, split and training", str(stamp["seed"])),
+        *_start(origin),
+        ("Network", origin.content),
+        (EXPORTED_BY, f"`{origin.command}`"),
+    ]
+    if evaluation is not None:
+        rows += [
+            ("Evaluator", evaluation.evaluator),
+            ("Device", evaluation.device),
+            ("Versions", ", ".join(f"{n} {v}" for n, v in evaluation.versions.items())),
+            ("Recipe of the search", f"`{json.dumps(dict(evaluation.recipe))}`"),
+        ]
+    if origin.trained is not None:
+        rows.append(("Recipe of the weights", f"`{json.dumps(dict(origin.trained.recipe))}`"))
+    return f"## How it was found and trained\n\n{_table(('', ''), rows)}"
+
+
+def _start(origin: Origin) -> list[tuple[str, str]]:
+    """Rows on a donor: its weights, the inherited share, its teacher and its normalisation."""
+    start = origin.record.start
+    if start is None:
+        return []
+    if start.kind is StartKind.FRESH:
+        rows = [("Start", "fresh weights: too few of the donor's correspond to this network")]
+    else:
+        donor = origin.settings.get(DONOR, {})
+        known = [each for each in (donor.get("licence"), donor.get("source")) if each]
+        title = donor.get("title", "a donor") + (f" ({', '.join(known)})" if known else "")
+        way = ", by way of the study's supernet" if start.kind is StartKind.SUPERNET else ""
+        text = f"{start.share:.1%} of the weights are inherited from {title}{way}"
+        normalised = donor.get("normalisation") or "unknown"
+        note = f"{normalised}; this network takes images normalised as above"
+        rows = [("Start", text), ("Normalisation of the donor", note)]
+    teacher = origin.settings["stamp"].get("teacher")
+    if teacher is not None and teacher["weight"] > 0:
+        text = (
+            f"the donor, fine-tuned on the study's images at {teacher['pixels']} px; distillation "
+            f"with weight {teacher['weight']:g}, temperature {teacher['temperature']:g}"
+        )
+        rows.append(("Teacher", text))
+    return rows
+
+
+def _files(written: Sequence[Written]) -> str:
+    rows = [
+        (
+            f"`{each.file}`" if each.error is not None else "-",
+            each.format,
+            each.note if each.error is None else f"{each.error:.1e}" if each.error else "none",
+        )
+        for each in written
+    ]
+    table = _table(("file", "format", "relative error of the logits when read back"), rows)
+    return f"## Files\n\n{table}"
+
+
+def _use(job: Job, written: Sequence[Written]) -> str:
+    side, done = job.side, {w.format for w in written if w.error is not None}
+    lines = {
+        "pytorch": "from model import Network  # imports only torch\n"
+        "from safetensors.torch import load_file\n\n"
+        'network = Network()\nnetwork.load_state_dict(load_file("model.safetensors"))\n'
+        f"logits = network.eval()(images)  # (N, 3, {side}, {side}), normalised as above",
+        "torch-export": 'logits = torch.export.load("model.pt2").module()(images)',
+        "onnx": 'session = onnxruntime.InferenceSession("model.onnx")\n'
+        '(logits,) = session.run(None, {"images": images.numpy()})',
+    }
+    blocks = [f"```python\n{text}\n```" for name, text in lines.items() if name in done]
+    return "\n\n".join(["## Use", *(blocks or ["`mbsearch count architecture.yaml` reads it."])])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell or '') for cell in line)} |" for line in lines)

@@ -1,0 +1,1 @@
+"""Latency: measured by a runtime, and predicted by a model of it."""

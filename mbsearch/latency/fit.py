@@ -1,0 +1,60 @@
+"""The model of latency that a study searches by: some networks of its space, measured here."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from mbsearch.config.specification import SearchSpecification, baseline_architectures
+from mbsearch.config.survey import sample_by_cost
+from mbsearch.errors import ExportError
+from mbsearch.export.formats import require
+from mbsearch.latency.benchmark import measure_latency
+from mbsearch.latency.model import LatencyModel, Setting
+
+NETWORKS = 30
+_THREADS = 1
+_CPUS = Path("/proc/cpuinfo")
+
+
+def fit_latency(
+    space: SearchSpecification, seed: int, say: Callable[[str], None], networks: int = NETWORKS
+) -> LatencyModel:
+    """Measure networks of all costs and the baselines, and fit a model to them.
+
+    By onnxruntime where it is installed, else by torch; one thread.
+
+    Args:
+        seed: of the sample.
+        say: called with a line before the measurement, and one of what came of it.
+        networks: of the space to measure.
+
+    Raises:
+        SpecError: the space has too few networks within its limits.
+    """
+    try:
+        require(["onnx"])
+        engine = "onnxruntime"
+    except ExportError:
+        engine = "torch"
+    chosen = sample_by_cost(space, networks, seed)
+    chosen += [network for _, network in baseline_architectures(space)]
+    say(f"measuring the latency of {len(chosen)} networks by {engine}, once for this study")
+    found = measure_latency(chosen, engine=engine, threads=_THREADS)
+    versions = {name: version(name) for name in dict.fromkeys((engine, "torch"))}
+    setting = Setting(engine, _THREADS, _processor(), versions)
+    model = LatencyModel.fit(chosen, [1e6 * each.median_seconds for each in found], setting)
+    say(model.sentence())
+    return model
+
+
+def _processor() -> str:
+    """The name of the processor, as far as the system tells it."""
+    if _CPUS.exists():
+        for line in _CPUS.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

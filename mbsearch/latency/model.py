@@ -1,0 +1,187 @@
+"""A model of latency, cheap enough to be asked for every candidate of a search.
+
+Each kind of layer takes so much a layer, a multiply-accumulate, and a byte read or written; the
+latency of a network is the sum over its layers. The rates are fitted to measured networks by least
+squares of the relative error, none of them below 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from mbsearch.analysis.pareto import kendall_tau
+from mbsearch.config.settings import LATENCY
+from mbsearch.cost import FLOAT32_BYTES, Measure, measure, mult_adds, total
+from mbsearch.errors import SpecError
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
+
+KEPT = "latency_model"
+"""Where a study keeps its model."""
+LEAST = 8  # networks: fewer say nothing of so many rates
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A network that was measured, and how long one image took."""
+
+    name: str
+    fingerprint: str
+    mult_adds: int
+    microseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the measured networks ran on."""
+
+    engine: str
+    threads: int
+    machine: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyModel:
+    """Microseconds a unit of every feature, and how far they can be trusted.
+
+    Errors are relative, of each measured network by a fit to the others; `kendall_tau` is the rank
+    agreement of those predictions with what was measured, `mult_adds_tau` that of Mult-Adds.
+    """
+
+    rates: Mapping[str, float]
+    setting: Setting
+    networks: tuple[Timed, ...]
+    median_error: float
+    worst_error: float
+    kendall_tau: float
+    mult_adds_tau: float
+
+    @staticmethod
+    def fit(
+        architectures: Sequence[Architecture], microseconds: Sequence[float], setting: Setting
+    ) -> LatencyModel:
+        """Fit to measured networks.
+
+        Raises:
+            SpecError: there are too few of them.
+        """
+        if len(architectures) < LEAST:
+            raise SpecError(
+                f"latency: expected at least {LEAST} networks within the limits to measure, got "
+                f"{len(architectures)}"
+            )
+        rows = [features(network.layers()) for network in architectures]
+        names = sorted({name for row in rows for name in row})
+        inputs = np.array([[row.get(name, 0.0) for name in names] for row in rows])
+        times = np.asarray(microseconds, dtype=float)
+        held_out = np.array([_held_out(inputs, times, i) for i in range(len(times))])
+        errors = np.abs(held_out / times - 1)
+        counts = [measure(network)["mult_adds"] for network in architectures]
+        return LatencyModel(
+            dict(zip(names, _rates(inputs, times).tolist(), strict=True)),
+            setting,
+            tuple(
+                Timed(network.name, network.fingerprint, count, time)
+                for network, count, time in zip(architectures, counts, times.tolist(), strict=True)
+            ),
+            float(np.median(errors)),
+            float(errors.max()),
+            kendall_tau(held_out, times),
+            kendall_tau(counts, times),
+        )
+
+    def measure(self, architecture: Architecture) -> dict[str, int]:
+        """Every exact cost of a network, and its predicted latency in whole microseconds.
+
+        Raises:
+            SpecError: a stride meets a map without a second pixel, or no measured network has a
+                layer of such a kind.
+        """
+        layers = list(architecture.layers())
+        return {**total(layers), LATENCY: self._predict(layers)}
+
+    def _predict(self, layers: Sequence[PlacedLayer]) -> int:
+        try:
+            found = sum(self.rates[name] * value for name, value in features(layers).items())
+        except KeyError as unknown:
+            raise SpecError(
+                f"latency: expected layers of measured kinds, got one of another: {unknown}"
+            ) from None
+        return max(1, round(found))
+
+    def sentence(self) -> str:
+        """How good the model is, and how well Mult-Adds would have done, in words."""
+        setting = self.setting
+        return (
+            f"latency by {setting.engine} on {setting.machine}, {setting.threads} thread: a model "
+            f"of {len(self.networks)} measured networks is off by {self.median_error:.1%} in the "
+            f"median and {self.worst_error:.1%} at worst on networks left out of its fit, and "
+            f"ranks them with a Kendall tau of {self.kendall_tau:.2f}; Mult-Adds do with "
+            f"{self.mult_adds_tau:.2f}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for storage."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> LatencyModel:
+        """Inverse of `to_dict`."""
+        networks = tuple(Timed(**row) for row in data["networks"])
+        changes = {"setting": Setting(**data["setting"]), "networks": networks}
+        return LatencyModel(**{**data, **changes})
+
+
+def kept_measure(settings: Mapping[str, Any]) -> Measure:
+    """What gives every cost that a study knows of a network: with latency where it has a model."""
+    kept = settings.get(KEPT)
+    return measure if kept is None else LatencyModel.from_dict(kept).measure
+
+
+def features(layers: Iterable[PlacedLayer]) -> dict[str, float]:
+    """What the latency of a network is a weighted sum of: by kind of layer, and 1 for itself."""
+    found = {"network": 1.0}
+    for placed in layers:
+        kind = _kind(placed)
+        moved = FLOAT32_BYTES * (placed.in_shape.elements + placed.out_shape.elements)
+        for what, value in (("count", 1), ("mult_adds", mult_adds(placed)), ("bytes", moved)):
+            name = f"{kind} {what}"
+            found[name] = found.get(name, 0.0) + value
+    return found
+
+
+def _kind(placed: PlacedLayer) -> str:
+    layer = placed.layer
+    match layer:
+        case Conv(depthwise=True):
+            return "depthwise"
+        case Conv(kernel=(1, 1)):
+            return "pointwise"
+        case Conv():
+            return "convolution"
+        case SqueezeExcite():
+            return "squeeze-excite"
+        case Linear():
+            return "linear"
+        case Pool():
+            return "pool"
+
+
+def _rates(inputs: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rates that are not negative, by the least squares of the relative error."""
+    relative = inputs / times[:, None]
+    scale = np.maximum(relative.max(axis=0), np.finfo(float).tiny)
+    return np.asarray(nnls(relative / scale, np.ones(len(times)))[0] / scale)
+
+
+def _held_out(inputs: NDArray[np.float64], times: NDArray[np.float64], i: int) -> float:
+    """Prediction of one network by a fit to the others."""
+    others = np.arange(len(times)) != i
+    return float(inputs[i] @ _rates(inputs[others], times[others]))

@@ -1,0 +1,236 @@
+"""A study as one HTML file: opens anywhere without a server or a network, and can be mailed."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mbsearch.analysis import tables as results
+from mbsearch.analysis.answer import Findings, answers, said
+from mbsearch.analysis.choice_effects import cost_bands, effects, rules
+from mbsearch.analysis.published_results import published
+from mbsearch.config.settings import Budget
+from mbsearch.cost.units import TITLES, amount, columns, quantity
+from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
+from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.front import budget_shapes, front_figure
+from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.figures.published import published_figure
+from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
+from mbsearch.figures.search import hypervolume_figure
+from mbsearch.figures.style import CONFIG
+from mbsearch.study.artifacts import Audit, Measured, Retrained
+from mbsearch.study.records import TrialRecord, complete, metric_of
+
+_TEMPLATE = Path(__file__).with_name("document.html")
+_BUDGET_STEPS = 200
+
+
+def document(
+    findings: Findings,
+    title: str,
+    measured: Measured | None = None,
+    budgets: Sequence[Budget] = (),
+) -> str:
+    """The whole study as HTML with everything inside it; `measured` is what stands beside it.
+
+    It begins with the answers to the `budgets`, by default to those of the study. Front and knee
+    are of the networks within the study's limits and budgets.
+
+    Raises:
+        StorageError: no trial is complete within the limits, or a budget bounds a cost that the
+            study does not know.
+    """
+    measured = measured or Measured()
+    records, within = findings.records, findings.within
+    knee = results.knee(within)
+    asked = list(budgets or findings.asked or filter(None, [findings.main]))
+    steps, start = _answers(findings, asked)
+    front = front_figure(within).update_layout(shapes=budget_shapes(steps[start][0]))
+    networks = results.front(within)
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="dim">{len(records)} trials. Accuracies are of {_fidelity(records)}, on '
+        "validation images only.</p>",
+        *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
+        *(
+            f'<p class="answer">{escape(said(each))}.</p>'
+            for each in answers(findings, asked).values()
+        ),
+        _figure(front, "front", 560),
+        f'<label>{TITLES[knee.metric]}, at most<input id="budget" type="range" min="0" '
+        f'value="{start}" max="{len(steps) - 1}"></label>',
+        f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p>',
+        *_latencies(within, measured),
+        "<h2>The front, cheapest first</h2>",
+        _front_table(networks, knee),
+        "<h2>Its networks</h2>",
+        *(_network(record, records) for record in networks),
+        "<h2>The search</h2>",
+        _figure(hypervolume_figure(records), "hypervolume", 380),
+        f"<p>{_download('trials.csv', results.to_frame(records, within).to_csv(index=False))}</p>",
+        *_choices(records),
+        "<h2>How well the proxy ranks</h2>",
+        *_audit(measured.audit),
+        *_trained_for_long(measured.retrained),
+        "<h2>Published results on ImageNet</h2>",
+        '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
+        _figure(published_figure(published()), "published", 480),
+    ]
+    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        plotly=get_plotlyjs(),
+        body="\n".join(sections),
+        answers=_script_json(steps),
+    )
+
+
+def _fidelity(records: Sequence[TrialRecord]) -> str:
+    promoted = sum(r.promotion is not None for r in records)
+    if not promoted:
+        return "the proxy: a short training"
+    return (
+        f"a longer training for {promoted} of them, which the front is made of, else of the proxy"
+    )
+
+
+def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[int, str]], int]:
+    """Sentences for bounds on the study's cost, evenly spread over its log, and the first to show.
+
+    Round bounds are among them, and the one of the first budget, which is shown first.
+    """
+    metric = metric_of(findings.records)
+    budgets, costs = results.natural_budgets(findings.within), [r.cost for r in findings.within]
+    own = [bound for b in asked if (bound := b.bounds().get(metric)) is not None]
+    budgets += own
+    low, high = min(*budgets, *costs), max(*budgets, *costs)
+    spread = [round(low * (high / low) ** (i / (_BUDGET_STEPS - 1))) for i in range(_BUDGET_STEPS)]
+    bounds = sorted({*spread, *budgets})
+    found = answers(findings, [Budget.of({metric: bound}) for bound in bounds])
+    first = bounds.index(own[0]) if own else len(bounds) // 2
+    return [(b, said(each)) for b, each in zip(bounds, found.values(), strict=True)], first
+
+
+def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
+    """Accuracy against each latency that was measured of its networks."""
+    known = {r.fingerprint for r in complete(list(records))}
+    return [
+        _figure(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
+        for metric, found in measured.latencies.items()
+        if known & set(found)
+    ]
+
+
+def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
+    costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
+    head = ("Network", "Accuracy", *(TITLES[metric] for metric in costs), "Alpha", "Resolution")
+    rows = [
+        (
+            f'<a href="#network-{r.trial}">{escape(r.label)}</a>'
+            + (' <span class="dim">knee</span>' if r.trial == knee.trial else ""),
+            _accuracy(r),
+            *(quantity(metric, r.costs[metric]) for metric in costs),
+            f"{r.architecture.alpha:g}",
+            f"{r.architecture.resolution} px",
+        )
+        for r in networks
+    ]
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
+    cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    titles = "".join(f"<th>{cell}</th>" for cell in head)
+    return f'<div class="scroll"><table><tr>{titles}</tr>{cells}</table></div>'
+
+
+def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
+    yaml = record.architecture.to_yaml()
+    return (
+        f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
+        f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
+        f"<p>{_download(f'{record.slug}.yaml', yaml)}</p>"
+        + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
+        + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
+        + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
+        + f"<pre>{escape(yaml)}</pre></details>"
+    )
+
+
+def _download(name: str, text: str) -> str:
+    """A link that saves a text as a file."""
+    data = base64.b64encode(text.encode()).decode()
+    return (
+        f'<a download="{escape(name)}" href="data:text/plain;base64,{data}">'
+        f"Download {escape(name)}</a>"
+    )
+
+
+def _audit(audit: Audit | None) -> list[str]:
+    """What an audit found; the command that makes one where there is none."""
+    if audit is None:
+        return ["<p>Not measured yet: <code>mbsearch audit</code> does.</p>"]
+    sentence = audit.sentence()
+    return [
+        f"<p><strong>{escape(sentence[0].upper() + sentence[1:])}.</strong></p>",
+        f'<p class="dim">{escape(audit_facts(audit))}</p>',
+        _figure(audit_figure(audit), "agreement", 340),
+        _table(HEAD, [[escape(cell) for cell in row] for row in audit_rows(audit)]),
+    ]
+
+
+def _trained_for_long(finals: Sequence[Retrained]) -> list[str]:
+    """What retraining found, if it has run."""
+    if not finals:
+        return []
+    return [
+        "<h2>Trained for long</h2>",
+        _table(RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(finals)]),
+        "<ul>" + "".join(f"<li>{escape(lead)}</li>" for lead in lead_sentences(finals)) + "</ul>",
+    ]
+
+
+def _choices(records: Sequence[TrialRecord]) -> list[str]:
+    """What matters, as far as the study can tell."""
+    found = effects(records)
+    if not found:
+        return []
+    bands = cost_bands(records)
+    return [
+        "<h2>What matters</h2>",
+        _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
+        "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
+        f"<p>Accuracy by option of the first, {escape(found[0].choice)}, at like cost:</p>",
+        _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
+        "<p>Each network as a line through its choices; drag along an axis to keep a range.</p>",
+        _figure(parallel_figure(records, found), "parallel", 420, wide=True),
+    ]
+
+
+def _figure(figure: go.Figure, identifier: str, height: int, *, wide: bool = False) -> str:
+    html: str = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=identifier,
+        default_height=f"{height}px",
+        config=CONFIG,
+    )
+    return f'<div class="scroll"><div class="wide">{html}</div></div>' if wide else html
+
+
+def _accuracy(record: TrialRecord) -> str:
+    noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
+    return f"{record.accuracy:.3f}{noise}"
+
+
+def _script_json(value: object) -> str:
+    """JSON that cannot end the script it stands in."""
+    return json.dumps(value).replace("</", "<\\/")

@@ -1,0 +1,1 @@
+"""Long trainings with fresh seeds, evaluated on the test split."""

@@ -1,0 +1,184 @@
+"""Arms of an experiment: networks that several studies chose, retrained with fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbsearch.analysis.paired_comparison import (
+    Correct,
+    PairedDifference,
+    compare,
+    seed_deviation_of,
+)
+from mbsearch.config.settings import Retrain
+from mbsearch.data.sources import ImageSource, load_source
+from mbsearch.errors import DataError, EvaluationError
+from mbsearch.execution.local import Executor, LocalProcesses, settled
+from mbsearch.execution.protocol import Task
+from mbsearch.space.architecture import Architecture
+from mbsearch.study.identity import key_of
+from mbsearch.study.lock import driver_lock
+from mbsearch.study.records import Evaluation
+from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
+from mbsearch.training.long_training import FinalTraining
+from mbsearch.training.warm_up import compile_kernels
+
+FOLDER = "arms"
+FIRST_SEED = 1000
+"""Seeds of `mbsearch retrain` and of finals are below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMargin:
+    """Test accuracy of one network minus that of another, in a comparison of arms."""
+
+    name: str
+    other: str
+    margin: PairedDifference
+
+    def sentence(self) -> str:
+        """In words, in percentage points."""
+        m = self.margin
+        verdict = "significant" if m.significant else "not significant"
+        return (
+            f"{self.name} is {100 * m.difference:+.1f} points from {self.other}: 95 % interval "
+            f"{100 * m.low:+.1f} to {100 * m.high:+.1f}, {verdict}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ArmsComparison:
+    """Test accuracies of each network, one a seed, and the margins between them."""
+
+    accuracies: dict[str, tuple[float, ...]]
+    margins: tuple[ArmMargin, ...]
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def same_test_images(data: str, split_seeds: Sequence[int]) -> ImageSource:
+    """The images of studies, whose splits were drawn by these seeds.
+
+    Raises:
+        DataError: the images cannot be read, or the studies have other test images.
+    """
+    first, *others = (load_source(data, seed=seed) for seed in dict.fromkeys(split_seeds))
+    rows = first.members["test"].rows
+    for other in others:
+        if not np.array_equal(other.members["test"].rows, rows):
+            raise DataError(
+                f"{data}: expected studies with the same test images, got splits of the seeds "
+                f"{first.seed} and {other.seed}; search with one --seed, or put test images into a "
+                "folder 'test'"
+            )
+    return first
+
+
+def compare_arms(
+    arms: Sequence[Architecture],
+    references: Sequence[Architecture],
+    recipe: Retrain,
+    *,
+    source: ImageSource,
+    scale: float,
+    folder: Path,
+    jobs: int | None = None,
+    device: str | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> ArmsComparison:
+    """Retrain networks with fresh seeds, and compare them on the same test images.
+
+    Each arm is compared with every reference, and the first one with every other arm. Interrupted,
+    the same call resumes from the last epoch of each training.
+
+    Args:
+        arms: answers of studies, told apart by name.
+        references: further networks, told apart by name.
+        recipe: of the trainings, with the number of seeds.
+        source: images of the studies.
+        scale: pixels trained on, as a share of a network's own resolution.
+        folder: for the trainings.
+        jobs: trainings at a time; None takes one a core, on a GPU four that share it.
+        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        say: called with a line whenever a training has ended.
+
+    Raises:
+        DataError: the images cannot be read.
+        EvaluationError: a training failed.
+        StorageError: another process trains in this folder, or it cannot be written.
+    """
+    facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
+        "resolution_scale": scale,
+        "data_key": source.content_key,
+    }
+    home = folder / FOLDER / key_of(facts)
+    with driver_lock(home):
+        devices = training_devices(device)
+        compile_kernels(devices[0], say)
+        jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
+        evaluator = FinalTraining(recipe, scale, source.name, home, source.seed, devices)
+        imports = worker_imports(devices[0])
+        with LocalProcesses(evaluator, jobs, prepare_worker, imports) as executor:
+            return compare_trained(arms, references, executor, recipe.seeds, say)
+
+
+def compare_trained(
+    arms: Sequence[Architecture],
+    references: Sequence[Architecture],
+    executor: Executor,
+    seeds: int,
+    say: Callable[[str], None] = lambda _line: None,
+) -> ArmsComparison:
+    """Train networks by an executor of `FinalTraining`, each once, and compare them.
+
+    Raises:
+        EvaluationError: a training failed.
+    """
+    networks = [*arms, *references]
+    distinct: dict[str, Architecture] = {}
+    for network in networks:  # one that is an arm and a reference is trained as the arm
+        distinct.setdefault(network.fingerprint, network)
+    tasks = [
+        Task(network, FIRST_SEED + seed) for seed in range(seeds) for network in distinct.values()
+    ]
+    ended: dict[str, list[Evaluation]] = {fingerprint: [] for fingerprint in distinct}
+    for finished in settled(executor, tasks):
+        task = tasks[finished.ticket]
+        if finished.outcome is None:
+            raise EvaluationError(
+                f"{task.architecture.name}, seed {task.seed}: {finished.error}; the same command "
+                "tries it again"
+            )
+        evaluation = finished.outcome.evaluation
+        ended[task.architecture.fingerprint].append(evaluation)
+        say(f"{task.architecture.name}, seed {task.seed}: test accuracy {evaluation.accuracy:.4f}")
+    correct = {fingerprint: _correct(evaluations) for fingerprint, evaluations in ended.items()}
+    deviation = seed_deviation_of(list(correct.values()))
+
+    def margin(a: Architecture, b: Architecture) -> ArmMargin:
+        found = compare(correct[a.fingerprint], correct[b.fingerprint], deviation)
+        if a.fingerprint == b.fingerprint:  # the same trainings
+            found = PairedDifference(0.0, 0.0, 0.0, found.images, found.seeds)
+        return ArmMargin(a.name, b.name, found)
+
+    pairs = [(arms[0], other) for other in arms[1:]]
+    pairs += [(arm, reference) for arm in arms for reference in references]
+    return ArmsComparison(
+        {n.name: tuple(float(c.mean()) for c in correct[n.fingerprint]) for n in networks},
+        tuple(margin(a, b) for a, b in pairs),
+        len(next(iter(correct.values()))[0]),
+    )
+
+
+def _correct(evaluations: Sequence[Evaluation]) -> Correct:
+    """By seed, whether each test image is classified correctly."""
+    kept = [e.predictions for e in sorted(evaluations, key=lambda each: each.seed)]
+    return [each.correct for each in kept if each is not None]

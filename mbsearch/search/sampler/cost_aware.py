@@ -1,0 +1,373 @@
+"""An Optuna sampler that knows one of the two objectives before any trial is run."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from mbsearch.analysis.pareto import pareto_front
+from mbsearch.errors import SpecError
+from mbsearch.search.sampler.accuracy_model import AccuracyModel, Belief
+from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network, Params
+from mbsearch.search.sampler.encoding import Encoder
+from mbsearch.search.sampler.observations import History, read_history
+from mbsearch.search.sampler.parameters import ChoiceSpace
+from mbsearch.search.sampler.proposals import Budget, Proposals
+
+STARTUP_TRIALS = 8
+# The best candidates are improved by small changes, this many rounds.
+IMPROVED = 8
+IMPROVEMENTS = 150
+ROUNDS = 2
+# Relatives are made of this many of the best networks within a budget.
+PARENTS = 8
+# Weight of being unlike the other finalists, in standard deviations of the candidates' bounds. It
+# falls with their number: the first tell mostly how short and final trainings are related.
+DIVERSITY = 4.0
+DIVERSITY_HALVED = 8
+# Suggestions remembered until the storage shows their parameters (threads of one process).
+SUGGESTED_SIZE = 256
+
+
+class CostAwareSampler(BaseSampler):
+    """Suggests the network expected to add most to the front of accuracy against a known cost.
+
+    For studies with `directions=["maximize", "minimize"]` whose second objective can be computed
+    from the parameters. It starts with networks spread evenly over (log) cost, from the cheapest to
+    the dearest. From then on a Gaussian process models the first objective only, and the suggestion
+    is the network with the largest expected gain of hypervolume, which has a closed form because
+    cost is certain. Trials still running are counted at their predicted value. No network is
+    suggested twice while new ones remain; after that the front is measured again, the least
+    measured network first. The same seed and history give the same suggestion, in a new process
+    too.
+
+    Trials with values outside `search_space` are ignored. A PRUNED trial with a number in its user
+    attribute `partial_accuracy` is learned from like a finished one, but is never on the front.
+
+    Args:
+        search_space: Name and distribution of every parameter. Suggesting all of them in every
+            trial works best; parameters that a trial did not ask for count as inactive in it.
+        cost: Exact second objective of a parameter dict. Called often: aim at under a millisecond.
+        features: More numbers known of a parameter dict, as many for each, such as the logarithm of
+            a second cost. They are rescaled, so units do not matter. Repeating parameters, or
+            counts of equal choices, is no help: the model has them.
+        canonical: The same network described without its inactive parameters, which are left out of
+            the returned dict, and with interchangeable values in one fixed order.
+        key: Identity of the network; equal keys are one network. Default: the canonical parameters.
+        feasible: Hard limits. A parameter dict for which it is false is never suggested.
+        log_cost: Whether hypervolume and start-up count cost on a logarithmic scale.
+        work: What training a network takes, in any unit. The suggestion is then the network with
+            the largest gain for its work, so that the same time buys more; without it, the same
+            number of trials does.
+        budgets: For each budget, whether the network keeps within it; one within none is not
+            feasible. The suggestion then maximises, for one budget after the other, the expected
+            improvement of the accuracy after the final training on the best network within that
+            budget, and is not divided by `work`.
+        gain_features: Numbers on which the gain from a short to a long training may depend, as many
+            for each network. Their scale does not matter.
+        growth: Log odds that a network's accuracy is believed to gain after a trial. With it,
+            accuracies must lie in [0, 1], and the front is sought of what they grow to.
+        start: Parameters of a feasible network, to begin from where drawing finds none.
+        startup_trials: Networks known before the model takes over, those of other origin included.
+        seed: Makes suggestions reproducible; None draws one.
+
+    Raises:
+        SpecError: On use in a study of other directions, an unknown kind of distribution, a cost
+            or growth that is not a number (above 0 with `log_cost`), work that is not one above 0,
+            or a space without a feasible network.
+    """
+
+    def __init__(
+        self,
+        search_space: Mapping[str, BaseDistribution],
+        cost: Callable[[dict[str, Any]], float],
+        *,
+        features: Callable[[dict[str, Any]], Sequence[float]] | None = None,
+        canonical: Callable[[dict[str, Any]], Params] | None = None,
+        key: Callable[[dict[str, Any]], Hashable] | None = None,
+        feasible: Callable[[dict[str, Any]], bool] | None = None,
+        log_cost: bool = True,
+        work: Callable[[dict[str, Any]], float] | None = None,
+        growth: Callable[[dict[str, Any]], float] | None = None,
+        budgets: Callable[[dict[str, Any]], Sequence[bool]] | None = None,
+        gain_features: Callable[[dict[str, Any]], Sequence[float]] | None = None,
+        start: Params | None = None,
+        startup_trials: int = STARTUP_TRIALS,
+        seed: int | None = None,
+    ) -> None:
+        if not search_space:
+            raise SpecError("search_space: expected at least one parameter, got none")
+        self._search_space = dict(search_space)
+        self._catalog = Catalog(
+            ChoiceSpace(search_space),
+            cost,
+            features,
+            canonical,
+            key,
+            feasible,
+            log_cost,
+            work,
+            growth,
+            budgets,
+            gain_features,
+        )
+        self._startup_trials, self._start = startup_trials, start
+        self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
+        self._suggested: dict[int, Network] = {}
+        self._lock = threading.Lock()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The whole search space: all parameters are suggested together."""
+        return dict(self._search_space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Parameters of the next network."""
+        _check_directions(study)
+        with self._lock:
+            history = self._history(study, skip=trial.number)
+            network = self._suggest(history, trial.number)
+            self._suggested[trial.number] = network
+            if len(self._suggested) > SUGGESTED_SIZE:
+                del self._suggested[next(iter(self._suggested))]
+            return self._catalog.space.decode(network.row)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A random value for a parameter outside the search space."""
+        rng = np.random.default_rng([self._seed, trial.number, *param_name.encode()])
+        axis = ChoiceSpace({param_name: param_distribution}).axes[0]
+        return axis.decode(float(axis.draw(rng, 1)[0]))
+
+    def predict(
+        self, study: Study, params: Sequence[Params]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Accuracy the model expects of networks, and the standard deviation of its belief.
+
+        Both are without the noise of a training, in the units of the first objective, after the
+        `growth`; the former is the median. Raises `SpecError` before two trials have finished and
+        for parameters outside the search space.
+        """
+        _check_directions(study)
+        with self._lock:
+            history = self._history(study)
+            if len(history.measured) < 2:
+                raise SpecError("predict: expected at least two finished trials")
+            networks = []
+            for one in params:
+                network = self._catalog.network_of(one)
+                if network is None:
+                    raise SpecError(f"predict: {dict(one)!r} is not in the search space")
+                networks.append(network)
+            return self._model.given(history).accuracy(networks)
+
+    def front(self, study: Study) -> list[FrozenTrial]:
+        """Finished trials that form the front by the model's means, cheapest first.
+
+        Single accuracies are noisy, and a front of the luckiest ones flatters itself. The model has
+        seen each network's relatives too. Before two trials have finished, these are the front.
+        """
+        _check_directions(study)
+        with self._lock:
+            history = self._history(study)
+            completed = _completed(history)
+            if len(history.measured) < 2:
+                return list(completed.values())
+            networks = [history.measured[i] for i in completed]
+            accuracies, _ = self._model.given(history).accuracy(networks)
+            front = pareto_front(np.round(accuracies, 9), [n.cost for n in networks])
+            trials = list(completed.values())
+            return [trials[i] for i in front]
+
+    def finalists(
+        self, study: Study, count: int, *, budget: int | None = None, begun: Collection[int] = ()
+    ) -> list[int]:
+        """Numbers of at most `count` completed trials that deserve the final training next.
+
+        For one budget after the other, the network with the highest upper confidence bound of its
+        final accuracy, and a bonus for being unlike, by the model's kernel, the networks that have
+        had a final training or were chosen already. With `budget` all are within that one. Trials
+        whose final training has `begun` are left out.
+        """
+        _check_directions(study)
+        with self._lock:
+            history = self._history(study)
+            if len(history.measured) < 2:
+                return []
+            belief = self._model.given(history)
+            running = {
+                i for i, t in enumerate(history.trials) if t is not None and t.number in begun
+            }
+            had = history.has_final | running
+            waiting = [i for i in _completed(history) if i not in had]
+            taken, chosen = sorted(had), list[int]()
+            budgets = len(self._proposals.cheapest.within)
+            for turn in range(count):
+                inside = [
+                    i
+                    for i in waiting
+                    if i not in chosen
+                    and (
+                        not budgets
+                        or history.measured[i].within[turn % budgets if budget is None else budget]
+                    )
+                ]
+                if inside:
+                    known = [history.measured[i] for i in [*taken, *chosen]]
+                    scores = _finalist_scores(belief, [history.measured[i] for i in inside], known)
+                    chosen.append(inside[int(np.argmax(scores))])
+            return [trial.number for i in chosen if (trial := history.trials[i]) is not None]
+
+    def exhausted(self, study: Study) -> bool:
+        """Whether every feasible network has been tried; only a finite space ever is."""
+        with self._lock:
+            return self._fresh(self._history(study)) is None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @cached_property
+    def _proposals(self) -> Proposals:
+        return Proposals(self._catalog, self._seed, self._start)
+
+    @cached_property
+    def _model(self) -> AccuracyModel:
+        return AccuracyModel(Encoder(self._catalog.space, self._proposals.sample))
+
+    def _history(self, study: Study, skip: int | None = None) -> History:
+        return read_history(study, self._catalog, self._suggested, skip)
+
+    def _suggest(self, history: History, number: int) -> Network:
+        starting = len(history.seen) < self._startup_trials or len(history.measured) < 2
+        proposals = self._proposals
+        network: Network | None
+        if self._catalog.has_budgets:
+            budget = proposals.budget(len(history.seen) % len(proposals.cheapest.within))
+            if starting:
+                network = proposals.startup_within(budget, history.seen, history.known)
+            else:
+                network = self._best_within(budget, history, number)
+        elif starting:
+            network = proposals.startup(history.seen, history.known)
+        else:
+            network = self._most_promising(history, number)
+        return network or self._fresh(history) or self._repeat(history)
+
+    def _most_promising(self, history: History, number: int) -> Network | None:
+        """The candidate whose training is expected to add most hypervolume for its work."""
+        proposals, known = self._proposals, history.known
+        belief = self._model.given(history).believing(history.pending)
+        accuracies, _ = belief.accuracy(history.seen)
+        costs = np.array([n.cost for n in history.seen])
+        # The margin lets the dear end count for something.
+        margin = 0.05 * (proposals.dearest.cost - proposals.cheapest.cost) or 1.0
+        reference_point = float(np.min(accuracies)), proposals.dearest.cost + margin
+
+        def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
+            gain = belief.hypervolume_gain(networks, (accuracies, costs), reference_point)
+            return np.asarray(gain / np.array([n.work for n in networks]))
+
+        front = [history.seen[i] for i in pareto_front(accuracies, costs)]
+        return self._improved(proposals.around(front, known, number), gains, known, number)
+
+    def _best_within(self, budget: Budget, history: History, number: int) -> Network | None:
+        """The candidate expected to improve most on the best known network within a budget."""
+        belief = self._model.given(history).believing(history.pending)
+        accuracies, _ = belief.accuracy(history.seen)
+        inside = [i for i, n in enumerate(history.seen) if budget.holds(n)]
+        inside.sort(key=lambda i: -accuracies[i])
+        incumbent = float(accuracies[inside[0]] if inside else np.min(accuracies))
+        parents = [history.seen[i] for i in inside[:PARENTS]] or [budget.largest]
+        candidates = self._proposals.around_best(parents, budget, history.known, number)
+
+        def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
+            gain = belief.expected_improvement(networks, incumbent)
+            return np.where([budget.holds(n) for n in networks], gain, -1.0)
+
+        return self._improved(candidates, gains, history.known, number)
+
+    def _improved(
+        self,
+        candidates: list[Network],
+        gains: Callable[[Sequence[Network]], NDArray[np.float64]],
+        known: KnownNetworks,
+        number: int,
+    ) -> Network | None:
+        """The best of the candidates and of some rounds of small changes to the best of them."""
+        if not candidates:
+            return None
+        scores = gains(candidates)
+        for step in range(ROUNDS):
+            best = [candidates[i] for i in np.argsort(-scores, kind="stable")[:IMPROVED]]
+            changed = self._proposals.near(best, known, IMPROVEMENTS, (number, step))
+            relatives = KnownNetworks(candidates).without(changed)
+            if relatives:
+                candidates = candidates + relatives
+                scores = np.concatenate([scores, gains(relatives)])
+        return candidates[int(np.argmax(scores))]
+
+    def _fresh(self, history: History) -> Network | None:
+        """Any network not tried yet, when drawing has found none."""
+        fresh = history.known.without(self._proposals.sample)
+        return fresh[0] if fresh else self._catalog.first_unknown(history.known)
+
+    def _repeat(self, history: History) -> Network:
+        """The network of the front measured least often: all that is left to learn is noise."""
+        if not history.measured:
+            return self._proposals.cheapest
+        times = Counter(n.key for n in history.seen)
+        front = pareto_front(history.accuracies, [n.cost for n in history.measured])
+        return history.measured[min(front.tolist(), key=lambda i: times[history.measured[i].key])]
+
+
+def _completed(history: History) -> dict[int, FrozenTrial]:
+    """Completed trials by their index among the measured networks."""
+    return {
+        i: trial
+        for i, trial in enumerate(history.trials)
+        if trial is not None and trial.state == TrialState.COMPLETE
+    }
+
+
+def _finalist_scores(
+    belief: Belief, networks: Sequence[Network], known: Sequence[Network]
+) -> NDArray[np.float64]:
+    """Upper confidence bounds, with a bonus of up to their spread for what is unlike the known."""
+    accuracies, deviations = belief.accuracy(networks)
+    bounds = accuracies + deviations
+    if not known:
+        return bounds
+    novelty = 1 - belief.correlation(networks, known).max(axis=1)
+    weight = DIVERSITY / (1 + len(known) / DIVERSITY_HALVED)
+    return np.asarray(bounds + weight * np.std(bounds) * novelty / max(novelty.max(), 1e-12))
+
+
+def _check_directions(study: Study) -> None:
+    wanted = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    if study.directions != wanted:
+        got = ", ".join(repr(d.name.lower()) for d in study.directions)
+        raise SpecError(
+            "CostAwareSampler: expected a study with directions ['maximize', 'minimize'] "
+            f"(accuracy, cost), got [{got}]"
+        )

@@ -1,0 +1,220 @@
+"""Observations of a study: networks with accuracies on one scale, pending and known networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from mbsearch.analysis.calibration import Array, GainModel, denoised
+from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network
+from mbsearch.study.log_odds import logit
+
+PARTIAL_ACCURACY = "partial_accuracy"
+"""User attribute of a PRUNED trial: the forecast of its final accuracy."""
+
+EVALUATION = "evaluation"
+"""User attribute of a finished trial: a mapping whose `validation_loss` denoises its accuracy."""
+
+ABANDONED = "abandoned"
+"""User attribute of a FAILED trial whose network was never tried, and may be half written."""
+
+PROMOTED = "promoted"
+"""User attribute of a study: accuracies after a longer training, by the number of the trial."""
+
+FINALS = "finals"
+"""User attribute of a study: accuracies after the final training, by the number of the trial."""
+
+ANCHORS = "anchors"
+"""User attribute of a study: networks with accuracies that are not among its trials.
+
+A list of mappings with `params` and `accuracy`, and, each a number or None, `validation_loss`,
+`promoted` (accuracy after the longer training) and `final` (after the final training).
+"""
+
+
+FINALS = "finals"
+"""User attribute of a study: accuracies after a final training, by the number of the trial."""
+
+ANCHORS = "anchors"
+"""User attribute of a study: networks of known accuracy that are none of its trials."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Networks with an accuracy, those being trained, and all networks tried.
+
+    The first four are in step: the trial (None for an anchor), its network, its accuracy, and the
+    standard deviation of what the accuracy does not tell because it comes from a shorter training.
+    All accuracies are on the scale of the longest training that the study has: where networks had
+    a final training, on that scale. Until then they include the networks' `growth`.
+    """
+
+    trials: list[FrozenTrial | None]
+    measured: list[Network]
+    accuracies: Array
+    deviations: Array
+    pending: list[Network]
+    known: KnownNetworks
+    has_final: frozenset[int]
+    """Indices of measured networks with a final training."""
+
+    @property
+    def seen(self) -> list[Network]:
+        """Networks with an accuracy, then those that will have one."""
+        return [*self.measured, *self.pending]
+
+
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    """A network and its accuracies after trainings of each length; NaN where there is none."""
+
+    trial: FrozenTrial | None
+    network: Network
+    accuracy: float
+    loss: float = math.nan
+    promoted: float = math.nan
+    final: float = math.nan
+
+
+def read_history(
+    study: Study, catalog: Catalog, suggested: Mapping[int, Network], skip: int | None
+) -> History:
+    """History of a study: its anchors, then its trials by their numbers, without trial `skip`.
+
+    Trials that wait, that have not asked for a parameter yet, that have a value outside the search
+    space, or that were abandoned are left out, as are anchors outside the search space. A trial
+    that failed was tried: its network is not run again. While the parameters of a running trial are
+    still being written, `suggested` (by number) provides its network.
+    """
+    found = _anchors(study, catalog)
+    networks, pending = [each.network for each in found], []
+    attributes = study.user_attrs
+    promoted, finals = attributes.get(PROMOTED, {}), attributes.get(FINALS, {})
+    for trial in sorted(study.get_trials(deepcopy=False), key=lambda t: t.number):
+        if trial.number == skip or trial.state == TrialState.WAITING:
+            continue
+        if ABANDONED in trial.user_attrs:
+            continue
+        network = catalog.network_of(trial.params)
+        running = trial.state == TrialState.RUNNING
+        if running and (network is None or network.key is None):
+            network = suggested.get(trial.number, network)
+        if network is None:
+            continue
+        networks.append(network)
+        accuracy = _accuracy(trial)
+        if math.isfinite(accuracy):
+            longer, final = promoted.get(str(trial.number)), finals.get(str(trial.number))
+            loss = _loss(trial)
+            found.append(
+                _Observation(trial, network, accuracy, loss, _number(longer), _number(final))
+            )
+        elif running:
+            pending.append(network)
+    accuracies, deviations = _on_one_scale(found)
+    return History(
+        [each.trial for each in found],
+        [each.network for each in found],
+        accuracies,
+        deviations,
+        pending,
+        KnownNetworks(networks),
+        frozenset(i for i, each in enumerate(found) if math.isfinite(each.final)),
+    )
+
+
+def _anchors(study: Study, catalog: Catalog) -> list[_Observation]:
+    found = []
+    for each in study.user_attrs.get(ANCHORS, []):
+        network = catalog.network_of(each["params"])
+        if network is not None:
+            numbers = [_number(each.get(key)) for key in ("validation_loss", "promoted", "final")]
+            found.append(_Observation(None, network, float(each["accuracy"]), *numbers))
+    return found
+
+
+def _on_one_scale(found: Sequence[_Observation]) -> tuple[Array, Array]:
+    """Accuracies on the scale of the longest training, and deviations for how they got there."""
+    accuracies = np.array(_denoised(found))
+    deviations = np.zeros(len(found))
+    if not found:
+        return accuracies, deviations
+    features = np.array([each.network.gain_features for each in found])
+    growth = np.array([each.network.growth for each in found])
+    promoted = np.array([each.promoted for each in found])
+    finals = np.array([each.final for each in found])
+    accuracies, deviations = _raised(accuracies, deviations, promoted, features)
+    if growth.any():
+        accuracies = _accuracies(_logits(accuracies) + growth)
+    return _raised(accuracies, deviations, finals, features)
+
+
+def _raised(
+    accuracies: Array, deviations: Array, longer: Array, features: Array
+) -> tuple[Array, Array]:
+    """Replace accuracies by those after a longer training: measured, or predicted from the others.
+
+    One scale for all, so that the model learns from shorter and from longer trainings alike. Too
+    few longer trainings leave everything as it was.
+    """
+    known = np.isfinite(longer)
+    if not known.any():
+        return accuracies, deviations
+    before = _logits(accuracies)
+    gain = GainModel.fit(before[known], _logits(longer[known]), features[known], features)
+    if gain is None:
+        return accuracies, deviations
+    predicted = _accuracies(gain.predict(before, features))
+    # The derivative of an accuracy in its logit is a (1 - a).
+    slopes, old = predicted * (1 - predicted), np.maximum(accuracies * (1 - accuracies), 1e-3)
+    spread = slopes * np.hypot(gain.slope * deviations / old, gain.deviation)
+    return np.where(known, longer, predicted), np.where(known, 0.0, spread)
+
+
+def _logits(accuracies: Array) -> Array:
+    return np.array([logit(accuracy) for accuracy in accuracies])
+
+
+def _accuracies(logits: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def _denoised(found: Sequence[_Observation]) -> list[float]:
+    """Accuracies, those with a validation loss averaged with what the loss predicts.
+
+    Of a trial that was stopped early the loss is not that of its accuracy, which is a forecast.
+    """
+    with_loss = [i for i, each in enumerate(found) if math.isfinite(each.loss)]
+    values = denoised([found[i].accuracy for i in with_loss], [found[i].loss for i in with_loss])
+    accuracies = [each.accuracy for each in found]
+    for i, value in zip(with_loss, values, strict=True):
+        accuracies[i] = value
+    return accuracies
+
+
+def _loss(trial: FrozenTrial) -> float:
+    """Validation loss of a completed trial; NaN where it is not known."""
+    evaluation = trial.user_attrs.get(EVALUATION)
+    if trial.state != TrialState.COMPLETE or not isinstance(evaluation, Mapping):
+        return math.nan
+    return _number(evaluation.get("validation_loss"))
+
+
+def _accuracy(trial: FrozenTrial) -> float:
+    """First objective of a completed trial, the forecast of a pruned one, else NaN."""
+    match trial.state:
+        case TrialState.COMPLETE:
+            return float(trial.values[0])
+        case TrialState.PRUNED:
+            return _number(trial.user_attrs.get(PARTIAL_ACCURACY))
+        case _:
+            return math.nan
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -1,0 +1,317 @@
+"""Which networks are worth scoring: evenly spread over cost at first, around the front later.
+
+Nothing here depends on accuracy models, and everything random comes from generators passed in or
+derived from the seed, so that the same history leads to the same candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mbsearch.errors import SpecError
+from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network, Params
+from mbsearch.search.sampler.parameters import Rows
+
+# A finite space of at most this many parameter sets is listed instead of sampled.
+LISTED_SIZE = 2_000
+# Random networks come in blocks drawn from the seed alone. A suggestion looks at a window of them,
+# which moves on by one block every second time, so that few costs are new.
+BLOCK_SIZE = 100
+WINDOW = 10
+SEARCHED_BLOCKS = 50  # for a first feasible network
+BLENDS = 300
+MUTATIONS = 150
+CROSSINGS = 100
+FRONT_NEIGHBOURS = 1500
+# Start-up takes, of this many networks nearest to the wanted cost, the least like those known.
+NEAREST = 12
+# Networks changed so that they lie just within a budget: at the start, and for each suggestion.
+FITTED_AT_START = 100
+FITTED = 60
+RANDOM_SHARE = 0.25  # of those that begin as random networks rather than relatives of the best
+ENLARGED = 2  # ordered parameters raised as far as the budget allows
+GRID = 33  # values of a continuous parameter that are considered for that
+
+
+class Proposals:
+    """Candidates of one search space under one seed."""
+
+    def __init__(self, catalog: Catalog, seed: int, start: Params | None = None) -> None:
+        self._catalog, self._seed = catalog, seed
+        space = catalog.space
+        listed = space.size is not None and space.size <= LISTED_SIZE
+        self._listed = catalog.networks(space.all_rows()) if listed else None
+        sample = self._listed if self._listed is not None else self._block(0)
+        cheapest = catalog.cheapest(sample or self._any_feasible())
+        given = None if start is None else catalog.network_of(start)
+        if cheapest is None and given is not None:  # the limits trade against the cost
+            cheapest = catalog.cheapest([given])
+        if cheapest is None:
+            raise SpecError("feasible: no parameter set of the search space was found feasible")
+        self.cheapest = cheapest
+        self.dearest = catalog.dearest([cheapest, *sample]) or cheapest
+        self._blends = self._listed if self._listed is not None else self._blend(sample)
+        self._budgets: dict[int, Budget] = {}
+        self._pools: dict[int, list[Network]] = {}
+
+    def budget(self, number: int) -> Budget:
+        """What a budget allows.
+
+        Raises:
+            SpecError: no network within it was found.
+        """
+        if number not in self._budgets:
+            start = [self.cheapest, *self._blends]
+            smallest = self._catalog.cheapest(start, number)
+            if smallest is None:
+                raise SpecError(f"budgets: no network was found within budget {number + 1}")
+            largest = self._catalog.dearest([smallest, *start], number) or smallest
+            self._budgets[number] = Budget(number, smallest, largest)
+        return self._budgets[number]
+
+    @property
+    def sample(self) -> list[Network]:
+        """Feasible networks over the whole range of cost; the same ones every time."""
+        return [self.cheapest, self.dearest, *self._blends]
+
+    def startup(self, seen: Sequence[Network], known: KnownNetworks) -> Network | None:
+        """The network that best fills the largest gap in cost between those seen.
+
+        The cheapest comes first and the dearest second; None when the sample holds nothing new.
+        """
+        for extreme in (self.cheapest, self.dearest):
+            if extreme not in known:
+                return extreme
+        fresh = known.without(self.sample)
+        if not fresh:
+            return None
+        return _fill_gap(fresh, seen, (self.cheapest.cost, self.dearest.cost))
+
+    def startup_within(
+        self, budget: Budget, seen: Sequence[Network], known: KnownNetworks
+    ) -> Network | None:
+        """The network that best fills the largest gap in cost between half a budget and all of it.
+
+        None when no new network of the budget was found.
+        """
+        if budget.number not in self._pools:
+            rng = np.random.default_rng([self._seed, 4, budget.number])
+            rows = self._catalog.space.draw(rng, FITTED_AT_START)
+            found = [*self.sample, *(self._fitted(row, budget, rng) for row in rows)]
+            self._pools[budget.number] = _within(found, budget)
+        fresh = known.without(self._pools[budget.number])
+        limits = self._catalog.half(budget.largest.cost), budget.largest.cost
+        upper = [n for n in fresh if n.cost >= limits[0]]
+        if not fresh:
+            return None
+        return _fill_gap(upper or fresh, _within(seen, budget), limits)
+
+    def around_best(
+        self, best: Sequence[Network], budget: Budget, known: KnownNetworks, trial_number: int
+    ) -> list[Network]:
+        """New networks of a budget worth scoring: random ones, and relatives of its best.
+
+        Many lie just within the budget: relatives that were enlarged as far as it allows. None
+        costs less than a quarter of it, unless all do: of networks that small nothing is known but
+        that they are small, and the model would go there for that.
+        """
+        if self._listed is not None:
+            return known.without(_within(self._listed, budget))
+        rng = np.random.default_rng([self._seed, 5, trial_number])
+        space = self._catalog.space
+        found, rows = self._window(trial_number), self._neighbours(best, rng)
+        children = [self._child(best, rng) for _ in range(MUTATIONS + CROSSINGS)]
+        fitted = []
+        for _ in range(FITTED):
+            start = space.draw(rng, 1)[0] if rng.random() < RANDOM_SHARE else self._child(best, rng)
+            fitted.append(self._fitted(start, budget, rng))
+        relatives = [*self._catalog.networks([*rows, *children]), *fitted]
+        fresh = known.without(_within([*self._blends, *found, *relatives], budget))
+        least = self._catalog.half(self._catalog.half(budget.largest.cost))
+        return [network for network in fresh if network.cost >= least] or fresh
+
+    def _window(self, trial_number: int) -> list[Network]:
+        """The random networks that a suggestion looks at."""
+        first = trial_number // 2
+        return [n for block in range(first, first + WINDOW) for n in self._block(block)]
+
+    def _neighbours(self, networks: Sequence[Network], rng: np.random.Generator) -> list[Rows]:
+        """Rows that differ from one of the networks by one parameter; a draw of them if many."""
+        rows: list[Rows] = []
+        for network in networks:
+            rows += self._catalog.space.neighbours(network.row, network.active, reach=4)
+        if len(rows) > FRONT_NEIGHBOURS:
+            rows = [rows[i] for i in rng.choice(len(rows), FRONT_NEIGHBOURS, replace=False)]
+        return rows
+
+    def _child(self, parents: Sequence[Network], rng: np.random.Generator) -> Rows:
+        """A mutation of one network, or a crossing of two."""
+        space = self._catalog.space
+        first = parents[int(rng.integers(len(parents)))]
+        if len(parents) == 1 or rng.random() < MUTATIONS / (MUTATIONS + CROSSINGS):
+            return space.mutate(rng, first.row, first.active)
+        second = parents[int(rng.integers(len(parents)))]
+        return np.where(rng.random(len(space.axes)) < 0.5, first.row, second.row)
+
+    def _fitted(self, row: Rows, budget: Budget, rng: np.random.Generator) -> Network:
+        """The row changed so that it lies within a budget and uses it.
+
+        A network outside takes over as few parameters of the smallest one, in random order, as
+        bring it within. Then some ordered parameters are raised as far as the budget allows.
+        """
+        order = rng.permutation(len(row))
+
+        def shrunk(count: int) -> Rows:
+            other = row.copy()
+            other[order[:count]] = budget.smallest.row[order[:count]]
+            return other
+
+        if not budget.holds(self._catalog.network(row)):
+            row = self._last_within([shrunk(k) for k in range(len(row), 0, -1)], budget)
+        weights = self._influence
+        if not weights.any():
+            return self._catalog.network(row)
+        count = min(ENLARGED, int(np.count_nonzero(weights)))
+        chosen = rng.choice(
+            len(row), count, replace=False, p=np.abs(weights) / np.abs(weights).sum()
+        )
+        for i in chosen:
+            row = self._last_within(self._larger(row, int(i), weights[i] > 0), budget)
+        return self._catalog.network(row)
+
+    def _larger(self, row: Rows, i: int, rising: bool) -> list[Rows]:
+        """The row, and those with a larger value of an ordered parameter: the costliest last."""
+        axis = self._catalog.space.axes[i]
+        if axis.count is None:
+            entries = np.linspace(row[i], 1.0 if rising else 0.0, GRID)
+        else:
+            assert axis.units is not None
+            by_size = np.argsort(axis.units if rising else -axis.units, kind="stable")
+            entries = by_size[int(np.flatnonzero(by_size == row[i])[0]) :].astype(float)
+        found = []
+        for entry in entries:
+            other = row.copy()
+            other[i] = entry
+            found.append(other)
+        return found
+
+    def _last_within(self, rows: Sequence[Rows], budget: Budget) -> Rows:
+        """The last row within a budget, by bisection; the first is taken to be within."""
+        low, high = 0, len(rows)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if budget.holds(self._catalog.network(rows[middle])):
+                low = middle
+            else:
+                high = middle
+        return rows[low]
+
+    @cached_property
+    def _influence(self) -> Rows:
+        """Correlation of cost and each ordered parameter over random networks; 0 for others."""
+        rows = self._rows(0)
+        costs = np.array([self._catalog.network(row).cost for row in rows])
+        found = np.zeros(rows.shape[1])
+        for i, axis in enumerate(self._catalog.space.axes):
+            if not axis.ordered:
+                continue
+            positions = rows[:, i] if axis.units is None else axis.units[rows[:, i].astype(int)]
+            if np.ptp(positions) > 0 and np.ptp(costs) > 0:
+                found[i] = np.corrcoef(positions, costs)[0, 1]
+        return found
+
+    def around(
+        self, front: Sequence[Network], known: KnownNetworks, trial_number: int
+    ) -> list[Network]:
+        """New networks worth scoring: random ones, and relatives of the front."""
+        if self._listed is not None:
+            return known.without(self._listed)
+        rng = np.random.default_rng([self._seed, 1, trial_number])
+        space = self._catalog.space
+        # The front's neighbours are mostly those of the last suggestion and so cost nothing.
+        found, rows = self._window(trial_number), self._neighbours(front, rng)
+        for _ in range(MUTATIONS):
+            parent = front[int(rng.integers(len(front)))]
+            rows.append(space.mutate(rng, parent.row, parent.active))
+        for _ in range(CROSSINGS if len(front) > 1 else 0):
+            i = int(rng.integers(len(front) - 1))
+            j = min(len(front) - 1, i + int(rng.geometric(0.5)))
+            rows.append(np.where(rng.random(len(space.axes)) < 0.5, front[i].row, front[j].row))
+        return known.without(self._blends + found + self._catalog.networks(rows))
+
+    def near(
+        self, parents: Sequence[Network], known: KnownNetworks, size: int, rng_key: Sequence[int]
+    ) -> list[Network]:
+        """New networks that differ little from the parents: at most `size` of them."""
+        rng = np.random.default_rng([self._seed, 2, *rng_key])
+        rows = [
+            row for p in parents for row in self._catalog.space.neighbours(p.row, p.active, reach=4)
+        ]
+        if len(rows) > size:
+            rows = [rows[i] for i in rng.choice(len(rows), size, replace=False)]
+        return known.without(self._catalog.networks(rows))
+
+    def _any_feasible(self) -> list[Network]:
+        """Networks to start from where the first block has no feasible one: a later one, or all."""
+        drawn: list[Network] = []
+        for block in range(SEARCHED_BLOCKS):
+            drawn += [self._catalog.network(row) for row in self._rows(block)]
+            if any(network.feasible for network in drawn[-BLOCK_SIZE:]):
+                break
+        return drawn
+
+    def _rows(self, block: int) -> Rows:
+        rng = np.random.default_rng([self._seed, 0, block])
+        return self._catalog.space.draw(rng, BLOCK_SIZE)
+
+    def _block(self, block: int) -> list[Network]:
+        return self._catalog.networks(self._rows(block))
+
+    def _blend(self, sample: Sequence[Network]) -> list[Network]:
+        """Random networks and their mixtures with the extremes: thin tails of cost are filled."""
+        rng = np.random.default_rng([self._seed, 3])
+        rows = []
+        for i, row in enumerate(self._catalog.space.draw(rng, BLENDS)):
+            extreme = (self.cheapest, self.dearest)[i % 2].row
+            rows.append(np.where(rng.random(len(row)) < rng.random(), extreme, row))
+        return [*sample, *self._catalog.networks(rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One budget of a study, and its smallest and largest network by the study's cost."""
+
+    number: int
+    smallest: Network
+    largest: Network
+
+    def holds(self, network: Network) -> bool:
+        """Whether a network is feasible and within the budget."""
+        return network.feasible and network.within[self.number]
+
+
+def _within(networks: Iterable[Network], budget: Budget) -> list[Network]:
+    return [n for n in networks if budget.holds(n)]
+
+
+def _fill_gap(
+    fresh: Sequence[Network], seen: Sequence[Network], limits: tuple[float, float]
+) -> Network:
+    """The network in the middle of the largest gap in cost that is least like those seen."""
+    costs = np.array([n.cost for n in fresh])
+    edges = np.unique(np.clip([*limits, *(n.cost for n in seen)], *limits))
+    widest = int(np.argmax(np.diff(edges))) if len(edges) > 1 else 0
+    target = float(np.mean(edges[widest : widest + 2]))
+    near = np.argsort(np.abs(costs - target), kind="stable")[:NEAREST]
+    novelty = [min((_differences(fresh[i], n) for n in seen), default=0) for i in near]
+    return fresh[int(near[np.argmax(novelty)])]
+
+
+def _differences(a: Network, b: Network) -> int:
+    both_active = a.active & b.active
+    differ = (a.row != b.row) & both_active
+    return int(np.count_nonzero(differ) + np.count_nonzero(a.active != b.active))

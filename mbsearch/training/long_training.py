@@ -1,0 +1,253 @@
+"""The last word on a network: a long training on all images but the test's, then the test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder
+from mbsearch.config.settings import Retrain, Teacher
+from mbsearch.data.batches import Batch, Split
+from mbsearch.data.sources import ImageSource, load_source
+from mbsearch.errors import EvaluationError
+from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.study.final_files import write_bytes_whole
+from mbsearch.study.records import Evaluation, Predictions, Start
+from mbsearch.training.devices import device_name
+from mbsearch.training.distributed import Rank, together
+from mbsearch.training.loop import Training, evaluate, predict
+from mbsearch.training.network import BATCH_NORM_EPS, build
+from mbsearch.training.pretrained import Pretrained, long_recipe
+from mbsearch.training.weights import content_of, load_weights
+
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """Weights that one network's training begins from: see `load_weights`."""
+
+    fingerprint: str
+    path: Path
+    eps: float = BATCH_NORM_EPS
+
+    def facts(self) -> dict[str, Any]:
+        """What a training that begins so depends on.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return {
+            "fingerprint": self.fingerprint,
+            "file": str(self.path),
+            "content": content_of(self.path),
+            "eps": self.eps,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FinalTraining:
+    """Evaluator that trains each network for long, and opens the test images when it has ended.
+
+    After every epoch the state of the training is on disk, in a folder of its own below `folder`:
+    whatever kills the process, the same task goes on from there. What stays is `weights.pt`.
+    Several `devices` share each batch of a training; the first one scores it.
+    """
+
+    recipe: Retrain
+    resolution_scale: float
+    data: str
+    folder: Path
+    split_seed: int = 0
+    devices: tuple[torch.device, ...] = (torch.device("cpu"),)
+    start: WeightsFile | None = None
+    pretrained: Pretrained | None = None
+    teacher: Teacher = field(default_factory=Teacher)
+
+    def home(self, task: Task) -> Path:
+        """The folder of one training."""
+        return training_folder(self.folder, task.architecture.fingerprint, task.seed)
+
+    def evaluate(self, task: Task) -> Outcome:
+        """Train one network to the end, from where it stands on disk, and score it on the test.
+
+        The evaluation's accuracy, loss and predictions are of the test images.
+
+        Raises:
+            DataError: the images, or the weights to start from, cannot be read.
+            EvaluationError: training diverged.
+            StorageError: a checkpoint cannot be written, or is damaged.
+        """
+        device = self.devices[0]
+        if len(self.devices) > 1:
+            together(partial(self._train_share, task), self.devices)
+        source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
+        training, start = self._train(task, source)
+        test = source.split("test", pixels)
+        loss, accuracy = evaluate(training.scored, test, device)
+        torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
+        return Outcome(
+            Evaluation(
+                accuracy=accuracy,
+                validation_loss=loss,
+                seconds=sum(epoch.seconds for epoch in training.curve),
+                seed=task.seed,
+                pixels=pixels,
+                curve=tuple(training.curve),
+                evaluator="retraining",
+                recipe=training.recipe.model_dump(mode="json") | {"data": self.data},
+                device=device_name(device),
+                versions={name: version(name) for name in ("mbsearch", "torch")},
+                predictions=predictions(training.scored, test, device),
+                start=start,
+            )
+        )
+
+    def _train_share(self, task: Task, rank: Rank) -> None:
+        """What each of the processes does that train a network together."""
+        self._train(task, load_source(self.data, seed=self.split_seed), rank)
+
+    def _train(
+        self, task: Task, source: ImageSource, rank: Rank | None = None
+    ) -> tuple[LongTraining, Start | None]:
+        """Train to the end from where the training stands on disk, which the first rank keeps."""
+        seen, recipe, start = source.seen(self._pixels(task)), self.recipe, None
+        architecture = task.architecture.replace(num_classes=source.num_classes)
+        network = build(
+            architecture, zero_init_residual=self.recipe.zero_init_residual, seed=task.seed
+        )
+        if self.start is not None and self.start.fingerprint == task.architecture.fingerprint:
+            load_weights(network, self.start.path, eps=self.start.eps)
+        elif self.pretrained is not None:
+            start = self.pretrained.begin(network, architecture, task.origin)
+            recipe = long_recipe(recipe, start, architecture)
+        if self.pretrained is not None:
+            seen = self.pretrained.taught_on_all(seen)
+        training = LongTraining(
+            network=network,
+            recipe=recipe,
+            train_split=seen,
+            validation_split=None,
+            device=self.devices[0 if rank is None else rank.index],
+            seed=task.seed,
+            flip=source.flippable if self.recipe.flip is None else self.recipe.flip,
+            teacher=self.teacher,
+            rank=rank,
+        )
+        _restore(training, self.home(task) / _CHECKPOINT)
+        while len(training.curve) < self.recipe.epochs:
+            training.run_epoch()
+            if rank is None or rank.index == 0:
+                write_bytes_whole(self.home(task) / _CHECKPOINT, training.checkpoint())
+        return training, start
+
+    def _pixels(self, task: Task) -> int:
+        return max(1, round(task.architecture.resolution * self.resolution_scale))
+
+
+def predictions(network: nn.Module, split: Split, device: torch.device) -> Predictions:
+    """Classes of a split's images, and those that a network predicts."""
+    predicted = predict(network, split, device).numpy()
+    return Predictions(split.labels.numpy().astype(np.uint16), predicted.astype(np.uint16))
+
+
+@dataclass
+class LongTraining(Training):
+    """Training with what long schedules gain from: averaged weights, mixed images, several devices.
+
+    Every rank draws the same batches and takes its share of each; gradients are averaged over
+    ranks, batch statistics are each rank's own, and the first rank's are kept.
+    """
+
+    recipe: Retrain
+    rank: Rank | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rank is not None:
+            self._forward = DistributedDataParallel(self.network)
+        self._average: AveragedModel | None = None
+        if self.recipe.ema_decay > 0:
+            self._average = AveragedModel(self.network, use_buffers=True)
+
+    @property
+    def repeats(self) -> bool:
+        """Not where chance or other devices take part in it."""
+        return self.recipe.mixup == 0 and self.rank is None
+
+    def see(self, train_split: Split, validation_split: Split | None) -> None:
+        """Go on with images of another size; the average of the weights starts anew then."""
+        resized = train_split.images.shape != self.train_split.images.shape
+        super().see(train_split, validation_split)
+        if resized and self._average is not None:
+            self._average = AveragedModel(self.network, use_buffers=True)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The average of the weights, where there is one, else the network."""
+        return self.network if self._average is None else self._average.module
+
+    def loss(self, batch: Batch) -> Tensor:
+        """As a shorter training's; with mixup, of weighted pairs of images, without a teacher."""
+        if self.rank is not None:
+            share = slice(self.rank.index, None, self.rank.count)
+            images, labels, taught = batch
+            taught = None if taught is None else taught[share]
+            batch = Batch(images[share], labels[share], taught)
+        if self.recipe.mixup == 0:
+            return super().loss(batch)
+        images, labels, _ = batch
+        # One draw from the generator of all ranks, whose shares may differ in size.
+        seed = int(torch.randint(2**31, (), generator=self._generator))
+        chance = np.random.default_rng(seed)
+        weight = float(chance.beta(self.recipe.mixup, self.recipe.mixup))
+        other = torch.from_numpy(chance.permutation(len(labels))).to(labels.device)
+        logits = self._forward(weight * images + (1 - weight) * images[other])
+        smoothing = self.recipe.label_smoothing
+        first = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        second = F.cross_entropy(logits, labels[other], label_smoothing=smoothing)
+        return weight * first + (1 - weight) * second
+
+    def stepped(self) -> None:
+        """Move the average: by less and less at first, as TensorFlow's does.
+
+        Of few steps it would else be made of the first weights, which nothing has trained.
+        """
+        if self._average is not None:
+            steps = int(self._average.n_averaged)  # on the CPU: no device is waited for
+            decay = min(self.recipe.ema_decay, (1 + steps) / (10 + steps))
+            self._average.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            self._average.update_parameters(self.network)
+
+    def state(self) -> dict[str, Any]:
+        """The checkpoint, with the average."""
+        average = None if self._average is None else self._average.state_dict()
+        return super().state() | {"average": average}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        super().load_state(state)
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+
+
+def _restore(training: Training, path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        training.restore(path.read_bytes())
+    except Exception as error:  # a damaged pickle makes torch raise anything
+        raise EvaluationError(
+            f"{path}: expected a checkpoint of this training, got one that cannot be read "
+            f"({type(error).__name__}); remove it to start this training anew"
+        ) from None

@@ -1,0 +1,258 @@
+"""A training before a search: one step at a time, with its state on disk every hundred steps.
+
+Whatever kills the process, the next run resumes from the last state.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mbsearch.config.settings import Preparation
+from mbsearch.config.specification import SearchSpecification
+from mbsearch.data.batches import Batch, Split, batches
+from mbsearch.data.sources import ImageSource
+from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.training.loop import decay_groups, schedule
+from mbsearch.training.supernet.shared_weights import Shared, forward
+
+_SAVE_EVERY = 100  # steps
+_AVERAGED = 50  # steps
+
+
+class Drawn(NamedTuple):
+    """The network of one step: its skeleton, its weights, and the side of its images in pixels."""
+
+    network: nn.Module
+    views: Mapping[str, Tensor]
+    pixels: int
+
+
+@dataclass
+class PreparatoryTraining(ABC):
+    """Weights of a space's networks in training on a source's images.
+
+    Images are augmented as the proxy's are.
+    """
+
+    space: SearchSpecification
+    source: ImageSource
+    seed: int
+    device: torch.device
+    losses: list[float] = field(default_factory=list, kw_only=True)
+    seconds: float = field(default=0.0, kw_only=True)
+    _splits: dict[int, Split] = field(default_factory=dict, kw_only=True)
+
+    noun: ClassVar[str]
+    """What is trained, in messages."""
+
+    def __post_init__(self) -> None:
+        self._rng = Random(f"{self.seed}/paths")
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    @property
+    @abstractmethod
+    def settings(self) -> Preparation:
+        """The recipe of the training."""
+
+    @abstractmethod
+    def _start(self) -> Shared:
+        """Weights to start from."""
+
+    @abstractmethod
+    def _draw(self) -> Drawn:
+        """The network of the next step."""
+
+    @abstractmethod
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of a step (nats)."""
+
+    @abstractmethod
+    def _made_by(self) -> dict[str, Any]:
+        """What the weights depend on."""
+
+    def _split(self, pixels: int) -> Split:
+        """All training images at a size."""
+        return self.source.split("train", pixels)
+
+    @cached_property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The weights by name; those to start from, unless `restore` has read others."""
+        return self._parameters(self._start())
+
+    @cached_property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        groups = decay_groups(self.weights.values(), self.settings.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
+
+    def _parameters(self, weights: Shared) -> dict[str, nn.Parameter]:
+        return {name: nn.Parameter(value.to(self.device)) for name, value in weights.items()}
+
+    @property
+    def done(self) -> bool:
+        """Whether every step has been made."""
+        return len(self.losses) >= self.settings.steps
+
+    def step(self) -> None:
+        """Train one network on one batch.
+
+        Raises:
+            EvaluationError: the loss is not finite any more.
+        """
+        started, settings = time.perf_counter(), self.settings
+        network, views, pixels = self._draw()
+        batch = self._batch(pixels)
+        rate = settings.learning_rate * schedule(len(self.losses), settings.steps, settings.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._loss(forward(network, views, batch.images), batch)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise EvaluationError(
+                f"the {self.noun} diverged in step {len(self.losses) + 1}: the loss is {value}; "
+                f"expected a smaller learning_rate of the {self.noun}"
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self.losses.append(value)
+        self.seconds += time.perf_counter() - started
+
+    def loss(self) -> float:
+        """Mean training loss (nats) of the last steps."""
+        last = self.losses[-_AVERAGED:]
+        return sum(last) / len(last) if last else math.nan
+
+    def _batch(self, pixels: int) -> Batch:
+        """Random images of a size, augmented as the proxy's are."""
+        if pixels not in self._splits:
+            self._splits[pixels] = self._split(pixels)
+        split, how = self._splits[pixels], self.space.settings.proxy
+        size = min(self.settings.batch_size, len(split))
+        rows = torch.randint(len(split), (size,), generator=self._generator)
+        chosen = Split(
+            split.images[rows],
+            split.labels[rows],
+            split.mean,
+            split.std,
+            split.num_classes,
+            None if split.taught is None else split.taught[rows],
+        )
+        whole = batches(
+            chosen,
+            size,
+            generator=self._generator,
+            flip=self.source.flippable if how.flip is None else how.flip,
+            shift=how.shift,
+            cutout=how.cutout,
+            device=self.device,
+        )
+        return next(whole)
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next step depends on, all or nothing.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        state = {
+            "made_by": self._made_by(),
+            "weights": {name: weight.detach() for name, weight in self.weights.items()},
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+            "rng": list(self._rng.getstate()[1]),
+            "losses": self.losses,
+            "seconds": self.seconds,
+        }
+        write_tensors(path, state, self.noun)
+
+    def restore(self, path: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            StorageError: the file is damaged, or was made by other settings.
+        """
+        state = read_tensors(path, self.noun)
+        if state["made_by"] != self._made_by():
+            raise StorageError(
+                f"{path}: expected the {self.noun} of this space, proxy, data and seed, got "
+                "another one; delete it, or take another --name"
+            )
+        self.weights = self._parameters(state["weights"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self._rng.setstate((3, tuple(state["rng"]), None))
+        self.losses, self.seconds = state["losses"], state["seconds"]
+
+
+def prepare(
+    training: PreparatoryTraining,
+    path: Path,
+    *,
+    deadline: float = math.inf,
+    on_step: Callable[[int, float], None] = lambda _done, _loss: None,
+) -> bool:
+    """Train to the end, from where the training stands on disk; False where time ran out before.
+
+    Args:
+        training: what is trained.
+        path: of the file that holds the weights.
+        deadline: on time.monotonic's clock.
+        on_step: called after every step with their number and the mean loss of the last ones.
+
+    Raises:
+        EvaluationError: training diverged.
+        StorageError: the file cannot be written, is damaged, or belongs to another study.
+    """
+    if path.exists():
+        training.restore(path)
+    over = training.done or time.monotonic() >= deadline
+    while not over:
+        training.step()
+        over = training.done or time.monotonic() >= deadline
+        if over or len(training.losses) % _SAVE_EVERY == 0:
+            training.save(path)
+        on_step(len(training.losses), training.loss())
+    return training.done
+
+
+def write_tensors(path: Path, state: dict[str, Any], noun: str) -> None:
+    """Write a file of tensors, all or nothing; `noun` names its content in messages.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    part = path.with_suffix(".part")
+    try:
+        torch.save(state, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # the latter from torch, on a full disk
+        raise StorageError(f"{path}: the {noun} cannot be written: {error}") from None
+
+
+def read_tensors(path: Path, noun: str) -> dict[str, Any]:
+    """Inverse of `write_tensors`.
+
+    Raises:
+        StorageError: the file is missing or damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else "a damaged one"
+        raise StorageError(
+            f"{path}: expected the weights of a {noun}, got {what}; delete it, and the same "
+            "command trains them again"
+        ) from None
+    return state

@@ -1,0 +1,1 @@
+"""The supernet: weights that the networks of a space share."""

@@ -1,0 +1,164 @@
+"""Training of a supernet: every step a random network on one batch, with the shared weights.
+
+Uniform single paths (arXiv 1904.00420, section 3.2). With a donor the shared weights start as the
+donor's, its channels sorted by importance, and paths are networks within the budgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mbsearch.config.settings import Supernet
+from mbsearch.config.specification import baseline_architectures
+from mbsearch.cost import measure
+from mbsearch.data.batches import Batch, Split
+from mbsearch.space.architecture import Architecture
+from mbsearch.training.donors.files import TrainedDonor
+from mbsearch.training.donors.inheritance import donated
+from mbsearch.training.loop import distillation
+from mbsearch.training.network import last_norms, skeleton
+from mbsearch.training.resumable_training import Drawn, PreparatoryTraining, read_tensors
+from mbsearch.training.supernet.shared_weights import (
+    Shared,
+    fresh_weights,
+    is_whole,
+    part,
+    shared_names,
+    slices,
+    thinner,
+)
+from mbsearch.training.teacher import Lessons
+
+_SHAPES_FROM = 300  # candidates; each choice of a space is met dozens of times
+_LEAST_USED = 0.25  # of a budget, by paths of a supernet that starts from a donor
+_DRAWS = 500  # of a path, to find one within a budget
+
+
+@dataclass
+class SupernetTraining(PreparatoryTraining):
+    """The shared weights of a space, with its baselines, in training on a source's images.
+
+    `donor` gives the weights to start from, `lessons` a teacher's logits of the training images.
+    """
+
+    donor: TrainedDonor | None = None
+    lessons: Lessons | None = None
+
+    noun: ClassVar[str] = "supernet"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._baselines = [network for _, network in baseline_architectures(self.space)]
+
+    @property
+    def settings(self) -> Supernet:
+        """The recipe of the training."""
+        return self.space.settings.proxy.supernet
+
+    def _start(self) -> Shared:
+        """Fresh weights, of the shapes of sampled candidates, or those of the donor."""
+        rng = Random(f"{self.seed}/shapes")
+        drawn = (self.space.decode(self.space.sample_params(rng)) for _ in range(_SHAPES_FROM))
+        networks = [self._trained(each) for each in (*self._baselines, *drawn)]
+        weights = fresh_weights(networks, self.seed, centred=self.donor is not None)
+        if self.donor is not None:
+            _give(self.donor, networks, weights)
+        return weights
+
+    def _trained(self, candidate: Architecture) -> Architecture:
+        proxy = self.space.settings.proxy
+        return thinner(candidate, proxy).replace(num_classes=self.source.num_classes)
+
+    def _draw(self) -> Drawn:
+        """A random candidate.
+
+        Where the shared weights do not reach as far, for what it has is rare, another one is drawn.
+        """
+        while True:
+            candidate = self._candidate()
+            trained = self._trained(candidate)
+            network = skeleton(trained)
+            centred = self.donor is not None
+            views = slices(trained, network, self.weights, centred=centred)
+            if is_whole(network, views):
+                return Drawn(network, views, self.space.settings.proxy.pixels(candidate.resolution))
+
+    def _candidate(self) -> Architecture:
+        if self._baselines and self._rng.random() < self.settings.baselines:
+            return self._rng.choice(self._baselines)
+        budgets = self.space.settings.exact.budgets
+        if self.donor is None or not budgets:
+            return self.space.decode(self.space.sample_params(self._rng))
+        budget = self._rng.choice(budgets)
+        for _ in range(_DRAWS):
+            candidate = self.space.decode(self.space.sample_params(self._rng))
+            if _LEAST_USED <= budget.used_share(measure(candidate)) <= 1:
+                break
+        return candidate
+
+    def _split(self, pixels: int) -> Split:
+        split = super()._split(pixels)
+        return split if self.lessons is None else self.lessons.attached(split, "train")
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        loss = F.cross_entropy(logits, batch.labels)
+        return distillation(loss, logits, batch.taught, self.space.settings.teacher)
+
+    def _made_by(self) -> dict[str, Any]:
+        """What the weights depend on; the recipe of the trials after it is not among it."""
+        proxy = self.space.settings.proxy
+        made_by = {
+            "space": self.space.fingerprint,
+            "baselines": [network.fingerprint for _, network in baseline_architectures(self.space)],
+            "supernet": proxy.supernet.model_dump(mode="json"),
+            "scales": [proxy.width_scale, proxy.resolution_scale],
+            "augmentation": [proxy.flip, proxy.shift, proxy.cutout],
+            "data": self.source.content_key,
+            "seed": self.seed,
+        }
+        if self.donor is not None:
+            made_by["donor"] = self.donor.key
+        if self.lessons is not None:
+            made_by["teacher"] = self.space.settings.teacher.model_dump(mode="json")
+        return made_by
+
+
+@torch.no_grad()
+def _give(
+    donor: TrainedDonor, networks: Iterable[Architecture], weights: dict[str, Tensor]
+) -> None:
+    """Put a donor's weights into shared ones of centred kernels, as far as networks correspond.
+
+    A residual block that the donor lacks starts as the identity, unless it shares weights with one
+    that the donor has.
+    """
+    ends, written = set[str](), set[str]()
+    for architecture in networks:
+        network = skeleton(architecture)
+        given = donated(architecture, network, donor)
+        names = shared_names(architecture, network, centred=True)
+        ends |= {names[f"{name}.weight"] for name in last_norms(network)}
+        for name, key in names.items():
+            if name in given:
+                part(weights[key], given[name].shape).copy_(given[name])
+                written.add(key)
+    for key in ends - written:
+        weights[key].zero_()
+
+
+def load_shared(path: Path) -> dict[str, Tensor]:
+    """The shared weights of a trained supernet, by name.
+
+    Raises:
+        StorageError: the file is missing or damaged.
+    """
+    weights: dict[str, Tensor] = read_tensors(path, SupernetTraining.noun)["weights"]
+    return weights

@@ -1,0 +1,153 @@
+"""One set of weights that contains every candidate of a space.
+
+A candidate's weights are the leading slices of shared ones, layer by layer. Two layers share their
+weights where they stand at the same place (stage, repeat, name) of a block of the same type and
+have the same kernel; they may differ in channels. With `centred` kernels the smaller ones are the
+centres of larger ones, as in once-for-all networks (arXiv 1908.09791, section 3.2). Nothing is
+listed beforehand: the shapes come from sampled candidates, and what a rare one has beyond them
+starts fresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mbsearch.config.settings import Proxy
+from mbsearch.space.architecture import Architecture
+from mbsearch.training.network import CLASSIFIER_STD, skeleton
+
+Shared = Mapping[str, Tensor]
+"""Shared weights by name."""
+
+
+def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
+    """The network that the proxy trains in the place of a candidate."""
+    if proxy.width_scale == 1:
+        return architecture
+    return architecture.replace(alpha=architecture.alpha * proxy.width_scale)
+
+
+def shared_names(
+    architecture: Architecture, network: nn.Module, *, centred: bool = False
+) -> dict[str, str]:
+    """Name of the shared weight behind each parameter of an architecture's module.
+
+    With `centred` kernels an inverted residual of expansion 1 has the weights of a separable block,
+    which has the same layers.
+    """
+    program = architecture.lower()
+    names = {}
+    for name, _ in network.named_parameters():
+        match name.split("."):
+            case "stages", i, j, layer_name, *rest:
+                block = program.stages[int(i)][int(j)]
+                kind = block.kind
+                if centred and kind == "inverted_residual" and block.body[0].name != "expansion":
+                    kind = "separable"
+                    layer_name = "pointwise" if layer_name == "projection" else layer_name
+                stage = program.stage_indices[int(i)]
+                place = ".".join(("stages", str(stage), j, kind, layer_name, *rest))
+            case _:
+                place = name
+        layer = network.get_submodule(name.rsplit(".", 2)[0])
+        conv = getattr(layer, "conv", None)
+        kernel = "x".join(map(str, conv.kernel_size)) if isinstance(conv, nn.Conv2d) else ""
+        kernel = "" if centred else kernel
+        names[name] = f"{place} {kernel}".rstrip()
+    return names
+
+
+def fresh_weights(
+    candidates: Iterable[Architecture], seed: int, *, centred: bool = False
+) -> dict[str, Tensor]:
+    """Shared weights that are wide enough for all these candidates, with fresh values.
+
+    They are drawn as those of a single network of the widest layers are.
+    """
+    shapes: dict[str, torch.Size] = {}
+    owners: dict[str, nn.Module] = {}
+    for candidate in candidates:
+        network = skeleton(candidate)
+        for name, shared in shared_names(candidate, network, centred=centred).items():
+            shape = network.get_parameter(name).shape
+            old = shapes.get(shared, shape)
+            shapes[shared] = torch.Size(max(a, b) for a, b in zip(shape, old, strict=True))
+            owners.setdefault(shared, network.get_submodule(name.rpartition(".")[0]))
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: _fresh(owners[name], name, shape, generator) for name, shape in sorted(shapes.items())
+    }
+
+
+def _fresh(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if "bias" in name:
+        return torch.zeros(shape)
+    match owner:
+        case nn.Conv2d():
+            area = shape[2] * shape[3]
+            fan_out = area if owner.groups > 1 else area * shape[0]
+            return torch.randn(shape, generator=generator) * sqrt(2 / fan_out)
+        case nn.Linear():
+            return torch.randn(shape, generator=generator) * CLASSIFIER_STD
+        case _:
+            return torch.ones(shape)
+
+
+def slices(
+    architecture: Architecture, network: nn.Module, shared: Shared, *, centred: bool = False
+) -> dict[str, Tensor]:
+    """A candidate's parameters as views of the shared weights, as far as those reach."""
+    return {
+        name: part(shared[key], network.get_parameter(name).shape)
+        for name, key in shared_names(architecture, network, centred=centred).items()
+        if key in shared
+    }
+
+
+def part(weight: Tensor, shape: Sequence[int]) -> Tensor:
+    """View of the first channels of a weight, and of the centre of its kernels."""
+    view = weight[tuple(map(slice, shape[:2]))]
+    for dimension, size in enumerate(shape[2:], start=2):
+        own = view.shape[dimension]
+        if size < own:
+            view = view.narrow(dimension, (own - size) // 2, size)
+    return view
+
+
+@torch.no_grad()
+def inherit(
+    architecture: Architecture, network: nn.Module, shared: Shared, *, centred: bool = False
+) -> None:
+    """Copy a candidate's part of the shared weights into its module."""
+    for name, view in slices(architecture, network, shared, centred=centred).items():
+        part(network.get_parameter(name), view.shape).copy_(view)
+
+
+def is_whole(network: nn.Module, views: Mapping[str, Tensor]) -> bool:
+    """Whether the shared weights reach as far as a candidate does; see `slices`."""
+    return all(
+        name in views and views[name].shape == parameter.shape
+        for name, parameter in network.named_parameters()
+    )
+
+
+def forward(network: nn.Module, views: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """Logits (N, num_classes) of a candidate in training, computed with the shared weights.
+
+    Args:
+        network: the candidate's `skeleton`.
+        views: its whole part of the shared weights; see `slices`.
+        images: normalised, (N, 3, H, W).
+    """
+    # What batch normalisation would remember of this step means nothing to the next candidate.
+    state = dict(views) | {
+        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
+        for name, buffer in network.named_buffers()
+    }
+    logits: Tensor = functional_call(network.train(), state, (images,))
+    return logits
