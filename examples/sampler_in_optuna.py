@@ -16,7 +16,7 @@ import optuna
 
 import mbsearch as mb
 
-SPACE: dict[str, optuna.distributions.BaseDistribution] = {
+SPACE = {
     f"layer{i}": optuna.distributions.CategoricalDistribution([0, 16, 32, 64, 128])
     for i in range(4)
 }
