@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("mbsearch", "tests", "benchmarks", "scripts", "examples")
+SOURCES = ("mbsearch", "tests", "benchmarks", "scripts", "examples", "search_spaces")
+SUFFIXES = {".py", ".md", ".yaml", ".html", ".js"}
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md", "docs")
 _IDENTIFIER = re.compile(r"[\w./*-]*")  # a key, an option or a file name is no message
 _INLINE_CODE = re.compile(r"``[^`]+``|`[^`]+`")
@@ -95,12 +96,12 @@ def paragraphs(markdown: str) -> Iterator[Text]:
 
 
 def files(folders: list[str]) -> Iterator[Path]:
-    """Yield the Python files and pages of the project, or of some of its folders."""
+    """Yield the files with prose of the project, or of some of its folders."""
     for name in folders or [*SOURCES, *PAGES]:
         path = ROOT / name
         if path.is_file():
             yield path
-        yield from sorted(each for each in path.rglob("*") if each.suffix in {".py", ".md"})
+        yield from sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES)
 
 
 def find(folders: list[str]) -> list[Hit]:
