@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -76,3 +77,10 @@ def test_readme_is_short_and_installs_as_ci_does() -> None:
     install = ".venv/bin/pip install -e '.[dev]'"
     assert install in readme
     assert install in (ROOT / ".ci/run").read_text().replace("--quiet ", "")
+
+
+def test_python_of_the_readme_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["module"].training
