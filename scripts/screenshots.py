@@ -1,9 +1,9 @@
-"""Pictures of every page of the dashboard: desktop light, desktop dark, phone.
+"""Take pictures of every page of the dashboard: desktop light, desktop dark, phone.
 
     python scripts/screenshots.py results/v2 pictures/
 
-They are there to be looked at: nothing clipped, nothing overlapping, a unit on every axis. Two of
-them stand in the README.
+Look at them: nothing clipped, nothing overlapping, a unit on every axis. Two of them are in
+docs/dashboard.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SETTLE_SECONDS = 2.5  # plots, fonts and the table's rows
 
 
 def main() -> None:
-    """Serve the results, and take every page."""
+    """Serve the results and take a picture of every page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("pictures", type=Path)
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def take(kind: str, url: str, query: str, pictures: Path) -> None:
-    """Every page in one size and scheme, as long as it is."""
+    """Take a picture of every page at its full height, in one size and colour scheme."""
     width, height = SIZES[kind]
     browser_paths = str(which("chromium")), str(which("chromedriver"))
     with chromium(*browser_paths, width, height, dark=kind == "dark") as browser:
