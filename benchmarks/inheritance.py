@@ -19,7 +19,9 @@ from statistics import fmean
 
 import torch
 
-from mbsearch.config.settings import Budget, Retrain, Settings
+from mbsearch.config.budgets import Budget
+from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.settings import Settings
 from mbsearch.config.specification import load_specification
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
 
-from mbsearch.config.settings import parse_quantity
 from mbsearch.cost import measure
+from mbsearch.cost.units import parse_quantity
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import load_source
 from mbsearch.space.library import scaled_reference

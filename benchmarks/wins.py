@@ -48,7 +48,8 @@ from scoreboard import (
 )
 
 from mbsearch.analysis.answer import best_references, findings_of
-from mbsearch.config.settings import Budget, Settings
+from mbsearch.config.budgets import Budget
+from mbsearch.config.settings import Settings
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.data.sources import load_source

@@ -25,7 +25,7 @@ from mbsearch.analysis.answer import (
     said,
 )
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Limits
+from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front

@@ -12,7 +12,7 @@ from noise_images import write_noise_images
 from test_search import search
 
 from mbsearch.cli import main
-from mbsearch.config.settings import Retrain
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.local import Finished

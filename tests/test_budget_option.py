@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mbsearch.cli.terminal import parse_budget
-from mbsearch.config.settings import LATENCY, Budget
+from mbsearch.config.budgets import Budget
+from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import SpecError
 from mbsearch.study.records import DEFAULT_METRIC
 

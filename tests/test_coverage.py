@@ -9,7 +9,7 @@ import pytest
 from former_spaces import FORMER_V2
 
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget
+from mbsearch.config.budgets import Budget
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost.coverage import Gap, oversized
 from mbsearch.search.references import fitting_references, missing_references

@@ -29,7 +29,8 @@ from mbsearch.analysis.answer import Findings, answer, said
 from mbsearch.analysis.answer import answers as said_of
 from mbsearch.analysis.choice_effects import effects
 from mbsearch.cli import app
-from mbsearch.config.settings import Budget, Racing
+from mbsearch.config.budgets import Budget
+from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import load, load_specification, read_specification
 from mbsearch.cost import layer_costs, measure
 from mbsearch.dashboard import app as dashboard_app

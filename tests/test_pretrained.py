@@ -25,7 +25,9 @@ from mbsearch import run as study_module
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import _trained_by, audit
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Proxy, Retrain
+from mbsearch.config.budgets import Budget
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
 from mbsearch.data.sources import ImageSource, load_source

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mbsearch.config.settings import Proxy
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import load_specification
 from mbsearch.space.space import SearchSpace
 

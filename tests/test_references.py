@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from mbsearch.config.settings import Budget, Limits
+from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError

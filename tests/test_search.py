@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer
-from mbsearch.config.settings import Limits
+from mbsearch.config.budgets import Limits
 from mbsearch.config.specification import baseline_architectures, load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError

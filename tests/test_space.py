@@ -8,8 +8,8 @@ import pytest
 import yaml
 from former_spaces import FORMER_V2
 
+from mbsearch.config.budgets import Limits
 from mbsearch.config.schema import json_schema
-from mbsearch.config.settings import Limits
 from mbsearch.config.specification import (
     baseline_architectures,
     load,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from mbsearch.analysis.paired_comparison import Posterior, compare, posterior, seed_deviation_of
 from mbsearch.analysis.tables import natural_budgets
-from mbsearch.config.settings import Budget, Limits, Settings
-from mbsearch.cost.units import NOUNS, amount, quantity, round_amounts
+from mbsearch.config.budgets import Budget, Limits
+from mbsearch.config.settings import Settings
+from mbsearch.cost.metrics import amount, find_metric, quantity, round_amounts
 from mbsearch.errors import NoAnswerError, SpecError, StorageError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import DONORS, FAMILIES, is_published, scaled_reference
@@ -785,8 +786,8 @@ def _require_known(records: Sequence[TrialRecord], budget: Budget) -> None:
     for metric in budget.bounds():
         if records and any(metric not in r.costs for r in records):
             raise StorageError(
-                f"expected a study that knows {NOUNS[metric]}, got one without: it was searched "
-                "by other objectives and limits"
+                f"expected a study that knows {find_metric(metric).noun}, got one without: it was "
+                "searched by other objectives and limits"
             )
 
 

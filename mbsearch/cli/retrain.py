@@ -27,7 +27,8 @@ from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
-    from mbsearch.config.settings import Budget, Settings
+    from mbsearch.config.budgets import Budget
+    from mbsearch.config.settings import Settings
     from mbsearch.space.architecture import Architecture
     from mbsearch.study.artifacts import Retrained
     from mbsearch.study.records import TrialRecord
@@ -214,7 +215,7 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
     """The settings with another recipe, where options give one."""
     from pydantic import ValidationError
 
-    from mbsearch.config.settings import Retrain
+    from mbsearch.config.retrain_settings import Retrain
     from mbsearch.space.yaml_source import explain
 
     given = {key: value for key, value in changes.items() if value is not None}

@@ -39,7 +39,7 @@ def read_specification(document: Document) -> SearchSpecification:
     given = {key: document.data[key] for key in SETTINGS_KEYS if key in document.data}
     settings = document.validate(Settings, given)
     space = read_space(document, SETTINGS_KEYS)
-    proxy = settings.proxy.seeing(space.largest_resolution)
+    proxy = settings.proxy.scaled_for(space.largest_resolution)
     if proxy is not settings.proxy:
         settings = settings.model_copy(update={"proxy": proxy})
     return SearchSpecification(space.name, space.template, settings)

@@ -9,11 +9,10 @@ import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import dcc, html
 
-from mbsearch.config.settings import LATENCY
-from mbsearch.cost.units import amount, quantity
+from mbsearch.cost.metrics import LATENCY, MEASURED_US, amount, quantity
 from mbsearch.dashboard.view import query
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import MEASURED_US, Measured
+from mbsearch.study.artifacts import Measured
 from mbsearch.study.records import TrialRecord
 
 Fields = Mapping[str, Any]

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mbsearch.analysis.choice_effects import Band, Effect, option_of, searched
-from mbsearch.cost.units import TITLES, quantity
+from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, styled
 from mbsearch.study.records import TrialRecord, metric_of
 
@@ -103,7 +103,7 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
     marks = sorted({min(costs, default=6), max(costs, default=9)})
     dimensions.append(
         {
-            "label": TITLES[metric],
+            "label": find_metric(metric).column,
             "values": costs,
             "tickvals": marks,
             "ticktext": [quantity(metric, 10**mark) for mark in marks],

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from mbsearch.analysis import pareto
-from mbsearch.cost.units import quantity
+from mbsearch.cost.metrics import find_metric
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
     CONTINUOUS_COLOURS,
@@ -26,7 +26,6 @@ from mbsearch.figures.style import (
     PROMOTED_TITLE,
     SEARCH,
     cost_axis,
-    short_title,
     styled,
 )
 from mbsearch.study.artifacts import Quartiles
@@ -264,7 +263,7 @@ def _points(
     records: Sequence[TrialRecord], axis: _Axis, name: str, colour: str, symbol: str, size: int
 ) -> go.Scatter | go.Scattergl:
     kind = go.Scattergl if len(records) > _GL_FROM else go.Scatter
-    unit = short_title(axis.metric)
+    metric = find_metric(axis.metric)
     return kind(
         x=np.array([axis.of(r) for r in records], dtype=float),
         error_x=_spread(records, axis, colour),
@@ -279,7 +278,7 @@ def _points(
                 [
                     r.trial,
                     escape(r.label),
-                    f"{quantity(axis.metric, axis.of(r))} {unit}",
+                    metric.amount(axis.of(r)),
                     f"{r.architecture.alpha:g}",
                     r.architecture.resolution,
                 ]

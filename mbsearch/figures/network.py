@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mbsearch.cost import LayerCost, layer_costs
-from mbsearch.cost.units import quantity
+from mbsearch.cost.metrics import quantity
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
     FAMILY_COLOURS,

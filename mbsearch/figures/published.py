@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mbsearch.analysis.published_results import Published
-from mbsearch.cost.units import quantity
+from mbsearch.cost.metrics import quantity
 from mbsearch.figures.style import FAMILY_COLOURS, OTHER, cost_axis, styled
 
 FAMILIES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbsearch.cost.units import quantity
+from mbsearch.cost.metrics import quantity
 from mbsearch.study.artifacts import Retrained
 
 RETRAINED_HEAD = ("Network", "Mult-Adds", "Accuracy by the proxy", "Test accuracy", "Seeds")

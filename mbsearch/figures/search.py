@@ -9,7 +9,7 @@ from itertools import accumulate
 import plotly.graph_objects as go
 
 from mbsearch.analysis import pareto
-from mbsearch.cost.units import NOUNS
+from mbsearch.cost.metrics import find_metric
 from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled
 from mbsearch.study.records import State, TrialRecord, complete, metric_of
 
@@ -65,7 +65,7 @@ def hypervolume_figure(
         figure.add_trace(line(alone, f"{beside[0]}, alone", OPTION_COLOURS[1], "dash"))
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text=_TITLES[against], rangemode="tozero")
-    title = f"Hypervolume over log10 {NOUNS[metric]}"
+    title = f"Hypervolume over log10 {find_metric(metric).noun}"
     figure.update_yaxes(title_text=title, tickformat=".2f")
     return figure
 

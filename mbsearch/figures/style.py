@@ -10,9 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from mbsearch.cost import METRICS
-from mbsearch.cost.units import quantity, round_amounts
-from mbsearch.study.artifacts import MEASURED_US
+from mbsearch.cost.metrics import find_metric, quantity, round_amounts
 
 # Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
 # so that it stands out from a dark page too.
@@ -46,27 +44,6 @@ CONFIG: Any = {
 
 ACCURACY_TITLE = "Validation accuracy (proxy)"
 PROMOTED_TITLE = "Validation accuracy (longer training)"
-METRIC_TITLES = {
-    "mult_adds": "Mult-Adds of one image",
-    "params": "Parameters",
-    "weights": "Weights (no bias, no batch norm)",
-    "peak_activation_bytes": "Peak activation memory, float32",
-    "latency_us": "Latency of one image, predicted",
-}
-
-
-def metric_title(metric: str) -> str:
-    """How an axis names a cost."""
-    if metric in METRIC_TITLES:
-        return METRIC_TITLES[metric]
-    if metric.endswith(MEASURED_US):
-        return f"Latency by {metric.removesuffix(MEASURED_US)}"
-    return METRICS.get(metric, metric)
-
-
-def short_title(metric: str) -> str:
-    """A cost's title without what is said of it behind a comma or in brackets."""
-    return metric_title(metric).split(" (")[0].split(",")[0].removesuffix(" of one image")
 
 
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:
@@ -112,7 +89,7 @@ def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
         "type": "log",
         # No range: a fixed one would undo the reader's zoom whenever a new trial moved it.
         "autorangeoptions": {"clipmin": low / margin, "clipmax": high * margin},
-        "title": {"text": metric_title(metric), "standoff": 12},
+        "title": {"text": find_metric(metric).title, "standoff": 12},
         "tickvals": inside,
         "ticktext": [quantity(metric, tick) for tick in inside],
         "tickangle": 0,

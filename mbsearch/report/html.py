@@ -16,8 +16,8 @@ from mbsearch.analysis import tables as results
 from mbsearch.analysis.answer import Findings, answers, said
 from mbsearch.analysis.choice_effects import cost_bands, effects, rules
 from mbsearch.analysis.published_results import published
-from mbsearch.config.settings import Budget
-from mbsearch.cost.units import TITLES, amount, columns, quantity
+from mbsearch.config.budgets import Budget
+from mbsearch.cost.metrics import amount, columns, find_metric, quantity
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure
@@ -65,7 +65,7 @@ def document(
             for each in answers(findings, asked).values()
         ),
         _figure(front, "front", 560),
-        f'<label>{TITLES[knee.metric]}, at most<input id="budget" type="range" min="0" '
+        f'<label>{find_metric(knee.metric).column}, at most<input id="budget" type="range" min="0" '
         f'value="{start}" max="{len(steps) - 1}"></label>',
         f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p>',
         *_latencies(within, measured),
@@ -130,7 +130,13 @@ def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
 
 def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
     costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
-    head = ("Network", "Accuracy", *(TITLES[metric] for metric in costs), "Alpha", "Resolution")
+    head = (
+        "Network",
+        "Accuracy",
+        *(find_metric(metric).column for metric in costs),
+        "Alpha",
+        "Resolution",
+    )
     rows = [
         (
             f'<a href="#network-{r.trial}">{escape(r.label)}</a>'

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 
-from mbsearch.config.settings import LATENCY, Bounds, Budget, name_of
+from mbsearch.config.budgets import Bounds, Budget
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import Gap, gaps
-from mbsearch.cost.units import round_amounts
+from mbsearch.cost.metrics import round_amounts
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import (
     DONORS,
@@ -135,14 +135,10 @@ def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tup
     if not costs:
         return ()
     return tuple(
-        Budget.model_validate({name_of(settings.metric): _written(settings.metric, round(amount))})
+        Budget.of({settings.metric: round(amount)})
         for amount in round_amounts(settings.metric)
         if min(costs) <= amount <= max(costs)
     )
-
-
-def _written(metric: str, amount: int) -> str:
-    return f"{amount}us" if metric == LATENCY else str(amount)
 
 
 def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from mbsearch.errors import SpecError
-from mbsearch.space.blocks import AnyStage, Channels, Kernel, Row, round_channels
+from mbsearch.space.blocks import AnyStage, Channels, Kernel, round_channels
 from mbsearch.space.layers import (
     Activation,
     Block,
@@ -24,12 +24,12 @@ from mbsearch.space.layers import (
     SqueezeExcite,
     trace,
 )
-from mbsearch.space.yaml_source import explain
+from mbsearch.space.yaml_source import StrictModel, explain
 
 Rounding = Literal["multiple_of_8", "truncate"]
 
 
-class Stem(Row):
+class Stem(StrictModel):
     """First convolution of the network."""
 
     channels: Channels
@@ -38,7 +38,7 @@ class Stem(Row):
     activation: Activation | None = None
 
 
-class Head(Row):
+class Head(StrictModel):
     """What follows the last stage: [1x1 convolution,] pooling, [hidden layer,] classifier.
 
     `scaling` says whether alpha applies to the 1x1 convolution: ``always`` (V3), only ``up`` (V2
@@ -52,7 +52,7 @@ class Head(Row):
     activation: Activation | None = None
 
 
-class Architecture(Row):
+class Architecture(StrictModel):
     """One network: everything that its cost and its weights' shapes depend on.
 
     `rounding` says how alpha scales nominal channels: ``truncate`` is V1's ``max(int(c * alpha),

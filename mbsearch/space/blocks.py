@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from mbsearch.space.layers import Activation, Block, Conv, Gate, SqueezeExcite
+from mbsearch.space.yaml_source import StrictModel
 
 
 def _odd(kernel: int) -> int:
@@ -36,13 +37,7 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-class Row(BaseModel):
-    """Base of everything written as one mapping in the YAML: frozen, strict, no unknown key."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class Stage(Row):
+class Stage(StrictModel):
     """What the stages of every block type have in common."""
 
     channels: Channels

@@ -14,7 +14,7 @@ import yaml
 
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import BLOCKS, Row
+from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.template import (
     Choice,
     Mismatch,
@@ -29,7 +29,7 @@ from mbsearch.space.template import (
     sample_params,
 )
 from mbsearch.space.validate import check_template
-from mbsearch.space.yaml_source import Document, shown
+from mbsearch.space.yaml_source import Document, StrictModel, shown
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class SearchSpace:
 
 
 @lru_cache(maxsize=65536)
-def _row(model: type[Row], items: tuple[tuple[str, Any], ...]) -> Row:
+def _row(model: type[StrictModel], items: tuple[tuple[str, Any], ...]) -> StrictModel:
     """Rows repeat from candidate to candidate: validating each once makes decoding cheap."""
     return model.model_validate(dict(items))
 

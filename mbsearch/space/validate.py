@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from mbsearch.errors import did_you_mean
 from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import BLOCKS, Row
+from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.template import Choice, Node, block_types, keys_of
-from mbsearch.space.yaml_source import Document, Path_, expectation, shown
+from mbsearch.space.yaml_source import Document, Path_, StrictModel, expectation, shown
 
 _FIXED = ("num_classes",)  # the images decide it, not the search
 
@@ -44,7 +44,9 @@ def check_template(
     _check_row(document, Architecture, {**template, **rows}, ())
 
 
-def _check_mapping(document: Document, model: type[Row], node: Node, path: Path_) -> Row:
+def _check_mapping(
+    document: Document, model: type[StrictModel], node: Node, path: Path_
+) -> StrictModel:
     """A stem or a head, or a choice between several."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
@@ -55,7 +57,7 @@ def _check_mapping(document: Document, model: type[Row], node: Node, path: Path_
     return _check_row(document, model, node, path)
 
 
-def _check_stages(document: Document, node: Node, path: Path_) -> tuple[Row, ...]:
+def _check_stages(document: Document, node: Node, path: Path_) -> tuple[StrictModel, ...]:
     """The list of stages, or a choice between several lists."""
     if isinstance(node, Choice):
         at = (*path, "choices")
@@ -66,7 +68,7 @@ def _check_stages(document: Document, node: Node, path: Path_) -> tuple[Row, ...
     return tuple(_check_stage(document, stage, (*path, i)) for i, stage in enumerate(node))
 
 
-def _check_stage(document: Document, node: Node, path: Path_) -> Row:
+def _check_stage(document: Document, node: Node, path: Path_) -> StrictModel:
     """A stage, of one block type or of several, or a choice between several stages."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
@@ -94,7 +96,9 @@ def _check_stage(document: Document, node: Node, path: Path_) -> Row:
     return checked[0]
 
 
-def _check_row(document: Document, model: type[Row], row: Mapping[str, Any], path: Path_) -> Row:
+def _check_row(
+    document: Document, model: type[StrictModel], row: Mapping[str, Any], path: Path_
+) -> StrictModel:
     """One mapping of scalars and choices of scalars."""
     for key, node in row.items():
         structured = isinstance(node, Mapping | tuple) and not _is_checked(node)
@@ -111,17 +115,17 @@ def _check_row(document: Document, model: type[Row], row: Mapping[str, Any], pat
 
 def _is_checked(node: object) -> bool:
     """Whether it is what the checks of this module returned: the stages of an architecture."""
-    return isinstance(node, tuple) and all(isinstance(item, Row) for item in node)
+    return isinstance(node, tuple) and all(isinstance(item, StrictModel) for item in node)
 
 
 def _validated(
     document: Document,
-    model: type[Row],
+    model: type[StrictModel],
     data: Mapping[str, Any],
     path: Path_,
     row: Mapping[str, Any],
     changed: tuple[str, int] | None = None,
-) -> Row:
+) -> StrictModel:
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from mbsearch.errors import SpecError, did_you_mean
@@ -46,6 +46,12 @@ _RELATIONS = {
     "less_than_equal": ("<=", "le"),
     "less_than": ("<", "lt"),
 }
+
+
+class StrictModel(BaseModel):
+    """Base class of the models of a YAML file's mappings: frozen, strict, no unknown key."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 def shown(value: object) -> str:
