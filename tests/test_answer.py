@@ -26,6 +26,7 @@ from mbsearch.analysis.answer import (
 )
 from mbsearch.cli import main
 from mbsearch.config.budgets import Budget, Limits
+from mbsearch.config.families import scaled_reference
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front
@@ -38,7 +39,6 @@ from mbsearch.report.files import write_results
 from mbsearch.report.html import document
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.library import scaled_reference
 from mbsearch.study.artifacts import Measured, Retrained
 from mbsearch.study.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
 

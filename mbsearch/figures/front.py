@@ -12,13 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from mbsearch.analysis import pareto
+from mbsearch.config.families import FAMILIES, Family
 from mbsearch.cost.metrics import find_metric
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
     CONTINUOUS_COLOURS,
-    FAMILY_COLOURS,
-    FAMILY_LABELS,
-    FAMILY_SYMBOLS,
     FRONT,
     GREY,
     OPTION_COLOURS,
@@ -33,12 +31,6 @@ from mbsearch.study.records import State, TrialRecord, complete, metric_of, show
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
-# Below, since the front lies above; each family has its side, since their costs are often the same.
-_LABEL_SIDES = {
-    "mobilenet_v1": "bottom left",
-    "mobilenet_v2": "bottom right",
-    "efficientnet_lite0": "bottom center",
-}
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -94,9 +86,11 @@ def front_figure(
         figure.add_trace(trace.update(opacity=0.6))
     _add_search(figure, [r for r in done if not r.is_baseline], axis, colour)
     _add_tied(figure, done, axis)
-    for family in FAMILY_LABELS:
-        _add_family(figure, [r for r in done if r.origin == family], axis, family)
-    others = [r for r in done if r.is_baseline and r.origin not in FAMILY_LABELS]
+    drawn = [family for family in FAMILIES.values() if family.colour is not None]
+    for family in drawn:
+        _add_family(figure, [r for r in done if r.origin == family.key], axis, family)
+    own_line = {family.key for family in drawn}
+    others = [r for r in done if r.is_baseline and r.origin not in own_line]
     if others:
         figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
     _add_front(figure, done, axis)
@@ -229,19 +223,19 @@ def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> No
 
 
 def _add_family(
-    figure: go.Figure, members: Sequence[TrialRecord], axis: _Axis, family: str
+    figure: go.Figure, members: Sequence[TrialRecord], axis: _Axis, family: Family
 ) -> None:
     """One line for each resolution, over the width multiplier."""
-    colour = FAMILY_COLOURS[family]
+    colour = family.colour or OTHER
     for i, resolution in enumerate(sorted({r.architecture.resolution for r in members})):
         line = sorted((r for r in members if r.architecture.resolution == resolution), key=axis.of)
-        trace = _points(line, axis, FAMILY_LABELS[family], colour, FAMILY_SYMBOLS[family], 10)
+        trace = _points(line, axis, family.label, colour, family.symbol, 10)
         trace.update(
             mode="lines+markers+text",
-            legendgroup=family,
+            legendgroup=family.key,
             showlegend=i == 0,
             text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
-            textposition=_LABEL_SIDES[family],
+            textposition=family.label_side,
             textfont={"size": 11},
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )

@@ -10,18 +10,18 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mbsearch.config.families import COMPETITORS, FAMILIES
 from mbsearch.cost import LayerCost, layer_costs
 from mbsearch.cost.metrics import quantity
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
-    FAMILY_COLOURS,
     FRONT,
     GREY,
     PROMOTED_TITLE,
     styled,
 )
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord
+from mbsearch.study.records import TrialRecord
 
 BLOCK_COLOURS = {
     "standard": "#CC79A7",
@@ -128,7 +128,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     """
     raw = {record.trial: record for record in records}
     drawn = [raw.get(record.trial, record) for record in shown]
-    near = [nearest(records, family, shown[0].cost) for family in BASELINE_FAMILIES]
+    near = [nearest(records, family, shown[0].cost) for family in COMPETITORS]
     known = {record.trial for record in shown}
     rivals = [rival for rival in near if rival is not None and rival.trial not in known]
     promoted = all(record.promotion is not None for record in (*drawn, *rivals))
@@ -137,7 +137,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     figure = go.Figure()
     for rival in rivals:
         name = f"{rival.label}, {quantity(rival.metric, rival.cost)}"
-        figure.add_trace(_curve(rival, name, FAMILY_COLOURS[rival.origin], "dot"))
+        figure.add_trace(_curve(rival, name, FAMILIES[rival.origin].colour or GREY, "dot"))
     for record, colour in zip(drawn, (FRONT, "#CC79A7"), strict=False):
         name = f"{escape(record.label)}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))

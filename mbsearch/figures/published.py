@@ -8,12 +8,12 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mbsearch.analysis.published_results import Published
+from mbsearch.config.families import FAMILIES
 from mbsearch.cost.metrics import quantity
-from mbsearch.figures.style import FAMILY_COLOURS, OTHER, cost_axis, styled
+from mbsearch.figures.style import OTHER, cost_axis, styled
 
-FAMILIES = {
-    "mobilenet_v1": ("MobileNet V1", FAMILY_COLOURS["mobilenet_v1"], "square"),
-    "mobilenet_v2": ("MobileNet V2", FAMILY_COLOURS["mobilenet_v2"], "diamond"),
+PUBLISHED_FAMILIES = {
+    **{key: (row.label, row.colour, row.symbol) for key, row in FAMILIES.items() if row.competitor},
     "mobilenet_v3": ("MobileNet V3", "#0072B2", "circle"),
     "mnasnet_a1": ("MnasNet-A1", OTHER, "triangle-up"),
 }
@@ -23,7 +23,7 @@ AXES = {"mult_adds": "Mult-Adds", "params": "Parameters", "pixel1_ms": "Pixel 1 
 def published_figure(rows: Sequence[Published], axis: str = "mult_adds") -> go.Figure:
     """ImageNet top-1 against a cost: `mult_adds`, `params` or `pixel1_ms`."""
     figure = go.Figure()
-    for family, (name, colour, symbol) in FAMILIES.items():
+    for family, (name, colour, symbol) in PUBLISHED_FAMILIES.items():
         members = [r for r in rows if r.family == family and getattr(r, axis) is not None]
         members.sort(key=lambda r: float(getattr(r, axis)))
         figure.add_trace(

@@ -15,17 +15,6 @@ from mbsearch.cost.metrics import find_metric, quantity, round_amounts
 # Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
 # so that it stands out from a dark page too.
 SEARCH, FRONT, OTHER = "#8C8C8C", "#0B84CC", "#009E73"
-FAMILY_COLOURS = {
-    "mobilenet_v1": "#E69F00",
-    "mobilenet_v2": "#D55E00",
-    "efficientnet_lite0": "#882255",
-}
-FAMILY_LABELS = {
-    "mobilenet_v1": "MobileNet V1",
-    "mobilenet_v2": "MobileNet V2",
-    "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",
-}
-FAMILY_SYMBOLS = {"mobilenet_v1": "square", "mobilenet_v2": "diamond", "efficientnet_lite0": "star"}
 # Options of a choice: apart from each other and from the families, after Okabe, Ito and Tol.
 OPTION_COLOURS = ("#56B4E9", "#CC79A7", "#009E73", "#882255", "#F0E442", "#332288", "#999933")
 # From blue over grey to orange: seen on light and dark pages, and with any kind of colour vision.

@@ -14,8 +14,8 @@ from statistics import median
 from typing import Any
 
 from mbsearch.config.budgets import Budget
+from mbsearch.config.families import DONORS
 from mbsearch.config.finals_settings import Finals
-from mbsearch.space.library import DONORS
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord, complete
 
 FIRST_FINAL = 0.4

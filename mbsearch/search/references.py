@@ -6,18 +6,12 @@ from collections.abc import Sequence
 from itertools import product
 
 from mbsearch.config.budgets import Bounds, Budget
+from mbsearch.config.families import COMPARED, DONORS, FAMILIES, scaled_reference
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import Gap, gaps
 from mbsearch.cost.metrics import round_amounts
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import (
-    DONORS,
-    FAMILIES,
-    PUBLISHED_ALPHAS,
-    PUBLISHED_RESOLUTION,
-    scaled_reference,
-)
 
 LARGEST_ALPHA = 1.4
 """The largest width that the V2 paper publishes (arXiv 1801.04381, table 4)."""
@@ -57,9 +51,9 @@ def fitting_references(
     Raises:
         SpecError: there is no reference of that name.
     """
-    lowest = PUBLISHED_ALPHAS[family] if published else _SMALLEST_ALPHA
+    lowest = (published and FAMILIES[family].smallest_alpha) or _SMALLEST_ALPHA
     largest = 1.0 if family in DONORS else LARGEST_ALPHA
-    smallest = PUBLISHED_RESOLUTION if published else 0
+    smallest = FAMILIES[family].smallest_resolution if published else 0
 
     def costs_within(network: Architecture) -> dict[str, int] | None:
         """The costs of a network that keeps every bound."""
@@ -99,7 +93,7 @@ def chosen_references(
     packaged donor is a family too: at alpha 1 on few pixels, and narrower on more.
     """
     settings = space.settings
-    senses = [(family, published) for family in FAMILIES for published in (False, True)]
+    senses = [(family, published) for family in COMPARED for published in (False, True)]
     if settings.weights in DONORS:
         senses.insert(0, (settings.weights, False))
     classes = space.template.get("num_classes", Architecture.model_fields["num_classes"].default)
@@ -126,7 +120,7 @@ def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tup
     settings = space.settings
     costs = [
         costs[settings.metric]
-        for family, alpha, resolution in product(FAMILIES, (0.35, 1.0), (96, 224))
+        for family, alpha, resolution in product(COMPARED, (0.35, 1.0), (96, 224))
         if settings.limits.excess(
             costs := measure(scaled_reference(family, alpha, resolution, 1000))
         )
@@ -164,11 +158,11 @@ def missing_references(space: SearchSpecification, measure: Measure = measure) -
         gap
         for budget in budgets
         if budget.bounds().keys() <= known
-        for family, name in FAMILIES.items()
+        for family, row in COMPARED.items()
         for gap in gaps(
             space,
             budget.label,
-            name,
+            row.name,
             fitting_references(
                 family, budget, num_classes=some.num_classes, published=False, measure=measure
             ),

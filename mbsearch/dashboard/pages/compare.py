@@ -13,6 +13,7 @@ from dash.development.base_component import Component
 
 from mbsearch.analysis import tables as results
 from mbsearch.analysis.pareto import Z_95
+from mbsearch.config.families import COMPETITORS
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.pages.network import chosen, shown, training
@@ -20,8 +21,8 @@ from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.network import curve_figure, drawing, nearest
-from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord, complete
 from mbsearch.study.records import State as TrialState
+from mbsearch.study.records import TrialRecord, complete
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -167,7 +168,7 @@ def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord]
     if first is None:
         return None
     rivals = [r for r in snapshot.records if r.trial == other]
-    for family in reversed(BASELINE_FAMILIES):
+    for family in reversed(COMPETITORS):
         rival = nearest(snapshot.records, family, first.cost)
         rivals += [] if rival is None else [rival]
     second = next((r for r in rivals if r.trial != first.trial), None)
