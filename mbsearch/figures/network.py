@@ -32,6 +32,7 @@ BLOCK_COLOURS = {
     "identity": GREY,
     "stem and head": "#0072B2",
 }
+_OTHER_BLOCK = "#332288"
 _KIND_COLOURS = {
     "pointwise": "#0072B2",
     "depthwise": "#E69F00",
@@ -179,7 +180,7 @@ def _parts(architecture: Architecture) -> Iterator[_Part]:
 
 
 def _box(part: _Part, x: float, *, showlegend: bool) -> go.Scatter:
-    colour, half = BLOCK_COLOURS[part.block], part.side / 2
+    colour, half = BLOCK_COLOURS.get(part.block, _OTHER_BLOCK), part.side / 2
     right = x + part.channels
     return go.Scatter(
         x=[x, right, right, x, x],

@@ -7,7 +7,7 @@ multiplier is applied by the architecture, which hands the real widths to `lower
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -202,13 +202,10 @@ class Identity(Stage):
         return Block((Conv("conv", c_out, stride=(stride, stride)),))
 
 
+# To add a block type, add its class above and its name here.
 AnyStage = Standard | Separable | InvertedResidual | Bottleneck | SpatialSeparable | Identity
 
 BLOCKS: dict[str, type[AnyStage]] = {
-    "standard": Standard,
-    "separable": Separable,
-    "inverted_residual": InvertedResidual,
-    "bottleneck": Bottleneck,
-    "spatial_separable": SpatialSeparable,
-    "identity": Identity,
+    get_args(model.model_fields["block"].annotation)[0]: model for model in get_args(AnyStage)
 }
+"""The block types by their names in the YAML."""

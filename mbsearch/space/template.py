@@ -86,43 +86,63 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
-    """Turn plain data into a template: ``{choices: [...]}`` becomes a `Choice`, as does a range.
+    """Return the template of plain data: ``{choices: [...]}`` and ranges become a `Choice`.
 
     Raises:
-        SpecError: choices that are empty, no list, of mixed kinds, doubled, or beside other keys;
-            a range as `parse_range` says.
+        SpecError: choices that are empty, not a list, of mixed kinds, repeated, or beside other
+            keys; a range that `parse_range` refuses.
     """
     if isinstance(data, list):
         return tuple(parse(document, item, (*path, i)) for i, item in enumerate(data))
     if not isinstance(data, dict):
         return cast("Scalar", data)
-    name = ".".join(map(str, path))
-    if path and "range" in data and "choices" not in data:
+    if "choices" in data:
+        return _parse_choice(document, data, path)
+    if path and "range" in data:
         found = parse_range(document, data, path)
-        return Choice(name, found.values, structural=False, range=found)
-    if "choices" not in data:
-        near = did_you_mean(next(iter(data), ""), ["choices", "range"]) if len(data) == 1 else ""
-        if near and isinstance(next(iter(data.values())), list):
+        return Choice(_dotted(path), found.values, structural=False, range=found)
+    _refuse_misspelt_choices(document, data, path)
+    return {key: parse(document, value, (*path, key)) for key, value in data.items()}
+
+
+def _dotted(path: Path_) -> str:
+    return ".".join(map(str, path))
+
+
+def _refuse_misspelt_choices(document: Document, data: Mapping[str, Any], path: Path_) -> None:
+    """Refuse a mapping whose only key is a list under a name close to ``choices``."""
+    if len(data) == 1 and isinstance(next(iter(data.values())), list):
+        near = did_you_mean(next(iter(data)), ["choices", "range"])
+        if near:
             raise document.error(path, f"unknown key {next(iter(data))!r}{near}")
-        return {key: parse(document, value, (*path, key)) for key, value in data.items()}
+
+
+def _parse_choice(document: Document, data: Mapping[str, Any], path: Path_) -> Choice:
+    """Return the choice of a mapping with the key ``choices``."""
     extra = [key for key in data if key != "choices"]
     if extra:
         raise document.error((*path, extra[0]), "expected no other key beside 'choices'")
     options, at = data["choices"], (*path, "choices")
     if not isinstance(options, list) or not options:
         raise document.error(at, f"expected a list of options, got {shown(options)}")
-    structural = isinstance(options[0], dict | list)
-    for i, option in enumerate(options):
-        if type(option) is not type(options[0]) and structural != isinstance(option, dict | list):
-            raise document.error(
-                (*at, i), f"expected options of one kind, got {shown(option)} among others"
-            )
-        if isinstance(option, dict) and ("choices" in option or "range" in option):
-            raise document.error((*at, i), "expected an option, got another list of choices")
-        if option in options[:i]:
-            raise document.error((*at, i), f"expected distinct options, got {shown(option)} twice")
+    for i in range(len(options)):
+        _check_option(document, options, i, at)
     nodes = tuple(parse(document, option, (*at, i)) for i, option in enumerate(options))
-    return Choice(name, nodes, structural)
+    return Choice(_dotted(path), nodes, structural=isinstance(options[0], dict | list))
+
+
+def _check_option(document: Document, options: list[Any], i: int, path: Path_) -> None:
+    """Refuse an option of another kind than the first, a nested list of choices, and a repeat."""
+    first, option = options[0], options[i]
+    structural = isinstance(first, dict | list)
+    if type(option) is not type(first) and structural != isinstance(option, dict | list):
+        raise document.error(
+            (*path, i), f"expected options of one kind, got {shown(option)} among others"
+        )
+    if isinstance(option, dict) and ("choices" in option or "range" in option):
+        raise document.error((*path, i), "expected an option, got another list of choices")
+    if option in options[:i]:
+        raise document.error((*path, i), f"expected distinct options, got {shown(option)} twice")
 
 
 def choices_in(node: Node) -> Iterator[Choice]:
