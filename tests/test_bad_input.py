@@ -192,7 +192,7 @@ def test_strides_that_leave_no_pixels(capsys: pytest.CaptureFixture[str]) -> Non
 def test_no_feasible_network(capsys: pytest.CaptureFixture[str]) -> None:
     text = BASE.replace("head:", "limits: {mult_adds: 10k}\nhead:")
     message = run_cli(capsys, "run", "--space", write_space(text))
-    assert "expected a space with a network that keeps them, got none" in message
+    assert "expected a space with a network within them, got none" in message
     assert "is above the limit of 10,000" in message
 
 

@@ -1,4 +1,4 @@
-"""Where architectures and spaces are found: the working directory first, then what is shipped."""
+"""Find architectures and search spaces by name: files first, then the packaged ones."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def _stems(folder: Path) -> list[str]:
 
 
 def spaces_folder() -> Path:
-    """The shipped spaces: inside an installed package, or beside it in a checkout."""
+    """Return the folder of the packaged spaces; in a checkout it is beside the package."""
     return _INSTALLED_SPACES if _INSTALLED_SPACES.is_dir() else _CHECKOUT_SPACES
 
 
 def reference_names() -> list[str]:
-    """Names of the packaged reference architectures."""
+    """Return the names of the packaged reference architectures."""
     return _stems(_REFERENCES)
 
 
 def space_names() -> list[str]:
-    """Names of the shipped search spaces."""
+    """Return the names of the packaged search spaces."""
     return _stems(spaces_folder())
 
 
 def find(name: str | Path) -> Path:
-    """The file that a name means: a path, else a shipped space, else a packaged reference.
+    """Return the file of a name: a path, else a packaged space, else a packaged reference.
 
     Raises:
-        SpecError: there is none; the nearest name is proposed.
+        SpecError: there is none; the message suggests the closest name.
     """
     path = Path(name)
     if path.exists() and not path.is_dir():
@@ -47,7 +47,7 @@ def find(name: str | Path) -> Path:
             candidate = folder / f"{path.name.removesuffix('.yaml')}.yaml"
             if candidate.is_file():
                 return candidate
-    if path.is_dir():  # reading it says so
+    if path.is_dir():  # reading it raises the error
         return path
     known = [*space_names(), *reference_names()]
     raise SpecError(
@@ -58,7 +58,7 @@ def find(name: str | Path) -> Path:
 
 
 def load_reference(name: str) -> Architecture:
-    """A packaged reference architecture by name.
+    """Return a packaged reference architecture.
 
     Raises:
         SpecError: there is no reference of that name.

@@ -1,4 +1,4 @@
-"""Ranges of numbers: ``{range: [0.1, 1.4], step: 0.01}`` in the place of a list of choices."""
+"""Ranges of numbers: ``{range: [0.1, 1.4], step: 0.01}`` instead of a list of choices."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Number = int | float
 class Range:
     """Numbers from `low` to `high`, evenly spaced by a `step` or on a logarithmic scale.
 
-    With a `step` they are `low`, `low + step`, ..., up to `high` or the last below it, exact
-    decimals; whole numbers if `low` and `step` are. Without one they are `points` numbers at equal
-    ratios, rounded to three significant digits between the ends, and to whole numbers if both ends
-    are; numbers that become equal are listed once.
+    With a `step` they are `low`, `low + step`, ..., at most `high`: exact decimals, or integers if
+    `low` and `step` are. Without a step they are `points` numbers at equal ratios. Between the ends
+    these are rounded to three significant digits, or to integers if both ends are; equal numbers
+    are listed once.
     """
 
     low: Number
@@ -46,7 +46,7 @@ class Range:
 
     @property
     def steps(self) -> int:
-        """How many steps there are from the first number to the last."""
+        """Number of steps from the first number to the last."""
         step = Decimal(str(self.step))
         return int((Decimal(str(self.high)) - Decimal(str(self.low))) // step)
 
@@ -60,17 +60,17 @@ class Range:
         return tuple(sorted({ends[0], *inner, ends[1]}))
 
     def to_dict(self) -> dict[str, Any]:
-        """The mapping in the YAML that reads back as this range."""
+        """Return the mapping of a YAML file that reads back as this range."""
         spacing = {"log": True, "points": self.points} if self.step is None else {"step": self.step}
         return {"range": [self.low, self.high], **spacing}
 
 
 def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Range:
-    """Read a mapping with the key ``range``.
+    """Return the range of a mapping with the key ``range``.
 
     Raises:
-        SpecError: ends that are not two ascending numbers, a step that is none above 0, a
-            logarithmic scale from 0, more than 1,000 values, another key.
+        SpecError: ends that are not two ascending numbers, a step that is not a positive number, a
+            logarithmic scale from 0, more than 1,000 values, or an unknown key.
     """
     for key in data:
         if key not in _KEYS:

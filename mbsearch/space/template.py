@@ -1,8 +1,8 @@
-"""A template: an architecture's plain data with choices in the place of some of its nodes.
+"""Templates: an architecture's plain data in which some nodes are choices.
 
-A node is a scalar, a mapping, a tuple or a `Choice`. Every question about a template (how many
-encodings, which one, is this network among them) is one recursion over its nodes. A stage whose
-block type is itself a choice keeps, for each type, only the keys that this type has.
+A node is a scalar, a mapping, a tuple or a `Choice`. Counting, sampling, decoding and encoding are
+each one recursion over the nodes. A choice is active if the options picked around it contain it. If
+the block type of a stage is a choice, each type has only the keys of its own class.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ _MOST_LISTED = 20  # values of a choice in a message
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A place left open: `name` is its path in the YAML, and the parameter's name everywhere.
+    """A node with several options; `name` is its path in the YAML and the parameter's name.
 
-    The parameter's values are the options themselves where they are scalars, and their indices
-    where they are whole stages or stage lists (`structural`). The options of a `range` are its
-    numbers.
+    The parameter's values are the options themselves if they are scalars, and the options' indices
+    if they are stages or lists of stages (`structural`). The options of a `range` are its numbers.
     """
 
     name: str
@@ -51,10 +50,10 @@ class Choice:
         return cast("tuple[Scalar, ...]", self.options)
 
     def pick(self, params: Mapping[str, Any]) -> int:
-        """Index of the option that the parameters name.
+        """Return the index of the parameters' option.
 
         Raises:
-            SpecError: they name none, or one that does not exist.
+            SpecError: the parameter is missing, or not one of the options.
         """
         if self.name not in params:
             raise SpecError(f"{self.name}: expected one of {self._listed()}, got no value")
@@ -68,8 +67,8 @@ class Choice:
         texts = [str(value) for value in self.values]
         return ", ".join([*texts[:2], "...", texts[-1]] if len(texts) > _MOST_LISTED else texts)
 
-    def lacking(self, value: object) -> str:
-        """Why a value is none of the options: ``starts at 0.35``, ``has relu6 or hard_swish``."""
+    def absence(self, value: object) -> str:
+        """Return why a value is not an option: ``starts at 0.35``, ``has relu6 or hard_swish``."""
         options = [o for o in self.options if _is_number(o)]
         if len(options) < len(self.options) or not _is_number(value):
             return f"has {' or '.join(map(str, self.options))}"
@@ -146,7 +145,7 @@ def _check_option(document: Document, options: list[Any], i: int, path: Path_) -
 
 
 def choices_in(node: Node) -> Iterator[Choice]:
-    """Every choice of a template, in the order of the YAML, outer before inner."""
+    """Yield every choice of a template, in the order of the YAML, outer before inner."""
     if isinstance(node, Choice):
         yield node
         for option in node.options:
@@ -160,13 +159,13 @@ def choices_in(node: Node) -> Iterator[Choice]:
 
 
 def block_types(row: Mapping[str, Node]) -> tuple[str, ...]:
-    """The block types that a stage can have."""
+    """Return the block types that a stage can have."""
     block = row["block"]
     return cast("tuple[str, ...]", block.options if isinstance(block, Choice) else (block,))
 
 
 def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]]:
-    """A mapping's alternatives: one a block type of a stage, with only that type's keys."""
+    """Yield the alternatives of a mapping: for a stage, one for each block type, with its keys."""
     if "block" not in row:
         yield {}, row
         return
@@ -178,16 +177,16 @@ def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]
 
 
 def keys_of(row: Mapping[str, Node], block: str) -> Mapping[str, Node]:
-    """A stage's row with the keys that this block type has, `block` made plain."""
+    """Return a stage's mapping with the keys of this block type only."""
     fields = BLOCKS[block].model_fields
     return {key: value for key, value in row.items() if key in fields} | {"block": block}
 
 
 def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
-    """Plain data of the network that the parameters name; `used` collects those that counted.
+    """Return the plain data of the parameters' network; add the active parameters to `used`.
 
     Raises:
-        SpecError: a parameter that counts is missing or names no option.
+        SpecError: an active parameter is missing or not one of the options.
     """
     if isinstance(node, Choice):
         index = node.pick(params)
@@ -204,7 +203,7 @@ def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
 
 
 def count(node: Node) -> int:
-    """Exact number of canonical encodings: ways to settle every choice that then counts."""
+    """Return the exact number of canonical encodings: values of the active choices only."""
     if isinstance(node, Choice):
         return sum(map(count, node.options)) if node.structural else len(node.options)
     if isinstance(node, Mapping):
@@ -215,7 +214,7 @@ def count(node: Node) -> int:
 
 
 def enumerate_params(node: Node) -> Iterator[Params]:
-    """Every canonical encoding once."""
+    """Yield every canonical encoding once."""
     if isinstance(node, Choice):
         for value, option in zip(node.values, node.options, strict=True):
             for params in enumerate_params(option):
@@ -239,7 +238,7 @@ def _joined(parts: list[list[Params]]) -> Iterator[Params]:
 
 
 def sample_params(node: Node, rng: Random) -> Params:
-    """One canonical encoding, each with the same probability."""
+    """Return a canonical encoding drawn uniformly."""
     if isinstance(node, Choice):
         weights = [count(o) for o in node.options] if node.structural else [1] * len(node.options)
         index = _weighted(weights, rng)
@@ -265,10 +264,10 @@ def _merged(*parts: Params) -> Params:
 
 
 class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recursion
-    """The network is not among the template's: at which `path`, and why.
+    """A network is not in the template.
 
-    `got` is what the network has there, and `reason` what the template has in its place, as a
-    sentence goes on after the path: ``starts at 0.35``.
+    `path` is the first key that differs. `got` is the network's value. `reason` describes the
+    template's values and continues a sentence after the path: ``starts at 0.35``.
     """
 
     def __init__(self, path: str, got: str, reason: str) -> None:
@@ -277,15 +276,15 @@ class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recur
 
     @property
     def stage(self) -> int:
-        """The stage that differs; -1 where none does, or there are too few or too many."""
+        """Index of the stage that differs; -1 if another key or the number of stages differs."""
         return next((int(part) for part in self.path.split(".") if part.isdigit()), -1)
 
 
 def match(node: Node, value: Any, path: str = "") -> Params:
-    """The canonical encoding that resolves to `value`, a pydantic row, tuple or scalar.
+    """Return the canonical encoding that resolves to `value`, a model, tuple or scalar.
 
     Raises:
-        Mismatch: there is none; of several options, the one that agrees longest is compared.
+        Mismatch: there is none; of several options, the one with the latest difference counts.
     """
     if isinstance(node, Choice):
         return _match_choice(node, value, path)
@@ -305,7 +304,7 @@ def match(node: Node, value: Any, path: str = "") -> Params:
 def _match_choice(choice: Choice, value: Any, path: str) -> Params:
     if not choice.structural:
         if value not in choice.options:
-            raise Mismatch(path, shown(value), choice.lacking(value))
+            raise Mismatch(path, shown(value), choice.absence(value))
         return {choice.name: choice.values[choice.options.index(value)]}
     differences = []
     for option, name in zip(choice.options, choice.values, strict=True):

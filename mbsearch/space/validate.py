@@ -1,4 +1,4 @@
-"""Checks a template before any network is made of it: every option of every choice must fit."""
+"""Validate a template: every option of every choice must be valid."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _FIXED = ("num_classes",)  # the images decide it, not the search
 def check_template(
     document: Document, template: Mapping[str, Node], other_keys: Sequence[str] = ()
 ) -> None:
-    """Check all that a template can become, without walking its combinations.
+    """Validate every option of a template without enumerating their combinations.
 
-    Each row of scalars is validated once as a whole and once more for every further option.
-    `other_keys` are the file's further keys, which a message about an unknown key proposes too.
+    Each mapping of scalars is validated once with the first options, and once for every further
+    option. `other_keys` are allowed keys of the file, which a message about an unknown key lists.
 
     Raises:
-        SpecError: with file, line and path of the first misfit.
+        SpecError: an invalid option; the message has its file, line and path.
     """
     rows: dict[str, Any] = {}
     known = (*Architecture.model_fields, *other_keys)
@@ -47,7 +47,7 @@ def check_template(
 def _check_mapping(
     document: Document, model: type[StrictModel], node: Node, path: Path_
 ) -> StrictModel:
-    """A stem or a head, or a choice between several."""
+    """Validate a stem or a head, or a choice between several."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -58,7 +58,7 @@ def _check_mapping(
 
 
 def _check_stages(document: Document, node: Node, path: Path_) -> tuple[StrictModel, ...]:
-    """The list of stages, or a choice between several lists."""
+    """Validate the list of stages, or a choice between several lists."""
     if isinstance(node, Choice):
         at = (*path, "choices")
         rows = [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -69,7 +69,7 @@ def _check_stages(document: Document, node: Node, path: Path_) -> tuple[StrictMo
 
 
 def _check_stage(document: Document, node: Node, path: Path_) -> StrictModel:
-    """A stage, of one block type or of several, or a choice between several stages."""
+    """Validate a stage of one or several block types, or a choice between several stages."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_stage(document, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -99,7 +99,7 @@ def _check_stage(document: Document, node: Node, path: Path_) -> StrictModel:
 def _check_row(
     document: Document, model: type[StrictModel], row: Mapping[str, Any], path: Path_
 ) -> StrictModel:
-    """One mapping of scalars and choices of scalars."""
+    """Validate a mapping of scalars and choices of scalars."""
     for key, node in row.items():
         structured = isinstance(node, Mapping | tuple) and not _is_checked(node)
         if structured or (isinstance(node, Choice) and node.structural):
@@ -114,7 +114,7 @@ def _check_row(
 
 
 def _is_checked(node: object) -> bool:
-    """Whether it is what the checks of this module returned: the stages of an architecture."""
+    """Whether a node is a tuple of stages that this module has validated."""
     return isinstance(node, tuple) and all(isinstance(item, StrictModel) for item in node)
 
 
