@@ -40,15 +40,13 @@ class LayerCounts(NamedTuple):
 
 def count_layer(placed: PlacedLayer) -> LayerCounts:
     """Return the counts of a layer at its place in a network."""
-    layer, c_in = placed.layer, placed.in_shape.channels
+    _, layer, (c_in, _, _), (_, height, width), _ = placed
     match layer:
         case Conv():
             kh, kw = layer.kernel
             weights = layer.channels * kh * kw * (1 if layer.depthwise else c_in)
             offsets = BATCH_NORM_PARAMS_PER_CHANNEL * layer.channels
-            return LayerCounts(
-                placed, weights, offsets, placed.out_shape.height * placed.out_shape.width
-            )
+            return LayerCounts(placed, weights, offsets, height * width)
         case SqueezeExcite():
             return LayerCounts(placed, 2 * c_in * layer.squeezed, layer.squeezed + c_in, 1)
         case Linear():

@@ -15,14 +15,11 @@ def activation_bytes(placed: PlacedLayer) -> int:
 
     Batch normalisation, activations and the scaling of a squeeze-excite work in place.
     """
-    layer = placed.layer
-    if isinstance(layer, SqueezeExcite):
-        alive = placed.in_shape.elements + placed.in_shape.channels + layer.squeezed
-    else:
-        alive = placed.in_shape.elements + placed.out_shape.elements
-    return FLOAT32_BYTES * (alive + placed.held)
+    _, layer, (channels, height, width), (c_out, h_out, w_out), held = placed
+    out = channels + layer.squeezed if isinstance(layer, SqueezeExcite) else c_out * h_out * w_out
+    return FLOAT32_BYTES * (channels * height * width + out + held)
 
 
 def peak_activation_bytes(layers: Sequence[LayerCounts]) -> int:
     """Return the largest activation memory of a network's layers."""
-    return max((activation_bytes(layer.placed) for layer in layers), default=0)
+    return max([activation_bytes(layer.placed) for layer in layers], default=0)
