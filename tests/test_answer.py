@@ -35,8 +35,8 @@ from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.errors import NoAnswerError, StorageError
-from mbsearch.report.files import write_results
 from mbsearch.report.html import document
+from mbsearch.report.result_files import write_results
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.study.artifacts import Measured, Retrained

@@ -30,8 +30,8 @@ from mbsearch.errors import SpecError, StorageError
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.report.files import write_results
 from mbsearch.report.html import document
+from mbsearch.report.result_files import write_results
 from mbsearch.retraining.competitors import rivals
 from mbsearch.run import run
 from mbsearch.search.driver import Driver

@@ -216,13 +216,13 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
     from pydantic import ValidationError
 
     from mbsearch.config.retrain_settings import Retrain
-    from mbsearch.space.yaml_source import explain
+    from mbsearch.space.yaml_source import format_first_error
 
     given = {key: value for key, value in changes.items() if value is not None}
     try:
         recipe = Retrain.model_validate(settings.retrain.model_dump() | given)
     except ValidationError as error:
-        raise SpecError(f"retrain: {explain(error)}") from None
+        raise SpecError(f"retrain: {format_first_error(error)}") from None
     return settings.model_copy(update={"retrain": recipe})
 
 

@@ -24,7 +24,7 @@ from mbsearch.space.layers import (
     SqueezeExcite,
     trace,
 )
-from mbsearch.space.yaml_source import StrictModel, explain
+from mbsearch.space.yaml_source import StrictModel, format_first_error
 
 Rounding = Literal["multiple_of_8", "truncate"]
 
@@ -170,7 +170,7 @@ class Architecture(StrictModel):
         try:
             return Architecture.model_validate(fields)
         except ValidationError as error:
-            raise SpecError(f"{self.name}: {explain(error)}") from None
+            raise SpecError(f"{self.name}: {format_first_error(error)}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data in the order of the YAML, defaults included."""

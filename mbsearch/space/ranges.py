@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from mbsearch.errors import did_you_mean
-from mbsearch.space.yaml_source import Document, Path_, shown
+from mbsearch.space.yaml_source import Document, NodePath, format_value
 
 MOST_VALUES = 1000
 DEFAULT_POINTS = 20
@@ -65,7 +65,7 @@ class Range:
         return {"range": [self.low, self.high], **spacing}
 
 
-def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Range:
+def parse_range(document: Document, data: Mapping[str, Any], path: NodePath) -> Range:
     """Return the range of a mapping with the key ``range``.
 
     Raises:
@@ -79,7 +79,7 @@ def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Ran
     low, high = _ends(document, data["range"], (*path, "range"))
     log = data.get("log", False)
     if not isinstance(log, bool):
-        raise document.error((*path, "log"), f"expected true or false, got {shown(log)}")
+        raise document.error((*path, "log"), f"expected true or false, got {format_value(log)}")
     if log:
         return _log_range(document, data, path, low, high)
     if "points" in data:
@@ -88,7 +88,7 @@ def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Ran
         raise document.error(path, "expected a step or log: true beside the range")
     step = _number(document, data["step"], (*path, "step"))
     if step <= 0:
-        raise document.error((*path, "step"), f"expected a number > 0, got {shown(step)}")
+        raise document.error((*path, "step"), f"expected a number > 0, got {format_value(step)}")
     found = Range(low, high, step)
     if found.steps >= MOST_VALUES:
         raise document.error(
@@ -99,25 +99,26 @@ def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Ran
 
 
 def _log_range(
-    document: Document, data: Mapping[str, Any], path: Path_, low: Number, high: Number
+    document: Document, data: Mapping[str, Any], path: NodePath, low: Number, high: Number
 ) -> Range:
     if "step" in data:
         raise document.error((*path, "step"), "expected none with log: true; use points")
     if low <= 0:
         raise document.error(
-            (*path, "range", 0), f"expected a number > 0 with log: true, got {shown(low)}"
+            (*path, "range", 0), f"expected a number > 0 with log: true, got {format_value(low)}"
         )
     points = data.get("points", DEFAULT_POINTS)
     if isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= MOST_VALUES:
         raise document.error(
-            (*path, "points"), f"expected an integer from 2 to {MOST_VALUES:,}, got {shown(points)}"
+            (*path, "points"),
+            f"expected an integer from 2 to {MOST_VALUES:,}, got {format_value(points)}",
         )
     return Range(low, high, None, points)
 
 
-def _ends(document: Document, given: object, path: Path_) -> tuple[Number, Number]:
+def _ends(document: Document, given: object, path: NodePath) -> tuple[Number, Number]:
     if not isinstance(given, list) or len(given) != 2:
-        got = f"{len(given)} items" if isinstance(given, list) and given else shown(given)
+        got = f"{len(given)} items" if isinstance(given, list) and given else format_value(given)
         raise document.error(path, f"expected two numbers [low, high], got {got}")
     low, high = (_number(document, end, (*path, i)) for i, end in enumerate(given))
     if low > high:
@@ -125,7 +126,7 @@ def _ends(document: Document, given: object, path: Path_) -> tuple[Number, Numbe
     return low, high
 
 
-def _number(document: Document, given: object, path: Path_) -> Number:
+def _number(document: Document, given: object, path: NodePath) -> Number:
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise document.error(path, f"expected a finite number, got {shown(given)}")
+        raise document.error(path, f"expected a finite number, got {format_value(given)}")
     return given

@@ -29,7 +29,7 @@ from mbsearch.space.template import (
     sample_params,
 )
 from mbsearch.space.validate import check_template
-from mbsearch.space.yaml_source import Document, StrictModel, shown
+from mbsearch.space.yaml_source import Document, StrictModel, format_value
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def read_space(document: Document, other_keys: Sequence[str] = ()) -> SearchSpac
     data: dict[str, Any] = document.data
     name = data.get("name", document.name.removesuffix(".yaml").removesuffix(".yml"))
     if not isinstance(name, str):
-        raise document.error(("name",), f"expected text, got {shown(name)}")
+        raise document.error(("name",), f"expected text, got {format_value(name)}")
     rest = {k: v for k, v in data.items() if k not in other_keys and k != "name"}
     whole = parse(document, rest)
     if isinstance(whole, Choice):

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.ranges import Range, parse_range
-from mbsearch.space.yaml_source import Document, Path_, shown
+from mbsearch.space.yaml_source import Document, NodePath, format_value
 
 Scalar = str | int | float | bool | None
 Node = Union[Scalar, Mapping[str, "Node"], tuple["Node", ...], "Choice"]
@@ -60,7 +60,7 @@ class Choice:
         try:
             return self.values.index(params[self.name])
         except ValueError:
-            got = shown(params[self.name])
+            got = format_value(params[self.name])
             raise SpecError(f"{self.name}: expected one of {self._listed()}, got {got}") from None
 
     def _listed(self) -> str:
@@ -84,7 +84,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
+def parse(document: Document, data: Any, path: NodePath = ()) -> Node:
     """Return the template of plain data: ``{choices: [...]}`` and ranges become a `Choice`.
 
     Raises:
@@ -104,11 +104,11 @@ def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
     return {key: parse(document, value, (*path, key)) for key, value in data.items()}
 
 
-def _dotted(path: Path_) -> str:
+def _dotted(path: NodePath) -> str:
     return ".".join(map(str, path))
 
 
-def _refuse_misspelt_choices(document: Document, data: Mapping[str, Any], path: Path_) -> None:
+def _refuse_misspelt_choices(document: Document, data: Mapping[str, Any], path: NodePath) -> None:
     """Refuse a mapping whose only key is a list under a name close to ``choices``."""
     if len(data) == 1 and isinstance(next(iter(data.values())), list):
         near = did_you_mean(next(iter(data)), ["choices", "range"])
@@ -116,32 +116,34 @@ def _refuse_misspelt_choices(document: Document, data: Mapping[str, Any], path: 
             raise document.error(path, f"unknown key {next(iter(data))!r}{near}")
 
 
-def _parse_choice(document: Document, data: Mapping[str, Any], path: Path_) -> Choice:
+def _parse_choice(document: Document, data: Mapping[str, Any], path: NodePath) -> Choice:
     """Return the choice of a mapping with the key ``choices``."""
     extra = [key for key in data if key != "choices"]
     if extra:
         raise document.error((*path, extra[0]), "expected no other key beside 'choices'")
     options, at = data["choices"], (*path, "choices")
     if not isinstance(options, list) or not options:
-        raise document.error(at, f"expected a list of options, got {shown(options)}")
+        raise document.error(at, f"expected a list of options, got {format_value(options)}")
     for i in range(len(options)):
         _check_option(document, options, i, at)
     nodes = tuple(parse(document, option, (*at, i)) for i, option in enumerate(options))
     return Choice(_dotted(path), nodes, structural=isinstance(options[0], dict | list))
 
 
-def _check_option(document: Document, options: list[Any], i: int, path: Path_) -> None:
+def _check_option(document: Document, options: list[Any], i: int, path: NodePath) -> None:
     """Refuse an option of another kind than the first, a nested list of choices, and a repeat."""
     first, option = options[0], options[i]
     structural = isinstance(first, dict | list)
     if type(option) is not type(first) and structural != isinstance(option, dict | list):
         raise document.error(
-            (*path, i), f"expected options of one kind, got {shown(option)} among others"
+            (*path, i), f"expected options of one kind, got {format_value(option)} among others"
         )
     if isinstance(option, dict) and ("choices" in option or "range" in option):
         raise document.error((*path, i), "expected an option, got another list of choices")
     if option in options[:i]:
-        raise document.error((*path, i), f"expected distinct options, got {shown(option)} twice")
+        raise document.error(
+            (*path, i), f"expected distinct options, got {format_value(option)} twice"
+        )
 
 
 def choices_in(node: Node) -> Iterator[Choice]:
@@ -297,14 +299,14 @@ def match(node: Node, value: Any, path: str = "") -> Params:
             *(match(n, v, f"{path}.{i}") for i, (n, v) in enumerate(zip(node, value, strict=True)))
         )
     if node != value:
-        raise Mismatch(path, shown(value), f"has {shown(node)}")
+        raise Mismatch(path, format_value(value), f"has {format_value(node)}")
     return {}
 
 
 def _match_choice(choice: Choice, value: Any, path: str) -> Params:
     if not choice.structural:
         if value not in choice.options:
-            raise Mismatch(path, shown(value), choice.absence(value))
+            raise Mismatch(path, format_value(value), choice.absence(value))
         return {choice.name: choice.values[choice.options.index(value)]}
     differences = []
     for option, name in zip(choice.options, choice.values, strict=True):
@@ -333,5 +335,9 @@ def _match_row(row: Mapping[str, Node], value: BaseModel, path: str) -> Params:
         if key in row:
             params |= match(row[key], given, f"{path}.{key}".lstrip("."))
         elif given != field.default:
-            raise Mismatch(f"{path}.{key}".lstrip("."), shown(given), f"has {shown(field.default)}")
+            raise Mismatch(
+                f"{path}.{key}".lstrip("."),
+                format_value(given),
+                f"has {format_value(field.default)}",
+            )
     return params

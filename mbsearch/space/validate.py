@@ -11,7 +11,7 @@ from mbsearch.errors import did_you_mean
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.template import Choice, Node, block_types, keys_of
-from mbsearch.space.yaml_source import Document, Path_, StrictModel, expectation, shown
+from mbsearch.space.yaml_source import Document, NodePath, StrictModel, format_error, format_value
 
 _FIXED = ("num_classes",)  # the images decide it, not the search
 
@@ -45,7 +45,7 @@ def check_template(
 
 
 def _check_mapping(
-    document: Document, model: type[StrictModel], node: Node, path: Path_
+    document: Document, model: type[StrictModel], node: Node, path: NodePath
 ) -> StrictModel:
     """Validate a stem or a head, or a choice between several."""
     if isinstance(node, Choice) and node.structural:
@@ -53,29 +53,29 @@ def _check_mapping(
         rows = [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)]
         return rows[0]
     if not isinstance(node, Mapping):
-        raise document.error(path, f"expected a mapping, got {_shown(node)}")
+        raise document.error(path, f"expected a mapping, got {_format_node(node)}")
     return _check_row(document, model, node, path)
 
 
-def _check_stages(document: Document, node: Node, path: Path_) -> tuple[StrictModel, ...]:
+def _check_stages(document: Document, node: Node, path: NodePath) -> tuple[StrictModel, ...]:
     """Validate the list of stages, or a choice between several lists."""
     if isinstance(node, Choice):
         at = (*path, "choices")
         rows = [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)]
         return rows[0]
     if not isinstance(node, tuple) or not node:
-        raise document.error(path, f"expected a list of stages, got {_shown(node)}")
+        raise document.error(path, f"expected a list of stages, got {_format_node(node)}")
     return tuple(_check_stage(document, stage, (*path, i)) for i, stage in enumerate(node))
 
 
-def _check_stage(document: Document, node: Node, path: Path_) -> StrictModel:
+def _check_stage(document: Document, node: Node, path: NodePath) -> StrictModel:
     """Validate a stage of one or several block types, or a choice between several stages."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_stage(document, o, (*at, i)) for i, o in enumerate(node.options)]
         return rows[0]
     if not isinstance(node, Mapping):
-        raise document.error(path, f"expected a stage (a mapping), got {_shown(node)}")
+        raise document.error(path, f"expected a stage (a mapping), got {_format_node(node)}")
     if "block" not in node:
         raise document.error((*path, "block"), f"expected one of {', '.join(BLOCKS)}, got nothing")
     blocks = block_types(node)
@@ -84,7 +84,7 @@ def _check_stage(document: Document, node: Node, path: Path_) -> StrictModel:
             at = (*path, "block", "choices", i) if len(blocks) > 1 else (*path, "block")
             raise document.error(
                 at,
-                f"expected one of {', '.join(BLOCKS)}, got {shown(block)}"
+                f"expected one of {', '.join(BLOCKS)}, got {format_value(block)}"
                 + did_you_mean(str(block), BLOCKS),
             )
     known = sorted({key for block in blocks for key in BLOCKS[block].model_fields})
@@ -97,13 +97,13 @@ def _check_stage(document: Document, node: Node, path: Path_) -> StrictModel:
 
 
 def _check_row(
-    document: Document, model: type[StrictModel], row: Mapping[str, Any], path: Path_
+    document: Document, model: type[StrictModel], row: Mapping[str, Any], path: NodePath
 ) -> StrictModel:
     """Validate a mapping of scalars and choices of scalars."""
     for key, node in row.items():
         structured = isinstance(node, Mapping | tuple) and not _is_checked(node)
         if structured or (isinstance(node, Choice) and node.structural):
-            raise document.error((*path, key), f"expected a single value, got {_shown(node)}")
+            raise document.error((*path, key), f"expected a single value, got {_format_node(node)}")
     first = {k: v.options[0] if isinstance(v, Choice) else v for k, v in row.items()}
     result = _validated(document, model, first, path, row)
     for key, node in row.items():
@@ -122,7 +122,7 @@ def _validated(
     document: Document,
     model: type[StrictModel],
     data: Mapping[str, Any],
-    path: Path_,
+    path: NodePath,
     row: Mapping[str, Any],
     changed: tuple[str, int] | None = None,
 ) -> StrictModel:
@@ -131,13 +131,13 @@ def _validated(
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        at: Path_ = (*path, key)
+        at: NodePath = (*path, key)
         node = row.get(key)
         if isinstance(node, Choice):
             index = changed[1] if changed and changed[0] == key else 0
             at = (*at, "choices", index) if node.range is None else (*at, "range")
-        raise document.error(at, expectation(first, tuple(model.model_fields))) from None
+        raise document.error(at, format_error(first, tuple(model.model_fields))) from None
 
 
-def _shown(node: Node) -> str:
-    return "choices" if isinstance(node, Choice) else shown(node)
+def _format_node(node: Node) -> str:
+    return "choices" if isinstance(node, Choice) else format_value(node)

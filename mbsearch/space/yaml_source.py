@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from mbsearch.errors import SpecError, did_you_mean
 
-Path_ = tuple[str | int, ...]
+NodePath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 _EXPECTED = {
@@ -54,7 +54,7 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Return a value for a message: scalars as written, containers by kind."""
     if value is None:
         return "nothing"
@@ -67,7 +67,7 @@ def shown(value: object) -> str:
     return repr(value)
 
 
-def expectation(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
+def format_error(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
     """Return one of pydantic's errors as a message: ``expected a number >= 1, got 0``."""
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
@@ -78,27 +78,27 @@ def expectation(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
         return f"unknown key, expected one of {keys}" + did_you_mean(key, known_keys)
     if kind in _RELATIONS:
         sign, key = _RELATIONS[kind]
-        return f"expected a number {sign} {context[key]:g}, got {shown(got)}"
+        return f"expected a number {sign} {context[key]:g}, got {format_value(got)}"
     if kind in ("literal_error", "union_tag_invalid"):
         text = str(context.get("expected", context.get("expected_tags")))
         words = [w.strip(" '") for w in text.replace(" or ", ", ").split(",")]
         if kind == "union_tag_invalid":
             got = context["tag"]
-        return f"expected one of {', '.join(words)}, got {shown(got)}" + did_you_mean(
+        return f"expected one of {', '.join(words)}, got {format_value(got)}" + did_you_mean(
             str(got), words
         )
     if kind == "too_short":
-        return f"expected at least {context['min_length']} item, got {shown(got)}"
+        return f"expected at least {context['min_length']} item, got {format_value(got)}"
     if kind == "value_error":
-        return f"expected {context['error']}, got {shown(got)}"
-    return f"expected {_EXPECTED.get(kind, error['msg'])}, got {shown(got)}"
+        return f"expected {context['error']}, got {format_value(got)}"
+    return f"expected {_EXPECTED.get(kind, error['msg'])}, got {format_value(got)}"
 
 
-def explain(error: ValidationError, known_keys: Sequence[str] = ()) -> str:
+def format_first_error(error: ValidationError, known_keys: Sequence[str] = ()) -> str:
     """Return the first of pydantic's errors as ``path: expected …, got …``."""
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
-    return f"{path}: {expectation(first, known_keys)}"
+    return f"{path}: {format_error(first, known_keys)}"
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class Document:
 
     name: str
     data: Any
-    lines: Mapping[Path_, int] = field(default_factory=dict)
+    lines: Mapping[NodePath, int] = field(default_factory=dict)
 
-    def error(self, path: Path_, message: str) -> SpecError:
+    def error(self, path: NodePath, message: str) -> SpecError:
         """Return the error of a node: ``v2.yaml:14: stages.1.expansion: message``.
 
         A missing node has the line of its nearest ancestor.
@@ -121,7 +121,7 @@ class Document:
         where = self.name if line is None else f"{self.name}:{line}"
         return SpecError(": ".join(filter(None, (where, ".".join(map(str, path)), message))))
 
-    def validate(self, model: type[M], value: Any, path: Path_ = ()) -> M:
+    def validate(self, model: type[M], value: Any, path: NodePath = ()) -> M:
         """Return plain data, found at `path`, as an instance of a pydantic model.
 
         Raises:
@@ -132,10 +132,10 @@ class Document:
         except ValidationError as error:
             first = error.errors()[0]
             known = _keys_at(model, first["loc"][:-1])
-            raise self.error((*path, *first["loc"]), expectation(first, known)) from None
+            raise self.error((*path, *first["loc"]), format_error(first, known)) from None
 
 
-def _keys_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
+def _keys_at(model: type[BaseModel], path: NodePath) -> tuple[str, ...]:
     """Return the keys of the mapping at a path of a model's data."""
     for key in path:
         if isinstance(key, str) and key in model.model_fields:
@@ -179,7 +179,7 @@ def parse_document(text: str, name: str) -> Document:
     Raises:
         SpecError: the text is not YAML, gives a key twice, or is not a mapping.
     """
-    lines: dict[Path_, int] = {}
+    lines: dict[NodePath, int] = {}
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
@@ -199,12 +199,12 @@ def parse_document(text: str, name: str) -> Document:
         loader.dispose()
     document = Document(name, data, lines)
     if not isinstance(data, dict):
-        raise document.error((), f"expected a mapping, got {shown(data)}")
+        raise document.error((), f"expected a mapping, got {format_value(data)}")
     return document
 
 
 def _construct(
-    loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str
+    loader: yaml.SafeLoader, node: yaml.Node, path: NodePath, lines: dict[NodePath, int], name: str
 ) -> Any:
     """Return a node's plain data and record its lines, which yaml's own constructor loses."""
     lines[path] = node.start_mark.line + 1
@@ -232,7 +232,7 @@ def _construct(
         ) from None
 
 
-def _refuse_repeated_keys(node: yaml.Node, path: Path_, name: str, seen: set[int]) -> None:
+def _refuse_repeated_keys(node: yaml.Node, path: NodePath, name: str, seen: set[int]) -> None:
     """Refuse a key that a mapping has twice.
 
     Each node is checked once: anchors reuse nodes, and merging keys changes them.
