@@ -90,7 +90,7 @@ def test_count_applies_the_number_of_classes(
 
     ten = shown("mobilenet_v2", "--classes", "10")
     assert shown("mobilenet_v2")["mult_adds"] - ten["mult_adds"] == 1280 * 990
-    head = load_specification(FORMER_V2).template["head"]["channels"]
+    head = load_specification(FORMER_V2).to_dict()["head"]["channels"]
     less = (
         shown(str(FORMER_V2))["min_mult_adds"]
         - shown(str(FORMER_V2), "--classes", "10")["min_mult_adds"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from random import Random
 
 import jsonschema
@@ -11,6 +12,7 @@ from former_spaces import FORMER_V2
 from mbsearch.config.budgets import Limits
 from mbsearch.config.schema import json_schema
 from mbsearch.config.specification import (
+    SearchSpecification,
     baseline_architectures,
     load,
     load_specification,
@@ -57,11 +59,11 @@ MACRO = (
 )
 
 
-def space_of(text: str) -> SearchSpace:
+def space_of(text: str) -> SearchSpecification:
     return read_specification(parse_document(text, "space.yaml"))
 
 
-def all_spaces() -> list[SearchSpace]:
+def all_spaces() -> list[SearchSpecification]:
     return [space_of(CONDITIONAL), *map(load_specification, space_names())]
 
 
@@ -292,7 +294,9 @@ def test_survey_warns_when_the_final_map_is_a_single_pixel() -> None:
     assert "falls to 1x1" in survey(load_specification("v2"), sample_size=50).warnings[0]
 
 
-def test_load_prefers_files_to_packaged_spaces_and_references(tmp_path, monkeypatch) -> None:
+def test_load_prefers_files_to_packaged_spaces_and_references(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert isinstance(load("v2.yaml"), SearchSpace)
     assert isinstance(load("mobilenet_v2"), Architecture)

@@ -20,10 +20,6 @@ class Bounds(StrictModel):
     The fields are the rows of `mbsearch.cost.metrics.COSTS`.
     """
 
-    if TYPE_CHECKING:
-
-        def __init__(self, **bounds: int | str | None) -> None: ...
-
     def bounds(self) -> dict[str, int]:
         """Return the bounds that are set, by the keys of the costs."""
         limits = {metric.key: getattr(self, name) for name, metric in COSTS.items()}
@@ -78,10 +74,18 @@ def _one_field_a_cost(model: type[B]) -> type[B]:
 class Limits(Bounds):
     """Hard limits: networks above one of them are not trained, references included."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **bounds: int | str | None) -> None: ...
+
 
 @_one_field_a_cost
 class Budget(Bounds):
     """One question to a study: the best network within these bounds."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **bounds: int | str | None) -> None: ...
 
     @model_validator(mode="after")
     def _require_a_bound(self) -> Self:
