@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import time
 
-from mbsearch.config.settings import Finals, Proxy
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.data.sources import load_source
 from mbsearch.execution.protocol import Task
-from mbsearch.space.library import scaled_reference
 from mbsearch.study.records import Fidelity
 from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.proxy import ProxyTraining

@@ -19,12 +19,14 @@ from statistics import fmean
 
 import torch
 
-from mbsearch.config.settings import Budget, Retrain, Settings
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.settings import Settings
 from mbsearch.config.specification import load_specification
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.training.devices import prepare_worker
 from mbsearch.training.donors.channel_order import Criterion, sort_channels

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
 
-from mbsearch.config.settings import parse_quantity
+from mbsearch.config.families import scaled_reference
 from mbsearch.cost import measure
+from mbsearch.cost.units import parse_quantity
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import load_source
-from mbsearch.space.library import scaled_reference
 
 PUBLISHED = [(a, r) for a in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4) for r in (96, 128, 160, 192, 224)]
 RATES = (0.001, 0.003, 0.01)

@@ -25,7 +25,7 @@ from typing import Any
 from wins import CIFAR_PER_CLASS, CIFAR_SEED, HERE, DataSet, drawn_part
 
 from mbsearch.analysis.answer import Answer, answer, findings_of
-from mbsearch.config.settings import Budget
+from mbsearch.config.budgets import Budget
 from mbsearch.study.artifacts import read_retrained
 from mbsearch.study.store import read_study
 

@@ -22,7 +22,8 @@ import optuna
 
 from mbsearch.analysis.pareto import hypervolume
 from mbsearch.analysis.racing_savings import savings
-from mbsearch.config.settings import Promotion, Racing
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import load_specification
 from mbsearch.run import run
 from mbsearch.search.factory import distributions, make_sampler

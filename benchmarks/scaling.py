@@ -19,7 +19,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbsearch.config.settings import Promotion
+from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.specification import load_specification
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Outcome, Task

@@ -21,7 +21,8 @@ from mbsearch.analysis.paired_comparison import (
     pooled_margin,
     seed_deviation_of,
 )
-from mbsearch.cost.units import millions, quantity
+from mbsearch.cost.metrics import quantity
+from mbsearch.cost.units import millions
 
 FREE, PUBLISHED = "scaled freely", "published"
 SENSES = (FREE, PUBLISHED)

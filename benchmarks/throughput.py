@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
-from mbsearch.config.settings import Recipe
+from mbsearch.config.recipe import Recipe
 from mbsearch.cost import measure
 from mbsearch.data.batches import Split
 from mbsearch.space.architecture import Architecture

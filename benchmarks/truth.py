@@ -31,7 +31,9 @@ from statistics import fmean
 import nas_bench_macro
 
 from mbsearch.analysis.pareto import hypervolume, pareto_front
-from mbsearch.config.settings import Promotion, Proxy, Racing
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.run import run

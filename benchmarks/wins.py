@@ -48,7 +48,9 @@ from scoreboard import (
 )
 
 from mbsearch.analysis.answer import best_references, findings_of
-from mbsearch.config.settings import Budget, Settings
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.settings import Settings
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.data.sources import load_source
@@ -56,7 +58,6 @@ from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.latency.benchmark import measure_latency
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
 from mbsearch.study.store import read_study
 from mbsearch.training.devices import choose_device, prepare_worker, worker_imports
 from mbsearch.training.long_training import FinalTraining

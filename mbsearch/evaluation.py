@@ -8,7 +8,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbsearch.config.settings import AUTO, EMBEDDED, SCRATCH, Finals, Promotion
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.proxy_settings import EMBEDDED
+from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.execution.local import usable_cores
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mbsearch.cost.units import amount
+from mbsearch.cost.metrics import amount
 from mbsearch.search.driver import Progress as DriverProgress
 from mbsearch.study.records import Fidelity, State
 

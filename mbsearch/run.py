@@ -37,7 +37,7 @@ from mbsearch.evaluation import (
 )
 from mbsearch.execution.local import Executor, LocalProcesses
 from mbsearch.latency.model import KEPT, LatencyModel
-from mbsearch.report.files import write_results
+from mbsearch.report.result_files import write_results
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.estimates import Estimates
 from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler

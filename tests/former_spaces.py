@@ -1,4 +1,4 @@
-"""Spaces as they once were shipped, for tests whose figures depend on the space."""
+"""Earlier packaged spaces, for tests with statistics of the space."""
 
 from pathlib import Path
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from mbsearch.config.families import scaled_reference
 from mbsearch.config.specification import read_specification
-from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.training.donors.files import Donor, find_donor

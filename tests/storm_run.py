@@ -11,7 +11,7 @@ def main() -> None:
     from fake_evaluator import FakeEvaluator
     from former_spaces import FORMER_V2
 
-    from mbsearch.config.settings import Promotion
+    from mbsearch.config.promotion_settings import Promotion
     from mbsearch.config.specification import load_specification
     from mbsearch.execution.local import Executor, LocalProcesses
     from mbsearch.search.driver import Driver

@@ -25,7 +25,8 @@ from mbsearch.analysis.answer import (
     said,
 )
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Limits
+from mbsearch.config.budgets import Budget, Limits
+from mbsearch.config.families import scaled_reference
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front
@@ -34,11 +35,10 @@ from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.errors import NoAnswerError, StorageError
-from mbsearch.report.files import write_results
 from mbsearch.report.html import document
+from mbsearch.report.result_files import write_results
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.library import scaled_reference
 from mbsearch.study.artifacts import Measured, Retrained
 from mbsearch.study.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
 

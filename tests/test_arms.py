@@ -12,14 +12,14 @@ from noise_images import write_noise_images
 from test_search import search
 
 from mbsearch.cli import main
-from mbsearch.config.settings import Retrain
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.retraining.arms import FIRST_SEED, compare_arms, compare_trained, same_test_images
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
 from mbsearch.study.records import Evaluation, Predictions
 from mbsearch.study.store import read_study
 

@@ -21,7 +21,7 @@ from mbsearch.analysis.family_bias import lean
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import audit
-from mbsearch.config.settings import Limits
+from mbsearch.config.budgets import Limits
 from mbsearch.config.specification import load_specification
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure

@@ -29,7 +29,9 @@ from mbsearch.analysis.answer import Findings, answer, said
 from mbsearch.analysis.answer import answers as said_of
 from mbsearch.analysis.choice_effects import effects
 from mbsearch.cli import app
-from mbsearch.config.settings import Budget, Racing
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import FAMILIES, scaled_reference
+from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import load, load_specification, read_specification
 from mbsearch.cost import layer_costs, measure
 from mbsearch.dashboard import app as dashboard_app
@@ -46,12 +48,11 @@ from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, selection_annotations
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import FAMILY_LABELS, cost_axis
+from mbsearch.figures.style import cost_axis
 from mbsearch.report.html import document
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.artifacts import AUDIT, LATENCY, RETRAINED, Audit, Ranking, read_measured
@@ -614,14 +615,14 @@ def test_networks_without_the_choice_that_colours_are_there_too() -> None:
     assert len(traces["Search trials"].x) == len(set(traces["Search trials"].marker.color)) == 8
 
 
-@pytest.mark.parametrize("family", [*FAMILY_LABELS, "mobilenet_v3_small"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_references_of_every_family_are_drawn(family: str) -> None:
     evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "fake", {}, "none")
     network = scaled_reference(family, 0.5, 96)
     record = TrialRecord(0, family, State.COMPLETE, network, measure(network), {}, evaluation)
     traces = [trace for trace in front_figure([record]).data if len(trace.x)]
     names = {trace.name for trace in traces}
-    assert FAMILY_LABELS.get(family, "Other references") in names
+    assert (FAMILIES[family].label or "Other references") in names
 
 
 def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:

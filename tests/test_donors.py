@@ -13,18 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder, write_retrained
+from mbsearch.config.families import DONORS, scaled_reference
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import DataError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.library import (
-    DONORS,
-    load_reference,
-    reference_names,
-    scaled_reference,
-    space_names,
-)
+from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.study.artifacts import Retrained
 from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import GIVEN, TrainedDonor, find_donor, load_donor

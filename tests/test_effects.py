@@ -16,7 +16,7 @@ from mbsearch.analysis.published_results import published
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
-from mbsearch.figures.published import AXES, FAMILIES, published_figure
+from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
 from mbsearch.space.library import load_reference
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord
 
@@ -131,7 +131,7 @@ def test_published_rows_are_drawn_where_the_source_has_the_number(axis: str) -> 
     figure = published_figure(published(), axis)
     expected = sum(getattr(r, axis) is not None for r in published())
     assert sum(len(trace.x) for trace in figure.data) == expected
-    assert {r.family for r in published()} == set(FAMILIES)
+    assert {r.family for r in published()} == set(PUBLISHED_FAMILIES)
 
 
 def test_published_numbers_agree_with_ours() -> None:

@@ -15,7 +15,9 @@ from former_spaces import FORMER_V2
 from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer, budget_of
 from mbsearch.analysis.calibration import grown, growth_of
-from mbsearch.config.settings import Budget, Promotion, Racing
+from mbsearch.config.budgets import Budget
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder

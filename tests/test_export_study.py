@@ -18,7 +18,7 @@ from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer, budget_of, cheapest_tied
 from mbsearch.analysis.retrained_margins import retrained
 from mbsearch.cli import main
-from mbsearch.config.settings import Teacher
+from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.errors import StorageError

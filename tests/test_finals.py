@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator
 
-from mbsearch.config.settings import Budget, Finals, Proxy
+from mbsearch.config.budgets import Budget
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import read_specification
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.search.driver import Driver, Images, Progress

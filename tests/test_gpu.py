@@ -9,7 +9,8 @@ from torch import nn
 
 from mbsearch.accel.depthwise import DepthwiseConv2d
 from mbsearch.accel.pointwise import PointwiseConv2d
-from mbsearch.config.settings import Recipe, Retrain
+from mbsearch.config.recipe import Recipe
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.training.long_training import LongTraining
 from mbsearch.training.loop import Training
 from mbsearch.training.network import build

@@ -13,9 +13,10 @@ from test_objectives import TINY, table, towards
 
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.cli import main
-from mbsearch.config.settings import LATENCY, Budget, Limits
+from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
+from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import ExportError, SpecError
 from mbsearch.latency import fit as fitting
 from mbsearch.latency.benchmark import Latency

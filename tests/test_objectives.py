@@ -16,11 +16,12 @@ from mbsearch.analysis import tables as results
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.analysis.choice_effects import cost_bands
 from mbsearch.cli import main
+from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.schema import json_schema
-from mbsearch.config.settings import COSTS, LATENCY, Budget, Limits, parse_duration
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
-from mbsearch.cost.units import quantity
+from mbsearch.cost.metrics import COSTS, LATENCY, quantity
+from mbsearch.cost.units import parse_duration
 from mbsearch.dashboard.app import _objective
 from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.studies import Snapshot
@@ -29,8 +30,8 @@ from mbsearch.errors import SpecError, StorageError
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.report.files import write_results
 from mbsearch.report.html import document
+from mbsearch.report.result_files import write_results
 from mbsearch.retraining.competitors import rivals
 from mbsearch.run import run
 from mbsearch.search.driver import Driver

@@ -25,7 +25,10 @@ from mbsearch import run as study_module
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import _trained_by, audit
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Proxy, Retrain
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
 from mbsearch.data.sources import ImageSource, load_source
@@ -36,7 +39,6 @@ from mbsearch.execution.protocol import Task
 from mbsearch.retraining import run as retrain_module
 from mbsearch.run import _as_stored, _check_stamp, _stamp
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.artifacts import Audit

@@ -17,7 +17,10 @@ from mbsearch.analysis.answer import Findings, answer, budget_of
 from mbsearch.analysis.calibration import Calibration, denoised
 from mbsearch.cli import main
 from mbsearch.cli.status import print_status
-from mbsearch.config.settings import Budget, Promotion, Proxy, Racing
+from mbsearch.config.budgets import Budget
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import load_specification
 from mbsearch.dashboard.pages.compare import verdict
 from mbsearch.dashboard.pages.network import chosen, training

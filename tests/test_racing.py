@@ -16,7 +16,7 @@ from test_search import TINY, outcomes, search
 
 from mbsearch.analysis.racing_savings import savings
 from mbsearch.analysis.tables import hypervolumes
-from mbsearch.config.settings import Racing
+from mbsearch.config.racing_settings import Racing
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.search.racing import Race
 from mbsearch.study.records import Epoch, State

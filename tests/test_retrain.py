@@ -21,7 +21,9 @@ from test_search import search
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.analysis.retrained_margins import Retrained, leads, write_retrained
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Proxy, Retrain
+from mbsearch.config.budgets import Budget
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.data.batches import Batch, Split

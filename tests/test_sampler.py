@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 
 from mbsearch.analysis.calibration import grown
 from mbsearch.analysis.pareto import hypervolume
-from mbsearch.config.settings import Limits
+from mbsearch.config.budgets import Limits
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError

@@ -11,12 +11,12 @@ from optuna.trial import TrialState
 
 from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer
-from mbsearch.config.settings import Limits
+from mbsearch.config.budgets import Limits
 from mbsearch.config.specification import baseline_architectures, load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.report.files import write_results
+from mbsearch.report.result_files import write_results
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.factory import SAMPLERS, make_sampler
 from mbsearch.search.pending import MAX_ATTEMPTS

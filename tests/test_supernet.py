@@ -12,7 +12,8 @@ import pytest
 import torch
 from noise_images import write_noise_images
 
-from mbsearch.config.settings import Proxy, Supernet
+from mbsearch.config.preparation_settings import Supernet
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import baseline_architectures, load_specification
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError

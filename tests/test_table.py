@@ -13,7 +13,8 @@ from test_search import search
 
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.analysis.tables import to_frame
-from mbsearch.config.settings import Budget, Proxy
+from mbsearch.config.budgets import Budget
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import load_specification
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.execution.protocol import Task

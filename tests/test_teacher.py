@@ -10,7 +10,7 @@ import torch
 from noise_images import write_noise_images
 from small_donor import few, write_donor
 
-from mbsearch.config.settings import Teacher
+from mbsearch.config.preparation_settings import Teacher
 from mbsearch.data.batches import Split, batches
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError

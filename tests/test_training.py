@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mbsearch.training.proxy as proxy_module
-from mbsearch.config.settings import Proxy, Recipe
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.recipe import Recipe
 from mbsearch.config.specification import load_specification
 from mbsearch.data.batches import Split
 from mbsearch.errors import EvaluationError

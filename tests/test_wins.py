@@ -14,8 +14,8 @@ import pytest
 from noise_images import write_noise_images
 from test_answer import network, reference
 
+from mbsearch.config.families import scaled_reference
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SEARCH = {"cpu_seconds": 60.0, "wall_seconds": 40.0, "peak_bytes": 10**8}

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from mbsearch.analysis.paired_comparison import Posterior, compare, posterior, seed_deviation_of
 from mbsearch.analysis.tables import natural_budgets
-from mbsearch.config.settings import Budget, Limits, Settings
-from mbsearch.cost.units import NOUNS, amount, quantity, round_amounts
+from mbsearch.config.budgets import Budget, Limits
+from mbsearch.config.families import COMPARED, DONORS, is_published, scaled_reference
+from mbsearch.config.settings import Settings
+from mbsearch.cost.metrics import amount, find_metric, quantity, round_amounts
 from mbsearch.errors import NoAnswerError, SpecError, StorageError
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import DONORS, FAMILIES, is_published, scaled_reference
 from mbsearch.study.artifacts import Retrained
 from mbsearch.study.noise import (
     SEED_DEVIATION,
@@ -680,7 +681,7 @@ def _of(row: Retrained) -> _Trainings:
 
 def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | None:
     """The record of a reference that only retraining has trained; None for another network."""
-    if row.family not in (*DONORS, *FAMILIES) or not records:
+    if row.family not in (*DONORS, *COMPARED) or not records:
         return None
     network = row.architecture
     if network is None:  # of an older version, which kept only what it is made from
@@ -716,7 +717,7 @@ def _best(scale: _Scale, among: Sequence[int]) -> int:
 def _margins(scale: _Scale, best: int) -> list[Margin]:
     """Over the best of each reference family, and over its best published one."""
     chosen, found = scale.records[best], []
-    for family in (*DONORS, *FAMILIES):
+    for family in (*DONORS, *COMPARED):
         members = [i for i, r in enumerate(scale.records) if r.origin == family and i != best]
         published = [i for i in members if is_published(family, scale.records[i].architecture)]
         strongest = _best(scale, members) if members and chosen.origin != family else None
@@ -730,7 +731,7 @@ def _margins(scale: _Scale, best: int) -> list[Margin]:
 def _unpromoted(records: Sequence[TrialRecord], scale: _Scale) -> list[TrialRecord]:
     """The most accurate reference of each family by screening, where it is not compared."""
     compared = {r.trial for r in scale.records}
-    families = [[r for r in complete(list(records)) if r.origin == f] for f in (*DONORS, *FAMILIES)]
+    families = [[r for r in complete(list(records)) if r.origin == f] for f in (*DONORS, *COMPARED)]
     best = [max(family, key=lambda r: (r.accuracy, -r.cost)) for family in families if family]
     return [r for r in best if r.trial not in compared]
 
@@ -785,8 +786,8 @@ def _require_known(records: Sequence[TrialRecord], budget: Budget) -> None:
     for metric in budget.bounds():
         if records and any(metric not in r.costs for r in records):
             raise StorageError(
-                f"expected a study that knows {NOUNS[metric]}, got one without: it was searched "
-                "by other objectives and limits"
+                f"expected a study that knows {find_metric(metric).noun}, got one without: it was "
+                "searched by other objectives and limits"
             )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mbsearch.cost.units import NOUNS, quantity
+from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
 MIN_NETWORKS = 8  # fewer say nothing about a parabola and what is left of it
@@ -127,7 +127,7 @@ def rules(records: Sequence[TrialRecord]) -> list[str]:
     """One line for each choice and band where an option is clearly ahead; that there is none."""
     told = [(band, effect) for band in cost_bands(records) for effect in effects(records, band)]
     pairs = sum(effect.pairs for _, effect in told)
-    noun = NOUNS[metric_of(records)]
+    noun = find_metric(metric_of(records)).noun
     found = [effect.rule(f"{band.name} {noun}", pairs) for band, effect in told]
     clear = [rule for rule in found if "beats" in rule]
     return [rule[0].upper() + rule[1:] for rule in clear] or [

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from mbsearch.analysis import pareto
 from mbsearch.analysis.calibration import growth_of
-from mbsearch.config.settings import GROWTH
+from mbsearch.config.proxy_settings import GROWTH
 from mbsearch.study.artifacts import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Ranking
 from mbsearch.study.log_odds import logit
 

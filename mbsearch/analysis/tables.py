@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mbsearch.analysis import pareto
-from mbsearch.cost.units import round_amounts
+from mbsearch.cost.metrics import round_amounts
 from mbsearch.errors import StorageError
 from mbsearch.study.records import TrialRecord, complete, metric_of, shown
 

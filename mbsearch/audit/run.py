@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mbsearch.analysis.family_bias import lean
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
-from mbsearch.config.settings import GROWTH
+from mbsearch.config.proxy_settings import GROWTH
 from mbsearch.config.specification import SearchSpecification, baseline_architectures
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure

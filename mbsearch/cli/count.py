@@ -75,7 +75,7 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
             table.add_row(row.name, row.kind, *shapes, *(f"{n:,}" for n in numbers))
         print_table(table)
     for metric, total in totals.items():
-        out.print(f"{METRICS[metric]:34} {total:>15,}", highlight=False)
+        out.print(f"{METRICS[metric].label:34} {total:>15,}", highlight=False)
 
 
 def _count_space(space: SearchSpecification, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
-    from mbsearch.config.settings import Budget
+    from mbsearch.config.budgets import Budget
     from mbsearch.study.records import TrialRecord
 
 _YAML = (".yaml", ".yml")
@@ -129,10 +129,11 @@ def export(
 
 def _of_bounds(given: Mapping[str, str]) -> list[Budget]:
     """The budget of the options that bound one cost each; none without any."""
-    from mbsearch.config.settings import Budget, cost_of
+    from mbsearch.config.budgets import Budget
+    from mbsearch.cost.metrics import COSTS
 
     for option, text in given.items():
-        cost(option, text, cost_of(_BOUNDS[option]))
+        cost(option, text, COSTS[_BOUNDS[option]].key)
     bounds = {_BOUNDS[option]: text for option, text in given.items()}
     return [Budget.model_validate(bounds)] if bounds else []
 

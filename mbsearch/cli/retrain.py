@@ -27,7 +27,8 @@ from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
-    from mbsearch.config.settings import Budget, Settings
+    from mbsearch.config.budgets import Budget
+    from mbsearch.config.settings import Settings
     from mbsearch.space.architecture import Architecture
     from mbsearch.study.artifacts import Retrained
     from mbsearch.study.records import TrialRecord
@@ -214,14 +215,14 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
     """The settings with another recipe, where options give one."""
     from pydantic import ValidationError
 
-    from mbsearch.config.settings import Retrain
-    from mbsearch.space.yaml_source import explain
+    from mbsearch.config.retrain_settings import Retrain
+    from mbsearch.space.yaml_source import format_first_error
 
     given = {key: value for key, value in changes.items() if value is not None}
     try:
         recipe = Retrain.model_validate(settings.retrain.model_dump() | given)
     except ValidationError as error:
-        raise SpecError(f"retrain: {explain(error)}") from None
+        raise SpecError(f"retrain: {format_first_error(error)}") from None
     return settings.model_copy(update={"retrain": recipe})
 
 

@@ -148,7 +148,7 @@ def run(
     mbsearch run --space v2.yaml --data photos/ --weights none --budget 10M --budget 20M
     """
     from mbsearch.analysis.answer import findings_of
-    from mbsearch.config.settings import Racing
+    from mbsearch.config.racing_settings import Racing
     from mbsearch.config.specification import load_specification
     from mbsearch.evaluation import default_space
     from mbsearch.progress import RunDisplay
@@ -251,7 +251,8 @@ def run(
 
 
 def _with_limits(space: SearchSpecification, given: list[str]) -> SearchSpecification:
-    from mbsearch.config.settings import Limits, cost_of
+    from mbsearch.config.budgets import Limits
+    from mbsearch.cost.metrics import COSTS
 
     limits = space.settings.limits.model_dump(mode="json")
     for text in given:
@@ -261,7 +262,7 @@ def _with_limits(space: SearchSpecification, given: list[str]) -> SearchSpecific
                 f"--limit {text}: expected one of {', '.join(limits)} before '=', got {metric!r}"
                 + did_you_mean(metric, limits)
             )
-        cost(f"--limit {metric}", value, cost_of(metric))
+        cost(f"--limit {metric}", value, COSTS[metric].key)
         limits[metric] = value
     return space.with_settings({"limits": Limits.model_validate(limits)})
 
@@ -288,9 +289,9 @@ def _minutes(option: str, text: str) -> float:
 
 
 def _with_objective(space: SearchSpecification, objective: str | None) -> SearchSpecification:
-    from mbsearch.config.settings import COSTS
+    from mbsearch.cost.metrics import COSTS
 
     if objective is None:
         return space
-    require_one_of("--objective", objective, COSTS)
+    require_one_of("--objective", objective, tuple(COSTS))
     return space.with_settings({"objectives": ("accuracy", objective)})

@@ -15,7 +15,7 @@ from mbsearch.cli.terminal import Budgets, Json, Results, Storage, out, parse_bu
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
-    from mbsearch.config.settings import Budget
+    from mbsearch.config.budgets import Budget
     from mbsearch.study.identity import Stamp
 
 
@@ -64,7 +64,7 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
     from mbsearch.analysis import tables as found
     from mbsearch.analysis.answer import answer_row, answers, said
     from mbsearch.analysis.racing_savings import savings
-    from mbsearch.cost.units import NOUNS, TITLES, columns, quantity
+    from mbsearch.cost.metrics import columns, find_metric, quantity
     from mbsearch.study.records import State, complete
 
     records, within = findings.records, findings.within
@@ -88,7 +88,7 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
     knee = found.knee(within)
     metric = knee.metric
     costs = columns(metric, "mult_adds", "params")
-    titles = [TITLES[each] for each in costs]
+    titles = [find_metric(each).column for each in costs]
     for column in ("trial", "origin", "accuracy", *titles, "alpha", "px"):
         table.add_column(column, justify="left" if column == "origin" else "right", no_wrap=True)
     for r in found.front(within):
@@ -120,7 +120,7 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
     volumes = found.hypervolumes(within)
     out.print(
         f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "
-        f"{volumes.baselines:.4f} of the baselines alone (over log10 {NOUNS[metric]}, "
+        f"{volumes.baselines:.4f} of the baselines alone (over log10 {find_metric(metric).noun}, "
         f"reference point: accuracy 0 at {quantity(metric, volumes.reference_point[1])})",
         highlight=False,
         soft_wrap=True,

@@ -14,7 +14,7 @@ from rich.table import Table
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from mbsearch.config.settings import Budget
+    from mbsearch.config.budgets import Budget
     from mbsearch.config.specification import SearchSpecification
 
 out = Console()
@@ -85,10 +85,10 @@ def cost(option: str, text: str, metric: str) -> int:
     Raises:
         SpecError: it is none; the option is named.
     """
-    from mbsearch.config.settings import parse_cost
+    from mbsearch.cost.metrics import find_metric
 
     try:
-        return parse_cost(metric, text)
+        return find_metric(metric).unit.parse(text)
     except ValueError as error:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None
 
@@ -104,21 +104,19 @@ def parse_budget(option: str, text: str, metric: str) -> Budget:
     Raises:
         SpecError: it is none; the option is named.
     """
-    from mbsearch.config.settings import COSTS, Budget, cost_of
+    from mbsearch.config.budgets import Budget
+    from mbsearch.cost.metrics import COSTS
 
     if "=" not in text:
-        name = next(name for name in COSTS if cost_of(name) == metric)
-        cost(option, text, metric)
-        return Budget.model_validate({name: text.strip()})
-    bounds: dict[str, str] = {}
+        return Budget.of({metric: cost(option, text, metric)})
+    bounds: dict[str, int] = {}
     for part in text.split(","):
         name, _, value = (each.strip() for each in part.partition("="))
-        require_one_of(f"{option} {text}", name, COSTS)
-        if name in bounds:
+        require_one_of(f"{option} {text}", name, tuple(COSTS))
+        if COSTS[name].key in bounds:
             raise SpecError(f"{option} {text}: expected each cost once, got {name} twice")
-        cost(f"{option} {name}", value, cost_of(name))
-        bounds[name] = value
-    return Budget.model_validate(bounds)
+        bounds[COSTS[name].key] = cost(f"{option} {name}", value, COSTS[name].key)
+    return Budget.of(bounds)
 
 
 def parse_budgets(given: Sequence[str] | None, at: str | None, metric: str) -> list[Budget]:
@@ -149,7 +147,7 @@ def with_evaluator(space: SearchSpecification, evaluator: str | None) -> SearchS
     Raises:
         SpecError: it says neither.
     """
-    from mbsearch.config.settings import EVALUATORS
+    from mbsearch.config.proxy_settings import EVALUATORS
 
     if evaluator is None:
         return space

@@ -9,11 +9,10 @@ import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import dcc, html
 
-from mbsearch.config.settings import LATENCY
-from mbsearch.cost.units import amount, quantity
+from mbsearch.cost.metrics import COSTS, MEASURED_US, amount, quantity
 from mbsearch.dashboard.view import query
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import MEASURED_US, Measured
+from mbsearch.study.artifacts import Measured
 from mbsearch.study.records import TrialRecord
 
 Fields = Mapping[str, Any]
@@ -106,13 +105,9 @@ def accuracy(record: TrialRecord) -> str:
 
 
 def costs(record: TrialRecord) -> str:
-    """``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of memory``, and its latency if known."""
-    memory = quantity("peak_activation_bytes", record.costs["peak_activation_bytes"])
-    return (
-        f"{quantity('mult_adds', record.mult_adds)} Mult-Adds, "
-        f"{quantity('params', record.costs['params'])} parameters, {memory} of memory"
-        + (f", {amount(LATENCY, record.costs[LATENCY])}" if LATENCY in record.costs else "")
-    )
+    """Return ``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of activation memory``, and so on."""
+    keys = [metric.key for metric in COSTS.values() if metric.key in record.costs]
+    return ", ".join(amount(key, record.costs[key]) for key in keys)
 
 
 def latencies(record: TrialRecord, measured: Measured) -> str:

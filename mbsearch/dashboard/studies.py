@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mbsearch.analysis.answer import Findings, findings_of
-from mbsearch.config.settings import Budget
+from mbsearch.config.budgets import Budget
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Measured, read_measured
 from mbsearch.study.records import TrialRecord

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from mbsearch.cost.metrics import COSTS
 from mbsearch.study.records import State, TrialRecord
 
 PAGES = {
@@ -18,7 +19,7 @@ PAGES = {
     "published": "Published",
 }
 PUBLISHED_AXES = ("mult_adds", "params", "pixel1_ms")
-BUDGETS = ("mult_adds", "params", "peak_activation_bytes", "latency_us")
+BUDGETS = tuple(metric.key for metric in COSTS.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbsearch.config.settings import EMBEDDED
+from mbsearch.config.proxy_settings import EMBEDDED
 from mbsearch.data.batches import Split
 from mbsearch.data.cache import Array, cached_array, load_array
 from mbsearch.data.readers import PackedPool, Pool, channels, shorter_sides, squares

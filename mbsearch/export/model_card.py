@@ -10,7 +10,7 @@ from typing import Any
 from mbsearch.analysis.answer import Answer, pixels_note
 from mbsearch.analysis.retrained_margins import Trained
 from mbsearch.cost import METRICS, measure
-from mbsearch.cost.units import TITLES, columns, quantity
+from mbsearch.cost.metrics import columns, find_metric, quantity
 from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
@@ -68,7 +68,7 @@ def _cost(job: Job, record: TrialRecord) -> str:
     scaled = job.side != network.resolution
     head = ["", f"these files, {job.side} px", f"at its own {network.resolution} px"]
     rows = [
-        [METRICS[metric], f"{of_files[metric]:,}" if metric in of_files else "", f"{count:,}"]
+        [METRICS[metric].label, f"{of_files[metric]:,}" if metric in of_files else "", f"{count:,}"]
         for metric, count in own.items()
     ]
     rows.append(
@@ -118,7 +118,12 @@ def _against(answer: Answer | str) -> str:
     searched = [] if answer.searched is None else [answer.searched.other]
     distinct = {e.record.fingerprint: e for e in [answer.best, *searched, *others, *cheaper]}
     costs = columns(answer.record.metric, *_COSTS)
-    head = ("network", "accuracy", "95 % interval", *(TITLES[metric] for metric in costs))
+    head = (
+        "network",
+        "accuracy",
+        "95 % interval",
+        *(find_metric(metric).column for metric in costs),
+    )
     rows = [
         (
             each.record.label,

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from mbsearch.analysis.pareto import kendall_tau
-from mbsearch.config.settings import LATENCY
-from mbsearch.cost import FLOAT32_BYTES, Measure, measure, mult_adds, total
+from mbsearch.cost import FLOAT32_BYTES, Measure, measure, total
+from mbsearch.cost.layer_counts import count_layer
+from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
@@ -151,7 +152,11 @@ def features(layers: Iterable[PlacedLayer]) -> dict[str, float]:
     for placed in layers:
         kind = _kind(placed)
         moved = FLOAT32_BYTES * (placed.in_shape.elements + placed.out_shape.elements)
-        for what, value in (("count", 1), ("mult_adds", mult_adds(placed)), ("bytes", moved)):
+        for what, value in (
+            ("count", 1),
+            ("mult_adds", count_layer(placed).mult_adds),
+            ("bytes", moved),
+        ):
             name = f"{kind} {what}"
             found[name] = found.get(name, 0.0) + value
     return found

@@ -15,7 +15,7 @@ from mbsearch.analysis.paired_comparison import (
     compare,
     seed_deviation_of,
 )
-from mbsearch.config.settings import Retrain
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled

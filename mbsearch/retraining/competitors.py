@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from mbsearch.config.families import COMPETITORS, scaled_reference
 from mbsearch.cost import Measure, measure
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
-from mbsearch.study.records import BASELINE_FAMILIES, DEFAULT_METRIC, SEARCH, TrialRecord
+from mbsearch.study.records import DEFAULT_METRIC, SEARCH, TrialRecord
 
 GIVEN = "given"
 """Family of a network that the search has not tried."""
@@ -70,7 +70,7 @@ def entrants(
             continue
         own = references.get(candidate.architecture.fingerprint, ())
         beside = [entrant_of(r, rival_of=candidate.name) for r in own]
-        missing = [f for f in BASELINE_FAMILIES if f not in {each.family for each in beside}]
+        missing = [f for f in COMPETITORS if f not in {each.family for each in beside}]
         beside += rivals(candidate.architecture, metric, measure, missing)
         distinct = {each.architecture.fingerprint: each for each in reversed(beside)}
         distinct.pop(candidate.architecture.fingerprint, None)
@@ -88,7 +88,7 @@ def rivals(
     network: Architecture,
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
-    families: Sequence[str] = BASELINE_FAMILIES,
+    families: Sequence[str] = COMPETITORS,
 ) -> list[Entrant]:
     """A reference of each MobileNet family that costs as much as a network.
 

@@ -23,7 +23,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from mbsearch.config.settings import Racing
+from mbsearch.config.families import DONORS
+from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, StorageError
@@ -45,7 +46,6 @@ from mbsearch.search.promotion import Promotions
 from mbsearch.search.racing import Race
 from mbsearch.search.sampler.observations import ANCHORS, FINALS, PARTIAL_ACCURACY, PROMOTED
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import DONORS
 from mbsearch.study.final_files import FinalFiles, write_bytes_whole
 from mbsearch.study.records import SEARCH, Evaluation, Fidelity, State, TrialRecord, complete
 from mbsearch.study.store import StudyStore, fidelity_of, new_record, objectives

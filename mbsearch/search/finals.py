@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from mbsearch.config.settings import Budget, Finals
-from mbsearch.space.library import DONORS
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import DONORS
+from mbsearch.config.finals_settings import Finals
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord, complete
 
 FIRST_FINAL = 0.4

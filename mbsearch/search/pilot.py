@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mbsearch.config.settings import Proxy
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, settled
 from mbsearch.execution.protocol import Task

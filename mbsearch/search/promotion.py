@@ -17,7 +17,7 @@ from scipy.special import ndtr
 from mbsearch.analysis.calibration import Calibration
 from mbsearch.analysis.pareto import hypervolume, hypervolume_history, pareto_front
 from mbsearch.analysis.tables import mobilenets, natural_budgets
-from mbsearch.config.settings import Promotion
+from mbsearch.config.promotion_settings import Promotion
 from mbsearch.study.log_odds import logit
 from mbsearch.study.records import Evaluation, TrialRecord, complete
 

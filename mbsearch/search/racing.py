@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from mbsearch.config.settings import Racing
+from mbsearch.config.racing_settings import Racing
 from mbsearch.study.log_odds import accuracy_of, logit
 from mbsearch.study.records import Epoch
 

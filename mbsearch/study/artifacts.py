@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any, TypeVar
 
-from mbsearch.cost import METRICS
+from mbsearch.cost.metrics import MEASURED_US, METRICS
 from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.identity import Stamp, difference, filled
@@ -24,8 +24,6 @@ from mbsearch.study.records import Predictions
 T = TypeVar("T")
 
 AUDIT, LATENCY, RETRAINED = "audit.json", "latency.json", "retrain.json"
-MEASURED_US = "_us"
-"""What a measured latency is called, after its engine: ``onnxruntime_us``, in microseconds."""
 _DAMAGED = (ValueError, TypeError, KeyError, AttributeError)  # no JSON, or another shape
 _QUARTILES = ("lower_quartile", "median", "upper_quartile")
 

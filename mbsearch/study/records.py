@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mbsearch.config.families import family_name
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import family_name
 from mbsearch.study.log_odds import MOST
 
-BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 SEARCH = "search"
 DEFAULT_METRIC = "mult_adds"
 TABLE = "table"

@@ -16,7 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder
-from mbsearch.config.settings import Retrain, Teacher
+from mbsearch.config.preparation_settings import Teacher
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Batch, Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError

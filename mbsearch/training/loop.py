@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from mbsearch.accel.adamw import AdamW
 from mbsearch.accel.cuda_graph import Replayed
-from mbsearch.config.settings import Recipe, Teacher
+from mbsearch.config.preparation_settings import Teacher
+from mbsearch.config.recipe import Recipe
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.errors import EvaluationError
 from mbsearch.study.records import Epoch

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbsearch.config.settings import AUTO, EMBEDDED, SCRATCH, Settings
+from mbsearch.config.proxy_settings import EMBEDDED
+from mbsearch.config.settings import AUTO, SCRATCH, Settings
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.sources import ImageSource
 from mbsearch.training.devices import choose_device, prepare_worker

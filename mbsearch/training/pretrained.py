@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mbsearch.config.settings import Proxy, Retrain
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource
 from mbsearch.space.architecture import Architecture

@@ -16,7 +16,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mbsearch.config.settings import Finals, Proxy, Recipe, Retrain, Teacher
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.preparation_settings import Teacher
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.recipe import Recipe
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError

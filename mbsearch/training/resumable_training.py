@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mbsearch.config.settings import Preparation
+from mbsearch.config.preparation_settings import Preparation
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.data.sources import ImageSource

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mbsearch.config.settings import Teacher
+from mbsearch.config.preparation_settings import Teacher
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.devices import mixed_precision

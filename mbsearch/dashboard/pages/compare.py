@@ -13,16 +13,16 @@ from dash.development.base_component import Component
 
 from mbsearch.analysis import tables as results
 from mbsearch.analysis.pareto import Z_95
-from mbsearch.cost.units import NOUNS, quantity
+from mbsearch.config.families import COMPETITORS
+from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.pages.network import chosen, shown, training
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.network import curve_figure, drawing, nearest
-from mbsearch.figures.style import metric_title
-from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord, complete
 from mbsearch.study.records import State as TrialState
+from mbsearch.study.records import TrialRecord, complete
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -137,7 +137,8 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
 def verdict(first: TrialRecord, second: TrialRecord) -> str:
     """Which of two networks is ahead, and whether the noise explains it."""
     ratio = first.cost / second.cost
-    cost = f"{first.label} needs {ratio:.2f} times the {NOUNS[first.metric]} of {second.label}"
+    noun = find_metric(first.metric).noun
+    cost = f"{first.label} needs {ratio:.2f} times the {noun} of {second.label}"
     if first.evaluation is None or second.evaluation is None:
         return f"{cost}."
     after = ""
@@ -167,7 +168,7 @@ def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord]
     if first is None:
         return None
     rivals = [r for r in snapshot.records if r.trial == other]
-    for family in reversed(BASELINE_FAMILIES):
+    for family in reversed(COMPETITORS):
         rival = nearest(snapshot.records, family, first.cost)
         rivals += [] if rival is None else [rival]
     second = next((r for r in rivals if r.trial != first.trial), None)
@@ -192,7 +193,7 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     trained = training(record)
     return {
         **_accuracies(record),
-        **{metric_title(m): quantity(m, value) for m, value in record.costs.items()},
+        **{find_metric(m).title: quantity(m, value) for m, value in record.costs.items()},
         **dict(_leaves(record.architecture.to_dict())),
         **{key: trained[key] for key in ("seconds", "seed", "image side") if key in trained},
     }

@@ -13,8 +13,8 @@ from dash.development.base_component import Component
 
 from mbsearch.analysis import tables as results
 from mbsearch.analysis.answer import answers, said
-from mbsearch.config.settings import Budget
-from mbsearch.cost.units import TITLES, columns, quantity
+from mbsearch.config.budgets import Budget
+from mbsearch.cost.metrics import METRICS, columns, find_metric, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -25,14 +25,12 @@ from mbsearch.figures.front import (
     selection_annotations,
     traits,
 )
-from mbsearch.figures.style import METRIC_TITLES, metric_title, short_title
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")
-_LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # see client.js
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -225,7 +223,7 @@ def _view(fields: Fields, snapshot: Snapshot) -> View:
 
 def _metrics(snapshot: Snapshot) -> list[str]:
     """The costs that can be an axis: exact ones, and latencies of networks that are there."""
-    exact = [m for m in METRIC_TITLES if all(m in r.costs for r in snapshot.records)]
+    exact = [m for m in METRICS if all(m in r.costs for r in snapshot.records)]
     done = complete(list(snapshot.records))
     return exact + [
         metric
@@ -330,7 +328,7 @@ def _slider(
     found = [r.costs[metric] for r in records] or [1]
     ends = found if value is None else [*found, value]
     low, high = math.log10(min(ends)), math.log10(max(ends)) + 0.01
-    name = short_title(metric)
+    name = find_metric(metric).short_title
     # At the top of its slider a budget is none, unless the sentence always has one.
     # The sentence follows the study's cost at every step; the others redraw the plot, once let go.
     live = metric == metric_of(records)
@@ -350,7 +348,7 @@ def _slider(
                 step=0.01,
                 value=start,
                 updatemode="drag" if live else "mouseup",
-                label={"function": _LABELS.get(metric, "count")},
+                label={"function": find_metric(metric).unit.slider_label},
                 labelAlwaysOn=False,
                 marks=[
                     {"value": low, "label": quantity(metric, min(ends))},
@@ -387,7 +385,7 @@ def _filters(snapshot: Snapshot, view: View) -> Any:
                     id={"control": "metric"},
                     label="Cost axis",
                     value=view.metric,
-                    data=[{"value": m, "label": metric_title(m)} for m in _metrics(snapshot)],
+                    data=[{"value": m, "label": find_metric(m).title} for m in _metrics(snapshot)],
                     allowDeselect=False,
                     description=None if snapshot.measured.latencies else f"{_measuring(snapshot)}.",
                 ),
@@ -440,5 +438,11 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
         ]
         for r in results.front([r for r in records if view.passes(r, ignoring=metric)])
     ]
-    head = ("Network", "Accuracy", *(TITLES[cost] for cost in costs), "Alpha", "Resolution")
+    head = (
+        "Network",
+        "Accuracy",
+        *(find_metric(cost).column for cost in costs),
+        "Alpha",
+        "Resolution",
+    )
     return parts.panel("The front, cheapest first", parts.table(head, rows))

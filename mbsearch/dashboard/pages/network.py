@@ -20,7 +20,7 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
-from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
+from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.study.artifacts import Retrained
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
 
@@ -156,7 +156,7 @@ def _trained_for_long(finals: Sequence[Retrained]) -> list[Component]:
     if not finals:
         return []
     table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
-    sentences = html.Ul([html.Li(lead) for lead in lead_sentences(finals)])
+    sentences = html.Ul([html.Li(lead) for lead in margin_sentences(finals)])
     return [parts.panel("Trained for long", table, sentences, mb="md", id="finals")]
 
 

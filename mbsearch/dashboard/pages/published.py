@@ -18,7 +18,7 @@ from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
-from mbsearch.figures.published import AXES, FAMILIES, published_figure
+from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
 from mbsearch.study.store import RESULTS
 
 
@@ -101,7 +101,7 @@ def _table() -> Component:
     rows = [
         [
             r.model,
-            FAMILIES[r.family][0],
+            PUBLISHED_FAMILIES[r.family][0],
             html.Span(r.source, className="source"),
             f"{r.top1:.1%}",
             f"{r.mult_adds / 1e6:g}",

