@@ -59,17 +59,17 @@ ENUMERATE_UP_TO = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands, for whoever shows it; `trial` is the one that just ended.
+    """State of a run after an event; `trial` is the one whose training has just ended, if any.
 
-    `left` counts every training that is still to end: baselines, repeats and search trials, and at
-    the end the longer trainings that are known to be due. `trial` has the accuracy of the training
-    that ended, which was of the `fidelity`.
+    `left` counts the trainings that have not ended: baselines, repeats and search trials, and at
+    the end the longer trainings that are due. `target` and `left` are None while the search has no
+    limit of trials. `trial` has the accuracy of the training that ended, which had the `fidelity`.
     """
 
     done: int
-    target: int
+    target: int | None
     running: int
-    left: int
+    left: int | None
     phase: str
     trial: TrialRecord | None = None
     fidelity: Fidelity = Fidelity.SCREENING
@@ -85,7 +85,7 @@ class Images:
 
 @dataclass
 class Driver:
-    """Runs one study towards a number of search trials.
+    """Run one study until it has `target` search trials; None sets no limit.
 
     `folder` keeps checkpoints and weights of finals. `epochs` is the length of a screening, None
     for the recipe's.
@@ -94,7 +94,7 @@ class Driver:
     store: StudyStore
     space: SearchSpecification
     executor: Executor
-    target: int
+    target: int | None
     seed: int
     on_progress: Callable[[Progress], None] = lambda _: None
     deadline: float = math.inf  # on time.monotonic's clock
@@ -218,7 +218,9 @@ class Driver:
 
     def _is_searching(self) -> bool:
         """Whether candidates are still wanted: the last share of a run's time is for the best."""
-        if self._promotions is not None or self._exhausted or self._begun >= self.target:
+        if self._promotions is not None or self._exhausted:
+            return False
+        if self.target is not None and self._begun >= self.target:
             return False
         if time.monotonic() < self._search_until:
             return True
@@ -227,7 +229,8 @@ class Driver:
     def _progress(self) -> float:
         """Share of the search that has ended: of its trials, or of its time where that is more."""
         searching = sum(job.study is self.store.search for job in self._jobs.values())
-        of_trials = (self._begun - searching) / max(1, self.target)
+        done = self._begun - searching
+        of_trials = 0.0 if self.target is None else done / max(1, self.target)
         whole = self._search_until - self._started
         of_time = (time.monotonic() - self._started) / whole if math.isfinite(whole) else 0.0
         return min(1.0, max(of_trials, of_time))
@@ -611,7 +614,9 @@ class Driver:
         running = len(self._jobs)
         searching = sum(job.study is self.store.search for job in self._jobs.values())
         phase = "baselines" if baselines_left or searching < running else "search"
-        left = running + baselines_left + max(0, self.target - self._begun)
+        left = None
+        if self.target is not None:
+            left = running + baselines_left + max(0, self.target - self._begun)
         if self._promotions is not None:
             phase, left = "longer training", running
             if any(job.fidelity is Fidelity.FINAL for job in self._jobs.values()):
