@@ -47,9 +47,9 @@ from mbsearch.space.library import space_names
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_whole
 from mbsearch.study.identity import Stamp, difference, filled, scored_by
-from mbsearch.study.lock import drive
+from mbsearch.study.opening import drive, read_study
 from mbsearch.study.records import TrialRecord, complete
-from mbsearch.study.store import BUDGETS, DONOR, StudyStore, read_study
+from mbsearch.study.store import BUDGETS, DONOR, StudyStore
 
 if TYPE_CHECKING:
     from mbsearch.training.pretrained import Pretrained
@@ -166,7 +166,7 @@ def run(
             feasible=keeps,
         )
         write_whole(folder / "space.yaml", space.to_yaml())
-        on_start(_done(store), trials)
+        on_start(store.ended_candidates(), trials)
         deadline = math.inf if minutes is None else started + 60 * minutes
         with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
             if scoring.compile is not None and ray is None:
@@ -278,11 +278,6 @@ def _executor(
     )
 
 
-def _done(store: StudyStore) -> int:
-    """Search trials that have ended."""
-    return sum(not r.is_baseline and r.ended is not None for r in store.records())
-
-
 def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
     """What a run will do, in lines of text: budgets, references, trainings, workers."""
     space, settings, lines = scoring.space, scoring.space.settings, []
@@ -342,7 +337,7 @@ def _pilot(
     kept = store.settings().get(PILOT)
     if kept is not None:
         return Pilot.from_dict(kept)
-    if _done(store):  # of a version without pilots
+    if store.ended_candidates():  # of a version without pilots
         return None
     references = chosen_references(space, meter)
     if not references:

@@ -36,8 +36,9 @@ from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.library import load_reference
 from mbsearch.study.artifacts import read_retrained
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation
-from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study.store import create_study
 from mbsearch.training import long_training as final
 from mbsearch.training.distributed import Rank
 from mbsearch.training.long_training import FinalTraining, LongTraining, WeightsFile
