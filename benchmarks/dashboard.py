@@ -32,15 +32,10 @@ from mbsearch.cost import measure
 from mbsearch.search.factory import distributions
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.journal import open_journal
-from mbsearch.study.records import Epoch, Evaluation
-from mbsearch.study.store import (
-    JOURNAL,
-    StudyStore,
-    create_study,
-    load_study,
-    new_record,
-    objectives,
-)
+from mbsearch.study.opening import JOURNAL
+from mbsearch.study.records import SEARCH, Epoch, Evaluation
+from mbsearch.study.store import StudyStore, create_study, load_study
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 SPACE = load_specification("v2")
 SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
@@ -72,14 +67,15 @@ def add(store: StudyStore, number: int, origin: str, network: Architecture, para
     evaluation = Evaluation(
         accuracy, 1.0, 20.0, number, 48, curve, "made up", {"epochs": 4}, "none"
     )
-    record = new_record(number, origin, network, costs, params, seed=number)
+    kind = TrialKind.SEARCH if origin == SEARCH else TrialKind.BASELINE
+    spec = TrialSpec(kind, number, origin, network, network.fingerprint, costs, params, seed=number)
     store.study_of(origin).add_trial(
         create_trial(
             state=TrialState.COMPLETE,
-            values=objectives(evaluation.to_dict(), record),
+            values=spec.objectives(evaluation.accuracy),
             params=SPACE.complete(params) if params else {},
             distributions=distributions(SPACE) if params else {},
-            user_attrs={"record": record, "evaluation": evaluation.to_dict()},
+            user_attrs={"record": spec.to_dict(), "evaluation": evaluation.to_dict()},
         )
     )
 

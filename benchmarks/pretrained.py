@@ -27,7 +27,7 @@ from wins import CIFAR_PER_CLASS, CIFAR_SEED, HERE, DataSet, drawn_part
 from mbsearch.analysis.answer import Answer, answer, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.study.artifacts import read_retrained
-from mbsearch.study.store import read_study
+from mbsearch.study.opening import read_study
 
 MARGINS = {
     "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",

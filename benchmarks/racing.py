@@ -29,8 +29,8 @@ from mbsearch.run import run
 from mbsearch.search.factory import distributions, make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.space.space import SearchSpace
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import TrialRecord, complete
-from mbsearch.study.store import read_study
 
 
 def search(

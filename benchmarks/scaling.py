@@ -26,7 +26,7 @@ from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.factory import make_sampler
 from mbsearch.space.space import SearchSpace
-from mbsearch.study.lock import drive
+from mbsearch.study.opening import drive
 from mbsearch.study.records import Epoch, Evaluation
 
 ROUNDS = 12  # of one second, at every number of workers

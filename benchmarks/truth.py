@@ -40,8 +40,9 @@ from mbsearch.run import run
 from mbsearch.search.estimates import Estimates
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import TrialRecord, complete, shown
-from mbsearch.study.store import StudyStore, read_study
+from mbsearch.study.store import StudyStore
 
 BUDGETS = (15_000_000, 30_000_000, 60_000_000, 100_000_000)
 NAIVE = Proxy(

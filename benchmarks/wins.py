@@ -58,7 +58,7 @@ from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.latency.benchmark import measure_latency
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.store import read_study
+from mbsearch.study.opening import read_study
 from mbsearch.training.devices import choose_device, prepare_worker, worker_imports
 from mbsearch.training.long_training import FinalTraining
 from mbsearch.training.warm_up import compile_kernels

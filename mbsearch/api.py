@@ -74,7 +74,7 @@ def run(
     """
     from mbsearch.analysis.tables import to_frame
     from mbsearch.run import run as run_study
-    from mbsearch.study.store import study_folder
+    from mbsearch.study.opening import study_folder
 
     result = run_study(
         space,
@@ -101,6 +101,6 @@ def load_results(path: str | Path | None = None, *, storage: str | None = None) 
         StorageError: there is no study, or it is damaged.
     """
     from mbsearch.analysis.tables import to_frame
-    from mbsearch.study.store import read_study
+    from mbsearch.study.opening import read_study
 
     return to_frame(read_study(None if path is None else Path(path), storage).records())

@@ -20,7 +20,6 @@ from mbsearch.search.driver import Progress as DriverProgress
 from mbsearch.study.records import Fidelity, State
 
 _WORDS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
-_ENDLESS = 10**8  # a search by time has no number of trials to count towards
 
 
 class RunDisplay:
@@ -59,12 +58,12 @@ class RunDisplay:
         """Take the bar off the screen."""
         self._progress.stop()
 
-    def start(self, done: int, target: int) -> None:
+    def start(self, done: int, target: int | None) -> None:
         """Say how far the study is, unless it is new."""
-        if done >= target:
+        if target is not None and done >= target:
             self._console.print(f"{done} of {target} done; --trials {target + 100} for more")
         elif done:
-            total = f" of {target}" if target < _ENDLESS else ""
+            total = "" if target is None else f" of {target}"
             self._console.print(f"resuming: {done}{total} trials are done")
 
     def say(self, line: str) -> None:
@@ -106,6 +105,6 @@ class RunDisplay:
         self._progress.update(
             self._task,
             description=f"{progress.phase}, {progress.running} running",
-            total=self._ended + progress.left if progress.left < _ENDLESS else None,
+            total=None if progress.left is None else self._ended + progress.left,
             completed=self._ended,
         )

@@ -47,16 +47,14 @@ from mbsearch.space.library import space_names
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_whole
 from mbsearch.study.identity import Stamp, difference, filled, scored_by
-from mbsearch.study.lock import drive
+from mbsearch.study.opening import drive, read_study
 from mbsearch.study.records import TrialRecord, complete
-from mbsearch.study.store import BUDGETS, DONOR, StudyStore, read_study
+from mbsearch.study.store import BUDGETS, DONOR, StudyStore
 
 if TYPE_CHECKING:
     from mbsearch.training.pretrained import Pretrained
 
 _MOST_LISTED = 6  # of a kind, before a run starts
-UNLIMITED_TRIALS = 10**9
-"""Of a search that is bounded by its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class RunResult:
 def run(
     space: SearchSpecification,
     *,
-    trials: int,
+    trials: int | None,
     folder: Path,
     storage: str | None = None,
     data: str | None = None,
@@ -90,7 +88,7 @@ def run(
     seed: int = 0,
     device: str | None = None,
     dry_run: bool = False,
-    on_start: Callable[[int, int], None] = lambda _done, _target: None,
+    on_start: Callable[[int, int | None], None] = lambda _done, _target: None,
     on_preparation: OnPreparation = ignore_preparation,
     say: Say = say_nothing,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -103,7 +101,7 @@ def run(
 
     Args:
         trials: networks of the space that the study is to have trained in all; references come on
-            top.
+            top. None sets no limit: the search ends with its time or its space.
         folder: of the study's files, and of the study itself unless `storage` is given.
         storage: URL of a PostgreSQL database that holds the study, under the folder's name.
         data: images (a folder or a name); None takes the space's `proxy.data`.
@@ -168,7 +166,7 @@ def run(
             feasible=keeps,
         )
         write_whole(folder / "space.yaml", space.to_yaml())
-        on_start(_done(store), trials)
+        on_start(store.ended_candidates(), trials)
         deadline = math.inf if minutes is None else started + 60 * minutes
         with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
             if scoring.compile is not None and ray is None:
@@ -214,9 +212,13 @@ def run(
 
 
 def _check_numbers(
-    trials: int, minutes: float | None, jobs: int | None, gpus_per_trial: float, ray: str | None
+    trials: int | None,
+    minutes: float | None,
+    jobs: int | None,
+    gpus_per_trial: float,
+    ray: str | None,
 ) -> None:
-    if trials < 1:
+    if trials is not None and trials < 1:
         raise SpecError(f"trials: expected a number >= 1, got {trials}")
     if jobs is not None and jobs < 1:
         raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
@@ -276,12 +278,7 @@ def _executor(
     )
 
 
-def _done(store: StudyStore) -> int:
-    """Search trials that have ended."""
-    return sum(not r.is_baseline and r.ended is not None for r in store.records())
-
-
-def _plan_lines(scoring: Scoring, trials: int, jobs: int) -> list[str]:
+def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
     """What a run will do, in lines of text: budgets, references, trainings, workers."""
     space, settings, lines = scoring.space, scoring.space.settings, []
     if scoring.photo_side is not None and (large := oversized(space, scoring.photo_side)):
@@ -305,7 +302,7 @@ def _plan_lines(scoring: Scoring, trials: int, jobs: int) -> list[str]:
     finals = "no finals" if settings.finals.minutes == 0 else "then finals"
     if settings.finals.minutes:
         finals += f" of {settings.finals.minutes:g} min"
-    if trials < UNLIMITED_TRIALS:
+    if trials is not None:
         lines.append(f"trials: {trials:,} by {jobs} workers, {finals}")
     return lines
 
@@ -340,7 +337,7 @@ def _pilot(
     kept = store.settings().get(PILOT)
     if kept is not None:
         return Pilot.from_dict(kept)
-    if _done(store):  # of a version without pilots
+    if store.ended_candidates():  # of a version without pilots
         return None
     references = chosen_references(space, meter)
     if not references:

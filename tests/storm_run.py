@@ -16,7 +16,7 @@ def main() -> None:
     from mbsearch.execution.local import Executor, LocalProcesses
     from mbsearch.search.driver import Driver
     from mbsearch.search.factory import make_sampler
-    from mbsearch.study.lock import drive
+    from mbsearch.study.opening import drive
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)

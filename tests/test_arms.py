@@ -20,8 +20,8 @@ from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.retraining.arms import FIRST_SEED, compare_arms, compare_trained, same_test_images
 from mbsearch.space.architecture import Architecture
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import Evaluation, Predictions
-from mbsearch.study.store import read_study
 
 IMAGES = 3000
 TRUTH = {"answer": 0.90, "by chance": 0.86, "MobileNetV2 0.35/96": 0.87}

@@ -113,10 +113,10 @@ def test_a_table_with_an_option_of_trainings(
 @pytest.mark.parametrize("name", ["", "..", "a/b"])
 def test_a_study_name_that_is_not_one_folder(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     message = run_cli(capsys, "run", "--space", "tiny", "--name", name)
-    assert f"results: expected a study of a folder's name, got {name!r}" in message
+    assert f"results: expected a study name that can name a folder, got {name!r}" in message
     file = write_space(BASE.replace("name: s", f'name: "{name}"'))
     message = run_cli(capsys, "audit", "--space", file)
-    assert f"results: expected a study of a folder's name, got {name!r}" in message
+    assert f"results: expected a study name that can name a folder, got {name!r}" in message
 
 
 def test_an_unknown_device_creates_no_study(capsys: pytest.CaptureFixture[str]) -> None:

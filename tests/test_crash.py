@@ -26,8 +26,9 @@ from mbsearch.search.factory import make_sampler
 from mbsearch.space.library import load_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study.store import create_study
 
 TINY = load_specification("tiny")
 RUN = ["-m", "mbsearch", "run", "--space", str(FORMER_V2), "--sampler", "random", "--jobs", "1"]

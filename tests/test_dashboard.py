@@ -57,8 +57,9 @@ from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.artifacts import AUDIT, LATENCY, RETRAINED, Audit, Ranking, read_measured
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation, State, TrialRecord
-from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study.store import create_study
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

@@ -22,8 +22,8 @@ from mbsearch.errors import StorageError
 from mbsearch.latency.benchmark import Latency
 from mbsearch.run import RunResult, run
 from mbsearch.study.artifacts import MULT_ADDS, PROXY, Audit, Ranking, read_latencies
+from mbsearch.study.opening import read_study
 from mbsearch.study.postgresql import connect, drive_database
-from mbsearch.study.store import read_study
 
 TINY = load_specification("tiny")
 TRUTH = {

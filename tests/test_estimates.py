@@ -32,8 +32,9 @@ from mbsearch.space.library import load_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Estimate, Evaluation, TrialRecord, shown
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.study.store import StudyStore, create_study
 
 NOISE = 0.03
 V2 = load_specification(FORMER_V2)

@@ -23,12 +23,12 @@ from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.errors import StorageError
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.execution.table import TABLE
 from mbsearch.export import model_card as card
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.records import Start, StartKind, State, TrialRecord
-from mbsearch.study.store import DONOR, read_study
+from mbsearch.study.opening import read_study
+from mbsearch.study.records import TABLE, Start, StartKind, State, TrialRecord
+from mbsearch.study.store import DONOR
 from mbsearch.training.donors.files import find_donor
 from mbsearch.training.network import build
 
@@ -291,7 +291,7 @@ def test_the_card_does_not_tell_the_address_of_the_database(
 ) -> None:
     folder, _ = study
     url = "postgresql://me:secret@host/db"
-    monkeypatch.setattr("mbsearch.study.store.read_study", lambda *_: read_study(folder))
+    monkeypatch.setattr("mbsearch.study.opening.read_study", lambda *_: read_study(folder))
     for words in (["--storage", url], [f"--storage={url}"]):
         arguments = ["export", "tiny", *words, "-o", str(tmp_path / "out"), "--formats", "yaml"]
         monkeypatch.setattr("sys.argv", ["mbsearch", *arguments])

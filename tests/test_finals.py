@@ -23,8 +23,9 @@ from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.final_files import FinalFiles
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Epoch, Evaluation, Fidelity, State, TrialRecord
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.study.store import StudyStore, create_study
 
 SPACE = """
 name: small
@@ -204,7 +205,8 @@ def test_other_budgets_have_a_plan_of_their_own_and_trainings_of_the_same_length
     assert not first.needs_plan
     later = rounds(1.0, (10**6,))
     later.plan = Plan.from_dict(plan.to_dict())
-    later.take_up(done, done.evaluation)
+    assert done.evaluation is not None
+    later.add(done, done.evaluation)
     assert later.needs_plan
     again = later.make_plan([done], 1.0, slots=2)
     assert not later.needs_plan
@@ -236,14 +238,14 @@ def test_a_final_is_pruned_if_it_is_far_behind_a_network_of_no_larger_cost() -> 
     finals.plan = Plan(60.0, 4, 3, (0,))
     done = record(0, 10**6, 1.0)
     assert done.evaluation is not None
-    finals.take_up(done, replace(done.evaluation, curve=curve(0.3, 0.6, 0.7, 0.75)))
+    finals.add(done, replace(done.evaluation, curve=curve(0.3, 0.6, 0.7, 0.75)))
     dear, cheap = record(1, 10**7, 1.0), record(2, 10**5, 1.0)
-    assert finals.verdict(dear, curve(0.1), images=400) is None, "too early to tell"
-    assert finals.verdict(dear, curve(0.3, 0.58), images=400) is None, "within the noise"
-    assert finals.verdict(dear, curve(0.3, 0.5), images=400) == (
+    assert finals.prune_reason(dear, curve(0.1), images=400) is None, "too early to tell"
+    assert finals.prune_reason(dear, curve(0.3, 0.58), images=400) is None, "within the noise"
+    assert finals.prune_reason(dear, curve(0.3, 0.5), images=400) == (
         "pruned after epoch 2 of 4: accuracy 0.500, needs 0.551"
     )
-    assert finals.verdict(cheap, curve(0.3, 0.5), images=400) is None, "nothing is as cheap"
+    assert finals.prune_reason(cheap, curve(0.3, 0.5), images=400) is None, "nothing is as cheap"
     assert finals.forecast(dear, curve(0.3, 0.5)) == pytest.approx(0.65)
 
 

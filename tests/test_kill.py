@@ -21,8 +21,8 @@ from noise_images import write_noise_images
 from processes import fork_servers, workers
 
 import mbsearch as mb
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import read_study
 
 pytestmark = pytest.mark.slow
 Found = TypeVar("Found")

@@ -25,7 +25,7 @@ from mbsearch.retraining.competitors import rivals
 from mbsearch.run import run
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
-from mbsearch.study.store import read_study
+from mbsearch.study.opening import read_study
 
 SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
 TRUTH = {

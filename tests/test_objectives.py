@@ -39,8 +39,9 @@ from mbsearch.search.factory import make_sampler
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import TrialRecord
-from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study.store import create_study
 
 TINY = load_specification("tiny")
 EXACT = [name for name in COSTS if name != "latency"]

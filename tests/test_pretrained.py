@@ -43,8 +43,9 @@ from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.artifacts import Audit
 from mbsearch.study.identity import difference, filled
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import Evaluation, Start, StartKind
-from mbsearch.study.store import DONOR, StudyStore, read_study
+from mbsearch.study.store import DONOR, StudyStore
 from mbsearch.training import proxy as proxy_module
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherited_share

@@ -40,8 +40,10 @@ from mbsearch.search.sampler.observations import PROMOTED
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Fidelity, State, TrialRecord, complete, shown
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, fidelity_of, read_study
+from mbsearch.study.store import StudyStore, create_study
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 V2 = load_specification(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
@@ -292,9 +294,9 @@ def test_a_share_too_small_for_the_front_goes_to_most_of_it(refined: StudyStore)
 def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
     short, long = work(refined.records())
     repeats = [
-        t.user_attrs["record"]["costs"]["mult_adds"] * EPOCHS * LONGER
-        for t in refined.baselines.get_trials()
-        if fidelity_of(t) is Fidelity.PROMOTION and t.user_attrs["record"]["repeat"]
+        spec.costs["mult_adds"] * EPOCHS * LONGER
+        for _, spec in refined.trials(refined.baselines)
+        if spec.kind is TrialKind.PROMOTION_REPEAT
     ]
     assert len(repeats) == V2.settings.proxy.noise_seeds - 1
     assert (long + sum(repeats)) / (short + long + sum(repeats)) <= 0.6
@@ -411,23 +413,23 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     again = search(tmp_path)
     assert sorted(again.promotions()) == sorted(refined.promotions())
     trials = [
-        t.user_attrs["record"]["trial"]
-        for t in again.baselines.get_trials()
-        if fidelity_of(t) is Fidelity.PROMOTION and not t.user_attrs["record"]["repeat"]
+        spec.trial for _, spec in again.trials(again.baselines) if spec.kind is TrialKind.PROMOTION
     ]
     assert len(trials) == len(set(trials)), "nothing is promoted twice"
 
 
 def test_a_resumed_run_takes_no_seed_again(tmp_path: Path) -> None:
-    """Repeats of a longer training bear the number of their trial, and a seed of their own."""
-    store = search(tmp_path)
-    trials = [*store.baselines.get_trials(), *store.search.get_trials()]
-    records = [t.user_attrs["record"] for t in trials if "record" in t.user_attrs]
-    assert max(data["seed"] for data in records) > max(data["trial"] for data in records)
-    with LocalProcesses(FakeEvaluator(), 1) as executor:
-        driver = Driver(store, without_racing(0.6), executor, 1, 0)
-        driver._recall()
-    assert driver._next_trial > max(data["seed"] for data in records)
+    """Repeats of a promotion have the trial of their network, and a seed of their own."""
+
+    def specs(store: StudyStore) -> list[TrialSpec]:
+        return [s for study in (store.baselines, store.search) for _, s in store.trials(study)]
+
+    before = specs(search(tmp_path))
+    assert max(spec.seed for spec in before) > max(spec.trial for spec in before)
+    after = specs(search(tmp_path, trials=41, share=0.0))
+    (added,) = [spec for spec in after if spec not in before]
+    assert added.kind is TrialKind.SEARCH
+    assert added.seed == max(spec.seed for spec in before) + 1
 
 
 def test_where_the_baseline_failed_that_shows_the_noise_others_are_promoted(
@@ -445,7 +447,11 @@ def test_a_failed_longer_training_is_not_tried_for_ever(tmp_path: Path) -> None:
     search(tmp_path, share=0.0)
     store = search(tmp_path, evaluator=FakeEvaluator(fails=True, epochs=EPOCHS))
     assert not store.promotions()
-    failed = [t for t in store.baselines.get_trials() if fidelity_of(t) is Fidelity.PROMOTION]
+    failed = [
+        trial
+        for trial, spec in store.trials(store.baselines)
+        if spec.fidelity is Fidelity.PROMOTION
+    ]
     assert failed
     assert all("diverged" in t.user_attrs["error"] for t in failed)
 

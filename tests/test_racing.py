@@ -76,13 +76,13 @@ def test_the_training_loss_counts_too() -> None:
 def test_a_trial_that_will_end_below_cheaper_ones_is_stopped_and_a_good_one_is_not() -> None:
     rule = race()
     rule.add(2 * 10**7, curve(0.5, 0.75))
-    assert rule.verdict(3 * 10**7, curve(0.3)) is not None
-    assert rule.verdict(3 * 10**7, curve(0.8)) is None
+    assert rule.prune_reason(3 * 10**7, curve(0.3)) is not None
+    assert rule.prune_reason(3 * 10**7, curve(0.8)) is None
 
 
 def test_trials_that_cost_more_do_not_count() -> None:
     rule = race()
-    assert rule.verdict(min(cost for cost, _ in rule.whole) - 1, curve(0.01)) is None
+    assert rule.prune_reason(min(cost for cost, _ in rule.whole) - 1, curve(0.01)) is None
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.03])
@@ -95,13 +95,13 @@ def test_the_margin_is_the_gain_and_the_quantile_of_the_forecast(gain: float) ->
     for end, stopped in ((edge - 1e-6, False), (edge + 1e-6, True)):
         rule = race(confidence=0.9, gain=gain)
         rule.add(cheap, curve(end))  # its curve ends before: one to beat, no evidence
-        assert (rule.verdict(cheap, own) is not None) == stopped
+        assert (rule.prune_reason(cheap, own) is not None) == stopped
 
 
 def test_without_enough_evidence_nothing_is_stopped() -> None:
-    assert race(peers=9).verdict(10**8, curve(0.01)) is None
-    assert race(peers=10).verdict(10**8, curve(0.01)) is not None
-    assert race(peers=10, min_peers=11).verdict(10**8, curve(0.01)) is None
+    assert race(peers=9).prune_reason(10**8, curve(0.01)) is None
+    assert race(peers=10).prune_reason(10**8, curve(0.01)) is not None
+    assert race(peers=10, min_peers=11).prune_reason(10**8, curve(0.01)) is None
 
 
 def test_the_reason_says_what_was_compared() -> None:
@@ -109,7 +109,7 @@ def test_the_reason_says_what_was_compared() -> None:
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
         r"pruned after epoch 1: predicted 0\.\d{3}, needs 0\.905",
-        rule.verdict(10**7, curve(0.3)) or "",
+        rule.prune_reason(10**7, curve(0.3)) or "",
     )
 
 
@@ -122,9 +122,9 @@ def test_with_finals_only_what_falls_far_behind_is_stopped() -> None:
         for start in range(300, 900)
         if (forecast := strict.forecast(10**7, curve(start / 1000))) and forecast.accuracy > 0.89
     )
-    assert strict.verdict(10**7, curve(near)) is not None
-    assert lenient.verdict(10**7, curve(near)) is None
-    assert lenient.verdict(10**7, curve(0.3)) is not None
+    assert strict.prune_reason(10**7, curve(near)) is not None
+    assert lenient.prune_reason(10**7, curve(near)) is None
+    assert lenient.prune_reason(10**7, curve(0.3)) is not None
 
 
 def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:

@@ -30,8 +30,8 @@ from mbsearch.execution.protocol import Task
 from mbsearch.execution.ray import RayCluster
 from mbsearch.run import run
 from mbsearch.space.library import load_reference
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import read_study
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from noise_images import write_noise_images
 from test_search import search
 
 from mbsearch.analysis.answer import Findings, answer
-from mbsearch.analysis.retrained_margins import Retrained, leads, write_retrained
+from mbsearch.analysis.retrained_margins import leads, write_retrained
 from mbsearch.cli import main
 from mbsearch.config.budgets import Budget
 from mbsearch.config.proxy_settings import Proxy
@@ -36,10 +36,11 @@ from mbsearch.retraining.run import retrain
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.library import load_reference
-from mbsearch.study.artifacts import read_retrained
+from mbsearch.study.artifacts import Retrained, read_retrained
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation
-from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study.store import create_study
 from mbsearch.training import long_training as final
 from mbsearch.training.distributed import Rank
 from mbsearch.training.long_training import FinalTraining, LongTraining, WeightsFile

@@ -28,10 +28,10 @@ from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.search.factory import distributions, make_sampler
-from mbsearch.search.sampler import candidates as catalog
-from mbsearch.search.sampler import proposals
+from mbsearch.search.sampler import candidates, proposals
 from mbsearch.search.sampler.candidates import KnownNetworks
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
+from mbsearch.search.sampler.facts import Facts
 from mbsearch.search.sampler.observations import ANCHORS, FINALS, PARTIAL_ACCURACY
 from mbsearch.search.sampler.parameters import ChoiceSpace
 from mbsearch.space.yaml_source import parse_document
@@ -257,6 +257,40 @@ def test_every_network_once_and_then_the_front_again(
     assert len({cost(params) for params in again}) > 1
 
 
+def test_one_description_gives_the_suggestions_of_separate_functions() -> None:
+    def describe(params: dict[str, Any]) -> Facts:
+        return Facts(
+            layer_cost(params),
+            canonical=skipping(params),
+            feasible=layer_cost(params) <= 8,
+            features=(float(SIZE[params["layer0"]]),),
+            work=1 + layer_cost(params),
+        )
+
+    separate = CostAwareSampler(
+        THREE,
+        layer_cost,
+        canonical=skipping,
+        feasible=lambda p: layer_cost(p) <= 8,
+        features=lambda p: (SIZE[p["layer0"]],),
+        work=lambda p: 1 + layer_cost(p),
+        seed=0,
+    )
+    together = CostAwareSampler(THREE, describe=describe, seed=0)
+    assert run(new_study(together), THREE, 15) == run(new_study(separate), THREE, 15)
+
+
+def test_a_description_and_other_functions_exclude_each_other() -> None:
+    def describe(params: dict[str, Any]) -> Facts:
+        return Facts(layer_cost(params))
+
+    for cost in (layer_cost, None):
+        with pytest.raises(SpecError, match="expected one of cost and describe, got both or none"):
+            CostAwareSampler(THREE, cost, describe=describe if cost else None)
+    with pytest.raises(SpecError, match="expected describe alone, got other functions too"):
+        CostAwareSampler(THREE, describe=describe, feasible=lambda _: True)
+
+
 def test_equal_keys_are_one_network() -> None:
     """Only how many layers of each kind there are matters: 45 networks of 6,561."""
 
@@ -355,7 +389,7 @@ def test_networks_that_cannot_be_built_lead_nowhere() -> None:
 
 
 def test_a_walk_that_found_nothing_is_not_made_again() -> None:
-    known = CostAwareSampler(THREE, layer_cost, seed=0)._catalog
+    known = CostAwareSampler(THREE, layer_cost, seed=0)._candidates
     everything = KnownNetworks([known.network(row) for row in known.space.all_rows()])
     assert known.first_unknown(everything) is None
     assert known._walked == known.space.size
@@ -758,10 +792,10 @@ def test_a_budget_that_no_network_keeps_is_refused() -> None:
 
 
 def test_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "CACHE_SIZE", 50)
+    monkeypatch.setattr(candidates, "CACHE_SIZE", 50)
     sampler = CostAwareSampler(LAYERS, layer_cost, seed=5)
     forgetful = run(new_study(sampler), LAYERS, 12)
-    assert len(sampler._catalog._cache) == 50
+    assert len(sampler._candidates._cache) == 50
     monkeypatch.undo()
     assert forgetful == run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)), LAYERS, 12)
 

@@ -12,7 +12,11 @@ from optuna.trial import TrialState
 from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.config.budgets import Limits
-from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.config.specification import (
+    SearchSpecification,
+    baseline_architectures,
+    load_specification,
+)
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
 from mbsearch.execution.local import LocalProcesses
@@ -20,13 +24,17 @@ from mbsearch.report.result_files import write_results
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.factory import SAMPLERS, make_sampler
 from mbsearch.search.pending import MAX_ATTEMPTS
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.lock import driver_lock
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.study.store import RECORD, StudyStore, create_study
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 TINY = load_specification("tiny")
+SMALL = SearchSpecification(
+    TINY.name, {**TINY.template, "resolution": 96, "alpha": 0.5}, TINY.settings
+)
 
 
 def search(
@@ -34,7 +42,7 @@ def search(
     *,
     trials: int,
     evaluator: FakeEvaluator | None = None,
-    space: SearchSpace = TINY,
+    space: SearchSpecification = TINY,
     jobs: int = 1,
     sampler: str = "random",
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -70,14 +78,9 @@ def test_noise_is_the_spread_over_the_seeds_of_one_baseline(tmp_path: Path) -> N
 
 
 def test_no_network_is_trained_twice_and_the_space_runs_out(tmp_path: Path) -> None:
-    small = SearchSpace(
-        TINY.name,
-        {**TINY.template, "resolution": 96, "alpha": 0.5},
-        TINY.settings,
-    )
-    store, driver = search(tmp_path, trials=500, space=small)
+    store, driver = search(tmp_path, trials=500, space=SMALL)
     searched = [r for r in store.records() if not r.is_baseline]
-    networks = {small.decode(p).fingerprint for p in small.enumerate_params()}
+    networks = {SMALL.decode(p).fingerprint for p in SMALL.enumerate_params()}
     assert driver.exhausted
     assert len(searched) == len(networks)
     assert {r.fingerprint for r in searched} == networks
@@ -222,11 +225,23 @@ def test_a_study_that_lost_its_first_line_is_one_message(tmp_path: Path) -> None
 
 
 def test_the_network_of_a_baseline_in_flight_is_known_after_a_kill(tmp_path: Path) -> None:
-    store, driver = search(tmp_path, trials=0, space=TINY.with_settings({"baselines": ()}))
-    job = driver._begin_baseline("mobilenet_v2", TINY.sample(0), False)
-    resumed = Driver(store, TINY, driver.executor, 1, 0)
-    resumed._recall()
-    assert job.architecture.fingerprint in resumed._tried
+    space = SMALL.with_settings({"baselines": ()})
+    store, _ = search(tmp_path, trials=0, space=space)
+    network = space.sample(0)
+    spec = TrialSpec(
+        TrialKind.BASELINE,
+        0,
+        "mobilenet_v2",
+        network,
+        network.fingerprint,
+        measure(network),
+        params={},
+        seed=0,
+    )
+    store.set_attr(store.baselines, store.baselines.ask().number, RECORD, spec.to_dict())
+    store, driver = search(tmp_path, trials=500, space=space)
+    assert driver.exhausted
+    assert [r.fingerprint for r in store.records()].count(network.fingerprint) == 1
 
 
 def test_a_suggestion_that_was_not_written_whole_bans_nothing(tmp_path: Path) -> None:

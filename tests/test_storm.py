@@ -22,8 +22,8 @@ import psutil
 import pytest
 from processes import workers
 
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import JOURNAL, read_study
 
 pytestmark = pytest.mark.slow
 

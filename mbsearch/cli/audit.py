@@ -65,7 +65,7 @@ def audit(
     from mbsearch.audit.run import audit as run_audit
     from mbsearch.config.specification import load_specification
     from mbsearch.progress import RunDisplay
-    from mbsearch.study.store import study_folder
+    from mbsearch.study.opening import study_folder
 
     loaded = with_evaluator(load_specification(space), evaluator)
     if weights is not None:

@@ -104,7 +104,7 @@ def _arm(folder: Path, budget: str) -> _Arm:
     from mbsearch.analysis.answer import answer, findings_of
     from mbsearch.config.specification import read_specification
     from mbsearch.space.yaml_source import parse_document
-    from mbsearch.study.store import read_study
+    from mbsearch.study.opening import read_study
 
     store = read_study(folder)
     study = store.settings()

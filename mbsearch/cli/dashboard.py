@@ -27,8 +27,8 @@ def dashboard(
     """
     from mbsearch.dashboard.app import create_app
     from mbsearch.dashboard.studies import Library, open_shelf
+    from mbsearch.study.opening import read_study
     from mbsearch.study.records import metric_of
-    from mbsearch.study.store import read_study
 
     _require_free(host, port)
     shelf = open_shelf(results, storage)

@@ -75,8 +75,8 @@ def export(
     from mbsearch.analysis.answer import findings_of
     from mbsearch.study.artifacts import read_retrained
     from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.opening import RESULTS, files_of, read_study, results_folder
     from mbsearch.study.records import metric_of
-    from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
 
     is_folder = output is not None and output.suffix not in _YAML
     if (formats is not None or int8) and not is_folder:

@@ -116,7 +116,7 @@ def _networks(
     from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
     from mbsearch.space.library import reference_names
-    from mbsearch.study.store import journals
+    from mbsearch.study.opening import journals
 
     if what is None or storage is not None:
         return _front(None if what is None else Path(what), storage, alphas or resolutions)
@@ -138,8 +138,8 @@ def _front(
     path: Path | None, storage: str | None, changed: object
 ) -> tuple[list[Architecture], Path]:
     from mbsearch.analysis import tables as found
+    from mbsearch.study.opening import files_of, read_study
     from mbsearch.study.records import complete
-    from mbsearch.study.store import files_of, read_study
 
     if changed:
         raise SpecError(

@@ -27,8 +27,8 @@ def report(
     from mbsearch.report.html import document
     from mbsearch.study.artifacts import read_measured
     from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.opening import files_of, read_study
     from mbsearch.study.records import metric_of
-    from mbsearch.study.store import files_of, read_study
 
     study = read_study(results, storage)
     stamp = study.settings().get("stamp")

@@ -117,7 +117,7 @@ def retrain(
     from mbsearch.retraining.run import retrain_study
     from mbsearch.space.yaml_source import parse_document
     from mbsearch.study.artifacts import read_retrained
-    from mbsearch.study.store import RESULTS, read_study, results_folder
+    from mbsearch.study.opening import RESULTS, read_study, results_folder
     from mbsearch.training.long_training import WeightsFile
 
     if weights is not None and len(network or []) != 1:

@@ -152,11 +152,10 @@ def run(
     from mbsearch.config.specification import load_specification
     from mbsearch.evaluation import default_space
     from mbsearch.progress import RunDisplay
-    from mbsearch.run import UNLIMITED_TRIALS
     from mbsearch.run import run as run_study
     from mbsearch.study.artifacts import read_retrained
+    from mbsearch.study.opening import read_study, study_folder
     from mbsearch.study.records import complete
-    from mbsearch.study.store import read_study, study_folder
 
     of_trainings = {
         "data": data,
@@ -191,7 +190,7 @@ def run(
         try:
             result = run_study(
                 loaded,
-                trials=trials or (_DEFAULT_TRIALS if minutes is None else UNLIMITED_TRIALS),
+                trials=trials or (_DEFAULT_TRIALS if minutes is None else None),
                 folder=folder,
                 storage=storage,
                 data=data,

@@ -34,8 +34,8 @@ def status(
     """
     from mbsearch.analysis.answer import findings_of
     from mbsearch.study.artifacts import read_retrained
+    from mbsearch.study.opening import RESULTS, files_of, read_study, results_folder
     from mbsearch.study.records import metric_of
-    from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
 
     study, folder = read_study(results, storage), files_of(results, storage)
     findings = findings_of(study.records(), study.settings(), read_retrained(folder))

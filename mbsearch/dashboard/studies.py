@@ -15,20 +15,17 @@ from mbsearch.analysis.answer import Findings, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Measured, read_measured
-from mbsearch.study.records import TrialRecord
-from mbsearch.study.store import (
+from mbsearch.study.opening import (
     JOURNAL,
     RESULTS,
-    StudyStore,
     beside_database,
     journals,
-    load_study,
     open_database,
     read_study,
     results_folder,
-    study_names,
-    to_record,
 )
+from mbsearch.study.records import TrialRecord
+from mbsearch.study.store import StudyStore, load_study, study_names, to_record
 
 _PATIENCE = 1.0  # seconds that a page waits for a study to be read before it says so
 

@@ -113,10 +113,7 @@ class Estimates:
 
         Trials whose final training has `begun` are left out. None if there is no candidate.
         """
-        trials = self._store.search.get_trials(deepcopy=False)
-        numbers = {
-            t.user_attrs["record"]["trial"]: t.number for t in trials if "record" in t.user_attrs
-        }
+        numbers = self._store.numbers()
         waiting = {
             numbers[r.trial]: r
             for r in _candidates(records)

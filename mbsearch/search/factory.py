@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -14,7 +14,9 @@ from mbsearch.analysis.calibration import growth_of
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.search.sampler.candidates import CACHE_SIZE
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
+from mbsearch.search.sampler.facts import Facts
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.template import Params
 
@@ -52,7 +54,12 @@ def make_sampler(
     """
     match name:
         case "cost-aware":
-            return _cost_aware(space, seed, measure, feasible)
+            return CostAwareSampler(
+                distributions(space),
+                describe=NetworkFacts(space, measure),
+                start=feasible,
+                seed=seed,
+            )
         case "tpe":
             return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
         case "nsga2":
@@ -82,23 +89,6 @@ def training_work(mult_adds: int) -> float:
     return math.pow(mult_adds, 2 / 3)
 
 
-_UNBUILDABLE = 1e99  # a cost: a descent turns away from it
-_NO_GAIN_FEATURES = (0.0,) * 7
-
-
-class _Facts(NamedTuple):
-    """What is known of a network before training; `others` are logarithms of costs."""
-
-    cost: float
-    others: tuple[float, ...]
-    fingerprint: str
-    feasible: bool
-    work: float
-    growth: float = 0.0
-    within: tuple[bool, ...] = ()
-    gain_features: tuple[float, ...] = _NO_GAIN_FEATURES
-
-
 def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[float, ...]:
     """Properties on which the gain from a short to a long training may depend.
 
@@ -117,59 +107,51 @@ def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[floa
     )
 
 
-def _cost_aware(
-    space: SearchSpecification,
-    seed: int,
-    measure: Measure,
-    feasible: Params | None,
-) -> CostAwareSampler:
-    """The cost-aware sampler with everything that the space knows of a network for free."""
+_UNBUILDABLE = 1e99  # a cost: a descent turns away from it
+_NO_GAIN_FEATURES = (0.0,) * 7
 
-    metric, budgets = space.settings.metric, space.settings.budgets
-    others = [each for each in ("mult_adds", "params") if each != metric]
 
-    # The sampler asks for each fact by itself, and for all of them of one network in a row.
-    @lru_cache(maxsize=64)
-    def decoded(params: tuple[tuple[str, Any], ...]) -> tuple[Architecture, Params]:
-        return space.decode_canonical(dict(params))
+@dataclass(frozen=True)
+class NetworkFacts:
+    """Facts of the networks of a space, for the cost-aware sampler."""
 
-    @lru_cache(maxsize=64)
-    def facts(params: tuple[tuple[str, Any], ...]) -> _Facts:
-        network, _ = decoded(params)
+    space: SearchSpecification
+    measure: Measure
+    _cache: dict[tuple[tuple[str, Any], ...], Facts] = field(default_factory=dict, repr=False)
+
+    def __call__(self, params: dict[str, Any]) -> Facts:
+        """Decode and measure a network, once for parameter sets with the same active ones."""
+        network, canonical = self.space.decode_canonical(params)
+        address = tuple(canonical.items())
+        if address not in self._cache:
+            if len(self._cache) >= CACHE_SIZE:
+                self._cache.clear()
+            self._cache[address] = self._facts(network, canonical)
+        return self._cache[address]
+
+    def _facts(self, network: Architecture, canonical: Params) -> Facts:
+        settings = self.space.settings
+        others = [each for each in ("mult_adds", "params") if each != settings.metric]
         try:
-            costs = measure(network)
-        except SpecError:  # its strides leave no pixels: never suggested, and no way to what is
-            nothing = (0.0,) * len(others)
-            return _Facts(
+            costs = self.measure(network)
+        except SpecError:  # a stride meets a map of one pixel: never suggested
+            return Facts(
                 _UNBUILDABLE,
-                nothing,
+                canonical,
                 network.fingerprint,
                 feasible=False,
-                work=1.0,
-                within=(False,) * len(budgets),
+                features=(0.0,) * len(others),
+                within=(False,) * len(settings.budgets),
+                gain_features=_NO_GAIN_FEATURES,
             )
-        return _Facts(
-            costs[metric],
-            tuple(math.log10(costs[other]) for other in others),
+        return Facts(
+            costs[settings.metric],
+            canonical,
             network.fingerprint,
-            feasible=space.settings.excess(costs) is None,
+            feasible=settings.excess(costs) is None,
+            features=tuple(math.log10(costs[other]) for other in others),
             work=training_work(costs["mult_adds"]),
-            growth=growth_of(costs, space.settings.proxy.growth),
-            within=tuple(budget.excess(costs) is None for budget in budgets),
+            growth=growth_of(costs, settings.proxy.growth),
+            within=tuple(budget.excess(costs) is None for budget in settings.budgets),
             gain_features=gain_features(network, costs),
         )
-
-    return CostAwareSampler(
-        distributions(space),
-        lambda params: facts(tuple(params.items())).cost,
-        features=lambda params: facts(tuple(params.items())).others,
-        canonical=lambda params: decoded(tuple(params.items()))[1],
-        key=lambda params: facts(tuple(params.items())).fingerprint,
-        feasible=lambda params: facts(tuple(params.items())).feasible,
-        work=lambda params: facts(tuple(params.items())).work,
-        growth=lambda params: facts(tuple(params.items())).growth,
-        budgets=(lambda params: facts(tuple(params.items())).within) if budgets else None,
-        gain_features=lambda params: facts(tuple(params.items())).gain_features,
-        start=feasible,
-        seed=seed,
-    )

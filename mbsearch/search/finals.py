@@ -209,14 +209,17 @@ class FinalRounds:
     def _seconds(self, time: TrainingTime, mult_adds: float, epochs: int) -> float:
         return epochs * time.seconds(self.images, mult_adds * self.share(epochs))
 
-    def take_up(self, record: TrialRecord, evaluation: Evaluation | None) -> None:
-        """Take up a final of a study: it runs if it has no evaluation yet."""
-        self._begun[record.trial] = 0.0 if evaluation is None else evaluation.seconds
-        if evaluation is not None:
-            self._curves[record.trial] = record, evaluation.curve
+    def begin(self, record: TrialRecord) -> None:
+        """Add a final that runs."""
+        self._begun[record.trial] = 0.0
+
+    def add(self, record: TrialRecord, evaluation: Evaluation) -> None:
+        """Add a final that has completed or was pruned."""
+        self._begun[record.trial] = evaluation.seconds
+        self._curves[record.trial] = record, evaluation.curve
 
     def fail(self, trial: int) -> None:
-        """Take up that a final failed: it takes no more time."""
+        """Add a final that failed; its time is not charged."""
         self._begun[trial] = _FAILED
 
     def next(self, records: Sequence[TrialRecord], progress: float) -> TrialRecord | None:
@@ -272,7 +275,7 @@ class FinalRounds:
         owed = (self._seconds(time, known[t], self.plan.epochs) for t in running if t in known)
         return sum(self._begun.values()) + _RACING * sum(owed)
 
-    def verdict(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
+    def prune_reason(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
         """Why a final is stopped after the last epoch of its curve; None if it goes on.
 
         It is stopped in its second half if another final of no larger cost was ahead of it at the

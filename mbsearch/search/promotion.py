@@ -74,10 +74,10 @@ class Promotions:
         longer += self.settings.longer * sum(r.mult_adds for r in owed)
         return longer / max(1, longer + short)
 
-    def expect(self, accuracies: Mapping[int, float]) -> None:
-        """Take up what accuracies are expected after the proxy's training, by trial.
+    def predict(self, accuracies: Mapping[int, float]) -> None:
+        """Set the predicted accuracies after the screening, by trial.
 
-        They say who is a contender, not what must be promoted.
+        They rank the contenders; what must be promoted follows from measured accuracies.
         """
         self.records = [replace(r, expected=accuracies.get(r.trial)) for r in self.records]
 

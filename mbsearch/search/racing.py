@@ -90,7 +90,7 @@ class Race:
         spread = max(math.sqrt(variance), 1e-6)
         return Forecast(float(ends.mean() + own @ weights), spread, freedom)
 
-    def verdict(self, cost: int, curve: Sequence[Epoch]) -> str | None:
+    def prune_reason(self, cost: int, curve: Sequence[Epoch]) -> str | None:
         """Why a trial is stopped after the last epoch of its curve; None where it goes on.
 
         It is stopped when it will, with the `confidence` of the settings, not end `gain` above the

@@ -19,7 +19,7 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
-from mbsearch.study.store import RESULTS
+from mbsearch.study.opening import RESULTS
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.analysis.calibration import Array, GainModel, denoised
-from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network
+from mbsearch.search.sampler.candidates import Candidates, KnownNetworks, Network
 from mbsearch.study.log_odds import logit
 
 PARTIAL_ACCURACY = "partial_accuracy"
@@ -35,13 +35,6 @@ ANCHORS = "anchors"
 A list of mappings with `params` and `accuracy`, and, each a number or None, `validation_loss`,
 `promoted` (accuracy after the longer training) and `final` (after the final training).
 """
-
-
-FINALS = "finals"
-"""User attribute of a study: accuracies after a final training, by the number of the trial."""
-
-ANCHORS = "anchors"
-"""User attribute of a study: networks of known accuracy that are none of its trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +75,7 @@ class _Observation:
 
 
 def read_history(
-    study: Study, catalog: Catalog, suggested: Mapping[int, Network], skip: int | None
+    study: Study, candidates: Candidates, suggested: Mapping[int, Network], skip: int | None
 ) -> History:
     """History of a study: its anchors, then its trials by their numbers, without trial `skip`.
 
@@ -91,7 +84,7 @@ def read_history(
     that failed was tried: its network is not run again. While the parameters of a running trial are
     still being written, `suggested` (by number) provides its network.
     """
-    found = _anchors(study, catalog)
+    found = _anchors(study, candidates)
     networks, pending = [each.network for each in found], []
     attributes = study.user_attrs
     promoted, finals = attributes.get(PROMOTED, {}), attributes.get(FINALS, {})
@@ -100,7 +93,7 @@ def read_history(
             continue
         if ABANDONED in trial.user_attrs:
             continue
-        network = catalog.network_of(trial.params)
+        network = candidates.network_of(trial.params)
         running = trial.state == TrialState.RUNNING
         if running and (network is None or network.key is None):
             network = suggested.get(trial.number, network)
@@ -128,10 +121,10 @@ def read_history(
     )
 
 
-def _anchors(study: Study, catalog: Catalog) -> list[_Observation]:
+def _anchors(study: Study, candidates: Candidates) -> list[_Observation]:
     found = []
     for each in study.user_attrs.get(ANCHORS, []):
-        network = catalog.network_of(each["params"])
+        network = candidates.network_of(each["params"])
         if network is not None:
             numbers = [_number(each.get(key)) for key in ("validation_loss", "promoted", "final")]
             found.append(_Observation(None, network, float(each["accuracy"]), *numbers))

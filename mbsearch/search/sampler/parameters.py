@@ -128,6 +128,19 @@ class ChoiceSpace:
                     return None
         return row
 
+    def with_values(
+        self, params: Mapping[str, Any], canonical: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Replace values of a parameter set by those of its canonical form.
+
+        Raises:
+            SpecError: a value of the canonical form is outside the space.
+        """
+        changed = {**params, **canonical}
+        if changed != params and self.encode(changed) is None:
+            raise SpecError(f"canonical: a value outside the search space in {dict(canonical)!r}")
+        return changed
+
     def decode(self, row: Rows) -> dict[str, Any]:
         """Parameters of a row without NaN."""
         return {axis.name: axis.decode(entry) for axis, entry in zip(self.axes, row, strict=True)}

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from mbsearch.errors import SpecError
-from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network, Params
+from mbsearch.search.sampler.candidates import Candidates, KnownNetworks, Network
+from mbsearch.search.sampler.facts import Params
 from mbsearch.search.sampler.parameters import Rows
 
 # A finite space of at most this many parameter sets is listed instead of sampled.
@@ -40,20 +41,20 @@ GRID = 33  # values of a continuous parameter that are considered for that
 class Proposals:
     """Candidates of one search space under one seed."""
 
-    def __init__(self, catalog: Catalog, seed: int, start: Params | None = None) -> None:
-        self._catalog, self._seed = catalog, seed
-        space = catalog.space
+    def __init__(self, candidates: Candidates, seed: int, start: Params | None = None) -> None:
+        self._candidates, self._seed = candidates, seed
+        space = candidates.space
         listed = space.size is not None and space.size <= LISTED_SIZE
-        self._listed = catalog.networks(space.all_rows()) if listed else None
+        self._listed = candidates.networks(space.all_rows()) if listed else None
         sample = self._listed if self._listed is not None else self._block(0)
-        cheapest = catalog.cheapest(sample or self._any_feasible())
-        given = None if start is None else catalog.network_of(start)
-        if cheapest is None and given is not None:  # the limits trade against the cost
-            cheapest = catalog.cheapest([given])
-        if cheapest is None:
+        smallest = candidates.smallest(sample or self._any_feasible())
+        given = None if start is None else candidates.network_of(start)
+        if smallest is None and given is not None:  # the limits trade against the cost
+            smallest = candidates.smallest([given])
+        if smallest is None:
             raise SpecError("feasible: no parameter set of the search space was found feasible")
-        self.cheapest = cheapest
-        self.dearest = catalog.dearest([cheapest, *sample]) or cheapest
+        self.smallest = smallest
+        self.largest = candidates.largest([smallest, *sample]) or smallest
         self._blends = self._listed if self._listed is not None else self._blend(sample)
         self._budgets: dict[int, Budget] = {}
         self._pools: dict[int, list[Network]] = {}
@@ -65,31 +66,31 @@ class Proposals:
             SpecError: no network within it was found.
         """
         if number not in self._budgets:
-            start = [self.cheapest, *self._blends]
-            smallest = self._catalog.cheapest(start, number)
+            start = [self.smallest, *self._blends]
+            smallest = self._candidates.smallest(start, number)
             if smallest is None:
                 raise SpecError(f"budgets: no network was found within budget {number + 1}")
-            largest = self._catalog.dearest([smallest, *start], number) or smallest
+            largest = self._candidates.largest([smallest, *start], number) or smallest
             self._budgets[number] = Budget(number, smallest, largest)
         return self._budgets[number]
 
     @property
     def sample(self) -> list[Network]:
         """Feasible networks over the whole range of cost; the same ones every time."""
-        return [self.cheapest, self.dearest, *self._blends]
+        return [self.smallest, self.largest, *self._blends]
 
     def startup(self, seen: Sequence[Network], known: KnownNetworks) -> Network | None:
         """The network that best fills the largest gap in cost between those seen.
 
         The cheapest comes first and the dearest second; None when the sample holds nothing new.
         """
-        for extreme in (self.cheapest, self.dearest):
+        for extreme in (self.smallest, self.largest):
             if extreme not in known:
                 return extreme
         fresh = known.without(self.sample)
         if not fresh:
             return None
-        return _fill_gap(fresh, seen, (self.cheapest.cost, self.dearest.cost))
+        return _fill_gap(fresh, seen, (self.smallest.cost, self.largest.cost))
 
     def startup_within(
         self, budget: Budget, seen: Sequence[Network], known: KnownNetworks
@@ -100,11 +101,11 @@ class Proposals:
         """
         if budget.number not in self._pools:
             rng = np.random.default_rng([self._seed, 4, budget.number])
-            rows = self._catalog.space.draw(rng, FITTED_AT_START)
+            rows = self._candidates.space.draw(rng, FITTED_AT_START)
             found = [*self.sample, *(self._fitted(row, budget, rng) for row in rows)]
             self._pools[budget.number] = _within(found, budget)
         fresh = known.without(self._pools[budget.number])
-        limits = self._catalog.half(budget.largest.cost), budget.largest.cost
+        limits = self._candidates.half(budget.largest.cost), budget.largest.cost
         upper = [n for n in fresh if n.cost >= limits[0]]
         if not fresh:
             return None
@@ -122,16 +123,16 @@ class Proposals:
         if self._listed is not None:
             return known.without(_within(self._listed, budget))
         rng = np.random.default_rng([self._seed, 5, trial_number])
-        space = self._catalog.space
+        space = self._candidates.space
         found, rows = self._window(trial_number), self._neighbours(best, rng)
         children = [self._child(best, rng) for _ in range(MUTATIONS + CROSSINGS)]
         fitted = []
         for _ in range(FITTED):
             start = space.draw(rng, 1)[0] if rng.random() < RANDOM_SHARE else self._child(best, rng)
             fitted.append(self._fitted(start, budget, rng))
-        relatives = [*self._catalog.networks([*rows, *children]), *fitted]
+        relatives = [*self._candidates.networks([*rows, *children]), *fitted]
         fresh = known.without(_within([*self._blends, *found, *relatives], budget))
-        least = self._catalog.half(self._catalog.half(budget.largest.cost))
+        least = self._candidates.half(self._candidates.half(budget.largest.cost))
         return [network for network in fresh if network.cost >= least] or fresh
 
     def _window(self, trial_number: int) -> list[Network]:
@@ -143,14 +144,14 @@ class Proposals:
         """Rows that differ from one of the networks by one parameter; a draw of them if many."""
         rows: list[Rows] = []
         for network in networks:
-            rows += self._catalog.space.neighbours(network.row, network.active, reach=4)
+            rows += self._candidates.space.neighbours(network.row, network.active, reach=4)
         if len(rows) > FRONT_NEIGHBOURS:
             rows = [rows[i] for i in rng.choice(len(rows), FRONT_NEIGHBOURS, replace=False)]
         return rows
 
     def _child(self, parents: Sequence[Network], rng: np.random.Generator) -> Rows:
         """A mutation of one network, or a crossing of two."""
-        space = self._catalog.space
+        space = self._candidates.space
         first = parents[int(rng.integers(len(parents)))]
         if len(parents) == 1 or rng.random() < MUTATIONS / (MUTATIONS + CROSSINGS):
             return space.mutate(rng, first.row, first.active)
@@ -170,22 +171,22 @@ class Proposals:
             other[order[:count]] = budget.smallest.row[order[:count]]
             return other
 
-        if not budget.holds(self._catalog.network(row)):
+        if not budget.holds(self._candidates.network(row)):
             row = self._last_within([shrunk(k) for k in range(len(row), 0, -1)], budget)
         weights = self._influence
         if not weights.any():
-            return self._catalog.network(row)
+            return self._candidates.network(row)
         count = min(ENLARGED, int(np.count_nonzero(weights)))
         chosen = rng.choice(
             len(row), count, replace=False, p=np.abs(weights) / np.abs(weights).sum()
         )
         for i in chosen:
             row = self._last_within(self._larger(row, int(i), weights[i] > 0), budget)
-        return self._catalog.network(row)
+        return self._candidates.network(row)
 
     def _larger(self, row: Rows, i: int, rising: bool) -> list[Rows]:
         """The row, and those with a larger value of an ordered parameter: the costliest last."""
-        axis = self._catalog.space.axes[i]
+        axis = self._candidates.space.axes[i]
         if axis.count is None:
             entries = np.linspace(row[i], 1.0 if rising else 0.0, GRID)
         else:
@@ -204,7 +205,7 @@ class Proposals:
         low, high = 0, len(rows)
         while high - low > 1:
             middle = (low + high) // 2
-            if budget.holds(self._catalog.network(rows[middle])):
+            if budget.holds(self._candidates.network(rows[middle])):
                 low = middle
             else:
                 high = middle
@@ -214,9 +215,9 @@ class Proposals:
     def _influence(self) -> Rows:
         """Correlation of cost and each ordered parameter over random networks; 0 for others."""
         rows = self._rows(0)
-        costs = np.array([self._catalog.network(row).cost for row in rows])
+        costs = np.array([self._candidates.network(row).cost for row in rows])
         found = np.zeros(rows.shape[1])
-        for i, axis in enumerate(self._catalog.space.axes):
+        for i, axis in enumerate(self._candidates.space.axes):
             if not axis.ordered:
                 continue
             positions = rows[:, i] if axis.units is None else axis.units[rows[:, i].astype(int)]
@@ -231,7 +232,7 @@ class Proposals:
         if self._listed is not None:
             return known.without(self._listed)
         rng = np.random.default_rng([self._seed, 1, trial_number])
-        space = self._catalog.space
+        space = self._candidates.space
         # The front's neighbours are mostly those of the last suggestion and so cost nothing.
         found, rows = self._window(trial_number), self._neighbours(front, rng)
         for _ in range(MUTATIONS):
@@ -241,7 +242,7 @@ class Proposals:
             i = int(rng.integers(len(front) - 1))
             j = min(len(front) - 1, i + int(rng.geometric(0.5)))
             rows.append(np.where(rng.random(len(space.axes)) < 0.5, front[i].row, front[j].row))
-        return known.without(self._blends + found + self._catalog.networks(rows))
+        return known.without(self._blends + found + self._candidates.networks(rows))
 
     def near(
         self, parents: Sequence[Network], known: KnownNetworks, size: int, rng_key: Sequence[int]
@@ -249,36 +250,38 @@ class Proposals:
         """New networks that differ little from the parents: at most `size` of them."""
         rng = np.random.default_rng([self._seed, 2, *rng_key])
         rows = [
-            row for p in parents for row in self._catalog.space.neighbours(p.row, p.active, reach=4)
+            row
+            for p in parents
+            for row in self._candidates.space.neighbours(p.row, p.active, reach=4)
         ]
         if len(rows) > size:
             rows = [rows[i] for i in rng.choice(len(rows), size, replace=False)]
-        return known.without(self._catalog.networks(rows))
+        return known.without(self._candidates.networks(rows))
 
     def _any_feasible(self) -> list[Network]:
         """Networks to start from where the first block has no feasible one: a later one, or all."""
         drawn: list[Network] = []
         for block in range(SEARCHED_BLOCKS):
-            drawn += [self._catalog.network(row) for row in self._rows(block)]
+            drawn += [self._candidates.network(row) for row in self._rows(block)]
             if any(network.feasible for network in drawn[-BLOCK_SIZE:]):
                 break
         return drawn
 
     def _rows(self, block: int) -> Rows:
         rng = np.random.default_rng([self._seed, 0, block])
-        return self._catalog.space.draw(rng, BLOCK_SIZE)
+        return self._candidates.space.draw(rng, BLOCK_SIZE)
 
     def _block(self, block: int) -> list[Network]:
-        return self._catalog.networks(self._rows(block))
+        return self._candidates.networks(self._rows(block))
 
     def _blend(self, sample: Sequence[Network]) -> list[Network]:
         """Random networks and their mixtures with the extremes: thin tails of cost are filled."""
         rng = np.random.default_rng([self._seed, 3])
         rows = []
-        for i, row in enumerate(self._catalog.space.draw(rng, BLENDS)):
-            extreme = (self.cheapest, self.dearest)[i % 2].row
+        for i, row in enumerate(self._candidates.space.draw(rng, BLENDS)):
+            extreme = (self.smallest, self.largest)[i % 2].row
             rows.append(np.where(rng.random(len(row)) < rng.random(), extreme, row))
-        return [*sample, *self._catalog.networks(rows)]
+        return [*sample, *self._candidates.networks(rows)]
 
 
 @dataclass(frozen=True, slots=True)
