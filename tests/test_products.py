@@ -9,9 +9,9 @@ from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
 from mbsearch.accel.kernels import products
+from mbsearch.accel.kernels.jit import Values
 from mbsearch.accel.kernels.passes import see
 from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_back
-from mbsearch.accel.kernels.steps import Values
 
 
 @njit

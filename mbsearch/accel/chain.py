@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from mbsearch.accel.depthwise import DepthwiseConv2d
 from mbsearch.accel.kernels import chain_depthwise, chain_norm, chain_pointwise
+from mbsearch.accel.kernels.jit import Pair, Values
 from mbsearch.accel.kernels.passes import WIDEST, Settings
-from mbsearch.accel.kernels.steps import Pair, Values
-from mbsearch.accel.norm import count_batch, hooked, is_known, limits, normalise
+from mbsearch.accel.norm import count_batch, is_hooked, is_known, limits, normalize
 from mbsearch.accel.pointwise import PointwiseConv2d
 
 _ROWS_OF_TERMS = 6
@@ -60,7 +60,7 @@ def link(conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, *, first: bool
     found = Link(conv, norm, activation, (norm.eps, norm.momentum, *kept))
     if found.is_torchs:
         return found if first else None
-    return None if hooked(conv) else found
+    return None if is_hooked(conv) else found
 
 
 def fits(x: Tensor) -> bool:
@@ -84,7 +84,7 @@ def chained(links: Sequence[Link], x: Tensor) -> Tensor:
     if first.is_torchs:
         x, parameters = first.conv(x), parameters[1:]
         if len(links) == 1:
-            return normalise(x, first.norm, first.activation)
+            return normalize(x, first.norm, first.activation)
     for each in links:
         count_batch(each.norm)
     y: Tensor = _Chain.apply(x, tuple(links), *parameters)

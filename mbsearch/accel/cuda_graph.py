@@ -27,7 +27,7 @@ class _Recording:
     loss: Tensor
 
 
-class Replayed:
+class RecordedStep:
     """A step that does the same to batches of one shape, whatever they hold.
 
     What differs between steps, as the learning rate, it must read from tensors on the device. The

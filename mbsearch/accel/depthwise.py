@@ -21,17 +21,11 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from mbsearch.accel.kernels import steps as kernels
-from mbsearch.accel.kernels.steps import Pair
+from mbsearch.accel.kernels.jit import Pair, Stored
 
 
 class DepthwiseConv2d(nn.Conv2d):
     """Depthwise convolution without bias, padded by half its kernel."""
-
-    def __init__(self, channels: int, kernel: Pair, stride: Pair) -> None:
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        super().__init__(
-            channels, channels, kernel, stride, padding=padding, groups=channels, bias=False
-        )
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Map (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
@@ -122,6 +116,6 @@ def _filter_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding:
     return torch.from_numpy(taps).permute(2, 0, 1).unsqueeze(1).to(weight.dtype)
 
 
-def _pixels(x: Tensor) -> kernels.Stored:
+def _pixels(x: Tensor) -> Stored:
     """A map (N, C, H, W) in the order N, H, W, C: its own memory where it is channels_last."""
     return kernels.stored(x.permute(0, 2, 3, 1))

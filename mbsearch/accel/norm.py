@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mbsearch.accel.kernels import steps as kernels
+from mbsearch.accel.kernels.jit import Stored, Values
 
 # A map of few channels is seen as one of fewer, wider rows, of about so many values.
 _ROW = 96
@@ -27,7 +28,7 @@ Limits = tuple[float, float]
 def limits(activation: nn.Module) -> Limits | None:
     """Between what an activation keeps its values, where that is all it does."""
     match activation:
-        case _ if hooked(activation):
+        case _ if is_hooked(activation):
             return None
         case nn.Identity():
             return -math.inf, math.inf
@@ -39,7 +40,7 @@ def limits(activation: nn.Module) -> Limits | None:
             return None
 
 
-def normalise(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
+def normalize(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
     """Batch normalisation of a map (N, C, H, W), then an activation.
 
     In one step where that is in training, on a CPU and of a precision that the kernels know.
@@ -49,7 +50,7 @@ def normalise(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
         y: Tensor = activation(norm(x))
         return y
     count_batch(norm)
-    normalised: Tensor = _NormaliseAndClip.apply(x, norm.weight, norm.bias, norm, kept)
+    normalised: Tensor = _NormalizeAndClip.apply(x, norm.weight, norm.bias, norm, kept)
     return normalised
 
 
@@ -61,11 +62,11 @@ def is_known(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
         and norm.affine
         and norm.running_mean is not None
         and norm.momentum is not None
-        and not hooked(norm)
+        and not is_hooked(norm)
     )
 
 
-def hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
     """Whether someone listens to a module, who would not hear of what the kernels do for it."""
     return bool(
         module._forward_hooks
@@ -92,7 +93,7 @@ def _fits(x: Tensor) -> bool:
     )
 
 
-class _NormaliseAndClip(torch.autograd.Function):
+class _NormalizeAndClip(torch.autograd.Function):
     """What batch statistics make of a map, kept between two limits."""
 
     @staticmethod
@@ -103,7 +104,7 @@ class _NormaliseAndClip(torch.autograd.Function):
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.momentum is not None
-        kernels.normalise(
+        kernels.normalize(
             _rows(x),
             _values(weight),
             _values(bias),
@@ -124,17 +125,17 @@ class _NormaliseAndClip(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         x_grad, grads = kernels.new_map(x), np.empty((2, x.shape[1]), np.float32)
         low, high = ctx.kept
-        kernels.normalise_back(_rows(x), _rows(grad), ctx.terms, low, high, _rows(x_grad), grads)
+        kernels.normalize_back(_rows(x), _rows(grad), ctx.terms, low, high, _rows(x_grad), grads)
         weight_grad, bias_grad = torch.from_numpy(grads)
         return x_grad, weight_grad, bias_grad, None, None
 
 
-def _values(channels: Tensor) -> kernels.Values:
-    values: kernels.Values = channels.detach().numpy()
+def _values(channels: Tensor) -> Values:
+    values: Values = channels.detach().numpy()
     return values
 
 
-def _rows(x: Tensor) -> kernels.Stored:
+def _rows(x: Tensor) -> Stored:
     """A map (N, C, H, W) as rows of one or more pixels: its own memory where channels come last."""
     channels = x.shape[1]
     pixels, fold = x.numel() // channels, 1

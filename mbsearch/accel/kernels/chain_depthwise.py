@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from mbsearch.accel.kernels.jit import Moments, Pair, Values, compiled, inner
 from mbsearch.accel.kernels.passes import (
     PITCH,
-    Moments,
     Settings,
     add_moments,
     copy_values,
     drain,
-    inner,
     let_through,
     norm_back,
     normed,
@@ -27,7 +26,6 @@ from mbsearch.accel.kernels.passes import (
     through_norm,
     widened,
 )
-from mbsearch.accel.kernels.steps import Pair, Values, compiled
 from mbsearch.accel.kernels.taps import (
     NINE,
     add_nine,
@@ -36,8 +34,6 @@ from mbsearch.accel.kernels.taps import (
     in_nines,
     write_two_rows,
 )
-
-# Compiled with what it is made of at 80c4c550a5cc.
 
 # About so many pixels are added up in float32 before their sum is added to one in float64.
 _DRAINED = 1024

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mbsearch.accel.kernels.jit import Moments, Values, compiled
 from mbsearch.accel.kernels.passes import (
     CACHED,
     LEAST,
     MOST,
-    Moments,
     Settings,
     add_moments,
     add_products,
@@ -22,9 +22,6 @@ from mbsearch.accel.kernels.passes import (
     through_norm,
     widened,
 )
-from mbsearch.accel.kernels.steps import Values, compiled
-
-# Compiled with what it is made of at 80c4c550a5cc.
 
 
 @compiled

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mbsearch.accel.kernels.jit import Moments, Values, compiled, inner
 from mbsearch.accel.kernels.passes import (
     CACHED,
-    Moments,
     Settings,
     add_moments,
     drain,
-    inner,
     let_through,
     norm_back,
     normed,
@@ -20,9 +19,6 @@ from mbsearch.accel.kernels.passes import (
     widened,
 )
 from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_back
-from mbsearch.accel.kernels.steps import Values, compiled
-
-# Compiled with what it is made of at 80c4c550a5cc.
 
 # So many pixels make up for what a matrix product does once, whatever their number.
 _LEAST_PIXELS = 512

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.accel.kernels.steps import Values, compiled
+from mbsearch.accel.kernels.jit import Values, compiled
 
 Places = NDArray[np.int64]
 
 
 @compiled
-def normalised(
+def normalize(
     images: NDArray[np.uint8],
     chosen: Places,
     rows: Places,

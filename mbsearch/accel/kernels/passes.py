@@ -4,27 +4,20 @@ Values are float32, in the order of memory: channels next to each other, then pi
 read stands in its `terms` (6, C): mean and inverse deviation of the batch, scale and shift that
 normalise it, and the least and the most that the activation lets through. A map without terms
 (6, 0) is read as it is.
-
-Numba looks for changes of a kernel in the kernel's own file only. So each file of chains names what
-it was compiled with, and `tests/test_warm_up.py` says what that is after a change here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit, uintp
-from numpy.typing import NDArray
+from numba import uintp
 
-from mbsearch.accel.kernels.steps import FREEDOMS, Values, batch_terms
+from mbsearch.accel.kernels.jit import Moments, Values, inner
+from mbsearch.accel.kernels.steps import batch_terms
 
-Moments = NDArray[np.float64]
 Settings = tuple[float, float, float, float]
 """Epsilon and momentum of a batch norm, the least and the most that the activation lets through."""
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 MEAN, INVERSE, SCALE, SHIFT, LEAST, MOST = range(6)
 """Rows of a map's terms."""
@@ -42,12 +35,6 @@ WIDEST = 16 * 1024
 
 # With signed ones LLVM must allow for indices from the end, and takes no vectors.
 unsigned: Any = uintp
-
-
-def inner(function: _Function) -> _Function:
-    """A function that only kernels call: it becomes a part of them."""
-    part: Any = njit(fastmath=FREEDOMS, error_model="numpy", forceinline=True)(function)
-    return cast(_Function, part)
 
 
 @inner

@@ -15,8 +15,7 @@ import torch
 from llvmlite import binding
 from numba import types
 
-from mbsearch.accel.kernels.passes import inner
-from mbsearch.accel.kernels.steps import Values
+from mbsearch.accel.kernels.jit import Values, inner
 
 _N, _T = ord("N"), ord("T")
 

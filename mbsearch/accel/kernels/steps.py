@@ -6,35 +6,18 @@ uint16; all sums are of float32 and float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from llvmlite.binding import get_host_cpu_features
-from numba import config, njit, types
-from numba.core.caching import FunctionCache
+from numba import njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-Stored = NDArray[np.float32] | NDArray[np.uint16]
-Values = NDArray[np.float32]
-Pair = tuple[int, int]
-"""Along height and width."""
+from mbsearch.accel.kernels.jit import Stored, Values, compiled
+
 DTYPES = (torch.float32, torch.bfloat16)
 
-# For Intel's processors LLVM takes vectors of half the width, for the sake of their clock. Whole
-# ones save a twentieth of a step (docs/throughput.md).
-_numba: Any = config
-if (_features := get_host_cpu_features()).get("avx512f") and _numba.CPU_FEATURES is None:
-    _numba.CPU_FEATURES = f"{_features.flatten()},-prefer-256-bit"
-
-_FunctionCache: Any = FunctionCache  # numba has no types
-_Kernel = TypeVar("_Kernel", bound=Callable[..., None])
-# Sums may be reordered, so that they take the processor's vectors. NaN stays NaN: a training that
-# diverged must show.
-FREEDOMS = {"contract", "reassoc", "nsz"}
 # So many rows are summed in float32 before their sum is added to one of float64.
 _BLOCK = 128
 
@@ -50,31 +33,6 @@ def new_map(x: torch.Tensor) -> torch.Tensor:
     """A map of the shape (N, C, H, W) and precision of x, channels_last whatever its sides."""
     n, c, h, w = x.shape
     return torch.empty((n, h, w, c), dtype=x.dtype).permute(0, 3, 1, 2)
-
-
-class _Kept(_FunctionCache):  # type: ignore[misc]
-    """A kernel's machine code on disk: trouble with the file costs a compilation, no training."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # numba lets out whatever a damaged file makes of pickle
-            with suppress(Exception):
-                self.flush()
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        with suppress(Exception):  # as on a full disk
-            super().save_overload(sig, data)
-
-
-def compiled(kernel: _Kernel) -> _Kernel:
-    """A kernel that is compiled for its arguments' types on first use, and kept on disk."""
-    options: dict[str, Any] = {"fastmath": FREEDOMS, "error_model": "numpy"}
-    compiled: _Kernel = njit(**options)(kernel)
-    with suppress(RuntimeError):  # no folder to keep it in: compiled again by each process
-        compiled._cache = _Kept(kernel)  # type: ignore[attr-defined]
-    return compiled
 
 
 def _read(value: Any) -> Any:
@@ -159,7 +117,7 @@ def batch_terms(
 
 
 @compiled
-def normalise(
+def normalize(
     x: Stored,
     weight: Values,
     bias: Values,
@@ -175,7 +133,7 @@ def normalise(
     """Normalise every channel by its mean and variance, scale, shift and clip it.
 
     Rows (M, F * C) of F pixels each are read from x and written to y. All else has a value a
-    channel. To terms (4, C) goes what `normalise_back` needs, see `batch_terms`.
+    channel. To terms (4, C) goes what `normalize_back` needs, see `batch_terms`.
     """
     rows, width = x.shape
     channels = len(weight)
@@ -210,10 +168,10 @@ def normalise(
 
 
 @compiled
-def normalise_back(
+def normalize_back(
     x: Stored, grad: Stored, terms: Values, low: float, high: float, x_grad: Stored, grads: Values
 ) -> None:
-    """Gradients of `normalise` from that of y: of x, and in grads (2, C) of weight and bias.
+    """Gradients of `normalize` from that of y: of x, and in grads (2, C) of weight and bias.
 
     With dz the gradient that passes the clip, and n = (x - mean) * inverse: the bias has the sum of
     dz, the weight the sum of dz * n, and x has, by arXiv 1502.03167, section 3,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mbsearch.accel.kernels.passes import PITCH, inner, row_width, unsigned
-from mbsearch.accel.kernels.steps import Values
+from mbsearch.accel.kernels.jit import Values, inner
+from mbsearch.accel.kernels.passes import PITCH, row_width, unsigned
 
 NINE = 9
 """Taps of a filter that are taken at once."""
