@@ -12,6 +12,7 @@ import pytest
 import torch
 from noise_images import write_noise_images
 
+from mbsearch.accel import accelerate
 from mbsearch.config.settings import Proxy, Supernet
 from mbsearch.config.specification import baseline_architectures, load_specification
 from mbsearch.data.sources import load_source
@@ -90,7 +91,7 @@ def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_comput
     shared = fresh_weights(candidates, seed=0)
     x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for candidate in candidates:
-        network = build(candidate, seed=1).train()
+        network = accelerate(build(candidate, seed=1).train(), torch.device("cpu"))
         inherit(candidate, network, shared)
         parts = slices(candidate, network, shared)
         torch.testing.assert_close(forward_with(parts, skeleton(candidate), x), network(x))
