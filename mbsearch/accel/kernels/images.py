@@ -1,4 +1,4 @@
-"""Images of bytes become the batches of a training."""
+"""Batches of normalized images from images of bytes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def normalize(
     offset: Values,
     out: Values,
 ) -> None:
-    """Write chosen images (N, C, H, W) to out (B, H, W, 3), times a scale, and an offset added.
+    """Write chosen images (N, C, H, W), times scale plus offset, to out (B, H, W, 3).
 
-    Each pixel comes from its row (B, H) and column (B, W) of the image. Where there is only one
-    channel, scale or offset, it is every channel's.
+    Pixels are read from the given rows (B, H) and columns (B, W) of an image. A single channel,
+    scale or offset is used for all three channels.
     """
     count, height, width, depth = out.shape
     for b in range(count):
