@@ -15,8 +15,8 @@ from mbsearch.data.sources import load_source
 from mbsearch.execution.protocol import Task
 from mbsearch.study.records import Fidelity
 from mbsearch.training.devices import choose_device, prepare_worker
+from mbsearch.training.loop import compile_ahead
 from mbsearch.training.proxy import ProxyTraining
-from mbsearch.training.warm_up import compile_kernels
 
 SCHEDULES = {
     "own pixels throughout": ((), 14),
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     prepare_worker()
-    compile_kernels(choose_device("cpu"), print)
+    compile_ahead(choose_device("cpu"), print)
     classes = load_source(given.data, seed=0).num_classes
     network = scaled_reference(given.family, given.alpha, given.resolution, classes)
     for name, (progressive, epochs) in SCHEDULES.items():

@@ -61,7 +61,7 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.study.opening import read_study
 from mbsearch.training.devices import choose_device, prepare_worker, worker_imports
 from mbsearch.training.long_training import FinalTraining
-from mbsearch.training.warm_up import compile_kernels
+from mbsearch.training.loop import compile_ahead
 
 HERE = Path(__file__).parent
 CIFAR_SEED, CIFAR_PER_CLASS = 2018, 200
@@ -376,7 +376,7 @@ def main() -> None:
             references=args.references,
             run_options=tuple(args.run_options.split()),
         )
-        compile_kernels(choose_device("cpu"), print)
+        compile_ahead(choose_device("cpu"), print)
         for seed in range(args.searches):
             for data in data_sets(args):
                 if data.name in (args.only or [data.name]):

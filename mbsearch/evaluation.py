@@ -85,9 +85,9 @@ def by_training(
         prepare_worker,
         worker_imports,
     )
+    from mbsearch.training.loop import compile_ahead
     from mbsearch.training.preparations import Preparations
     from mbsearch.training.proxy import ProxyTraining
-    from mbsearch.training.warm_up import compile_kernels
 
     source = load_source(data, seed=seed)
     prepared = Preparations.planned(space, source, seed, device, folder)
@@ -112,7 +112,7 @@ def by_training(
         source.content_key,
         prepare_worker,
         prepared.run if prepared.needed else None,
-        lambda say: compile_kernels(choose_device(device), say),
+        lambda say: compile_ahead(choose_device(device), say),
         lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
         lambda: worker_imports(choose_device(device)),
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),

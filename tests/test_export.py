@@ -28,7 +28,8 @@ from mbsearch.space.blocks import (
     Standard,
 )
 from mbsearch.space.library import load_reference, reference_names, space_names
-from mbsearch.training.network import build, fold_norms
+from mbsearch.training.folding import fold_norms
+from mbsearch.training.network import build
 
 PYTHON_FORMATS = ("yaml", "pytorch", "timm")
 EVERY_BLOCK = Architecture(

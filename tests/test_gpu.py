@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fused_layers import depthwise, pointwise
 from test_training import RECIPE, SMALL, TRAIN, VALIDATION, stripes
 from torch import nn
 
-from mbsearch.accel.depthwise import DepthwiseConv2d
-from mbsearch.accel.pointwise import PointwiseConv2d
 from mbsearch.config.recipe import Recipe
 from mbsearch.config.retrain_settings import Retrain
 from mbsearch.training.long_training import LongTraining
@@ -43,7 +42,7 @@ def losses(trained: Training, epochs: int = RECIPE.epochs) -> list[float]:
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolutions_are_those_of_torch(kernel: int, stride: int) -> None:
-    layers = (DepthwiseConv2d(24, (kernel,) * 2, (stride,) * 2), PointwiseConv2d(24, 40))
+    layers = (depthwise(24, (kernel,) * 2, (stride,) * 2), pointwise(24, 40))
     for layer in (each.to(GPU) for each in layers):
         x = torch.randn(4, 24, 9, 9, device=GPU).to(memory_format=torch.channels_last)
         x.requires_grad_()

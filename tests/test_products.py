@@ -9,15 +9,15 @@ from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
 from mbsearch.accel.kernels import products
-from mbsearch.accel.kernels.passes import see
-from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_back
-from mbsearch.accel.kernels.steps import Values
+from mbsearch.accel.kernels.jit import Values
+from mbsearch.accel.kernels.passes import read_values
+from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_backward
 
 
 @njit
 def in_a_kernel(y: Values, weight: Values, z: Values, y_grad: Values, weight_grad: Values) -> None:
     multiply(y, weight, z)
-    multiply_back(z, weight, y_grad)
+    multiply_backward(z, weight, y_grad)
     add_weight_gradient(z, y, weight_grad)
 
 
@@ -34,7 +34,7 @@ def test_products_are_those_of_double_precision(m: int, k: int, n: int) -> None:
     assert np.allclose(weight_grad, 1 + wide.T @ y, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("found", [products.of_torch, products.of_scipy])
+@pytest.mark.parametrize("found", [products.torch_sgemm, products.scipy_sgemm])
 def test_both_libraries_multiply(found: object) -> None:
     assert callable(found)
     sgemm = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(found())
@@ -55,9 +55,9 @@ def test_where_torch_keeps_its_own_to_itself_scipys_is_taken(
     def closed() -> int:
         raise AttributeError("sgemm_")
 
-    assert products.found() == products.of_torch()
-    monkeypatch.setattr(products, "of_torch", closed)
-    assert products.found() == products.of_scipy()
+    assert products.sgemm_address() == products.torch_sgemm()
+    monkeypatch.setattr(products, "torch_sgemm", closed)
+    assert products.sgemm_address() == products.scipy_sgemm()
 
 
 @pytest.mark.skipif(
@@ -66,7 +66,7 @@ def test_where_torch_keeps_its_own_to_itself_scipys_is_taken(
 def test_vectors_are_whole() -> None:
     @njit
     def seen(x: Values, terms: Values, y: Values) -> None:
-        see(x, 0, len(x), terms, y, 0)
+        read_values(x, 0, len(x), terms, y, 0)
 
     x = torch.zeros(1000).numpy()
     seen(x, np.zeros((6, 200), np.float32), x.copy())

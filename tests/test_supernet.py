@@ -12,6 +12,7 @@ import pytest
 import torch
 from noise_images import write_noise_images
 
+from mbsearch.accel import accelerate
 from mbsearch.config.preparation_settings import Supernet
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import baseline_architectures, load_specification
@@ -21,6 +22,7 @@ from mbsearch.execution.protocol import Task
 from mbsearch.run import run
 from mbsearch.space.space import SearchSpace
 from mbsearch.training import resumable_training as preparation
+from mbsearch.training.loop import forward_with
 from mbsearch.training.network import build, skeleton
 from mbsearch.training.preparations import SUPERNET
 from mbsearch.training.proxy import ProxyTraining
@@ -28,7 +30,6 @@ from mbsearch.training.resumable_training import prepare
 from mbsearch.training.supernet import path_training as supernet_training
 from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
 from mbsearch.training.supernet.shared_weights import (
-    forward,
     fresh_weights,
     inherit,
     is_whole,
@@ -91,10 +92,10 @@ def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_comput
     shared = fresh_weights(candidates, seed=0)
     x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for candidate in candidates:
-        network = build(candidate, seed=1).train()
+        network = accelerate(build(candidate, seed=1).train(), torch.device("cpu"))
         inherit(candidate, network, shared)
         parts = slices(candidate, network, shared)
-        torch.testing.assert_close(forward(skeleton(candidate), parts, x), network(x))
+        torch.testing.assert_close(forward_with(parts, skeleton(candidate), x), network(x))
 
 
 def test_only_the_weights_on_a_path_get_a_gradient() -> None:
@@ -105,7 +106,7 @@ def test_only_the_weights_on_a_path_get_a_gradient() -> None:
     shared = {k: v.requires_grad_() for k, v in fresh_weights([small, large], seed=0).items()}
     network = skeleton(small)
     parts = slices(small, network, shared)
-    forward(network, parts, torch.randn(2, 3, 64, 64)).sum().backward()
+    forward_with(parts, network, torch.randn(2, 3, 64, 64)).sum().backward()
     with_gradient = {name for name, weight in shared.items() if weight.grad is not None}
     assert with_gradient == set(shared_names(small, build(small)).values())
     assert with_gradient < set(shared)

@@ -17,8 +17,8 @@ from mbsearch.errors import StorageError
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
+from mbsearch.training.folding import fold_norms
 from mbsearch.training.loop import distillation
-from mbsearch.training.network import fold_norms
 from mbsearch.training.preparations import LESSONS, TEACHER, Preparations
 from mbsearch.training.resumable_training import prepare, read_tensors
 from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mbsearch.accel.kernels.images import normalised
+from mbsearch.accel import normalize_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def batches(
     if generator is not None:
         order = torch.randperm(len(split), generator=generator)
     end = len(split) - len(split) % batch_size if drop_last else len(split)
-    on_cpu = torch.device(device).type == "cpu"
+    device = torch.device(device)
     for start in range(0, end, batch_size):
         chosen = order[start : start + batch_size]
         places = mirrored = None
@@ -90,17 +90,14 @@ def batches(
             if flip:
                 mirrored = torch.rand(len(chosen), 1, generator=generator) < 0.5
                 places = places[0], _mirrored(places[1], mirrored)
-        if on_cpu:
-            x = _looked_up(split.images, chosen, places, scale, offset)
-        else:
-            x = _gathered(split.images, chosen, places, scale, offset, device)
+        x = normalize_batch(split.images, chosen, places, scale, offset, device)
         if generator is not None and cutout > 0:
             x = x.masked_fill_(_holes(x, cutout, generator), 0.0)
         yield Batch(x, split.labels[chosen].to(device), _taught(split, chosen, mirrored, device))
 
 
 def _taught(
-    split: Split, chosen: Tensor, mirrored: Tensor | None, device: torch.device | str
+    split: Split, chosen: Tensor, mirrored: Tensor | None, device: torch.device
 ) -> Tensor | None:
     """The teacher's logits of the views of the images that a batch shows."""
     if split.taught is None:
@@ -108,42 +105,6 @@ def _taught(
     if mirrored is None or split.taught.shape[1] == 1:
         return split.taught[chosen, 0].float().to(device)
     return split.taught[chosen, mirrored[:, 0].long()].float().to(device)
-
-
-def _looked_up(
-    images: Tensor,
-    chosen: Tensor,
-    places: tuple[Tensor, Tensor] | None,
-    scale: Tensor,
-    offset: Tensor,
-) -> Tensor:
-    """Chosen images, normalised, in one pass over memory."""
-    sides = images.shape[2:]
-    x = torch.empty(len(chosen), *sides, 3)
-    rows, columns = places or [torch.arange(side).repeat(len(chosen), 1) for side in sides]
-    arrays = [each.numpy() for each in (images, chosen, rows, columns, scale, offset, x)]
-    normalised(*arrays)
-    return x.permute(0, 3, 1, 2)
-
-
-def _gathered(
-    images: Tensor,
-    chosen: Tensor,
-    places: tuple[Tensor, Tensor] | None,
-    scale: Tensor,
-    offset: Tensor,
-    device: torch.device | str,
-) -> Tensor:
-    """Chosen images, normalised, on a device that torch writes the code for."""
-    x = images[chosen].to(device)
-    if places is not None:
-        rows, columns = places
-        count, channels, _, width = x.shape
-        pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(device)
-        x = x.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(x)
-    scale, offset = scale.to(device).view(-1, 1, 1), offset.to(device).view(-1, 1, 1)
-    x = torch.addcmul(offset, x.float(), scale)
-    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 def _shifted_places(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mbsearch.export.job import Job, Runner
-from mbsearch.training.network import fold_norms
+from mbsearch.training.folding import fold_norms
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -18,7 +18,8 @@ from mbsearch.export.formats import require
 from mbsearch.export.graphs import ONNX, onnx_session, write_onnx
 from mbsearch.export.job import Job
 from mbsearch.space.architecture import Architecture
-from mbsearch.training.network import build, fold_norms
+from mbsearch.training.folding import fold_norms
+from mbsearch.training.network import build
 
 _ROUNDS = 10
 _WARM_UP_SECONDS = 0.3

@@ -26,7 +26,7 @@ from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.long_training import FinalTraining
-from mbsearch.training.warm_up import compile_kernels
+from mbsearch.training.loop import compile_ahead
 
 FOLDER = "arms"
 FIRST_SEED = 1000
@@ -122,7 +122,7 @@ def compare_arms(
     home = folder / FOLDER / key_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
-        compile_kernels(devices[0], say)
+        compile_ahead(devices[0], say)
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
         evaluator = FinalTraining(recipe, scale, source.name, home, source.seed, devices)
         imports = worker_imports(devices[0])

@@ -19,8 +19,8 @@ from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.long_training import FinalTraining, WeightsFile
+from mbsearch.training.loop import compile_ahead
 from mbsearch.training.preparations import kept_start
-from mbsearch.training.warm_up import compile_kernels
 
 OnEnd = Callable[[str, int, float], None]
 """Called with name, seed and test accuracy of a training that has ended."""
@@ -101,7 +101,7 @@ def retrain_study(
     home = folder / FOLDER / key_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
-        compile_kernels(devices[0], say)
+        compile_ahead(devices[0], say)
         # Several devices are all one training's.
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
         evaluator = FinalTraining(

@@ -16,8 +16,14 @@ from threadpoolctl import threadpool_limits
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import usable_cores
 
-# What training takes; torch's optimisers import the last.
-_IMPORTS = ("mbsearch.training.long_training", "mbsearch.training.proxy", "torch._dynamo")
+# What workers import; torch's optimizers import the last.
+_IMPORTS = (
+    "mbsearch.training.long_training",
+    "mbsearch.training.proxy",
+    "mbsearch.accel.fusion",
+    "mbsearch.accel.kernels.images",
+    "torch._dynamo",
+)
 
 _JOBS_OF_A_GPU = 4  # where it is busy (docs/throughput.md); each takes over a GiB of it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h

@@ -5,25 +5,35 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
-from mbsearch.accel.adamw import AdamW
-from mbsearch.accel.cuda_graph import Replayed
+from mbsearch import accel
 from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.recipe import Recipe
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.errors import EvaluationError
 from mbsearch.study.records import Epoch
-from mbsearch.training.devices import mixed_precision
-from mbsearch.training.network import fold_norms
+from mbsearch.training.devices import mixed_precision, multiplies_bfloat16
+from mbsearch.training.folding import fold_norms
 
 EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, channels last, and accelerate it there; in place."""
+    return accel.accelerate(network.to(device).to(memory_format=torch.channels_last), device)
+
+
+def compile_ahead(device: torch.device, say: Callable[[str], None]) -> None:
+    """Compile what trainings on a device call, once per machine; `say` is called before it."""
+    accel.compile_ahead(device, say, bfloat16=multiplies_bfloat16(device))
 
 
 @dataclass
@@ -45,12 +55,12 @@ class Training:
     curve: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.network.to(self.device).to(memory_format=torch.channels_last)
-        self._optimizer = _optimizer(self.network, self.recipe, self.device)
+        place(self.network, self.device)
+        groups = decay_groups(self.network.parameters(), self.recipe.weight_decay)
+        self._optimizer = accel.optimizer(groups, self.recipe, self.device)
         self._generator = torch.Generator().manual_seed(self.seed)
         self._forward: nn.Module = self.network
-        replays = self.device.type == "cuda" and self.repeats
-        self._replayed = Replayed(self.device) if replays else None
+        self._run_step = accel.step_runner(self.device, constant=self.repeats)
 
     @property
     def repeats(self) -> bool:
@@ -65,8 +75,7 @@ class Training:
     def see(self, train_split: Split, validation_split: Split | None) -> None:
         """Go on with images of another size."""
         self.train_split, self.validation_split = train_split, validation_split
-        if self._replayed is not None:  # what was recorded is of the former size
-            self._replayed = Replayed(self.device)
+        self._run_step = accel.step_runner(self.device, constant=self.repeats)
 
     def run_epoch(self) -> Epoch:
         """Train over the images once, then score the validation split where there is one.
@@ -111,15 +120,11 @@ class Training:
         for step, batch in enumerate(epoch, start=done):
             rate = recipe.learning_rate * schedule(step, whole, recipe.warmup)
             self._set_rate(rate)
-            total += self._train_on(batch)  # read once an epoch: a read stalls the device
+            tensors = [each for each in batch if each is not None]
+            # The sum is read once an epoch: a read waits for the device.
+            total += self._run_step(self._step, *tensors)
             self.stepped()
         return float(total) / steps
-
-    def _train_on(self, batch: Batch) -> Tensor:
-        tensors = [each for each in batch if each is not None]
-        if self._replayed is None:
-            return self._step(*tensors)
-        return self._replayed(self._step, *tensors)
 
     def _step(self, *tensors: Tensor) -> Tensor:
         """Train on the tensors of one batch, and give its loss."""
@@ -178,6 +183,25 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self._generator.set_state(state["generator"].cpu())
         self.curve = [Epoch(*point) for point in state["curve"]]
+
+
+def forward_with(weights: Mapping[str, Tensor], network: nn.Module, images: Tensor) -> Tensor:
+    """Return logits (N, num_classes) of a network in training with the given weights.
+
+    Running statistics are not kept: they mean nothing to another network with the same weights.
+
+    Args:
+        weights: every parameter by name, on the images' device.
+        network: a `skeleton` is enough; it is accelerated in place.
+        images: normalized, (N, 3, H, W).
+    """
+    state = dict(weights) | {
+        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
+        for name, buffer in network.named_buffers()
+    }
+    network = accel.accelerate(network.train(), images.device)
+    logits: Tensor = functional_call(network, state, (images,))
+    return logits
 
 
 def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: Teacher) -> Tensor:
@@ -244,17 +268,3 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
-    groups = decay_groups(network.parameters(), recipe.weight_decay)
-    on_gpu = device.type == "cuda"
-    if recipe.optimizer == "adamw" and device.type == "cpu":
-        return AdamW(groups, recipe.learning_rate)
-    # A step that is replayed reads its learning rate from the device.
-    rate = torch.tensor(recipe.learning_rate, device=device) if on_gpu else recipe.learning_rate
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
-    return torch.optim.SGD(
-        groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
-    )

@@ -24,8 +24,8 @@ from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.data.sources import ImageSource
 from mbsearch.errors import EvaluationError, StorageError
-from mbsearch.training.loop import decay_groups, schedule
-from mbsearch.training.supernet.shared_weights import Shared, forward
+from mbsearch.training.loop import decay_groups, forward_with, schedule
+from mbsearch.training.supernet.shared_weights import Shared
 
 _SAVE_EVERY = 100  # steps
 _AVERAGED = 50  # steps
@@ -116,7 +116,7 @@ class PreparatoryTraining(ABC):
         rate = settings.learning_rate * schedule(len(self.losses), settings.steps, settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(forward(network, views, batch.images), batch)
+        loss = self._loss(forward_with(views, network, batch.images), batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EvaluationError(

@@ -21,8 +21,9 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import TrainedDonor
 from mbsearch.training.donors.inheritance import inherit_from
-from mbsearch.training.loop import EVALUATION_BATCH, evaluate
-from mbsearch.training.network import build, fold_norms, skeleton
+from mbsearch.training.folding import fold_norms
+from mbsearch.training.loop import EVALUATION_BATCH, evaluate, place
+from mbsearch.training.network import build, skeleton
 from mbsearch.training.resumable_training import (
     Drawn,
     PreparatoryTraining,
@@ -108,8 +109,7 @@ class TeacherTraining(PreparatoryTraining):
 
     def network(self) -> nn.Module:
         """The trained teacher, with statistics of training images."""
-        network = build(self._architecture)
-        network.to(self.device).to(memory_format=torch.channels_last)
+        network = place(build(self._architecture), self.device)
         network.load_state_dict(dict(self.weights), strict=False)
         with torch.no_grad():
             network.train()

@@ -15,7 +15,6 @@ from math import sqrt
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.space.architecture import Architecture
@@ -134,20 +133,3 @@ def is_whole(network: nn.Module, views: Mapping[str, Tensor]) -> bool:
         name in views and views[name].shape == parameter.shape
         for name, parameter in network.named_parameters()
     )
-
-
-def forward(network: nn.Module, views: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """Logits (N, num_classes) of a candidate in training, computed with the shared weights.
-
-    Args:
-        network: the candidate's `skeleton`.
-        views: its whole part of the shared weights; see `slices`.
-        images: normalised, (N, 3, H, W).
-    """
-    # What batch normalisation would remember of this step means nothing to the next candidate.
-    state = dict(views) | {
-        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
-        for name, buffer in network.named_buffers()
-    }
-    logits: Tensor = functional_call(network.train(), state, (images,))
-    return logits
