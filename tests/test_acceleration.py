@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mbsearch.accel import accelerate, optimizer, step_runner
-from mbsearch.config.settings import Recipe
+from mbsearch.config.recipe import Recipe
 from mbsearch.space.library import load_reference
 from mbsearch.training.loop import decay_groups
 from mbsearch.training.network import build

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mbsearch.accel.adamw import AdamW
 from mbsearch.accel.cuda_graph import RecordedStep, Step
-from mbsearch.config.settings import Recipe
+from mbsearch.config.recipe import Recipe
 
 _VARIABLE = "MBSEARCH_ACCEL"
 
