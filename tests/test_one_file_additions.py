@@ -1,4 +1,4 @@
-"""Adding a metric or a block type edits one file, as CONTRIBUTING promises."""
+"""Adding a metric, a block type or a row of the family table edits one file."""
 
 from __future__ import annotations
 
@@ -112,6 +112,42 @@ assert "twice" in [trace.name for trace in drawing(network).data]
 """
 
 
+FAMILY_ROW = """
+_ROWS = (
+    Family(
+        key="mnasnet_a1",
+        name="MnasNet-A1",
+        smallest_alpha=0.35,
+        label="MnasNet A1",
+        colour="#0072B2",
+        symbol="cross",
+        label_side="top left",
+    ),"""
+
+FAMILY_SCRIPT = """
+from mbsearch.config.families import is_published, scaled_reference
+from mbsearch.config.specification import load_specification
+from mbsearch.cost import measure
+from mbsearch.figures.front import front_figure
+from mbsearch.search.references import chosen_references
+from mbsearch.study.records import Evaluation, State, TrialRecord
+
+space = load_specification("v2")
+space = space.with_settings({"budgets": space.settings.budgets[-1:]})
+found = [network for family, network in chosen_references(space) if family == "mnasnet_a1"]
+assert found
+assert found[0].name.startswith("MnasNet-A1 ")
+assert any(is_published("mnasnet_a1", network) for network in found)
+evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "fake", {}, "none")
+network = scaled_reference("mnasnet_a1", 0.5, 96)
+costs = measure(network)
+record = TrialRecord(0, "mnasnet_a1", State.COMPLETE, network, costs, {}, evaluation)
+assert record.label == "MnasNet-A1 0.5/96"
+(line,) = [trace for trace in front_figure([record]).data if trace.name == "MnasNet A1"]
+assert line.marker.color == "#0072B2"
+"""
+
+
 @pytest.mark.slow
 def test_a_metric_is_one_row_of_one_file(tmp_path: Path) -> None:
     shown = run_edited(tmp_path, "cost/metrics.py", "\n)\nMETRICS = {", METRIC_ROW, METRIC_SCRIPT)
@@ -122,3 +158,8 @@ def test_a_metric_is_one_row_of_one_file(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_block_type_is_one_class_of_one_file(tmp_path: Path) -> None:
     run_edited(tmp_path, "space/blocks.py", "AnyStage = ", BLOCK_CLASS, BLOCK_SCRIPT)
+
+
+@pytest.mark.slow
+def test_a_reference_family_is_one_row_of_one_file(tmp_path: Path) -> None:
+    run_edited(tmp_path, "config/families.py", "\n_ROWS = (", FAMILY_ROW, FAMILY_SCRIPT)

@@ -120,13 +120,13 @@ def _accuracy_axis(
     title = PROMOTED_TITLE if promoted else ACCURACY_TITLE
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 12}, "tickformat": ".2f"}
     front = pareto.pareto_front([r.accuracy for r in done], [cost.of(r) for r in done])
-    main = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
-    if not main:
+    accuracies = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
+    if not accuracies:
         return axis
-    span = max(main) - min(main)
-    lowest = min(main) - _ROOM_BELOW * span
+    span = max(accuracies) - min(accuracies)
+    lowest = min(accuracies) - _ROOM_BELOW * span
     lower = [r.accuracy for r in (*done, *others) if r.accuracy < lowest]
-    if span and lower and min(lower) < min(main) - span:  # they would take half the height
+    if span and lower and min(lower) < min(accuracies) - span:  # they would take half the height
         axis["autorangeoptions"] = {"clipmin": lowest}
         networks = "network lies" if len(lower) == 1 else "networks lie"
         axis["title"]["text"] += f"; {len(lower)} {networks} lower"
