@@ -45,7 +45,7 @@ from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import chosen_references, missing_references, round_budgets
 from mbsearch.space.library import space_names
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.atomic_files import write_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Stamp, difference, filled, scored_by
 from mbsearch.study.lock import drive
 from mbsearch.study.records import TrialRecord, complete
@@ -167,7 +167,7 @@ def run(
             measure=meter,
             feasible=keeps,
         )
-        write_whole(folder / "space.yaml", space.to_yaml())
+        write_atomically(folder / "space.yaml", space.to_yaml())
         on_start(_done(store), trials)
         deadline = math.inf if minutes is None else started + 60 * minutes
         with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
@@ -409,7 +409,7 @@ def _keep(
     if model is not None:
         if KEPT not in known:
             store.search.set_user_attr(KEPT, model.to_dict())
-        write_whole(folder / f"{KEPT}.json", json.dumps(model.to_dict(), indent=1))
+        write_atomically(folder / f"{KEPT}.json", json.dumps(model.to_dict(), indent=1))
 
 
 def _latency_model(

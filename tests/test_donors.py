@@ -12,7 +12,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder, write_retrained
+from mbsearch.analysis.retrained_margins import write_retrained
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import DataError
@@ -26,6 +26,7 @@ from mbsearch.space.library import (
     space_names,
 )
 from mbsearch.study.artifacts import Retrained
+from mbsearch.study.training_files import WEIGHTS, training_folder
 from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import GIVEN, TrainedDonor, find_donor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherit_from

@@ -11,7 +11,7 @@ from typing import Any
 from mbsearch.analysis.answer import Interval, points, retrained_margin
 from mbsearch.errors import StorageError
 from mbsearch.study.artifacts import RETRAINED, Retrained, read_retrained
-from mbsearch.study.atomic_files import write_whole
+from mbsearch.study.atomic_files import write_atomically
 
 FOLDER = "retrain"
 WEIGHTS = "weights.pt"
@@ -88,9 +88,9 @@ def write_retrained(
         },
         indent=2,
     )
-    write_whole(folder / RETRAINED, text + "\n")
+    write_atomically(folder / RETRAINED, text + "\n")
     table = pd.DataFrame([each.to_row() for each in whole])
-    write_whole(folder / "retrain.csv", table.to_csv(index=False))
+    write_atomically(folder / "retrain.csv", table.to_csv(index=False))
     return results
 
 

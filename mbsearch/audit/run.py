@@ -30,7 +30,7 @@ from mbsearch.execution.protocol import Evaluator, Task
 from mbsearch.execution.table import read_table
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.artifacts import AUDIT, Audit, damaged
-from mbsearch.study.atomic_files import write_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Stamp, key_of, scored_by
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import SEARCH
@@ -186,7 +186,7 @@ def audit(
             ],
             scored_by(scoring.space, scoring.key),
         )
-        write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
+        write_atomically(folder / AUDIT, json.dumps(asdict(found), indent=1))
     return found
 
 
@@ -246,7 +246,7 @@ class _Done:
     def add(self, key: str, row: dict[str, float]) -> None:
         self.rows[key] = row
         self.path.parent.mkdir(exist_ok=True)
-        write_whole(self.path, json.dumps({"stamp": self.stamp, "rows": self.rows}))
+        write_atomically(self.path, json.dumps({"stamp": self.stamp, "rows": self.rows}))
 
 
 def _train(

@@ -74,7 +74,7 @@ def export(
     from mbsearch.analysis.answer import cheapest_tied as cheapest_tied_with
     from mbsearch.analysis.answer import findings_of
     from mbsearch.study.artifacts import read_retrained
-    from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.atomic_files import write_atomically
     from mbsearch.study.records import metric_of
     from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
 
@@ -102,7 +102,7 @@ def export(
         sys.stdout.write(record.architecture.to_yaml())
         return
     if not is_folder:
-        write_whole(output, record.architecture.to_yaml())
+        write_atomically(output, record.architecture.to_yaml())
         _say(record, output)
         return
 

@@ -45,7 +45,7 @@ def latency(
     from mbsearch.cost.units import millions
     from mbsearch.latency.benchmark import ENGINES, measure_latency
     from mbsearch.study.artifacts import LATENCY, latency_rows, read_latencies
-    from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.atomic_files import write_atomically
 
     networks, folder = _networks(what, storage, alpha or [], resolution or [])
     engines = engine or list(ENGINES)
@@ -73,7 +73,7 @@ def latency(
         ]
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / LATENCY, json.dumps({"networks": [*others, *rows]}))
+        write_atomically(folder / LATENCY, json.dumps({"networks": [*others, *rows]}))
     if as_json:
         # Not rich's own, which would wrap long lines.
         print(json.dumps({"networks": rows, "kendall_tau_with_mult_adds": agreement}))  # noqa: T201

@@ -26,7 +26,7 @@ def report(
     from mbsearch.analysis.answer import findings_of
     from mbsearch.report.html import document
     from mbsearch.study.artifacts import read_measured
-    from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.atomic_files import write_atomically
     from mbsearch.study.records import metric_of
     from mbsearch.study.store import files_of, read_study
 
@@ -36,5 +36,5 @@ def report(
     measured = read_measured(files_of(results, storage), stamp)
     findings = findings_of(study.records(), study.settings(), measured.retrained)
     budgets = parse_budgets(budget, None, metric_of(findings.records))
-    write_whole(output, document(findings, f"{study.name} on {data}", measured, budgets))
+    write_atomically(output, document(findings, f"{study.name} on {data}", measured, budgets))
     err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

@@ -23,10 +23,10 @@ from mbsearch.export.python_files import WEIGHTS
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.artifacts import read_retrained
-from mbsearch.study.atomic_files import write_whole
-from mbsearch.study.final_files import FinalFiles
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import StudyStore
+from mbsearch.study.training_files import FinalFiles
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
@@ -89,7 +89,7 @@ def export_record(
     stale = _leftovers(folder, content, formats)
     written = export(job, folder, formats)
     if source is not None:
-        write_whole(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
+        write_atomically(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
     fresh = {each.file for each in written if each.error is not None}
     if "pytorch" in formats:
         fresh.add(WEIGHTS)
@@ -97,12 +97,14 @@ def export_record(
         (folder / file).unlink(missing_ok=True)
     findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
     origin = Origin(record, _answer(findings, record), settings, trained, content, command)
-    write_whole(folder / CARD, model_card(job, origin, written))  # at once: it says whose files
+    write_atomically(
+        folder / CARD, model_card(job, origin, written)
+    )  # at once: it says whose files
     if splits is None:
         return Exported(tuple(written))
     quantised = quantise(folder, *splits)
     origin = replace(origin, int8=quantised.sentence())
-    write_whole(folder / CARD, model_card(job, origin, written))
+    write_atomically(folder / CARD, model_card(job, origin, written))
     return Exported(tuple(written), quantised)
 
 

@@ -13,7 +13,7 @@ from mbsearch.export.standalone import standalone_source
 from mbsearch.export.timm_string import timm_source
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import read_document
-from mbsearch.study.atomic_files import write_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.training.network import build
 
 ARCHITECTURE = "architecture.yaml"
@@ -24,7 +24,7 @@ TIMM = "timm_model.py"
 
 def write_yaml(job: Job, folder: Path) -> None:
     """Write the architecture."""
-    write_whole(folder / ARCHITECTURE, job.architecture.to_yaml())
+    write_atomically(folder / ARCHITECTURE, job.architecture.to_yaml())
 
 
 def read_yaml(job: Job, folder: Path) -> Runner:
@@ -54,7 +54,7 @@ def write_pytorch(job: Job, folder: Path) -> None:
         f"{normalised}\n"
     )
     constants = "" if job.normalisation is None else job.normalisation.constants()
-    write_whole(folder / SOURCE, standalone_source(job.architecture, docstring, constants))
+    write_atomically(folder / SOURCE, standalone_source(job.architecture, docstring, constants))
     save_file(job.network.state_dict(), folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)
 
@@ -75,7 +75,7 @@ def write_timm(job: Job, folder: Path) -> None:
         ExportError: timm has no words for the network.
     """
     docstring = f"{job.title}\n\nBuilt by timm from its own notation, with fresh weights.\n"
-    write_whole(folder / TIMM, timm_source(job.architecture, docstring))
+    write_atomically(folder / TIMM, timm_source(job.architecture, docstring))
 
 
 def read_timm(job: Job, folder: Path) -> Runner:

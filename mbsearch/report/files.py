@@ -9,7 +9,7 @@ from mbsearch.analysis.tables import knee, to_frame
 from mbsearch.errors import NoAnswerError
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.atomic_files import write_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import TrialRecord, metric_of
 
 
@@ -33,7 +33,7 @@ def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
         "front.html": html,
         "best.yaml": _best(findings).architecture.to_yaml(),
     }
-    return [write_whole(folder / name, text) for name, text in files.items()]
+    return [write_atomically(folder / name, text) for name, text in files.items()]
 
 
 def _best(findings: Findings) -> TrialRecord:

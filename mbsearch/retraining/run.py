@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mbsearch.analysis.retrained_margins import FOLDER, write_retrained
+from mbsearch.analysis.retrained_margins import write_retrained
 from mbsearch.config.settings import Settings
 from mbsearch.cost import Measure, measure
 from mbsearch.data.sources import load_source
@@ -17,6 +17,7 @@ from mbsearch.study.artifacts import Retrained
 from mbsearch.study.identity import key_of
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
+from mbsearch.study.training_files import RETRAIN_FOLDER
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.long_training import FinalTraining, WeightsFile
 from mbsearch.training.preparations import kept_start
@@ -98,7 +99,7 @@ def retrain_study(
         facts["supernet"] = pretrained.supernet is not None
         if pretrained.lessons is not None:
             facts["teacher"] = settings.teacher.model_dump(mode="json")
-    home = folder / FOLDER / key_of(facts)
+    home = folder / RETRAIN_FOLDER / key_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
         compile_kernels(devices[0], say)

@@ -46,9 +46,10 @@ from mbsearch.search.racing import Race
 from mbsearch.search.sampler.observations import ANCHORS, FINALS, PARTIAL_ACCURACY, PROMOTED
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import DONORS
-from mbsearch.study.final_files import FinalFiles, write_bytes_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import SEARCH, Evaluation, Fidelity, State, TrialRecord, complete
 from mbsearch.study.store import StudyStore, fidelity_of, new_record, objectives
+from mbsearch.study.training_files import FinalFiles
 
 FREE_ASKS = 50  # suggestions in a row that need no training before the driver draws itself
 RANDOM_DRAWS = 2_000
@@ -491,7 +492,7 @@ class Driver:
         data = evaluation.to_dict()
         checkpoint, weights = self._files(job)
         if outcome.weights is not None:  # before the trial is told: what is told has its files
-            write_bytes_whole(weights, outcome.weights)
+            write_atomically(weights, outcome.weights, exclusive=True)
         self.store.set_attr(job.study, job.number, "evaluation", data)
         job.study.tell(job.number, objectives(data, job.record))
         if job.record["repeat"]:
@@ -587,7 +588,7 @@ class Driver:
         if reason is None:
             job.epochs_done, job.checkpoint = len(evaluation.curve), outcome.checkpoint
             if job.fidelity is Fidelity.FINAL and outcome.checkpoint is not None:
-                write_bytes_whole(self._files(job)[0], outcome.checkpoint)
+                write_atomically(self._files(job)[0], outcome.checkpoint, exclusive=True)
                 self.store.set_attr(job.study, job.number, EPOCHS_DONE, job.epochs_done)
             return False
         # Told before the outcome is: a driver killed in between finds the reason, and stops it too.
