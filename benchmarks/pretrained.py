@@ -26,7 +26,7 @@ from wins import CIFAR_PER_CLASS, CIFAR_SEED, HERE, DataSet, drawn_part
 
 from mbsearch.analysis.answer import Answer, answer, findings_of
 from mbsearch.config.settings import Budget
-from mbsearch.study.artifacts import read_retrained
+from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import read_study
 
 MARGINS = {

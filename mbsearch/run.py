@@ -46,7 +46,7 @@ from mbsearch.search.references import chosen_references, missing_references, ro
 from mbsearch.space.library import space_names
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_atomically
-from mbsearch.study.identity import Stamp, difference, filled, scored_by
+from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
 from mbsearch.study.lock import drive
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore, read_study
@@ -70,7 +70,7 @@ class RunResult:
     folder: Path
     records: list[TrialRecord]
     exhausted: bool
-    stamp: Stamp
+    stamp: Identity
     unpromoted: float | None = None
 
 
@@ -352,12 +352,12 @@ def _pilot(
     return pilot
 
 
-def _stamp(scoring: Scoring, seed: int) -> Stamp:
+def _stamp(scoring: Scoring, seed: int) -> Identity:
     """What a study is bound to."""
     settings = scoring.space.settings
     return {
         "data": scoring.data,  # before the space, which has as many classes
-        **scored_by(scoring.space, scoring.key),
+        **scoring_identity(scoring.space, scoring.key),
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
         "promotion": settings.promotion.model_dump(mode="json", include={"longer"}),
@@ -367,7 +367,7 @@ def _stamp(scoring: Scoring, seed: int) -> Stamp:
     }
 
 
-def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
+def _check_stamp(store: StudyStore, folder: Path, stamp: Identity) -> None:
     """A study that is there must bear the same stamp, but for the path to the same images."""
     known = store.settings().get("stamp")
     if known is None:
@@ -375,7 +375,7 @@ def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
     old = {"promotion": stamp["promotion"], **known}  # which an older version did not keep
     if old["data_key"] == stamp["data_key"]:
         old["data"] = stamp["data"]
-    if (what := difference(filled(old), stamp)) is not None:
+    if (what := difference(with_defaults(old), stamp)) is not None:
         raise StorageError(
             f"{folder}: this study was made by other settings ({what}), and its trials would not "
             "be comparable; go back to them, or start another study with --name"
@@ -385,7 +385,7 @@ def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
 def _keep(
     store: StudyStore,
     folder: Path,
-    stamp: Stamp,
+    stamp: Identity,
     space: SearchSpecification,
     model: LatencyModel | None,
     pretrained: Pretrained | None,

@@ -39,8 +39,9 @@ from mbsearch.report.html import document
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.library import scaled_reference
-from mbsearch.study.artifacts import Measured, Retrained
+from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
+from mbsearch.study.retrained_file import Retrained
 
 IMAGES = 1000
 BUDGET = Budget(mult_adds=20_000_000)
@@ -388,7 +389,7 @@ def test_every_place_names_the_same_network(
     printed = call("status", str(folder), f"--budget={findings.main.mult_adds}", "--json")
     assert json.loads(printed)["name"] == found.name
     assert call("export", str(folder)) == found.record.architecture.to_yaml()
-    measured = Measured(retrained=tuple(findings.retrained))
+    measured = Artifacts(retrained=tuple(findings.retrained))
     assert found.sentence() in re.sub("&#x27;", "'", document(findings, "title", measured))
     write_results(tmp_path, findings, "title")
     best = load(tmp_path / "best.yaml")

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,12 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.artifacts import AUDIT, LATENCY, RETRAINED, Audit, Ranking, read_measured
+from mbsearch.study.artifacts import read_artifacts
+from mbsearch.study.audit_file import AUDIT, Audit, RankAgreement
 from mbsearch.study.journal import open_journal
+from mbsearch.study.latency_file import LATENCY
 from mbsearch.study.records import Evaluation, State, TrialRecord
+from mbsearch.study.retrained_file import RETRAINED
 from mbsearch.study.store import JOURNAL, create_study, read_study
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -87,8 +90,8 @@ AUDITED = Audit(
     7.25,
     0.012,
     [
-        Ranking("mult_adds", 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02),
-        Ranking("proxy", 0.75, 0.5, 0.875, (0.5, 0.6, 0.1), 0.01),
+        RankAgreement("mult_adds", 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02),
+        RankAgreement("proxy", 0.75, 0.5, 0.875, (0.5, 0.6, 0.1), 0.01),
     ],
 )
 
@@ -105,7 +108,13 @@ def measure_front(folder: Path) -> None:
     """Latencies of a study's front, and an audit, as the command line leaves them."""
     rows = [
         {
+            "name": record.label,
+            "alpha": record.architecture.alpha,
+            "resolution": record.architecture.resolution,
+            "mult_adds": record.mult_adds,
             "engine": "torch",
+            "threads": 1,
+            "runs": 10,
             "fingerprint": record.fingerprint,
             "lower_quartile_seconds": 0.002 + i / 1000,
             "median_seconds": 0.0025 + i / 1000,
@@ -114,7 +123,7 @@ def measure_front(folder: Path) -> None:
         for i, record in enumerate(results.front(read_study(folder).records()))
     ]
     (folder / LATENCY).write_text(json.dumps({"networks": rows}))
-    (folder / AUDIT).write_text(json.dumps(asdict(AUDITED)))
+    (folder / AUDIT).write_text(json.dumps(AUDITED.to_dict()))
     row = {"rival_of": None, "mult_adds": 10**6, "proxy_accuracy": 0.7, "seeds": [0, 1]}
     row |= {"family": "search", "alpha": 0.5, "resolution": 96, "pixels": 24, "seconds": 9.0}
     row |= {"accuracies": [0.909, 0.915]}
@@ -563,18 +572,18 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
 
 def test_the_report_has_what_was_measured_and_what_is_damaged(studies: Path) -> None:
     records = read_study(studies / "second").records()
-    html = document(Findings(records), "second", read_measured(studies / "second"))
+    html = document(Findings(records), "second", read_artifacts(studies / "second"))
     assert AUDITED.sentence()[1:] in html
     assert 'id="front-torch_us"' in html
     assert "<td>0.9120 ± 0.0042</td>" in html
     assert "<li>Trial 1 is ahead.</li>" in html
-    torn = document(Findings(records), "torn", read_measured(studies / "torn"))
+    torn = document(Findings(records), "torn", read_artifacts(studies / "torn"))
     assert torn.count('<p class="damaged">') == 3
 
 
 def test_a_measured_latency_is_drawn_with_its_quartiles(studies: Path) -> None:
     records = read_study(studies / "second").records()
-    found = read_measured(studies / "second").latencies["torch_us"]
+    found = read_artifacts(studies / "second").latencies["torch_us"]
     figure = front_figure(records, metric="torch_us", latencies=found)
     [front] = [trace for trace in figure.data if trace.name == "Pareto front"]
     assert list(front.x) == pytest.approx([2500.0 + 1000 * i for i in range(len(found))])

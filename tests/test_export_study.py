@@ -16,7 +16,6 @@ from test_search import search
 
 from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer, budget_of, cheapest_tied
-from mbsearch.analysis.retrained_margins import retrained
 from mbsearch.cli import main
 from mbsearch.config.settings import Teacher
 from mbsearch.config.specification import load
@@ -29,6 +28,7 @@ from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.records import Start, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR, read_study
+from mbsearch.study.trained_weights import retrained_weights
 from mbsearch.training.donors.files import find_donor
 from mbsearch.training.network import build
 
@@ -220,7 +220,7 @@ def test_retrained_weights_are_those_that_are_exported(
     with pytest.raises(
         StorageError, match=r"retrain.json: expected what `mbsearch retrain` writes"
     ):
-        retrained(folder, record.fingerprint)
+        retrained_weights(folder, record.fingerprint)
     (folder / "retrain.json").unlink()
 
 

@@ -76,6 +76,12 @@ def test_a_study_keeps_what_its_front_and_baselines_take(
 ) -> None:
     folder, records = study
     before = {
+        "name": "other",
+        "alpha": 1.0,
+        "resolution": 32,
+        "mult_adds": 1000,
+        "threads": 1,
+        "runs": 10,
         "engine": "onnxruntime",
         "fingerprint": "ab",
         "lower_quartile_seconds": 0.001,

@@ -18,12 +18,12 @@ from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, SpecError
 from mbsearch.latency import fit as fitting
-from mbsearch.latency.benchmark import Latency
 from mbsearch.latency.model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
 from mbsearch.retraining.competitors import rivals
 from mbsearch.run import run
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
+from mbsearch.study.latency_file import Latency
 from mbsearch.study.store import read_study
 
 SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})

@@ -22,7 +22,6 @@ from mbsearch.cost.units import NOUNS, amount, quantity, round_amounts
 from mbsearch.errors import NoAnswerError, SpecError, StorageError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import DONORS, FAMILIES, is_published, scaled_reference
-from mbsearch.study.artifacts import Retrained
 from mbsearch.study.noise import (
     SEED_DEVIATION,
     interval_of,
@@ -40,6 +39,7 @@ from mbsearch.study.records import (
     metric_of,
     shown,
 )
+from mbsearch.study.retrained_file import Retrained
 
 RETRAINING = "retraining"
 """What an answer rests on that was trained again by the full recipe, and tested."""

@@ -13,7 +13,14 @@ from scipy.stats import rankdata
 from mbsearch.analysis import pareto
 from mbsearch.analysis.calibration import growth_of
 from mbsearch.config.settings import GROWTH
-from mbsearch.study.artifacts import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Ranking
+from mbsearch.study.audit_file import (
+    MULT_ADDS,
+    PARAMS,
+    PROXY,
+    WITH_COST,
+    WITH_GROWTH,
+    RankAgreement,
+)
 from mbsearch.study.log_odds import logit
 
 _BOOTSTRAPS = 500
@@ -38,7 +45,7 @@ class Judged:
 
 def rankings(
     judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS, growth: float = GROWTH
-) -> list[Ranking]:
+) -> list[RankAgreement]:
     """Every score of the networks against their truth: costs, the proxy's, and both together.
 
     The proxy's score is its validation loss with its first seed, as a search would see it, and
@@ -76,10 +83,10 @@ def _ranking(
     truth: NDArray[np.float64],
     cost: NDArray[np.float64],
     seed: int,
-) -> Ranking:
+) -> RankAgreement:
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(_bootstrapped_taus(score, truth, seed), [tail, 1 - tail])
-    return Ranking(
+    return RankAgreement(
         name,
         kendall_tau(score, truth),
         float(low),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mbsearch.config.settings import Settings
     from mbsearch.retraining.arms import ArmsComparison
     from mbsearch.space.architecture import Architecture
-    from mbsearch.study.identity import Stamp
+    from mbsearch.study.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Arm:
     network: Architecture
     references: list[Architecture]
     settings: Settings
-    stamp: Stamp
+    stamp: Identity
 
 
 def compare_arms(

@@ -73,9 +73,9 @@ def export(
     """
     from mbsearch.analysis.answer import cheapest_tied as cheapest_tied_with
     from mbsearch.analysis.answer import findings_of
-    from mbsearch.study.artifacts import read_retrained
     from mbsearch.study.atomic_files import write_atomically
     from mbsearch.study.records import metric_of
+    from mbsearch.study.retrained_file import read_retrained
     from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
 
     is_folder = output is not None and output.suffix not in _YAML

@@ -25,7 +25,7 @@ def report(
     """
     from mbsearch.analysis.answer import findings_of
     from mbsearch.report.html import document
-    from mbsearch.study.artifacts import read_measured
+    from mbsearch.study.artifacts import read_artifacts
     from mbsearch.study.atomic_files import write_atomically
     from mbsearch.study.records import metric_of
     from mbsearch.study.store import files_of, read_study
@@ -33,7 +33,7 @@ def report(
     study = read_study(results, storage)
     stamp = study.settings().get("stamp")
     data = "unknown images" if stamp is None else stamp["data"]
-    measured = read_measured(files_of(results, storage), stamp)
+    measured = read_artifacts(files_of(results, storage), stamp)
     findings = findings_of(study.records(), study.settings(), measured.retrained)
     budgets = parse_budgets(budget, None, metric_of(findings.records))
     write_atomically(output, document(findings, f"{study.name} on {data}", measured, budgets))

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
     from mbsearch.config.settings import Budget, Settings
     from mbsearch.space.architecture import Architecture
-    from mbsearch.study.artifacts import Retrained
     from mbsearch.study.records import TrialRecord
+    from mbsearch.study.retrained_file import Retrained
 
 
 @dataclass
@@ -115,7 +115,7 @@ def retrain(
     from mbsearch.retraining.competitors import entrants
     from mbsearch.retraining.run import retrain_study
     from mbsearch.space.yaml_source import parse_document
-    from mbsearch.study.artifacts import read_retrained
+    from mbsearch.study.retrained_file import read_retrained
     from mbsearch.study.store import RESULTS, read_study, results_folder
     from mbsearch.training.long_training import WeightsFile
 
@@ -226,7 +226,7 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
 
 
 def _print(found: list[Retrained]) -> None:
-    from mbsearch.analysis.retrained_margins import leads
+    from mbsearch.analysis.retrained_margins import retrained_margins
     from mbsearch.cost.units import millions
 
     table = Table(title="Test accuracy after retraining")
@@ -245,5 +245,5 @@ def _print(found: list[Retrained]) -> None:
             millions(each.costs["params"]),
         )
     print_table(table)
-    for lead in leads(found):
-        out.print(escape(lead.sentence()), highlight=False, soft_wrap=True)
+    for margin in retrained_margins(found):
+        out.print(escape(margin.sentence), highlight=False, soft_wrap=True)

@@ -154,8 +154,8 @@ def run(
     from mbsearch.progress import RunDisplay
     from mbsearch.run import UNLIMITED_TRIALS
     from mbsearch.run import run as run_study
-    from mbsearch.study.artifacts import read_retrained
     from mbsearch.study.records import complete
+    from mbsearch.study.retrained_file import read_retrained
     from mbsearch.study.store import read_study, study_folder
 
     of_trainings = {

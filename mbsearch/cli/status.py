@@ -16,7 +16,7 @@ from mbsearch.cli.terminal import Budgets, Json, Results, Storage, out, parse_bu
 if TYPE_CHECKING:
     from mbsearch.analysis.answer import Findings
     from mbsearch.config.settings import Budget
-    from mbsearch.study.identity import Stamp
+    from mbsearch.study.identity import Identity
 
 
 def status(
@@ -33,8 +33,8 @@ def status(
     Example: mbsearch status results/v2 --budget 100M
     """
     from mbsearch.analysis.answer import findings_of
-    from mbsearch.study.artifacts import read_retrained
     from mbsearch.study.records import metric_of
+    from mbsearch.study.retrained_file import read_retrained
     from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
 
     study, folder = read_study(results, storage), files_of(results, storage)
@@ -46,9 +46,9 @@ def status(
         print_verdict(folder, study.settings().get("stamp"))
 
 
-def print_verdict(folder: Path, stamp: Stamp | None) -> None:
+def print_verdict(folder: Path, stamp: Identity | None) -> None:
     """Say how well the study's proxy ranks, where an audit has measured it."""
-    from mbsearch.study.artifacts import read_audit
+    from mbsearch.study.audit_file import read_audit
 
     audit = read_audit(folder, stamp)
     if audit is not None:

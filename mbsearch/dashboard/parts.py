@@ -13,7 +13,8 @@ from mbsearch.config.settings import LATENCY
 from mbsearch.cost.units import amount, quantity
 from mbsearch.dashboard.view import query
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import MEASURED_US, Measured
+from mbsearch.study.artifacts import Artifacts
+from mbsearch.study.latency_file import MEASURED_US
 from mbsearch.study.records import TrialRecord
 
 Fields = Mapping[str, Any]
@@ -115,7 +116,7 @@ def costs(record: TrialRecord) -> str:
     )
 
 
-def latencies(record: TrialRecord, measured: Measured) -> str:
+def latencies(record: TrialRecord, measured: Artifacts) -> str:
     """``0.17 ms by onnxruntime, 0.92 ms by torch``, as far as they were measured."""
     times = {
         metric.removesuffix(MEASURED_US): quantity(metric, found[record.fingerprint].median)
@@ -130,7 +131,7 @@ def notice(title: str, text: str, colour: str = "blue") -> dmc.Alert:
     return dmc.Alert(text, title=title, color=colour, variant="light", my="xl", id="notice")
 
 
-def damaged(measured: Measured) -> list[dmc.Alert]:
+def damaged(measured: Artifacts) -> list[dmc.Alert]:
     """What is wrong with the files beside a study, above what the page can show all the same."""
     return [
         dmc.Alert(problem, color="red", variant="light", mb="md", className="damaged")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from mbsearch.analysis.answer import Findings, findings_of
 from mbsearch.config.settings import Budget
 from mbsearch.errors import MbsearchError, StorageError
-from mbsearch.study.artifacts import Measured, read_measured
+from mbsearch.study.artifacts import Artifacts, read_artifacts
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import (
     JOURNAL,
@@ -147,7 +147,7 @@ class Snapshot:
     version: int = 0
     records: tuple[TrialRecord, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    measured: Measured = field(default_factory=Measured)
+    measured: Artifacts = field(default_factory=Artifacts)
     budgets: tuple[Budget, ...] = ()
     problem: str | None = None
     loading: bool = False
@@ -220,7 +220,7 @@ class _Reader:
             self._seen = seen
             records = [r for r in (*self._ended.values(), *running) if r is not None]
             self._show(records=tuple(store.joined(records)), settings=store.settings())
-        measured = read_measured(self.snapshot.folder, self.snapshot.settings.get("stamp"))
+        measured = read_artifacts(self.snapshot.folder, self.snapshot.settings.get("stamp"))
         if measured != self.snapshot.measured:
             self._show(measured=measured)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mbsearch.analysis.answer import Answer, Findings, answers
 from mbsearch.errors import StorageError
-from mbsearch.export.network_files import export_record, trained_weights
+from mbsearch.export.network_files import export_record
 from mbsearch.study.store import StudyStore
+from mbsearch.study.trained_weights import trained_weights
 
 FORMATS = ("yaml", "pytorch", "onnx")
 """What every answer is written as, beside int8."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbsearch.analysis.answer import Answer, pixels_note
-from mbsearch.analysis.retrained_margins import Trained
 from mbsearch.cost import METRICS, measure
 from mbsearch.cost.units import TITLES, columns, quantity
 from mbsearch.export.formats import Written
 from mbsearch.export.job import Job
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR
+from mbsearch.study.trained_weights import TrainedWeights
 
 CARD = "README.md"
 EXPORTED_BY = "Exported by"
@@ -36,7 +36,7 @@ class Origin:
     record: TrialRecord
     answer: Answer | str
     settings: Mapping[str, Any]
-    trained: Trained | None
+    trained: TrainedWeights | None
     content: str
     command: str
     int8: str | None = None
@@ -85,7 +85,7 @@ def _cost(job: Job, record: TrialRecord) -> str:
     )
 
 
-def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
+def _accuracy(record: TrialRecord, trained: TrainedWeights | None) -> str:
     evaluation = record.evaluation
     if evaluation is None:
         return "## Accuracy\n\nNot measured by the search."

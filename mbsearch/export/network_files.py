@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from mbsearch.analysis.answer import Answer, Findings, answers, budget_of, findings_of
-from mbsearch.analysis.retrained_margins import Trained, retrained
 from mbsearch.cost import measure
 from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
@@ -22,11 +20,11 @@ from mbsearch.export.model_card import CARD, EXPORTED_BY, Origin, model_card
 from mbsearch.export.python_files import WEIGHTS
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.artifacts import read_retrained
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import TrialRecord
+from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import StudyStore
-from mbsearch.study.training_files import FinalFiles
+from mbsearch.study.trained_weights import trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
@@ -74,17 +72,17 @@ def export_record(
     trained = None if home is None else trained_weights(home, record)
     pixels = None
     if trained is not None:  # for the images' classes, whatever the space says
-        architecture = architecture.replace(num_classes=classes_of(trained.weights))
+        architecture = architecture.replace(num_classes=classes_of(trained.path))
         pixels = trained.pixels
     network = build(architecture, seed=settings["stamp"]["seed"])
     if trained is not None:
-        load_weights(network, trained.weights)
+        load_weights(network, trained.path)
     title = _title(architecture.replace(resolution=pixels or architecture.resolution))
     source = _source(settings)
     job = Job(architecture, network, title, _normalisation(source), pixels)
     # Without images that is said before anything is written.
     splits = _splits(settings, "validation" if trained is None else "test", job.side, int8=int8)
-    weights = "fresh" if trained is None else content_of(trained.weights)[:16]
+    weights = "fresh" if trained is None else content_of(trained.path)[:16]
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
     written = export(job, folder, formats)
@@ -106,34 +104,6 @@ def export_record(
     origin = replace(origin, int8=quantised.sentence())
     write_atomically(folder / CARD, model_card(job, origin, written))
     return Exported(tuple(written), quantised)
-
-
-def trained_weights(home: Path, record: TrialRecord) -> Trained | None:
-    """The weights of a network in a study's folder: of retraining, else of its final, if any.
-
-    Raises:
-        StorageError: what retraining left cannot be read.
-    """
-    found = retrained(home, record.fingerprint)
-    if found is not None or not record.finals:
-        return found
-    final = record.finals[0]
-    path = FinalFiles(home).weights(record.fingerprint, final.seed)
-    if not path.is_file():
-        return None
-    accuracies = [each.accuracy for each in record.finals]
-    return Trained(
-        path,
-        final.seed,
-        final.accuracy,
-        fmean(accuracies),
-        stdev(accuracies) if len(accuracies) > 1 else None,
-        len(accuracies),
-        final.pixels,
-        final.recipe,
-        split="validation",
-        command="mbsearch run",
-    )
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:

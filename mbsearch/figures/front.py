@@ -29,7 +29,7 @@ from mbsearch.figures.style import (
     short_title,
     styled,
 )
-from mbsearch.study.artifacts import Quartiles
+from mbsearch.study.latency_file import Quartiles
 from mbsearch.study.records import State, TrialRecord, complete, metric_of, shown
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL

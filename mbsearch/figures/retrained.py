@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mbsearch.cost.units import quantity
-from mbsearch.study.artifacts import Retrained
+from mbsearch.study.retrained_file import Retrained
 
 RETRAINED_HEAD = ("Network", "Mult-Adds", "Accuracy by the proxy", "Test accuracy", "Seeds")
 """Of the table; the test images are those that the search never sees."""
@@ -30,4 +30,4 @@ def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
 
 def lead_sentences(retrained: Sequence[Retrained]) -> list[str]:
     """The margin of each candidate over the references of equal cost, a sentence each."""
-    return [f"{lead[0].upper()}{lead[1:]}." for each in retrained for lead in each.leads]
+    return [f"{text[0].upper()}{text[1:]}." for each in retrained for text in each.margins]

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from mbsearch.cost import METRICS
 from mbsearch.cost.units import quantity, round_amounts
-from mbsearch.study.artifacts import MEASURED_US
+from mbsearch.study.latency_file import MEASURED_US
 
 # Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
 # so that it stands out from a dark page too.

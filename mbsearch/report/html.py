@@ -26,8 +26,10 @@ from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import Audit, Measured, Retrained
+from mbsearch.study.artifacts import Artifacts
+from mbsearch.study.audit_file import Audit
 from mbsearch.study.records import TrialRecord, complete, metric_of
+from mbsearch.study.retrained_file import Retrained
 
 _TEMPLATE = Path(__file__).with_name("document.html")
 _BUDGET_STEPS = 200
@@ -36,7 +38,7 @@ _BUDGET_STEPS = 200
 def document(
     findings: Findings,
     title: str,
-    measured: Measured | None = None,
+    measured: Artifacts | None = None,
     budgets: Sequence[Budget] = (),
 ) -> str:
     """The whole study as HTML with everything inside it; `measured` is what stands beside it.
@@ -48,7 +50,7 @@ def document(
         StorageError: no trial is complete within the limits, or a budget bounds a cost that the
             study does not know.
     """
-    measured = measured or Measured()
+    measured = measured or Artifacts()
     records, within = findings.records, findings.within
     knee = results.knee(within)
     asked = list(budgets or findings.asked or filter(None, [findings.main]))
@@ -118,7 +120,7 @@ def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[in
     return [(b, said(each)) for b, each in zip(bounds, found.values(), strict=True)], first
 
 
-def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
+def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]:
     """Accuracy against each latency that was measured of its networks."""
     known = {r.fingerprint for r in complete(list(records))}
     return [

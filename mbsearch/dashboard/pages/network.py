@@ -21,8 +21,8 @@ from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
-from mbsearch.study.artifacts import Retrained
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
+from mbsearch.study.retrained_file import Retrained
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
