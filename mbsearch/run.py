@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from mbsearch.analysis.answer import findings_of
+from mbsearch.analysis.findings import findings_of
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import (
     SearchSpecification,

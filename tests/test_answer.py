@@ -12,18 +12,12 @@ import numpy as np
 import pytest
 from test_search import search
 
-from mbsearch.analysis.answer import (
-    RETRAINING,
-    TIED_WITHIN,
-    Answer,
-    Findings,
-    answer,
-    answers,
-    best_references,
-    cheapest_tied,
-    findings_of,
-    said,
-)
+from mbsearch.analysis.answer import Answer, answer_text
+from mbsearch.analysis.answer_selection import answer, answers, cheapest_tied
+from mbsearch.analysis.fidelity_levels import RETRAINING
+from mbsearch.analysis.findings import Findings, findings_of
+from mbsearch.analysis.intervals import TIED_WITHIN
+from mbsearch.analysis.reference_families import best_references
 from mbsearch.cli import main
 from mbsearch.config.settings import Budget, Limits
 from mbsearch.config.specification import load
@@ -139,11 +133,11 @@ def test_limits_bind_references_and_the_largest_budget_what_is_shown() -> None:
     limited = Findings(records, limits=Limits(mult_adds=20_000_000))
     assert [r.trial for r in limited.within] == [1]
     assert answer(limited, Budget(mult_adds=10**9)).record.trial == 1
-    assert limited.questions == (Budget(mult_adds=20_000_000),)
+    assert limited.default_budgets == (Budget(mult_adds=20_000_000),)
     budgets = (Budget(mult_adds=10**7), Budget(mult_adds=4 * 10**7))
     asked = Findings(records, budgets=budgets)
     assert [r.trial for r in asked.within] == [1, 2]
-    assert (asked.questions, asked.main) == (budgets, budgets[0])
+    assert (asked.default_budgets, asked.main_budget) == (budgets, budgets[0])
     kept = {
         "stamp": {"limits": Limits(params=9 * 10**5).model_dump(mode="json")},
         "budgets": [b.model_dump(mode="json") for b in budgets],
@@ -155,10 +149,12 @@ def test_limits_bind_references_and_the_largest_budget_what_is_shown() -> None:
 def test_without_budgets_and_limits_round_ones_between_the_references_are_answered() -> None:
     records = [reference(i, 0.8, cost) for i, cost in enumerate((3 * 10**6, 6 * 10**7))]
     records.append(network(9, 0.9, 10**9))
-    asked = [budget.mult_adds for budget in Findings(records).questions]
+    asked = [budget.mult_adds for budget in Findings(records).default_budgets]
     assert asked == [5 * 10**6, 10**7, 2 * 10**7, 5 * 10**7]
-    assert Findings([]).questions == ()
-    assert findings_of(records, {}).main == Budget(mult_adds=2 * 10**7), "an old study's headline"
+    assert Findings([]).default_budgets == ()
+    assert findings_of(records, {}).main_budget == Budget(mult_adds=2 * 10**7), (
+        "an old study's headline"
+    )
 
 
 def test_the_sentence_names_cost_accuracy_basis_and_margins() -> None:
@@ -226,15 +222,15 @@ def test_only_networks_of_one_fidelity_are_compared() -> None:
 def test_a_prediction_is_not_compared_with_a_measurement_of_another_fidelity() -> None:
     """With finals, predictions are for these; a budget without finals compares measurements."""
     records = [
-        finalist(network(1, 0.7, 10**7, expected=0.9), 0.9),
-        network(2, 0.75, 9 * 10**7, expected=0.95),
-        network(3, 0.80, 9 * 10**7, expected=0.93),
+        finalist(network(1, 0.7, 10**7, predicted=0.9), 0.9),
+        network(2, 0.75, 9 * 10**7, predicted=0.95),
+        network(3, 0.80, 9 * 10**7, predicted=0.93),
         reference(4, 0.78, 8 * 10**7),
     ]
     found = answer(Findings(records), Budget(mult_adds=10**8))
     assert (found.record.trial, found.predicted) == (3, False)
     assert found.margins[0].difference.mean == pytest.approx(0.02)
-    known = [*records[:3], replace(records[3], expected=0.94)]
+    known = [*records[:3], replace(records[3], predicted=0.94)]
     found = answer(Findings(known), Budget(mult_adds=10**8))
     assert (found.record.trial, found.predicted) == (2, True)
     assert found.margins[0].difference.mean == pytest.approx(0.01)
@@ -256,7 +252,9 @@ def test_margins_of_finals_are_shrunk_and_predictions_are_no_prior() -> None:
     plain = answer(Findings([finalist(ours, 0.90), finalist(v2, 0.88)]), BUDGET)
     (margin,) = plain.margins
     assert 0 < margin.difference.mean < 0.02
-    sure = [finalist(replace(r, expected=e), a) for r, e, a in ((ours, 0.95, 0.9), (v2, 0.7, 0.88))]
+    sure = [
+        finalist(replace(r, predicted=e), a) for r, e, a in ((ours, 0.95, 0.9), (v2, 0.7, 0.88))
+    ]
     assert answer(Findings(sure), BUDGET).margins[0].difference == margin.difference
 
 
@@ -345,7 +343,7 @@ def test_equal_sets_of_networks_have_equal_answers() -> None:
             assert found == answer(Findings(records), budget)
         else:
             assert budget.mult_adds == 5 * 10**6
-            assert said(found) == found
+            assert answer_text(found) == found
 
 
 def studies(tmp_path: Path) -> dict[str, Findings]:
@@ -373,9 +371,9 @@ def test_every_place_names_the_same_network(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = studies(tmp_path)[kind]
-    assert findings.main is not None
-    found = answer(findings, findings.main)
-    monkeypatch.setattr("mbsearch.analysis.answer.findings_of", lambda *_: findings)
+    assert findings.main_budget is not None
+    found = answer(findings, findings.main_budget)
+    monkeypatch.setattr("mbsearch.analysis.findings.findings_of", lambda *_: findings)
     monkeypatch.setattr("mbsearch.export.network_files.findings_of", lambda *_: findings)
     folder = tmp_path / "tiny"
 
@@ -386,7 +384,7 @@ def test_every_place_names_the_same_network(
         return capsys.readouterr().out
 
     assert found.sentence() in call("status", str(folder))
-    printed = call("status", str(folder), f"--budget={findings.main.mult_adds}", "--json")
+    printed = call("status", str(folder), f"--budget={findings.main_budget.mult_adds}", "--json")
     assert json.loads(printed)["name"] == found.name
     assert call("export", str(folder)) == found.record.architecture.to_yaml()
     measured = Artifacts(retrained=tuple(findings.retrained))
@@ -410,7 +408,7 @@ def test_every_place_names_the_same_network(
     )
     assert sentence(snapshot, View()) == f"{found.sentence()}."
     assert found.sentence() in str(front.layout(snapshot, {}, Library(ResultsFolder(folder))))
-    assert len(others(snapshot, View())) == max(0, len(findings.asked) - 1)
+    assert len(others(snapshot, View())) == max(0, len(findings.requested) - 1)
     shown = chosen(snapshot, {})
     assert shown is not None
     assert shown.fingerprint == found.record.fingerprint

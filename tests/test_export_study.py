@@ -14,8 +14,8 @@ from fake_evaluator import FakeEvaluator
 from safetensors.torch import load_file
 from test_search import search
 
-from mbsearch.analysis import tables as found
-from mbsearch.analysis.answer import Findings, answer, budget_of, cheapest_tied
+from mbsearch.analysis.answer_selection import answer, cheapest_tied
+from mbsearch.analysis.findings import Findings, budget_of
 from mbsearch.cli import main
 from mbsearch.config.settings import Teacher
 from mbsearch.config.specification import load
@@ -26,7 +26,7 @@ from mbsearch.execution.table import TABLE
 from mbsearch.export import model_card as card
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.records import Start, StartKind, State, TrialRecord
+from mbsearch.study.records import Start, StartKind, State, TrialRecord, find_trial
 from mbsearch.study.store import DONOR, read_study
 from mbsearch.study.trained_weights import retrained_weights
 from mbsearch.training.donors.files import find_donor
@@ -60,8 +60,8 @@ def test_without_output_the_yaml_of_the_answer_goes_to_stdout(
     folder, records = study
     run(folder)
     findings = Findings(records)
-    assert findings.main is not None
-    best = answer(findings, findings.main).record
+    assert findings.main_budget is not None
+    best = answer(findings, findings.main_budget).record
     assert capsys.readouterr().out == best.architecture.to_yaml()
 
 
@@ -70,7 +70,7 @@ def test_a_yaml_output_is_the_yaml_alone(
 ) -> None:
     folder, records = study
     run(folder, "--trial", "5", "-o", tmp_path / "best.yaml")
-    assert load(tmp_path / "best.yaml") == found.by_trial(records, 5).architecture
+    assert load(tmp_path / "best.yaml") == find_trial(records, 5).architecture
     assert [path.name for path in tmp_path.iterdir()] == ["best.yaml"]
 
 
@@ -114,7 +114,7 @@ def test_the_cheapest_equal_keeps_the_limits(
 
 def test_the_card_of_a_stopped_trial_says_so(study: tuple[Path, list[TrialRecord]]) -> None:
     _, records = study
-    record = replace(found.by_trial(records, 6), state=State.PRUNED)
+    record = replace(find_trial(records, 6), state=State.PRUNED)
     assert record.evaluation is not None
     text = card._accuracy(record, None)
     assert f"after epoch {len(record.evaluation.curve)} of the study's short training" in text
@@ -123,7 +123,7 @@ def test_the_card_of_a_stopped_trial_says_so(study: tuple[Path, list[TrialRecord
 def test_the_card_of_a_table_study_speaks_of_no_training(
     study: tuple[Path, list[TrialRecord]],
 ) -> None:
-    record = found.by_trial(study[1], 6)
+    record = find_trial(study[1], 6)
     assert record.evaluation is not None
     looked_up = replace(record, evaluation=replace(record.evaluation, evaluator=TABLE))
     assert "training" in card._accuracy(record, None)
@@ -187,7 +187,7 @@ def test_retrained_weights_are_those_that_are_exported(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, records = study
-    record = found.by_trial(records, 6)
+    record = find_trial(records, 6)
     home = folder / "retrain" / "recipe" / f"{record.fingerprint}-seed4"
     home.mkdir(parents=True)
     # Trained for the classes of its images, where the space gives a number of its own.

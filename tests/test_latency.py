@@ -8,8 +8,8 @@ import torch
 from test_export_study import study  # noqa: F401 - a fixture
 from torch import nn
 
-from mbsearch.analysis.pareto import kendall_tau
-from mbsearch.analysis.tables import front
+from mbsearch.analysis.front import front_of
+from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.cli import main
 from mbsearch.errors import ExportError
 from mbsearch.latency import benchmark as latency
@@ -95,7 +95,7 @@ def test_a_study_keeps_what_its_front_and_baselines_take(
         kept = json.loads((folder / "latency.json").read_text())["networks"]
         assert kept == [before, *printed["networks"]]
     measured = {row["fingerprint"] for row in printed["networks"]}
-    expected = {r.fingerprint for r in front(records)}
+    expected = {r.fingerprint for r in front_of(records)}
     assert measured == expected | {r.fingerprint for r in records if r.is_baseline}
     rows = printed["networks"]
     assert printed["kendall_tau_with_mult_adds"]["torch"] == pytest.approx(

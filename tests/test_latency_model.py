@@ -11,7 +11,8 @@ import pytest
 from former_spaces import FORMER_V2
 from test_objectives import TINY, table, towards
 
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
 from mbsearch.cli import main
 from mbsearch.config.settings import LATENCY, Budget, Limits
 from mbsearch.config.specification import load_specification

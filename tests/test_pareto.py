@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.analysis.pareto import (
     hypervolume,
     hypervolume_history,
-    kendall_tau,
-    knee,
+    knee_index,
     pareto_front,
     ties,
 )
@@ -76,27 +76,27 @@ def test_nothing_measured_has_no_front_and_no_area() -> None:
 
 def test_knee_is_highest_above_the_chord_over_log_cost() -> None:
     # Log costs are evenly spaced: heights above the chord are 0, .8 - 1/3, .9 - 2/3, 0.
-    assert knee([0.0, 0.8, 0.9, 1.0], [1, 10, 100, 1000]) == 1
-    assert knee([1.0, 0.9, 0.8, 0.0], [1000, 100, 10, 1]) == 2
+    assert knee_index([0.0, 0.8, 0.9, 1.0], [1, 10, 100, 1000]) == 1
+    assert knee_index([1.0, 0.9, 0.8, 0.0], [1000, 100, 10, 1]) == 2
 
 
 def test_knee_ignores_dominated_networks_and_prefers_the_cheaper() -> None:
-    assert knee([0.5, 0.9, 0.2], [1, 10, 5]) == 0
+    assert knee_index([0.5, 0.9, 0.2], [1, 10, 5]) == 0
     on_the_chord = [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert knee(on_the_chord, [1, 10, 100, 1000, 10000]) == 0
+    assert knee_index(on_the_chord, [1, 10, 100, 1000, 10000]) == 0
 
 
 @given(POINTS.filter(bool), st.integers(1, 1000))
 def test_knee_does_not_depend_on_the_unit_of_cost(points: list[tuple[int, int]], unit: int) -> None:
     accuracy, cost = columns(points)
-    assert knee(accuracy, cost) == knee(accuracy, [c * unit for c in cost])
+    assert knee_index(accuracy, cost) == knee_index(accuracy, [c * unit for c in cost])
 
 
 def test_knee_needs_measured_networks_of_positive_cost() -> None:
     with pytest.raises(ValueError, match="at least one measured network"):
-        knee([math.nan], [1.0])
+        knee_index([math.nan], [1.0])
     with pytest.raises(ValueError, match="costs above 0, got 0"):
-        knee([0.5], [0.0])
+        knee_index([0.5], [0.0])
 
 
 @given(POINTS, st.floats(0, 3))

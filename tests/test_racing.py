@@ -14,8 +14,8 @@ from scipy.stats import kstest
 from scipy.stats import t as student
 from test_search import TINY, outcomes, search
 
+from mbsearch.analysis.front import hypervolumes
 from mbsearch.analysis.racing_savings import savings
-from mbsearch.analysis.tables import hypervolumes
 from mbsearch.config.settings import Racing
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.search.racing import Race

@@ -18,7 +18,8 @@ import torch
 from noise_images import write_noise_images
 from test_search import search
 
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.retrained_margins import retrained_margins
 from mbsearch.cli import main
 from mbsearch.config.settings import Budget, Proxy, Retrain

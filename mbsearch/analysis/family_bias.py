@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from mbsearch.analysis.calibration import Calibration
-from mbsearch.analysis.pareto import Z_95
+from mbsearch.analysis.intervals import Z_95
 from mbsearch.analysis.rank_agreement import Judged
 from mbsearch.study.audit_file import FamilyBias
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mbsearch.analysis.intervals import Z_95
 from mbsearch.study.noise import pooled_deviation
 
 Correct = Sequence[NDArray[np.bool_]]
@@ -28,7 +29,6 @@ Array = NDArray[np.float64]
 
 FINAL_SEED_DEVIATION = 0.07
 """Prior deviation over seeds of a training to the end, on the logit scale."""
-_Z_95 = 1.959963984540054
 _DRAWS = 4000
 _SPREADS = np.geomspace(5e-4, 0.5, 60)  # of true accuracies around their prior means
 _USUAL_SPREAD = 0.03  # half-Cauchy prior: the median of the spread
@@ -90,7 +90,7 @@ class Posterior:
         """Accuracy of network i minus that of j: mean and 95 % interval."""
         mean = float(self.mean[i] - self.mean[j])
         c = self.covariance
-        half = _Z_95 * math.sqrt(max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j])))
+        half = Z_95 * math.sqrt(max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j])))
         return mean, max(-1.0, mean - half), min(1.0, mean + half)
 
 

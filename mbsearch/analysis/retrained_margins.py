@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbsearch.analysis.answer import points, retrained_margin
+from mbsearch.analysis.intervals import Interval, points
+from mbsearch.analysis.repeated_trainings import (
+    Trainings,
+    pooled_seed_deviation_of,
+    trainings_of_retrained,
+)
 from mbsearch.study.retrained_file import Retrained, RetrainedMargin
 
 
 def retrained_margins(retrained: Sequence[Retrained]) -> list[RetrainedMargin]:
-    """Compare every candidate with its references, over the same test images."""
-    candidates = {each.name: each for each in retrained if each.compared_with is None}
+    """Compare every candidate with its references, on the same test images.
+
+    The deviation over seeds is pooled over all networks.
+    """
+    pairs = [(each, trainings_of_retrained(each)) for each in retrained]
+    candidates = {each.name: trainings for each, trainings in pairs if each.compared_with is None}
+    deviation = pooled_seed_deviation_of([trainings for _, trainings in pairs]) if pairs else 0.0
     return [
-        _margin(candidates[each.compared_with], each, retrained)
-        for each in retrained
+        _margin(each.compared_with, each.name, candidates[each.compared_with], trainings, deviation)
+        for each, trainings in pairs
         if each.compared_with is not None
     ]
 
 
 def _margin(
-    candidate: Retrained, reference: Retrained, among: Sequence[Retrained]
+    candidate: str, reference: str, first: Trainings, second: Trainings, seed_deviation: float
 ) -> RetrainedMargin:
-    difference = retrained_margin(candidate, reference, among)
+    difference: Interval = first.margin(second, seed_deviation)
     return RetrainedMargin(
-        candidate.name,
-        reference.name,
+        candidate,
+        reference,
         difference.mean,
         difference.low,
         difference.high,
-        f"{candidate.name}: {points(difference.mean)} points over {reference.name} "
+        f"{candidate}: {points(difference.mean)} points over {reference} "
         f"({difference.in_points()})",
     )

@@ -101,7 +101,8 @@ def _arm(folder: Path, budget: str) -> _Arm:
 
     What retraining found on the test images does not count, for on these the arms are compared.
     """
-    from mbsearch.analysis.answer import answer, findings_of
+    from mbsearch.analysis.answer_selection import answer
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.config.specification import read_specification
     from mbsearch.space.yaml_source import parse_document
     from mbsearch.study.store import read_study

@@ -110,7 +110,7 @@ def _networks(
 def _front(
     path: Path | None, storage: str | None, changed: object
 ) -> tuple[list[Architecture], Path]:
-    from mbsearch.analysis import tables as found
+    from mbsearch.analysis.front import front_of
     from mbsearch.study.records import complete
     from mbsearch.study.store import files_of, read_study
 
@@ -120,6 +120,6 @@ def _front(
             + ("none" if path is None else f"the study {path}")
         )
     records = read_study(path, storage).records()
-    chosen = found.front(records) + [r for r in complete(records) if r.is_baseline]
+    chosen = front_of(records) + [r for r in complete(records) if r.is_baseline]
     networks = {r.fingerprint: r.architecture.replace(name=r.label) for r in chosen}
     return list(networks.values()), files_of(path, storage)

@@ -23,7 +23,7 @@ def report(
 
     Example: mbsearch report results/v2 -o v2.html
     """
-    from mbsearch.analysis.answer import findings_of
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.report.html import document
     from mbsearch.study.artifacts import read_artifacts
     from mbsearch.study.atomic_files import write_atomically

@@ -147,7 +147,7 @@ def run(
 
     mbsearch run --space v2.yaml --data photos/ --weights none --budget 10M --budget 20M
     """
-    from mbsearch.analysis.answer import findings_of
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.config.settings import Racing
     from mbsearch.config.specification import load_specification
     from mbsearch.evaluation import default_space

@@ -99,7 +99,7 @@ def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
 
 def accuracy(record: TrialRecord) -> str:
     """``0.871 ± 0.006`` of the longest training, or why there is none."""
-    record = record.highest
+    record = record.at_highest_fidelity
     if record.evaluation is None:
         return str(record.state)
     noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"

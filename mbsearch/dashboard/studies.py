@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mbsearch.analysis.answer import Findings, findings_of
+from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.settings import Budget
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
@@ -161,8 +161,8 @@ class Snapshot:
     def questions(self) -> tuple[Budget, ...]:
         """The budgets that the page answers first; none before anything is trained."""
         findings = self.findings
-        asked = self.budgets or findings.asked
-        return asked or tuple(filter(None, [findings.main]))
+        asked = self.budgets or findings.requested
+        return asked or tuple(filter(None, [findings.main_budget]))
 
 
 class _Reader:

@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from mbsearch.analysis.answer import Answer, Findings, answers
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.findings import Findings
 from mbsearch.errors import StorageError
 from mbsearch.export.network_files import export_record
 from mbsearch.study.store import StudyStore
@@ -42,7 +44,7 @@ def write_answers(
         StorageError: a folder cannot be written.
     """
     folders = []
-    for budget, found in answers(findings, findings.questions).items():
+    for budget, found in answers(findings, findings.default_budgets).items():
         if not isinstance(found, Answer):
             continue
         if trained_weights(home, found.record) is None:

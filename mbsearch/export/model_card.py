@@ -96,8 +96,8 @@ def _accuracy(record: TrialRecord, trained: TrainedWeights | None) -> str:
     if record.state is State.PRUNED:
         training = f"epoch {len(evaluation.curve)} of {training}, which was stopped there,"
     expected = ""
-    if record.expected is not None:
-        expected = f" A model of all trials expects {record.expected:.3f} of it."
+    if record.predicted is not None:
+        expected = f" A model of all trials expects {record.predicted:.3f} of it."
     then = "a long training reaches another accuracy. The test images have not been seen."
     if trained is not None:
         then = "the exported weights are those of a long training, and have the accuracy above."
@@ -123,7 +123,7 @@ def _against(answer: Answer | str) -> str:
         (
             each.record.label,
             f"{each.accuracy.mean:.3f}",
-            "" if each.accuracy.exact else each.accuracy.ends(),
+            "" if each.accuracy.exact else each.accuracy.bounds(),
             *(quantity(metric, each.record.costs[metric]) for metric in costs),
         )
         for each in distinct.values()

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mbsearch.analysis.answer import Answer, Findings, answers, budget_of, findings_of
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.findings import Findings, budget_of, findings_of
 from mbsearch.cost import measure
 from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
@@ -111,8 +113,8 @@ def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
 
     Or the line that says why there is none.
     """
-    main = [] if findings.main is None else [findings.main]
-    budgets = [*main, *findings.questions, budget_of(record)]
+    main = [] if findings.main_budget is None else [findings.main_budget]
+    budgets = [*main, *findings.default_budgets, budget_of(record)]
     found = answers(findings, budgets)
     for each in found.values():
         if isinstance(each, Answer) and each.record.fingerprint == record.fingerprint:

@@ -30,7 +30,7 @@ from mbsearch.figures.style import (
     styled,
 )
 from mbsearch.study.latency_file import Quartiles
-from mbsearch.study.records import State, TrialRecord, complete, metric_of, shown
+from mbsearch.study.records import State, TrialRecord, complete, metric_of, of_highest_fidelity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
 _ROOM_BELOW = 0.3  # of the span of accuracies that matter
@@ -82,7 +82,7 @@ def front_figure(
     axis = _Axis(metric or metric_of(records), latencies)
     if latencies is not None:
         records = [r for r in records if r.fingerprint in latencies]
-    done = shown(records)
+    done = of_highest_fidelity(records)
     figure = go.Figure()
     judged = {r.trial for r in done}
     short = [r for r in complete(list(records)) if r.trial not in judged]
@@ -173,7 +173,7 @@ def selection_annotations(
     return [
         {
             "x": math.log10(axis.of(record)),  # annotations on a log axis want the exponent
-            "y": record.highest.accuracy,
+            "y": record.at_highest_fidelity.accuracy,
             "text": f"<b>{escape(record.label)}</b>",
             "showarrow": True,
             "arrowhead": 2,

@@ -133,7 +133,9 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     rivals = [rival for rival in near if rival is not None and rival.trial not in known]
     promoted = all(record.promotion is not None for record in (*drawn, *rivals))
     if promoted:
-        drawn, rivals = ([record.highest for record in each] for each in (drawn, rivals))
+        drawn, rivals = (
+            [record.at_highest_fidelity for record in each] for each in (drawn, rivals)
+        )
     figure = go.Figure()
     for rival in rivals:
         name = f"{rival.label}, {quantity(rival.metric, rival.cost)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mbsearch.analysis.pareto import kendall_tau
+from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, did_you_mean
 from mbsearch.export.formats import require

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from mbsearch.analysis.pareto import kendall_tau
+from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.config.settings import LATENCY
 from mbsearch.cost import FLOAT32_BYTES, Measure, measure, mult_adds, total
 from mbsearch.errors import SpecError

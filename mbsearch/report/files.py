@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mbsearch.analysis.answer import Findings, answer
-from mbsearch.analysis.tables import knee, to_frame
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.front import knee_of
+from mbsearch.analysis.tables import to_frame
 from mbsearch.errors import NoAnswerError
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.style import CONFIG
@@ -38,8 +40,8 @@ def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
 
 def _best(findings: Findings) -> TrialRecord:
     try:
-        if findings.main is not None:
-            return answer(findings, findings.main).record
+        if findings.main_budget is not None:
+            return answer(findings, findings.main_budget).record
     except NoAnswerError:
         pass
-    return knee(findings.within)
+    return knee_of(findings.within)

@@ -22,7 +22,7 @@ from mbsearch.search.factory import make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.observations import ANCHORS, FINALS
 from mbsearch.space.template import Params
-from mbsearch.study.records import Estimate, TrialRecord, complete, shown
+from mbsearch.study.records import Estimate, TrialRecord, complete, of_highest_fidelity
 from mbsearch.study.store import DIRECTIONS, StudyStore
 
 # With fewer trials a model is no better than the measured accuracies. Its memory grows with the
@@ -99,7 +99,11 @@ class Estimates:
             for trial, mean, deviation in zip(found, means, deviations, strict=True)
         }
         if self._space.settings.proxy.growth and finals < LEAST_PAIRS:
-            others = [r for r in shown(records) if r.is_baseline and r.trial not in estimates]
+            others = [
+                r
+                for r in of_highest_fidelity(records)
+                if r.is_baseline and r.trial not in estimates
+            ]
             later = self.with_growth({r.trial: r.accuracy for r in others}, records)
             estimates |= {
                 r.trial: Estimate(later[r.trial], r.accuracy_noise or 0.0) for r in others
@@ -160,7 +164,7 @@ class Estimates:
 
 def denoised_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
     """Accuracies of candidates after their longer training, denoised by its loss, by trial."""
-    promoted = [r.highest for r in _candidates(records) if r.promotion is not None]
+    promoted = [r.at_highest_fidelity for r in _candidates(records) if r.promotion is not None]
     found = [(r.trial, r.evaluation) for r in promoted if r.evaluation is not None]
     values = denoised([e.accuracy for _, e in found], [e.validation_loss for _, e in found])
     return {trial: value for (trial, _), value in zip(found, values, strict=True)}
