@@ -11,7 +11,7 @@ from mbsearch.analysis.fidelity_levels import (
     best_of,
     fidelity_levels,
 )
-from mbsearch.analysis.findings import Findings, budget_of, require_costs, within
+from mbsearch.analysis.findings import Findings, budget_of, is_within, require_costs
 from mbsearch.analysis.intervals import TIED_WITHIN
 from mbsearch.analysis.reference_families import best_by_screening
 from mbsearch.config.settings import Budget
@@ -66,7 +66,7 @@ def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answe
         require_costs(findings.records, budget)
         within = tuple(
             i for i, r in enumerate(findings.records) if budget.excess(r.costs) is None
-        ) + tuple(-1 - i for i, r in enumerate(findings.retrained) if within(budget, r.costs))
+        ) + tuple(-1 - i for i, r in enumerate(findings.retrained) if is_within(budget, r.costs))
         if within in known and tuple(known[within].budget.bounds()) == tuple(budget.bounds()):
             found[budget] = replace(known[within], budget=budget)
             continue

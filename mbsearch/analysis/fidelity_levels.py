@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from mbsearch.analysis.findings import Findings, require_costs, within
+from mbsearch.analysis.findings import Findings, is_within, require_costs
 from mbsearch.analysis.intervals import Interval, independent_difference
 from mbsearch.analysis.paired_comparison import Posterior, posterior
 from mbsearch.analysis.repeated_trainings import (
@@ -94,7 +94,7 @@ def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
         NoAnswerError: no trained network is within the budget; the smallest is named.
         StorageError: the budget bounds a cost that the study does not have.
     """
-    records = [r for r in findings.records if within(findings.limits, r.costs)]
+    records = [r for r in findings.records if is_within(findings.limits, r.costs)]
     require_costs(findings.records, budget)
     screened = [r for r in _choosable(records) if budget.excess(r.costs) is None]
     if not screened:
@@ -256,9 +256,9 @@ def _retrained(findings: Findings, budget: Budget) -> list[tuple[TrialRecord, Tr
     known = {r.fingerprint: r for r in findings.records}
     for row in findings.retrained:
         record = known.get(row.fingerprint) or _outside(row, findings.records)
-        if record is None or not within(budget, record.costs):
+        if record is None or not is_within(budget, record.costs):
             continue
-        if not within(findings.limits, record.costs):
+        if not is_within(findings.limits, record.costs):
             continue
         found.setdefault(record.fingerprint, (record, trainings_of_retrained(row)))
     return list(found.values())

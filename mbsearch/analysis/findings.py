@@ -97,7 +97,7 @@ def budget_of(record: TrialRecord) -> Budget:
     return Budget.of({record.metric: record.cost})
 
 
-def within(bounds: Limits | Budget, costs: Mapping[str, int]) -> bool:
+def is_within(bounds: Limits | Budget, costs: Mapping[str, int]) -> bool:
     """Whether a network is within every bound on a cost that it has."""
     return all(costs[m] <= bound for m, bound in bounds.bounds().items() if m in costs)
 
