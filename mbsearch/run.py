@@ -36,7 +36,7 @@ from mbsearch.evaluation import (
     say_nothing,
 )
 from mbsearch.execution.local import Executor, LocalProcesses
-from mbsearch.latency.model import KEPT, LatencyModel
+from mbsearch.latency.model import MODEL_KEY, LatencyModel
 from mbsearch.report.files import write_results
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.estimates import Estimates
@@ -407,9 +407,9 @@ def _keep(
     if known.get("stamp") != stamp:
         store.search.set_user_attr("stamp", stamp)  # last: with it, the study is whole
     if model is not None:
-        if KEPT not in known:
-            store.search.set_user_attr(KEPT, model.to_dict())
-        write_atomically(folder / f"{KEPT}.json", json.dumps(model.to_dict(), indent=1))
+        if MODEL_KEY not in known:
+            store.search.set_user_attr(MODEL_KEY, model.to_dict())
+        write_atomically(folder / f"{MODEL_KEY}.json", json.dumps(model.to_dict(), indent=1))
 
 
 def _latency_model(
@@ -418,7 +418,7 @@ def _latency_model(
     """The study's model of latency, fitted on this machine where it has none; None if unneeded."""
     if not space.settings.needs_latency:
         return None
-    kept = store.settings().get(KEPT)
+    kept = store.settings().get(MODEL_KEY)
     if kept is not None:
         return LatencyModel.from_dict(kept)
     from mbsearch.latency.fit import fit_latency

@@ -374,7 +374,7 @@ def test_every_place_names_the_same_network(
     assert findings.main_budget is not None
     found = answer(findings, findings.main_budget)
     monkeypatch.setattr("mbsearch.analysis.findings.findings_of", lambda *_: findings)
-    monkeypatch.setattr("mbsearch.export.network_files.findings_of", lambda *_: findings)
+    monkeypatch.setattr("mbsearch.export.study_export.findings_of", lambda *_: findings)
     folder = tmp_path / "tiny"
 
     def call(*arguments: str) -> str:

@@ -205,7 +205,7 @@ def test_retrained_weights_are_those_that_are_exported(
     assert all(torch.equal(exported[k], v) for k, v in trained.state_dict().items())
     card = (tmp_path / "out" / "README.md").read_text()
     assert "seed 4: test accuracy 0.9100 (over 2 seeds 0.9200 ± 0.0141)" in card
-    assert "have not been seen" not in card
+    assert "were not used" not in card
     assert '"epochs": 20' in card, "the recipe of these weights"
     assert "(N, 3, 24, 24)" in card, "they are for images of that size"
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()

@@ -19,7 +19,14 @@ from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, SpecError
 from mbsearch.latency import fit as fitting
-from mbsearch.latency.model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
+from mbsearch.latency.model import (
+    LEAST,
+    MODEL_KEY,
+    LatencyModel,
+    Setting,
+    features,
+    measure_of_study,
+)
 from mbsearch.retraining.competitors import rivals
 from mbsearch.run import run
 from mbsearch.space.architecture import Architecture
@@ -99,8 +106,8 @@ def test_json_keeps_everything(model: LatencyModel) -> None:
     again = LatencyModel.from_dict(json.loads(json.dumps(model.to_dict())))
     assert again == model
     network = load_reference("mobilenet_v2")
-    assert kept_measure({KEPT: model.to_dict()})(network) == model.measure(network)
-    assert kept_measure({})(network) == measure(network)
+    assert measure_of_study({MODEL_KEY: model.to_dict()})(network) == model.measure(network)
+    assert measure_of_study({})(network) == measure(network)
     for part in ("onnxruntime", "some processor", "60 measured networks", "Mult-Adds do with"):
         assert part in model.sentence()
 
@@ -128,9 +135,9 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
         )
     assert timings == [fitting.NETWORKS]
     assert sum(line.startswith("measuring the latency") for line in lines) == 1
-    written = json.loads((folder / f"{KEPT}.json").read_text())
+    written = json.loads((folder / f"{MODEL_KEY}.json").read_text())
     model = LatencyModel.from_dict(written)
-    assert read_study(folder).settings()[KEPT] == written
+    assert read_study(folder).settings()[MODEL_KEY] == written
     assert lines.count(model.sentence()) == 1
     assert len(found.records) == 12
     for record in found.records:

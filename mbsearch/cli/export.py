@@ -107,7 +107,7 @@ def export(
         return
 
     from mbsearch.export.formats import DEFAULT_FORMATS
-    from mbsearch.export.network_files import export_record
+    from mbsearch.export.study_export import export_record
 
     chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
     # The card goes where the model goes: a database's address may hold a password, and a path on

@@ -113,7 +113,7 @@ def retrain(
     from mbsearch.analysis.findings import findings_of
     from mbsearch.config.settings import SCRATCH
     from mbsearch.config.specification import read_specification
-    from mbsearch.latency.model import kept_measure
+    from mbsearch.latency.model import measure_of_study
     from mbsearch.retraining.competitors import entrants
     from mbsearch.retraining.run import retrain_study
     from mbsearch.space.yaml_source import parse_document
@@ -130,7 +130,7 @@ def retrain(
         raise StorageError(f"{folder}: expected a study with trials, got one without")
     space = read_specification(parse_document(study["space_yaml"], "space.yaml"))
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
-    metric, meter = space.settings.metric, kept_measure(study)
+    metric, meter = space.settings.metric, measure_of_study(study)
     budgets = parse_budgets(budget, None, metric)
     budgets += [parse_budget("--max-mult-adds", text, "mult_adds") for text in max_mult_adds or []]
     findings = findings_of(records, study, read_retrained(folder))

@@ -15,9 +15,9 @@ import torch
 from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, did_you_mean
+from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import require
 from mbsearch.export.graphs import ONNX, onnx_session, write_onnx
-from mbsearch.export.job import Job
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.latency_file import Latency, NetworkLatency
 from mbsearch.training.network import build, fold_norms
@@ -144,9 +144,9 @@ def _torch(architecture: Architecture, threads: int) -> Callable[[], object]:
 
 def _onnxruntime(architecture: Architecture, threads: int) -> Callable[[], object]:
     require(["onnx"])
-    job = Job(architecture, build(architecture).eval(), architecture.name)
+    exportable = Exportable(architecture, build(architecture).eval(), architecture.name)
     with tempfile.TemporaryDirectory() as folder:
-        write_onnx(job, Path(folder))
+        write_onnx(exportable, Path(folder))
         session = onnx_session(Path(folder) / ONNX, threads)
     side = architecture.resolution
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
