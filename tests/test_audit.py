@@ -16,7 +16,7 @@ from noise_images import write_noise_images
 from scipy.stats import kendalltau
 
 from mbsearch import cli
-from mbsearch.analysis.calibration import grown, growth_of
+from mbsearch.analysis.calibration import add_gain, long_training_gain
 from mbsearch.analysis.family_bias import family_bias
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
 from mbsearch.audit import run as audit_module
@@ -61,7 +61,7 @@ def test_a_belief_in_growth_is_judged_beside_the_proxy() -> None:
     networks = []
     for loss, cost, params in rng.uniform((0.5, 1e6, 1e5), (2, 1e8, 1e6), (60, 3)):
         costs = {"mult_adds": round(cost), "params": round(params)}
-        truth = grown(math.exp(-loss), growth_of(costs, 0.4))
+        truth = add_gain(math.exp(-loss), long_training_gain(costs, 0.4))
         networks.append(Judged(truth, costs, (0.5,), (loss,), 1.0))
     right, shipped = (
         {each.score: each.tau for each in rankings(networks, growth=rate)} for rate in (0.4, 0.1)

@@ -13,7 +13,7 @@ from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 
 from mbsearch.analysis.answer_selection import answer
-from mbsearch.analysis.calibration import grown, growth_of
+from mbsearch.analysis.calibration import add_gain, long_training_gain
 from mbsearch.analysis.findings import Findings, budget_of
 from mbsearch.analysis.tables import front_rows, to_frame
 from mbsearch.config.settings import Budget, Promotion, Racing
@@ -140,7 +140,7 @@ def test_a_longer_training_moves_the_estimate_of_its_network(
     }
     number = max(plain, key=lambda key: records[trials[key]].mult_adds)
     try:
-        raised = grown(plain[number], 0.5)
+        raised = add_gain(plain[number], 0.5)
         store.search.set_user_attr(PROMOTED, {**plain, number: raised})
         after = Estimates(store, SPACE).highest()
     finally:
@@ -166,7 +166,7 @@ def test_finals_put_all_estimates_on_their_scale_anchors_included(
     )
     original = StudyStore.records
     monkeypatch.setattr(StudyStore, "records", lambda self: [*original(self), reference])
-    ends = {r.trial: grown(true(r), 0.8) for r in records}
+    ends = {r.trial: add_gain(true(r), 0.8) for r in records}
     with_final = [r.trial for r in sorted(records, key=lambda r: r.cost)[::6]]
     anchor = {"params": params, "accuracy": 0.6, "validation_loss": None, "final": 0.8}
     try:
@@ -212,11 +212,13 @@ def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
 
 def test_growth_is_reckoned_from_mobilenet_v2() -> None:
     costs = measure(load_reference("mobilenet_v2"))
-    assert growth_of(costs, 1.0) == pytest.approx(0, abs=0.05)
+    assert long_training_gain(costs, 1.0) == pytest.approx(0, abs=0.05)
     twice = {**costs, "mult_adds": 2 * costs["mult_adds"]}
-    assert growth_of(twice, 0.1) - growth_of(costs, 0.1) == pytest.approx(0.1 * math.log(2))
-    assert grown(grown(0.7, 0.3), -0.3) == pytest.approx(0.7)
-    assert grown(0.5, 0.1) > 0.5
+    assert long_training_gain(twice, 0.1) - long_training_gain(costs, 0.1) == pytest.approx(
+        0.1 * math.log(2)
+    )
+    assert add_gain(add_gain(0.7, 0.3), -0.3) == pytest.approx(0.7)
+    assert add_gain(0.5, 0.1) > 0.5
 
 
 def test_what_networks_gain_later_is_expected_of_baselines_too(
@@ -234,9 +236,11 @@ def test_what_networks_gain_later_is_expected_of_baselines_too(
     baselines = [r for r in of_highest_fidelity(records) if r.is_baseline]
     assert set(highest) == {r.trial for r in baselines} | set(short)
     for record in baselines:
-        assert highest[record.trial] == grown(record.accuracy, growth_of(record.costs, 0.5))
+        assert highest[record.trial] == add_gain(
+            record.accuracy, long_training_gain(record.costs, 0.5)
+        )
     gains = [logit(highest[r.trial]) - logit(true(r, promoted=True)) for r in candidates(store)]
-    growths = [growth_of(r.costs, 0.5) for r in candidates(store)]
+    growths = [long_training_gain(r.costs, 0.5) for r in candidates(store)]
     assert np.mean(np.abs(np.subtract(gains, growths))) < 0.1 * np.ptp(growths)
 
 

@@ -175,7 +175,7 @@ graph = torch.export.load({str(tmp_path / "model.pt2")!r}).module()
 torch.save([network.eval()(images), graph(images)], {str(tmp_path / "logits.pt")!r})
 """
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, cwd=tmp_path)
-    expected = given.network(images)
+    expected = given.module(images)
     for logits in torch.load(tmp_path / "logits.pt"):
         assert (logits - expected).norm() < TOLERANCE * expected.norm()
 
@@ -256,7 +256,7 @@ def test_a_file_that_differs_from_the_network_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(given: Exportable, folder: Path) -> Runner:
-        return lambda images: given.network(images) * (1 + 1e-4)
+        return lambda images: given.module(images) * (1 + 1e-4)
 
     monkeypatch.setitem(FORMATS, "yaml", replace(FORMATS["yaml"], read=wrong))
     with pytest.raises(ExportError, match=r"architecture.yaml: expected the logits .* got 1.0e-04"):
@@ -285,7 +285,7 @@ def test_a_network_that_rounds_badly_is_judged_by_its_own_rounding(
     given = exportable(
         load_reference("mobilenet_v3_large").replace(resolution=32), least_variance=0.0
     )
-    folded = replace(FORMATS["yaml"], read=lambda given, folder: fold_norms(given.network))
+    folded = replace(FORMATS["yaml"], read=lambda given, folder: fold_norms(given.module))
     monkeypatch.setitem(FORMATS, "yaml", folded)
     (written,) = export(given, tmp_path, ("yaml",))
     assert written.error is not None

@@ -97,7 +97,7 @@ def test_noise_is_averaged_out_and_the_stated_error_is_an_honest_one() -> None:
     model = LatencyModel.fit(networks, noisy, SETTING)
     errors = [abs(model.measure(n)[LATENCY] / true_microseconds(n) - 1) for n in fresh]
     assert np.median(errors) < 0.04
-    assert 0.02 < model.median_error < 0.08  # the noise of what it is held against, and its own
+    assert 0.02 < model.median_error < 0.08  # the noise of the measurements, and its own
     assert model.median_error <= model.worst_error
     assert model.mult_adds_tau < model.kendall_tau
 
@@ -108,14 +108,14 @@ def test_json_keeps_everything(model: LatencyModel) -> None:
     network = load_reference("mobilenet_v2")
     assert measure_of_study({MODEL_KEY: model.to_dict()})(network) == model.measure(network)
     assert measure_of_study({})(network) == measure(network)
-    for part in ("onnxruntime", "some processor", "60 measured networks", "Mult-Adds do with"):
+    for part in ("onnxruntime", "some processor", "60 measured networks", "that of Mult-Adds is"):
         assert part in model.sentence()
 
 
 def test_mistakes_are_one_message(model: LatencyModel) -> None:
     with pytest.raises(SpecError, match=f"at least {LEAST} networks .* got {LEAST - 1}"):
         LatencyModel.fit(sample(LEAST - 1), [1.0] * (LEAST - 1), SETTING)
-    with pytest.raises(SpecError, match="got one of another: 'squeeze-excite count'"):
+    with pytest.raises(SpecError, match="got another kind: 'squeeze-excite count'"):
         model.measure(load_reference("mobilenet_v3_small"))
 
 

@@ -149,7 +149,7 @@ def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path
         assert len(record.evaluation.curve) in (1, 2)
         assert (record.error or "").startswith("pruned after epoch")
     saved = savings(records)
-    assert saved.stopped == len(stopped)
+    assert saved.pruned == len(stopped)
     assert saved.trials == 30
     whole = 30 * 3 * 0.001
     assert saved.seconds_saved + saved.seconds_spent == pytest.approx(whole)

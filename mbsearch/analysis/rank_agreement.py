@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from mbsearch.analysis.calibration import growth_of
+from mbsearch.analysis.calibration import long_training_gain
 from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.config.settings import GROWTH
 from mbsearch.study.audit_file import (
@@ -61,7 +61,9 @@ def rankings(
         PROXY: loss,
         f"{PROXY} accuracy": [each.accuracies[0] for each in judged],
         WITH_COST: rankdata(loss) + rankdata(mult_adds),
-        WITH_GROWTH: [logit(math.exp(-e.losses[0])) + growth_of(e.costs, growth) for e in judged],
+        WITH_GROWTH: [
+            logit(math.exp(-e.losses[0])) + long_training_gain(e.costs, growth) for e in judged
+        ],
     }
     truth = np.array([each.truth for each in judged])
     cost = np.array([float(e.costs.get(metric, e.costs[MULT_ADDS])) for e in judged])

@@ -115,7 +115,7 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
     saved = savings(records)
     if saved.share is not None:
         out.print(
-            f"racing stopped {saved.stopped} of {saved.trials} trials and saved "
+            f"racing pruned {saved.pruned} of {saved.trials} trials and saved "
             f"{saved.share:.0%} of their training ({saved.seconds_saved:,.0f} s)",
             highlight=False,
         )

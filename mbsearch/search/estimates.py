@@ -9,12 +9,7 @@ from typing import Any
 
 import optuna
 
-from mbsearch.analysis.calibration import (
-    LEAST_PAIRS,
-    denoised,
-    grown,
-    growth_of,
-)
+from mbsearch.analysis.calibration import LEAST_PAIRS, add_gain, denoised, long_training_gain
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
@@ -70,7 +65,7 @@ class Estimates:
         study.add_trials(self._store.search.get_trials(deepcopy=False))
         means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
         return {
-            r.trial: grown(float(mean), -self._growth(r))
+            r.trial: add_gain(float(mean), -self._growth(r))
             for r, mean in zip(done, means, strict=True)
         }
 
@@ -151,10 +146,10 @@ class Estimates:
     ) -> dict[int, float]:
         """Accuracies, by trial, with what each network is believed to gain after the training."""
         among = [r for r in records if r.trial in accuracies]
-        return {r.trial: grown(accuracies[r.trial], self._growth(r)) for r in among}
+        return {r.trial: add_gain(accuracies[r.trial], self._growth(r)) for r in among}
 
     def _growth(self, record: TrialRecord) -> float:
-        return growth_of(record.costs, self._space.settings.proxy.growth)
+        return long_training_gain(record.costs, self._space.settings.proxy.growth)
 
     def _is_modelled(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the study has neither too few nor too many trials for the model."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from mbsearch.analysis.calibration import growth_of
+from mbsearch.analysis.calibration import long_training_gain
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
@@ -154,7 +154,7 @@ def _cost_aware(
             network.fingerprint,
             feasible=space.settings.excess(costs) is None,
             work=training_work(costs["mult_adds"]),
-            growth=growth_of(costs, space.settings.proxy.growth),
+            growth=long_training_gain(costs, space.settings.proxy.growth),
             within=tuple(budget.excess(costs) is None for budget in budgets),
             gain_features=gain_features(network, costs),
         )
