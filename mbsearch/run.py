@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import time
@@ -409,7 +408,7 @@ def _keep(
     if model is not None:
         if MODEL_KEY not in known:
             store.search.set_user_attr(MODEL_KEY, model.to_dict())
-        write_atomically(folder / f"{MODEL_KEY}.json", json.dumps(model.to_dict(), indent=1))
+        model.write(folder)
 
 
 def _latency_model(

@@ -128,7 +128,7 @@ def test_the_most_accurate_within_every_bound_is_the_answer() -> None:
         answer(Findings([]), BUDGET)
 
 
-def test_limits_bind_references_and_the_largest_budget_what_is_shown() -> None:
+def test_limits_apply_to_references_and_the_largest_budget_to_what_is_shown() -> None:
     records = [network(1, 0.80, 10**7), reference(2, 0.95, 3 * 10**7), network(3, 0.9, 5 * 10**7)]
     limited = Findings(records, limits=Limits(mult_adds=20_000_000))
     assert [r.trial for r in limited.within] == [1]
@@ -146,7 +146,7 @@ def test_limits_bind_references_and_the_largest_budget_what_is_shown() -> None:
     assert findings_of(records, kept).limits == Limits(params=9 * 10**5)
 
 
-def test_without_budgets_and_limits_round_ones_between_the_references_are_answered() -> None:
+def test_default_budgets_are_round_amounts_between_the_references() -> None:
     records = [reference(i, 0.8, cost) for i, cost in enumerate((3 * 10**6, 6 * 10**7))]
     records.append(network(9, 0.9, 10**9))
     asked = [budget.mult_adds for budget in Findings(records).default_budgets]
@@ -258,7 +258,7 @@ def test_margins_of_finals_are_shrunk_and_predictions_are_no_prior() -> None:
     assert answer(Findings(sure), BUDGET).margins[0].difference == margin.difference
 
 
-def test_retraining_overrides_the_choice_that_it_tested() -> None:
+def test_retraining_overrides_the_answer_that_it_retrained() -> None:
     ours, v2 = network(1, 0.80, 10**7), reference(2, 0.75, 12 * 10**6, 0.35, 128)
     records = [finalist(ours, 0.90), finalist(v2, 0.89)]
     assert answer(Findings(records), BUDGET).record.trial == 1
@@ -286,7 +286,7 @@ def test_a_reference_that_only_retraining_trained_may_be_the_answer() -> None:
     assert answer(Findings([ours], (rows[0], given)), BUDGET).record.trial == 1
 
 
-def test_tied_means_that_the_whole_interval_is_within_the_margin() -> None:
+def test_networks_are_tied_if_the_whole_interval_is_within_the_margin() -> None:
     ours, close = network(1, 0.902, 10**7), reference(2, 0.900, 9 * 10**6)
     for noise, word in ((0.001, "statistically tied within 1 point"), (0.02, "not significant")):
         records = [replace(r, accuracy_noise=noise) for r in (ours, close)]
@@ -297,7 +297,7 @@ def test_tied_means_that_the_whole_interval_is_within_the_margin() -> None:
     assert "MobileNetV2 0.35/96 (9 M, 0.900) is as accurate within 1 point" in tied.sentence()
 
 
-def test_the_cheapest_tied_network_is_cheaper_and_at_most_a_point_worse() -> None:
+def test_the_smallest_tied_network_is_smaller_and_at_most_a_point_less_accurate() -> None:
     rng = np.random.default_rng(0)
     costs, accuracies = rng.integers(10**6, 2 * 10**7, 40), rng.uniform(0.8, 0.9, 40)
     records = [
@@ -335,7 +335,7 @@ def test_references_are_ranked_by_the_longest_training_of_all_their_families() -
     assert ranked(searched) == []
 
 
-def test_equal_sets_of_networks_have_equal_answers() -> None:
+def test_budgets_with_equal_networks_have_equal_answers() -> None:
     records = [network(1, 0.8, 10**7), reference(2, 0.7, 15 * 10**6)]
     budgets = [Budget(mult_adds=m * 10**6) for m in (5, 10, 12, 16, 18)]
     for budget, found in answers(Findings(records), budgets).items():
@@ -367,7 +367,7 @@ def studies(tmp_path: Path) -> dict[str, Findings]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "limited", "budgets", "finals", "retrained"])
-def test_every_place_names_the_same_network(
+def test_status_export_report_and_dashboard_name_the_same_network(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = studies(tmp_path)[kind]

@@ -108,13 +108,13 @@ def assert_python_formats_hold(architecture: Architecture, folder: Path) -> bool
 
 
 @pytest.mark.parametrize("name", reference_names())
-def test_yaml_source_and_timm_string_hold_a_reference(name: str, tmp_path: Path) -> None:
+def test_yaml_source_and_timm_string_express_a_reference(name: str, tmp_path: Path) -> None:
     assert assert_python_formats_hold(small(load_reference(name)).replace(alpha=0.5), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
-def test_yaml_source_and_timm_string_hold_random_candidates(name: str, tmp_path: Path) -> None:
+def test_yaml_source_and_timm_string_express_random_candidates(name: str, tmp_path: Path) -> None:
     networks = candidates(name, 25)
     said = [
         assert_python_formats_hold(network, tmp_path / str(i)) for i, network in enumerate(networks)
@@ -124,7 +124,7 @@ def test_yaml_source_and_timm_string_hold_random_candidates(name: str, tmp_path:
         assert said == [network.stages[-1].block != "identity" for network in networks]
 
 
-def test_every_block_type_holds_in_every_default_format(tmp_path: Path) -> None:
+def test_every_default_format_expresses_every_block_type(tmp_path: Path) -> None:
     written = export(exportable(EVERY_BLOCK), tmp_path / "out")
     assert {each.format for each in written if each.error is not None} == {
         "yaml",
@@ -142,14 +142,14 @@ def test_every_block_type_holds_in_every_default_format(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixed", "mobilenet_v3_small"])
-def test_graphs_hold_a_network_of_every_kind(name: str, tmp_path: Path) -> None:
+def test_graphs_express_a_network_of_every_kind(name: str, tmp_path: Path) -> None:
     is_space = name in space_names()
     network = candidates(name, 1)[0] if is_space else small(load_reference(name))
     written = export(exportable(network), tmp_path, ("torch-export", "onnx"))
     assert [each.error is not None for each in written] == [True, True]
 
 
-def test_source_and_graph_run_where_mbsearch_is_not_known(tmp_path: Path) -> None:
+def test_source_and_graph_run_without_mbsearch(tmp_path: Path) -> None:
     given = exportable(EVERY_BLOCK)
     export(given, tmp_path, ("pytorch", "torch-export"))
     images = torch.randn(2, 3, 32, 32)
@@ -181,9 +181,7 @@ torch.save([network.eval()(images), graph(images)], {str(tmp_path / "logits.pt")
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "mixed"])
-def test_source_is_what_a_formatter_leaves_alone_and_imports_only_torch(
-    name: str, tmp_path: Path
-) -> None:
+def test_source_is_formatted_and_imports_only_torch(name: str, tmp_path: Path) -> None:
     network = EVERY_BLOCK if name == "mixed" else load_reference(name)
     export(exportable(network.replace(resolution=64)), tmp_path, ("pytorch", "timm", "yaml"))
     source = (tmp_path / "model.py").read_text()
@@ -241,7 +239,7 @@ UNSAYABLE = {
 
 
 @pytest.mark.parametrize("words", UNSAYABLE)
-def test_what_timm_cannot_say_is_named(words: str, tmp_path: Path) -> None:
+def test_the_reason_why_timm_cannot_express_a_network_is_named(words: str, tmp_path: Path) -> None:
     fields = {"resolution": 32, "stem": {"channels": 8}, "stages": [V2], **UNSAYABLE[words]}
     given = exportable(Architecture.model_validate(fields))
     with pytest.raises(ExportError, match=words):
@@ -271,7 +269,7 @@ def test_a_file_that_differs_from_the_network_is_refused(
 
 
 @pytest.mark.parametrize("name", ["C:\\new\\x", 'a """b""" c', "net [/b]"])
-def test_a_source_bears_any_name(name: str, tmp_path: Path) -> None:
+def test_a_source_can_have_any_network_name(name: str, tmp_path: Path) -> None:
     network = load_reference("mobilenet_v2").replace(resolution=32, alpha=0.35, name=name)
     export(exportable(network), tmp_path, ("pytorch", "timm"))
     for file in ("model.py", "timm_model.py"):
@@ -279,7 +277,7 @@ def test_a_source_bears_any_name(name: str, tmp_path: Path) -> None:
         assert (docstring or "").startswith(f"{name}: a network.")
 
 
-def test_a_network_that_rounds_badly_is_judged_by_its_own_rounding(
+def test_a_network_with_large_rounding_errors_has_a_larger_tolerance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = exportable(

@@ -89,7 +89,7 @@ def test_limits_of_every_cost_choose_the_most_accurate_that_keeps_them(
         assert capsys.readouterr().out == best.architecture.to_yaml()
 
 
-def test_the_cheapest_equal_is_no_dearer(
+def test_the_smallest_tied_network_is_not_larger(
     study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, records = study
@@ -100,7 +100,7 @@ def test_the_cheapest_equal_is_no_dearer(
     assert capsys.readouterr().out == cheapest.architecture.to_yaml()
 
 
-def test_the_cheapest_equal_keeps_the_limits(
+def test_the_smallest_tied_network_is_within_the_limits(
     study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of fewer Mult-Adds is not of fewer parameters."""
@@ -112,7 +112,7 @@ def test_the_cheapest_equal_keeps_the_limits(
         assert measure(network)["params"] <= limit
 
 
-def test_the_card_of_a_stopped_trial_says_so(study: tuple[Path, list[TrialRecord]]) -> None:
+def test_the_card_of_a_pruned_trial_says_so(study: tuple[Path, list[TrialRecord]]) -> None:
     _, records = study
     record = replace(find_trial(records, 6), state=State.PRUNED)
     assert record.evaluation is not None
@@ -120,7 +120,7 @@ def test_the_card_of_a_stopped_trial_says_so(study: tuple[Path, list[TrialRecord
     assert f"after epoch {len(record.evaluation.curve)} of the study's short training" in text
 
 
-def test_the_card_of_a_table_study_speaks_of_no_training(
+def test_the_card_of_a_table_study_mentions_no_training(
     study: tuple[Path, list[TrialRecord]],
 ) -> None:
     record = find_trial(study[1], 6)
@@ -130,7 +130,7 @@ def test_the_card_of_a_table_study_speaks_of_no_training(
     assert "training" not in card._accuracy(looked_up, None)
 
 
-def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
+def test_a_folder_has_the_files_and_a_card_with_accuracy_and_origin(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, records = study
@@ -161,7 +161,7 @@ def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
     assert "model.onnx" not in card
 
 
-def test_nothing_of_another_network_stays_but_what_is_the_users_own(
+def test_files_of_another_network_are_removed_and_the_users_own_kept(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, _ = study
@@ -183,7 +183,7 @@ def test_nothing_of_another_network_stays_but_what_is_the_users_own(
     assert (out / "model.py").exists(), "no card of ours said that it was ours"
 
 
-def test_retrained_weights_are_those_that_are_exported(
+def test_retrained_weights_are_exported(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, records = study
@@ -286,7 +286,7 @@ def test_the_cost_on_the_card_is_that_of_the_file(
     assert f"at {side} pixels." in card
 
 
-def test_the_card_does_not_tell_the_address_of_the_database(
+def test_the_card_does_not_contain_the_address_of_the_database(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _ = study

@@ -70,7 +70,7 @@ def cli(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-def test_a_study_keeps_what_its_front_and_baselines_take(
+def test_the_latencies_of_front_and_baselines_are_kept_beside_the_study(
     study: tuple[Path, list[TrialRecord]],  # noqa: F811
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -125,7 +125,7 @@ def test_mistakes_are_one_message(
     assert "--alpha, --resolution: expected an architecture with them" in capsys.readouterr().err
 
 
-def test_a_name_and_a_folder_are_what_they_are(
+def test_names_are_no_markup_and_a_folder_named_like_a_reference_is_no_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Brackets are no markup, and a folder that is called like a reference is no study."""

@@ -76,7 +76,7 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_an_additive_truth_is_found(model: LatencyModel) -> None:
+def test_an_additive_latency_is_recovered(model: LatencyModel) -> None:
     networks = sample(40, seed=1)
     for network in networks:
         predicted = model.measure(network)
@@ -90,7 +90,7 @@ def test_an_additive_truth_is_found(model: LatencyModel) -> None:
     assert all(rate >= 0 for rate in model.rates.values())
 
 
-def test_noise_is_averaged_out_and_the_stated_error_is_an_honest_one() -> None:
+def test_noise_averages_out_and_the_stated_error_is_right() -> None:
     rng = np.random.default_rng(0)
     networks, fresh = sample(40), sample(100, seed=1)
     noisy = [true_microseconds(n) * rng.lognormal(0, 0.05) for n in networks]
@@ -102,7 +102,7 @@ def test_noise_is_averaged_out_and_the_stated_error_is_an_honest_one() -> None:
     assert model.mult_adds_tau < model.kendall_tau
 
 
-def test_json_keeps_everything(model: LatencyModel) -> None:
+def test_json_round_trip_is_lossless(model: LatencyModel) -> None:
     again = LatencyModel.from_dict(json.loads(json.dumps(model.to_dict())))
     assert again == model
     network = load_reference("mobilenet_v2")
@@ -149,7 +149,7 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
         assert model.measure(rival.architecture)[LATENCY] == pytest.approx(best.cost, rel=0.15)
 
 
-def test_a_limit_on_latency_is_hard_beside_another_objective(
+def test_a_limit_on_latency_holds_with_another_objective(
     tmp_path: Path, timings: list[int]
 ) -> None:
     middle = sorted(true_microseconds(TINY.decode(p)) for p in TINY.enumerate_params())[80]
@@ -165,7 +165,7 @@ def test_a_limit_on_latency_is_hard_beside_another_objective(
     assert "stamp" not in read_study(tmp_path / "t").settings()  # other limits can follow
 
 
-def test_a_study_without_latency_cannot_be_asked_for_it(
+def test_a_budget_of_latency_needs_a_study_with_latency(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(TINY, trials=2, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
@@ -175,7 +175,7 @@ def test_a_study_without_latency_cannot_be_asked_for_it(
     assert "expected a study that knows latency" in capsys.readouterr().err
 
 
-def test_torch_measures_where_onnxruntime_is_missing(
+def test_torch_measures_if_onnxruntime_is_missing(
     timings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(_: Sequence[str]) -> None:
@@ -189,7 +189,7 @@ def test_torch_measures_where_onnxruntime_is_missing(
 
 
 @pytest.mark.slow
-def test_a_model_is_fitted_to_networks_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_fitted_to_measured_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well it predicts is a matter of what else the machine does: the model says it itself."""
     space = load_specification(FORMER_V2)
     bare = space.with_settings({"baselines": ()})

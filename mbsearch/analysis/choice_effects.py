@@ -77,14 +77,14 @@ class Effect:
         if len(ranked) < 2:
             return f"{where}: {self.choice} has too few networks to tell"
         best, worst = ranked[0], ranked[-1]
-        lead = best.mean - worst.mean
+        difference = best.mean - worst.mean
         error = self.deviation * math.sqrt(1 / best.networks + 1 / worst.networks)
         chance = (1 - _CONFIDENCE) / 2 / max(self.pairs, pairs)
-        if lead < float(stdtrit(self.freedom, 1 - chance)) * error:
+        if difference < float(stdtrit(self.freedom, 1 - chance)) * error:
             return f"{where}: no option of {self.choice} is clearly better"
         return (
             f"{where}: {self.choice} {_shown(best.option)} beats {_shown(worst.option)} "
-            f"by {lead:.3f} ± {error:.3f}"
+            f"by {difference:.3f} ± {error:.3f}"
         )
 
 

@@ -43,10 +43,10 @@ class Interval:
 
         ``95 % interval +0.4 to +4.6, significant``.
         """
-        verdict = "significant" if self.significant else "not significant"
+        significance = "significant" if self.significant else "not significant"
         if self.tied:
-            verdict = f"statistically tied within {tie_margin()}"
-        return f"95 % interval {points(self.low)} to {points(self.high)}, {verdict}"
+            significance = f"statistically tied within {tie_margin()}"
+        return f"95 % interval {points(self.low)} to {points(self.high)}, {significance}"
 
 
 def independent_difference(mean: float, first: float, second: float) -> Interval:

@@ -107,8 +107,10 @@ def ties(
     if measured.size == 0:
         return measured
     nearest = front[np.searchsorted(costs[front], costs[measured], side="right") - 1]
-    lead = accuracies[nearest] - accuracies[measured]
-    tied: NDArray[np.intp] = measured[lead <= z * np.hypot(deviation[nearest], deviation[measured])]
+    margin = accuracies[nearest] - accuracies[measured]
+    tied: NDArray[np.intp] = measured[
+        margin <= z * np.hypot(deviation[nearest], deviation[measured])
+    ]
     return np.asarray(tied[np.lexsort((-accuracies[tied], costs[tied]))])
 
 

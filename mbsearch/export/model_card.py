@@ -131,13 +131,13 @@ def _against(answer: Answer | str) -> str:
 
 
 def _data(exportable: Exportable, origin: Origin) -> str:
-    stamp, evaluation = origin.settings["stamp"], origin.record.evaluation
+    identity, evaluation = origin.settings["stamp"], origin.record.evaluation
     known = exportable.normalisation
     rows = [
-        ("Images", f"{stamp['data']} (content key `{stamp['data_key'][:16]}`)"),
+        ("Images", f"{identity['data']} (content key `{identity['data_key'][:16]}`)"),
         ("Classes", str(exportable.architecture.num_classes)),
         ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
-        ("Seed of search, split and training", str(stamp["seed"])),
+        ("Seed of search, split and training", str(identity["seed"])),
         *_start(origin),
         ("Network", origin.content),
         (EXPORTED_BY, f"`{origin.command}`"),

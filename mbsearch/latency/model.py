@@ -7,8 +7,10 @@ non-negative least squares of the relative error.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from mbsearch.cost import FLOAT32_BYTES, Measure, measure, mult_adds, total
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
+from mbsearch.study.atomic_files import write_atomically
 
 MODEL_KEY = "latency_model"
 """Key of the model in a study's settings."""
@@ -129,6 +132,14 @@ class LatencyModel:
     def to_dict(self) -> dict[str, Any]:
         """Encode as plain data."""
         return asdict(self)
+
+    def write(self, folder: Path) -> None:
+        """Write the model into a study's folder as ``latency_model.json``.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        write_atomically(folder / f"{MODEL_KEY}.json", json.dumps(self.to_dict(), indent=1))
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> LatencyModel:

@@ -68,8 +68,8 @@ class FamilyBias:
     def clause(self) -> str:
         """``underestimates mobilenet_v2 by 0.030 ± 0.012 (significant)``."""
         verb = "underestimates" if self.gain > 0 else "overestimates"
-        verdict = "significant" if self.significant else "not significant"
-        return f"{verb} {self.family} by {abs(self.gain):.3f} ± {self.error:.3f} ({verdict})"
+        significance = "significant" if self.significant else "not significant"
+        return f"{verb} {self.family} by {abs(self.gain):.3f} ± {self.error:.3f} ({significance})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,7 @@ class Audit:
     `truth` names the source of the true accuracies, `networks` is their number. `seconds` is the
     mean time of one proxy training, `noise` the standard deviation of its accuracy over seeds.
     `family_biases` has one row for each MobileNet family that was trained. `identity` is what was
-    audited, None in an audit of an older version. `caveat` says how it differs from the study
-    beside.
+    audited, None in an audit of an older version. `caveat` says how it differs from the study.
     """
 
     space: str
@@ -98,7 +97,7 @@ class Audit:
         """Whether the proxy ranks better than Mult-Adds do, and its biases, in words."""
         taus = {ranking.score: ranking for ranking in self.rankings}
         proxy, counting = taus[PROXY], taus[MULT_ADDS]
-        verdict = (
+        comparison = (
             "ranks better than" if proxy.tau > counting.tau else "ranks NO better than"
         ) + " counting Mult-Adds"
         ahead = sum(a > b for a, b in zip(proxy.thirds, counting.thirds, strict=True))
@@ -107,12 +106,12 @@ class Audit:
             clauses = ", ".join(each.clause() for each in self.family_biases)
             biases = f"; at equal proxy accuracy it {clauses}"
         return (
-            f"the proxy {verdict} on {self.networks} networks and {self.data}: Kendall tau "
+            f"the proxy {comparison} on {self.networks} networks and {self.data}: Kendall tau "
             f"{proxy.tau:.2f} ({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it "
             f"is ahead in {ahead} of 3 cost thirds{biases}{self.caveat}"
         )
 
-    def beside(self, identity: Identity | None) -> Audit:
+    def with_caveat(self, identity: Identity | None) -> Audit:
         """Return this audit with a caveat if it is of another proxy, space or images."""
         if self.identity is None or identity is None:
             return self
@@ -171,4 +170,4 @@ def read_audit(folder: Path, identity: Identity | None = None) -> Audit | None:
         StorageError: the file is damaged.
     """
     audit = read_json(folder / AUDIT, "audit", Audit.from_dict)
-    return None if audit is None else audit.beside(identity)
+    return None if audit is None else audit.with_caveat(identity)

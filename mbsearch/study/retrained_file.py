@@ -210,12 +210,12 @@ class RetrainedFile:
     @staticmethod
     def _decoded(data: Any) -> RetrainedFile:
         settings = data["settings"]
-        said = [(row["candidate"], str(row["sentence"])) for row in data["leads"]]
+        sentences = [(row["candidate"], str(row["sentence"])) for row in data["leads"]]
         networks = (
             Retrained.from_dict(
                 row,
                 settings.get("test_images"),
-                [sentence for candidate, sentence in said if candidate == row["name"]],
+                [sentence for candidate, sentence in sentences if candidate == row["name"]],
             )
             for row in data["networks"]
         )
