@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from mbsearch.config.specification import load_specification
+from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import DEFAULT_FORMATS, export
-from mbsearch.export.job import Job
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.network import build
@@ -48,7 +48,7 @@ def check(name: str, networks: list[Architecture]) -> None:
     worst: dict[str, float] = defaultdict(float)
     unsayable = 0
     for seed, architecture in enumerate(networks):
-        job = Job(architecture, perturbed(architecture, seed), f"{name} {seed}.")
+        job = Exportable(architecture, perturbed(architecture, seed), f"{name} {seed}.")
         with tempfile.TemporaryDirectory() as folder:
             for each in export(job, Path(folder) / "out"):
                 if each.error is None:

@@ -24,10 +24,12 @@ from typing import Any
 
 from wins import CIFAR_PER_CLASS, CIFAR_SEED, HERE, DataSet, drawn_part
 
-from mbsearch.analysis.answer import Answer, answer, findings_of
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import findings_of
 from mbsearch.config.budgets import Budget
-from mbsearch.study.artifacts import read_retrained
 from mbsearch.study.opening import read_study
+from mbsearch.study.retrained_file import read_retrained
 
 MARGINS = {
     "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",

@@ -110,7 +110,7 @@ def main() -> None:
         means = expected(load_specification(options.space), [r for front in fronts for r in front])
         likely = [volume(front, means, dearest) for front in fronts]
         print(
-            f"| {seed} | {with_.stopped} of {with_.trials} | {with_.seconds_spent:.0f} "
+            f"| {seed} | {with_.pruned} of {with_.trials} | {with_.seconds_spent:.0f} "
             f"| {without.seconds_spent:.0f} "
             f"| {1 - with_.seconds_spent / without.seconds_spent:.0%} "
             f"| {1 - work(raced) / work(whole):.0%} "

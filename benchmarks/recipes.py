@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from mbsearch.analysis.calibration import denoised
-from mbsearch.analysis.rank_agreement import kendall_tau, taus_in_thirds
+from mbsearch.analysis.rank_agreement import tau_or_zero, taus_in_thirds
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.execution.protocol import Task
@@ -76,7 +76,7 @@ def taus(scores: Sequence[float], truth: Sequence[float], costs: Sequence[int]) 
     """Tau over all networks, and the mean of those inside the thirds of the costs."""
     score, true, cost = np.array(scores), np.array(truth), np.array(costs, dtype=float)
     inside = fmean(taus_in_thirds(score, true, cost))
-    return f"{kendall_tau(score, true):.2f} / {inside:.2f}"
+    return f"{tau_or_zero(score, true):.2f} / {inside:.2f}"
 
 
 def evaluated(

@@ -41,7 +41,7 @@ from mbsearch.search.estimates import Estimates
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.opening import read_study
-from mbsearch.study.records import TrialRecord, complete, shown
+from mbsearch.study.records import TrialRecord, complete, of_highest_fidelity
 from mbsearch.study.store import StudyStore
 
 BUDGETS = (15_000_000, 30_000_000, 60_000_000, 100_000_000)
@@ -143,7 +143,7 @@ def searched(
 
 def believed(records: Sequence[TrialRecord], expected: Mapping[int, float] | None = None) -> Belief:
     """By the accuracies that are expected, by trial, and else by those that were measured."""
-    judged = shown(records)
+    judged = of_highest_fidelity(records)
     return Belief(
         {r.fingerprint: (expected or {}).get(r.trial, r.accuracy) for r in judged},
         {r.fingerprint: r.mult_adds for r in judged},
@@ -203,7 +203,9 @@ def main() -> None:
         )
         records, estimates = store.records(), Estimates(store, space)
         short = [replace(r, promotion=None) for r in complete(records)]
-        predicted = {trial: each.accuracy for trial, each in estimates.highest().items()}
+        predicted = {
+            trial: each.accuracy for trial, each in estimates.at_highest_fidelity().items()
+        }
         ours = believed(short, predicted)
         show(seed, "mbsearch", ours, seconds)
         show(seed, "as measured", believed(records), None)

@@ -47,7 +47,8 @@ from scoreboard import (
     write_json,
 )
 
-from mbsearch.analysis.answer import best_references, findings_of
+from mbsearch.analysis.findings import findings_of
+from mbsearch.analysis.reference_families import best_references
 from mbsearch.config.budgets import Budget
 from mbsearch.config.families import scaled_reference
 from mbsearch.config.settings import Settings

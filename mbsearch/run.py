@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from mbsearch.analysis.answer import findings_of
+from mbsearch.analysis.findings import findings_of
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import (
     SearchSpecification,
@@ -36,7 +35,7 @@ from mbsearch.evaluation import (
     say_nothing,
 )
 from mbsearch.execution.local import Executor, LocalProcesses
-from mbsearch.latency.model import KEPT, LatencyModel
+from mbsearch.latency.model import MODEL_KEY, LatencyModel
 from mbsearch.report.result_files import write_results
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.estimates import Estimates
@@ -45,8 +44,8 @@ from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import chosen_references, missing_references, round_budgets
 from mbsearch.space.library import space_names
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.atomic_files import write_whole
-from mbsearch.study.identity import Stamp, difference, filled, scored_by
+from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
 from mbsearch.study.opening import drive, read_study
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore
@@ -68,7 +67,7 @@ class RunResult:
     folder: Path
     records: list[TrialRecord]
     exhausted: bool
-    stamp: Stamp
+    stamp: Identity
     unpromoted: float | None = None
 
 
@@ -165,7 +164,7 @@ def run(
             measure=meter,
             feasible=keeps,
         )
-        write_whole(folder / "space.yaml", space.to_yaml())
+        write_atomically(folder / "space.yaml", space.to_yaml())
         on_start(store.ended_candidates(), trials)
         deadline = math.inf if minutes is None else started + 60 * minutes
         with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
@@ -349,12 +348,12 @@ def _pilot(
     return pilot
 
 
-def _stamp(scoring: Scoring, seed: int) -> Stamp:
+def _stamp(scoring: Scoring, seed: int) -> Identity:
     """What a study is bound to."""
     settings = scoring.space.settings
     return {
         "data": scoring.data,  # before the space, which has as many classes
-        **scored_by(scoring.space, scoring.key),
+        **scoring_identity(scoring.space, scoring.key),
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
         "promotion": settings.promotion.model_dump(mode="json", include={"longer"}),
@@ -364,7 +363,7 @@ def _stamp(scoring: Scoring, seed: int) -> Stamp:
     }
 
 
-def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
+def _check_stamp(store: StudyStore, folder: Path, stamp: Identity) -> None:
     """A study that is there must bear the same stamp, but for the path to the same images."""
     known = store.settings().get("stamp")
     if known is None:
@@ -372,7 +371,7 @@ def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
     old = {"promotion": stamp["promotion"], **known}  # which an older version did not keep
     if old["data_key"] == stamp["data_key"]:
         old["data"] = stamp["data"]
-    if (what := difference(filled(old), stamp)) is not None:
+    if (what := difference(with_defaults(old), stamp)) is not None:
         raise StorageError(
             f"{folder}: this study was made by other settings ({what}), and its trials would not "
             "be comparable; go back to them, or start another study with --name"
@@ -382,7 +381,7 @@ def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
 def _keep(
     store: StudyStore,
     folder: Path,
-    stamp: Stamp,
+    stamp: Identity,
     space: SearchSpecification,
     model: LatencyModel | None,
     pretrained: Pretrained | None,
@@ -404,9 +403,9 @@ def _keep(
     if known.get("stamp") != stamp:
         store.search.set_user_attr("stamp", stamp)  # last: with it, the study is whole
     if model is not None:
-        if KEPT not in known:
-            store.search.set_user_attr(KEPT, model.to_dict())
-        write_whole(folder / f"{KEPT}.json", json.dumps(model.to_dict(), indent=1))
+        if MODEL_KEY not in known:
+            store.search.set_user_attr(MODEL_KEY, model.to_dict())
+        model.write(folder)
 
 
 def _latency_model(
@@ -415,7 +414,7 @@ def _latency_model(
     """The study's model of latency, fitted on this machine where it has none; None if unneeded."""
     if not space.settings.needs_latency:
         return None
-    kept = store.settings().get(KEPT)
+    kept = store.settings().get(MODEL_KEY)
     if kept is not None:
         return LatencyModel.from_dict(kept)
     from mbsearch.latency.fit import fit_latency

@@ -16,8 +16,8 @@ from noise_images import write_noise_images
 from scipy.stats import kendalltau
 
 from mbsearch import cli
-from mbsearch.analysis.calibration import grown, growth_of
-from mbsearch.analysis.family_bias import lean
+from mbsearch.analysis.calibration import add_gain, long_training_gain
+from mbsearch.analysis.family_bias import family_bias
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import audit
@@ -31,7 +31,7 @@ from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Task
 from mbsearch.run import _stamp
 from mbsearch.space.space import SearchSpace
-from mbsearch.study.artifacts import AUDIT, read_audit
+from mbsearch.study.audit_file import AUDIT, read_audit
 
 
 def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]:
@@ -61,7 +61,7 @@ def test_a_belief_in_growth_is_judged_beside_the_proxy() -> None:
     networks = []
     for loss, cost, params in rng.uniform((0.5, 1e6, 1e5), (2, 1e8, 1e6), (60, 3)):
         costs = {"mult_adds": round(cost), "params": round(params)}
-        truth = grown(math.exp(-loss), growth_of(costs, 0.4))
+        truth = add_gain(math.exp(-loss), long_training_gain(costs, 0.4))
         networks.append(Judged(truth, costs, (0.5,), (loss,), 1.0))
     right, shipped = (
         {each.score: each.tau for each in rankings(networks, growth=rate)} for rate in (0.4, 0.1)
@@ -105,27 +105,28 @@ def test_noise_is_the_spread_over_seeds() -> None:
     assert noise([single]) is None
 
 
-def test_a_proxy_that_sees_all_alike_is_fair_and_one_that_does_not_is_found_out() -> None:
+def test_a_family_bias_is_the_residual_of_its_true_accuracy() -> None:
     candidates = judged()
     members = judged(8, seed=1)
-    fair = lean("mobilenet_v2", members, candidates)
+    fair = family_bias("mobilenet_v2", members, candidates)
     assert abs(fair.gain) < fair.error
     assert fair.networks == 8
-    assert "within chance" in fair.clause()
+    assert fair.clause().endswith("(not significant)")
     worse = [replace(m, truth=m.truth - 0.2) for m in members]
-    flattered = lean("mobilenet_v2", worse, candidates)
+    flattered = family_bias("mobilenet_v2", worse, candidates)
     assert flattered.gain == pytest.approx(fair.gain - 0.2)
     assert flattered.error == pytest.approx(fair.error)
-    assert "below (more than chance" in flattered.clause()
-    assert flattered.clause().endswith("the proxy favours it)")
-    better = lean("mobilenet_v2", [replace(m, truth=m.truth + 0.2) for m in members], candidates)
-    assert better.clause().endswith("the proxy is unfair to it)")
-    few = lean("mobilenet_v2", members[:2], candidates)
+    assert flattered.clause().startswith("overestimates mobilenet_v2 by 0.")
+    assert flattered.clause().endswith("(significant)")
+    better = [replace(m, truth=m.truth + 0.2) for m in members]
+    underrated = family_bias("mobilenet_v2", better, candidates)
+    assert underrated.clause().startswith("underestimates mobilenet_v2 by 0.")
+    few = family_bias("mobilenet_v2", members[:2], candidates)
     assert few.error > fair.error
     with pytest.raises(ValueError, match="expected members and a line"):
-        lean("mobilenet_v2", [], candidates)
+        family_bias("mobilenet_v2", [], candidates)
     with pytest.raises(ValueError, match="expected members and a line"):
-        lean("mobilenet_v2", members, candidates[:2])
+        family_bias("mobilenet_v2", members, candidates[:2])
 
 
 @pytest.mark.slow
@@ -137,7 +138,7 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
         data=str(images), on_end=lambda _, total: totals.add(total),
     )  # fmt: skip
     assert totals == {16}, "each is trained shortly and for long"
-    assert [(each.family, each.networks) for each in found.leans] == [
+    assert [(each.family, each.networks) for each in found.family_biases] == [
         ("mobilenet_v1", 1),
         ("mobilenet_v2", 1),
     ]
@@ -145,7 +146,7 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
     assert found.sentence().count("mobilenet_v") == 2
     scoring = by_training(quick(), str(images), 0, None, tmp_path)
     of_study = _stamp(scoring, 0)
-    assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
+    assert found.identity == {key: of_study[key] for key in ("data_key", "space", "proxy")}
     begun: list[int] = []
     longer = audit(
         quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=2, jobs=2,
@@ -158,7 +159,7 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
     (tmp_path / AUDIT).write_text(json.dumps(old))
     before = read_audit(tmp_path)
     assert before is not None
-    assert before.leans == []
+    assert before.family_biases == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])

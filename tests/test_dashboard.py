@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import Findings, answer, said
-from mbsearch.analysis.answer import answers as said_of
+from mbsearch.analysis.answer import answer_text
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.answer_selection import answers as said_of
 from mbsearch.analysis.choice_effects import effects
+from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.tables import to_frame
 from mbsearch.cli import app
 from mbsearch.config.budgets import Budget
 from mbsearch.config.families import FAMILIES, scaled_reference
@@ -55,10 +58,13 @@ from mbsearch.search.factory import make_sampler
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.artifacts import AUDIT, LATENCY, RETRAINED, Audit, Ranking, read_measured
+from mbsearch.study.artifacts import read_artifacts
+from mbsearch.study.audit_file import AUDIT, Audit, RankAgreement
 from mbsearch.study.journal import open_journal
+from mbsearch.study.latency_file import LATENCY
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation, State, TrialRecord
+from mbsearch.study.retrained_file import RETRAINED
 from mbsearch.study.store import create_study
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -89,8 +95,8 @@ AUDITED = Audit(
     7.25,
     0.012,
     [
-        Ranking("mult_adds", 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02),
-        Ranking("proxy", 0.75, 0.5, 0.875, (0.5, 0.6, 0.1), 0.01),
+        RankAgreement("mult_adds", 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02),
+        RankAgreement("proxy", 0.75, 0.5, 0.875, (0.5, 0.6, 0.1), 0.01),
     ],
 )
 
@@ -107,20 +113,26 @@ def measure_front(folder: Path) -> None:
     """Latencies of a study's front, and an audit, as the command line leaves them."""
     rows = [
         {
+            "name": record.label,
+            "alpha": record.architecture.alpha,
+            "resolution": record.architecture.resolution,
+            "mult_adds": record.mult_adds,
             "engine": "torch",
+            "threads": 1,
+            "runs": 10,
             "fingerprint": record.fingerprint,
             "lower_quartile_seconds": 0.002 + i / 1000,
             "median_seconds": 0.0025 + i / 1000,
             "upper_quartile_seconds": 0.004 + i / 1000,
         }
-        for i, record in enumerate(results.front(read_study(folder).records()))
+        for i, record in enumerate(front_of(read_study(folder).records()))
     ]
     (folder / LATENCY).write_text(json.dumps({"networks": rows}))
-    (folder / AUDIT).write_text(json.dumps(asdict(AUDITED)))
+    (folder / AUDIT).write_text(json.dumps(AUDITED.to_dict()))
     row = {"rival_of": None, "mult_adds": 10**6, "proxy_accuracy": 0.7, "seeds": [0, 1]}
     row |= {"family": "search", "alpha": 0.5, "resolution": 96, "pixels": 24, "seconds": 9.0}
     row |= {"accuracies": [0.909, 0.915]}
-    knee = results.knee(read_study(folder).records())
+    knee = knee_of(read_study(folder).records())
     retrained = {
         "settings": {"test_images": 100},
         "networks": [{"name": "trial 1", "fingerprint": knee.fingerprint, **row}],
@@ -294,7 +306,7 @@ def test_the_sentence_follows_the_budget_by_keyboard(page: Page) -> None:
 @needs_browser
 def test_a_click_selects_and_a_shift_click_compares(page: Page) -> None:
     page.open("/?study=first")
-    first, *_, last = results.front(page.records())
+    first, *_, last = front_of(page.records())
     page.click_on(first)
     wait_for(lambda: page.address().get("trial") == str(first.trial), "the selection")
     page.click_on(last, shift=True)
@@ -306,7 +318,7 @@ def test_a_click_selects_and_a_shift_click_compares(page: Page) -> None:
 @needs_browser
 def test_the_layer_table_and_the_yaml_are_those_of_the_record(page: Page, tmp_path: Path) -> None:
     page.open("/?study=first")
-    record = results.front(page.records())[-1]
+    record = front_of(page.records())[-1]
     page.click_on(record)
     wait_for(lambda: page.address().get("trial") == str(record.trial), "the selection")
     page.wait("#cards a").click()
@@ -343,7 +355,7 @@ def test_what_was_measured_is_an_axis_and_an_audit(page: Page) -> None:
     plot = "document.querySelector('#front .js-plotly-plot')"
     assert page.js(f"{plot}.layout.xaxis.title.text") == "Latency by torch"
     records = page.records("second")
-    front = results.front(records)
+    front = front_of(records)
     assert sorted(page.trials_drawn()) == sorted(r.trial for r in front)
     left_out = f"left out: {len(records) - len(front)} of {len(records)} networks"
     assert left_out in page.text("#caption")
@@ -428,7 +440,7 @@ def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page, tmp_p
     page.downloads_to(tmp_path)
     page.wait("#take-csv").click()
     file = wait_for(lambda: next(tmp_path.glob("*.csv"), None), "the download")
-    assert file.read_text() == results.to_frame(page.records()).to_csv(index=False)
+    assert file.read_text() == to_frame(page.records()).to_csv(index=False)
     row.click()
     wait_for(lambda: page.text("#open-trial") == f"Open trial {record.trial}", "the link")
     page.wait("#open-trial a").click()
@@ -438,7 +450,7 @@ def test_the_table_lists_trials_and_a_row_leads_to_its_network(page: Page, tmp_p
 
 @needs_browser
 def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
-    first, *_, last = results.front(page.records())
+    first, *_, last = front_of(page.records())
     address = f"/compare?study=first&trial={first.trial}&other={last.trial}"
     page.open(address, "#differences tbody tr")
     ratio = first.mult_adds / last.mult_adds
@@ -525,7 +537,7 @@ def test_the_keyboard_alone_opens_a_network(page: Page) -> None:
     assert page.js("document.activeElement.closest('#front-table') !== null")
     page.browser.switch_to.active_element.send_keys(Keys.ENTER)
     page.wait("#layers tbody tr")
-    first = str(results.front(page.records())[0].trial)
+    first = str(front_of(page.records())[0].trial)
     wait_for(lambda: page.address().get("trial") == first, f"trial {first} in the address")
 
 
@@ -554,8 +566,8 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
         slider.send_keys(key)
         budget = page.js("document.getElementById('front').layout.shapes[1].x0")
         (expected,) = said_of(Findings(page.records()), [Budget(mult_adds=budget)]).values()
-        assert page.text("#sentence") == said(expected)
-    knee = results.knee(page.records())
+        assert page.text("#sentence") == answer_text(expected)
+    knee = knee_of(page.records())
     page.wait(f"#network-{knee.trial} summary").click()
     link = page.wait(f"#network-{knee.trial} a[download]").get_attribute("href")
     assert base64.b64decode(link.partition(",")[2]).decode() == knee.architecture.to_yaml()
@@ -565,18 +577,18 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
 
 def test_the_report_has_what_was_measured_and_what_is_damaged(studies: Path) -> None:
     records = read_study(studies / "second").records()
-    html = document(Findings(records), "second", read_measured(studies / "second"))
+    html = document(Findings(records), "second", read_artifacts(studies / "second"))
     assert AUDITED.sentence()[1:] in html
     assert 'id="front-torch_us"' in html
     assert "<td>0.9120 ± 0.0042</td>" in html
     assert "<li>Trial 1 is ahead.</li>" in html
-    torn = document(Findings(records), "torn", read_measured(studies / "torn"))
+    torn = document(Findings(records), "torn", read_artifacts(studies / "torn"))
     assert torn.count('<p class="damaged">') == 3
 
 
 def test_a_measured_latency_is_drawn_with_its_quartiles(studies: Path) -> None:
     records = read_study(studies / "second").records()
-    found = read_measured(studies / "second").latencies["torch_us"]
+    found = read_artifacts(studies / "second").latencies["torch_us"]
     figure = front_figure(records, metric="torch_us", latencies=found)
     [front] = [trace for trace in figure.data if trace.name == "Pareto front"]
     assert list(front.x) == pytest.approx([2500.0 + 1000 * i for i in range(len(found))])

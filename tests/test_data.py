@@ -427,7 +427,7 @@ def test_unreadable_image(tmp_path: Path, cache_folder: Path, damage: str):
     with pytest.raises(DataError, match=rf"val/b/{bad.name}: expected an image, got a file that"):
         source.split("validation", 8)
     assert not list(cache_folder.glob("validation*.npy"))
-    assert not list(cache_folder.glob("*.partial"))
+    assert not list(cache_folder.glob("*.part"))
 
 
 def test_file_that_goes_while_the_folder_is_listed(tmp_path: Path):
@@ -467,10 +467,10 @@ def test_truncated_cache_is_made_again(cache_folder: Path):
 def test_what_a_killed_process_left_is_not_used(cache_folder: Path):
     rows = np.arange(6, dtype=np.uint8).reshape(2, 3)
     cache.cache_dir()
-    (cache_folder / "x.partial").write_bytes(b"junk" * 100)
+    (cache_folder / ".x.npy.part").write_bytes(b"junk" * 100)
     (cache_folder / "x.lock").touch()
     assert np.array_equal(cache.cached_array("x", (2, 3), np.uint8, iter(rows)), rows)
-    assert not (cache_folder / "x.partial").exists()
+    assert not (cache_folder / ".x.npy.part").exists()
 
 
 def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import psycopg
@@ -19,9 +18,9 @@ from mbsearch.analysis.tables import to_frame
 from mbsearch.config.specification import load_specification
 from mbsearch.dashboard.studies import open_shelf
 from mbsearch.errors import StorageError
-from mbsearch.latency.benchmark import Latency
 from mbsearch.run import RunResult, run
-from mbsearch.study.artifacts import MULT_ADDS, PROXY, Audit, Ranking, read_latencies
+from mbsearch.study.audit_file import MULT_ADDS, PROXY, Audit, RankAgreement
+from mbsearch.study.latency_file import Latency, LatencyFile
 from mbsearch.study.opening import read_study
 from mbsearch.study.postgresql import connect, drive_database
 
@@ -118,12 +117,14 @@ def test_the_command_line_reads_and_writes_a_database(
         "mbsearch.latency.benchmark.measure_latency", lambda networks, **_: [timed] * len(networks)
     )
     call("latency", "tiny", "--engine", "torch")
-    assert network.fingerprint in read_latencies(Path("results/tiny"))["torch_us"]
+    assert network.fingerprint in LatencyFile.read(Path("results/tiny")).by_metric()["torch_us"]
     call("latency", "far/away/tiny", "--engine", "torch")  # as its run said --results far/away
-    assert network.fingerprint in read_latencies(Path("far/away/tiny"))["torch_us"]
-    rows = [Ranking(score, 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02) for score in (PROXY, MULT_ADDS)]
+    assert network.fingerprint in LatencyFile.read(Path("far/away/tiny")).by_metric()["torch_us"]
+    rows = [
+        RankAgreement(score, 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02) for score in (PROXY, MULT_ADDS)
+    ]
     audit = Audit("tiny", "table", "truth", 6, 1.0, None, rows)
-    Path("far/away/tiny/audit.json").write_text(json.dumps(asdict(audit)))
+    audit.write(Path("far/away/tiny"))
     assert "audit: the proxy ranks" in call("status", "far/away/tiny")
     assert "audit" not in call("status", "tiny")
     shelf = open_shelf(Path("far/away/tiny"), postgres)

@@ -21,11 +21,11 @@ from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime,
 from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.final_files import FinalFiles
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Epoch, Evaluation, Fidelity, State, TrialRecord
 from mbsearch.study.store import StudyStore, create_study
+from mbsearch.study.training_files import FinalFiles
 
 SPACE = """
 name: small

@@ -12,9 +12,10 @@ from fake_evaluator import FakeEvaluator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.choice_effects import cost_bands
+from mbsearch.analysis.findings import Findings, natural_budgets
+from mbsearch.analysis.front import front_of, hypervolumes
 from mbsearch.cli import main
 from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.schema import json_schema
@@ -83,7 +84,7 @@ def by_params(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tria
 def test_a_search_and_all_that_it_says_go_by_the_objective(tmp_path: Path, name: str) -> None:
     space = towards("accuracy", name)
     found = run(space, trials=12, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
-    front = results.front(found.records)
+    front = front_of(found.records)
     by_hand = {
         r.trial
         for r in found.records
@@ -115,19 +116,19 @@ def test_the_sampler_starts_at_the_ends_of_the_objective(
 
 def test_sentences_name_the_objective(by_params: tuple[Path, list[TrialRecord]]) -> None:
     folder, records = by_params
-    budgets = results.natural_budgets(records)
+    budgets = natural_budgets(records)
     costs = [r.costs["params"] for r in records]
     assert all(min(costs) <= budget < 2 * max(costs) for budget in budgets)
     found = answer(Findings(records), Budget(params=500_000))
     assert found.sentence().startswith(f"At 500 k parameters: {found.name}, ")
     assert found.record.accuracy == max(r.accuracy for r in records if r.costs["params"] <= 500_000)
-    assert results.hypervolumes(records).reference_point == (0.0, max(costs))
+    assert hypervolumes(records).reference_point == (0.0, max(costs))
     assert all(band.name.endswith(" k") for band in cost_bands(records))
     write_results(folder, Findings(records), "title")
     rows = (folder / "front.csv").read_text().splitlines()
     column = rows[0].split(",").index("params")
     assert [int(row.split(",")[column]) for row in rows[1:]] == [
-        r.costs["params"] for r in results.front(records)
+        r.costs["params"] for r in front_of(records)
     ]
     page = document(Findings(records), "title")
     assert f"At 500 k parameters: {found.name}, " in page
@@ -180,7 +181,7 @@ def test_no_number_is_cut_off_where_the_terminal_is_narrow(
         main(["status", str(by_params[0])])
     shown = capsys.readouterr().out
     assert "…" not in shown
-    for record in results.front(by_params[1]):
+    for record in front_of(by_params[1]):
         assert quantity("params", record.cost) in shown
 
 

@@ -41,8 +41,8 @@ from mbsearch.run import _as_stored, _check_stamp, _stamp
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.artifacts import Audit
-from mbsearch.study.identity import difference, filled
+from mbsearch.study.audit_file import Audit
+from mbsearch.study.identity import difference, with_defaults
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import Evaluation, Start, StartKind
 from mbsearch.study.store import DONOR, StudyStore
@@ -381,9 +381,9 @@ def test_other_weights_are_another_study_and_another_audit(
             assert all(one != each for each in found[i + 1 :])
     stamps = [_stamp(scored(images, weights, tmp_path), 0) for weights in paths]
     for before, after in ((0, 1), (0, 2), (2, 0)):
-        words = difference(filled(stamps[before]), stamps[after])
+        words = difference(with_defaults(stamps[before]), stamps[after])
         assert words is not None
-    assert difference(filled(stamps[0]), stamps[1]) == (
+    assert difference(with_defaults(stamps[0]), stamps[1]) == (
         f"weights was {donor.key!r} and is {other.key!r}"
     )
     teacher = few().settings.teacher.model_copy(update={"temperature": 5.0})
@@ -452,7 +452,7 @@ def test_a_study_from_scratch_resumes_from_scratch(
     assert space.settings.weights == "none"
     resumed = by_training(space, images, 0, "cpu", folder)
     assert (resumed.weights, resumed.pretrained, resumed.train_shared) == (None, None, None)
-    assert difference(filled(old), _stamp(resumed, 0)) is None
+    assert difference(with_defaults(old), _stamp(resumed, 0)) is None
     _check_stamp(scratch_study, folder, _stamp(resumed, 0))
     with pytest.raises(StorageError, match="this study was made by other settings") as error:
         _check_stamp(scratch_study, folder, _stamp(scored(images, str(donor.path), folder), 0))
@@ -475,7 +475,7 @@ def test_a_study_with_a_donor_resumes_with_it(images: str, donor: Donor, tmp_pat
     space = _as_stored(few(), tmp_path / "study", None, print)
     assert space.settings.weights == str(donor.path)
     resumed = by_training(space, images, 0, "cpu", tmp_path)
-    assert difference(filled(_stamp(scoring, 0)), _stamp(resumed, 0)) is None
+    assert difference(with_defaults(_stamp(scoring, 0)), _stamp(resumed, 0)) is None
 
 
 def test_retraining_has_the_start_of_the_study(

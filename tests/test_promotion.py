@@ -12,9 +12,12 @@ import pytest
 from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 
-from mbsearch.analysis import tables as found
-from mbsearch.analysis.answer import Findings, answer, budget_of
+from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.calibration import Calibration, denoised
+from mbsearch.analysis.findings import Findings, budget_of, natural_budgets
+from mbsearch.analysis.front import front_of
+from mbsearch.analysis.reference_families import best_by_screening
+from mbsearch.analysis.tables import to_frame
 from mbsearch.cli import main
 from mbsearch.cli.status import print_status
 from mbsearch.config.budgets import Budget
@@ -41,7 +44,14 @@ from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.opening import JOURNAL, read_study
-from mbsearch.study.records import Fidelity, State, TrialRecord, complete, shown
+from mbsearch.study.records import (
+    Fidelity,
+    State,
+    TrialRecord,
+    complete,
+    find_trial,
+    of_highest_fidelity,
+)
 from mbsearch.study.store import StudyStore, create_study
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
@@ -176,7 +186,7 @@ def test_the_front_that_counts_and_its_mobilenets_are_promoted(refined: StudySto
     records = refined.records()
     short = [replace(r, promotion=None) for r in records]
     promoted = {r.trial for r in records if r.promotion is not None}
-    front, needed = found.front(short), Promotions(Promotion(share=0.9), short).required()
+    front, needed = front_of(short), Promotions(Promotion(share=0.9), short).required()
     worst = math.log10(2 * front[-1].cost)
     kept = [r for r in front if r in needed]
     assert {r.trial for r in kept} <= promoted
@@ -191,7 +201,7 @@ def test_the_front_that_counts_and_its_mobilenets_are_promoted(refined: StudySto
 
 def test_mobilenets_that_answers_are_compared_with_are_promoted(refined: StudyStore) -> None:
     records = refined.records()
-    budgets = found.natural_budgets(records)
+    budgets = natural_budgets(records)
     assert len(budgets) > 1
     for budget in budgets:
         answered = answer(Findings(records), Budget(mult_adds=budget))
@@ -209,9 +219,13 @@ def test_a_mobilenet_without_the_longer_training_is_not_said_to_be_beaten(
     refined: StudyStore,
 ) -> None:
     records = refined.records()
-    budget = found.natural_budgets(records)[-1]
+    budget = natural_budgets(records)[-1]
     whole = answer(Findings(records), Budget(mult_adds=budget))
-    (best,) = (r for r in found.mobilenets(records, budget) if r.origin == "mobilenet_v2")
+    (best,) = (
+        r
+        for r in best_by_screening([r for r in records if r.cost <= budget])
+        if r.origin == "mobilenet_v2"
+    )
 
     def sentence(waiting: Callable[[TrialRecord], bool]) -> str:
         # What was found is far ahead of what is left of the family.
@@ -268,14 +282,14 @@ def test_what_adds_little_to_the_front_is_no_must(refined: StudyStore) -> None:
         )
         for trial, (cost, accuracy) in enumerate(((100, 0.5), (1000, 0.8), (1010, 0.8001)))
     ]
-    assert found.front(front) == front
+    assert front_of(front) == front
     assert {r.trial for r in Promotions(Promotion(share=0.9), front).required()} == {0, 1}
 
 
 def test_a_share_too_small_for_the_front_goes_to_most_of_it(refined: StudyStore) -> None:
     """With less to spend, fewer are promoted, until too little of the front would be left."""
     records = [replace(r, promotion=None) for r in refined.records()]
-    front = found.front(records)
+    front = front_of(records)
     worst = math.log10(2 * front[-1].cost)
     sizes = set()
     for share in (i / 100 for i in range(99, 0, -1)):
@@ -304,15 +318,15 @@ def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
 
 def test_the_front_is_that_of_the_longer_training_with_its_own_noise(refined: StudyStore) -> None:
     records = refined.records()
-    front = found.front(records)
+    front = front_of(records)
     assert all(r.promotion is not None and r.accuracy == r.promotion.accuracy for r in front)
     noise, short = front[0].accuracy_noise, refined.noise()
     assert noise is not None
     assert short is not None
     assert noise == refined.noise(promoted=True) < short
-    assert {r.trial for r in complete(records)} > {r.trial for r in shown(records)}
-    assert found.by_trial(records, front[0].trial).accuracy == front[0].accuracy
-    row = found.to_frame(records).set_index("trial").loc[front[-1].trial]
+    assert {r.trial for r in complete(records)} > {r.trial for r in of_highest_fidelity(records)}
+    assert find_trial(records, front[0].trial).accuracy == front[0].accuracy
+    row = to_frame(records).set_index("trial").loc[front[-1].trial]
     assert row["promoted_accuracy"] == front[-1].accuracy > row["accuracy"]
 
 
@@ -320,8 +334,8 @@ def test_the_figure_draws_the_others_faintly(refined: StudyStore) -> None:
     records = refined.records()
     traces = {trace.name: trace for trace in front_figure(records).data}
     faint = traces["Short training only"]
-    assert len(faint.x) == len(complete(records)) - len(shown(records))
-    assert len(traces["Pareto front"].x) == len(found.front(records))
+    assert len(faint.x) == len(complete(records)) - len(of_highest_fidelity(records))
+    assert len(traces["Pareto front"].x) == len(front_of(records))
 
 
 def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudyStore) -> None:
@@ -329,7 +343,7 @@ def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudySt
     told = refined.search.user_attrs[PROMOTED]
     promoted = {r.trial: r for r in refined.records() if r.promotion and not r.is_baseline}
     # The fake loss is that of the accuracy, so that steadying changes nothing.
-    accuracies = sorted(r.highest.accuracy for r in promoted.values())
+    accuracies = sorted(r.at_highest_fidelity.accuracy for r in promoted.values())
     assert sorted(told.values()) == pytest.approx(accuracies)
     sampler = make_sampler("cost-aware", V2, seed=0)
     assert isinstance(sampler, CostAwareSampler)
@@ -346,7 +360,7 @@ def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudySt
 def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> None:
     store = search(tmp_path, trials=4, share=0.1)
     assert not store.promotions()
-    assert shown(store.records()) == complete(store.records())
+    assert of_highest_fidelity(store.records()) == complete(store.records())
     assert find_promotions(store, V2).needed > 0.1
 
 
@@ -493,7 +507,7 @@ def test_status_says_whose_accuracies_it_shows(
     print_status("v2", Findings(records), (), as_json=False)
     said = capsys.readouterr().out
     assert "accuracy of a longer training" in said
-    assert f"{len(shown(records))} networks were promoted" in said
+    assert f"{len(of_highest_fidelity(records))} networks were promoted" in said
 
 
 def test_a_run_cut_off_in_promotion_is_finished_not_extended(
@@ -538,15 +552,15 @@ def test_the_dashboard_and_the_card_go_by_the_longer_training(
         time.sleep(0.05)
         snapshot = library.snapshot("v2")
     assert snapshot.records == tuple(refined.records())
-    best, second = sorted(found.front(snapshot.records), key=lambda r: -r.accuracy)[:2]
+    best, second = sorted(front_of(snapshot.records), key=lambda r: -r.accuracy)[:2]
     raw = {r.trial: r for r in snapshot.records}
     assert accuracy(raw[best.trial]) == f"{best.accuracy:.3f} ± {best.accuracy_noise:.3f}"
     lead = best.accuracy - second.accuracy
     assert f"{lead:.3f} higher" in verdict(raw[best.trial], raw[second.trial])
     assert training(raw[best.trial])["accuracy, longer training"] == f"{best.accuracy:.4f}"
     findings = snapshot.findings
-    assert findings.main is not None
-    assert chosen(snapshot, {}) is raw[answer(findings, findings.main).record.trial]
+    assert findings.main_budget is not None
+    assert chosen(snapshot, {}) is raw[answer(findings, findings.main_budget).record.trial]
     short = next(r for r in snapshot.records if r.promotion is None and not r.is_baseline)
     lead = abs(raw[best.trial].accuracy - short.accuracy)
     assert f"{lead:.3f} higher after the short training" in verdict(raw[best.trial], short)
@@ -556,14 +570,14 @@ def test_the_dashboard_and_the_card_go_by_the_longer_training(
 def test_learning_curves_are_of_one_fidelity(refined: StudyStore, promoted: bool) -> None:
     """A longer training sees more images an epoch: beside a short one it would flatter."""
     records = refined.records()
-    best = found.front(records)[-1]
+    best = front_of(records)[-1]
     if not promoted:  # the MobileNets of its cost had the short one only
         records = [replace(r, promotion=None) if r.is_baseline else r for r in records]
     else:
         records = [r for r in records if not r.is_baseline or r.promotion is not None]
     figure = curve_figure([best], records)
     raw = next(r for r in records if r.trial == best.trial)
-    expected = raw.highest if promoted else raw
+    expected = raw.at_highest_fidelity if promoted else raw
     assert figure.data[-1].y[-1] == expected.accuracy
     assert ("longer" in figure.layout.yaxis.title.text) is promoted
     assert len(figure.data) > 1

@@ -14,8 +14,8 @@ from scipy.stats import kstest
 from scipy.stats import t as student
 from test_search import TINY, outcomes, search
 
+from mbsearch.analysis.front import hypervolumes
 from mbsearch.analysis.racing_savings import savings
-from mbsearch.analysis.tables import hypervolumes
 from mbsearch.config.racing_settings import Racing
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.search.racing import Race
@@ -149,7 +149,7 @@ def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path
         assert len(record.evaluation.curve) in (1, 2)
         assert (record.error or "").startswith("pruned after epoch")
     saved = savings(records)
-    assert saved.stopped == len(stopped)
+    assert saved.pruned == len(stopped)
     assert saved.trials == 30
     whole = 30 * 3 * 0.001
     assert saved.seconds_saved + saved.seconds_spent == pytest.approx(whole)

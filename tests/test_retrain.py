@@ -18,8 +18,9 @@ import torch
 from noise_images import write_noise_images
 from test_search import search
 
-from mbsearch.analysis.answer import Findings, answer
-from mbsearch.analysis.retrained_margins import leads, write_retrained
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.retrained_margins import retrained_margins
 from mbsearch.cli import main
 from mbsearch.config.budgets import Budget
 from mbsearch.config.proxy_settings import Proxy
@@ -32,14 +33,14 @@ from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.figures.retrained import retrained_rows
 from mbsearch.retraining.competitors import Entrant, entrants, rivals
-from mbsearch.retraining.run import retrain
+from mbsearch.retraining.run import retrain, write_retrained
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.library import load_reference
-from mbsearch.study.artifacts import Retrained, read_retrained
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation
+from mbsearch.study.retrained_file import Retrained, read_retrained
 from mbsearch.study.store import create_study
 from mbsearch.training import long_training as final
 from mbsearch.training.distributed import Rank
@@ -309,8 +310,8 @@ def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
     assert (tmp_path / "retrain.csv").read_text().count("\n") == 3
     ours, theirs = read_retrained(tmp_path)
     assert (ours.accuracy, ours.spread) == (results[0].accuracy, results[0].spread)
-    assert (ours.beside, theirs.beside, ours.seeds) == ("ours", "ours", (0, 1, 2))
-    assert ours.leads == (leads(results)[0].sentence(),)
+    assert (ours.candidate, theirs.candidate, ours.seeds) == ("ours", "ours", (0, 1, 2))
+    assert ours.margins == (retrained_margins(results)[0].sentence,)
 
 
 @pytest.mark.parametrize(
@@ -323,16 +324,15 @@ def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
 )
 def test_a_lead_holds_where_its_interval_is_above_zero(theirs: list[float], verdict: str) -> None:
     ours = [0.80, 0.81, 0.79]
-    (lead,) = leads(outcome(ours, theirs))
-    difference = lead.difference
-    assert difference.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
-    assert difference.low < difference.mean < difference.high
-    assert difference.significant == ("not significant" not in verdict)
-    assert verdict in lead.sentence()
+    (margin,) = retrained_margins(outcome(ours, theirs))
+    assert margin.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert margin.low < margin.difference < margin.high
+    assert (margin.low > 0 or margin.high < 0) == ("not significant" not in verdict)
+    assert verdict in margin.sentence
 
 
 def test_more_seeds_narrow_the_interval_but_not_below_that_of_the_images() -> None:
-    one, many = (leads(outcome([0.8] * n, [0.7] * n))[0].difference for n in (1, 9))
+    one, many = (retrained_margins(outcome([0.8] * n, [0.7] * n))[0] for n in (1, 9))
     assert one.high - one.low > many.high - many.low > 0
 
 
@@ -393,11 +393,11 @@ def test_networks_of_one_cost_share_rivals_and_each_has_its_leads(tmp_path: Path
     trained: list[str] = []
     results = retrain(chosen, Answers(accuracies), 2, lambda name, *_: trained.append(name))
     assert sorted(trained) == sorted(2 * ["one", "other", *names])
-    pairs = [(lead.candidate, lead.rival) for lead in leads(results)]
+    pairs = [(m.candidate, m.reference) for m in retrained_margins(results)]
     assert pairs == [(candidate, name) for candidate in ("one", "other") for name in names]
     write_retrained(tmp_path, results, {})
     finals = read_retrained(tmp_path)
-    assert [len(final.leads) for final in finals if final.name in ("one", "other")] == [2, 2]
+    assert [len(final.margins) for final in finals if final.name in ("one", "other")] == [2, 2]
     assert [row[0] for row in retrained_rows(finals)] == ["one", *names, "other"]
 
 
@@ -418,19 +418,19 @@ def test_a_second_retraining_by_the_same_recipe_adds_networks_and_seeds(tmp_path
 
     def written() -> list[tuple[str, tuple[int, ...], float]]:
         found = [f for f in read_retrained(tmp_path) if f.name != "v2"]
-        return [(f.beside, f.seeds, pytest.approx(f.accuracy)) for f in found]
+        return [(f.candidate, f.seeds, pytest.approx(f.accuracy)) for f in found]
 
     recipe = {"epochs": 3, "test_images": 100}
     nan = math.nan
     write_retrained(tmp_path, results("a", {0: 0.8, 1: nan, 2: nan}), recipe)
     write_retrained(tmp_path, results("b", {0: 0.7, 1: 0.72, 2: nan}), recipe)
     assert written() == [("a", (0,), 0.8), ("b", (0, 1), 0.71)]
-    beside = {f.beside: f.seeds for f in read_retrained(tmp_path) if f.name == "v2"}
+    beside = {f.candidate: f.seeds for f in read_retrained(tmp_path) if f.name == "v2"}
     assert beside == {"a": (0, 1), "b": (0, 1)}, "one network has one set of seeds"
     (first, _) = write_retrained(tmp_path, results("a", {0: nan, 1: 0.9, 2: 1.0}), recipe)
     assert first.seeds == (0, 1, 2), "what is there then is told"
     assert written() == [("b", (0, 1), 0.71), ("a", (0, 1, 2), 0.9)]
-    assert all(len(f.leads) == 1 for f in read_retrained(tmp_path) if f.name != "v2")
+    assert all(len(f.margins) == 1 for f in read_retrained(tmp_path) if f.name != "v2")
     write_retrained(tmp_path, results("b", {0: 0.6, 1: nan, 2: nan}), {"epochs": 4})
     assert written() == [("b", (0,), 0.6)], "another recipe begins anew"
     (tmp_path / "retrain.json").write_text('{"settings": {"epochs": 4}, "networks": [{}]}')
@@ -465,7 +465,7 @@ def test_retraining_is_at_the_own_resolution_keeps_predictions_and_is_paired(
     assert ours.images == 20
     for each, accuracy in zip(ours.predictions, ours.accuracies, strict=True):
         assert each.correct.mean() == pytest.approx(accuracy)
-    for lead, other in zip(ours.leads, others, strict=True):
+    for lead, other in zip(ours.margins, others, strict=True):
         assert lead.startswith(f"small: {100 * (ours.accuracy - other.accuracy):+.1f} points over ")
 
 

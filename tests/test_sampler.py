@@ -21,7 +21,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from mbsearch.analysis.calibration import grown
+from mbsearch.analysis.calibration import add_gain
 from mbsearch.analysis.pareto import hypervolume
 from mbsearch.config.budgets import Limits
 from mbsearch.config.specification import load_specification, read_specification
@@ -569,7 +569,7 @@ def test_what_accuracies_grow_to_is_searched_and_predicted() -> None:
         return -0.3 * sum(value == "large" for value in params.values())
 
     def end(params: Mapping[str, Any]) -> float:
-        return grown(layer_accuracy(params), growth(params))
+        return add_gain(layer_accuracy(params), growth(params))
 
     shares = []
     for told in (growth, None):

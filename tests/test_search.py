@@ -9,8 +9,10 @@ import pytest
 from fake_evaluator import FakeEvaluator
 from optuna.trial import TrialState
 
-from mbsearch.analysis import tables as found
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.tables import front_rows
 from mbsearch.config.budgets import Limits
 from mbsearch.config.specification import (
     SearchSpecification,
@@ -27,7 +29,7 @@ from mbsearch.search.pending import MAX_ATTEMPTS
 from mbsearch.study.journal import open_journal
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.opening import JOURNAL, read_study
-from mbsearch.study.records import State, TrialRecord
+from mbsearch.study.records import State, TrialRecord, find_trial
 from mbsearch.study.store import RECORD, StudyStore, create_study
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
@@ -304,18 +306,18 @@ def test_results_are_written_and_read_back(tmp_path: Path) -> None:
     trials = pd.read_csv(tmp_path / "trials.csv")
     assert list(trials["trial"]) == [r.trial for r in records]
     front = pd.read_csv(tmp_path / "front.csv")
-    assert list(front["trial"]) == [r.trial for r in found.front(records)]
+    assert list(front["trial"]) == [r.trial for r in front_of(records)]
     findings = Findings(records)
-    assert findings.main is not None
+    assert findings.main_budget is not None
     best = load(tmp_path / "best.yaml")
-    assert best == answer(findings, findings.main).record.architecture
+    assert best == answer(findings, findings.main_budget).record.architecture
     html = (tmp_path / "front.html").read_text()
     assert "MobileNet V2" in html
     assert 'src="http' not in html  # self-contained
 
 
 def test_front_rows_are_plain_json(tmp_path: Path) -> None:
-    rows = found.front_rows(search(tmp_path, trials=4)[0].records())
+    rows = front_rows(search(tmp_path, trials=4)[0].records())
     assert json.loads(json.dumps(rows)) == rows
     assert set(rows[0]) == {
         "trial",
@@ -334,9 +336,9 @@ def test_front_rows_are_plain_json(tmp_path: Path) -> None:
 def test_a_trial_that_is_not_there_is_named(tmp_path: Path) -> None:
     records = search(tmp_path, trials=1)[0].records()
     with pytest.raises(StorageError, match=r"trial 999: expected a trial of the study"):
-        found.by_trial(records, 999)
+        find_trial(records, 999)
 
 
 def test_with_nothing_finished_there_is_no_front() -> None:
     with pytest.raises(StorageError, match="expected at least one complete trial, got none yet"):
-        found.knee([])
+        knee_of([])

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from test_search import search
 
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.budgets import Budget
 from mbsearch.config.proxy_settings import Proxy

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from mbsearch.analysis.family_bias import lean
+from mbsearch.analysis.family_bias import family_bias
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
 from mbsearch.config.proxy_settings import GROWTH
 from mbsearch.config.specification import SearchSpecification, baseline_architectures
@@ -29,9 +29,10 @@ from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Evaluator, Task
 from mbsearch.execution.table import read_table
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.artifacts import AUDIT, Audit, damaged
-from mbsearch.study.atomic_files import write_whole
-from mbsearch.study.identity import Stamp, key_of, scored_by
+from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.audit_file import Audit
+from mbsearch.study.identity import Identity, fingerprint_of, scoring_identity
+from mbsearch.study.json_files import damaged_file
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import SEARCH
 
@@ -181,16 +182,16 @@ def audit(
             noise(judged),
             rankings(judged, seed, space.settings.metric, proxy.growth or GROWTH),
             [
-                lean(family, [judge(network) for _, network in members], judged)
+                family_bias(family, [judge(network) for _, network in members], judged)
                 for family, members in groupby(beside, key=itemgetter(0))
             ],
-            scored_by(scoring.space, scoring.key),
+            scoring_identity(scoring.space, scoring.key),
         )
-        write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
+        found.write(folder)
     return found
 
 
-def _trained_by(scoring: Scoring, seed: int) -> Stamp:
+def _trained_by(scoring: Scoring, seed: int) -> Identity:
     """What the trainings of an audit depend on; shared weights also on all that share them."""
     space = scoring.space
     shared = None
@@ -230,23 +231,23 @@ class _Done:
     """Trainings that have ended, on disk after each; a file for each proxy, images and seed."""
 
     path: Path
-    stamp: Stamp
+    stamp: Identity
     rows: dict[str, dict[str, float]]
 
     @staticmethod
-    def read(folder: Path, stamp: Stamp) -> _Done:
-        path = folder / f"{key_of(stamp)}.json"
+    def read(folder: Path, stamp: Identity) -> _Done:
+        path = folder / f"{fingerprint_of(stamp)}.json"
         if not path.exists():
             return _Done(path, stamp, {})
         try:
             return _Done(path, stamp, json.loads(path.read_text(encoding="utf-8"))["rows"])
         except _DAMAGED:
-            raise damaged(path, "audit") from None
+            raise damaged_file(path, "audit") from None
 
     def add(self, key: str, row: dict[str, float]) -> None:
         self.rows[key] = row
         self.path.parent.mkdir(exist_ok=True)
-        write_whole(self.path, json.dumps({"stamp": self.stamp, "rows": self.rows}))
+        write_atomically(self.path, json.dumps({"stamp": self.stamp, "rows": self.rows}))
 
 
 def _train(

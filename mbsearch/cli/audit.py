@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +21,7 @@ from mbsearch.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from mbsearch.study.artifacts import Audit
+    from mbsearch.study.audit_file import Audit
 
 
 def audit(
@@ -89,7 +88,7 @@ def audit(
             say=display.say,
         )
     if as_json:
-        print(json.dumps(asdict(found), indent=2))  # noqa: T201 - rich may colour it
+        print(json.dumps(found.to_dict(), indent=2))  # noqa: T201 - rich may colour it
     else:
         print_audit(found)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mbsearch.config.settings import Settings
     from mbsearch.retraining.arms import ArmsComparison
     from mbsearch.space.architecture import Architecture
-    from mbsearch.study.identity import Stamp
+    from mbsearch.study.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Arm:
     network: Architecture
     references: list[Architecture]
     settings: Settings
-    stamp: Stamp
+    stamp: Identity
 
 
 def compare_arms(
@@ -101,7 +101,8 @@ def _arm(folder: Path, budget: str) -> _Arm:
 
     What retraining found on the test images does not count, for on these the arms are compared.
     """
-    from mbsearch.analysis.answer import answer, findings_of
+    from mbsearch.analysis.answer_selection import answer
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.config.specification import read_specification
     from mbsearch.space.yaml_source import parse_document
     from mbsearch.study.opening import read_study

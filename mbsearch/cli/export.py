@@ -15,7 +15,7 @@ from mbsearch.cli.terminal import Budgets, Results, Storage, cost, err, parse_bu
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
-    from mbsearch.analysis.answer import Findings
+    from mbsearch.analysis.findings import Findings
     from mbsearch.config.budgets import Budget
     from mbsearch.study.records import TrialRecord
 
@@ -71,12 +71,12 @@ def export(
 
     Example: mbsearch export --budget 100M -o winner
     """
-    from mbsearch.analysis.answer import cheapest_tied as cheapest_tied_with
-    from mbsearch.analysis.answer import findings_of
-    from mbsearch.study.artifacts import read_retrained
-    from mbsearch.study.atomic_files import write_whole
+    from mbsearch.analysis.answer_selection import cheapest_tied as cheapest_tied_with
+    from mbsearch.analysis.findings import findings_of
+    from mbsearch.study.atomic_files import write_atomically
     from mbsearch.study.opening import RESULTS, files_of, read_study, results_folder
     from mbsearch.study.records import metric_of
+    from mbsearch.study.retrained_file import read_retrained
 
     is_folder = output is not None and output.suffix not in _YAML
     if (formats is not None or int8) and not is_folder:
@@ -102,12 +102,12 @@ def export(
         sys.stdout.write(record.architecture.to_yaml())
         return
     if not is_folder:
-        write_whole(output, record.architecture.to_yaml())
+        write_atomically(output, record.architecture.to_yaml())
         _say(record, output)
         return
 
     from mbsearch.export.formats import DEFAULT_FORMATS
-    from mbsearch.export.network_files import export_record
+    from mbsearch.export.study_export import export_record
 
     chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
     # The card goes where the model goes: a database's address may hold a password, and a path on
@@ -140,13 +140,13 @@ def _of_bounds(given: Mapping[str, str]) -> list[Budget]:
 
 def _choose(findings: Findings, trial: int | None, asked: Sequence[Budget]) -> TrialRecord:
     """The record that the options ask for; by default the answer to the main budget."""
-    from mbsearch.analysis.answer import answer
-    from mbsearch.analysis.tables import by_trial
+    from mbsearch.analysis.answer_selection import answer
     from mbsearch.errors import StorageError
+    from mbsearch.study.records import find_trial
 
     if trial is not None:
-        return by_trial(findings.records, trial)
-    budget = asked[0] if asked else findings.main
+        return find_trial(findings.records, trial)
+    budget = asked[0] if asked else findings.main_budget
     if budget is None:
         raise StorageError("expected at least one complete trial, got none yet")
     return answer(findings, budget).record

@@ -26,12 +26,12 @@ from mbsearch.cli.terminal import (
 from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
-    from mbsearch.analysis.answer import Findings
+    from mbsearch.analysis.findings import Findings
     from mbsearch.config.budgets import Budget
     from mbsearch.config.settings import Settings
     from mbsearch.space.architecture import Architecture
-    from mbsearch.study.artifacts import Retrained
     from mbsearch.study.records import TrialRecord
+    from mbsearch.study.retrained_file import Retrained
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Chosen:
 
         Where the answer is a reference, it stands beside the best network of the search.
         """
-        from mbsearch.analysis.answer import answer
+        from mbsearch.analysis.answer_selection import answer
 
         found = answer(findings, budget)
         beside = [margin.other.record for margin in found.margins]
@@ -109,15 +109,17 @@ def retrain(
 
     Example: mbsearch retrain results/v2 --budget 20M --budget 50M
     """
-    from mbsearch.analysis.answer import answers, findings_of, said
+    from mbsearch.analysis.answer import answer_text
+    from mbsearch.analysis.answer_selection import answers
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.config.settings import SCRATCH
     from mbsearch.config.specification import read_specification
-    from mbsearch.latency.model import kept_measure
+    from mbsearch.latency.model import measure_of_study
     from mbsearch.retraining.competitors import entrants
     from mbsearch.retraining.run import retrain_study
     from mbsearch.space.yaml_source import parse_document
-    from mbsearch.study.artifacts import read_retrained
     from mbsearch.study.opening import RESULTS, read_study, results_folder
+    from mbsearch.study.retrained_file import read_retrained
     from mbsearch.training.long_training import WeightsFile
 
     if weights is not None and len(network or []) != 1:
@@ -129,13 +131,13 @@ def retrain(
         raise StorageError(f"{folder}: expected a study with trials, got one without")
     space = read_specification(parse_document(study["space_yaml"], "space.yaml"))
     given = [_read(name, records[0].architecture.num_classes) for name in network or []]
-    metric, meter = space.settings.metric, kept_measure(study)
+    metric, meter = space.settings.metric, measure_of_study(study)
     budgets = parse_budgets(budget, None, metric)
     budgets += [parse_budget("--max-mult-adds", text, "mult_adds") for text in max_mult_adds or []]
     findings = findings_of(records, study, read_retrained(folder))
     if not (budgets or trial or given or front or top):
-        main = [] if findings.main is None else [findings.main]
-        budgets = list(findings.asked) or main
+        main = [] if findings.main_budget is None else [findings.main_budget]
+        budgets = list(findings.requested) or main
     picked = _chosen(findings, trial or [], top, budgets, front=front)
     chosen = entrants(picked.records, given, picked.references, metric=metric, measure=meter)
     start = None
@@ -171,7 +173,7 @@ def retrain(
     _print(found)
     findings = findings_of(records, study, read_retrained(folder))
     for each in answers(findings, budgets).values():
-        out.print(escape(said(each)), highlight=False, soft_wrap=True)
+        out.print(escape(answer_text(each)), highlight=False, soft_wrap=True)
     err.print(escape(f"written to {folder / 'retrain.json'}"), highlight=False, soft_wrap=True)
 
 
@@ -184,15 +186,15 @@ def _chosen(
     front: bool,
 ) -> Chosen:
     """The networks that the options name, by default the study's answers."""
-    from mbsearch.analysis import tables as found
-    from mbsearch.study.records import shown
+    from mbsearch.analysis.front import front_of
+    from mbsearch.study.records import find_trial, of_highest_fidelity
 
-    chosen = Chosen([found.by_trial(findings.records, number) for number in trials])
-    candidates = [r for r in shown(findings.within) if not r.is_baseline]
+    chosen = Chosen([find_trial(findings.records, number) for number in trials])
+    candidates = [r for r in of_highest_fidelity(findings.within) if not r.is_baseline]
     if top is not None:
-        chosen.records += sorted(candidates, key=lambda r: (-r.likely, r.cost))[:top]
+        chosen.records += sorted(candidates, key=lambda r: (-r.selection_accuracy, r.cost))[:top]
     if front:
-        chosen.records += [r for r in found.front(findings.within) if not r.is_baseline]
+        chosen.records += [r for r in front_of(findings.within) if not r.is_baseline]
     if not chosen.records and (top is not None or front):
         raise StorageError("--top, --front: expected a candidate, got MobileNets only")
     for budget in budgets:
@@ -227,7 +229,7 @@ def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
 
 
 def _print(found: list[Retrained]) -> None:
-    from mbsearch.analysis.retrained_margins import leads
+    from mbsearch.analysis.retrained_margins import retrained_margins
     from mbsearch.cost.units import millions
 
     table = Table(title="Test accuracy after retraining")
@@ -246,5 +248,5 @@ def _print(found: list[Retrained]) -> None:
             millions(each.costs["params"]),
         )
     print_table(table)
-    for lead in leads(found):
-        out.print(escape(lead.sentence()), highlight=False, soft_wrap=True)
+    for margin in retrained_margins(found):
+        out.print(escape(margin.sentence), highlight=False, soft_wrap=True)

@@ -147,15 +147,15 @@ def run(
 
     mbsearch run --space v2.yaml --data photos/ --weights none --budget 10M --budget 20M
     """
-    from mbsearch.analysis.answer import findings_of
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.config.racing_settings import Racing
     from mbsearch.config.specification import load_specification
     from mbsearch.evaluation import default_space
     from mbsearch.progress import RunDisplay
     from mbsearch.run import run as run_study
-    from mbsearch.study.artifacts import read_retrained
     from mbsearch.study.opening import read_study, study_folder
     from mbsearch.study.records import complete
+    from mbsearch.study.retrained_file import read_retrained
 
     of_trainings = {
         "data": data,

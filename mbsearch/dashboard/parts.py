@@ -12,7 +12,7 @@ from dash import dcc, html
 from mbsearch.cost.metrics import COSTS, MEASURED_US, amount, quantity
 from mbsearch.dashboard.view import query
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import Measured
+from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.records import TrialRecord
 
 Fields = Mapping[str, Any]
@@ -97,7 +97,7 @@ def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
 
 def accuracy(record: TrialRecord) -> str:
     """``0.871 ± 0.006`` of the longest training, or why there is none."""
-    record = record.highest
+    record = record.at_highest_fidelity
     if record.evaluation is None:
         return str(record.state)
     noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
@@ -110,7 +110,7 @@ def costs(record: TrialRecord) -> str:
     return ", ".join(amount(key, record.costs[key]) for key in keys)
 
 
-def latencies(record: TrialRecord, measured: Measured) -> str:
+def latencies(record: TrialRecord, measured: Artifacts) -> str:
     """``0.17 ms by onnxruntime, 0.92 ms by torch``, as far as they were measured."""
     times = {
         metric.removesuffix(MEASURED_US): quantity(metric, found[record.fingerprint].median)
@@ -125,7 +125,7 @@ def notice(title: str, text: str, colour: str = "blue") -> dmc.Alert:
     return dmc.Alert(text, title=title, color=colour, variant="light", my="xl", id="notice")
 
 
-def damaged(measured: Measured) -> list[dmc.Alert]:
+def damaged(measured: Artifacts) -> list[dmc.Alert]:
     """What is wrong with the files beside a study, above what the page can show all the same."""
     return [
         dmc.Alert(problem, color="red", variant="light", mb="md", className="damaged")

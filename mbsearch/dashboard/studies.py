@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mbsearch.analysis.answer import Findings, findings_of
+from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.errors import MbsearchError, StorageError
-from mbsearch.study.artifacts import Measured, read_measured
+from mbsearch.study.artifacts import Artifacts, read_artifacts
 from mbsearch.study.opening import (
     JOURNAL,
     RESULTS,
@@ -144,7 +144,7 @@ class Snapshot:
     version: int = 0
     records: tuple[TrialRecord, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    measured: Measured = field(default_factory=Measured)
+    measured: Artifacts = field(default_factory=Artifacts)
     budgets: tuple[Budget, ...] = ()
     problem: str | None = None
     loading: bool = False
@@ -158,8 +158,8 @@ class Snapshot:
     def questions(self) -> tuple[Budget, ...]:
         """The budgets that the page answers first; none before anything is trained."""
         findings = self.findings
-        asked = self.budgets or findings.asked
-        return asked or tuple(filter(None, [findings.main]))
+        asked = self.budgets or findings.requested
+        return asked or tuple(filter(None, [findings.main_budget]))
 
 
 class _Reader:
@@ -217,7 +217,7 @@ class _Reader:
             self._seen = seen
             records = [r for r in (*self._ended.values(), *running) if r is not None]
             self._show(records=tuple(store.joined(records)), settings=store.settings())
-        measured = read_measured(self.snapshot.folder, self.snapshot.settings.get("stamp"))
+        measured = read_artifacts(self.snapshot.folder, self.snapshot.settings.get("stamp"))
         if measured != self.snapshot.measured:
             self._show(measured=measured)
 

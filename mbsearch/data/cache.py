@@ -17,6 +17,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mbsearch.errors import DataError
+from mbsearch.study.atomic_files import replacing
 
 Array = NDArray[Any]
 
@@ -66,16 +67,12 @@ def cached_array(
     if found is not None:
         return found
     path = _path(name)
-    partial = path.with_suffix(".partial")
     try:
         with FileLock(path.with_suffix(".lock")):
             found = load_array(name, shape, dtype)
             if found is None:
-                try:
+                with replacing(path, exclusive=True) as partial:
                     _write(partial, shape, dtype, rows)
-                    partial.replace(path)
-                finally:
-                    partial.unlink(missing_ok=True)
                 found = load_array(name, shape, dtype)
     except OSError as error:
         raise _not_written(path, error) from error

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from mbsearch.cost.metrics import METRICS
 from mbsearch.figures.style import FRONT, GREY, OTHER, styled
-from mbsearch.study.artifacts import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Audit
+from mbsearch.study.audit_file import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Audit
 
 SCORES = {
     MULT_ADDS: METRICS[MULT_ADDS].column,

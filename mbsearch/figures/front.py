@@ -26,8 +26,8 @@ from mbsearch.figures.style import (
     cost_axis,
     styled,
 )
-from mbsearch.study.artifacts import Quartiles
-from mbsearch.study.records import State, TrialRecord, complete, metric_of, shown
+from mbsearch.study.latency_file import Quartiles
+from mbsearch.study.records import State, TrialRecord, complete, metric_of, of_highest_fidelity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and does not need WebGL
 _ROOM_BELOW = 0.3  # as a share of the span of the accuracies in the axis's range
@@ -73,7 +73,7 @@ def front_figure(
     axis = _Axis(metric or metric_of(records), latencies)
     if latencies is not None:
         records = [r for r in records if r.fingerprint in latencies]
-    done = shown(records)
+    done = of_highest_fidelity(records)
     figure = go.Figure()
     drawn_trials = {r.trial for r in done}
     short = [r for r in complete(list(records)) if r.trial not in drawn_trials]
@@ -166,7 +166,7 @@ def selection_annotations(
     return [
         {
             "x": math.log10(axis.of(record)),  # annotations on a log axis take the exponent
-            "y": record.highest.accuracy,
+            "y": record.at_highest_fidelity.accuracy,
             "text": f"<b>{escape(record.label)}</b>",
             "showarrow": True,
             "arrowhead": 2,

@@ -13,13 +13,7 @@ from plotly.subplots import make_subplots
 from mbsearch.config.families import COMPETITORS, FAMILIES
 from mbsearch.cost import LayerCost, layer_costs
 from mbsearch.cost.metrics import METRICS, quantity
-from mbsearch.figures.style import (
-    ACCURACY_TITLE,
-    FRONT,
-    GREY,
-    PROMOTED_TITLE,
-    styled,
-)
+from mbsearch.figures.style import ACCURACY_TITLE, FRONT, GREY, PROMOTED_TITLE, styled
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import TrialRecord
 
@@ -136,7 +130,9 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     ]
     promoted = all(record.promotion is not None for record in (*drawn, *references))
     if promoted:
-        drawn, references = ([record.highest for record in each] for each in (drawn, references))
+        drawn, references = (
+            [record.at_highest_fidelity for record in each] for each in (drawn, references)
+        )
     figure = go.Figure()
     for reference in references:
         name = f"{reference.label}, {quantity(reference.metric, reference.cost)}"

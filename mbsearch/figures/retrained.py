@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mbsearch.cost.metrics import quantity
-from mbsearch.study.artifacts import Retrained
+from mbsearch.study.retrained_file import Retrained
 
 RETRAINED_HEAD = ("Network", "Mult-Adds", "Proxy accuracy", "Test accuracy", "Seeds")
 """Columns of the table. The search does not use test images."""
@@ -30,4 +30,4 @@ def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
 
 def margin_sentences(retrained: Sequence[Retrained]) -> list[str]:
     """Return one sentence for each margin of a candidate over a reference of equal cost."""
-    return [f"{margin[0].upper()}{margin[1:]}." for each in retrained for margin in each.leads]
+    return [f"{margin[0].upper()}{margin[1:]}." for each in retrained for margin in each.margins]

@@ -1,4 +1,4 @@
-"""The model of latency that a study searches by: some networks of its space, measured here."""
+"""Fit a study's latency model to networks of its space that are measured on this machine."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _CPUS = Path("/proc/cpuinfo")
 def fit_latency(
     space: SearchSpecification, seed: int, say: Callable[[str], None], networks: int = NETWORKS
 ) -> LatencyModel:
-    """Measure networks of all costs and the baselines, and fit a model to them.
+    """Measure networks of all costs and the baselines, and fit a latency model to them.
 
-    By onnxruntime where it is installed, else by torch; one thread.
+    The engine is onnxruntime if it is installed, else torch, on one thread.
 
     Args:
         seed: of the sample.
-        say: called with a line before the measurement, and one of what came of it.
-        networks: of the space to measure.
+        say: called with a line before the measurement, and one with the result.
+        networks: how many of the space to measure.
 
     Raises:
         SpecError: the space has too few networks within its limits.
@@ -51,7 +51,7 @@ def fit_latency(
 
 
 def _processor() -> str:
-    """The name of the processor, as far as the system tells it."""
+    """Return the name of the processor, if the system has it."""
     if _CPUS.exists():
         for line in _CPUS.read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")

@@ -12,10 +12,13 @@ from string import Template
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mbsearch.analysis import tables
-from mbsearch.analysis.answer import Findings, answers, said
+from mbsearch.analysis.answer import answer_text
+from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.choice_effects import cost_bands, effects, rules
+from mbsearch.analysis.findings import Findings, natural_budgets
+from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.analysis.published_results import published
+from mbsearch.analysis.tables import to_frame
 from mbsearch.config.budgets import Budget
 from mbsearch.cost.metrics import amount, columns, find_metric, quantity
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
@@ -26,8 +29,10 @@ from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import Audit, Measured, Retrained
+from mbsearch.study.artifacts import Artifacts
+from mbsearch.study.audit_file import Audit
 from mbsearch.study.records import TrialRecord, complete, metric_of
+from mbsearch.study.retrained_file import Retrained
 
 _TEMPLATE = Path(__file__).with_name("document.html")
 _BUDGET_STEPS = 200
@@ -36,7 +41,7 @@ _BUDGET_STEPS = 200
 def document(
     findings: Findings,
     title: str,
-    measured: Measured | None = None,
+    measured: Artifacts | None = None,
     budgets: Sequence[Budget] = (),
 ) -> str:
     """Return the report of a study as one HTML text, with `measured` from the files beside it.
@@ -48,20 +53,20 @@ def document(
         StorageError: no trial within the limits is completed, or a budget bounds a cost that the
             study does not have.
     """
-    measured = measured or Measured()
+    measured = measured or Artifacts()
     records, within = findings.records, findings.within
-    knee = tables.knee(within)
-    asked = list(budgets or findings.asked or filter(None, [findings.main]))
+    knee = knee_of(within)
+    asked = list(budgets or findings.requested or filter(None, [findings.main_budget]))
     steps, start = _answers(findings, asked)
     front = front_figure(within).update_layout(shapes=budget_shapes(steps[start][0]))
-    networks = tables.front(within)
+    networks = front_of(within)
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{len(records)} trials. Accuracies are those of {_fidelity(records)}, on '
         "validation images only.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
         *(
-            f'<p class="answer">{escape(said(each))}.</p>'
+            f'<p class="answer">{escape(answer_text(each))}.</p>'
             for each in answers(findings, asked).values()
         ),
         _figure(front, "front", 560),
@@ -75,7 +80,7 @@ def document(
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
         _figure(hypervolume_figure(records), "hypervolume", 380),
-        f"<p>{_download('trials.csv', tables.to_frame(records, within).to_csv(index=False))}</p>",
+        f"<p>{_download('trials.csv', to_frame(records, within).to_csv(index=False))}</p>",
         *_choices(records),
         "<h2>Rank agreement of the proxy</h2>",
         *_audit(measured.audit),
@@ -108,7 +113,7 @@ def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[in
     Round bounds are among them, and so is the first budget, which is shown first.
     """
     metric = metric_of(findings.records)
-    budgets, costs = tables.natural_budgets(findings.within), [r.cost for r in findings.within]
+    budgets, costs = natural_budgets(findings.within), [r.cost for r in findings.within]
     own = [bound for b in asked if (bound := b.bounds().get(metric)) is not None]
     budgets += own
     low, high = min(*budgets, *costs), max(*budgets, *costs)
@@ -116,10 +121,10 @@ def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[in
     bounds = sorted({*spread, *budgets})
     found = answers(findings, [Budget.of({metric: bound}) for bound in bounds])
     first = bounds.index(own[0]) if own else len(bounds) // 2
-    return [(b, said(each)) for b, each in zip(bounds, found.values(), strict=True)], first
+    return [(b, answer_text(each)) for b, each in zip(bounds, found.values(), strict=True)], first
 
 
-def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
+def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]:
     """Return a figure of accuracy against latency for each engine with measurements."""
     known = {r.fingerprint for r in complete(list(records))}
     return [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mbsearch.analysis.answer import Findings, answer
-from mbsearch.analysis.tables import knee, to_frame
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.front import knee_of
+from mbsearch.analysis.tables import to_frame
 from mbsearch.errors import NoAnswerError
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.atomic_files import write_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import TrialRecord, metric_of
 
 
@@ -33,13 +35,13 @@ def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
         "front.html": html,
         "best.yaml": _best(findings).architecture.to_yaml(),
     }
-    return [write_whole(folder / name, text) for name, text in files.items()]
+    return [write_atomically(folder / name, text) for name, text in files.items()]
 
 
 def _best(findings: Findings) -> TrialRecord:
     try:
-        if findings.main is not None:
-            return answer(findings, findings.main).record
+        if findings.main_budget is not None:
+            return answer(findings, findings.main_budget).record
     except NoAnswerError:
         pass
-    return knee(findings.within)
+    return knee_of(findings.within)

@@ -21,7 +21,7 @@ from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.identity import key_of
+from mbsearch.study.identity import fingerprint_of
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
@@ -119,7 +119,7 @@ def compare_arms(
         "resolution_scale": scale,
         "data_key": source.content_key,
     }
-    home = folder / FOLDER / key_of(facts)
+    home = folder / FOLDER / fingerprint_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
         compile_ahead(devices[0], say)

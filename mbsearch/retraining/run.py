@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from mbsearch.analysis.retrained_margins import FOLDER, write_retrained
+from mbsearch.analysis.retrained_margins import retrained_margins
 from mbsearch.config.settings import Settings
 from mbsearch.cost import Measure, measure
 from mbsearch.data.sources import load_source
@@ -13,10 +14,11 @@ from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.retraining.competitors import Entrant
-from mbsearch.study.artifacts import Retrained
-from mbsearch.study.identity import key_of
+from mbsearch.study.identity import fingerprint_of
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
+from mbsearch.study.retrained_file import Retrained, RetrainedFile, merged, retrained_by
+from mbsearch.study.training_files import RETRAIN_FOLDER
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.long_training import FinalTraining, WeightsFile
 from mbsearch.training.loop import compile_ahead
@@ -98,7 +100,7 @@ def retrain_study(
         facts["supernet"] = pretrained.supernet is not None
         if pretrained.lessons is not None:
             facts["teacher"] = settings.teacher.model_dump(mode="json")
-    home = folder / FOLDER / key_of(facts)
+    home = folder / RETRAIN_FOLDER / fingerprint_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
         compile_ahead(devices[0], say)
@@ -114,6 +116,21 @@ def retrain_study(
         test_images = len(source.members["test"].rows)
         facts |= {"folder": home.name, "test_images": test_images}
         return write_retrained(folder, results, facts)
+
+
+def write_retrained(
+    folder: Path, results: Sequence[Retrained], settings: Mapping[str, Any]
+) -> list[Retrained]:
+    """Write retrain.json and retrain.csv into a study's folder; return the results.
+
+    Networks and seeds of an earlier retraining by the same settings stay.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    networks, found = merged(retrained_by(folder, settings), results)
+    RetrainedFile(settings, networks).write(folder, retrained_margins(networks))
+    return found
 
 
 def retrain(
@@ -183,7 +200,7 @@ def _retrained(entrant: Entrant, evaluations: Sequence[Evaluation], measure: Mea
         accuracies=tuple(e.accuracy for e in evaluations),
         pixels=evaluations[0].pixels,
         seconds=sum(e.seconds for e in evaluations),
-        rival_of=entrant.rival_of,
+        compared_with=entrant.rival_of,
         architecture=network,
         predictions=tuple(kept) if len(kept) == len(evaluations) else (),
     )

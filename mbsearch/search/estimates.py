@@ -9,12 +9,7 @@ from typing import Any
 
 import optuna
 
-from mbsearch.analysis.calibration import (
-    LEAST_PAIRS,
-    denoised,
-    grown,
-    growth_of,
-)
+from mbsearch.analysis.calibration import LEAST_PAIRS, add_gain, denoised, long_training_gain
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
@@ -22,7 +17,7 @@ from mbsearch.search.factory import make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.observations import ANCHORS, FINALS
 from mbsearch.space.template import Params
-from mbsearch.study.records import Estimate, TrialRecord, complete, shown
+from mbsearch.study.records import Estimate, TrialRecord, complete, of_highest_fidelity
 from mbsearch.study.store import DIRECTIONS, StudyStore
 
 # With fewer trials a model is no better than the measured accuracies. Its memory grows with the
@@ -70,7 +65,7 @@ class Estimates:
         study.add_trials(self._store.search.get_trials(deepcopy=False))
         means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
         return {
-            r.trial: grown(float(mean), -self._growth(r))
+            r.trial: add_gain(float(mean), -self._growth(r))
             for r, mean in zip(done, means, strict=True)
         }
 
@@ -99,7 +94,11 @@ class Estimates:
             for trial, mean, deviation in zip(found, means, deviations, strict=True)
         }
         if self._space.settings.proxy.growth and finals < LEAST_PAIRS:
-            others = [r for r in shown(records) if r.is_baseline and r.trial not in estimates]
+            others = [
+                r
+                for r in of_highest_fidelity(records)
+                if r.is_baseline and r.trial not in estimates
+            ]
             later = self.with_growth({r.trial: r.accuracy for r in others}, records)
             estimates |= {
                 r.trial: Estimate(later[r.trial], r.accuracy_noise or 0.0) for r in others
@@ -144,10 +143,10 @@ class Estimates:
     ) -> dict[int, float]:
         """Accuracies, by trial, with what each network is believed to gain after the training."""
         among = [r for r in records if r.trial in accuracies]
-        return {r.trial: grown(accuracies[r.trial], self._growth(r)) for r in among}
+        return {r.trial: add_gain(accuracies[r.trial], self._growth(r)) for r in among}
 
     def _growth(self, record: TrialRecord) -> float:
-        return growth_of(record.costs, self._space.settings.proxy.growth)
+        return long_training_gain(record.costs, self._space.settings.proxy.growth)
 
     def _is_modelled(self, records: Sequence[TrialRecord]) -> bool:
         """Whether the study has neither too few nor too many trials for the model."""
@@ -157,7 +156,7 @@ class Estimates:
 
 def denoised_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
     """Accuracies of candidates after their longer training, denoised by its loss, by trial."""
-    promoted = [r.highest for r in _candidates(records) if r.promotion is not None]
+    promoted = [r.at_highest_fidelity for r in _candidates(records) if r.promotion is not None]
     found = [(r.trial, r.evaluation) for r in promoted if r.evaluation is not None]
     values = denoised([e.accuracy for _, e in found], [e.validation_loss for _, e in found])
     return {trial: value for (trial, _), value in zip(found, values, strict=True)}

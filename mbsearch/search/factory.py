@@ -10,7 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from mbsearch.analysis.calibration import growth_of
+from mbsearch.analysis.calibration import long_training_gain
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
@@ -151,7 +151,7 @@ class NetworkFacts:
             feasible=settings.excess(costs) is None,
             features=tuple(math.log10(costs[other]) for other in others),
             work=training_work(costs["mult_adds"]),
-            growth=growth_of(costs, settings.proxy.growth),
+            growth=long_training_gain(costs, settings.proxy.growth),
             within=tuple(budget.excess(costs) is None for budget in settings.budgets),
             gain_features=gain_features(network, costs),
         )

@@ -327,7 +327,7 @@ def strongest(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """
     references = [r for r in records if r.is_baseline and r.state is State.COMPLETE]
     best: dict[str, TrialRecord] = {}
-    for record in sorted(references, key=lambda r: (-r.likely, r.cost)):
+    for record in sorted(references, key=lambda r: (-r.selection_accuracy, r.cost)):
         best.setdefault(record.origin, record)
     return sorted(best.values(), key=lambda record: record.origin not in DONORS)
 

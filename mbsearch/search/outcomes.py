@@ -15,9 +15,10 @@ from mbsearch.search.pending import Job, fail
 from mbsearch.search.racing import Race
 from mbsearch.search.sampler.observations import PARTIAL_ACCURACY
 from mbsearch.search.sampler_data import update_sampler_data
-from mbsearch.study.final_files import FinalFiles, write_bytes_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import Evaluation, Fidelity, State, TrialRecord, complete
 from mbsearch.study.store import StudyStore
+from mbsearch.study.training_files import FinalFiles
 from mbsearch.study.trial_spec import TrialKind
 
 EPOCHS_DONE = "epochs_done"
@@ -82,7 +83,7 @@ class Outcomes:
             return False
         job.epochs_done, job.checkpoint = len(evaluation.curve), outcome.checkpoint
         if job.spec.kind is TrialKind.FINAL and outcome.checkpoint is not None:
-            write_bytes_whole(self._files(job)[0], outcome.checkpoint)
+            write_atomically(self._files(job)[0], outcome.checkpoint, exclusive=True)
             self.store.set_attr(job.study, job.number, EPOCHS_DONE, job.epochs_done)
         return True
 
@@ -91,7 +92,7 @@ class Outcomes:
         evaluation, kind = outcome.evaluation, job.spec.kind
         checkpoint, weights = self._files(job)
         if outcome.weights is not None:  # before the trial completes: then its files are there
-            write_bytes_whole(weights, outcome.weights)
+            write_atomically(weights, outcome.weights, exclusive=True)
         self.store.set_attr(job.study, job.number, "evaluation", evaluation.to_dict())
         job.study.tell(job.number, job.spec.objectives(evaluation.accuracy))
         if kind.is_repeat:

@@ -15,8 +15,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from mbsearch.analysis.calibration import Calibration
+from mbsearch.analysis.findings import natural_budgets
 from mbsearch.analysis.pareto import hypervolume, hypervolume_history, pareto_front
-from mbsearch.analysis.tables import mobilenets, natural_budgets
+from mbsearch.analysis.reference_families import best_by_screening
 from mbsearch.config.promotion_settings import Promotion
 from mbsearch.study.log_odds import logit
 from mbsearch.study.records import Evaluation, TrialRecord, complete
@@ -79,7 +80,7 @@ class Promotions:
 
         They rank the contenders; what must be promoted follows from measured accuracies.
         """
-        self.records = [replace(r, expected=accuracies.get(r.trial)) for r in self.records]
+        self.records = [replace(r, predicted=accuracies.get(r.trial)) for r in self.records]
 
     def next(self) -> tuple[TrialRecord, bool] | None:
         """The network to train longer next, and whether it only repeats one for the noise.
@@ -135,7 +136,11 @@ class Promotions:
         """What of a front, its MobileNets and the network that shows the noise has not begun."""
         best = self.begun | {r.trial for r in front}
         budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
-        rivals = [rival for budget in budgets for rival in mobilenets(done, budget)]
+        rivals = [
+            rival
+            for budget in budgets
+            for rival in best_by_screening([r for r in done if r.cost <= budget])
+        ]
         chosen = [*front, *rivals] + ([] if self.repeated is None else [self.repeated])
         return list({r.trial: r for r in chosen if r.trial not in self.begun}.values())
 
@@ -152,7 +157,7 @@ class Promotions:
         limit = MOST_OF_THE_REST * self._left()
         for budget in self.budgets or natural_budgets(short):
             if budget < 2 * max((r.cost for r in chosen), default=0):
-                for rival in mobilenets(short, budget):
+                for rival in best_by_screening([r for r in short if r.cost <= budget]):
                     if rival.trial not in self.begun and rival.mult_adds <= limit:
                         return rival
         return None
@@ -165,7 +170,7 @@ class Promotions:
         """
         promoted = [(r, r.promotion.accuracy) for r in self.records if r.promotion is not None]
         calibration = Calibration.between(
-            [r.likely for r, _ in promoted], [after for _, after in promoted]
+            [r.selection_accuracy for r, _ in promoted], [after for _, after in promoted]
         )
         if calibration is None:
             return None
@@ -176,7 +181,7 @@ class Promotions:
             rivals = [logit(after) for r, after in promoted if r.cost <= record.cost]
             if not rivals:
                 continue
-            z = (calibration.logit_of(record.likely) - max(rivals)) / calibration.spread
+            z = (calibration.logit_of(record.selection_accuracy) - max(rivals)) / calibration.spread
             gain = z * float(ndtr(z)) + math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
             if gain > most and ndtr(z) >= LEAST_CHANCE:
                 best, most = record, gain

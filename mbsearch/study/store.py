@@ -173,8 +173,8 @@ class StudyStore:
                 promotion=promotions.get(r.trial),
                 promotion_noise=promotion_noise(promotions.get(r.trial)),
                 finals=finals.get(r.trial, ()),
-                expected=expected.get(str(r.trial)),
-                expected_deviation=deviations.get(str(r.trial)),
+                predicted=expected.get(str(r.trial)),
+                predicted_deviation=deviations.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
         ]

@@ -15,23 +15,21 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder
 from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Batch, Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.study.final_files import write_bytes_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import Evaluation, Predictions, Start
+from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
 from mbsearch.training.devices import device_name
 from mbsearch.training.distributed import Rank, together
 from mbsearch.training.loop import Training, evaluate, predict
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
 from mbsearch.training.weights import content_of, load_weights
-
-_CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +143,13 @@ class FinalTraining:
             teacher=self.teacher,
             rank=rank,
         )
-        _restore(training, self.home(task) / _CHECKPOINT)
+        _restore(training, self.home(task) / CHECKPOINT)
         while len(training.curve) < self.recipe.epochs:
             training.run_epoch()
             if rank is None or rank.index == 0:
-                write_bytes_whole(self.home(task) / _CHECKPOINT, training.checkpoint())
+                write_atomically(
+                    self.home(task) / CHECKPOINT, training.checkpoint(), exclusive=True
+                )
         return training, start
 
     def _pixels(self, task: Task) -> int:

@@ -24,6 +24,7 @@ from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.data.sources import ImageSource
 from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.study.atomic_files import replacing
 from mbsearch.training.loop import decay_groups, forward_with, schedule
 from mbsearch.training.supernet.shared_weights import Shared
 
@@ -233,10 +234,9 @@ def write_tensors(path: Path, state: dict[str, Any], noun: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    part = path.with_suffix(".part")
     try:
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path, exclusive=True) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # the latter from torch, on a full disk
         raise StorageError(f"{path}: the {noun} cannot be written: {error}") from None
 

@@ -11,8 +11,8 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.pareto import Z_95
+from mbsearch.analysis.front import front_of
+from mbsearch.analysis.intervals import Z_95
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.dashboard import parts
@@ -53,7 +53,7 @@ def stamp(snapshot: Snapshot, fields: Fields) -> Any:
     pair = _pair(snapshot, fields)
     if pair is None:
         return None
-    choice = [r.trial for r in results.front(snapshot.records)]
+    choice = [r.trial for r in front_of(snapshot.records)]
     return [choice, *([r.trial, str(r.state), *_accuracies(r).values()] for r in pair)]
 
 
@@ -80,7 +80,7 @@ def _select(
 ) -> Component:
     """Choose among the front and the baselines; nothing chosen means what is shown by itself."""
     done = complete(list(snapshot.records))
-    choice = [*results.front(snapshot.findings.within), *(r for r in done if r.is_baseline), shown]
+    choice = [*front_of(snapshot.findings.within), *(r for r in done if r.is_baseline), shown]
     return dmc.Select(
         id={"control": field},
         label=title,
@@ -143,7 +143,7 @@ def verdict(first: TrialRecord, second: TrialRecord) -> str:
         return f"{cost}."
     after = ""
     if first.promotion is not None and second.promotion is not None:
-        first, second = first.highest, second.highest
+        first, second = first.at_highest_fidelity, second.at_highest_fidelity
     elif first.promotion is not None or second.promotion is not None:
         after = " after the short training"
     if TrialState.PRUNED in (first.state, second.state):

@@ -11,20 +11,16 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import answers, said
+from mbsearch.analysis.answer import answer_text
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.front import front_of
 from mbsearch.config.budgets import Budget
 from mbsearch.cost.metrics import METRICS, columns, find_metric, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import BUDGETS, View, query
-from mbsearch.figures.front import (
-    budget_shapes,
-    front_figure,
-    selection_annotations,
-    traits,
-)
+from mbsearch.figures.front import budget_shapes, front_figure, selection_annotations, traits
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of
@@ -147,7 +143,7 @@ def sentence(snapshot: Snapshot, view: View) -> str:
     passing = [r for r in findings.records if unbounded.passes(r)]
     budget = Budget.of(_bounds(snapshot, view))
     (found,) = answers(replace(findings, records=passing), [budget]).values()
-    return f"{said(found)}."
+    return f"{answer_text(found)}."
 
 
 def others(snapshot: Snapshot, view: View) -> list[Component]:
@@ -155,7 +151,7 @@ def others(snapshot: Snapshot, view: View) -> list[Component]:
     shown = _bounds(snapshot, view)
     budgets = [budget for budget in snapshot.questions if budget.bounds() != shown]
     found = answers(snapshot.findings, budgets).values()
-    return [dmc.Text(f"{said(each)}.", c="dimmed", size="sm") for each in found]
+    return [dmc.Text(f"{answer_text(each)}.", c="dimmed", size="sm") for each in found]
 
 
 def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
@@ -436,7 +432,7 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         ]
-        for r in results.front([r for r in records if view.passes(r, ignoring=metric)])
+        for r in front_of([r for r in records if view.passes(r, ignoring=metric)])
     ]
     head = (
         "Network",

@@ -10,8 +10,9 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import Answer, answers
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import zipped_export
@@ -21,8 +22,8 @@ from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
-from mbsearch.study.artifacts import Retrained
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
+from mbsearch.study.retrained_file import Retrained
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -104,7 +105,7 @@ def stamp(snapshot: Snapshot, fields: Fields) -> Any:
     if record is None:
         return None
     finals = snapshot.measured.retrained_beside(record.fingerprint)
-    expected = None if record.expected is None else f"{record.expected:.4f}"
+    expected = None if record.predicted is None else f"{record.predicted:.4f}"
     return [
         record.trial,
         str(record.state),
@@ -174,7 +175,7 @@ def _answered(snapshot: Snapshot) -> TrialRecord:
     for found in answers(findings, snapshot.questions[:1]).values():
         if isinstance(found, Answer) and found.record.trial != UNTRIED:
             return found.record
-    return results.knee(findings.within if complete(findings.within) else findings.records)
+    return knee_of(findings.within if complete(findings.within) else findings.records)
 
 
 def choices(record: TrialRecord) -> dict[str, Any]:
@@ -200,8 +201,8 @@ def training(record: TrialRecord) -> dict[str, Any]:
             **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},
         }
-    if record.expected is not None:
-        facts["accuracy expected by a model of all trials"] = f"{record.expected:.4f}"
+    if record.predicted is not None:
+        facts["accuracy expected by a model of all trials"] = f"{record.predicted:.4f}"
     if record.promotion is not None:
         facts["accuracy, longer training"] = f"{record.promotion.accuracy:.4f}"
         for key, value in flat_recipe(record.promotion.recipe).items():
@@ -227,7 +228,7 @@ def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
     """Links along the front, to the next cheaper and the next dearer network."""
-    front = results.front(snapshot.findings.within)
+    front = front_of(snapshot.findings.within)
     cheaper = [r for r in front if r.cost < record.cost]
     dearer = [r for r in front if r.cost > record.cost]
     ends = [("Cheaper", cheaper[-1:]), ("Dearer", dearer[:1])]

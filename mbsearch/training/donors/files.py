@@ -17,7 +17,7 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference, reference_names
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import read_document
-from mbsearch.study.artifacts import read_retrained
+from mbsearch.study.retrained_file import read_retrained
 from mbsearch.training.donors.channel_order import sort_channels
 from mbsearch.training.network import BATCH_NORM_EPS, skeleton
 from mbsearch.training.weights import content_of, match_weights, read_weights

@@ -1,45 +1,45 @@
-"""Export of a study's network: which weights, which normalisation, and the model card."""
+"""Export a network of a study: choose weights and normalisation, write files and model card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from mbsearch.analysis.answer import Answer, Findings, answers, budget_of, findings_of
-from mbsearch.analysis.retrained_margins import Trained, retrained
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.findings import Findings, budget_of, findings_of
 from mbsearch.cost import measure
 from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, SplitName, load_source
 from mbsearch.errors import DataError, ExportError
-from mbsearch.export.formats import FORMATS, Written, export, require
+from mbsearch.export.exportable import Exportable, Normalisation
+from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
-from mbsearch.export.job import Job, Normalisation
 from mbsearch.export.model_card import CARD, EXPORTED_BY, Origin, model_card
 from mbsearch.export.python_files import WEIGHTS
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.artifacts import read_retrained
-from mbsearch.study.atomic_files import write_whole
-from mbsearch.study.final_files import FinalFiles
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import TrialRecord
+from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import StudyStore
+from mbsearch.study.trained_weights import trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
 LABELS = "labels.txt"
-"""Names of the classes, in the order of the outputs, one a line."""
+"""File of class names in the order of the outputs, one per line."""
 _CALIBRATION = 256  # images
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files of an export, and what quantisation did if there is an int8 file."""
+    """The files of an export, and the accuracy of the int8 file if there is one."""
 
-    files: tuple[Written, ...]
+    files: tuple[WrittenFile, ...]
     int8: Quantised | None = None
 
 
@@ -55,41 +55,43 @@ def export_record(
 ) -> Exported:
     """Write the network of a record into a folder, with its model card.
 
-    Where `home`, the study's folder, has the network retrained, it has the weights of the first
-    seed, else those of its final training, and takes images of the size that they were trained at;
-    without either it has fresh weights. What an export of another network or of other weights left
-    in the folder, with its card, is removed. With `int8` the ONNX file is quantised too, and both
-    are scored: on test images if the weights are trained, else on validation images.
+    The weights are those of retraining in `home`, the study's folder, of the first seed; else
+    those of the finals; else fresh ones. The input size is the one trained on. Files of an earlier
+    export of another network or other weights are removed from the folder. With `int8` the ONNX
+    file is quantised, too, and both are scored: on test images if the weights are trained, else on
+    validation images.
 
     Raises:
         ExportError: as `export`, or `int8` without ONNX.
         DataError: retrained weights, or with `int8` the images, cannot be read.
     """
-    require(formats)  # before anything slow
+    require(formats)  # fail before slow work
     if int8 and "onnx" not in formats:
         raise ExportError("--int8: expected onnx among the formats, got none")
     settings, architecture = store.settings(), record.architecture
-    if not record.is_baseline:  # candidates have no name of their own
+    if not record.is_baseline:  # searched networks have no name of their own
         architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
     trained = None if home is None else trained_weights(home, record)
     pixels = None
-    if trained is not None:  # for the images' classes, whatever the space says
-        architecture = architecture.replace(num_classes=classes_of(trained.weights))
+    if trained is not None:  # the classes of the images override those of the space
+        architecture = architecture.replace(num_classes=classes_of(trained.path))
         pixels = trained.pixels
     network = build(architecture, seed=settings["stamp"]["seed"])
     if trained is not None:
-        load_weights(network, trained.weights)
+        load_weights(network, trained.path)
     title = _title(architecture.replace(resolution=pixels or architecture.resolution))
     source = _source(settings)
-    job = Job(architecture, network, title, _normalisation(source), pixels)
-    # Without images that is said before anything is written.
-    splits = _splits(settings, "validation" if trained is None else "test", job.side, int8=int8)
-    weights = "fresh" if trained is None else content_of(trained.weights)[:16]
+    exportable = Exportable(architecture, network, title, _normalisation(source), pixels)
+    # Fail before anything is written if there are no images.
+    splits = _splits(
+        settings, "validation" if trained is None else "test", exportable.side, int8=int8
+    )
+    weights = "fresh" if trained is None else content_of(trained.path)[:16]
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
-    written = export(job, folder, formats)
+    written = export(exportable, folder, formats)
     if source is not None:
-        write_whole(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
+        write_atomically(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
     fresh = {each.file for each in written if each.error is not None}
     if "pytorch" in formats:
         fresh.add(WEIGHTS)
@@ -97,50 +99,24 @@ def export_record(
         (folder / file).unlink(missing_ok=True)
     findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
     origin = Origin(record, _answer(findings, record), settings, trained, content, command)
-    write_whole(folder / CARD, model_card(job, origin, written))  # at once: it says whose files
+    write_atomically(
+        folder / CARD, model_card(exportable, origin, written)
+    )  # the card identifies the files, even after a failure below
     if splits is None:
         return Exported(tuple(written))
     quantised = quantise(folder, *splits)
     origin = replace(origin, int8=quantised.sentence())
-    write_whole(folder / CARD, model_card(job, origin, written))
+    write_atomically(folder / CARD, model_card(exportable, origin, written))
     return Exported(tuple(written), quantised)
 
 
-def trained_weights(home: Path, record: TrialRecord) -> Trained | None:
-    """The weights of a network in a study's folder: of retraining, else of its final, if any.
-
-    Raises:
-        StorageError: what retraining left cannot be read.
-    """
-    found = retrained(home, record.fingerprint)
-    if found is not None or not record.finals:
-        return found
-    final = record.finals[0]
-    path = FinalFiles(home).weights(record.fingerprint, final.seed)
-    if not path.is_file():
-        return None
-    accuracies = [each.accuracy for each in record.finals]
-    return Trained(
-        path,
-        final.seed,
-        final.accuracy,
-        fmean(accuracies),
-        stdev(accuracies) if len(accuracies) > 1 else None,
-        len(accuracies),
-        final.pixels,
-        final.recipe,
-        split="validation",
-        command="mbsearch run",
-    )
-
-
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
-    """The answer that names a network, first those by default; else that to one equal to its cost.
+    """Return the first default answer that chose a network, else that to its cost as a budget.
 
-    Or the line that says why there is none.
+    If there is none, return the line that says why.
     """
-    main = [] if findings.main is None else [findings.main]
-    budgets = [*main, *findings.questions, budget_of(record)]
+    main = [] if findings.main_budget is None else [findings.main_budget]
+    budgets = [*main, *findings.default_budgets, budget_of(record)]
     found = answers(findings, budgets)
     for each in found.values():
         if isinstance(each, Answer) and each.record.fingerprint == record.fingerprint:
@@ -151,7 +127,7 @@ def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
 def _splits(
     settings: Mapping[str, Any], scored: SplitName, side: int, *, int8: bool
 ) -> tuple[Split, Split, SplitName] | None:
-    """Images that calibrate an int8 file, and those that score it; None where none is wanted."""
+    """Load the images that calibrate and score an int8 file; None without `int8`."""
     if not int8:
         return None
     source = load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
@@ -160,14 +136,14 @@ def _splits(
 
 
 def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
-    """Files of an earlier export, with our card, that would pass for this one's."""
+    """Return files of an earlier export of mbsearch that do not belong to this one."""
     try:
         card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return set()
     if EXPORTED_BY not in card:
         return set()
-    if content in card:  # what is made of the ONNX file is out of date with it
+    if content in card:  # the int8 file is made from the ONNX file
         return {INT8} if "onnx" in formats else set()
     return {WEIGHTS, INT8, *(each.file for each in FORMATS.values())}
 
@@ -181,7 +157,7 @@ def _title(network: Architecture) -> str:
 
 
 def _source(settings: Mapping[str, Any]) -> ImageSource | None:
-    """The study's images; None where they are not there any more."""
+    """Load the study's images; None if they do not exist any more."""
     try:
         return load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
     except DataError:
@@ -189,7 +165,7 @@ def _source(settings: Mapping[str, Any]) -> ImageSource | None:
 
 
 def _normalisation(source: ImageSource | None) -> Normalisation | None:
-    """That of the training images; None where these are unknown or cannot be read."""
+    """Normalisation of the training images; None if they cannot be read."""
     if source is None:
         return None
     try:

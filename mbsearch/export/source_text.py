@@ -1,4 +1,4 @@
-"""Python source as text: arguments of a generated class, and lines broken as formatters do."""
+"""Generate Python source: arguments of a class, and lines broken as a formatter breaks them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ DEFAULTS = {"stride": "1", "residual": "False"}
 
 
 class Arguments:
-    """Arguments of a class's constructor: one a column of values that differ between its blocks."""
+    """Arguments of a constructor. Each has a column of values, one per block."""
 
     def __init__(self) -> None:
         self.columns: dict[str, tuple[str, ...]] = {}
         self.types: dict[str, str] = {}
 
     def add(self, name: str, column: Sequence[str], kind: str = "int") -> str:
-        """An argument, even where the column is constant; its name in the source."""
+        """Add an argument, even for a constant column; return its name."""
         self.columns[name], self.types[name] = tuple(column), kind
         return name
 
     def value(self, name: str, column: Sequence[str], kind: str = "int") -> str:
-        """The source of a value: itself where all blocks agree, else an argument.
+        """Return the source of a value: the value if all blocks agree, else an argument.
 
         Columns that agree in every block share an argument.
         """
@@ -38,7 +38,7 @@ class Arguments:
 def call(
     prefix: str, function: str, arguments: Sequence[str], indent: int, end: str = ""
 ) -> list[str]:
-    """``prefix function(arguments) end`` on one line, or on several where it is too long."""
+    """Format ``prefix function(arguments) end``, on several lines if it is too long for one."""
     space = " " * indent
     line = f"{space}{prefix}{function}({', '.join(arguments)}){end}"
     if len(line) <= LINE_LENGTH:
@@ -51,13 +51,13 @@ def call(
 
 
 def quoted(docstring: str) -> str:
-    """A docstring in its quotes, whatever it holds."""
+    """Quote and escape a docstring."""
     text = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return f'"""{text}"""'
 
 
 def parameters(arguments: Sequence[tuple[str, str, str | None]], positional: int) -> list[str]:
-    """The first lines of a constructor whose arguments are given as (name, type, default).
+    """Format the signature of a constructor from arguments (name, type, default).
 
     All but the first `positional` are keyword-only.
     """

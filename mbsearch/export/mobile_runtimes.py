@@ -1,4 +1,4 @@
-"""Formats of the runtimes on phones: ExecuTorch and LiteRT, for one image at a time."""
+"""Formats of mobile runtimes: ExecuTorch and LiteRT, for one image at a time."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mbsearch.export.exportable import Exportable, Runner
 from mbsearch.export.graphs import program
-from mbsearch.export.job import Job, Runner
 
 EXECUTORCH = "model.pte"
 LITERT = "model.tflite"
 
 
-def write_executorch(job: Job, folder: Path) -> None:
+def write_executorch(exportable: Exportable, folder: Path) -> None:
     """Write an ExecuTorch program for the XNNPACK backend."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    lowered = to_edge_transform_and_lower(program(job, batch=1), partitioner=[XnnpackPartitioner()])
+    lowered = to_edge_transform_and_lower(
+        program(exportable, batch=1), partitioner=[XnnpackPartitioner()]
+    )
     (folder / EXECUTORCH).write_bytes(lowered.to_executorch().buffer)
 
 
-def read_executorch(job: Job, folder: Path) -> Runner:
+def read_executorch(exportable: Exportable, folder: Path) -> Runner:
     """Load the program into ExecuTorch's runtime."""
     from executorch.runtime import Runtime
 
@@ -33,15 +35,17 @@ def read_executorch(job: Job, folder: Path) -> Runner:
     return _one_by_one(lambda image: forward.execute([image])[0].clone())
 
 
-def write_litert(job: Job, folder: Path) -> None:
+def write_litert(exportable: Exportable, folder: Path) -> None:
     """Write a LiteRT (formerly TensorFlow Lite) file."""
     import litert_torch
 
-    side = job.side
-    litert_torch.convert(job.network, (torch.zeros(1, 3, side, side),)).export(folder / LITERT)
+    side = exportable.side
+    litert_torch.convert(exportable.module, (torch.zeros(1, 3, side, side),)).export(
+        folder / LITERT
+    )
 
 
-def read_litert(job: Job, folder: Path) -> Runner:
+def read_litert(exportable: Exportable, folder: Path) -> Runner:
     """Load the file into LiteRT's interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 

@@ -1,4 +1,4 @@
-"""What is to be written, and what a file gives when it is read back."""
+"""The network that is exported, and the function that an exported file is read back as."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from mbsearch.space.architecture import Architecture
 
 Runner = Callable[[Tensor], Tensor]
-"""Runs a written network: float images (N, 3, H, W) in, logits (N, num_classes) out."""
+"""Runs an exported network: float images (N, 3, H, W) to logits (N, num_classes)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Mean and deviation per channel of the images that a network expects, on the scale [0, 1]."""
+    """Mean and standard deviation per channel of the input images, on the scale [0, 1]."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -24,7 +24,7 @@ class Normalisation:
         return f"(pixel / 255 - mean) / std, mean {_numbers(self.mean)}, std {_numbers(self.std)}"
 
     def constants(self) -> str:
-        """Two lines of Python."""
+        """Format as two lines of Python."""
         return f"MEAN = {_numbers(self.mean)}\nSTD = {_numbers(self.std)}\n"
 
 
@@ -33,20 +33,20 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A network to write: its architecture, its module in evaluation mode, and what to say of it.
+class Exportable:
+    """A network to export: its architecture and its module in evaluation mode.
 
-    `title` is one sentence. Without `normalisation` it is not known how images were scaled, and
-    without `pixels` the images have the architecture's resolution: weights may be for another.
+    `title` is one sentence. `normalisation` is None if the training images are unknown. `pixels`
+    is the side of the images trained on; None means the architecture's resolution.
     """
 
     architecture: Architecture
-    network: nn.Module
+    module: nn.Module
     title: str
     normalisation: Normalisation | None = None
     pixels: int | None = None
 
     @property
     def side(self) -> int:
-        """Of the images that the files take, in pixels."""
+        """Side of the input images in pixels."""
         return self.pixels or self.architecture.resolution
