@@ -203,9 +203,7 @@ def main() -> None:
         )
         records, estimates = store.records(), Estimates(store, space)
         short = [replace(r, promotion=None) for r in complete(records)]
-        predicted = {
-            trial: each.accuracy for trial, each in estimates.at_highest_fidelity().items()
-        }
+        predicted = {trial: each.accuracy for trial, each in estimates.highest().items()}
         ours = believed(short, predicted)
         show(seed, "mbsearch", ours, seconds)
         show(seed, "as measured", believed(records), None)

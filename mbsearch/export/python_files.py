@@ -28,7 +28,7 @@ def write_yaml(exportable: Exportable, folder: Path) -> None:
 
 
 def read_yaml(exportable: Exportable, folder: Path) -> Runner:
-    """Build the architecture. The weights are the exportable's, as YAML has none."""
+    """Build the architecture. The weights are those of `exportable`, as YAML has none."""
     network = build(read_architecture(read_document(folder / ARCHITECTURE)))
     network.load_state_dict(exportable.module.state_dict())
     return network.eval()
@@ -81,7 +81,7 @@ def write_timm(exportable: Exportable, folder: Path) -> None:
 
 
 def read_timm(exportable: Exportable, folder: Path) -> Runner:
-    """Build the network with timm. The weights are the exportable's, under timm's names."""
+    """Build the network with timm. The weights are those of `exportable`, under timm's names."""
     network = _imported(folder / TIMM, "network")
     theirs = network.state_dict()
     # The order of layers is the same. MobileNetV3's hidden layer is a 1x1 convolution in timm.

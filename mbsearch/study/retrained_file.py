@@ -22,7 +22,7 @@ TABLE = "retrain.csv"
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """A network after retraining: its accuracies on the test images, one a seed.
+    """A network after retraining: its accuracies on the test images, one per seed.
 
     `family` is ``search``, ``given``, or a reference's name. `compared_with` is the candidate that
     a reference is compared with. `proxy_accuracy` is None if the search did not train the network.
