@@ -26,8 +26,7 @@ from mbsearch.training.network import build, skeleton
 from mbsearch.training.preparations import SUPERNET
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.resumable_training import prepare
-from mbsearch.training.supernet import path_training as supernet_training
-from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet import supernet_training
 from mbsearch.training.supernet.shared_weights import (
     fresh_weights,
     inherit,
@@ -36,6 +35,7 @@ from mbsearch.training.supernet.shared_weights import (
     slices,
     thinner,
 )
+from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.pretrained import Pretrained, trained_donor
 from mbsearch.training.resumable_training import PreparatoryTraining, prepare
-from mbsearch.training.supernet.path_training import SupernetTraining
+from mbsearch.training.supernet.supernet_training import SupernetTraining
 from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
 
 SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"

@@ -22,8 +22,8 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import Start, StartKind
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import copy_given, donated, inherited_share
-from mbsearch.training.supernet.path_training import load_shared
 from mbsearch.training.supernet.shared_weights import inherit
+from mbsearch.training.supernet.supernet_training import load_shared
 from mbsearch.training.teacher import Lessons, TaughtSplit, read_lessons
 
 LEAST_SHARE = 0.5

@@ -61,26 +61,41 @@ def shared_names(
     return names
 
 
+class WeightShapes:
+    """Shapes of shared weights that are wide enough for all candidates added."""
+
+    def __init__(self, *, centred: bool = False) -> None:
+        self._centred = centred
+        self._shapes: dict[str, torch.Size] = {}
+        self._owners: dict[str, nn.Module] = {}
+
+    def add(self, candidate: Architecture, network: nn.Module) -> dict[str, str]:
+        """Widen the shapes to those of a candidate's `skeleton`, and return its `shared_names`."""
+        names = shared_names(candidate, network, centred=self._centred)
+        for name, shared in names.items():
+            shape = network.get_parameter(name).shape
+            old = self._shapes.get(shared, shape)
+            self._shapes[shared] = torch.Size(max(a, b) for a, b in zip(shape, old, strict=True))
+            self._owners.setdefault(shared, network.get_submodule(name.rpartition(".")[0]))
+        return names
+
+    def draw(self, seed: int) -> dict[str, Tensor]:
+        """Draw fresh weights, as `build` does for a single network with the widest layers."""
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            name: _fresh(self._owners[name], name, shape, generator)
+            for name, shape in sorted(self._shapes.items())
+        }
+
+
 def fresh_weights(
     candidates: Iterable[Architecture], seed: int, *, centred: bool = False
 ) -> dict[str, Tensor]:
-    """Shared weights that are wide enough for all these candidates, with fresh values.
-
-    They are drawn as those of a single network of the widest layers are.
-    """
-    shapes: dict[str, torch.Size] = {}
-    owners: dict[str, nn.Module] = {}
+    """Draw shared weights that are wide enough for all these candidates; see `WeightShapes`."""
+    shapes = WeightShapes(centred=centred)
     for candidate in candidates:
-        network = skeleton(candidate)
-        for name, shared in shared_names(candidate, network, centred=centred).items():
-            shape = network.get_parameter(name).shape
-            old = shapes.get(shared, shape)
-            shapes[shared] = torch.Size(max(a, b) for a, b in zip(shape, old, strict=True))
-            owners.setdefault(shared, network.get_submodule(name.rpartition(".")[0]))
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: _fresh(owners[name], name, shape, generator) for name, shape in sorted(shapes.items())
-    }
+        shapes.add(candidate, skeleton(candidate))
+    return shapes.draw(seed)
 
 
 def _fresh(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -28,10 +28,10 @@ from mbsearch.training.network import last_norms, skeleton
 from mbsearch.training.resumable_training import Drawn, PreparatoryTraining, read_tensors
 from mbsearch.training.supernet.shared_weights import (
     Shared,
+    WeightShapes,
     fresh_weights,
     is_whole,
     part,
-    shared_names,
     slices,
     thinner,
 )
@@ -67,11 +67,10 @@ class SupernetTraining(PreparatoryTraining):
         """Fresh weights, of the shapes of sampled candidates, or those of the donor."""
         rng = Random(f"{self.seed}/shapes")
         drawn = (self.space.decode(self.space.sample_params(rng)) for _ in range(_SHAPES_FROM))
-        networks = [self._trained(each) for each in (*self._baselines, *drawn)]
-        weights = fresh_weights(networks, self.seed, centred=self.donor is not None)
-        if self.donor is not None:
-            _give(self.donor, networks, weights)
-        return weights
+        networks = (self._trained(each) for each in (*self._baselines, *drawn))
+        if self.donor is None:
+            return fresh_weights(networks, self.seed)
+        return _donated_weights(networks, self.seed, self.donor)
 
     def _trained(self, candidate: Architecture) -> Architecture:
         proxy = self.space.settings.proxy
@@ -132,26 +131,32 @@ class SupernetTraining(PreparatoryTraining):
 
 
 @torch.no_grad()
-def _give(
-    donor: TrainedDonor, networks: Iterable[Architecture], weights: dict[str, Tensor]
-) -> None:
-    """Put a donor's weights into shared ones of centred kernels, as far as networks correspond.
+def _donated_weights(
+    networks: Iterable[Architecture], seed: int, donor: TrainedDonor
+) -> dict[str, Tensor]:
+    """Shared weights of centred kernels from a donor; fresh where no network corresponds to it.
 
     A residual block that the donor lacks starts as the identity, unless it shares weights with one
     that the donor has.
     """
-    ends, written = set[str](), set[str]()
+    shapes, last_scales = WeightShapes(centred=True), set[str]()
+    # Of equal parts of a weight the last one counts, in the order of the networks.
+    parts: dict[tuple[str, torch.Size], Tensor] = {}
     for architecture in networks:
         network = skeleton(architecture)
+        names = shapes.add(architecture, network)
         given = donated(architecture, network, donor)
-        names = shared_names(architecture, network, centred=True)
-        ends |= {names[f"{name}.weight"] for name in last_norms(network)}
+        last_scales |= {names[f"{name}.weight"] for name in last_norms(network)}
         for name, key in names.items():
             if name in given:
-                part(weights[key], given[name].shape).copy_(given[name])
-                written.add(key)
-    for key in ends - written:
+                parts.pop((key, given[name].shape), None)
+                parts[key, given[name].shape] = given[name]
+    weights = shapes.draw(seed)
+    for (key, shape), values in parts.items():
+        part(weights[key], shape).copy_(values)
+    for key in last_scales - {key for key, _ in parts}:
         weights[key].zero_()
+    return weights
 
 
 def load_shared(path: Path) -> dict[str, Tensor]:
