@@ -1,7 +1,8 @@
-"""Training of a supernet: every step a random network on one batch, with the shared weights.
+"""Training of a supernet: each step trains a random network on one batch.
 
-Uniform single paths (arXiv 1904.00420, section 3.2). With a donor the shared weights start as the
-donor's, its channels sorted by importance, and paths are networks within the budgets.
+Networks (paths) are sampled uniformly (arXiv 1904.00420, section 3.2). With a donor the shared
+weights are initialized from it, with channels sorted by importance, and paths are within the
+budgets.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from mbsearch.training.supernet.shared_weights import (
 )
 from mbsearch.training.teacher import Lessons
 
-_SHAPES_FROM = 300  # candidates; each choice of a space is met dozens of times
-_LEAST_USED = 0.25  # of a budget, by paths of a supernet that starts from a donor
-_DRAWS = 500  # of a path, to find one within a budget
+_SHAPES_FROM = 300  # candidates; each choice of a space occurs dozens of times
+_LEAST_USED = 0.25  # share of a budget that a path uses, with a donor
+_DRAWS = 500  # attempts to draw a path within a budget
 
 
 @dataclass
 class SupernetTraining(PreparatoryTraining):
-    """The shared weights of a space, with its baselines, in training on a source's images.
+    """Training of a space's shared weights, baselines included, on a source's images.
 
-    `donor` gives the weights to start from, `lessons` a teacher's logits of the training images.
+    `donor` gives the initial weights, `lessons` a teacher's logits of the training images.
     """
 
     donor: TrainedDonor | None = None
@@ -64,7 +65,7 @@ class SupernetTraining(PreparatoryTraining):
         return self.space.settings.proxy.supernet
 
     def _start(self) -> Shared:
-        """Fresh weights, of the shapes of sampled candidates, or those of the donor."""
+        """Fresh weights with shapes from sampled candidates, or weights from the donor."""
         rng = Random(f"{self.seed}/shapes")
         drawn = (self.space.decode(self.space.sample_params(rng)) for _ in range(_SHAPES_FROM))
         networks = (self._trained(each) for each in (*self._baselines, *drawn))
@@ -77,10 +78,7 @@ class SupernetTraining(PreparatoryTraining):
         return thinner(candidate, proxy).replace(num_classes=self.source.num_classes)
 
     def _draw(self) -> Drawn:
-        """A random candidate.
-
-        Where the shared weights do not reach as far, for what it has is rare, another one is drawn.
-        """
+        """A random candidate, drawn again if it is larger than the shared weights."""
         while True:
             candidate = self._candidate()
             trained = self._trained(candidate)
@@ -112,7 +110,7 @@ class SupernetTraining(PreparatoryTraining):
         return distillation(loss, logits, batch.taught, self.space.settings.teacher)
 
     def _made_by(self) -> dict[str, Any]:
-        """What the weights depend on; the recipe of the trials after it is not among it."""
+        """What the weights depend on; the recipe of trials does not matter."""
         proxy = self.space.settings.proxy
         made_by = {
             "space": self.space.fingerprint,
@@ -160,7 +158,7 @@ def _donated_weights(
 
 
 def load_shared(path: Path) -> dict[str, Tensor]:
-    """The shared weights of a trained supernet, by name.
+    """Return the shared weights of a trained supernet by name.
 
     Raises:
         StorageError: the file is missing or damaged.
