@@ -100,7 +100,7 @@ def find_donor(weights: str) -> Donor:
     have the same shapes.
 
     Raises:
-        DataError: there is no such file or package, or the file is unreadable or matches no network.
+        DataError: there is no such file or package, or it is unreadable, or matches no network.
         SpecError: the YAML file of the same stem is no architecture.
     """
     if weights == LITE0:
