@@ -36,8 +36,8 @@ from mbsearch.training.long_training import LongTraining
 from mbsearch.training.loop import evaluate
 from mbsearch.training.network import build, skeleton
 from mbsearch.training.resumable_training import prepare
-from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
 from mbsearch.training.supernet.shared_weights import inherit
+from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
 from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
 from mbsearch.training.weights import match_weights, read_weights
 

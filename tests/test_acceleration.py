@@ -22,8 +22,8 @@ from mbsearch.training.network import build
 CPU = torch.device("cpu")
 TRAINING_TESTS = (
     "test_training.py",
-    "test_supernet.py::test_training_goes_on_after_an_interruption",
-    "test_supernet.py::test_a_candidate_computes_with_the_shared_weights_what_its_own_module_computes",
+    "test_supernet.py::test_a_resumed_supernet_equals_an_uninterrupted_one",
+    "test_supernet.py::test_shared_weights_give_the_outputs_of_the_candidates_own_module",
 )
 
 

@@ -29,7 +29,7 @@ def train(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> 
     return [parameter.detach().clone() for parameter in module.parameters()]
 
 
-def test_it_takes_the_steps_of_torchs_own() -> None:
+def test_steps_are_those_of_torchs_adamw() -> None:
     ours, theirs = network(), network()
     expected = train(
         theirs, torch.optim.AdamW(decay_groups(theirs.parameters(), 0.1), lr=0.01), range(5)
@@ -39,8 +39,8 @@ def test_it_takes_the_steps_of_torchs_own() -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_its_state_is_torchs() -> None:
-    """Either goes on from what the other has saved, as if nothing had been."""
+def test_states_of_both_adamws_are_interchangeable() -> None:
+    """Each resumes from a state saved by the other, with the same result."""
     module = network()
     first = AdamW(decay_groups(module.parameters(), 0.1), 0.01)
     train(module, first, range(3))

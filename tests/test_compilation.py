@@ -58,7 +58,7 @@ def test_kernels_are_compiled_once_with_one_line_of_output(tmp_path: Path) -> No
     assert output(COMPILE, NUMBA_CACHE_DIR=str(tmp_path)) == ""
 
 
-def test_importing_what_trains_imports_no_numba() -> None:
+def test_importing_training_does_not_import_numba() -> None:
     """So its configuration is unchanged until the first network is accelerated."""
     assert output(IMPORT) == "False\n"
 
@@ -69,7 +69,7 @@ def test_nothing_is_compiled_without_acceleration(monkeypatch: pytest.MonkeyPatc
     compile_ahead(torch.device("cpu"), lambda _: None)
 
 
-def test_what_another_run_compiles_is_waited_for(
+def test_a_compilation_in_another_process_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -85,13 +85,13 @@ def test_what_another_run_compiles_is_waited_for(
     waiting.result()
 
 
-def test_a_gpu_needs_none() -> None:
+def test_nothing_is_compiled_for_a_gpu() -> None:
     lines: list[str] = []
     compile_ahead(torch.device("cuda"), lines.append)
     assert not lines
 
 
-def test_where_nothing_can_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cache_folder_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "normalize", njit(lambda x: x))  # one without a cache
     lines: list[str] = []
     compile_ahead(torch.device("cpu"), lines.append)

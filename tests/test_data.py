@@ -103,7 +103,7 @@ def test_statistics_do_not_depend_on_split_limit_or_resolution():
     assert (first.mean, first.std) == (other.mean, other.std)
 
 
-def test_embedded_images_do_not_wait_for_torchvision() -> None:
+def test_embedded_images_do_not_import_torchvision() -> None:
     code = (
         "import sys; from mbsearch.data.sources import load_source; "
         "load_source('embedded', seed=0); print('torchvision' in sys.modules)"
@@ -123,7 +123,7 @@ def test_damaged_embedded_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         load_source("embedded", seed=0)
 
 
-def test_a_source_travels_to_another_process():
+def test_a_source_can_be_pickled():
     source = load_source("embedded", seed=1)
     copy = pickle.loads(pickle.dumps(source))
     assert torch.equal(copy.split("test", 3).images, source.split("test", 3).images)
@@ -211,7 +211,9 @@ def test_images_and_labels_stay_together(tmp_path: Path):
         assert torch.equal(split.images[:, 0, 2, 2].long(), 40 * split.labels + 10)
 
 
-def test_all_but_the_test_is_one_split_in_colour_where_a_part_is(tmp_path: Path) -> None:
+def test_training_and_validation_images_are_one_split_in_colour_if_either_is(
+    tmp_path: Path,
+) -> None:
     write_classes(tmp_path / "photos" / "train", {"a": 4, "b": 4}, "L")
     write_classes(tmp_path / "photos" / "val", {"a": 2, "b": 2}, "RGB")
     write_classes(tmp_path / "photos" / "test", {"a": 2, "b": 2})
@@ -233,7 +235,7 @@ def test_parts_are_known_in_any_case(tmp_path: Path, names: tuple[str, str]) -> 
     assert len(source.members["test"].rows) == 10
 
 
-def test_what_lies_in_hidden_folders_is_no_image_of_the_set(tmp_path: Path) -> None:
+def test_images_in_hidden_folders_are_ignored(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "photos", {"a": 4, "b": 4})
     write_classes(folder / "a", {".ipynb_checkpoints": 3, "more": 3})
     source = load_source(folder, seed=0)
@@ -289,7 +291,7 @@ def test_modes(tmp_path: Path, mode: str):
     assert bool(x.isfinite().all())  # constant images have no deviation to divide by
 
 
-def test_photos_lie_upright(tmp_path: Path):
+def test_exif_orientation_is_applied(tmp_path: Path):
     image = Image.new("L", (8, 8))
     image.paste(255, (0, 0, 8, 4))
     exif = Image.Exif()
@@ -310,7 +312,7 @@ def test_orientations_are_those_of_pillow(orientation: int):
     assert np.array_equal(pools._upright(image), ImageOps.exif_transpose(image))
 
 
-def test_an_odd_exif_hides_no_pixels(tmp_path: Path):
+def test_malformed_exif_data_is_ignored(tmp_path: Path):
     """Pillow's own function fails where it writes such a tag anew."""
     exif = Image.Exif()
     exif[0x0112], exif[0x011A] = 6, 72.0  # lies on its side; XResolution
@@ -380,7 +382,7 @@ def test_class_without_images(tmp_path: Path):
         load_source(folder, seed=0)
 
 
-def test_parts_that_do_not_fit(tmp_path: Path):
+def test_parts_with_different_classes(tmp_path: Path):
     write_classes(tmp_path / "photos" / "train", {"a": 5, "b": 5})
     write_classes(tmp_path / "photos" / "val", {"a": 5, "c": 5})
     message = r"val: expected the class folders of .*train; missing here: b; only here: c"
@@ -430,7 +432,7 @@ def test_unreadable_image(tmp_path: Path, cache_folder: Path, damage: str):
     assert not list(cache_folder.glob("*.part"))
 
 
-def test_file_that_goes_while_the_folder_is_listed(tmp_path: Path):
+def test_file_deleted_while_the_folder_is_listed(tmp_path: Path):
     folder = write_classes(tmp_path / "photos", {"a": 5, "b": 5})
     (folder / "a" / "link.png").symlink_to(folder / "gone.png")
     with pytest.raises(DataError, match=r"a/link.png: expected an image, got a file that cannot"):
@@ -464,7 +466,7 @@ def test_truncated_cache_is_made_again(cache_folder: Path):
         assert torch.equal(source.split("test", 3).images, good)
 
 
-def test_what_a_killed_process_left_is_not_used(cache_folder: Path):
+def test_a_partial_cache_file_is_not_used(cache_folder: Path):
     rows = np.arange(6, dtype=np.uint8).reshape(2, 3)
     cache.cache_dir()
     (cache_folder / ".x.npy.part").write_bytes(b"junk" * 100)

@@ -62,7 +62,7 @@ def test_mixed_precision_differs_by_its_rounding_only(kernel: tuple[int, int]) -
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_gradient_is_written(kernel: tuple[int, int]) -> None:
-    """Memory that was used before holds anything; oneDNN leaves some of it where it was."""
+    """Reused memory holds old values; oneDNN leaves some of them."""
     for side, stride in itertools.product([*SIDES, (5, 3), (7, 8)], STRIDES):
         layer, x = layer_of(kernel, stride), image(side)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -79,7 +79,7 @@ def test_the_images_themselves_need_no_gradient() -> None:
     assert layer.weight.grad is not None
 
 
-def test_an_evaluated_network_is_plain_torch() -> None:
+def test_evaluation_uses_torchs_convolution() -> None:
     """So that it can be traced for maps of any size."""
     layer = depthwise(4, (3, 3), (1, 1))
     x = torch.randn(1, 4, 2, 2)

@@ -151,7 +151,9 @@ def test_channels_are_in_the_order_of_the_weights_that_read_them(lite0: TrainedD
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
-def test_random_candidates_inherit_as_much_as_is_said(name: str, lite0: TrainedDonor) -> None:
+def test_the_inherited_share_of_random_candidates_is_correct(
+    name: str, lite0: TrainedDonor
+) -> None:
     shares = []
     for architecture in candidates(name, 100):
         network = skeleton(architecture).to_empty(device="cpu")

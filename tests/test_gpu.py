@@ -19,7 +19,7 @@ GPU = torch.device("cuda")
 
 
 class Plain(Training):
-    """The same training, its steps one by one."""
+    """The same training without recorded steps."""
 
     @property
     def repeats(self) -> bool:
@@ -56,7 +56,7 @@ def test_convolutions_are_those_of_torch(kernel: int, stride: int) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_replayed_steps_are_the_steps_themselves(optimizer: str) -> None:
+def test_recorded_steps_equal_plain_steps(optimizer: str) -> None:
     rate = 0.05 if optimizer == "sgd" else RECIPE.learning_rate
     recipe = RECIPE.model_copy(update={"optimizer": optimizer, "learning_rate": rate})
     replayed, plain = losses(training(recipe=recipe)), losses(training(Plain, recipe))
@@ -71,7 +71,7 @@ def test_a_gpu_trains_as_a_cpu_does() -> None:
 
 
 @pytest.mark.parametrize("first", ["cpu", "cuda"])
-def test_a_training_goes_on_from_a_checkpoint_of_either_device(first: str) -> None:
+def test_a_training_resumes_from_a_checkpoint_of_either_device(first: str) -> None:
     whole = losses(training())
     begun = training(device=torch.device(first))
     losses(begun, 1)

@@ -120,7 +120,7 @@ def test_modules_have_the_names_and_shapes_of_the_program(architecture: Architec
         assert shapes[placed.name] == expected, placed.name
 
 
-def test_same_seed_same_weights_and_the_shared_generator_is_left_alone() -> None:
+def test_the_seed_decides_the_weights_and_the_global_generator_is_unused() -> None:
     before = torch.get_rng_state()
     one, same, other = (build(BLOCKS_WITHOUT_A_PEER, seed=s).state_dict() for s in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
@@ -147,12 +147,12 @@ def test_zero_init_makes_every_residual_block_its_shortcut() -> None:
         assert torch.equal(block(x), block.activation(skip.clone()))
 
 
-def test_number_of_classes_can_be_the_datas() -> None:
+def test_the_number_of_classes_can_be_given() -> None:
     network = build(BLOCKS_WITHOUT_A_PEER, num_classes=7)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
-def test_no_classes_are_refused() -> None:
+def test_zero_classes_raise_an_error() -> None:
     with pytest.raises(SpecError, match="num_classes"):
         build(BLOCKS_WITHOUT_A_PEER, num_classes=0)
 

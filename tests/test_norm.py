@@ -69,7 +69,7 @@ def test_outputs_gradients_and_statistics_are_those_of_torch(activation: nn.Modu
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
 def test_bfloat16_differs_by_its_rounding_only(activation: nn.Module) -> None:
-    """A map of bfloat16 is that of float32, rounded; so are its gradients."""
+    """Outputs and gradients are those of float32, rounded."""
     for shape in SHAPES:
         norm, x = layer(shape[1]), image(shape, torch.bfloat16)
         wide, x32 = copy.deepcopy(norm), x.detach().float().requires_grad_()
@@ -81,20 +81,20 @@ def test_bfloat16_differs_by_its_rounding_only(activation: nn.Module) -> None:
         assert torch.allclose(ours[0].float(), theirs[0], rtol=2**-6, atol=0.02), shape
 
 
-def test_a_variance_far_below_the_squared_mean_is_kept() -> None:
+def test_a_variance_far_below_the_squared_mean_is_accurate() -> None:
     norm, x = layer(4), (1000 + 0.01 * torch.randn(64, 4, 8, 8)).requires_grad_()
     expected = copy.deepcopy(norm).double()(x.double())
     assert torch.allclose(normalize(x, norm, nn.Identity()).double(), expected, atol=0.02)
 
 
-def test_any_order_of_memory_will_do() -> None:
+def test_both_memory_formats_give_the_same_result() -> None:
     norm, x = layer(6), image((4, 6, 5, 5))
     last = normalize(x, copy.deepcopy(norm), nn.ReLU6())
     first = normalize(x.detach().contiguous().requires_grad_(), norm, nn.ReLU6())
     assert torch.equal(first, last)
 
 
-def test_a_training_that_diverged_shows() -> None:
+def test_nan_is_propagated() -> None:
     x = image((4, 8, 2, 2)).detach().clone()
     x[0, 3, 0, 0] = math.nan
     y = normalize(x.requires_grad_(), layer(8), nn.ReLU6())
@@ -102,7 +102,7 @@ def test_a_training_that_diverged_shows() -> None:
     assert not y[:, :3].isnan().any()
 
 
-def test_what_the_kernels_do_not_know_is_left_to_torch() -> None:
+def test_unsupported_layers_and_inputs_use_torch() -> None:
     x, norm = image((4, 8, 2, 2)), layer(8)
     assert is_ours(normalize(x, norm, nn.ReLU6()))
     assert not is_ours(normalize(x, norm, nn.Hardswish()))
@@ -113,8 +113,8 @@ def test_what_the_kernels_do_not_know_is_left_to_torch() -> None:
         normalize(image((1, 8, 1, 1)), norm, nn.ReLU6())
 
 
-def test_bits_of_bfloat16_are_read_and_rounded_as_torch_does() -> None:
-    """By a layer that changes nothing: mean 0, variance 1, for every kind of number."""
+def test_bfloat16_is_converted_and_rounded_as_by_torch() -> None:
+    """With a layer that changes little (mean 0, variance 1), for numbers of all sizes."""
     exponents = torch.arange(-8.0, 8.0)
     values = torch.cat([sign * 2**exponents * (1 + step / 64) for sign, step in _kinds()])
     x = values.reshape(-1, 1, 1, 1).bfloat16()
@@ -129,7 +129,7 @@ def _kinds() -> list[tuple[int, int]]:
 
 
 def loaded(file: Path) -> Callable[[NDArray[np.float32]], None]:
-    """The kernel of a file, as a new process has it."""
+    """Return the kernel of a file, loaded as in a new process."""
     spec = importlib.util.spec_from_file_location("made", file)
     assert spec is not None
     assert spec.loader is not None
@@ -139,7 +139,7 @@ def loaded(file: Path) -> Callable[[NDArray[np.float32]], None]:
     return doubled
 
 
-def test_trouble_with_kept_kernels_costs_no_training(
+def test_an_unusable_kernel_cache_does_not_fail_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "made.py"
@@ -169,12 +169,12 @@ def test_trouble_with_kept_kernels_costs_no_training(
         assert works(), "and it is kept again"
 
 
-def test_threads_of_torch_beat_a_kernel_that_has_one() -> None:
+def test_torch_normalizes_on_three_threads() -> None:
     torch.set_num_threads(3)
     assert not is_ours(normalize(image((4, 8, 2, 2)), layer(8), nn.ReLU6()))
 
 
-def test_without_a_folder_to_keep_it_in_a_kernel_is_compiled_all_the_same() -> None:
+def test_a_kernel_is_compiled_without_a_cache_folder() -> None:
     scope: dict[str, object] = {}
     exec("def first(x):\n    x[0] = 1", scope)  # a function of no file
     x = torch.zeros(2).numpy()

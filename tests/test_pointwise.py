@@ -22,7 +22,7 @@ def test_outputs_and_gradients_are_those_of_torch(side: int, order: torch.memory
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_an_evaluated_network_is_plain_torch() -> None:
+def test_evaluation_uses_torchs_convolution() -> None:
     """So that its graph is exported as a convolution."""
     layer, x = pointwise(5, 8), torch.randn(1, 5, 2, 2)
     assert "Convolution" not in str(layer(x).grad_fn)

@@ -54,9 +54,9 @@ from mbsearch.training.preparations import SUPERNET, Preparations, kept_start
 from mbsearch.training.pretrained import Pretrained, long_recipe, screening_recipe
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.resumable_training import prepare
-from mbsearch.training.supernet import path_training as supernet_training
-from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet import supernet_training
 from mbsearch.training.supernet.shared_weights import part, slices
+from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
 LITE0 = "efficientnet_lite0"

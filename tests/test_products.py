@@ -49,7 +49,7 @@ def test_both_libraries_multiply(found: object) -> None:
     assert c.value == 2 * 3 + 5
 
 
-def test_where_torch_keeps_its_own_to_itself_scipys_is_taken(
+def test_scipys_product_is_used_if_torchs_is_not_exported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def closed() -> int:
@@ -63,7 +63,7 @@ def test_where_torch_keeps_its_own_to_itself_scipys_is_taken(
 @pytest.mark.skipif(
     not get_host_cpu_features().get("avx512f"), reason="a processor without such vectors"
 )
-def test_vectors_are_whole() -> None:
+def test_kernels_use_full_vectors() -> None:
     @njit
     def seen(x: Values, terms: Values, y: Values) -> None:
         read_values(x, 0, len(x), terms, y, 0)

@@ -27,8 +27,7 @@ from mbsearch.training.network import build, skeleton
 from mbsearch.training.preparations import SUPERNET
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.resumable_training import prepare
-from mbsearch.training.supernet import path_training as supernet_training
-from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet import supernet_training
 from mbsearch.training.supernet.shared_weights import (
     fresh_weights,
     inherit,
@@ -37,6 +36,7 @@ from mbsearch.training.supernet.shared_weights import (
     slices,
     thinner,
 )
+from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
 
@@ -86,7 +86,7 @@ def test_every_candidate_and_baseline_is_a_part_of_the_shared_weights(name: str)
         assert all(torch.equal(p, parts[n]) for n, p in network.named_parameters())
 
 
-def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_computes() -> None:
+def test_shared_weights_give_the_outputs_of_the_candidates_own_module() -> None:
     space = load_specification("v2")
     candidates = [space.sample(seed) for seed in range(4)]
     shared = fresh_weights(candidates, seed=0)
@@ -112,7 +112,7 @@ def test_only_the_weights_on_a_path_get_a_gradient() -> None:
     assert with_gradient < set(shared)
 
 
-def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
+def test_only_networks_within_the_shared_weights_are_trained(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their shapes come from some of the candidates: among many more there are wider ones."""
@@ -132,7 +132,7 @@ def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
     assert all(map(math.isfinite, again.losses))
 
 
-def test_what_the_shared_weights_lack_stays_fresh() -> None:
+def test_weights_beyond_the_shared_ones_stay_fresh() -> None:
     space = load_specification("tiny")
     networks = sorted((space.sample(seed) for seed in range(20)), key=lambda a: a.alpha)
     shared = fresh_weights([networks[0]], seed=0)
@@ -154,7 +154,7 @@ def test_the_proxy_may_train_thinner_networks() -> None:
     assert (thin.alpha, thin.resolution) == (network.alpha / 2, network.resolution)
 
 
-def test_training_goes_on_after_an_interruption(
+def test_a_resumed_supernet_equals_an_uninterrupted_one(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "_SAVE_EVERY", 10)
@@ -175,7 +175,7 @@ def test_training_goes_on_after_an_interruption(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_deadline_leaves_the_rest_to_the_next_run(
+def test_a_supernet_stops_at_the_deadline_and_resumes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not prepare(training(images, tiny()), tmp_path / "x.pt", deadline=0)
@@ -188,7 +188,7 @@ def test_a_deadline_leaves_the_rest_to_the_next_run(
     assert resumed.losses == cut.losses != [], "no step is lost"
 
 
-def test_a_supernet_that_diverges_says_so(images: Path, tmp_path: Path) -> None:
+def test_a_diverged_supernet_raises_an_error(images: Path, tmp_path: Path) -> None:
     diverging = training(images, tiny(steps=50, learning_rate=100, warmup=0))
     for weight in diverging.weights.values():
         weight.data *= 1e38

@@ -217,7 +217,7 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
     )
 
 
-def test_whatever_kills_a_teacher_at_most_100_steps_are_lost(
+def test_a_killed_teacher_loses_at_most_100_steps(
     trained: TrainedDonor, source: ImageSource, tmp_path: Path
 ) -> None:
     def kill(done: int, _loss: float) -> None:
@@ -231,7 +231,7 @@ def test_whatever_kills_a_teacher_at_most_100_steps_are_lost(
     assert len(read_tensors(tmp_path / TEACHER, "teacher")["losses"]) == 100
 
 
-def test_a_teacher_of_other_weights_or_settings_is_not_taken_for_this_one(
+def test_a_teacher_of_other_weights_or_settings_is_rejected(
     trained: TrainedDonor, source: ImageSource, tmp_path: Path
 ) -> None:
     teacher_of(trained, source).save(tmp_path / TEACHER)
@@ -274,7 +274,7 @@ def test_logits_are_computed_once(
     assert not (tmp_path / "study" / LESSONS).exists()
 
 
-def test_a_deadline_leaves_the_teacher_to_the_next_run(
+def test_a_teacher_stops_at_the_deadline_and_resumes(
     donor: Donor, source: ImageSource, tmp_path: Path
 ) -> None:
     preparations = planned(donor, source, tmp_path / "study")

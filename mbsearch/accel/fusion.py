@@ -7,7 +7,7 @@ submodules, so state dictionaries, copies and pickles stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 
@@ -17,7 +17,6 @@ from mbsearch.accel.norm import is_hooked, normalize
 from mbsearch.accel.pointwise import PointwiseConv2d
 
 
-@runtime_checkable
 class Branched(Protocol):
     """A module that runs layers one after another by the function in this attribute."""
 
@@ -46,8 +45,8 @@ def fuse(network: nn.Module) -> None:
     for module in network.modules():
         if (fused := _fused_class(module)) is not None:
             module.__class__ = fused
-        if isinstance(module, Branched):
-            module.run_layers = run_layers
+        if "run_layers" in vars(module):
+            cast(Branched, module).run_layers = run_layers
 
 
 def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:

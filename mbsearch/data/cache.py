@@ -1,8 +1,8 @@
-"""Arrays made once and kept on disk: every process maps the same file.
+"""Arrays cached on disk; every process maps the same file.
 
 The folder is $MBSEARCH_CACHE, else $XDG_CACHE_HOME/mbsearch, else ~/.cache/mbsearch. A file's name
-contains a hash of everything its content depends on, so a file is right or absent, never stale; it
-may be deleted at any time.
+contains a hash of everything that its content depends on, so a file is never stale. It may be
+deleted at any time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Array = NDArray[Any]
 
 
 def cache_dir() -> Path:
-    """The cache folder, made where it was missing.
+    """Return the cache folder; it is created if missing.
 
     Raises:
-        DataError: it cannot be made.
+        DataError: it cannot be created.
     """
     general = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     folder = Path(os.environ.get("MBSEARCH_CACHE") or general / "mbsearch")
@@ -39,10 +39,10 @@ def cache_dir() -> Path:
 
 
 def load_array(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array | None:
-    """The cached array of this name, mapped; None where it is missing, damaged or cut short.
+    """Return the cached array of a name, memory-mapped; None if missing or damaged.
 
-    The mapping is copy-on-write: torch warns about read-only memory, and this way a mistaken write
-    stays in its own process. Pages that nobody writes are shared all the same.
+    The mapping is copy-on-write: torch warns about read-only memory, and an accidental write stays
+    in its process. Unmodified pages are shared.
     """
     try:
         array: Array = np.load(_path(name), mmap_mode="c", allow_pickle=False)
@@ -54,11 +54,11 @@ def load_array(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Ar
 def cached_array(
     name: str, shape: tuple[int, ...], dtype: type[np.generic], rows: Iterable[Array]
 ) -> Array:
-    """The cached array of this name; made from `rows` (shape[0] arrays) where it is missing.
+    """Return the cached array of a name; created from `rows` (shape[0] arrays) if missing.
 
-    Processes that want the same array at once wait for the one that makes it. It is written under
-    another name and renamed when complete, so that a killed process leaves nothing half made; and
-    written, not mapped, because a full disk then raises an error instead of killing the process.
+    One process creates an array, others wait for it. The file is renamed when complete, so that a
+    killed process leaves no partial array. It is written, not mapped: a full disk then raises an
+    error instead of killing the process.
 
     Raises:
         DataError: the folder is not writable or the disk is full.

@@ -1,4 +1,4 @@
-"""Folders of images: a folder per class, perhaps inside a folder per split."""
+"""Folders of images: one folder per class, optionally inside one folder per split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from mbsearch.data.readers import FilePool
 from mbsearch.errors import DataError
 
-_PARTS = {  # in whatever case
+_PARTS = {  # in lower case
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -24,10 +24,10 @@ _PARTS = {  # in whatever case
 
 
 def read_folder(root: Path) -> tuple[tuple[str, ...], dict[str, FilePool], str]:
-    """Class names, images of each part found ("train" always) and a hash of the list of files.
+    """Return class names, images of each part ("train" always), and a hash of the file list.
 
     Raises:
-        DataError: the folder is missing, or not laid out as expected; the message says where.
+        DataError: the folder is missing or has another layout; the message names the place.
     """
     parts = _parts(root)
     names = {part: tuple(sorted(_subfolders(folder))) for part, folder in parts.items()}
@@ -50,7 +50,7 @@ def read_folder(root: Path) -> tuple[tuple[str, ...], dict[str, FilePool], str]:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folder of each split; one that has no `train` is itself the folder of all images."""
+    """The folder of each split; a root without `train` is the folder of all images."""
     if not root.is_dir():
         got = "a file" if root.exists() else "no such folder"
         raise DataError(f"{root}: expected a folder of images, got {got}")
@@ -65,7 +65,7 @@ def _parts(root: Path) -> dict[str, Path]:
                 f"got {found[part].name!r} and {name!r}"
             )
         found[part] = subfolders[name]
-    # A class of railway pictures is called train, too: among other classes, without folders in it.
+    # A class may also be called train: then other classes are beside it, and it has no subfolders.
     only = len(named) == len(subfolders)
     if "train" in found and (only or _subfolders(found["train"])):
         return found

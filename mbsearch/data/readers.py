@@ -1,4 +1,4 @@
-"""Where single images come from: the embedded file, files on disk, a torchvision data set."""
+"""Readers of single images: the embedded file, files on disk, torchvision data sets."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
 class Pool(Protocol):
-    """Labelled images that belong together; an image is opened when it is needed."""
+    """A set of labelled images; each is opened on demand."""
 
     @property
     def labels(self) -> Rows:
         """Class of each image."""
 
     def open(self, row: int) -> Image.Image:
-        """Open one image; raises what Pillow raises."""
+        """Open one image; raises Pillow's errors."""
 
     def where(self, row: int) -> str:
-        """The image in words, for messages."""
+        """Return a description of the image for messages."""
 
 
 @dataclass(frozen=True)
 class PackedPool:
-    """Equal grey squares packed by xz one after the other, in the order of their labels."""
+    """Grey squares of one size in an xz file, in the order of their labels."""
 
     path: Path
     first: int
@@ -50,11 +50,11 @@ class PackedPool:
         return pixels.reshape(-1, self.side, self.side)[self.first :]
 
     def open(self, row: int) -> Image.Image:
-        """Image of one row."""
+        """Return the image of one row."""
         return Image.fromarray(self._images[row])
 
     def where(self, row: int) -> str:
-        """Position in the packed file."""
+        """Return the position in the packed file."""
         return f"{self.path}: image {self.first + row}"
 
 
@@ -66,11 +66,11 @@ class FilePool:
     labels: Rows
 
     def open(self, row: int) -> Image.Image:
-        """Open the file of one row; its pixels are not read yet."""
+        """Open the file of one row without reading its pixels."""
         return Image.open(self.paths[row])
 
     def where(self, row: int) -> str:
-        """Path of the file."""
+        """Return the path of the file."""
         return str(self.paths[row])
 
 
@@ -83,16 +83,16 @@ class TorchvisionPool:
     labels: Rows
 
     def open(self, row: int) -> Image.Image:
-        """Image of one row."""
+        """Return the image of one row."""
         return self.dataset[row][0]
 
     def where(self, row: int) -> str:
-        """Position in the data set."""
+        """Return the position in the data set."""
         return f"data set {self.name}: image {row}"
 
 
 def channels(pool: Pool, rows: Rows) -> int:
-    """1 where all these images are grey, else 3; only the headers of files are read."""
+    """Return 1 if all these images are grey, else 3; reads only headers of files."""
     for row in rows.tolist():
         with _open(pool, row) as image:
             if image.mode not in _GREY:
@@ -101,7 +101,7 @@ def channels(pool: Pool, rows: Rows) -> int:
 
 
 def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
-    """Shorter side of each of these images, in pixels; only the headers of files are read."""
+    """Return the shorter side of each image in pixels; reads only headers of files."""
     found = []
     for row in rows.tolist():
         with _open(pool, row) as image:
@@ -112,9 +112,9 @@ def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
 def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixels]:
     """Decode images and resize each to a square, as uint8 (channels, pixels, pixels).
 
-    The whole image is squeezed into the square: nothing is cut away, so every resolution shows the
-    network the same content. Bilinear with antialiasing, which is what the references were trained
-    and are usually served with; without antialiasing small images are noise.
+    The whole image is resized to the square without cropping, so every resolution has the same
+    content. The filter is bilinear with antialiasing, as in the training of the references; without
+    antialiasing small images are noisy.
 
     Raises:
         DataError: an image cannot be read; the message names it.
@@ -122,12 +122,12 @@ def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixe
     for row in rows.tolist():
         try:
             with _open(pool, row) as image:
-                # JPEG only: decode at a fraction of the size, still at least twice what is needed.
+                # JPEG only: decode at a reduced size, at least twice the final one.
                 image.draft(None, (2 * pixels, 2 * pixels))
                 square = _plain(image, channels).resize((pixels, pixels), Image.Resampling.BILINEAR)
         except (MemoryError, DataError):
             raise
-        except Exception as error:  # of damaged files Pillow's decoders raise anything
+        except Exception as error:  # Pillow's decoders raise any error for damaged files
             raise _unreadable(pool, row, error) from error
         yield np.atleast_3d(np.asarray(square)).transpose(2, 0, 1)
 
@@ -153,9 +153,9 @@ def _open(pool: Pool, row: int) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as the camera was held; what an EXIF says that cannot be read does not matter.
+    """The image rotated by its EXIF orientation; unreadable EXIF data is ignored.
 
-    Pillow's own ``exif_transpose`` writes the whole EXIF anew, and stumbles over odd entries of it.
+    Pillow's ``exif_transpose`` rewrites the whole EXIF data and fails on malformed entries.
     """
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)

@@ -1,8 +1,8 @@
 """Data sets by name or folder, and their three splits.
 
-Training and validation images are what a search may see; test images are for the last word only.
-A part that is missing is carved out of the training images, stratified by the seed: 15 % for a
-test, and for a validation 20 % where the test was given, 15 % of all where it was not.
+A search uses training and validation images only; retraining is evaluated on test images. A missing
+split is a stratified part of the training images, drawn with the seed: 15 % for the test split; for
+the validation split 20 % if the test split is given, else 15 %.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SplitName = Literal["train", "validation", "test"]
 
 _EMBEDDED_FILE = Path(str(files("mbsearch.data"))) / "embedded" / "fashion_mnist.xz"
 _EMBEDDED_SHA256 = "985c22ebc6127bc4401575ef7b795f6c0708bbc3578760e15cdc0346adccaa31"
-# Identity of the training images: the SHA-256 of the first file, which had the same training images
-# and fewer test images. Studies store this key, so it must not change while those images do not.
+# Identity of the training images: the SHA-256 of the first version of the file, which had the same
+# training images and fewer test images. Studies store this key, so it changes only with them.
 _EMBEDDED_KEY = "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"
 _EMBEDDED_PER_CLASS = 1000  # of the training and of the test images
 _EMBEDDED_CLASSES: tuple[str, ...] = (
@@ -47,16 +47,16 @@ _EMBEDDED_CLASSES: tuple[str, ...] = (
 )
 
 _VALIDATION_WITH_TEST = 0.20
-_CARVED = 0.15
+_SHARE_OF_TRAIN = 0.15
 _LOOKED_AT = 100  # images
 _STATISTICS_IMAGES = 4000
 _STATISTICS_PIXELS = 64
-_CACHE_VERSION = "1"  # part of every key: raise it when the same inputs give other pixels
+_CACHE_VERSION = "1"  # part of every key: increase it when the same inputs give other pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The rows of a pool that make up a split."""
+    """The rows of a pool in a split."""
 
     pool: Pool
     rows: Rows
@@ -69,11 +69,11 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """A data set with its splits fixed; images are read when a split is asked for.
+    """A data set with fixed splits; images are read on demand.
 
     `content_key` is a hash of the images (for folders: of the files' names, sizes and times), equal
-    for equal data; the embedded set's key identifies its training images. `flippable` says that a
-    mirrored image is still one of its class.
+    for equal data. The embedded set's key identifies its training images. `flippable` says whether
+    a mirrored image has the same class.
     """
 
     name: str
@@ -90,12 +90,12 @@ class ImageSource:
 
     @property
     def chance(self) -> float:
-        """Accuracy of always naming the largest class of the training images."""
+        """Accuracy of always predicting the largest class of the training images."""
         counts = np.bincount(self.members["train"].labels, minlength=self.num_classes)
         return float(counts.max() / counts.sum())
 
     def photo_side(self) -> int:
-        """Shorter side of half of the images or more, in pixels, by the headers of up to 100.
+        """Return the median shorter side in pixels, from the headers of up to 100 images.
 
         Raises:
             DataError: an image cannot be read.
@@ -105,7 +105,7 @@ class ImageSource:
         return int(np.median(shorter_sides(members.pool, members.rows[::step])))
 
     def facts(self) -> tuple[str, ...]:
-        """What was read, in lines of text: classes, splits, images a class."""
+        """Return lines of text: classes, splits, images per class, chance."""
         labels = {kind: self.members[kind].labels for kind in get_args(SplitName)}
         total = np.bincount(np.concatenate(list(labels.values())), minlength=self.num_classes)
         low, high = total.min(), total.max()
@@ -117,11 +117,11 @@ class ImageSource:
         )
 
     def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
-        """Images of one split as squares of `pixels` a side, from the cache or put into it.
+        """Return images of one split as squares with `pixels` per side, cached on disk.
 
-        `limit` takes a stratified part of that many images, chosen by the seed. The mean and
-        standard deviation are those of the training images at one fixed size, so that they are the
-        same for every split, limit and resolution.
+        `limit` takes a stratified part of that many images, drawn with the seed. Mean and standard
+        deviation are those of the training images at a fixed size, so that they are the same for
+        every split, limit and resolution.
 
         Raises:
             DataError: an image is unreadable, the cache is not writable, or `limit` is below the
@@ -139,9 +139,9 @@ class ImageSource:
         )
 
     def seen(self, pixels: int) -> Split:
-        """All images but the test's as one split; where only one part is grey, both are in colour.
+        """Return training and validation images as one split, cached on disk.
 
-        Processes share it, as they do every split.
+        If one of the two is grey and the other is not, both are in colour.
 
         Raises:
             DataError: as `split`.
@@ -159,7 +159,7 @@ class ImageSource:
         return replace(parts[0], images=torch.from_numpy(images), labels=labels)
 
     def positions(self, kind: SplitName, limit: int | None) -> Tensor | None:
-        """Where the images of a limited split stand in the whole one; None for all of them.
+        """Return the positions of a limited split's images in the whole split; None for all.
 
         Raises:
             DataError: as `split`.
@@ -187,7 +187,7 @@ class ImageSource:
     def _images(self, kind: SplitName, members: Members, pixels: int) -> Array:
         name = f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
         count = len(members.rows)
-        for depth in (1, 3):  # known only from the images' headers, or from a cache made before
+        for depth in (1, 3):  # known only from the images' headers, or from an existing cache file
             found = load_array(name, (count, depth, pixels, pixels), np.uint8)
             if found is not None:
                 return found
@@ -200,7 +200,7 @@ class ImageSource:
         )
 
     def statistics(self) -> Array:
-        """Mean and standard deviation per channel of the training images, (2, C) on [0, 1]."""
+        """Return mean and standard deviation per channel of training images, (2, C) on [0, 1]."""
         members = self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
         name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
         for depth in (1, 3):
@@ -208,7 +208,9 @@ class ImageSource:
             if found is not None:
                 return found
         depth = channels(members.pool, members.rows)
-        counts = np.zeros((depth, 256), np.int64)  # of every byte: exact, whatever the size
+        counts = np.zeros(
+            (depth, 256), np.int64
+        )  # of each byte value: exact for any number of images
         for square in squares(members.pool, members.rows, _STATISTICS_PIXELS, depth):
             for channel, plane in enumerate(square):
                 counts[channel] += np.bincount(plane.ravel(), minlength=256)
@@ -224,15 +226,15 @@ class ImageSource:
 
 
 def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
-    """The data set of a name ("embedded" or one of torchvision's), or of a folder of images.
+    """Return the data set with a name ("embedded" or one of torchvision's), or of a folder.
 
-    A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, in any
-    case and also as ``training`` and ``testing``, each with one folder per class; or just one
-    folder per class. A word that is both a name and a folder means the name; write ``./word`` for
-    the folder.
+    A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, each with
+    one folder per class; or only one folder per class. Upper case, ``training`` and ``testing`` are
+    accepted too. If a word is both a name and a folder, the name is used; write ``./word`` for the
+    folder.
 
     Raises:
-        DataError: the name is unknown, the folder is not laid out so, a class has too few images to
+        DataError: the name is unknown, the folder has another layout, a class has too few images to
             split, the embedded file is damaged, or a download failed.
     """
     name, is_name = str(name_or_path), isinstance(name_or_path, str)
@@ -246,7 +248,7 @@ def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
 
 def _read_others(name: str, is_name: bool) -> tuple[tuple[str, ...], Mapping[str, Pool], str, bool]:
     """Class names, pools, content key, and whether images may be mirrored."""
-    # Importing torchvision takes seconds, which no process shall wait for that does without it.
+    # Importing torchvision takes seconds, and the embedded set does not need it.
     from mbsearch.data.folder import read_folder
     from mbsearch.data.torchvision_sets import TORCHVISION_SETS, read_torchvision
 
@@ -290,13 +292,13 @@ def _read_embedded() -> dict[str, Pool]:
 def _splits(
     name: str, classes: tuple[str, ...], pools: Mapping[str, Pool], seed: int
 ) -> dict[SplitName, Members]:
-    """The three splits; what was not given is carved out of the training images."""
+    """The three splits; missing ones are taken from the training images."""
     pool = pools["train"]
     missing: dict[SplitName, float] = {}
     if "test" not in pools:
-        missing["test"] = _CARVED
+        missing["test"] = _SHARE_OF_TRAIN
     if "validation" not in pools:
-        missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _CARVED
+        missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _SHARE_OF_TRAIN
     counts = np.bincount(pool.labels, minlength=len(classes))
     if counts.min() <= len(missing):
         raise DataError(
@@ -310,7 +312,7 @@ def _splits(
     }
     rows = np.arange(len(pool.labels))
     for left, (kind, share) in enumerate(missing.items(), start=1):
-        keep = 1 + len(missing) - left  # for the training images and the parts still to carve
+        keep = 1 + len(missing) - left  # for the training images and the splits still missing
         most = len(rows) - keep * len(classes)
         count = min(max(round(share * len(pool.labels)), len(classes)), most)
         chosen, rest = stratified(pool.labels[rows], count, seed, keep=keep)

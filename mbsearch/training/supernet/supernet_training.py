@@ -1,7 +1,8 @@
-"""Training of a supernet: every step a random network on one batch, with the shared weights.
+"""Training of a supernet: each step trains a random network on one batch.
 
-Uniform single paths (arXiv 1904.00420, section 3.2). With a donor the shared weights start as the
-donor's, its channels sorted by importance, and paths are networks within the budgets.
+Networks (paths) are sampled uniformly (arXiv 1904.00420, section 3.2). With a donor the shared
+weights are initialized from it, with channels sorted by importance, and paths are within the
+budgets.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ from mbsearch.training.network import last_norms, skeleton
 from mbsearch.training.resumable_training import Drawn, PreparatoryTraining, read_tensors
 from mbsearch.training.supernet.shared_weights import (
     Shared,
+    WeightShapes,
     fresh_weights,
     is_whole,
     part,
-    shared_names,
     slices,
     thinner,
 )
 from mbsearch.training.teacher import Lessons
 
-_SHAPES_FROM = 300  # candidates; each choice of a space is met dozens of times
-_LEAST_USED = 0.25  # of a budget, by paths of a supernet that starts from a donor
-_DRAWS = 500  # of a path, to find one within a budget
+_SHAPES_FROM = 300  # candidates; each choice of a space occurs dozens of times
+_LEAST_USED = 0.25  # share of a budget that a path uses, with a donor
+_DRAWS = 500  # attempts to draw a path within a budget
 
 
 @dataclass
 class SupernetTraining(PreparatoryTraining):
-    """The shared weights of a space, with its baselines, in training on a source's images.
+    """Training of a space's shared weights, baselines included, on a source's images.
 
-    `donor` gives the weights to start from, `lessons` a teacher's logits of the training images.
+    `donor` gives the initial weights, `lessons` a teacher's logits of the training images.
     """
 
     donor: TrainedDonor | None = None
@@ -64,24 +65,20 @@ class SupernetTraining(PreparatoryTraining):
         return self.space.settings.proxy.supernet
 
     def _start(self) -> Shared:
-        """Fresh weights, of the shapes of sampled candidates, or those of the donor."""
+        """Fresh weights with shapes from sampled candidates, or weights from the donor."""
         rng = Random(f"{self.seed}/shapes")
         drawn = (self.space.decode(self.space.sample_params(rng)) for _ in range(_SHAPES_FROM))
-        networks = [self._trained(each) for each in (*self._baselines, *drawn)]
-        weights = fresh_weights(networks, self.seed, centred=self.donor is not None)
-        if self.donor is not None:
-            _give(self.donor, networks, weights)
-        return weights
+        networks = (self._trained(each) for each in (*self._baselines, *drawn))
+        if self.donor is None:
+            return fresh_weights(networks, self.seed)
+        return _donated_weights(networks, self.seed, self.donor)
 
     def _trained(self, candidate: Architecture) -> Architecture:
         proxy = self.space.settings.proxy
         return thinner(candidate, proxy).replace(num_classes=self.source.num_classes)
 
     def _draw(self) -> Drawn:
-        """A random candidate.
-
-        Where the shared weights do not reach as far, for what it has is rare, another one is drawn.
-        """
+        """A random candidate, drawn again if it is larger than the shared weights."""
         while True:
             candidate = self._candidate()
             trained = self._trained(candidate)
@@ -113,7 +110,7 @@ class SupernetTraining(PreparatoryTraining):
         return distillation(loss, logits, batch.taught, self.space.settings.teacher)
 
     def _made_by(self) -> dict[str, Any]:
-        """What the weights depend on; the recipe of the trials after it is not among it."""
+        """What the weights depend on; the recipe of trials does not matter."""
         proxy = self.space.settings.proxy
         made_by = {
             "space": self.space.fingerprint,
@@ -132,30 +129,36 @@ class SupernetTraining(PreparatoryTraining):
 
 
 @torch.no_grad()
-def _give(
-    donor: TrainedDonor, networks: Iterable[Architecture], weights: dict[str, Tensor]
-) -> None:
-    """Put a donor's weights into shared ones of centred kernels, as far as networks correspond.
+def _donated_weights(
+    networks: Iterable[Architecture], seed: int, donor: TrainedDonor
+) -> dict[str, Tensor]:
+    """Shared weights of centred kernels from a donor; fresh where no network corresponds to it.
 
     A residual block that the donor lacks starts as the identity, unless it shares weights with one
     that the donor has.
     """
-    ends, written = set[str](), set[str]()
+    shapes, last_scales = WeightShapes(centred=True), set[str]()
+    # Of equal parts of a weight the last one counts, in the order of the networks.
+    parts: dict[tuple[str, torch.Size], Tensor] = {}
     for architecture in networks:
         network = skeleton(architecture)
+        names = shapes.add(architecture, network)
         given = donated(architecture, network, donor)
-        names = shared_names(architecture, network, centred=True)
-        ends |= {names[f"{name}.weight"] for name in last_norms(network)}
+        last_scales |= {names[f"{name}.weight"] for name in last_norms(network)}
         for name, key in names.items():
             if name in given:
-                part(weights[key], given[name].shape).copy_(given[name])
-                written.add(key)
-    for key in ends - written:
+                parts.pop((key, given[name].shape), None)
+                parts[key, given[name].shape] = given[name]
+    weights = shapes.draw(seed)
+    for (key, shape), values in parts.items():
+        part(weights[key], shape).copy_(values)
+    for key in last_scales - {key for key, _ in parts}:
         weights[key].zero_()
+    return weights
 
 
 def load_shared(path: Path) -> dict[str, Tensor]:
-    """The shared weights of a trained supernet, by name.
+    """Return the shared weights of a trained supernet by name.
 
     Raises:
         StorageError: the file is missing or damaged.
