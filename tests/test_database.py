@@ -152,7 +152,7 @@ def test_a_driver_that_lost_its_lock_stops_and_says_so(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
             )
 
-    with pytest.raises(StorageError, match=r"'cut': the database failed: .*terminat.* goes on"):
+    with pytest.raises(StorageError, match=r"'cut': the database failed: .*terminat.* to resume"):
         run(
             TINY,
             trials=8,

@@ -43,9 +43,9 @@ def test_the_forecast_is_that_of_a_least_squares_fit() -> None:
     assert forecast.centre == pytest.approx(logit(0.3) + 1, abs=0.05)
     design = [
         [1, math.log10(c), math.log10(c) ** 2, logit(k[0].validation_accuracy)]
-        for c, k in rule.whole
+        for c, k in rule.completed
     ]
-    ends = [logit(k[-1].validation_accuracy) for _, k in rule.whole]
+    ends = [logit(k[-1].validation_accuracy) for _, k in rule.completed]
     found, *_ = np.linalg.lstsq(np.array(design), np.array(ends))
     assert forecast.centre == pytest.approx(found @ [1, 7, 49, logit(0.3)], abs=0.02)
 
@@ -82,7 +82,7 @@ def test_a_trial_that_will_end_below_cheaper_ones_is_stopped_and_a_good_one_is_n
 
 def test_trials_that_cost_more_do_not_count() -> None:
     rule = race()
-    assert rule.prune_reason(min(cost for cost, _ in rule.whole) - 1, curve(0.01)) is None
+    assert rule.prune_reason(min(cost for cost, _ in rule.completed) - 1, curve(0.01)) is None
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.03])

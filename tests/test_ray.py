@@ -185,7 +185,7 @@ def test_what_a_trial_needs_and_how_it_ends(cluster: Any) -> None:
     dead = outcome(FakeEvaluator(always_dies=True))
     assert "its worker or node died, 3 times" in (dead.error or "")
 
-    with pytest.raises(ClusterError, match="expected nodes that have what this machine has"):
+    with pytest.raises(ClusterError, match="expected nodes with the packages of this machine"):
         outcome(FakeEvaluator(), prepare=NotThere())
     with pytest.raises(ClusterError, match=r"expected a node with 0.25 GPU for a trial, got none"):
         RayCluster(FakeEvaluator(), cluster.address, gpus_per_trial=0.25)
