@@ -33,7 +33,7 @@ MAX_STILLBORN = 10  # workers in a row that die before they are ready
 class Finished:
     """The end of a task: an outcome, or an error message.
 
-    `lost` tells that the worker died, so that the task may be tried again. `trouble` is an error of
+    `lost` is true if the worker died: the task may be tried again. `trouble` is an error of
     the images or the disk, which would fail every other network too.
     """
 
@@ -65,7 +65,7 @@ class Executor(Protocol):
 class _Worker:
     """A process, the driver's end of its pipe, and the number of tasks it has done.
 
-    `ticket` is that of its running task; `ready` tells whether it accepts tasks.
+    `ticket` is that of its running task; `ready` is true once it accepts tasks.
     """
 
     process: BaseProcess

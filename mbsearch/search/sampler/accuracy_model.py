@@ -65,9 +65,9 @@ class AccuracyPosterior:
         """Prior correlation of networks with others by the model's kernel: (n, m)."""
         return self.posterior.correlation(self.encoder(networks), self.encoder(others))
 
-    def believing(self, pending: Sequence[Network]) -> AccuracyPosterior:
+    def with_pending(self, pending: Sequence[Network]) -> AccuracyPosterior:
         """Return the posterior if running networks got their predicted accuracy."""
-        return replace(self, posterior=self.posterior.believing(self.encoder(pending)))
+        return replace(self, posterior=self.posterior.with_pending(self.encoder(pending)))
 
 
 class AccuracyModel:

@@ -289,7 +289,7 @@ class CostAwareSampler(BaseSampler):
     def _most_promising(self, history: History, number: int) -> Network | None:
         """Candidate of the largest expected hypervolume improvement divided by its work."""
         proposals, known = self._proposals, history.known
-        posterior = self._model.given(history).believing(history.pending)
+        posterior = self._model.given(history).with_pending(history.pending)
         accuracies, _ = posterior.accuracy(history.seen)
         costs = np.array([n.cost for n in history.seen])
         # Without the margin the largest networks could not improve the hypervolume.
@@ -305,7 +305,7 @@ class CostAwareSampler(BaseSampler):
 
     def _best_within(self, budget: Budget, history: History, number: int) -> Network | None:
         """Candidate of the largest expected improvement over the best network within a budget."""
-        posterior = self._model.given(history).believing(history.pending)
+        posterior = self._model.given(history).with_pending(history.pending)
         accuracies, _ = posterior.accuracy(history.seen)
         inside = [i for i, n in enumerate(history.seen) if budget.holds(n)]
         inside.sort(key=lambda i: -accuracies[i])

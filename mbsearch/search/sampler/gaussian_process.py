@@ -222,8 +222,8 @@ class Posterior:
         )
         return cross.T @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
 
-    def believing(self, inputs: Array) -> Posterior:
-        """The process after also seeing its own means at `inputs` (the kriging believer)."""
+    def with_pending(self, inputs: Array) -> Posterior:
+        """Condition on the means at `inputs` as well (kriging believer)."""
         if len(inputs) == 0:
             return self
         mean, _ = self.predict(inputs)
