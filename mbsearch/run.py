@@ -175,7 +175,7 @@ def run(
             ):
                 return RunResult(folder, store.records(), exhausted=False, stamp=stamp)
 
-            store.expect({})  # what an earlier run expected does not know the trials to come
+            store.keep_predictions({})  # those of an earlier run lack the trials to come
             pilot = _pilot(store, space, scoring, executor, meter, seed, say)
             driver = Driver(
                 store,
@@ -202,7 +202,7 @@ def run(
                     executor.close()  # what follows has use for the cores
                     still_held()
                     if table is None:  # a table has no luck to be free of
-                        store.expect(Estimates(store, space, meter).highest())
+                        store.keep_predictions(Estimates(store, space, meter).highest())
                     records = store.records()
                     if complete(records):
                         findings = findings_of(records, store.settings())

@@ -104,7 +104,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def table(folder: Path) -> Path:
-    """A table that knows no network: its trials fail, at once and with a long enough message."""
+    """A table without networks of the space: every trial fails with a long message."""
     path = folder / "table.json"
     path.write_text('{"0": 0.5}')
     return path

@@ -74,7 +74,7 @@ def test_a_study_in_a_database_is_extended_and_read_by_name(
         mb.load_results("three", storage=postgres)
 
 
-def test_several_may_make_and_read_the_tables_of_a_database_at_once(postgres: str) -> None:
+def test_several_processes_create_and_read_tables_at_once(postgres: str) -> None:
     def read() -> RDBStorage:
         while True:
             try:
@@ -144,7 +144,7 @@ def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:
         pass
 
 
-def test_a_driver_that_lost_its_lock_stops_and_says_so(
+def test_a_driver_that_lost_its_lock_stops_with_an_error(
     tmp_path: Path, table: Path, postgres: str
 ) -> None:
     def cut(_done: int, _target: int) -> None:
@@ -153,7 +153,7 @@ def test_a_driver_that_lost_its_lock_stops_and_says_so(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
             )
 
-    with pytest.raises(StorageError, match=r"'cut': the database failed: .*terminat.* goes on"):
+    with pytest.raises(StorageError, match=r"'cut': the database failed: .*terminat.* to resume"):
         run(
             TINY,
             trials=8,

@@ -79,7 +79,7 @@ def accuracies(estimates: Mapping[int, Estimate]) -> dict[int, float]:
     return {trial: estimate.accuracy for trial, estimate in estimates.items()}
 
 
-def test_expected_accuracies_are_nearer_to_the_truth_than_measured_ones(
+def test_predicted_accuracies_are_closer_to_the_truth_than_measured_ones(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     store, _ = studies
@@ -91,8 +91,10 @@ def test_expected_accuracies_are_nearer_to_the_truth_than_measured_ones(
     assert np.sqrt(np.mean(believed**2)) < 0.5 * np.sqrt(np.mean(measured**2))
 
 
-def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, StudyStore]) -> None:
-    """At every budget the choice by what is expected is at least as good on the whole."""
+def test_answers_by_prediction_are_better_than_the_luckiest_networks(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    """At every budget selection by prediction is at least as good on average."""
     store, _ = studies
     expected = accuracies(Estimates(store, SPACE).highest())
     plain = store.records()
@@ -117,7 +119,7 @@ def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, Study
     assert margin.difference.mean == pytest.approx(found.best.accuracy.mean - 0.432)
 
 
-def test_after_promotion_all_are_expected_on_the_scale_of_the_longer_training(
+def test_after_promotion_predictions_are_on_the_scale_of_the_longer_training(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     _, store = studies
@@ -176,12 +178,12 @@ def test_finals_put_all_estimates_on_their_scale_anchors_included(
         store.search.set_user_attr(FINALS, {str(trials[t]): ends[t] for t in with_final})
         store.search.set_user_attr(ANCHORS, [anchor])
         estimates = Estimates(store, SPACE).highest()
-        store.expect(estimates)
+        store.keep_predictions(estimates)
         kept = {r.trial: r for r in original(store) if r.predicted is not None}
     finally:
         store.search.set_user_attr(FINALS, {})
         store.search.set_user_attr(ANCHORS, [])
-        store.expect({})
+        store.keep_predictions({})
     errors = {trial: estimates[trial].accuracy - end for trial, end in ends.items()}
     assert np.sqrt(np.mean(np.square(list(errors.values())))) < 0.5 * NOISE
     assert set(estimates) == {reference.trial, *ends}
@@ -224,7 +226,7 @@ def test_growth_is_reckoned_from_mobilenet_v2() -> None:
     assert add_gain(0.5, 0.1) > 0.5
 
 
-def test_what_networks_gain_later_is_expected_of_baselines_too(
+def test_growth_by_cost_is_added_to_baselines_too(
     studies: tuple[StudyStore, StudyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a lead over them would be theirs who are believed to grow."""
@@ -247,7 +249,7 @@ def test_what_networks_gain_later_is_expected_of_baselines_too(
     assert np.mean(np.abs(np.subtract(gains, growths))) < 0.1 * np.ptp(growths)
 
 
-def test_too_few_or_too_many_trials_let_nothing_be_expected(
+def test_with_too_few_or_too_many_trials_nothing_is_predicted(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     store, _ = studies
@@ -270,7 +272,7 @@ def _trials(store: StudyStore) -> set[int]:
     return {r.trial for r in candidates(store)}
 
 
-def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
+def test_a_run_stores_predictions_and_the_next_run_replaces_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fake(space: SearchSpace, *_: object) -> Scoring:
@@ -287,7 +289,7 @@ def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
             folder=folder,
             jobs=1,
             sampler="random",
-            on_progress=lambda _: seen.append(read_study(folder).expected()),
+            on_progress=lambda _: seen.append(read_study(folder).predictions()),
         ).records
         assert not any(seen)
         return records
@@ -310,7 +312,7 @@ def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
     }
 
 
-def test_a_trial_that_was_not_evaluated_is_not_likely(
+def test_a_trial_without_evaluation_has_no_accuracy_for_selection(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     record = replace(candidates(studies[0])[0], evaluation=None)

@@ -168,7 +168,7 @@ def rounds(minutes: float | None, budgets: tuple[int, ...]) -> FinalRounds:
 
 
 def test_the_time_of_a_training_rises_with_its_mult_adds() -> None:
-    """Screenings of one cost tell how long a final of larger images takes."""
+    """Screenings of one cost predict the time of a final on larger images."""
     per_image = 2e-4
     records = [record(i, 10**6, 1000 * per_image) for i in range(3)]
     time = TrainingTime.fit(records, 5000)

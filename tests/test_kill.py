@@ -51,7 +51,7 @@ LONG = [*RUN, "200"]
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs begin in a folder of their own, and none goes on after a test that failed."""
+    """Start runs in a folder of their own, and kill them after a failed test."""
     monkeypatch.chdir(tmp_path)
     Path("kill.yaml").write_text(SPACE)
     yield
@@ -96,7 +96,7 @@ def complete(least: int) -> list[TrialRecord]:
 
 
 def wait_for(found: Callable[[], Found], process: subprocess.Popen[bytes]) -> Found:
-    """What is found, once there is something."""
+    """Wait until a function returns something, and return it."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if there := found():

@@ -81,7 +81,7 @@ def by_params(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tria
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_search_and_all_that_it_says_go_by_the_objective(tmp_path: Path, name: str) -> None:
+def test_a_search_and_its_texts_use_the_objective(tmp_path: Path, name: str) -> None:
     space = towards("accuracy", name)
     found = run(space, trials=12, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
     front = front_of(found.records)
@@ -192,7 +192,7 @@ def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:
         assert measure(rival.architecture)["params"] == pytest.approx(target, rel=0.1)
 
 
-def test_an_older_study_is_one_of_mult_adds_and_goes_on(tmp_path: Path) -> None:
+def test_an_older_study_has_mult_adds_as_objective_and_resumes(tmp_path: Path) -> None:
     """Such a study has no objectives in its stamp, no latency among its limits, no metric."""
     truth = table(tmp_path)
     run(TINY, trials=3, folder=tmp_path / "s", table=truth, jobs=1)

@@ -247,7 +247,7 @@ def test_a_mobilenet_without_the_longer_training_is_not_said_to_be_beaten(
     assert caution not in whole.sentence()
 
 
-def test_a_dear_mobilenet_is_not_promoted_for_a_comparison(refined: StudyStore) -> None:
+def test_a_large_mobilenet_is_not_promoted_for_a_comparison(refined: StudyStore) -> None:
     """None takes more than half of what is left."""
     records = [replace(r, promotion=None) for r in refined.records()]
     whole = Promotions(Promotion(share=0.9), records)
@@ -286,7 +286,7 @@ def test_what_adds_little_to_the_front_is_no_must(refined: StudyStore) -> None:
     assert {r.trial for r in Promotions(Promotion(share=0.9), front).required()} == {0, 1}
 
 
-def test_a_share_too_small_for_the_front_goes_to_most_of_it(refined: StudyStore) -> None:
+def test_a_share_too_small_for_the_front_promotes_most_of_it(refined: StudyStore) -> None:
     """With less to spend, fewer are promoted, until too little of the front would be left."""
     records = [replace(r, promotion=None) for r in refined.records()]
     front = front_of(records)
@@ -339,7 +339,7 @@ def test_the_figure_draws_the_others_faintly(refined: StudyStore) -> None:
 
 
 def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudyStore) -> None:
-    """A network that was promoted counts as that, and the others as they would have ended."""
+    """Promoted networks count with that accuracy, the others with a predicted one."""
     told = refined.search.user_attrs[PROMOTED]
     promoted = {r.trial: r for r in refined.records() if r.promotion and not r.is_baseline}
     # The fake loss is that of the accuracy, so that steadying changes nothing.
@@ -367,7 +367,7 @@ def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("needed", "advice"), [(0.614, " (--refine 0.62 pays for them)"), (0.95, "")]
 )
-def test_a_run_that_promotes_nothing_says_what_it_would_take(
+def test_a_run_without_promotion_names_the_share_that_it_needs(
     refined: StudyStore,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -385,7 +385,7 @@ def test_a_run_that_promotes_nothing_says_what_it_would_take(
 
 
 def test_what_racing_saves_may_go_into_promotion(refined: StudyStore) -> None:
-    """Trials that were stopped count as whole."""
+    """Pruned trials count as complete."""
     whole = [replace(r, promotion=None) for r in refined.records()]
     stopped = [
         r
@@ -500,7 +500,7 @@ def test_contenders_are_those_with_a_chance(refined: StudyStore) -> None:
         assert Promotions(settings, [*front, bad, near], done).next() == due
 
 
-def test_status_says_whose_accuracies_it_shows(
+def test_status_names_the_fidelity_of_its_accuracies(
     refined: StudyStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = refined.records()
@@ -510,7 +510,7 @@ def test_status_says_whose_accuracies_it_shows(
     assert f"{len(of_highest_fidelity(records))} networks were promoted" in said
 
 
-def test_a_run_cut_off_in_promotion_is_finished_not_extended(
+def test_a_run_interrupted_in_promotion_resumes_promotion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class CutError(Exception):

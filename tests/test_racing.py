@@ -43,14 +43,14 @@ def test_the_forecast_is_that_of_a_least_squares_fit() -> None:
     assert forecast.centre == pytest.approx(logit(0.3) + 1, abs=0.05)
     design = [
         [1, math.log10(c), math.log10(c) ** 2, logit(k[0].validation_accuracy)]
-        for c, k in rule.whole
+        for c, k in rule.completed
     ]
-    ends = [logit(k[-1].validation_accuracy) for _, k in rule.whole]
+    ends = [logit(k[-1].validation_accuracy) for _, k in rule.completed]
     found, *_ = np.linalg.lstsq(np.array(design), np.array(ends))
     assert forecast.centre == pytest.approx(found @ [1, 7, 49, logit(0.3)], abs=0.02)
 
 
-def test_the_forecast_says_how_sure_it_is() -> None:
+def test_the_forecast_is_calibrated() -> None:
     rng, chances = np.random.default_rng(1), []
     for seed in range(300):
         size, first = rng.uniform(7, 8), rng.normal(-0.5, 0.5)
@@ -73,7 +73,7 @@ def test_the_training_loss_counts_too() -> None:
     assert good.accuracy > bad.accuracy + 0.05
 
 
-def test_a_trial_that_will_end_below_cheaper_ones_is_stopped_and_a_good_one_is_not() -> None:
+def test_a_trial_predicted_below_smaller_networks_is_pruned() -> None:
     rule = race()
     rule.add(2 * 10**7, curve(0.5, 0.75))
     assert rule.prune_reason(3 * 10**7, curve(0.3)) is not None
@@ -82,7 +82,7 @@ def test_a_trial_that_will_end_below_cheaper_ones_is_stopped_and_a_good_one_is_n
 
 def test_trials_that_cost_more_do_not_count() -> None:
     rule = race()
-    assert rule.prune_reason(min(cost for cost, _ in rule.whole) - 1, curve(0.01)) is None
+    assert rule.prune_reason(min(cost for cost, _ in rule.completed) - 1, curve(0.01)) is None
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.03])
@@ -98,13 +98,13 @@ def test_the_margin_is_the_gain_and_the_quantile_of_the_forecast(gain: float) ->
         assert (rule.prune_reason(cheap, own) is not None) == stopped
 
 
-def test_without_enough_evidence_nothing_is_stopped() -> None:
+def test_with_too_few_peers_nothing_is_pruned() -> None:
     assert race(peers=9).prune_reason(10**8, curve(0.01)) is None
     assert race(peers=10).prune_reason(10**8, curve(0.01)) is not None
     assert race(peers=10, min_peers=11).prune_reason(10**8, curve(0.01)) is None
 
 
-def test_the_reason_says_what_was_compared() -> None:
+def test_the_reason_names_prediction_and_requirement() -> None:
     rule = race(noise=0.0)
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
@@ -113,7 +113,7 @@ def test_the_reason_says_what_was_compared() -> None:
     )
 
 
-def test_with_finals_only_what_falls_far_behind_is_stopped() -> None:
+def test_with_finals_only_trials_far_below_the_best_are_pruned() -> None:
     strict, lenient = race(noise=0.0), replace(race(noise=0.0), with_finals=True)
     for rule in (strict, lenient):
         rule.add(10**7, curve(0.5, 0.9))
@@ -138,7 +138,7 @@ RACING = TINY.with_settings({"racing": Racing(rungs=(1, 2), confidence=0.9, gain
 HALF_BAD = FakeEvaluator(epochs=3, noise=0.002, bad_resolutions=(128,), seconds=0.001)
 
 
-def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path) -> None:
+def test_bad_networks_are_pruned_good_ones_and_baselines_are_not(tmp_path: Path) -> None:
     store, _ = search(tmp_path, trials=30, space=RACING, evaluator=HALF_BAD)
     records = store.records()
     stopped = [r for r in records if r.state is State.PRUNED]
@@ -155,7 +155,7 @@ def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path
     assert saved.seconds_saved + saved.seconds_spent == pytest.approx(whole)
 
 
-def test_training_that_was_stopped_is_time_too(tmp_path: Path) -> None:
+def test_time_of_pruned_trainings_is_counted(tmp_path: Path) -> None:
     store, _ = search(tmp_path, trials=40, space=RACING, evaluator=HALF_BAD)
     records = [r for r in store.records() if r.evaluation is not None]
     assert any(r.state is State.PRUNED for r in records)

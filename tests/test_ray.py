@@ -72,7 +72,7 @@ def start(
 
 
 def ended(folder: Path, storage: str | None = None) -> dict[int, TrialRecord]:
-    """Trials that have ended, by number; the noise, which is the study's, left out."""
+    """Completed trials by number, without the noise of the study."""
     try:
         records = read_study(folder, storage).records()
     except StorageError:  # the study is not there yet
@@ -114,7 +114,7 @@ def check(folder: Path, storage: str | None) -> None:
 
 
 @pytest.mark.parametrize("storage", STORAGES if FULL else ["journal"], indirect=True)
-def test_workers_are_killed_again_and_again_and_a_node_once(
+def test_a_search_survives_killed_workers_and_a_killed_node(
     cluster: Any, tmp_path: Path, storage: str | None
 ) -> None:
     rng, killed, lost_node, next_kill = random.Random(0), 0, False, 1
@@ -139,7 +139,7 @@ def test_workers_are_killed_again_and_again_and_a_node_once(
 
 
 @pytest.mark.parametrize("storage", STORAGES if FULL else ["postgres"], indirect=True)
-def test_a_study_goes_on_after_its_driver_is_killed_on_either_executor(
+def test_a_study_resumes_after_its_driver_is_killed_on_either_executor(
     cluster: Any, tmp_path: Path, storage: str | None
 ) -> None:
     rng, folder = random.Random(0), tmp_path / "storm"
@@ -185,7 +185,7 @@ def test_what_a_trial_needs_and_how_it_ends(cluster: Any) -> None:
     dead = outcome(FakeEvaluator(always_dies=True))
     assert "its worker or node died, 3 times" in (dead.error or "")
 
-    with pytest.raises(ClusterError, match="expected nodes that have what this machine has"):
+    with pytest.raises(ClusterError, match="expected nodes with the packages of this machine"):
         outcome(FakeEvaluator(), prepare=NotThere())
     with pytest.raises(ClusterError, match=r"expected a node with 0.25 GPU for a trial, got none"):
         RayCluster(FakeEvaluator(), cluster.address, gpus_per_trial=0.25)

@@ -180,7 +180,7 @@ def test_a_parameter_outside_the_space_is_drawn_from_its_distribution() -> None:
     assert len({trial.params["outside"] for trial in study.trials}) > 1
 
 
-def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped() -> None:
+def test_a_resumed_study_gets_the_same_suggestions() -> None:
     whole = run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)), LAYERS, 60)
     resumed = new_study(CostAwareSampler(LAYERS, layer_cost, seed=5))
     parts = run(resumed, LAYERS, 55)
@@ -189,7 +189,7 @@ def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped() -> None:
     assert run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=6)), LAYERS, 20) != whole[:20]
 
 
-def test_a_resumed_study_goes_on_also_where_parameters_are_inactive() -> None:
+def test_a_resumed_study_gets_the_same_suggestions_with_inactive_parameters() -> None:
     """What a process has seen before must not come back in the parameters that do not count."""
     space: dict[str, BaseDistribution] = {}
     for i in range(5):
@@ -221,7 +221,7 @@ def test_a_resumed_study_goes_on_also_where_parameters_are_inactive() -> None:
     assert trials(restart=20) == trials(restart=None)
 
 
-def test_a_pickled_sampler_goes_on() -> None:
+def test_a_pickled_sampler_gives_the_same_suggestions() -> None:
     study, copied = (
         new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)),
         new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)),
@@ -238,7 +238,7 @@ def skipping(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("listed", [2_000, 0])
-def test_every_network_once_and_then_the_front_again(
+def test_every_network_is_suggested_once_then_the_front_again(
     listed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proposals, "LISTED_SIZE", listed)
@@ -338,7 +338,7 @@ def test_limits_on_another_cost_than_the_searched_one_are_met() -> None:
 
 
 def test_where_drawing_finds_no_feasible_network_a_known_one_is_begun_from() -> None:
-    """The way to the limits leads through dearer networks: no descent finds it."""
+    """The path to the limits leads through larger networks, so that no descent finds it."""
     space = {f"width{i}": IntDistribution(1, 64) for i in range(6)}
 
     def cost(params: Mapping[str, Any]) -> float:
@@ -431,7 +431,7 @@ def test_enqueued_networks_count_as_start_up() -> None:
     assert middle not in asked[1:]
 
 
-def test_suggestions_at_once_differ_in_network_and_in_cost() -> None:
+def test_simultaneous_suggestions_differ_in_network_and_cost() -> None:
     study = new_study(CostAwareSampler(LAYERS, layer_cost, seed=0))
     run(study, LAYERS, 15, noise=0.01)
     running = [study.ask(LAYERS) for _ in range(6)]
@@ -657,7 +657,7 @@ def test_the_best_network_of_each_budget_is_better_than_that_of_a_search_for_the
     assert (np.mean(gains, axis=0) > 0).all()
 
 
-def test_a_resumed_study_with_budgets_goes_on_as_if_it_had_not_been_stopped() -> None:
+def test_a_resumed_study_with_budgets_gets_the_same_suggestions() -> None:
     whole = run(new_study(budget_sampler(5)), WIDE, 24, wide_accuracy, wide_cost)
     resumed = new_study(budget_sampler(5))
     parts = run(resumed, WIDE, 20, wide_accuracy, wide_cost)
@@ -665,7 +665,7 @@ def test_a_resumed_study_with_budgets_goes_on_as_if_it_had_not_been_stopped() ->
     assert parts + run(resumed, WIDE, 4, wide_accuracy, wide_cost) == whole
 
 
-def test_every_network_within_a_budget_once_also_in_a_small_space() -> None:
+def test_every_network_within_a_budget_is_suggested_once_in_a_small_space() -> None:
     def small(params: Mapping[str, Any]) -> list[bool]:
         return [layer_cost(params) <= 4, layer_cost(params) <= 8]
 

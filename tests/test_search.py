@@ -79,7 +79,7 @@ def test_noise_is_the_spread_over_the_seeds_of_one_baseline(tmp_path: Path) -> N
     assert all(r.accuracy_noise == pytest.approx(expected) for r in store.records())
 
 
-def test_no_network_is_trained_twice_and_the_space_runs_out(tmp_path: Path) -> None:
+def test_no_network_is_trained_twice_until_the_space_is_exhausted(tmp_path: Path) -> None:
     store, driver = search(tmp_path, trials=500, space=SMALL)
     searched = [r for r in store.records() if not r.is_baseline]
     networks = {SMALL.decode(p).fingerprint for p in SMALL.enumerate_params()}
@@ -135,7 +135,7 @@ class _Stop(Exception):  # noqa: N818
 
 
 @pytest.mark.parametrize("stop_after", [0, 6, 9])
-def test_an_interrupted_search_goes_on_as_if_nothing_had_been(
+def test_an_interrupted_search_resumes_with_the_same_trials(
     tmp_path: Path, stop_after: int
 ) -> None:
     ended = 0
@@ -157,7 +157,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(
     assert len({r.fingerprint for r in after}) == len(after)
 
 
-def test_a_run_may_be_ended_as_often_as_one_likes(tmp_path: Path) -> None:
+def test_clean_stops_are_not_charged_as_attempts(tmp_path: Path) -> None:
     """Only what kills a run counts against the trials that were in flight."""
 
     def stop(progress: Progress) -> None:
@@ -226,7 +226,7 @@ def test_a_study_that_lost_its_first_line_is_one_message(tmp_path: Path) -> None
         read_study(tmp_path)
 
 
-def test_the_network_of_a_baseline_in_flight_is_known_after_a_kill(tmp_path: Path) -> None:
+def test_the_network_of_a_running_baseline_is_not_suggested_after_a_kill(tmp_path: Path) -> None:
     space = SMALL.with_settings({"baselines": ()})
     store, _ = search(tmp_path, trials=0, space=space)
     network = space.sample(0)
@@ -246,7 +246,7 @@ def test_the_network_of_a_baseline_in_flight_is_known_after_a_kill(tmp_path: Pat
     assert [r.fingerprint for r in store.records()].count(network.fingerprint) == 1
 
 
-def test_a_suggestion_that_was_not_written_whole_bans_nothing(tmp_path: Path) -> None:
+def test_an_incomplete_suggestion_bans_no_network(tmp_path: Path) -> None:
     """A kill in the midst of it leaves a few parameters, which half of the space may share."""
     cheapest = min(map(TINY.decode, TINY.enumerate_params()), key=lambda n: measure(n)["mult_adds"])
     store = create_study(open_journal(tmp_path / JOURNAL, create=True), TINY.name)

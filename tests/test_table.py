@@ -66,7 +66,7 @@ def test_a_table_of_excel_begins_with_a_mark(tmp_path: Path) -> None:
     assert read_table(path, TINY) == pytest.approx(ACCURACIES)
 
 
-def test_where_no_mobilenet_was_trained_none_is_told_of(tmp_path: Path) -> None:
+def test_without_trained_mobilenets_none_is_mentioned(tmp_path: Path) -> None:
     table = by_fingerprint(tmp_path / "truth.json")
     records = run(TINY, trials=3, folder=tmp_path / "study", table=table, jobs=1).records
     found = answer(Findings(records), Budget(mult_adds=20_000_000))
@@ -99,7 +99,7 @@ def test_a_search_reads_its_accuracies_from_the_table(tmp_path: Path) -> None:
 
 
 def test_a_table_is_the_last_word(tmp_path: Path) -> None:
-    """Nothing grows after it; a study from before anything did goes on."""
+    """There is no growth after a table; an older study without growth resumes."""
     proxy = Proxy.model_validate({"evaluator": "supernet"})
     assert proxy.growth > 0 == Proxy().growth
     table, space = by_fingerprint(tmp_path / "t.json"), TINY.with_settings({"proxy": proxy})
@@ -150,7 +150,7 @@ def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> 
     assert len(read_study(folder).records()) == 6
 
 
-def test_a_study_of_a_packaged_space_that_has_changed_goes_on_with_its_own(tmp_path: Path) -> None:
+def test_a_study_keeps_its_version_of_a_packaged_space(tmp_path: Path) -> None:
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
     former = SearchSpecification(TINY.name, {**TINY.template, "alpha": 0.5}, TINY.settings)
     run(former, trials=3, folder=folder, table=table, jobs=1)
@@ -241,7 +241,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         read_table(tmp_path / "binary.csv", TINY)
 
 
-def test_a_budget_of_minutes_is_kept_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_limit_of_minutes_is_kept_and_the_next_run_resumes(tmp_path: Path) -> None:
     import time
 
     table = by_fingerprint(tmp_path / "truth.json")

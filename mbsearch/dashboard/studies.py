@@ -212,7 +212,7 @@ class _Reader:
                     self._ended[key], added = record, True
                 elif record is not None:
                     running.append(record)
-        seen = [r.trial for r in running], store.expected()
+        seen = [r.trial for r in running], store.predictions()
         if added or seen != self._seen or self.snapshot.problem:
             self._seen = seen
             records = [r for r in (*self._ended.values(), *running) if r is not None]

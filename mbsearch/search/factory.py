@@ -1,4 +1,4 @@
-"""The samplers of a search, and the search space as they see it."""
+"""Samplers by name, and the search space as Optuna distributions."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random")
 
 
 def distributions(space: SearchSpecification) -> dict[str, BaseDistribution]:
-    """One categorical parameter a choice, always suggested: those that don't count are ignored.
+    """Return one categorical distribution for each choice of a space.
 
-    A space of fixed dimension keeps every sampler working; conditional parameters would make
-    most of them fall back to random draws.
+    All choices are suggested in every trial, also inactive ones: with conditional parameters most
+    samplers would fall back to random draws.
     """
     return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
 
@@ -41,13 +41,17 @@ def make_sampler(
     measure: Measure = measure,
     feasible: Params | None = None,
 ) -> BaseSampler:
-    """A sampler by its name on the command line.
+    """Return a sampler by its name on the command line.
 
-    `trials` are those that the study has already: samplers that draw from a stream of their own
-    would otherwise repeat, after a restart, the draws of the start. `measure` gives every cost that
-    the space's objectives and limits name, and `feasible` is a network that keeps the limits, where
-    one is known. Where the space has budgets, the cost-aware sampler looks for the best network
-    within each.
+    Args:
+        name: one of `SAMPLERS`.
+        space: search space with its objectives, limits and budgets. With budgets, the cost-aware
+            sampler searches for the best network within each.
+        seed: seed of the suggestions.
+        trials: number of trials of the study. Optuna's samplers would otherwise repeat their first
+            draws after a restart.
+        measure: costs of a network, with all that the objectives and limits name.
+        feasible: parameters of a network within the limits, if known.
 
     Raises:
         SpecError: there is no sampler of that name.
@@ -73,7 +77,7 @@ def make_sampler(
 
 
 def unknown_sampler(name: str) -> SpecError:
-    """The error of a name that is none of `SAMPLERS`; the nearest is proposed."""
+    """Return the error for a name that is not in `SAMPLERS`, with the closest one."""
     return SpecError(
         f"sampler: expected one of {', '.join(SAMPLERS)}, got {name!r}"
         + did_you_mean(name, SAMPLERS)
@@ -81,16 +85,16 @@ def unknown_sampler(name: str) -> SpecError:
 
 
 def training_work(mult_adds: int) -> float:
-    """What the training of a network takes, beside that of others.
+    """Return the relative effort of training a network.
 
-    Less than its Mult-Adds say, for part of a step does not depend on the network: from 6 M to
-    125 M an epoch takes 7 times as long (docs/sampler.md).
+    It grows more slowly than the Mult-Adds, as part of a step is the same for all networks: from
+    6 M to 125 M an epoch takes 7 times as long (docs/sampler.md).
     """
     return math.pow(mult_adds, 2 / 3)
 
 
 def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[float, ...]:
-    """Properties on which the gain from a short to a long training may depend.
+    """Return properties on which the gain from a short to a long training may depend.
 
     Log Mult-Adds, log parameters, number of blocks, log resolution, log alpha, and as 0 or 1
     whether the network has hard-swish and whether it has squeeze-excite.

@@ -1,4 +1,4 @@
-"""References of a budget: the widths and resolutions at which a MobileNet fills it."""
+"""References of a budget: MobileNets of the widths and resolutions that use most of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST_ALPHA = 1.4
 _RESOLUTIONS = (40, *range(48, 289, 16))
 _SMALLEST_ALPHA = 0.05
 _FILLED = 0.85  # share of a budget
-_AT_LEAST = 6  # references of a family, where there are as many within the budget
+_AT_LEAST = 6  # references of a family, if there are as many within the budget
 
 
 def fitting_references(
@@ -93,12 +93,12 @@ def chosen_references(
     packaged donor is a family too: at alpha 1 on few pixels, and narrower on more.
     """
     settings = space.settings
-    senses = [(family, published) for family in COMPARED for published in (False, True)]
+    scalings = [(family, published) for family in COMPARED for published in (False, True)]
     if settings.weights in DONORS:
-        senses.insert(0, (settings.weights, False))
+        scalings.insert(0, (settings.weights, False))
     classes = space.template.get("num_classes", Architecture.model_fields["num_classes"].default)
     found: dict[str, tuple[str, Architecture]] = {}
-    for budget, (family, published) in product(settings.budgets, senses):
+    for budget, (family, published) in product(settings.budgets, scalings):
         fitting = fitting_references(
             family,
             budget,
@@ -113,7 +113,7 @@ def chosen_references(
 
 
 def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tuple[Budget, ...]:
-    """Return round budgets between the cheapest and the dearest published reference that fits.
+    """Return round budgets between the smallest and the largest published reference that fits.
 
     Budgets bound the study's cost. A reference fits if it is within the limits of the space.
     """
@@ -136,7 +136,7 @@ def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tup
 
 
 def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:
-    """So many of the networks, evenly spaced, the first and the last among them."""
+    """Return `count` of the networks, evenly spaced, including the first and the last."""
     if len(networks) <= count:
         return list(networks)
     return [networks[round(i * (len(networks) - 1) / (count - 1))] for i in range(count)]

@@ -36,8 +36,8 @@ class Candidate:
 class Suggestions:
     """Asks the study's sampler for networks that have not been trained.
 
-    `tried` has the trial of each network that was trained, by fingerprint. `exhausted` tells
-    whether every network of the space within the limits has been tried.
+    `tried` has the trial of each network that was trained, by fingerprint. `exhausted` is true once
+    every network of the space within the limits has been tried.
     """
 
     store: StudyStore

@@ -1,4 +1,4 @@
-"""One driver a study: a second one is refused while the first lives."""
+"""The lock of a study's folder: only one process at a time may run it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mbsearch.errors import StorageError
 
 @contextmanager
 def driver_lock(folder: Path) -> Iterator[None]:
-    """Hold the study's folder; the kernel lets go of it with the process, even after kill -9.
+    """Lock the study's folder; the kernel releases the lock with the process, also after kill -9.
 
     Raises:
-        StorageError: another driver holds it (its pid is named), or the folder is not writable.
+        StorageError: another process holds it (its pid is named), or the folder is not writable.
     """
     path = folder / "driver.lock"
     try:
@@ -31,7 +31,7 @@ def driver_lock(folder: Path) -> Iterator[None]:
             pid = os.read(descriptor, 32).decode() or "unknown"
             raise StorageError(
                 f"{folder}: the study is being run by process {pid}; wait for it or stop it, "
-                "or go by another --name"
+                "or give this run another --name"
             ) from None
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

@@ -24,15 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.errors import StorageError
 from mbsearch.study.noise import pooled_seed_deviation, standard_error
-from mbsearch.study.records import (
-    SEARCH,
-    Epoch,
-    Estimate,
-    Evaluation,
-    Fidelity,
-    State,
-    TrialRecord,
-)
+from mbsearch.study.records import SEARCH, Epoch, Estimate, Evaluation, Fidelity, State, TrialRecord
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 # Optuna logs every study and trial to stderr; the command line shows its own progress.
@@ -164,7 +156,7 @@ class StudyStore:
         """Sort records by trial, and add longer trainings, noise and predictions."""
         promotions = self.promotions()
         noise, promotion_noise = self._noise_of(promoted=False), self._noise_of(promoted=True)
-        expected, finals = self.expected(), self.finals()
+        predictions, finals = self.predictions(), self.finals()
         deviations: dict[str, float] = self.search.user_attrs.get(EXPECTED_DEVIATION, {})
         return [
             replace(
@@ -173,7 +165,7 @@ class StudyStore:
                 promotion=promotions.get(r.trial),
                 promotion_noise=promotion_noise(promotions.get(r.trial)),
                 finals=finals.get(r.trial, ()),
-                predicted=expected.get(str(r.trial)),
+                predicted=predictions.get(str(r.trial)),
                 predicted_deviation=deviations.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
@@ -195,18 +187,18 @@ class StudyStore:
                 found.setdefault(spec.trial, []).append(self._evaluation(trial))
         return {trial: tuple(sorted(each, key=lambda e: e.seed)) for trial, each in found.items()}
 
-    def expected(self) -> dict[str, float]:
+    def predictions(self) -> dict[str, float]:
         """Predicted accuracies of the networks, by trial, from the end of the last run."""
         found: dict[str, float] = self.search.user_attrs.get(EXPECTED, {})
         return found
 
-    def expect(self, estimates: Mapping[int, Estimate]) -> None:
+    def keep_predictions(self, estimates: Mapping[int, Estimate]) -> None:
         """Store the predicted accuracies of networks, by trial, in the place of earlier ones."""
-        told = {str(trial): each.accuracy for trial, each in estimates.items()}
-        if told != self.expected():
+        accuracies = {str(trial): each.accuracy for trial, each in estimates.items()}
+        if accuracies != self.predictions():
             deviations = {str(trial): each.deviation for trial, each in estimates.items()}
             self.search.set_user_attr(EXPECTED_DEVIATION, deviations)
-            self.search.set_user_attr(EXPECTED, told)
+            self.search.set_user_attr(EXPECTED, accuracies)
 
     def _noise_of(self, *, promoted: bool) -> Callable[[Evaluation | None], float | None]:
         """Return a function from an evaluation to the standard error of its accuracy.

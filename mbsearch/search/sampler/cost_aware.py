@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.analysis.pareto import pareto_front
 from mbsearch.errors import SpecError
-from mbsearch.search.sampler.accuracy_model import AccuracyModel, Belief
+from mbsearch.search.sampler.accuracy_model import AccuracyModel, AccuracyPosterior
 from mbsearch.search.sampler.candidates import Candidates, KnownNetworks, Network
 from mbsearch.search.sampler.encoding import Encoder
 from mbsearch.search.sampler.facts import Describe, Params, SeparateFunctions
@@ -26,14 +26,14 @@ from mbsearch.search.sampler.parameters import ChoiceSpace
 from mbsearch.search.sampler.proposals import Budget, Proposals
 
 STARTUP_TRIALS = 8
-# The best candidates are improved by small changes, this many rounds.
+# Local search: the best candidates are improved by small changes for this many rounds.
 IMPROVED = 8
 IMPROVEMENTS = 150
 ROUNDS = 2
-# Relatives are made of this many of the best networks within a budget.
+# Variations are made of this many of the best networks within a budget.
 PARENTS = 8
-# Weight of being unlike the other finalists, in standard deviations of the candidates' bounds. It
-# falls with their number: the first tell mostly how short and final trainings are related.
+# Weight of the novelty of a finalist, in standard deviations of the candidates' bounds. It falls
+# with the number of finals: the first ones mostly calibrate short trainings.
 DIVERSITY = 4.0
 DIVERSITY_HALVED = 8
 # Suggestions remembered until the storage shows their parameters (threads of one process).
@@ -170,11 +170,11 @@ class CostAwareSampler(BaseSampler):
     def predict(
         self, study: Study, params: Sequence[Params]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Accuracy the model expects of networks, and the standard deviation of its belief.
+        """Predict the accuracy of networks: its posterior median and standard deviation.
 
-        Both are without the noise of a training, in the units of the first objective, after the
-        `growth`; the former is the median. Raises `SpecError` before two trials have finished and
-        for parameters outside the search space.
+        Both are without the noise of a training, in the units of the first objective, with the
+        `growth`. Raises `SpecError` before two trials have an accuracy, and for parameters outside
+        the search space.
         """
         _check_directions(study)
         with self._lock:
@@ -190,10 +190,10 @@ class CostAwareSampler(BaseSampler):
             return self._model.given(history).accuracy(networks)
 
     def front(self, study: Study) -> list[FrozenTrial]:
-        """Finished trials that form the front by the model's means, cheapest first.
+        """Return the completed trials on the front of predicted accuracy, sorted by cost.
 
-        Single accuracies are noisy, and a front of the luckiest ones flatters itself. The model has
-        seen each network's relatives too. Before two trials have finished, these are the front.
+        A front of measured accuracies is too optimistic: they are noisy, and it selects the
+        luckiest. Before two trials have an accuracy, all completed trials are returned.
         """
         _check_directions(study)
         with self._lock:
@@ -210,19 +210,19 @@ class CostAwareSampler(BaseSampler):
     def finalists(
         self, study: Study, count: int, *, budget: int | None = None, begun: Collection[int] = ()
     ) -> list[int]:
-        """Numbers of at most `count` completed trials that deserve the final training next.
+        """Return the numbers of at most `count` completed trials whose final comes next.
 
-        For one budget after the other, the network with the highest upper confidence bound of its
-        final accuracy, and a bonus for being unlike, by the model's kernel, the networks that have
-        had a final training or were chosen already. With `budget` all are within that one. Trials
-        whose final training has `begun` are left out.
+        For one budget after the other, the trial with the highest upper confidence bound of its
+        final accuracy plus a bonus for novelty: a low correlation, by the model's kernel, with
+        networks that have a final or are chosen already. With `budget` all are within that budget.
+        Trials whose final has `begun` are left out.
         """
         _check_directions(study)
         with self._lock:
             history = self._history(study)
             if len(history.measured) < 2:
                 return []
-            belief = self._model.given(history)
+            posterior = self._model.given(history)
             running = {
                 i for i, t in enumerate(history.trials) if t is not None and t.number in begun
             }
@@ -242,7 +242,9 @@ class CostAwareSampler(BaseSampler):
                 ]
                 if inside:
                     known = [history.measured[i] for i in [*taken, *chosen]]
-                    scores = _finalist_scores(belief, [history.measured[i] for i in inside], known)
+                    scores = _finalist_scores(
+                        posterior, [history.measured[i] for i in inside], known
+                    )
                     chosen.append(inside[int(np.argmax(scores))])
             return [trial.number for i in chosen if (trial := history.trials[i]) is not None]
 
@@ -285,26 +287,26 @@ class CostAwareSampler(BaseSampler):
         return network or self._fresh(history) or self._repeat(history)
 
     def _most_promising(self, history: History, number: int) -> Network | None:
-        """The candidate whose training is expected to add most hypervolume for its work."""
+        """Candidate of the largest expected hypervolume improvement divided by its work."""
         proposals, known = self._proposals, history.known
-        belief = self._model.given(history).believing(history.pending)
-        accuracies, _ = belief.accuracy(history.seen)
+        posterior = self._model.given(history).with_pending(history.pending)
+        accuracies, _ = posterior.accuracy(history.seen)
         costs = np.array([n.cost for n in history.seen])
-        # The margin lets the dear end count for something.
+        # Without the margin the largest networks could not improve the hypervolume.
         margin = 0.05 * (proposals.largest.cost - proposals.smallest.cost) or 1.0
         reference_point = float(np.min(accuracies)), proposals.largest.cost + margin
 
         def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
-            gain = belief.hypervolume_gain(networks, (accuracies, costs), reference_point)
+            gain = posterior.hypervolume_gain(networks, (accuracies, costs), reference_point)
             return np.asarray(gain / np.array([n.work for n in networks]))
 
         front = [history.seen[i] for i in pareto_front(accuracies, costs)]
         return self._improved(proposals.around(front, known, number), gains, known, number)
 
     def _best_within(self, budget: Budget, history: History, number: int) -> Network | None:
-        """The candidate expected to improve most on the best known network within a budget."""
-        belief = self._model.given(history).believing(history.pending)
-        accuracies, _ = belief.accuracy(history.seen)
+        """Candidate of the largest expected improvement over the best network within a budget."""
+        posterior = self._model.given(history).with_pending(history.pending)
+        accuracies, _ = posterior.accuracy(history.seen)
         inside = [i for i, n in enumerate(history.seen) if budget.holds(n)]
         inside.sort(key=lambda i: -accuracies[i])
         incumbent = float(accuracies[inside[0]] if inside else np.min(accuracies))
@@ -312,7 +314,7 @@ class CostAwareSampler(BaseSampler):
         candidates = self._proposals.around_best(parents, budget, history.known, number)
 
         def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
-            gain = belief.expected_improvement(networks, incumbent)
+            gain = posterior.expected_improvement(networks, incumbent)
             return np.where([budget.holds(n) for n in networks], gain, -1.0)
 
         return self._improved(candidates, gains, history.known, number)
@@ -324,7 +326,7 @@ class CostAwareSampler(BaseSampler):
         known: KnownNetworks,
         number: int,
     ) -> Network | None:
-        """The best of the candidates and of some rounds of small changes to the best of them."""
+        """Best of the candidates after a local search."""
         if not candidates:
             return None
         scores = gains(candidates)
@@ -338,12 +340,12 @@ class CostAwareSampler(BaseSampler):
         return candidates[int(np.argmax(scores))]
 
     def _fresh(self, history: History) -> Network | None:
-        """Any network not tried yet, when drawing has found none."""
+        """Any network that has not been tried, if no proposal was new."""
         fresh = history.known.without(self._proposals.sample)
         return fresh[0] if fresh else self._candidates.first_unknown(history.known)
 
     def _repeat(self, history: History) -> Network:
-        """The network of the front measured least often: all that is left to learn is noise."""
+        """Network of the front with the fewest trials; used when the space is exhausted."""
         if not history.measured:
             return self._proposals.smallest
         times = Counter(n.key for n in history.seen)
@@ -361,14 +363,14 @@ def _completed(history: History) -> dict[int, FrozenTrial]:
 
 
 def _finalist_scores(
-    belief: Belief, networks: Sequence[Network], known: Sequence[Network]
+    posterior: AccuracyPosterior, networks: Sequence[Network], known: Sequence[Network]
 ) -> NDArray[np.float64]:
-    """Upper confidence bounds, with a bonus of up to their spread for what is unlike the known."""
-    accuracies, deviations = belief.accuracy(networks)
+    """Upper confidence bounds of final accuracies, with a bonus for novelty."""
+    accuracies, deviations = posterior.accuracy(networks)
     bounds = accuracies + deviations
     if not known:
         return bounds
-    novelty = 1 - belief.correlation(networks, known).max(axis=1)
+    novelty = 1 - posterior.correlation(networks, known).max(axis=1)
     weight = DIVERSITY / (1 + len(known) / DIVERSITY_HALVED)
     return np.asarray(bounds + weight * np.std(bounds) * novelty / max(novelty.max(), 1e-12))
 
