@@ -1,6 +1,6 @@
 """How fast the dashboard is with a study of 10,000 trials, in a real browser.
 
-    python benchmarks/dashboard.py --trials 10000
+    python benchmarks/dashboard_speed.py --trials 10000
 
 Makes a study (once; it is kept in --folder), serves it in a process of its own, and drives headless
 Chromium without a GPU, so that WebGL runs in software: on a desk it is faster.
