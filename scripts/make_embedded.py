@@ -23,7 +23,7 @@ from torchvision.datasets import FashionMNIST
 
 SEED = 2018
 PER_CLASS = {"train": 1000, "test": 1000}
-TARGET = Path(__file__).parents[1] / "mbsearch" / "training" / "embedded" / "fashion_mnist.xz"
+TARGET = Path(__file__).parents[1] / "mbsearch" / "data" / "embedded" / "fashion_mnist.xz"
 
 
 def draw(dataset: FashionMNIST, per_class: int) -> bytes:

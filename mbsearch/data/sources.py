@@ -27,7 +27,7 @@ from mbsearch.errors import DataError, did_you_mean
 
 SplitName = Literal["train", "validation", "test"]
 
-_EMBEDDED_FILE = Path(str(files("mbsearch.training"))) / "embedded" / "fashion_mnist.xz"
+_EMBEDDED_FILE = Path(str(files("mbsearch.data"))) / "embedded" / "fashion_mnist.xz"
 _EMBEDDED_SHA256 = "985c22ebc6127bc4401575ef7b795f6c0708bbc3578760e15cdc0346adccaa31"
 # Identity of the training images: the SHA-256 of the first file, which had the same training images
 # and fewer test images. Studies store this key, so it must not change while those images do not.
