@@ -14,10 +14,9 @@ from random import Random
 
 import torch
 
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
-from mbsearch.space.space import SearchSpace
 from mbsearch.training.devices import choose_device, device_name, prepare_worker
 from mbsearch.training.loop import Training
 from mbsearch.training.proxy import ProxyTraining
@@ -28,7 +27,7 @@ def step_by_step() -> None:
     Training.repeats = False  # type: ignore[assignment, method-assign]
 
 
-def rate(space: SearchSpace, jobs: int, rounds: int, replay: bool) -> tuple[float, float]:
+def rate(space: SearchSpecification, jobs: int, rounds: int, replay: bool) -> tuple[float, float]:
     """Trainings a minute, and GiB of the GPU in use."""
     evaluator = ProxyTraining(space.settings.proxy, space.settings.proxy.data)
     rng = Random(0)

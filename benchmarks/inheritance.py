@@ -20,12 +20,11 @@ from statistics import fmean
 import torch
 
 from mbsearch.config.settings import Budget, Retrain, Settings
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import scaled_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.training.devices import prepare_worker
 from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import Donor, TrainedDonor, find_donor
@@ -95,7 +94,7 @@ class Bench:
     """Images, space and donor, and where the trainings before the rows are kept."""
 
     source: ImageSource
-    space: SearchSpace
+    space: SearchSpecification
     donor: Donor
     work: Path
 

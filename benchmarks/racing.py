@@ -23,11 +23,10 @@ import optuna
 from mbsearch.analysis.pareto import hypervolume
 from mbsearch.analysis.racing_savings import savings
 from mbsearch.config.settings import Promotion, Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.run import run
 from mbsearch.search.factory import distributions, make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import read_study
 
@@ -55,7 +54,7 @@ def volume(records: list[TrialRecord], accuracies: Mapping[str, float], dearest:
     return hypervolume(heights, costs, (0.0, math.log10(dearest)))
 
 
-def expected(space: SearchSpace, records: list[TrialRecord]) -> dict[str, float]:
+def expected(space: SearchSpecification, records: list[TrialRecord]) -> dict[str, float]:
     """Accuracy of each network by a model of all of them."""
     sampler = make_sampler("cost-aware", space, seed=0)
     assert isinstance(sampler, CostAwareSampler)

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mbsearch.config.settings import Promotion
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.factory import make_sampler
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.lock import drive
 from mbsearch.study.records import Epoch, Evaluation
 
@@ -76,7 +75,7 @@ class InThisProcess:
         self._tasks.clear()
 
 
-def bare_space() -> SearchSpace:
+def bare_space() -> SearchSpecification:
     space = load_specification("v2")
     proxy = space.settings.proxy.model_copy(update={"epochs": 1})
     changes = {"baselines": (), "proxy": proxy, "promotion": Promotion(share=0)}

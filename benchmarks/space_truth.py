@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.space.space import SearchSpace
 
 NOISE = 0.006
 THIRDS = 3
@@ -31,7 +30,7 @@ THIRDS = 3
 class SpaceTruth:
     """The truth of one space and seed."""
 
-    space: SearchSpace
+    space: SearchSpecification
     seed: int
 
     def canonical(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def _facts(name: str, seed: int, params: tuple[tuple[str, Any], ...]) -> _Facts:
 
 
 @lru_cache(maxsize=4)
-def _space(name: str) -> SearchSpace:
+def _space(name: str) -> SearchSpecification:
     return load_specification(name)
 
 

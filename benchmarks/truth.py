@@ -32,12 +32,11 @@ import nas_bench_macro
 
 from mbsearch.analysis.pareto import hypervolume, pareto_front
 from mbsearch.config.settings import Promotion, Proxy, Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
 from mbsearch.run import run
 from mbsearch.search.estimates import Estimates
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import TrialRecord, complete, shown
 from mbsearch.study.store import StudyStore, read_study
 
@@ -109,7 +108,7 @@ class Belief:
 
 def searched(
     folder: Path,
-    space: SearchSpace,
+    space: SearchSpecification,
     sampler: str,
     seed: int,
     minutes: float,
@@ -148,7 +147,7 @@ def believed(records: Sequence[TrialRecord], expected: Mapping[int, float] | Non
     )
 
 
-def largest(space: SearchSpace, count: int, costs: Sequence[int], seed: int) -> Belief:
+def largest(space: SearchSpecification, count: int, costs: Sequence[int], seed: int) -> Belief:
     """Random networks, believed to be as good as they are dear."""
     rng = Random(f"{seed}/largest")
     drawn: dict[str, Architecture] = {}

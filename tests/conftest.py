@@ -8,11 +8,15 @@ import warnings
 from collections.abc import Iterator
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Its pytest plugin imports it at the end of a session anyway. After gc.freeze() in a dashboard test
 # that import fails with a warning.
 import hypothesis  # noqa: F401
 import pytest
+
+if TYPE_CHECKING:
+    from mbsearch.study.records import TrialRecord
 
 # Slow libraries are imported by the fixtures that need them: most test modules need none.
 _database_names = (f"mbsearch_{n}" for n in itertools.count())
@@ -76,3 +80,14 @@ def storage(request: pytest.FixtureRequest) -> str | None:
         return None
     url: str = request.getfixturevalue("postgres")
     return url
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRecord]]:
+    """Return the folder and the records of a study of 10 trials on the embedded images."""
+    from fake_search import search
+
+    folder = tmp_path_factory.mktemp("tiny")
+    store, _ = search(folder, trials=10)
+    store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "45cd70", "seed": 0})
+    return folder, store.records()

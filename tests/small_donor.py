@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from mbsearch.config.specification import read_specification
+from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.space.library import scaled_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.training.donors.files import Donor, find_donor
 from mbsearch.training.network import build
@@ -45,7 +44,7 @@ finals: {minutes: 0.5, networks: 1, epochs: 1}
 """
 
 
-def few(**settings: object) -> SearchSpace:
+def few(**settings: object) -> SearchSpecification:
     """The space, with other settings."""
     return read_specification(parse_document(SPACE, "few.yaml")).with_settings(settings)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_search import search
+from answer_records import IMAGES, evaluation, network, reference
+from fake_search import search
 
 from mbsearch.analysis.answer import (
     RETRAINING,
@@ -36,61 +37,11 @@ from mbsearch.dashboard.view import View
 from mbsearch.errors import NoAnswerError, StorageError
 from mbsearch.report.files import write_results
 from mbsearch.report.html import document
-from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.library import scaled_reference
+from mbsearch.space.architecture import Architecture
 from mbsearch.study.artifacts import Measured, Retrained
-from mbsearch.study.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
+from mbsearch.study.records import UNTRIED, State, TrialRecord
 
-IMAGES = 1000
 BUDGET = Budget(mult_adds=20_000_000)
-
-
-def evaluation(
-    accuracy: float, seed: int = 0, *, pixels: int = 24, kept: bool = False
-) -> Evaluation:
-    """An outcome; where its predictions are kept, harder images are the same for all networks."""
-    predictions = None
-    if kept:
-        labels = np.zeros(IMAGES, np.uint16)
-        hard = np.random.default_rng(7).permutation(IMAGES)
-        wrong = np.zeros(IMAGES, np.uint16)
-        wrong[hard[: round((1 - accuracy) * IMAGES)]] = 1
-        predictions = Predictions(labels, wrong)
-    recipe = {"validation_images": IMAGES}
-    return Evaluation(
-        accuracy, 1.0, 1.0, seed, pixels, (), "fake", recipe, "cpu", predictions=predictions
-    )
-
-
-def network(trial: int, accuracy: float, mult_adds: int, **fields: object) -> TrialRecord:
-    """A searched network."""
-    architecture = Architecture(
-        resolution=96,
-        num_classes=10,
-        stem=Stem(channels=8),
-        stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),
-        head=Head(channels=16 + 8 * trial),
-    )
-    costs = {"mult_adds": mult_adds, "params": mult_adds // 100}
-    record = TrialRecord(
-        trial, "search", State.COMPLETE, architecture, costs, {}, evaluation(accuracy), 0.005
-    )
-    return replace(record, **fields)  # type: ignore[arg-type]
-
-
-def reference(
-    trial: int,
-    accuracy: float,
-    mult_adds: int,
-    alpha: float = 0.35,
-    resolution: int = 96,
-    family: str = "mobilenet_v2",
-) -> TrialRecord:
-    """A reference trained beside the searched networks."""
-    architecture = scaled_reference(family, alpha, resolution, 10)
-    record = network(trial, accuracy, mult_adds)
-    return replace(record, origin=family, architecture=architecture)
 
 
 def finalist(

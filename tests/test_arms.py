@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_search import search
 from noise_images import write_noise_images
-from test_search import search
 
 from mbsearch.cli import main
 from mbsearch.config.settings import Retrain

@@ -10,11 +10,14 @@ from former_spaces import FORMER_V2
 
 from mbsearch.cli import main
 from mbsearch.config.settings import Budget
-from mbsearch.config.specification import load_specification, read_specification
+from mbsearch.config.specification import (
+    SearchSpecification,
+    load_specification,
+    read_specification,
+)
 from mbsearch.cost.coverage import Gap, oversized
 from mbsearch.search.references import fitting_references, missing_references
 from mbsearch.space.library import find
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 
 TWENTY = Budget.model_validate({"mult_adds": "20M"})
@@ -22,7 +25,7 @@ ALPHA = "alpha: {range: [0.05, 1.4], step: 0.01}"
 RESOLUTION = "resolution: {range: [40, 288], step: 8}"
 
 
-def changed(old: str, new: str) -> SearchSpace:
+def changed(old: str, new: str) -> SearchSpecification:
     """The space v2 with another text somewhere in its file, for 20 M and ten classes."""
     text = find("v2").read_text()
     assert old in text

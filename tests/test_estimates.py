@@ -16,7 +16,7 @@ from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer, budget_of
 from mbsearch.analysis.calibration import grown, growth_of
 from mbsearch.config.settings import Budget, Promotion, Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.evaluation import Scoring
@@ -27,7 +27,6 @@ from mbsearch.search.estimates import LEAST_TRIALS, MOST_TRIALS, Estimates
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.sampler.observations import ANCHORS, FINALS, PROMOTED
 from mbsearch.space.library import load_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.records import Estimate, Evaluation, TrialRecord, shown
@@ -265,7 +264,7 @@ def _trials(store: StudyStore) -> set[int]:
 def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fake(space: SearchSpace, *_: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
     monkeypatch.setattr("mbsearch.run.by_training", fake)

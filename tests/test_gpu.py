@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_training import RECIPE, SMALL, TRAIN, VALIDATION, stripes
+from striped_images import RECIPE, SMALL, TRAIN, VALIDATION, stripes
 from torch import nn
 
 from mbsearch.accel.depthwise import DepthwiseConv2d

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from test_export import job
+from export_job import job
 from torch import Tensor
 
 from mbsearch.data.batches import Split, batches

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_search import search
 from noise_images import write_noise_images
 from PIL import Image
 from small_donor import SPACE, few, write_donor
-from test_search import search
 from torch import Tensor
 
 from mbsearch import run as study_module
@@ -26,7 +26,11 @@ from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import _trained_by, audit
 from mbsearch.cli import main
 from mbsearch.config.settings import Budget, Proxy, Retrain
-from mbsearch.config.specification import load_specification, read_specification
+from mbsearch.config.specification import (
+    SearchSpecification,
+    load_specification,
+    read_specification,
+)
 from mbsearch.cost import measure
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError
@@ -37,7 +41,6 @@ from mbsearch.retraining import run as retrain_module
 from mbsearch.run import _as_stored, _check_stamp, _stamp
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import scaled_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.artifacts import Audit
 from mbsearch.study.identity import difference, filled
@@ -112,7 +115,7 @@ def source(images: str) -> ImageSource:
 
 
 def supernet(
-    space: SearchSpace, source: ImageSource, trained: TrainedDonor | None, seed: int = 0
+    space: SearchSpecification, source: ImageSource, trained: TrainedDonor | None, seed: int = 0
 ) -> SupernetTraining:
     return SupernetTraining(space, source, seed, CPU, trained)
 
@@ -346,7 +349,7 @@ def test_a_proxy_with_a_donor_is_the_same_when_its_file_is_read_again(
 ) -> None:
     text = f"{SPACE.split('baselines:')[0]}\nweights: {donor.path}\n{settings}\n"
 
-    def resolved(text: str) -> SearchSpace:
+    def resolved(text: str) -> SearchSpecification:
         space = read_specification(parse_document(text, "few.yaml"))
         return Preparations.planned(space, source, 0, "cpu", tmp_path).space
 

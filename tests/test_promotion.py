@@ -18,7 +18,7 @@ from mbsearch.analysis.calibration import Calibration, denoised
 from mbsearch.cli import main
 from mbsearch.cli.status import print_status
 from mbsearch.config.settings import Budget, Promotion, Proxy, Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.dashboard.pages.compare import verdict
 from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
@@ -34,7 +34,6 @@ from mbsearch.search.pending import find_promotions
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.observations import PROMOTED
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.records import Fidelity, State, TrialRecord, complete, shown
@@ -44,7 +43,7 @@ V2 = load_specification(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
 
 
-def without_racing(share: float) -> SearchSpace:
+def without_racing(share: float) -> SearchSpecification:
     changes = {"promotion": Promotion(share=share), "racing": Racing(rungs=())}
     return V2.with_settings(changes)
 
@@ -493,7 +492,7 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
     class CutError(Exception):
         pass
 
-    def fake(space: SearchSpace, *_: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object) -> Scoring:
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:

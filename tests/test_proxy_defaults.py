@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from mbsearch.config.settings import Proxy
-from mbsearch.config.specification import load_specification
-from mbsearch.space.space import SearchSpace
+from mbsearch.config.specification import SearchSpecification, load_specification
 
 SPACE = """
 name: small
@@ -20,7 +19,7 @@ head: {{channels: 64}}
 """
 
 
-def space(folder: Path, resolution: str = "32", more: str = "") -> SearchSpace:
+def space(folder: Path, resolution: str = "32", more: str = "") -> SearchSpecification:
     path = folder / "space.yaml"
     path.write_text(SPACE.format(resolution=resolution, more=more))
     return load_specification(path)

@@ -13,18 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbsearch.config.schema import json_schema
-from mbsearch.config.specification import read_specification
+from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.errors import SpecError
 from mbsearch.search.factory import distributions
 from mbsearch.search.sampler.parameters import ChoiceSpace
 from mbsearch.space.ranges import Range
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 
 REST = "stem: {channels: 16}\nstages: [{block: separable, channels: 16}]\n"
 
 
-def space_of(**keys: str) -> SearchSpace:
+def space_of(**keys: str) -> SearchSpecification:
     lines = "".join(f"{key}: {value}\n" for key, value in keys.items())
     return read_specification(parse_document(lines + REST, "s.yaml"))
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_search import search
 from noise_images import write_noise_images
-from test_search import search
 
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.analysis.retrained_margins import Retrained, leads, write_retrained

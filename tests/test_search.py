@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import TINY, outcomes, search
 from optuna.trial import TrialState
 
 from mbsearch.analysis import tables as found
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.config.settings import Limits
-from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.config.specification import (
+    SearchSpecification,
+    baseline_architectures,
+)
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
 from mbsearch.execution.local import LocalProcesses
@@ -20,35 +23,10 @@ from mbsearch.report.files import write_results
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.factory import SAMPLERS, make_sampler
 from mbsearch.search.pending import MAX_ATTEMPTS
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.lock import driver_lock
-from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
-
-TINY = load_specification("tiny")
-
-
-def search(
-    folder: Path,
-    *,
-    trials: int,
-    evaluator: FakeEvaluator | None = None,
-    space: SearchSpace = TINY,
-    jobs: int = 1,
-    sampler: str = "random",
-    on_progress: Callable[[Progress], None] = lambda _: None,
-) -> tuple[StudyStore, Driver]:
-    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
-    store.search.sampler = make_sampler(sampler, space, seed=0)
-    with LocalProcesses(evaluator or FakeEvaluator(), jobs) as executor:
-        driver = Driver(store, space, executor, trials, 0, on_progress)
-        driver.run()
-    return store, driver
-
-
-def outcomes(records: list[TrialRecord]) -> list[tuple[object, ...]]:
-    return [(r.trial, r.origin, r.fingerprint, r.evaluation and r.accuracy) for r in records]
+from mbsearch.study.records import State
+from mbsearch.study.store import JOURNAL, create_study, read_study
 
 
 def test_baselines_come_first_then_the_asked_number_of_trials(tmp_path: Path) -> None:
@@ -70,7 +48,7 @@ def test_noise_is_the_spread_over_the_seeds_of_one_baseline(tmp_path: Path) -> N
 
 
 def test_no_network_is_trained_twice_and_the_space_runs_out(tmp_path: Path) -> None:
-    small = SearchSpace(
+    small = SearchSpecification(
         TINY.name,
         {**TINY.template, "resolution": 96, "alpha": 0.5},
         TINY.settings,

@@ -13,12 +13,15 @@ import torch
 from noise_images import write_noise_images
 
 from mbsearch.config.settings import Proxy, Supernet
-from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.config.specification import (
+    SearchSpecification,
+    baseline_architectures,
+    load_specification,
+)
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.execution.protocol import Task
 from mbsearch.run import run
-from mbsearch.space.space import SearchSpace
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.network import build, skeleton
 from mbsearch.training.preparations import SUPERNET
@@ -42,7 +45,7 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def tiny(**supernet: float) -> SearchSpace:
+def tiny(**supernet: float) -> SearchSpecification:
     space = load_specification("tiny")
     proxy = Proxy(
         evaluator="supernet",
@@ -63,7 +66,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_noise_images(tmp_path / "images", {"train": 32, "val": 16, "test": 4})
 
 
-def training(images: Path, space: SearchSpace) -> SupernetTraining:
+def training(images: Path, space: SearchSpecification) -> SupernetTraining:
     return SupernetTraining(space, load_source(str(images), seed=0), 0, CPU)
 
 

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_search import search
+from fake_search import search
 
 from mbsearch.analysis.answer import Findings, answer
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.settings import Budget, Proxy
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.execution.protocol import Task
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
 from mbsearch.run import run
 from mbsearch.space.library import load_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import State
 from mbsearch.study.store import StudyStore, read_study
 
@@ -140,9 +139,9 @@ def test_the_trials_of_any_images_are_a_table(tmp_path: Path) -> None:
 def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> None:
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
     run(TINY, trials=3, folder=folder, table=table, jobs=1)
-    renamed = SearchSpace("other", TINY.template, TINY.settings)
+    renamed = SearchSpecification("other", TINY.template, TINY.settings)
     assert len(run(renamed, trials=6, folder=folder, table=table, jobs=1).records) == 6
-    changed = SearchSpace("other", {**TINY.template, "alpha": 0.5}, TINY.settings)
+    changed = SearchSpecification("other", {**TINY.template, "alpha": 0.5}, TINY.settings)
     with pytest.raises(StorageError, match="its space has other choices now"):
         run(changed, trials=3, folder=folder, table=table, jobs=1)
     assert len(read_study(folder).records()) == 6
@@ -150,14 +149,14 @@ def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> 
 
 def test_a_study_of_a_packaged_space_that_has_changed_goes_on_with_its_own(tmp_path: Path) -> None:
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
-    former = SearchSpace(TINY.name, {**TINY.template, "alpha": 0.5}, TINY.settings)
+    former = SearchSpecification(TINY.name, {**TINY.template, "alpha": 0.5}, TINY.settings)
     run(former, trials=3, folder=folder, table=table, jobs=1)
     said: list[str] = []
     records = run(TINY, trials=5, folder=folder, table=table, jobs=1, say=said.append).records
     assert len(records) == 5
     assert {r.architecture.alpha for r in records} == {0.5}
     assert sum("has changed since" in line for line in said) == 1
-    other = SearchSpace("other", TINY.template, TINY.settings)
+    other = SearchSpecification("other", TINY.template, TINY.settings)
     with pytest.raises(StorageError, match="its space has other choices now"):
         run(other, trials=5, folder=folder, table=table, jobs=1)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answer_records import network, reference
 from noise_images import write_noise_images
-from test_answer import network, reference
 
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import scaled_reference
