@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 from shutil import which
@@ -134,6 +136,9 @@ def measure_page(
     def js(script: str) -> Any:
         return browser.execute_script(f"return {script}")
 
+    def changed(script: str, before: object) -> bool:
+        return bool(js(script) != before)
+
     browser.get(url)
     wait_for(lambda: js("window.painted"), "the first paint", 120)
     print(f"study read and front painted {time.monotonic() - started:.2f} s after the start")
@@ -148,7 +153,7 @@ def measure_page(
         drawn, number = js("window.drawings.length"), len(store.records())
         params = SPACE.sample_params(rng)
         add(store, number, "search", SPACE.decode(params), params)
-        wait_for(lambda drawn=drawn: js("window.drawings.length") > drawn, "the update")
+        wait_for(partial(changed, "window.drawings.length", drawn), "the update")
         time.sleep(0.5)
         end = js("window.drawings.at(-1)")
         # The poll that found the trial, and the request that it made: the last two before the end.
@@ -162,7 +167,7 @@ def measure_page(
         before, begin = js("document.querySelector('#sentence').textContent"), time.monotonic()
         thumb.send_keys(Keys.ARROW_LEFT)
         wait_for(
-            lambda before=before: js("document.querySelector('#sentence').textContent") != before,
+            partial(changed, "document.querySelector('#sentence').textContent", before),
             "another sentence",
         )
         steps.append(time.monotonic() - begin)
@@ -170,14 +175,14 @@ def measure_page(
 
     def share(news: bool) -> float:
         """The server's CPU seconds in a second of every core, with news at the pace of a search."""
-        begin, started = sum(server.cpu_times()[:2]), time.monotonic()
+        begin, started = float(sum(server.cpu_times()[:2])), time.monotonic()
         for _ in range(WATCHED_TRIALS):
             time.sleep(SECONDS_PER_TRIAL)
             if news:
                 params = SPACE.sample_params(rng)
                 add(store, len(store.records()), "search", SPACE.decode(params), params)
-        used = sum(server.cpu_times()[:2]) - begin
-        return used / (time.monotonic() - started) / psutil.cpu_count()
+        used = float(sum(server.cpu_times()[:2])) - begin
+        return used / (time.monotonic() - started) / (os.cpu_count() or 1)
 
     print(f"server's share of all cores with an open page and nothing new: {share(False):.1%}")
     print(f"... with a trial every {SECONDS_PER_TRIAL:g} s: {share(True):.1%}")

@@ -15,6 +15,7 @@ import contextlib
 import io
 import time
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from torchvision.ops import Conv2dNormActivation
 
 import mbsearch as mb
 from mbsearch.cost import layer_costs
+from mbsearch.space.library import load_reference
 
 CLASSES = ("background", "rectangle", "disc", "cross")
 WIDTH, BATCH_SIZE, LEARNING_RATE = 64, 16, 1.2e-2
@@ -121,7 +123,7 @@ def detect(network: SSD, scenes: list[Scene]) -> list[Target]:
 
 def average_precision(scenes: list[Scene], found: list[Target]) -> tuple[float, float]:
     """COCO's mAP over IoU from 0.50 to 0.95, and at 0.50."""
-    truth = [
+    truth: list[dict[str, Any]] = [
         {"image_id": i, "category_id": int(label), "bbox": as_coco(box), "iscrowd": 0}
         for i, (_, target) in enumerate(scenes)
         for box, label in zip(target["boxes"], target["labels"], strict=True)
@@ -163,7 +165,7 @@ def backbone_mult_adds(architecture: mb.Architecture) -> int:
 
 def of_equal_cost(family: str, network: mb.Architecture) -> mb.Architecture:
     """The width of a reference whose backbone costs what the network's does, at its resolution."""
-    reference, target = mb.load(family), backbone_mult_adds(network)
+    reference, target = load_reference(family), backbone_mult_adds(network)
     widths = [reference.replace(alpha=a, resolution=network.resolution) for a in ALPHAS]
     nearest = min(widths, key=lambda each: abs(backbone_mult_adds(each) - target))
     return nearest.replace(name=f"{family} at alpha {nearest.alpha:g}")
@@ -180,7 +182,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     torch.set_num_threads(1)
     rng = np.random.default_rng(1)
     unseen = [scene(rng, options.pixels) for _ in range(options.tested)]
-    given = mb.load(options.network).replace(resolution=options.pixels)
+    given = mb.load(options.network)
+    if not isinstance(given, mb.Architecture):
+        raise SystemExit(f"{options.network}: expected an architecture, got a search space")
+    given = given.replace(resolution=options.pixels)
     scores = {}
     for network in (given, *(of_equal_cost(f, given) for f in ("mobilenet_v1", "mobilenet_v2"))):
         started = time.process_time()

@@ -39,6 +39,7 @@ def perturbed(architecture: Architecture, seed: int) -> nn.Module:
         # The last maps have one pixel here: a channel that hardly varies in eight images would be
         # scaled up, and its rounding with it, until nothing agrees to 1e-5 with anything.
         for norm in norms:
+            assert norm.running_var is not None
             norm.running_var.clamp_(min=float(norm.running_var.mean()))
     return network
 

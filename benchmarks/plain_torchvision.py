@@ -66,27 +66,30 @@ def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
 def train(split: Split, alpha: float, epochs: int, rate: float, seed: int) -> nn.Module:
     """Train a network from fresh weights."""
     torch.manual_seed(seed)
-    network = mobilenet_v2(num_classes=split.num_classes, width_mult=alpha)
+    network: nn.Module = mobilenet_v2(num_classes=split.num_classes, width_mult=alpha)
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
     steps = epochs * (len(split) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
     for _ in range(epochs):
         order = torch.from_numpy(rng.permutation(len(split)))
-        for rows in order[: len(split) // BATCH * BATCH].split(BATCH):
+        for rows in torch.split(order[: len(split) // BATCH * BATCH], BATCH):
             logits = network(as_input(augmented(split.images[rows], rng), split))
             loss = F.cross_entropy(logits, split.labels[rows], label_smoothing=0.1)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    return network.eval()
+    network.eval()
+    return network
 
 
 @torch.inference_mode()
 def correct(network: nn.Module, split: Split) -> np.ndarray:
     """Whether each image is classified correctly."""
-    found = [network(as_input(images, split)).argmax(1) for images in split.images.split(250)]
+    found = [
+        network(as_input(images, split)).argmax(1) for images in torch.split(split.images, 250)
+    ]
     return (torch.cat(found) == split.labels).numpy()
 
 
@@ -112,7 +115,7 @@ def main() -> None:
     print(f"{name}, rate {rate:g}: test {np.mean(found):.4f}, {seconds:.0f} CPU s")
     row = {"name": name, "alpha": alpha, "resolution": resolution, "rate": rate}
     row |= {"accuracies": [float(each.mean()) for each in found], "cpu_seconds": seconds}
-    row["correct"] = [base64.b64encode(np.packbits(each)).decode() for each in found]
+    row["correct"] = [base64.b64encode(np.packbits(each).tobytes()).decode() for each in found]
     args.out.write_text(json.dumps(row) + "\n")
 
 

@@ -74,6 +74,7 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
     study = read_study(folder)
     findings = findings_of(study.records(), study.settings(), read_retrained(folder))
     found = []
+    search_seconds, retrain_seconds = seconds
     for budget in data.budgets:
         best: Answer = answer(findings, Budget.model_validate({"mult_adds": budget}))
         margins: dict[str, dict[str, Any]] = {}
@@ -89,7 +90,8 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
                 best.record.mult_adds,
                 best.best.accuracy.mean,
                 margins,
-                *seconds,
+                search_seconds,
+                retrain_seconds,
                 best.sentence(),
             )
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from large_truth import LargeTruth
+from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from space_truth import SpaceTruth
 from synthetic_truth import SyntheticTruth, canonical, mult_adds, parameters, search_space
@@ -20,10 +21,20 @@ from mbsearch.analysis.pareto import hypervolume, pareto_front
 from mbsearch.config.specification import load_specification
 
 Params = dict[str, Any]
+Space = Mapping[str, CategoricalDistribution]
+Genes = tuple[int, ...]
 
 EXPANDED = 100
 STAGES = ((0, 2), (2, 5), (5, 8))
 """Layers of each stage of NAS-Bench-Macro."""
+
+
+class TrueFront(NamedTuple):
+    """Reference point (lowest accuracy, highest log cost), hypervolume and points of a front."""
+
+    reference_point: tuple[float, float]
+    volume: float
+    points: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,57 +165,93 @@ def shipped(name: str, truth_seed: int) -> Problem:
     )
 
 
+@dataclass(slots=True)
+class _Evolution:
+    """Networks that an evolution has evaluated: option numbers to accuracy and log cost."""
+
+    space: Space
+    accuracy: Callable[[Params], float]
+    cost: Callable[[Params], float]
+    feasible: Callable[[Params], bool]
+    found: dict[Genes, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of options of each choice."""
+        return [len(distribution.choices) for distribution in self.space.values()]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Accuracy and log cost of each network."""
+        return np.array(list(self.found.values()))
+
+    def add(self, genes: Genes) -> None:
+        """Evaluate a network, unless it is known or infeasible."""
+        if genes in self.found:
+            return
+        params = {
+            name: distribution.choices[gene]
+            for (name, distribution), gene in zip(self.space.items(), genes, strict=True)
+        }
+        if self.feasible(params):
+            self.found[genes] = self.accuracy(params), math.log(self.cost(params))
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Add the first and the last option of every choice, and 3,000 random networks."""
+        self.add(tuple(0 for _ in self.sizes))
+        self.add(tuple(size - 1 for size in self.sizes))
+        for _ in range(3000):
+            self.add(tuple(int(rng.integers(size)) for size in self.sizes))
+
+    def front(self) -> list[Genes]:
+        """Return the networks of the Pareto front."""
+        genomes, values = list(self.found), self.values
+        return [genomes[i] for i in pareto_front(values[:, 0], values[:, 1])]
+
+    def expand(self, genes: Genes, rng: np.random.Generator) -> None:
+        """Add every network that differs in one choice, and 100 that differ in two or three."""
+        for i, size in enumerate(self.sizes):
+            for gene in range(size):
+                self.add((*genes[:i], gene, *genes[i + 1 :]))
+        for _ in range(100):
+            child = list(genes)
+            for i in rng.choice(len(self.sizes), int(rng.integers(2, 4)), replace=False):
+                child[i] = int(rng.integers(self.sizes[i]))
+            self.add(tuple(child))
+
+
 def _evolve(
-    space: dict[str, CategoricalDistribution],
+    space: Space,
     accuracy: Callable[[Params], float],
     cost: Callable[[Params], float],
     feasible: Callable[[Params], bool] = lambda _: True,
     least_growth: float = 0.0,
-) -> tuple[tuple[float, float], float, tuple[tuple[float, float], ...]]:
-    """Reference point (worst accuracy, costliest), hypervolume and values of the best front.
+) -> TrueFront:
+    """Return the best front that an evolution finds.
 
     Evolution ends with a round that adds no network to the front, or less than `least_growth` of
-    its hypervolume; in the latter case a round expands at most `EXPANDED` networks.
+    its hypervolume. In the latter case a round expands at most `EXPANDED` networks.
     """
     rng = np.random.default_rng(0)
-    choices = [distribution.choices for distribution in space.values()]
-    found: dict[tuple[int, ...], tuple[float, float]] = {}
-
-    def add(genes: tuple[int, ...]) -> None:
-        if genes not in found:
-            values = (options[gene] for options, gene in zip(choices, genes, strict=True))
-            params = dict(zip(space, values, strict=True))
-            if feasible(params):
-                found[genes] = accuracy(params), math.log(cost(params))
-
-    add(tuple(0 for _ in choices))
-    add(tuple(len(options) - 1 for options in choices))
-    for _ in range(3000):
-        add(tuple(int(rng.integers(len(options))) for options in choices))
-    expanded: set[tuple[int, ...]] = set()
+    evolution = _Evolution(space, accuracy, cost, feasible)
+    evolution.begin(rng)
+    expanded: set[Genes] = set()
     volume = 0.0
     while True:
-        genomes, values = list(found), np.array(list(found.values()))
+        values = evolution.values
         before, volume = volume, hypervolume(values[:, 0], values[:, 1], (0.0, values[:, 1].max()))
         if volume - before < least_growth * before:
             break
-        front = [genomes[i] for i in pareto_front(values[:, 0], values[:, 1])]
-        fresh = [genes for genes in front if genes not in expanded]
+        fresh = [genes for genes in evolution.front() if genes not in expanded]
         if not fresh:
             break
         if least_growth:
             fresh = fresh[:: math.ceil(len(fresh) / EXPANDED)]
         for genes in fresh:
             expanded.add(genes)
-            for i, options in enumerate(choices):
-                for gene in range(len(options)):
-                    add((*genes[:i], gene, *genes[i + 1 :]))
-            for _ in range(100):
-                child = list(genes)
-                for i in rng.choice(len(choices), int(rng.integers(2, 4)), replace=False):
-                    child[i] = int(rng.integers(len(choices[i])))
-                add(tuple(child))
-    reference_point = float(values[:, 0].min()), float(values[:, 1].max())
-    best = pareto_front(values[:, 0], values[:, 1])
-    front = tuple((float(accuracy), float(cost)) for accuracy, cost in values[best])
-    return reference_point, hypervolume(values[:, 0], values[:, 1], reference_point), front
+            evolution.expand(genes, rng)
+    accuracies, costs = values[:, 0], values[:, 1]
+    reference_point = float(accuracies.min()), float(costs.max())
+    best = pareto_front(accuracies, costs)
+    points = tuple((float(a), float(c)) for a, c in values[best])
+    return TrueFront(reference_point, hypervolume(accuracies, costs, reference_point), points)

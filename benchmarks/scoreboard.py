@@ -241,7 +241,7 @@ class Scoreboard:
     def _pooled_lines(self) -> list[str]:
         lines = []
         for name, needed in _NEEDED.items():
-            found = self.pooled(lambda row, name=name: self._others(row)[name])
+            found = self.pooled(lambda row: self._others(row)[name])  # noqa: B023 - called here
             if found is None:
                 continue
             margin, cells = found

@@ -41,6 +41,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from large_truth import KINDS
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -164,7 +165,7 @@ def make_sampler(
             return CostAwareSampler(
                 problem.space,
                 problem.mult_adds,
-                work=(lambda p: training_work(problem.mult_adds(p)))
+                work=(lambda p: training_work(round(problem.mult_adds(p))))
                 if name == "cost-aware"
                 else None,
                 canonical=problem.canonical,
@@ -210,34 +211,51 @@ def startup(problem: Problem, seed: int) -> list[Params]:
     return [study.ask(dict(problem.space)).params for _ in range(STARTUP)]
 
 
-def main() -> None:
-    """Print the comparison as a Markdown table."""
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("table", type=Path, nargs="?", help="NAS-Bench-Macro's JSON file")
     parser.add_argument("--synthetic", type=int, help="seed of a synthetic truth instead")
-    parser.add_argument("--space", help="a shipped space with a made-up truth instead")
-    parser.add_argument("--large", choices=KINDS, help="a made-up truth on a large space instead")
+    parser.add_argument("--space", help="a shipped space with a synthetic truth instead")
+    parser.add_argument("--large", choices=KINDS, help="a large space with a synthetic truth")
     parser.add_argument("--truth", type=int, default=0, help="seed of that truth")
-    parser.add_argument("--budgets", default="", help="in millions of Mult-Adds: score regrets")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--samplers", default=",".join(SAMPLERS[:-1]))
-    parser.add_argument("--pending", type=int, default=0, help="trainings under way at each ask")
+    parser.add_argument("--budgets", default="", help="in millions of Mult-Adds: print regrets")
+    parser.add_argument("--seeds", type=int, default=10, help="number of searches per sampler")
+    parser.add_argument("--trials", type=int, default=100, help="trials of each search")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS[:-1]), help="names with commas")
+    parser.add_argument("--pending", type=int, default=0, help="trials running at each suggestion")
     options = parser.parse_args()
     given = (options.table, options.synthetic, options.space, options.large)
     if sum(each is not None for each in given) != 1:
         parser.error("expected a table, --synthetic, --space or --large")
+    return options
+
+
+def chosen_problem(options: argparse.Namespace) -> Problem:
+    """Return the problem that the command line names."""
+    if options.table is not None:
+        return nas_bench_macro(options.table)
+    if options.space is not None:
+        return shipped(options.space, truth_seed=0)
+    if options.large is not None:
+        return large(options.large, options.truth)
+    return synthetic(options.synthetic)
+
+
+def cell(scores: NDArray[np.float64], regrets: bool) -> str:
+    """Format the scores of a sampler's searches after some number of trials."""
+    if regrets:
+        return " / ".join(f"{each:.2f}" for each in scores.mean(axis=0)) + " |"
+    return f"{scores.mean():.4f} ({scores.min():.4f}) |"
+
+
+def main() -> None:
+    """Print the comparison as a Markdown table."""
+    options = parsed()
     budgets = tuple(1e6 * float(text) for text in options.budgets.split(",") if text)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    if options.table is not None:
-        problem = nas_bench_macro(options.table)
-    elif options.space is not None:
-        problem = shipped(options.space, truth_seed=0)
-    elif options.large is not None:
-        problem = large(options.large, options.truth)
-    else:
-        problem = synthetic(options.synthetic)
+    problem = chosen_problem(options)
     if budgets:
         problem = limited(problem, max(budgets))
     marks = sorted({mark for mark in MARKS if mark < options.trials} | {options.trials})
@@ -252,13 +270,9 @@ def main() -> None:
             Search(problem, name, seed, budgets).run(options.trials, options.pending)
             for seed in range(options.seeds)
         ]
-        cells = []
-        for mark in marks:
-            scores = np.array([found[mark] for found, *_ in results])
-            if budgets:
-                cells.append(" / ".join(f"{each:.2f}" for each in scores.mean(axis=0)) + " |")
-            else:
-                cells.append(f"{scores.mean():.4f} ({scores.min():.4f}) |")
+        cells = [
+            cell(np.array([found[mark] for found, *_ in results]), bool(budgets)) for mark in marks
+        ]
         everything, work, seconds = np.mean([rest for _, *rest in results], axis=0)
         ends = f"{everything:.4f} | {work / 1e6:.0f} | {seconds:.3f} |"
         print(f"| {name} |", *cells, ends, flush=True)

@@ -124,4 +124,4 @@ def _skill(architecture: Architecture, seed: int) -> float:
         skill += weights["kernel"][third] * (getattr(stage, "kernel", 3) - 3) / 2
         skill += weights["expansion"][third] * math.sqrt(getattr(stage, "expansion", 1))
         skill += weights["squeeze"][third] * (getattr(stage, "squeeze_ratio", 0) > 0)
-    return skill / 2
+    return float(skill) / 2

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import CategoricalDistribution
 
 Params = Mapping[str, object]
 
@@ -32,9 +32,9 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
 
-def search_space() -> dict[str, BaseDistribution]:
+def search_space() -> dict[str, CategoricalDistribution]:
     """The 26 choices as Optuna distributions."""
-    space: dict[str, BaseDistribution] = {
+    space = {
         "alpha": CategoricalDistribution(ALPHA),
         "resolution": CategoricalDistribution(RESOLUTION),
     }

@@ -90,7 +90,7 @@ def plain_epoch(alpha: float, pixels: int, batch: int) -> Callable[[], None]:
         for x, y in loader:
             loss = F.cross_entropy(network(x), y)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item()
 

@@ -79,8 +79,14 @@ def plain(module: Layers, x: Tensor) -> Tensor:
     """The same layers by torch alone."""
     for layer in module:
         if isinstance(layer, nn.Conv2d):
-            options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
-            x = nn.functional.conv2d(x, layer.weight, *options)
+            x = nn.functional.conv2d(
+                x,
+                layer.weight,
+                stride=layer.stride,
+                padding=layer.padding,
+                dilation=layer.dilation,
+                groups=layer.groups,
+            )
         else:
             x = layer(x)
     return x
@@ -136,7 +142,7 @@ def test_chains_go_on_from_block_to_block() -> None:
 def test_a_variance_far_below_the_squared_mean_is_kept() -> None:
     module = layers(PointwiseConv2d(4, 4), activation=nn.Identity())
     with torch.no_grad():
-        module[0].weight.copy_(torch.eye(4)[:, :, None, None])
+        module.get_parameter("0.weight").copy_(torch.eye(4)[:, :, None, None])
     x = (1000 + 0.01 * torch.randn(64, 4, 8, 8)).requires_grad_()
     expected = plain(copy.deepcopy(module).double(), x.double())
     assert torch.allclose(module.links(x).double(), expected, atol=0.03)
@@ -184,9 +190,9 @@ def test_maps_are_let_go_after_the_way_back() -> None:
     """A loop holds the loss, and with it the graph, into the next step."""
     module = layers(PointwiseConv2d(6, 8), DepthwiseConv2d(8, (3, 3), (1, 1)))
     y = module.links(image(4, 6, 5, 5))
-    y.sum().backward()
+    y.sum().backward()  # type: ignore[no-untyped-call]
     with pytest.raises(RuntimeError, match="freed"):
-        y.sum().backward()
+        y.sum().backward()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def test_the_command_line_counts_with_as_many_classes_as_asked(
 
     ten = shown("mobilenet_v2", "--classes", "10")
     assert shown("mobilenet_v2")["mult_adds"] - ten["mult_adds"] == 1280 * 990
-    head = load_specification(FORMER_V2).template["head"]["channels"]
+    template: Any = load_specification(FORMER_V2).template
+    head = template["head"]["channels"]
     less = (
         shown(str(FORMER_V2))["min_mult_adds"]
         - shown(str(FORMER_V2), "--classes", "10")["min_mult_adds"]

@@ -62,7 +62,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyStore, Study
 
 def true(record: TrialRecord, promoted: bool = False) -> float:
     """What the fake training would reach without noise."""
-    missing = 3 / math.log10(record.mult_adds) ** 1.2
+    missing: float = 3 / math.log10(record.mult_adds) ** 1.2
     return SHARE * (1 - missing / 2 if promoted else 1 - missing)
 
 

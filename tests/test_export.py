@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -186,7 +187,7 @@ def test_timm_strings_are_those_that_timm_itself_has() -> None:
 
 
 V2 = {"block": "inverted_residual", "channels": 16}
-UNSAYABLE = {
+UNSAYABLE: dict[str, dict[str, Any]] = {
     "this kind of bottleneck block": {"stages": [{"block": "bottleneck", "channels": 16}]},
     "this kind of inverted residual block": {"stages": [{**V2, "linear": False}]},
     "this kind of spatial separable": {"stages": [{"block": "spatial_separable", "channels": 16}]},
@@ -215,7 +216,12 @@ UNSAYABLE = {
 
 @pytest.mark.parametrize("words", UNSAYABLE)
 def test_what_timm_cannot_say_is_named(words: str, tmp_path: Path) -> None:
-    fields = {"resolution": 32, "stem": {"channels": 8}, "stages": [V2], **UNSAYABLE[words]}
+    fields: dict[str, Any] = {
+        "resolution": 32,
+        "stem": {"channels": 8},
+        "stages": [V2],
+        **UNSAYABLE[words],
+    }
     given = job(Architecture.model_validate(fields))
     with pytest.raises(ExportError, match=words):
         export(given, tmp_path, ("timm",))

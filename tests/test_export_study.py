@@ -23,11 +23,10 @@ from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.errors import StorageError
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.execution.table import TABLE
 from mbsearch.export import model_card as card
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.records import Start, StartKind, State, TrialRecord
+from mbsearch.study.records import TABLE, Start, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR, read_study
 from mbsearch.training.donors.files import find_donor
 from mbsearch.training.network import build

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -18,7 +19,7 @@ from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.network import Convolution, Residual, build, fold_norms, skeleton
 
 TV = torchvision.models
-PEERS = {
+PEERS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v1 1.0": lambda: timm.create_model("mobilenetv1_100"),
     "mobilenet_v2 1.0": lambda: TV.mobilenet_v2(),
     "mobilenet_v2 0.5": lambda: TV.mobilenet_v2(width_mult=0.5),
@@ -130,7 +131,7 @@ def test_same_seed_same_weights_and_the_shared_generator_is_left_alone() -> None
 def test_variances_are_those_of_the_fan_out() -> None:
     network = build(load_reference("mobilenet_v2"))
     for name, fan_out in {"stages.6.0.projection": 320, "stages.6.0.depthwise": 9}.items():
-        weight = network.get_submodule(f"{name}.conv").weight.detach()
+        weight = network.get_parameter(f"{name}.conv.weight").detach()
         assert weight.var().item() == pytest.approx(2 / fan_out, rel=0.1)
 
 

@@ -303,7 +303,8 @@ def test_the_front_is_that_of_the_longer_training_with_its_own_noise(refined: St
     noise, short = front[0].accuracy_noise, refined.noise()
     assert noise is not None
     assert short is not None
-    assert noise == refined.noise(promoted=True) < short
+    assert noise == refined.noise(promoted=True)
+    assert noise < short
     assert {r.trial for r in complete(records)} > {r.trial for r in shown(records)}
     assert found.by_trial(records, front[0].trial).accuracy == front[0].accuracy
     row = found.to_frame(records).set_index("trial").loc[front[-1].trial]

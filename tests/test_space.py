@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from random import Random
 
 import jsonschema
@@ -297,7 +298,9 @@ def test_survey_warns_when_the_final_map_is_a_single_pixel() -> None:
     assert "falls to 1x1" in survey(load_specification("v2"), sample_size=50).warnings[0]
 
 
-def test_load_finds_files_then_shipped_spaces_then_references(tmp_path, monkeypatch) -> None:
+def test_load_finds_files_then_shipped_spaces_then_references(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert isinstance(load("v2.yaml"), SearchSpecification)
     assert isinstance(load("mobilenet_v2"), Architecture)

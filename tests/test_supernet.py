@@ -107,7 +107,7 @@ def test_only_the_weights_on_a_path_get_a_gradient() -> None:
     shared = {k: v.requires_grad_() for k, v in fresh_weights([small, large], seed=0).items()}
     network = skeleton(small)
     parts = slices(small, network, shared)
-    forward(network, parts, torch.randn(2, 3, 64, 64)).sum().backward()
+    forward(network, parts, torch.randn(2, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
     with_gradient = {name for name, weight in shared.items() if weight.grad is not None}
     assert with_gradient == set(shared_names(small, build(small)).values())
     assert with_gradient < set(shared)

@@ -136,7 +136,7 @@ def test_expected_gain_is_what_sampling_gives(ceiling: float) -> None:
         after = [
             hypervolume([*accuracies, draw], [*costs, cost[i]], reference_point) for draw in draws
         ]
-        error = 4 * np.std(after) / math.sqrt(len(after)) + 1e-12
+        error = 4 * float(np.std(after)) / math.sqrt(len(after)) + 1e-12
         assert gain[i] == pytest.approx(np.mean(after) - before, abs=error)
 
 

@@ -106,7 +106,7 @@ def test_batches_carry_the_logits_of_the_view_that_they_show() -> None:
     for batch in batches(split, 16, generator=generator, flip=True):
         assert batch.taught is not None
         assert batch.taught.dtype == torch.float32
-        for image, label, logit in zip(*batch, strict=True):
+        for image, label, logit in zip(batch.images, batch.labels, batch.taught, strict=True):
             mirrored = bool(image[0, 0, 0] < 0)
             assert float(logit) == int(label) + 100 * mirrored
             seen.add(mirrored)
@@ -254,7 +254,9 @@ def test_a_teacher_of_other_weights_or_settings_is_not_taken_for_this_one(
 def test_logits_are_computed_once(
     donor: Donor, source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preparations, said, seen = planned(donor, source, tmp_path / "study"), [], []
+    preparations = planned(donor, source, tmp_path / "study")
+    said: list[str] = []
+    seen: list[str] = []
     assert preparations.needed
     assert preparations.run(
         preparations.space, on_step=lambda noun, *_: seen.append(noun), say=said.append

@@ -187,6 +187,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_training() -> None:
     norm = poisoned.network.get_submodule("stem.norm")
     assert isinstance(norm, nn.BatchNorm2d)
     norm.momentum = 0.0
+    assert norm.running_mean is not None
     nn.init.constant_(norm.running_mean, float("nan"))
     with pytest.raises(EvaluationError, match="in epoch 1: the validation loss is nan"):
         poisoned.run_epoch()

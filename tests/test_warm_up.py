@@ -75,7 +75,7 @@ def test_where_nothing_can_be_kept_it_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_a_chain_is_compiled_again_when_a_part_of_it_has_changed() -> None:
     """Numba looks at the file of a kernel only: the line below has to stand there, as a comment."""
     modules = (passes, products, steps, taps)
-    parts = b"".join(Path(module.__file__).read_bytes() for module in modules)
+    parts = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
     line = f"# Compiled with what it is made of at {blake2b(parts, digest_size=6).hexdigest()}."
     for file in sorted(Path(passes.__file__).parent.glob("chain_*.py")):
         assert line in file.read_text().splitlines(), f"{file.name}: expected {line!r}"

@@ -174,7 +174,8 @@ def test_the_answer_is_read_from_what_status_prints(
     wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = scaled_reference("mobilenet_v3_small", 0.47, 224, 7)
-    row = {"name": "trial 43", "origin": "search", "architecture": network.to_dict()}
+    row: dict[str, Any] = {"name": "trial 43", "origin": "search"}
+    row["architecture"] = network.to_dict()
 
     def status(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         assert command[-2:] == ["--budget", "20M"]
