@@ -1,9 +1,9 @@
-"""How fast the dashboard is with a study of 10,000 trials, in a real browser.
+"""Time the dashboard with a study of 10,000 trials in a real browser.
 
     python benchmarks/dashboard_speed.py --trials 10000
 
-Makes a study (once; it is kept in --folder), serves it in a process of its own, and drives headless
-Chromium without a GPU, so that WebGL runs in software: on a desk it is faster.
+The study is made once and kept in --folder. A separate process serves it. Headless Chromium has no
+GPU, so WebGL runs in software: a desktop is faster.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from mbsearch.study.store import (
 SPACE = load_specification("v2")
 SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
 WATCHED_TRIALS = 8
-# Times of the page's own requests and drawings, kept where the benchmark finds them.
+# Record the times of the page's requests and redraws.
 WATCH = """
 window.requests = []; window.drawings = [];
 const send = window.fetch;
@@ -66,14 +66,12 @@ const look = setInterval(() => {
 
 
 def add(store: StudyStore, number: int, origin: str, network: Architecture, params: Any) -> None:
-    """One trial that ended, as a driver would have left it."""
+    """Add a completed trial as a driver stores it."""
     rng = Random(number)
     costs = measure(network)
     accuracy = min(0.99, 1 - 3 / math.log10(costs["mult_adds"]) ** 1.2 + rng.gauss(0, 0.01))
     curve = tuple(Epoch(1.0, 1.0, accuracy * (1 - 0.5**e), 5.0) for e in range(1, 5))
-    evaluation = Evaluation(
-        accuracy, 1.0, 20.0, number, 48, curve, "made up", {"epochs": 4}, "none"
-    )
+    evaluation = Evaluation(accuracy, 1.0, 20.0, number, 48, curve, "fake", {"epochs": 4}, "none")
     record = new_record(number, origin, network, costs, params, seed=number)
     store.study_of(origin).add_trial(
         create_trial(
@@ -87,7 +85,7 @@ def add(store: StudyStore, number: int, origin: str, network: Architecture, para
 
 
 def make_study(folder: Path, trials: int) -> StudyStore:
-    """A study of so many trials; the one that is there if it has them."""
+    """Return a study of at least this many trials; make it if there is none."""
     if (folder / JOURNAL).is_file():
         store = load_study(open_journal(folder / JOURNAL, create=False))
         if len(store.search.get_trials(deepcopy=False)) >= trials:
@@ -105,9 +103,14 @@ def make_study(folder: Path, trials: int) -> StudyStore:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--folder", type=Path, default=Path("results/dashboard-benchmark"))
-    parser.add_argument("--port", type=int, default=8097)
+    parser.add_argument("--trials", type=int, default=10_000, help="trials of the study")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("results/dashboard-benchmark"),
+        help="folder of the study",
+    )
+    parser.add_argument("--port", type=int, default=8097, help="port of the server")
     arguments = parser.parse_args()
     store = make_study(arguments.folder, arguments.trials)
     print(
@@ -131,7 +134,7 @@ def main() -> None:
 def measure_page(
     browser: Any, url: str, store: StudyStore, started: float, server: psutil.Process
 ) -> None:
-    """Paint, live update, budget and idle cost."""
+    """Print the times of a paint, a live update and a budget step, and the idle load."""
 
     def js(script: str) -> Any:
         return browser.execute_script(f"return {script}")
@@ -156,7 +159,7 @@ def measure_page(
         wait_for(partial(changed, "window.drawings.length", drawn), "the update")
         time.sleep(0.5)
         end = js("window.drawings.at(-1)")
-        # The poll that found the trial, and the request that it made: the last two before the end.
+        # The last two requests before the redraw: the poll that found the trial, then its update.
         begin = js(f"window.requests.filter(t => t < {end}).at(-2)")
         updates.append((end - begin) / 1000)
     print(f"live update, poll to plot: {statistics.median(updates):.2f} s (median of 5)")
@@ -174,7 +177,7 @@ def measure_page(
     print(f"step of the budget to its sentence: {statistics.median(steps):.2f} s (median of 9)")
 
     def share(news: bool) -> float:
-        """The server's CPU seconds in a second of every core, with news at the pace of a search."""
+        """Return the server's share of all cores, with new trials at the rate of a search."""
         begin, started = float(sum(server.cpu_times()[:2])), time.monotonic()
         for _ in range(WATCHED_TRIALS):
             time.sleep(SECONDS_PER_TRIAL)

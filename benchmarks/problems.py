@@ -1,4 +1,4 @@
-"""Searches whose answer is known: a table of trained networks, and a synthetic stand-in."""
+"""Search problems with a known answer: a table of trained networks, and synthetic accuracies."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class TrueFront(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A search space, what a training shows, and what is true.
+    """A search space with observed and true accuracies.
 
-    `observe` gives the accuracy of the training with a seed, `accuracy` the true mean. Hypervolume
-    is taken over log Mult-Adds up to `reference_point`; `volume` is that of the true front, whose
-    (accuracy, log Mult-Adds) are in `front`.
+    `observe` returns the accuracy of a training with a seed, `accuracy` the true mean. `volume` is
+    the hypervolume of the true front over log Mult-Adds up to `reference_point`. `front` holds its
+    (accuracy, log Mult-Adds).
     """
 
     space: dict[str, CategoricalDistribution]
@@ -58,21 +58,21 @@ class Problem:
     feasible: Callable[[Params], bool] = lambda _: True
 
     def share(self, found: Sequence[Params]) -> float:
-        """Share of the true front's hypervolume that some networks reach, by their true means."""
+        """Return the share of the true front's hypervolume that networks reach by true accuracy."""
         accuracies = [self.accuracy(params) for params in found]
         costs = [math.log(self.mult_adds(params)) for params in found]
         return hypervolume(accuracies, costs, self.reference_point) / self.volume
 
     def best(self, budget: float) -> float:
-        """True accuracy of the best network within a budget of Mult-Adds."""
+        """Return the true accuracy of the best network within a budget of Mult-Adds."""
         return max(accuracy for accuracy, cost in self.front if cost <= math.log(budget))
 
 
 def nas_bench_macro(path: Path) -> Problem:
-    """6,561 networks of 8 layers with 3 choices, each trained three times on CIFAR-10.
+    """Read 6,561 networks of 8 layers with 3 choices, each trained three times on CIFAR-10.
 
-    The file is that of xiusu/NAS-Bench-Macro (Apache-2.0). The true accuracy is the mean of the
-    three runs; a training with seed s shows run s modulo 3.
+    The file comes from xiusu/NAS-Bench-Macro (Apache-2.0). The true accuracy is the mean of the
+    three runs; a training with seed s has the accuracy of run s modulo 3.
     """
     table = json.loads(path.read_text())
     names = [f"layer{i}" for i in range(STAGES[-1][1])]
@@ -81,7 +81,7 @@ def nas_bench_macro(path: Path) -> Problem:
         return table["".join(params[name] for name in names)]
 
     def moved(params: Params) -> Params:
-        """The same network with identities last: but for a stage's first layer they do nothing."""
+        """Move identities to the end of their stage: after its first layer their order is void."""
         values = [params[name] for name in names]
         for first, end in STAGES:
             values[first + 1 : end] = sorted(values[first + 1 : end], key=lambda v: v == "0")
@@ -103,9 +103,9 @@ def nas_bench_macro(path: Path) -> Problem:
 
 
 def synthetic(truth_seed: int) -> Problem:
-    """A space of 26 choices, some conditional, with a made-up truth (see `synthetic_truth`).
+    """Return a space of 26 choices, some conditional, with accuracies of `synthetic_truth`.
 
-    The true front is the one that a long evolution on noise-free accuracies ends with.
+    The true front is the result of a long evolution on noise-free accuracies.
     """
     truth = SyntheticTruth.from_seed(truth_seed)
     space = search_space()
@@ -128,7 +128,7 @@ def synthetic(truth_seed: int) -> Problem:
 
 
 def large(kind: str, truth_seed: int) -> Problem:
-    """A space of 27 or 28 choices with effects and interactions (see `large_truth`)."""
+    """Return a space of 27 or 28 choices with accuracies of `large_truth`."""
     truth = LargeTruth(kind, truth_seed)
     reference_point, volume, front = _evolve(
         truth.space, truth.accuracy, truth.mult_adds, least_growth=2e-4
@@ -147,7 +147,7 @@ def large(kind: str, truth_seed: int) -> Problem:
 
 
 def shipped(name: str, truth_seed: int) -> Problem:
-    """A shipped search space itself, with a made-up truth (see `space_truth`) and its limits."""
+    """Return a shipped search space and its limits, with accuracies of `space_truth`."""
     truth = SpaceTruth(load_specification(name), truth_seed)
     space = {c.name: CategoricalDistribution(c.values) for c in truth.space.choices}
     reference_point, volume, front = _evolve(space, truth.accuracy, truth.mult_adds, truth.feasible)

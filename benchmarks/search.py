@@ -1,4 +1,4 @@
-"""Compare samplers where the answer is known.
+"""Compare samplers on problems with a known answer.
 
     python benchmarks/search.py nas_bench_macro_cifar10.json --seeds 10 --trials 100
     python benchmarks/search.py --synthetic 0 --seeds 10 --trials 100
@@ -6,25 +6,23 @@
     python benchmarks/search.py --large wide --seeds 3 --trials 200
     python benchmarks/search.py --large wide --seeds 3 --trials 100 --budgets 5,10,20
 
-Prints a Markdown table: the share of the true front's hypervolume over log Mult-Adds, as the mean
-over seeds and, in brackets, the worst seed.
+The output is a Markdown table: the share of the true front's hypervolume over log Mult-Adds, as the
+mean over seeds and, in brackets, the worst seed.
 
-- A study observes one noisy training a network; what it found is scored by true mean accuracy.
+- A study observes one noisy training per network. Its result is scored by true mean accuracy.
 - All samplers begin with the same eight networks, evenly spread over log Mult-Adds and chosen
-  without looking at any accuracy. They are enqueued, so that each sampler counts them as its own
-  start-up; none draws random networks after them, except NSGA-II and random, which have no model.
-- What is scored is the front a user would be shown: by the model's means for the cost-aware
-  sampler, by observed accuracies for the others, which have no model to ask. The last column but
-  one scores instead every network that was trained, whatever was believed of it.
-- `cost-aware` is given canonical parameters, log params and the work of a training, as
-  `mbsearch run` does; `by trials` all but the work, so that it asks for what adds most for a trial
-  instead of for its time; `bare` only the search space and the cost. The others get log10 of
-  Mult-Adds as second objective, the scale that suits them best, and GPSampler choices coded as
-  integers for the same reason.
-- With `--budgets`, in millions of Mult-Adds, the score is the regret within each: the true
-  accuracy of the best network within the budget, less that of the network that the model (or the
-  observed accuracy) chooses, in points. `budgets` then is the cost-aware sampler that is given
-  them, and every other sampler has the largest as its limit. No network is enqueued.
+  without accuracies. They are enqueued, so each sampler counts them as its start-up trials. No
+  sampler draws random networks after them, except NSGA-II and random, which have no model.
+- The score is that of the selected front: by the model's means for the cost-aware sampler, by
+  observed accuracies for the others. The column `all trained` scores all trained networks instead.
+- `cost-aware` has canonical parameters, log params and the work of a training, as in `mbsearch
+  run`. `by trials` has all but the work, so it maximises the gain per trial instead of per time.
+  `bare` has the search space and the cost only. The others have log10 of Mult-Adds as second
+  objective, which suits them best. GPSampler has choices coded as integers for the same reason.
+- With `--budgets`, in millions of Mult-Adds, the score is the regret within each budget in points:
+  the true accuracy of the best network minus that of the network chosen by the model (or by
+  observed accuracy). `budgets` is the cost-aware sampler with these budgets. Every other sampler
+  has the largest budget as its limit. No network is enqueued.
 - With `--pending 4`, each suggestion is made while four others are being trained.
 """
 
@@ -78,7 +76,7 @@ class Search:
     def run(
         self, trials: int, pending: int
     ) -> tuple[dict[int, tuple[float, ...]], float, float, float]:
-        """Scores at each mark, share of all trained, Mult-Adds, CPU s a trial."""
+        """Return scores at each mark, share of all trained, Mult-Adds and CPU s per trial."""
         scores: dict[int, tuple[float, ...]] = {}
         running, seconds = deque[optuna.Trial](), 0.0
         finished = 0
@@ -101,7 +99,7 @@ class Search:
         return scores, self.problem.share(trained), work, seconds / asked
 
     def score(self) -> tuple[float, ...]:
-        """Regret within each budget, in points; without budgets the share of the chosen front."""
+        """Return the regret within each budget in points, or the selected front's share."""
         if not self.budgets:
             return (self.problem.share(self.chosen()),)
         trials = self.trained()
@@ -118,15 +116,15 @@ class Search:
         return tuple(regrets)
 
     def values(self, params: Params) -> tuple[float, float]:
-        """What the study is told of a network."""
+        """Return the objectives of a network: observed accuracy and log10 Mult-Adds."""
         return self.problem.observe(params, self.seed), math.log10(self.problem.mult_adds(params))
 
     def trained(self) -> list[FrozenTrial]:
-        """Finished trials."""
+        """Return the completed trials."""
         return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     def chosen(self) -> list[Params]:
-        """The front a user is shown."""
+        """Return the selected front."""
         if isinstance(self.sampler, CostAwareSampler):
             return [trial.params for trial in self.sampler.front(self.study)]
         trials = self.trained()
@@ -134,13 +132,13 @@ class Search:
         return [self.decode(trials[i].params) for i in front]
 
     def encode(self, params: Params) -> Params:
-        """Parameters as the study names them."""
+        """Convert parameters of the problem to those of the study."""
         if not self.integers:
             return params
         return {key: self.problem.space[key].choices.index(params[key]) for key in params}
 
     def decode(self, params: Params) -> Params:
-        """Parameters as the problem names them."""
+        """Convert parameters of the study to those of the problem."""
         if not self.integers:
             return params
         return {key: self.problem.space[key].choices[index] for key, index in params.items()}
@@ -149,7 +147,7 @@ class Search:
 def make_sampler(
     name: str, problem: Problem, seed: int, budgets: tuple[float, ...] = ()
 ) -> BaseSampler:
-    """A sampler by its name on the command line."""
+    """Return a sampler by its name on the command line."""
     match name:
         case "budgets":
             return CostAwareSampler(
@@ -190,7 +188,7 @@ def make_sampler(
 
 
 def limited(problem: Problem, most: float) -> Problem:
-    """The problem with a limit on Mult-Adds."""
+    """Return the problem with a limit on Mult-Adds."""
 
     def feasible(params: Params) -> bool:
         return problem.mult_adds(params) <= most and problem.feasible(params)
@@ -199,7 +197,7 @@ def limited(problem: Problem, most: float) -> Problem:
 
 
 def startup(problem: Problem, seed: int) -> list[Params]:
-    """The networks that every study of a seed begins with."""
+    """Return the first networks of every study of a seed."""
     sampler = CostAwareSampler(
         problem.space,
         problem.mult_adds,
