@@ -16,7 +16,9 @@ import hypothesis  # noqa: F401
 import pytest
 
 if TYPE_CHECKING:
+    from mbsearch.data.sources import ImageSource
     from mbsearch.study.records import TrialRecord
+    from mbsearch.training.donors.files import Donor, TrainedDonor
 
 # Slow libraries are imported by the fixtures that need them: most test modules need none.
 _database_names = (f"mbsearch_{n}" for n in itertools.count())
@@ -91,3 +93,36 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRec
     store, _ = search(folder, trials=10)
     store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "45cd70", "seed": 0})
     return folder, store.records()
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a folder of 32 images in two classes: light and dark noise."""
+    from noise_images import write_noise_images
+
+    folder = tmp_path_factory.mktemp("images")
+    return str(write_noise_images(folder, {"train": 10, "val": 4, "test": 2}))
+
+
+@pytest.fixture(scope="session")
+def source(images: str) -> ImageSource:
+    """Return the splits of the noise images."""
+    from mbsearch.data.sources import load_source
+
+    return load_source(images, seed=0)
+
+
+@pytest.fixture(scope="session")
+def donor(tmp_path_factory: pytest.TempPathFactory) -> Donor:
+    """Return a small donor with random weights."""
+    from small_donor import write_donor
+
+    return write_donor(tmp_path_factory.mktemp("donor"))
+
+
+@pytest.fixture(scope="session")
+def trained(donor: Donor) -> TrainedDonor:
+    """Return the small donor with its weights loaded."""
+    from mbsearch.training.donors.files import load_donor
+
+    return load_donor(donor)

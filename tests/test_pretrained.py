@@ -76,25 +76,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory) -> Donor:
-    return write_donor(tmp_path_factory.mktemp("donor"))
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Donor:
     """A donor with the same network and other weights."""
     return write_donor(tmp_path_factory.mktemp("other"), seed=1)
-
-
-@pytest.fixture(scope="module")
-def trained(donor: Donor) -> TrainedDonor:
-    return load_donor(donor)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("images")
-    return str(write_noise_images(folder, {"train": 10, "val": 4, "test": 2}))
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +92,6 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> str:
                 pixels = rng.integers(0, 255, (16, 16), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
     return str(folder)
-
-
-@pytest.fixture(scope="module")
-def source(images: str) -> ImageSource:
-    return load_source(images, seed=0)
 
 
 def supernet(

@@ -45,7 +45,7 @@ def test_labels_of_the_two_families_lie_on_different_sides(studies: Path) -> Non
     assert len(set(sides.values())) == len(sides) == 2
 
 
-def test_networks_without_the_choice_that_colours_are_there_too() -> None:
+def test_networks_without_the_colour_choice_are_drawn() -> None:
     space = read_specification(
         parse_document(
             "stem: {channels: 8}\nstages: [{block: {choices: [separable, inverted_residual]}, "
@@ -82,7 +82,7 @@ def test_an_audit_is_drawn_with_its_intervals_and_thirds() -> None:
     assert [list(third.x) for third in thirds] == [[0.5, 0.4], [0.6, 0.3], [0.1, 0.2]]
 
 
-def test_trainings_that_came_to_nothing_do_not_press_the_front(studies: Path) -> None:
+def test_failed_trainings_do_not_stretch_the_accuracy_axis(studies: Path) -> None:
     found = read_study(studies / "first").records()
 
     def drawn(accuracies: list[float]) -> Any:
@@ -102,7 +102,7 @@ def test_trainings_that_came_to_nothing_do_not_press_the_front(studies: Path) ->
     assert axis.title.text.endswith("; 1 network lies lower")
 
 
-def test_a_study_of_another_cost_is_drawn_by_that_of_this_one(studies: Path) -> None:
+def test_a_second_study_is_drawn_by_the_cost_of_the_first(studies: Path) -> None:
     records = read_study(studies / "first").records()
     other = [replace(r, metric="params") for r in read_study(studies / "second").records()]
     figure = hypervolume_figure(records, "trials", ("second", other))
@@ -126,7 +126,7 @@ def test_a_study_of_another_cost_is_drawn_by_that_of_this_one(studies: Path) -> 
         ("mult_adds", 1_500_000, 100_000_000),
     ],
 )
-def test_an_axis_of_any_range_says_where_it_is(metric: str, low: float, high: float) -> None:
+def test_a_cost_axis_of_any_range_has_ticks(metric: str, low: float, high: float) -> None:
     axis = cost_axis(metric, low, high)
     inside = [tick for tick in axis["tickvals"] if low <= tick <= high]
     assert len(inside) >= (2 if high > 1.05 * low else 1)

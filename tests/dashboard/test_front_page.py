@@ -65,7 +65,7 @@ def test_an_address_opens_the_same_view(page: Page) -> None:
 
 
 @needs_browser
-def test_what_was_measured_is_an_axis_and_an_audit(page: Page) -> None:
+def test_measured_latency_is_an_axis_and_the_audit_is_shown(page: Page) -> None:
     page.open("/?study=second&metric=torch_us")
     plot = "document.querySelector('#front .js-plotly-plot')"
     assert page.js(f"{plot}.layout.xaxis.title.text") == "Latency by torch"

@@ -100,7 +100,9 @@ def test_the_choices_page_follows_choice_and_selection(page: Page) -> None:
         ("damaged", "journal.log:2: the study is damaged: expected a line of JSON"),
     ],
 )
-def test_a_study_with_nothing_to_show_says_why(page: Page, study: str, words: str) -> None:
+def test_an_empty_failed_or_damaged_study_shows_the_reason(
+    page: Page, study: str, words: str
+) -> None:
     for path in ("/", "/network", "/choices"):
         page.open(f"{path}?study={study}", "#notice")
         assert words in page.text("#notice")

@@ -41,7 +41,7 @@ def test_the_report_needs_no_server_and_answers_for_any_budget(page: Page, tmp_p
     assert width == page.js(f"document.getElementById('drawing-{knee.trial}')._fullLayout.width")
 
 
-def test_the_report_has_what_was_measured_and_what_is_damaged(studies: Path) -> None:
+def test_the_report_has_measurements_and_names_damaged_files(studies: Path) -> None:
     records = read_study(studies / "second").records()
     html = document(Findings(records), "second", read_measured(studies / "second"))
     assert AUDITED.sentence()[1:] in html
@@ -52,7 +52,7 @@ def test_the_report_has_what_was_measured_and_what_is_damaged(studies: Path) -> 
     assert torn.count('<p class="damaged">') == 3
 
 
-def test_a_name_cannot_break_out_of_the_report(studies: Path) -> None:
+def test_the_report_escapes_the_name_of_a_study(studies: Path) -> None:
     name = "</script><script>alert(1)</script>"
     html = document(Findings(read_study(studies / "first").records()), name)
     assert name not in html

@@ -15,7 +15,7 @@ from mbsearch.dashboard.view import read_query
 
 
 @needs_browser
-def test_a_trial_that_a_worker_adds_appears_and_nothing_else_moves(page: Page) -> None:
+def test_a_new_trial_appears_and_the_zoom_stays(page: Page) -> None:
     shutil.copytree(page.folder / "first", page.folder / "growing")
     page.open("/?study=growing&alphas=0.25&max_mult_adds=8000000")
     selected = next(r for r in page.records("growing") if r.origin == "mobilenet_v1")
@@ -33,7 +33,7 @@ def test_a_trial_that_a_worker_adds_appears_and_nothing_else_moves(page: Page) -
 
 
 @needs_browser
-def test_a_page_that_was_opened_at_the_start_follows_to_the_end(page: Page) -> None:
+def test_a_page_opened_before_the_first_trial_follows_the_search(page: Page) -> None:
     """Sliders, filters and effects of choices cover the trials that come later."""
     folder = page.folder / "begun"
     search(folder, 0)
@@ -61,7 +61,7 @@ def test_a_page_that_was_opened_at_the_start_follows_to_the_end(page: Page) -> N
 @needs_browser
 @pytest.mark.parametrize("while_polling", [False, True])
 def test_a_page_slower_than_the_poll_follows_its_address(page: Page, while_polling: bool) -> None:
-    """Dash drops an answer that the same callback's next question has overtaken."""
+    """Dash drops a response if a newer request of the same callback overtook it."""
     page.open("/?study=first")
     page.browser.execute_script(
         f"""

@@ -20,7 +20,7 @@ from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.errors import ExportError
 
 
-def test_another_study_of_the_same_name_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_study_of_equal_name_is_read_again(tmp_path: Path) -> None:
     search(tmp_path / "s", 5)
     library = Library(ResultsFolder(tmp_path))
     wait_for(lambda: not library.snapshot("s").loading, "the study")
@@ -32,12 +32,12 @@ def test_another_study_of_the_same_name_is_read_anew(tmp_path: Path) -> None:
     assert len(snapshot.records) == 2
 
 
-def test_an_export_that_fails_says_why(studies: Path) -> None:
+def test_a_failed_export_gives_the_reason(studies: Path) -> None:
     with pytest.raises(ExportError, match=r"trial 999: .*expected a trial of the study"):
         zipped_export([str(studies / "first")], 999)
 
 
-def test_only_names_of_this_machine_are_answered(studies: Path) -> None:
+def test_only_local_host_names_are_served(studies: Path) -> None:
     client = create_app(Library(ResultsFolder(studies))).server.test_client()
     assert client.get("/", headers={"Host": "127.0.0.1:8050"}).status_code == 200
     assert client.get("/", headers={"Host": "[::1]:8050"}).status_code == 200
@@ -47,7 +47,7 @@ def test_only_names_of_this_machine_are_answered(studies: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "warns"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)]
 )
-def test_only_an_open_host_is_warned_about(
+def test_a_warning_is_shown_only_for_a_public_host(
     studies: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
