@@ -1,4 +1,4 @@
-"""Schedules of pixels for final trainings: accuracy and CPU seconds of one reference by each.
+"""Compare resolution schedules of finals by accuracy and CPU seconds on one reference.
 
 python benchmarks/finals.py FOLDER --family mobilenet_v2 --alpha 0.17 --resolution 160
 """
@@ -23,16 +23,16 @@ SCHEDULES = {
     "half until 50 %": (((0.5, 0.5),), 24),
     "half until 80 %": (((0.8, 0.5),), 24),
 }
-"""Pixels, and epochs, chosen so that the Mult-Adds of the first two are alike."""
+"""Schedule and epochs by name; the first two have about equal Mult-Adds."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="image folder")
-    parser.add_argument("--family", default="mobilenet_v2")
-    parser.add_argument("--alpha", type=float, default=0.17)
-    parser.add_argument("--resolution", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", default="mobilenet_v2", help="reference")
+    parser.add_argument("--alpha", type=float, default=0.17, help="width multiplier")
+    parser.add_argument("--resolution", type=int, default=160, help="resolution of the network")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")
     given = parser.parse_args()
     prepare_worker()
     compile_ahead(choose_device("cpu"), print)

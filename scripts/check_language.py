@@ -75,9 +75,10 @@ def _blank(match: re.Match[str]) -> str:
 def strings(source: str) -> Iterator[Text]:
     """Yield docstrings and messages: every string that is more than a name."""
     for node in ast.walk(ast.parse(source)):
-        value = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(value, str) and not _IDENTIFIER.fullmatch(value):
-            yield Text(node.lineno, _INLINE_CODE.sub(_blank, value))
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        if not _IDENTIFIER.fullmatch(node.value):
+            yield Text(node.lineno, _INLINE_CODE.sub(_blank, node.value))
 
 
 def comments(source: str) -> Iterator[Text]:

@@ -33,7 +33,8 @@ def draw(dataset: FashionMNIST, per_class: int) -> bytes:
         np.sort(rng.choice(np.flatnonzero(labels == label), per_class, replace=False))
         for label in range(len(dataset.classes))
     ]
-    return dataset.data.numpy()[np.concatenate(rows)].tobytes()
+    pixels: bytes = dataset.data.numpy()[np.concatenate(rows)].tobytes()
+    return pixels
 
 
 def main() -> None:
@@ -42,8 +43,8 @@ def main() -> None:
         if len(sys.argv) > 1:
             raw = Path(root) / "FashionMNIST" / "raw"
             raw.mkdir(parents=True)
-            for packed in Path(sys.argv[1]).glob("*-ubyte.gz"):
-                (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+            for file in Path(sys.argv[1]).glob("*-ubyte.gz"):
+                (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
         pixels = b"".join(
             draw(FashionMNIST(root, train=part == "train", download=True), count)
             for part, count in PER_CLASS.items()

@@ -1,4 +1,4 @@
-"""Earlier packaged spaces, for tests with statistics of the space."""
+"""Spaces of earlier versions, for tests whose numbers depend on the space."""
 
 from pathlib import Path
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_search import search
+from answer_records import IMAGES, evaluation, network, reference
+from fake_search import search
 
 from mbsearch.analysis.answer import Answer, answer_text
 from mbsearch.analysis.answer_selection import answer, answers, cheapest_tied
@@ -20,7 +21,6 @@ from mbsearch.analysis.intervals import TIED_WITHIN
 from mbsearch.analysis.reference_families import best_references
 from mbsearch.cli import main
 from mbsearch.config.budgets import Budget, Limits
-from mbsearch.config.families import scaled_reference
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front
@@ -31,61 +31,12 @@ from mbsearch.dashboard.view import View
 from mbsearch.errors import NoAnswerError, StorageError
 from mbsearch.report.html import document
 from mbsearch.report.result_files import write_results
-from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import InvertedResidual
+from mbsearch.space.architecture import Architecture
 from mbsearch.study.artifacts import Artifacts
-from mbsearch.study.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
+from mbsearch.study.records import UNTRIED, State, TrialRecord
 from mbsearch.study.retrained_file import Retrained
 
-IMAGES = 1000
 BUDGET = Budget(mult_adds=20_000_000)
-
-
-def evaluation(
-    accuracy: float, seed: int = 0, *, pixels: int = 24, kept: bool = False
-) -> Evaluation:
-    """An outcome; where its predictions are kept, harder images are the same for all networks."""
-    predictions = None
-    if kept:
-        labels = np.zeros(IMAGES, np.uint16)
-        hard = np.random.default_rng(7).permutation(IMAGES)
-        wrong = np.zeros(IMAGES, np.uint16)
-        wrong[hard[: round((1 - accuracy) * IMAGES)]] = 1
-        predictions = Predictions(labels, wrong)
-    recipe = {"validation_images": IMAGES}
-    return Evaluation(
-        accuracy, 1.0, 1.0, seed, pixels, (), "fake", recipe, "cpu", predictions=predictions
-    )
-
-
-def network(trial: int, accuracy: float, mult_adds: int, **fields: object) -> TrialRecord:
-    """A searched network."""
-    architecture = Architecture(
-        resolution=96,
-        num_classes=10,
-        stem=Stem(channels=8),
-        stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),
-        head=Head(channels=16 + 8 * trial),
-    )
-    costs = {"mult_adds": mult_adds, "params": mult_adds // 100}
-    record = TrialRecord(
-        trial, "search", State.COMPLETE, architecture, costs, {}, evaluation(accuracy), 0.005
-    )
-    return replace(record, **fields)  # type: ignore[arg-type]
-
-
-def reference(
-    trial: int,
-    accuracy: float,
-    mult_adds: int,
-    alpha: float = 0.35,
-    resolution: int = 96,
-    family: str = "mobilenet_v2",
-) -> TrialRecord:
-    """A reference trained beside the searched networks."""
-    architecture = scaled_reference(family, alpha, resolution, 10)
-    record = network(trial, accuracy, mult_adds)
-    return replace(record, origin=family, architecture=architecture)
 
 
 def finalist(
@@ -149,7 +100,7 @@ def test_limits_apply_to_references_and_the_largest_budget_to_what_is_shown() ->
 def test_default_budgets_are_round_amounts_between_the_references() -> None:
     records = [reference(i, 0.8, cost) for i, cost in enumerate((3 * 10**6, 6 * 10**7))]
     records.append(network(9, 0.9, 10**9))
-    asked = [budget.mult_adds for budget in Findings(records).default_budgets]
+    asked = [budget.bounds()["mult_adds"] for budget in Findings(records).default_budgets]
     assert asked == [5 * 10**6, 10**7, 2 * 10**7, 5 * 10**7]
     assert Findings([]).default_budgets == ()
     assert findings_of(records, {}).main_budget == Budget(mult_adds=2 * 10**7), (
@@ -342,7 +293,7 @@ def test_budgets_with_equal_networks_have_equal_answers() -> None:
         if isinstance(found, Answer):
             assert found == answer(Findings(records), budget)
         else:
-            assert budget.mult_adds == 5 * 10**6
+            assert budget.bounds()["mult_adds"] == 5 * 10**6
             assert answer_text(found) == found
 
 
@@ -384,7 +335,9 @@ def test_status_export_report_and_dashboard_name_the_same_network(
         return capsys.readouterr().out
 
     assert found.sentence() in call("status", str(folder))
-    printed = call("status", str(folder), f"--budget={findings.main_budget.mult_adds}", "--json")
+    printed = call(
+        "status", str(folder), f"--budget={findings.main_budget.bounds()['mult_adds']}", "--json"
+    )
     assert json.loads(printed)["name"] == found.name
     assert call("export", str(folder)) == found.record.architecture.to_yaml()
     measured = Artifacts(retrained=tuple(findings.retrained))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_search import search
 from noise_images import write_noise_images
-from test_search import search
 
 from mbsearch.cli import main
 from mbsearch.config.families import scaled_reference
@@ -166,7 +166,17 @@ def called(*arguments: str | Path) -> int:
 def test_the_command_compares_the_answers_of_studies(
     studies: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = (*studies, "--budget", "100M", "--seeds", "1", "--jobs", "1", "--device", "cpu")
+    command: tuple[str | Path, ...] = (
+        *studies,
+        "--budget",
+        "100M",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+        "--device",
+        "cpu",
+    )
     assert called(*command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Test accuracy on 20 images after retraining" in said

@@ -22,7 +22,7 @@ from mbsearch.analysis.rank_agreement import Judged, noise, rankings
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import audit
 from mbsearch.config.budgets import Limits
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
@@ -30,7 +30,6 @@ from mbsearch.evaluation import by_training
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Task
 from mbsearch.run import _stamp
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.audit_file import AUDIT, read_audit
 
 
@@ -255,7 +254,7 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
     assert trainings.read_text() == text
 
 
-def quick() -> SearchSpace:
+def quick() -> SearchSpecification:
     tiny = load_specification("tiny")
     proxy = tiny.settings.proxy.model_copy(
         update={"train_images": 64, "validation_images": 100, "epochs": 1}

@@ -79,8 +79,14 @@ def plain(module: Layers, x: Tensor) -> Tensor:
     """Run the same layers by torch."""
     for layer in module:
         if isinstance(layer, nn.Conv2d):
-            options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
-            x = nn.functional.conv2d(x, layer.weight, *options)
+            x = nn.functional.conv2d(
+                x,
+                layer.weight,
+                stride=layer.stride,
+                padding=layer.padding,
+                dilation=layer.dilation,
+                groups=layer.groups,
+            )
         else:
             x = layer(x)
     return x
@@ -134,7 +140,7 @@ def test_chains_span_blocks() -> None:
 def test_a_variance_far_below_the_squared_mean_is_accurate() -> None:
     module = layers(pointwise(4, 4), activation=nn.Identity())
     with torch.no_grad():
-        module[0].weight.copy_(torch.eye(4)[:, :, None, None])
+        module.get_parameter("0.weight").copy_(torch.eye(4)[:, :, None, None])
     x = (1000 + 0.01 * torch.randn(64, 4, 8, 8)).requires_grad_()
     expected = plain(copy.deepcopy(module).double(), x.double())
     assert torch.allclose(module.links(x).double(), expected, atol=0.03)
@@ -182,9 +188,9 @@ def test_saved_maps_are_freed_after_backward() -> None:
     """A training loop keeps the loss, and so the graph, until the next step."""
     module = layers(pointwise(6, 8), depthwise(8, (3, 3), (1, 1)))
     y = module.links(image(4, 6, 5, 5))
-    y.sum().backward()
+    y.sum().backward()  # type: ignore[no-untyped-call]
     with pytest.raises(RuntimeError, match="freed"):
-        y.sum().backward()
+        y.sum().backward()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,13 @@ from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 from processes import fork_servers, workers
 
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Finished, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.search.driver import Driver, Progress
 from mbsearch.search.factory import make_sampler
 from mbsearch.space.library import load_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State, TrialRecord
@@ -57,7 +56,7 @@ class InThisProcess:
 def search(
     journal: Path,
     trials: int,
-    space: SearchSpace = TINY,
+    space: SearchSpecification = TINY,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
     store = create_study(open_journal(journal, create=True), "study")

@@ -147,7 +147,7 @@ def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:
 def test_a_driver_that_lost_its_lock_stops_with_an_error(
     tmp_path: Path, table: Path, postgres: str
 ) -> None:
-    def cut(_done: int, _target: int) -> None:
+    def cut(_done: int, _target: int | None) -> None:
         with psycopg.connect(postgres) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"

@@ -40,7 +40,9 @@ def test_the_evaluator_scores_right_and_wrong_boxes(example: ModuleType) -> None
 
 
 def test_backbones_cost_the_same(example: ModuleType) -> None:
-    winner = mb.load(str(ROOT / "docs/winner.yaml")).replace(resolution=128)
+    winner = mb.load(str(ROOT / "docs/winner.yaml"))
+    assert isinstance(winner, mb.Architecture)
+    winner = winner.replace(resolution=128)
     for family in ("mobilenet_v1", "mobilenet_v2"):
         rival = example.of_equal_cost(family, winner)
         costs = [example.backbone_mult_adds(each) for each in (rival, winner)]

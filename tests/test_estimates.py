@@ -19,7 +19,7 @@ from mbsearch.analysis.tables import front_rows, to_frame
 from mbsearch.config.budgets import Budget
 from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.racing_settings import Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.evaluation import Scoring
@@ -30,7 +30,6 @@ from mbsearch.search.estimates import LEAST_TRIALS, MOST_TRIALS, Estimates
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.sampler.observations import ANCHORS, FINALS, PROMOTED
 from mbsearch.space.library import load_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.opening import JOURNAL, read_study
@@ -67,7 +66,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyStore, Study
 
 def true(record: TrialRecord, promoted: bool = False) -> float:
     """What the fake training would reach without noise."""
-    missing = 3 / math.log10(record.mult_adds) ** 1.2
+    missing: float = 3 / math.log10(record.mult_adds) ** 1.2
     return SHARE * (1 - missing / 2 if promoted else 1 - missing)
 
 
@@ -275,7 +274,7 @@ def _trials(store: StudyStore) -> set[int]:
 def test_a_run_stores_predictions_and_the_next_run_replaces_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fake(space: SearchSpace, *_: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
     monkeypatch.setattr("mbsearch.run.by_training", fake)

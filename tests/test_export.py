@@ -5,17 +5,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 import torch
-from torch import nn
+from exportable_network import exportable
 from torch.utils.flop_counter import FlopCounterMode
 
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError
-from mbsearch.export.exportable import Exportable, Normalisation, Runner
+from mbsearch.export.exportable import Exportable, Runner
 from mbsearch.export.formats import FORMATS, TOLERANCE, export, require
 from mbsearch.export.timm_string import timm_strings
 from mbsearch.space.architecture import Architecture, Head, Stem
@@ -29,7 +30,6 @@ from mbsearch.space.blocks import (
 )
 from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.folding import fold_norms
-from mbsearch.training.network import build
 
 PYTHON_FORMATS = ("yaml", "pytorch", "timm")
 EVERY_BLOCK = Architecture(
@@ -46,33 +46,6 @@ EVERY_BLOCK = Architecture(
     ),
     head=Head(channels=64, hidden=48),
 )
-
-
-def exportable(
-    architecture: Architecture, seed: int = 0, *, least_variance: float = 1.0
-) -> Exportable:
-    """A network whose batch normalisations have statistics of their own.
-
-    No variance is below `least_variance` times the mean one of its layer. The last maps have one
-    pixel here: a channel that hardly varies in eight images would be scaled up, and its rounding
-    with it, until nothing agrees to 1e-5 with anything.
-    """
-    network = build(architecture, seed=seed)
-    torch.manual_seed(seed)
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias, 0, 0.2)
-        norm.momentum = 1.0
-    with torch.no_grad():
-        network(torch.randn(8, 3, architecture.resolution, architecture.resolution))
-        for norm in norms:
-            assert norm.running_var is not None
-            norm.running_var.clamp_(min=least_variance * float(norm.running_var.mean()))
-    title = f"{architecture.name}: a network."
-    return Exportable(
-        architecture, network.eval(), title, Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
-    )
 
 
 def small(architecture: Architecture) -> Architecture:
@@ -212,7 +185,7 @@ def test_timm_strings_are_those_that_timm_itself_has() -> None:
 
 
 V2 = {"block": "inverted_residual", "channels": 16}
-UNSAYABLE = {
+UNSAYABLE: dict[str, dict[str, Any]] = {
     "this kind of bottleneck block": {"stages": [{"block": "bottleneck", "channels": 16}]},
     "this kind of inverted residual block": {"stages": [{**V2, "linear": False}]},
     "this kind of spatial separable": {"stages": [{"block": "spatial_separable", "channels": 16}]},

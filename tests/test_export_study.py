@@ -11,8 +11,8 @@ import onnx
 import pytest
 import torch
 from fake_evaluator import FakeEvaluator
+from fake_search import search
 from safetensors.torch import load_file
-from test_search import search
 
 from mbsearch.analysis.answer_selection import answer, cheapest_tied
 from mbsearch.analysis.findings import Findings, budget_of
@@ -31,14 +31,6 @@ from mbsearch.study.store import DONOR
 from mbsearch.study.trained_weights import retrained_weights
 from mbsearch.training.donors.files import find_donor
 from mbsearch.training.network import build
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRecord]]:
-    folder = tmp_path_factory.mktemp("tiny")
-    store, _ = search(folder, trials=10)
-    store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "45cd70", "seed": 0})
-    return folder, store.records()
 
 
 def run(*arguments: str | Path) -> None:

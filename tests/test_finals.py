@@ -13,13 +13,12 @@ from fake_evaluator import FakeEvaluator
 from mbsearch.config.budgets import Budget
 from mbsearch.config.finals_settings import Finals
 from mbsearch.config.proxy_settings import Proxy
-from mbsearch.config.specification import read_specification
+from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.search.driver import Driver, Images, Progress
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
 from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
@@ -47,14 +46,14 @@ finals: {minutes: 1, networks: 3, epochs: 4}
 TRIALS = 20
 
 
-def small(**finals: float) -> SearchSpace:
+def small(**finals: float) -> SearchSpecification:
     space = read_specification(parse_document(SPACE, "small.yaml"))
     return space.with_settings({"finals": space.settings.finals.model_copy(update=finals)})
 
 
 def search(
     folder: Path,
-    space: SearchSpace,
+    space: SearchSpecification,
     evaluator: FakeEvaluator | None = None,
     trials: int = TRIALS,
     seen: list[Progress] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from fused_layers import depthwise, pointwise
-from test_training import RECIPE, SMALL, TRAIN, VALIDATION, stripes
+from striped_images import RECIPE, SMALL, TRAIN, VALIDATION, stripes
 from torch import nn
 
 from mbsearch.config.recipe import Recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from test_export import exportable
+from exportable_network import exportable
 from torch import Tensor
 
 from mbsearch.data.batches import Split, batches

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_export_study import study  # noqa: F401 - a fixture
 from torch import nn
 
 from mbsearch.analysis.front import front_of
@@ -71,7 +70,7 @@ def cli(*arguments: str) -> int | str | None:
 
 
 def test_the_latencies_of_front_and_baselines_are_kept_beside_the_study(
-    study: tuple[Path, list[TrialRecord]],  # noqa: F811
+    study: tuple[Path, list[TrialRecord]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, records = study
@@ -114,7 +113,7 @@ def test_a_reference_is_timed_at_every_alpha_and_resolution(
 
 
 def test_mistakes_are_one_message(
-    study: tuple[Path, list[TrialRecord]],  # noqa: F811
+    study: tuple[Path, list[TrialRecord]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cli("v2") == 2

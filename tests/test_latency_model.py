@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_search import TINY
 from former_spaces import FORMER_V2
-from test_objectives import TINY, table, towards
+from tiny_objectives import table, towards
 
 from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.findings import Findings

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -19,7 +20,7 @@ from mbsearch.training.folding import fold_norms
 from mbsearch.training.network import Residual, build, skeleton
 
 TV = torchvision.models
-PEERS = {
+PEERS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v1 1.0": lambda: timm.create_model("mobilenetv1_100"),
     "mobilenet_v2 1.0": lambda: TV.mobilenet_v2(),
     "mobilenet_v2 0.5": lambda: TV.mobilenet_v2(width_mult=0.5),
@@ -131,7 +132,7 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_unused() -> No
 def test_variances_are_those_of_the_fan_out() -> None:
     network = build(load_reference("mobilenet_v2"))
     for name, fan_out in {"stages.6.0.projection": 320, "stages.6.0.depthwise": 9}.items():
-        weight = network.get_submodule(f"{name}.conv").weight.detach()
+        weight = network.get_parameter(f"{name}.conv.weight").detach()
         assert weight.var().item() == pytest.approx(2 / fan_out, rel=0.1)
 
 

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import TINY
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_objectives import table, towards
 
 from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.choice_effects import cost_bands
@@ -37,35 +37,13 @@ from mbsearch.retraining.competitors import rivals
 from mbsearch.run import run
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import create_study
 
-TINY = load_specification("tiny")
 EXACT = [name for name in COSTS if name != "latency"]
-
-
-def towards(
-    *objectives: str, space: SearchSpace = TINY, limits: Limits | None = None
-) -> SearchSpace:
-    changes: dict[str, Any] = {"objectives": objectives}
-    if limits is not None:
-        changes["limits"] = limits
-    return space.with_settings(changes)
-
-
-def table(folder: Path) -> Path:
-    """Accuracies that no cost explains."""
-    rows = {}
-    for params in TINY.enumerate_params():
-        key = TINY.decode(params).fingerprint
-        rows[key] = int(key[:4], 16) / 2**16
-    path = folder / "table.json"
-    path.write_text(json.dumps(rows))
-    return path
 
 
 @pytest.fixture(scope="module")

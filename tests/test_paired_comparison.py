@@ -37,7 +37,7 @@ def finals(
     seed; what is left is noise of the image.
     """
     difficulty, shared = rng.standard_normal(images), 0.85
-    found = []
+    found: list[Correct] = []
     for ability in norm.ppf(accuracies):
         deviation = seed_deviation / norm.pdf(ability)
         trainings = []

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_search import search
 from noise_images import write_noise_images
 from PIL import Image
 from small_donor import SPACE, few, write_donor
-from test_search import search
 from torch import Tensor
 
-from mbsearch import run as study_module
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import _trained_by, audit
 from mbsearch.cli import main
@@ -29,7 +28,11 @@ from mbsearch.config.budgets import Budget
 from mbsearch.config.families import scaled_reference
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.retrain_settings import Retrain
-from mbsearch.config.specification import load_specification, read_specification
+from mbsearch.config.specification import (
+    SearchSpecification,
+    load_specification,
+    read_specification,
+)
 from mbsearch.cost import measure
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError
@@ -38,8 +41,9 @@ from mbsearch.execution.local import LocalProcesses
 from mbsearch.execution.protocol import Task
 from mbsearch.retraining import run as retrain_module
 from mbsearch.run import _as_stored, _check_stamp, _stamp
+from mbsearch.run import run as run_study
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.space import SearchSpace
+from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.identity import difference, with_defaults
@@ -75,25 +79,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory) -> Donor:
-    return write_donor(tmp_path_factory.mktemp("donor"))
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Donor:
     """A donor with the same network and other weights."""
     return write_donor(tmp_path_factory.mktemp("other"), seed=1)
-
-
-@pytest.fixture(scope="module")
-def trained(donor: Donor) -> TrainedDonor:
-    return load_donor(donor)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("images")
-    return str(write_noise_images(folder, {"train": 10, "val": 4, "test": 2}))
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +97,8 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="module")
-def source(images: str) -> ImageSource:
-    return load_source(images, seed=0)
-
-
 def supernet(
-    space: SearchSpace, source: ImageSource, trained: TrainedDonor | None, seed: int = 0
+    space: SearchSpecification, source: ImageSource, trained: TrainedDonor | None, seed: int = 0
 ) -> SupernetTraining:
     return SupernetTraining(space, source, seed, CPU, trained)
 
@@ -178,7 +161,9 @@ def test_smaller_kernels_are_the_centre_of_larger_ones(
     for network in networks:
         module = skeleton(network)
         views = slices(network, module, weights, centred=True)
-        found[network.stages[1].kernel] = views["stages.1.0.depthwise.conv.weight"]
+        block = network.stages[1]
+        assert isinstance(block, InvertedResidual)
+        found[block.kernel] = views["stages.1.0.depthwise.conv.weight"]
     thin = min(len(view) for view in found.values())
     assert torch.equal(found[3][:thin], found[5][:thin, :, 1:4, 1:4])
     assert found[3].data_ptr() != found[5].data_ptr()
@@ -349,7 +334,7 @@ def test_a_proxy_with_a_donor_is_the_same_when_its_file_is_read_again(
 ) -> None:
     text = f"{SPACE.split('baselines:')[0]}\nweights: {donor.path}\n{settings}\n"
 
-    def resolved(text: str) -> SearchSpace:
+    def resolved(text: str) -> SearchSpecification:
         space = read_specification(parse_document(text, "few.yaml"))
         return Preparations.planned(space, source, 0, "cpu", tmp_path).space
 
@@ -458,7 +443,7 @@ def test_a_study_from_scratch_resumes_from_scratch(
         _check_stamp(scratch_study, folder, _stamp(scored(images, str(donor.path), folder), 0))
     assert "\n" not in str(error.value)
     # The whole path of the command, until the search.
-    planned = study_module.run(
+    planned = run_study(
         few(), trials=2, folder=folder, data=images, device="cpu", dry_run=True, say=said.append
     )
     assert planned.stamp["weights"] is None
@@ -488,6 +473,7 @@ def test_retraining_has_the_start_of_the_study(
         kept = read_specification(parse_document(scoring.space.to_yaml(), "space.yaml")).settings
         assert kept_start(kept, source, tmp_path) == scoring.pretrained
         alone = kept_start(kept, source, tmp_path, teacher=False)
+        assert scoring.pretrained is not None
         assert alone == replace(scoring.pretrained, lessons=None)
     assert kept_start(few(weights="none").settings, source, tmp_path) is None
 
@@ -581,7 +567,7 @@ def test_an_audit_trains_as_the_study_does(
 
     found = audited(str(donor.path), "one")
     of_study = _stamp(scored(images, str(donor.path), tmp_path), 0)
-    assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
+    assert found.identity == {key: of_study[key] for key in ("data_key", "space", "proxy")}
     assert (tmp_path / "one" / SUPERNET).exists()
     short, long = evaluators
     assert long.pretrained == short.pretrained
@@ -591,7 +577,8 @@ def test_an_audit_trains_as_the_study_does(
     with pytest.raises(StorageError, match="expected the teacher of this space"):
         audited(str(other.path), "one")
     scratch = audited("none", "one")
-    assert scratch.stamp["proxy"]["evaluator"] == "training"
+    assert scratch.identity is not None
+    assert scratch.identity["proxy"]["evaluator"] == "training"
     assert begun == [0, 16, 0], "trainings of other weights are others"
 
 
@@ -613,6 +600,18 @@ def called(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def kill_once_written(file: Path) -> None:
+    """Run the search and kill it as soon as it has written a file."""
+    running = subprocess.Popen(
+        COMMAND, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while not file.exists():
+        time.sleep(0.05)
+        assert running.poll() is None
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+
 @pytest.mark.slow
 def test_a_search_with_a_donor_ends_with_its_answer_whatever_kills_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -622,14 +621,7 @@ def test_a_search_with_a_donor_ends_with_its_answer_whatever_kills_it(
     long = SEARCHED.replace("steps: 3", "steps: 150")
     Path("few.yaml").write_text(long)
     folder = Path("results/few")
-    running = subprocess.Popen(
-        COMMAND, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    while not (folder / SUPERNET).exists():
-        time.sleep(0.05)
-        assert running.poll() is None
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    kill_once_written(folder / SUPERNET)
     steps = len(torch.load(folder / SUPERNET, weights_only=True)["losses"])
     assert steps == 100, "the test is blind"
     teacher = (folder / "teacher.pt").stat().st_mtime_ns

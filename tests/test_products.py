@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from mbsearch.accel.kernels.passes import read_values
 from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_backward
 
 
-@njit
 def in_a_kernel(y: Values, weight: Values, z: Values, y_grad: Values, weight_grad: Values) -> None:
     multiply(y, weight, z)
     multiply_backward(z, weight, y_grad)
     add_weight_gradient(z, y, weight_grad)
+
+
+compiled: Any = njit(in_a_kernel)  # numba has no type for a compiled function
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (100, 7, 13), (3, 200, 1), (64, 1, 96)])
@@ -27,7 +30,7 @@ def test_products_are_those_of_double_precision(m: int, k: int, n: int) -> None:
     y, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((m, k), (n, k)))
     z, y_grad = np.full((m, n), np.nan, np.float32), np.full((m, k), np.nan, np.float32)
     weight_grad = np.ones((n, k), np.float32)  # it is added to
-    in_a_kernel(y, weight, z, y_grad, weight_grad)
+    compiled(y, weight, z, y_grad, weight_grad)
     wide = z.astype(float)
     assert np.allclose(z, y.astype(float) @ weight.T, rtol=1e-5, atol=1e-5)
     assert np.allclose(y_grad, wide @ weight, rtol=1e-4, atol=1e-4)
@@ -69,5 +72,6 @@ def test_kernels_use_full_vectors() -> None:
         read_values(x, 0, len(x), terms, y, 0)
 
     x = torch.zeros(1000).numpy()
-    seen(x, np.zeros((6, 200), np.float32), x.copy())
-    assert any("zmm" in code for code in seen.inspect_asm().values())
+    compiled_seen: Any = njit(seen)
+    compiled_seen(x, np.zeros((6, 200), np.float32), x.copy())
+    assert any("zmm" in code for code in compiled_seen.inspect_asm().values())

@@ -24,7 +24,7 @@ from mbsearch.config.budgets import Budget
 from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.racing_settings import Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.dashboard.pages.compare import verdict
 from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
@@ -40,7 +40,6 @@ from mbsearch.search.pending import find_promotions
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.observations import PROMOTED
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.opening import JOURNAL, read_study
@@ -59,7 +58,7 @@ V2 = load_specification(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
 
 
-def without_racing(share: float) -> SearchSpace:
+def without_racing(share: float) -> SearchSpecification:
     changes = {"promotion": Promotion(share=share), "racing": Racing(rungs=())}
     return V2.with_settings(changes)
 
@@ -323,7 +322,8 @@ def test_the_front_is_that_of_the_longer_training_with_its_own_noise(refined: St
     noise, short = front[0].accuracy_noise, refined.noise()
     assert noise is not None
     assert short is not None
-    assert noise == refined.noise(promoted=True) < short
+    assert noise == refined.noise(promoted=True)
+    assert noise < short
     assert {r.trial for r in complete(records)} > {r.trial for r in of_highest_fidelity(records)}
     assert find_trial(records, front[0].trial).accuracy == front[0].accuracy
     row = to_frame(records).set_index("trial").loc[front[-1].trial]
@@ -516,7 +516,7 @@ def test_a_run_interrupted_in_promotion_resumes_promotion(
     class CutError(Exception):
         pass
 
-    def fake(space: SearchSpace, *_: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object) -> Scoring:
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:

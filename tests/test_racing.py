@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import TINY, outcomes, search
 from scipy.special import expit, logit
 from scipy.stats import kstest
 from scipy.stats import t as student
-from test_search import TINY, outcomes, search
 
 from mbsearch.analysis.front import hypervolumes
 from mbsearch.analysis.racing_savings import savings

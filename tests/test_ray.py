@@ -41,7 +41,7 @@ TRIALS, PAUSE, BETWEEN = (400, 1, 0) if FULL else (60, 0.1, 5)
 SLOW = 0.4 if FULL else 0.1  # seconds of a task where the run must outlast its killed drivers
 PATIENCE = 1500 if FULL else 300
 STORAGES = ["journal", "postgres"]
-NODE = {
+NODE: dict[str, Any] = {
     "num_cpus": 4 if FULL else 2,
     "object_store_memory": 80 * 2**20,
     "node_ip_address": "127.0.0.2",  # a loopback address that Ray does not take for localhost
@@ -60,7 +60,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
     cluster.add_node(**NODE)
     yield cluster
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def start(

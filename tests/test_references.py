@@ -90,6 +90,8 @@ def test_shipped_spaces_hold_references_at_any_width_and_resolution(name: str, f
     space = load_specification(name)
     values = {choice.name: choice.values for choice in space.choices}
     for alpha, resolution in product(values["alpha"][::5], values["resolution"][::4]):
+        assert isinstance(alpha, float)
+        assert isinstance(resolution, int)
         network = scaled_reference(family, alpha, resolution)
         assert space.decode(space.encode(network)).replace(name=network.name) == network
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fake_search import search
 from noise_images import write_noise_images
-from test_search import search
 
 from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.findings import Findings
@@ -28,6 +28,7 @@ from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.data.batches import Batch, Split
+from mbsearch.data.sources import load_source
 from mbsearch.errors import DataError, EvaluationError, SpecError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Outcome, Task
@@ -42,7 +43,6 @@ from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation
 from mbsearch.study.retrained_file import Retrained, read_retrained
 from mbsearch.study.store import create_study
-from mbsearch.training import long_training as final
 from mbsearch.training.distributed import Rank
 from mbsearch.training.long_training import FinalTraining, LongTraining, WeightsFile
 from mbsearch.training.loop import evaluate
@@ -102,9 +102,10 @@ def test_it_trains_on_train_and_validation_and_reports_the_test(
     assert seen == [48]
     network = build(SMALL).eval()
     network.load_state_dict(torch.load(final_training.home(task) / "weights.pt"))
-    source = final.load_source(str(images), seed=0)
+    source = load_source(str(images), seed=0)
     loss, accuracy = evaluate(network, source.split("test", 16), CPU)
-    assert (result.accuracy, result.validation_loss) == (accuracy, pytest.approx(loss))
+    assert result.accuracy == accuracy
+    assert result.validation_loss == pytest.approx(loss)
     assert result.predictions is not None
     assert result.predictions.labels.tolist() == source.members["test"].labels.tolist()
     assert np.mean(result.predictions.correct) == pytest.approx(accuracy)
@@ -162,7 +163,7 @@ def test_a_training_can_start_from_given_weights(images: Path) -> None:
     task = Task(SMALL, seed=0)
     trained.evaluate(task)
     weights = torch.load(trained.home(task) / "weights.pt")
-    expected = build(SMALL, seed=5).get_submodule("stem.conv").weight
+    expected = build(SMALL, seed=5).get_parameter("stem.conv.weight")
     assert torch.allclose(weights["stem.conv.weight"], expected, atol=1e-6)
     facts = [start.facts(), replace(start, eps=0.001).facts()]
     torch.save(build(SMALL, seed=6).state_dict(), start.path)
@@ -189,8 +190,8 @@ def long_training(recipe: Retrain) -> LongTraining:
 
 def test_the_average_follows_the_weights_by_its_decay() -> None:
     training = long_training(Retrain(ema_decay=0.75))
-    weight = training.network.get_submodule("head.classifier").weight
-    averaged = training.scored.get_submodule("head.classifier").weight
+    weight = training.network.get_parameter("head.classifier.weight")
+    averaged = training.scored.get_parameter("head.classifier.weight")
     expected = None
     with torch.no_grad():
         for step in range(60):
@@ -232,12 +233,12 @@ def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> 
 
 def test_the_average_of_a_short_training_is_not_its_first_weights() -> None:
     training = long_training(Retrain())
-    weight = training.network.get_submodule("head.classifier").weight
+    weight = training.network.get_parameter("head.classifier.weight")
     with torch.no_grad():
         for step in range(40):
             weight.fill_(0.0 if step == 0 else 1.0)
             training.stepped()
-    assert training.scored.get_submodule("head.classifier").weight.mean() > 0.99
+    assert training.scored.get_parameter("head.classifier.weight").mean() > 0.99
 
 
 def test_rivals_are_mobilenets_that_cost_the_same() -> None:
@@ -416,7 +417,7 @@ def test_a_second_retraining_by_the_same_recipe_adds_networks_and_seeds(tmp_path
         answers |= {("v2", seed): 0.5 * accuracy / accuracy for seed, accuracy in seeds.items()}
         return retrain(both, Answers(answers), 3)
 
-    def written() -> list[tuple[str, tuple[int, ...], float]]:
+    def written() -> list[tuple[str, tuple[int, ...], object]]:
         found = [f for f in read_retrained(tmp_path) if f.name != "v2"]
         return [(f.candidate, f.seeds, pytest.approx(f.accuracy)) for f in found]
 
@@ -477,7 +478,7 @@ def test_kill_minus_nine_loses_less_than_an_epoch(study: Path) -> None:
     arguments = [sys.executable, "-m", "mbsearch", "retrain", str(study), *options.split()]
     quiet = subprocess.DEVNULL
     running = subprocess.Popen(arguments, stderr=quiet, stdout=quiet, start_new_session=True)
-    checkpoints = []
+    checkpoints: list[Path] = []
     while not checkpoints:
         time.sleep(0.05)
         assert running.poll() is None

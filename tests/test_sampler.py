@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -82,7 +82,7 @@ def layer_accuracy(params: Mapping[str, Any]) -> float:
 
 
 def mixed_cost(params: Mapping[str, Any]) -> float:
-    return params["width"] * params["depth"] * (1 + params["units"])
+    return float(params["width"] * params["depth"] * (1 + params["units"]))
 
 
 def new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
@@ -133,7 +133,9 @@ def test_rows_and_parameters_are_inverse() -> None:
 @pytest.mark.parametrize(
     "directions", [["minimize", "maximize"], ["maximize"], ["maximize", "minimize", "minimize"]]
 )
-def test_other_directions_are_refused(directions: list[str]) -> None:
+def test_other_directions_are_refused(
+    directions: list[Literal["minimize", "maximize"]],
+) -> None:
     sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
     study = optuna.create_study(directions=directions, sampler=sampler)
     with pytest.raises(SpecError, match=r"directions \['maximize', 'minimize'\].* got \['m"):
@@ -205,7 +207,7 @@ def test_a_resumed_study_gets_the_same_suggestions_with_inactive_parameters() ->
     def cost(params: Mapping[str, Any]) -> float:
         kept = canonical(dict(params))
         parts = (kept.get(f"{i}.kernel", 1) * kept.get(f"{i}.expansion", 1) for i in range(5))
-        return 10.0 + sum((i + 1) * part for i, part in enumerate(parts))
+        return 10.0 + float(sum((i + 1) * part for i, part in enumerate(parts)))
 
     def trials(restart: int | None) -> list[dict[str, Any]]:
         study = new_study(CostAwareSampler(space, cost, canonical=canonical, seed=0))
@@ -315,7 +317,7 @@ def test_limits_are_never_exceeded_and_both_ends_come_first() -> None:
 
 
 def test_a_tight_limit_is_met() -> None:
-    space = {f"width{i}": IntDistribution(1, 64) for i in range(12)}
+    space: dict[str, BaseDistribution] = {f"width{i}": IntDistribution(1, 64) for i in range(12)}
 
     def cost(params: Mapping[str, Any]) -> float:
         return float(sum(v**2 for v in params.values()))
@@ -339,13 +341,13 @@ def test_limits_on_another_cost_than_the_searched_one_are_met() -> None:
 
 def test_where_drawing_finds_no_feasible_network_a_known_one_is_begun_from() -> None:
     """The path to the limits leads through larger networks, so that no descent finds it."""
-    space = {f"width{i}": IntDistribution(1, 64) for i in range(6)}
+    space: dict[str, BaseDistribution] = {f"width{i}": IntDistribution(1, 64) for i in range(6)}
 
     def cost(params: Mapping[str, Any]) -> float:
         return float(sum(params.values()))
 
     def feasible(params: Mapping[str, Any]) -> bool:
-        return min(params.values()) >= 60
+        return bool(min(params.values()) >= 60)
 
     with pytest.raises(SpecError, match="no parameter set of the search space was found feasible"):
         new_study(CostAwareSampler(space, cost, feasible=feasible, seed=0)).ask(space)
@@ -357,10 +359,10 @@ def test_where_drawing_finds_no_feasible_network_a_known_one_is_begun_from() -> 
 
 
 def test_where_all_costs_are_equal_accuracy_alone_is_sought() -> None:
-    space = {"x": IntDistribution(0, 29), "y": IntDistribution(0, 29)}
+    space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 29), "y": IntDistribution(0, 29)}
 
     def accuracy(params: Mapping[str, Any]) -> float:
-        return 0.9 - 0.001 * ((params["x"] - 21) ** 2 + (params["y"] - 17) ** 2)
+        return 0.9 - 0.001 * float((params["x"] - 21) ** 2 + (params["y"] - 17) ** 2)
 
     study = new_study(CostAwareSampler(space, lambda _: 5.0, seed=0))
     asked = run(study, space, 30, accuracy, lambda _: 5.0)
@@ -493,7 +495,7 @@ def test_inactive_parameters_may_be_missing_from_trials() -> None:
     }
 
     def cost(params: Mapping[str, Any]) -> float:
-        return params["depth"] * (1 if params["block"] == "plain" else params["expansion"])
+        return float(params["depth"] * (1 if params["block"] == "plain" else params["expansion"]))
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         params: dict[str, Any] = {"depth": trial.suggest_int("depth", 1, 8)}
@@ -566,7 +568,7 @@ def test_what_accuracies_grow_to_is_searched_and_predicted() -> None:
     """The trials flatter large layers."""
 
     def growth(params: Mapping[str, Any]) -> float:
-        return -0.3 * sum(value == "large" for value in params.values())
+        return -0.3 * float(sum(value == "large" for value in params.values()))
 
     def end(params: Mapping[str, Any]) -> float:
         return add_gain(layer_accuracy(params), growth(params))
@@ -606,7 +608,7 @@ BUDGETS = (2_000.0, 8_000.0)
 
 def wide_cost(params: Mapping[str, Any]) -> float:
     layers = 2 + sum(SIZE[params[f"layer{i}"]] for i in range(10))
-    return (params["alpha"] / 10) ** 2 * (params["side"] / 32) ** 2 * layers
+    return float((params["alpha"] / 10) ** 2 * (params["side"] / 32) ** 2 * layers)
 
 
 def wide_accuracy(params: Mapping[str, Any]) -> float:
@@ -653,7 +655,7 @@ def test_the_best_network_of_each_budget_is_better_than_that_of_a_search_for_the
                     for number in range(len(BUDGETS))
                 ]
             )
-        gains.append(np.subtract(*best))
+        gains.append(np.subtract(best[0], best[1]))
     assert (np.mean(gains, axis=0) > 0).all()
 
 
@@ -690,7 +692,7 @@ THIN_BUDGET = 60.0
 
 def thin_cost(params: Mapping[str, Any]) -> float:
     layers = 2 + sum(SIZE[params[name]] for name in LAYERS)
-    return (params["alpha"] / 0.1) ** 1.5 * (params["resolution"] / 64) ** 2 * layers
+    return float((params["alpha"] / 0.1) ** 1.5 * (params["resolution"] / 64) ** 2 * layers)
 
 
 def short_logit(params: Mapping[str, Any]) -> float:
@@ -760,7 +762,7 @@ def values_of(name: str) -> tuple[Any, ...]:
 def test_anchors_are_learned_from_and_not_suggested() -> None:
     study = new_study(budget_sampler(0))
     rng = np.random.default_rng(0)
-    anchors = []
+    anchors: list[dict[str, Any]] = []
     for _ in range(8):
         params = {
             "alpha": int(rng.integers(5, 20)),

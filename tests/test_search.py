@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import SMALL, TINY, outcomes, search
 from optuna.trial import TrialState
 
 from mbsearch.analysis.answer_selection import answer
@@ -14,11 +14,7 @@ from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.analysis.tables import front_rows
 from mbsearch.config.budgets import Limits
-from mbsearch.config.specification import (
-    SearchSpecification,
-    baseline_architectures,
-    load_specification,
-)
+from mbsearch.config.specification import baseline_architectures
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
 from mbsearch.execution.local import LocalProcesses
@@ -29,36 +25,9 @@ from mbsearch.search.pending import MAX_ATTEMPTS
 from mbsearch.study.journal import open_journal
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.opening import JOURNAL, read_study
-from mbsearch.study.records import State, TrialRecord, find_trial
-from mbsearch.study.store import RECORD, StudyStore, create_study
+from mbsearch.study.records import State, find_trial
+from mbsearch.study.store import RECORD, create_study
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
-
-TINY = load_specification("tiny")
-SMALL = SearchSpecification(
-    TINY.name, {**TINY.template, "resolution": 96, "alpha": 0.5}, TINY.settings
-)
-
-
-def search(
-    folder: Path,
-    *,
-    trials: int,
-    evaluator: FakeEvaluator | None = None,
-    space: SearchSpecification = TINY,
-    jobs: int = 1,
-    sampler: str = "random",
-    on_progress: Callable[[Progress], None] = lambda _: None,
-) -> tuple[StudyStore, Driver]:
-    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
-    store.search.sampler = make_sampler(sampler, space, seed=0)
-    with LocalProcesses(evaluator or FakeEvaluator(), jobs) as executor:
-        driver = Driver(store, space, executor, trials, 0, on_progress)
-        driver.run()
-    return store, driver
-
-
-def outcomes(records: list[TrialRecord]) -> list[tuple[object, ...]]:
-    return [(r.trial, r.origin, r.fingerprint, r.evaluation and r.accuracy) for r in records]
 
 
 def test_baselines_come_first_then_the_asked_number_of_trials(tmp_path: Path) -> None:

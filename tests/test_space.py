@@ -23,7 +23,7 @@ from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import find, load_reference, reference_names, space_names
-from mbsearch.space.space import SearchSpace, read_architecture
+from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
 
 CONDITIONAL = """
@@ -68,7 +68,7 @@ def all_spaces() -> list[SearchSpecification]:
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
-def test_decode_and_encode_are_inverses_on_the_canonical_form(space: SearchSpace) -> None:
+def test_decode_and_encode_are_inverses_on_the_canonical_form(space: SearchSpecification) -> None:
     rng = Random(1)
     for _ in range(100):
         params = space.sample_params(rng)
@@ -79,12 +79,12 @@ def test_decode_and_encode_are_inverses_on_the_canonical_form(space: SearchSpace
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
-def test_a_space_reads_back_from_its_own_yaml(space: SearchSpace) -> None:
+def test_a_space_reads_back_from_its_own_yaml(space: SearchSpecification) -> None:
     assert read_specification(parse_document(space.to_yaml(), "copy.yaml")) == space
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
-def test_candidates_read_back_from_their_own_yaml(space: SearchSpace) -> None:
+def test_candidates_read_back_from_their_own_yaml(space: SearchSpecification) -> None:
     for seed in range(30):
         network = space.sample(seed)
         again = read_architecture(parse_document(network.to_yaml(), "copy.yaml"))
@@ -298,7 +298,7 @@ def test_load_prefers_files_to_packaged_spaces_and_references(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert isinstance(load("v2.yaml"), SearchSpace)
+    assert isinstance(load("v2.yaml"), SearchSpecification)
     assert isinstance(load("mobilenet_v2"), Architecture)
     (tmp_path / "v2.yaml").write_text(load_reference("mobilenet_v1").to_yaml())
     assert isinstance(load("v2.yaml"), Architecture)

@@ -15,12 +15,15 @@ from noise_images import write_noise_images
 from mbsearch.accel import accelerate
 from mbsearch.config.preparation_settings import Supernet
 from mbsearch.config.proxy_settings import Proxy
-from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.config.specification import (
+    SearchSpecification,
+    baseline_architectures,
+    load_specification,
+)
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.execution.protocol import Task
 from mbsearch.run import run
-from mbsearch.space.space import SearchSpace
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.loop import forward_with
 from mbsearch.training.network import build, skeleton
@@ -44,7 +47,7 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def tiny(**supernet: float) -> SearchSpace:
+def tiny(**supernet: float) -> SearchSpecification:
     space = load_specification("tiny")
     proxy = Proxy(
         evaluator="supernet",
@@ -65,7 +68,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_noise_images(tmp_path / "images", {"train": 32, "val": 16, "test": 4})
 
 
-def training(images: Path, space: SearchSpace) -> SupernetTraining:
+def training(images: Path, space: SearchSpecification) -> SupernetTraining:
     return SupernetTraining(space, load_source(str(images), seed=0), 0, CPU)
 
 
@@ -106,7 +109,7 @@ def test_only_the_weights_on_a_path_get_a_gradient() -> None:
     shared = {k: v.requires_grad_() for k, v in fresh_weights([small, large], seed=0).items()}
     network = skeleton(small)
     parts = slices(small, network, shared)
-    forward_with(parts, network, torch.randn(2, 3, 64, 64)).sum().backward()
+    forward_with(parts, network, torch.randn(2, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
     with_gradient = {name for name, weight in shared.items() if weight.grad is not None}
     assert with_gradient == set(shared_names(small, build(small)).values())
     assert with_gradient < set(shared)

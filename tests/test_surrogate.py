@@ -136,7 +136,7 @@ def test_expected_improvement_equals_its_monte_carlo_estimate(ceiling: float) ->
         after = [
             hypervolume([*accuracies, draw], [*costs, cost[i]], reference_point) for draw in draws
         ]
-        error = 4 * np.std(after) / math.sqrt(len(after)) + 1e-12
+        error = 4 * float(np.std(after)) / math.sqrt(len(after)) + 1e-12
         assert gain[i] == pytest.approx(np.mean(after) - before, abs=error)
 
 

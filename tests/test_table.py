@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_search import search
+from fake_search import search
 
 from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.findings import Findings

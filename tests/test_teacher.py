@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from noise_images import write_noise_images
-from small_donor import few, write_donor
+from small_donor import few
 
 from mbsearch.config.preparation_settings import Teacher
 from mbsearch.data.batches import Split, batches
-from mbsearch.data.sources import ImageSource, load_source
+from mbsearch.data.sources import ImageSource
 from mbsearch.errors import StorageError
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.devices import mixed_precision
-from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
+from mbsearch.training.donors.files import Donor, TrainedDonor
 from mbsearch.training.folding import fold_norms
 from mbsearch.training.loop import distillation
 from mbsearch.training.preparations import LESSONS, TEACHER, Preparations
@@ -33,22 +32,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MBSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory) -> Donor:
-    return write_donor(tmp_path_factory.mktemp("donor"))
-
-
-@pytest.fixture(scope="module")
-def trained(donor: Donor) -> TrainedDonor:
-    return load_donor(donor)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
-    folder = tmp_path_factory.mktemp("images")
-    return load_source(write_noise_images(folder, {"train": 10, "val": 4, "test": 2}), seed=0)
 
 
 def teacher_of(trained: TrainedDonor, source: ImageSource, **settings: object) -> TeacherTraining:
@@ -106,7 +89,7 @@ def test_batches_carry_the_logits_of_the_view_that_they_show() -> None:
     for batch in batches(split, 16, generator=generator, flip=True):
         assert batch.taught is not None
         assert batch.taught.dtype == torch.float32
-        for image, label, logit in zip(*batch, strict=True):
+        for image, label, logit in zip(batch.images, batch.labels, batch.taught, strict=True):
             mirrored = bool(image[0, 0, 0] < 0)
             assert float(logit) == int(label) + 100 * mirrored
             seen.add(mirrored)
@@ -254,7 +237,9 @@ def test_a_teacher_of_other_weights_or_settings_is_rejected(
 def test_logits_are_computed_once(
     donor: Donor, source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preparations, said, seen = planned(donor, source, tmp_path / "study"), [], []
+    preparations = planned(donor, source, tmp_path / "study")
+    said: list[str] = []
+    seen: list[str] = []
     assert preparations.needed
     assert preparations.run(
         preparations.space, on_step=lambda noun, *_: seen.append(noun), say=said.append

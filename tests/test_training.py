@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from striped_images import RECIPE, SMALL, TRAIN, VALIDATION
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,8 +24,8 @@ from mbsearch.data.batches import Split
 from mbsearch.errors import EvaluationError
 from mbsearch.evaluation import by_training
 from mbsearch.execution.protocol import Task
-from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import InvertedResidual, Standard
+from mbsearch.space.architecture import Architecture, Stem
+from mbsearch.space.blocks import Standard
 from mbsearch.study.records import Evaluation
 from mbsearch.training import devices as machine
 from mbsearch.training.devices import (
@@ -39,31 +40,7 @@ from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
 CPU = torch.device("cpu")
-SMALL = Architecture(
-    resolution=64,
-    stem=Stem(channels=8),
-    stages=(
-        InvertedResidual(block="inverted_residual", channels=8, repeats=2, expansion=2),
-        InvertedResidual(block="inverted_residual", channels=16, stride=2, expansion=2),
-    ),
-    head=Head(channels=32),
-)
-RECIPE = Recipe(epochs=4, batch_size=32, shift=0.1, cutout=0.2, label_smoothing=0.1)
 PROXY = Proxy(epochs=2, train_images=200, validation_images=100)
-
-
-def stripes(count: int, seed: int) -> Split:
-    """Noise and stripes; the class is their direction and width."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 4
-    images = torch.randint(0, 150, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    wide, narrow = torch.arange(16) // 4 % 2 * 100, torch.arange(16) % 2 * 100
-    for label, stripe in enumerate((wide, narrow, wide[:, None], narrow[:, None])):
-        images[labels == label] += stripe.to(torch.uint8)
-    return Split(images, labels, (0.4,) * 3, (0.2,) * 3, 4)
-
-
-TRAIN, VALIDATION = stripes(256, 0), stripes(120, 1)
 
 
 def training(recipe: Recipe = RECIPE, seed: int = 0, train: Split = TRAIN) -> Training:
@@ -211,6 +188,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_training() -> None:
     norm = poisoned.network.get_submodule("stem.norm")
     assert isinstance(norm, nn.BatchNorm2d)
     norm.momentum = 0.0
+    assert norm.running_mean is not None
     nn.init.constant_(norm.running_mean, float("nan"))
     with pytest.raises(EvaluationError, match="in epoch 1: the validation loss is nan"):
         poisoned.run_epoch()

@@ -74,11 +74,11 @@ def test_another_number_of_classes_keeps_its_own_classifier(tmp_path: Path) -> N
     architecture = load_reference("mobilenet_v1").replace(alpha=0.25)
     torch.save(build(architecture, seed=1).state_dict(), tmp_path / "weights.pth")
     network = build(architecture, num_classes=10, seed=2)
-    classifier = network.get_submodule("head.classifier").weight.clone()
+    classifier = network.get_parameter("head.classifier.weight").clone()
     load_weights(network, tmp_path / "weights.pth")
-    assert torch.equal(network.get_submodule("head.classifier").weight, classifier)
-    stem = build(architecture, seed=1).get_submodule("stem.conv").weight
-    assert torch.equal(network.get_submodule("stem.conv").weight, stem)
+    assert torch.equal(network.get_parameter("head.classifier.weight"), classifier)
+    stem = build(architecture, seed=1).get_parameter("stem.conv.weight")
+    assert torch.equal(network.get_parameter("stem.conv.weight"), stem)
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answer_records import network, reference
 from noise_images import write_noise_images
-from test_answer import network, reference
 
 from mbsearch.config.families import scaled_reference
 from mbsearch.space.architecture import Architecture
@@ -174,7 +174,8 @@ def test_the_answer_is_read_from_what_status_prints(
     wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = scaled_reference("mobilenet_v3_small", 0.47, 224, 7)
-    row = {"name": "trial 43", "origin": "search", "architecture": network.to_dict()}
+    row: dict[str, Any] = {"name": "trial 43", "origin": "search"}
+    row["architecture"] = network.to_dict()
 
     def status(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         assert command[-2:] == ["--budget", "20M"]

@@ -1,31 +1,31 @@
-"""How fast the dashboard is with a study of 10,000 trials, in a real browser.
+"""Time the dashboard with a study of 10,000 trials in a real browser.
 
-    python benchmarks/dashboard.py --trials 10000
+    python benchmarks/dashboard_speed.py --trials 10000
 
-Makes a study (once; it is kept in --folder), serves it in a process of its own, and drives headless
-Chromium without a GPU, so that WebGL runs in software: on a desk it is faster.
+The study is made once and kept in --folder. A separate process serves it. Headless Chromium has no
+GPU, so WebGL runs in software: a desktop is faster.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 from shutil import which
 from typing import Any
 
 import psutil
+from browser import answers, chromium, wait_for
 from optuna.trial import TrialState, create_trial
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from browser import answers, chromium, wait_for  # the tests' browser
 
 from mbsearch.config.specification import baseline_architectures, load_specification
 from mbsearch.cost import measure
@@ -37,10 +37,12 @@ from mbsearch.study.records import SEARCH, Epoch, Evaluation
 from mbsearch.study.store import StudyStore, create_study, load_study
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
 SPACE = load_specification("v2")
 SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
 WATCHED_TRIALS = 8
-# Times of the page's own requests and drawings, kept where the benchmark finds them.
+# Record the times of the page's requests and redraws.
 WATCH = """
 window.requests = []; window.drawings = [];
 const send = window.fetch;
@@ -59,7 +61,7 @@ const look = setInterval(() => {
 
 
 def add(store: StudyStore, number: int, origin: str, network: Architecture, params: Any) -> None:
-    """One trial that ended, as a driver would have left it."""
+    """Add a completed trial as a driver stores it."""
     rng = Random(number)
     costs = measure(network)
     accuracy = min(0.99, 1 - 3 / math.log10(costs["mult_adds"]) ** 1.2 + rng.gauss(0, 0.01))
@@ -81,7 +83,7 @@ def add(store: StudyStore, number: int, origin: str, network: Architecture, para
 
 
 def make_study(folder: Path, trials: int) -> StudyStore:
-    """A study of so many trials; the one that is there if it has them."""
+    """Return a study of at least this many trials; make it if there is none."""
     if (folder / JOURNAL).is_file():
         store = load_study(open_journal(folder / JOURNAL, create=False))
         if len(store.search.get_trials(deepcopy=False)) >= trials:
@@ -99,9 +101,14 @@ def make_study(folder: Path, trials: int) -> StudyStore:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--folder", type=Path, default=Path("results/dashboard-benchmark"))
-    parser.add_argument("--port", type=int, default=8097)
+    parser.add_argument("--trials", type=int, default=10_000, help="trials of the study")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("results/dashboard-benchmark"),
+        help="folder of the study",
+    )
+    parser.add_argument("--port", type=int, default=8097, help="port of the server")
     arguments = parser.parse_args()
     store = make_study(arguments.folder, arguments.trials)
     print(
@@ -125,10 +132,13 @@ def main() -> None:
 def measure_page(
     browser: Any, url: str, store: StudyStore, started: float, server: psutil.Process
 ) -> None:
-    """Paint, live update, budget and idle cost."""
+    """Print the times of a paint, a live update and a budget step, and the idle load."""
 
     def js(script: str) -> Any:
         return browser.execute_script(f"return {script}")
+
+    def changed(script: str, before: object) -> bool:
+        return bool(js(script) != before)
 
     browser.get(url)
     wait_for(lambda: js("window.painted"), "the first paint", 120)
@@ -144,10 +154,10 @@ def measure_page(
         drawn, number = js("window.drawings.length"), len(store.records())
         params = SPACE.sample_params(rng)
         add(store, number, "search", SPACE.decode(params), params)
-        wait_for(lambda drawn=drawn: js("window.drawings.length") > drawn, "the update")
+        wait_for(partial(changed, "window.drawings.length", drawn), "the update")
         time.sleep(0.5)
         end = js("window.drawings.at(-1)")
-        # The poll that found the trial, and the request that it made: the last two before the end.
+        # The last two requests before the redraw: the poll that found the trial, then its update.
         begin = js(f"window.requests.filter(t => t < {end}).at(-2)")
         updates.append((end - begin) / 1000)
     print(f"live update, poll to plot: {statistics.median(updates):.2f} s (median of 5)")
@@ -158,22 +168,22 @@ def measure_page(
         before, begin = js("document.querySelector('#sentence').textContent"), time.monotonic()
         thumb.send_keys(Keys.ARROW_LEFT)
         wait_for(
-            lambda before=before: js("document.querySelector('#sentence').textContent") != before,
+            partial(changed, "document.querySelector('#sentence').textContent", before),
             "another sentence",
         )
         steps.append(time.monotonic() - begin)
     print(f"step of the budget to its sentence: {statistics.median(steps):.2f} s (median of 9)")
 
     def share(news: bool) -> float:
-        """The server's CPU seconds in a second of every core, with news at the pace of a search."""
-        begin, started = sum(server.cpu_times()[:2]), time.monotonic()
+        """Return the server's share of all cores, with new trials at the rate of a search."""
+        begin, started = float(sum(server.cpu_times()[:2])), time.monotonic()
         for _ in range(WATCHED_TRIALS):
             time.sleep(SECONDS_PER_TRIAL)
             if news:
                 params = SPACE.sample_params(rng)
                 add(store, len(store.records()), "search", SPACE.decode(params), params)
-        used = sum(server.cpu_times()[:2]) - begin
-        return used / (time.monotonic() - started) / psutil.cpu_count()
+        used = float(sum(server.cpu_times()[:2])) - begin
+        return used / (time.monotonic() - started) / (os.cpu_count() or 1)
 
     print(f"server's share of all cores with an open page and nothing new: {share(False):.1%}")
     print(f"... with a trial every {SECONDS_PER_TRIAL:g} s: {share(True):.1%}")
