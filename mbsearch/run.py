@@ -1,8 +1,9 @@
-"""A whole run: a space, images and a results folder in; a study with its files out."""
+"""A run: search a space on images, and write the study and its result files."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import platform
 import time
@@ -26,24 +27,18 @@ from mbsearch.config.survey import require_feasible
 from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import oversized
 from mbsearch.errors import SpecError, StorageError
-from mbsearch.evaluation import (
-    OnPreparation,
-    Say,
-    Scoring,
-    by_table,
-    by_training,
-    ignore_preparation,
-    say_nothing,
-)
+from mbsearch.evaluation import Scoring, by_evaluator, by_table, by_training
 from mbsearch.execution.local import Executor, LocalProcesses
 from mbsearch.latency.model import KEPT, LatencyModel
+from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.report.files import write_results
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.estimates import Estimates
 from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import chosen_references, missing_references, round_budgets
 from mbsearch.space.library import space_names
+from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_whole
 from mbsearch.study.identity import Stamp, difference, filled, scored_by
@@ -52,36 +47,67 @@ from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore, read_study
 
 if TYPE_CHECKING:
+    from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.pretrained import Pretrained
 
-_MOST_LISTED = 6  # of a kind, before a run starts
-UNLIMITED_TRIALS = 10**9
-"""Of a search that is bounded by its time."""
+_MOST_LISTED = 6  # resolutions or gaps, in the plan of a run
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run leaves: its folder, the study's records, and whether the space is used up.
+    """Result of a run.
 
-    `stamp` is what the study is bound to, `unpromoted` the share of the work that promotion would
-    have needed, where it was too much.
+    Args:
+        folder: of the study's files.
+        records: of all trials.
+        exhausted: whether every network of the space within the limits has been tried.
+        identity: that the study is bound to.
+        unpromoted: the share of the work that promotion needs, if it is above the share given.
     """
 
     folder: Path
     records: list[TrialRecord]
     exhausted: bool
-    stamp: Stamp
+    identity: Stamp
     unpromoted: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """Where trainings run, and how many at a time."""
+
+    jobs: int | None
+    ray: str | None
+    gpus_per_trial: float
+
+    def executor(self, scoring: Scoring) -> Executor:
+        """Return the workers of this machine or of a Ray cluster."""
+        if self.ray is None:
+            return LocalProcesses(
+                scoring.evaluator, self.jobs or scoring.jobs(), scoring.prepare, scoring.imports()
+            )
+        from mbsearch.execution.ray import RayCluster
+
+        return RayCluster(
+            scoring.evaluator,
+            self.ray,
+            gpus_per_trial=self.gpus_per_trial,
+            jobs=self.jobs,
+            prepare=scoring.prepare,
+        )
 
 
 def run(
     space: SearchSpecification,
     *,
-    trials: int,
+    trials: int | None,
     folder: Path,
     storage: str | None = None,
     data: str | None = None,
     table: Path | None = None,
+    evaluator: Evaluator | None = None,
     minutes: float | None = None,
     jobs: int | None = None,
     ray: str | None = None,
@@ -90,153 +116,249 @@ def run(
     seed: int = 0,
     device: str | None = None,
     dry_run: bool = False,
-    on_start: Callable[[int, int], None] = lambda _done, _target: None,
-    on_preparation: OnPreparation = ignore_preparation,
-    say: Say = say_nothing,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> RunResult:
-    """Search a space by proxy trainings, the baselines first; go on where an earlier run stopped.
+    """Search a space by proxy trainings, the references first; resume a study that exists.
 
-    A run that was interrupted is finished by the same one, and one of more trials extends it. At
-    the end, and also when the run is interrupted, files are written, with
-    the accuracy that a model of all trials predicts of each network.
+    An interrupted run resumes by the same call. More trials extend a study. When the run ends or is
+    interrupted, the result files are written, with the predicted accuracies.
 
     Args:
-        trials: networks of the space that the study is to have trained in all; references come on
-            top.
+        space: to search.
+        trials: number of networks of the space that the study trains in all; references are not
+            counted. None for no limit.
         folder: of the study's files, and of the study itself unless `storage` is given.
         storage: URL of a PostgreSQL database that holds the study, under the folder's name.
-        data: images (a folder or a name); None takes the space's `proxy.data`.
-        table: a file of known accuracies to look up instead of training; no baselines then.
-        minutes: hard limit on the run's time; what is in flight then is left to the next run.
-        jobs: worker processes; None takes one a core, on a GPU four that share it, or
-            what a cluster has room for.
+        data: images (a folder or a name); None for the space's `proxy.data`.
+        table: a file of accuracies to look up instead of training, without references.
+        evaluator: scores networks instead of the proxy.
+        minutes: hard limit on the run's time; running trainings are left to the next run.
+        jobs: worker processes; None for one a core, four on a GPU, or the cluster's number.
         ray: address of a Ray cluster that trains, instead of this machine.
         gpus_per_trial: share of a GPU that a training on the cluster occupies.
+        sampler: name of the sampler.
         seed: of the sampler, the split and the trainings.
-        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
-        dry_run: stop after `say` has told what was read and what is planned.
-        on_start: called once with the trials done and the target.
-        on_preparation: called after every step of a training before the search, with what is
-            trained, the steps done, their target and the mean loss of the last ones (nats).
-        say: called with a line before something that takes its time, as compiling kernels for this
-            machine or measuring latencies for a model of them, and with one of how good that is.
-        on_progress: called whenever something changed.
+        device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        dry_run: log the plan of the run, and stop before it starts.
+        on_progress: receives every progress event.
 
     Raises:
-        SpecError: no network of the space keeps the limits.
+        SpecError: no network of the space is within the limits.
         DataError: the images cannot be used.
         StorageError: the study is busy, damaged, not writable, or was made by other settings.
         ClusterError: the Ray cluster cannot be used, or is gone.
     """
-    started = time.monotonic()
-    _check_numbers(trials, minutes, jobs, gpus_per_trial, ray)
-    if ray is not None:
-        import mbsearch.execution.ray  # noqa: F401  where Ray is missing, that is said first
-    if sampler not in SAMPLERS:  # before anything is made
-        raise unknown_sampler(sampler)
-    space = _as_stored(space, folder, storage, say)
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    workers = _Workers(jobs, ray, gpus_per_trial)
+    _check_options(trials, minutes, workers, sampler)
+    space = _as_stored(space, folder, storage)
     if table is not None:
         scoring = by_table(space, table)
+    elif evaluator is not None:
+        scoring = by_evaluator(space, evaluator)
     else:
-        if device is not None and ray is None:  # before anything is made
-            from mbsearch.training.devices import choose_device
-
-            choose_device(device)
+        if ray is None:
+            _check_device(device)
         scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
     space = scoring.space
-    keeps = require_feasible(replace(space, settings=space.settings.exact))
+    feasible = require_feasible(replace(space, settings=space.settings.exact))
     for line in (*scoring.facts, *_plan_lines(scoring, trials, jobs or scoring.jobs())):
-        say(line)
+        _LOGGER.info(line)
     if dry_run:
-        return RunResult(folder, [], exhausted=False, stamp=_stamp(scoring, seed))
+        return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
     with drive(folder, space.name, storage) as (store, still_held):
-        stamp = _stamp(scoring, seed)
-        _check_stamp(store, folder, stamp)
-        model = _latency_model(store, space, seed, say)
+        study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
+        study.log_start(trials)
+        with closing(workers.executor(scoring)) as executor:
+            if scoring.compile is not None and ray is None:
+                scoring.compile()
+            if scoring.train_shared is not None and not scoring.train_shared(
+                study.space, deadline, on_progress
+            ):
+                return RunResult(folder, store.records(), exhausted=False, identity=study.identity)
+            store.expect({})  # predictions of an earlier run are outdated
+            driver = study.driver(executor, trials, deadline, on_progress)
+            # The sampler's matrices are small, and the workers need the cores. With a BLAS thread
+            # a core, a suggestion took three times as long.
+            with threadpool_limits(1, user_api="blas"):
+                try:
+                    driver.run()
+                finally:
+                    executor.close()  # free the cores for the model of the accuracies
+                    records = study.write_results(predict=table is None)
+    return RunResult(folder, records, driver.exhausted, study.identity, driver.unpromoted)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenStudy:
+    """A study that this process may write to.
+
+    Args:
+        store: of its trials.
+        still_held: raises StorageError if another process may have taken the study over.
+        folder: of its files.
+        scoring: of its networks.
+        space: with every budget that the study answers.
+        measure: costs of a network, with the latency if the study needs it.
+        seed: of the sampler, the split and the trainings.
+        identity: that the study is bound to.
+    """
+
+    store: StudyStore
+    still_held: Callable[[], None]
+    folder: Path
+    scoring: Scoring
+    space: SearchSpecification
+    measure: Measure
+    seed: int
+    identity: Stamp
+
+    @staticmethod
+    def opened(
+        store: StudyStore,
+        still_held: Callable[[], None],
+        folder: Path,
+        scoring: Scoring,
+        seed: int,
+        sampler: str,
+        feasible: Params,
+    ) -> _OpenStudy:
+        """Check and complete what the store knows of the study, and set its sampler.
+
+        Raises:
+            SpecError: no network of the space is within the limits.
+            StorageError: the study was made by other settings.
+        """
+        identity = _identity(scoring, seed)
+        _check_identity(store, folder, identity)
+        model = _latency_model(store, scoring.space, seed)
         meter = measure if model is None else model.measure
-        space = with_questions(space, meter)
-        if model is not None:  # the other limits have been looked at
-            keeps = require_feasible(space, meter)
-        _keep(store, folder, stamp, space, model, scoring.pretrained)
+        space = with_questions(scoring.space, meter)
+        if model is not None:  # the other limits are checked already
+            feasible = require_feasible(space, meter)
+        _keep(store, folder, identity, space, model, scoring.pretrained)
         store.search.sampler = make_sampler(
             sampler,
             space,
             seed=seed,
             trials=len(store.search.get_trials(deepcopy=False)),
             measure=meter,
-            feasible=keeps,
+            feasible=feasible,
         )
         write_whole(folder / "space.yaml", space.to_yaml())
-        on_start(_done(store), trials)
-        deadline = math.inf if minutes is None else started + 60 * minutes
-        with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:
-            if scoring.compile is not None and ray is None:
-                scoring.compile(say)
-            if scoring.train_shared is not None and not scoring.train_shared(
-                space, deadline, on_preparation, say
-            ):
-                return RunResult(folder, store.records(), exhausted=False, stamp=stamp)
+        return _OpenStudy(store, still_held, folder, scoring, space, meter, seed, identity)
 
-            store.expect({})  # what an earlier run expected does not know the trials to come
-            pilot = _pilot(store, space, scoring, executor, meter, seed, say)
-            driver = Driver(
-                store,
-                space,
-                executor,
-                trials,
-                seed,
-                on_progress,
-                deadline,
-                meter,
-                still_held,
-                folder,
-                scoring.images,
-                None if pilot is None else pilot.epochs,
-                say,
-                final_scale=scoring.final_scale,
-            )
-            # The sampler's matrices are small, and the workers need the cores: with a thread for
-            # each, a suggestion took three times as long.
-            with threadpool_limits(1, user_api="blas"):
-                try:
-                    driver.run()
-                finally:
-                    executor.close()  # what follows has use for the cores
-                    still_held()
-                    if table is None:  # a table has no luck to be free of
-                        store.expect(Estimates(store, space, meter).highest())
-                    records = store.records()
-                    if complete(records):
-                        findings = findings_of(records, store.settings())
-                        write_results(folder, findings, f"{space.name} on {scoring.data}")
-    return RunResult(folder, records, driver.exhausted, stamp, driver.unpromoted)
+    def log_start(self, trials: int | None) -> None:
+        """Log how many trials are completed, unless the study is new."""
+        completed = _completed(self.store)
+        if trials is not None and completed >= trials:
+            more = f"--trials {trials + 100} for more"
+            _LOGGER.info(f"{completed} of {trials} trials are completed; {more}")
+        elif completed:
+            limit = "" if trials is None else f" of {trials}"
+            _LOGGER.info(f"resuming: {completed}{limit} trials are completed")
+
+    def driver(
+        self, executor: Executor, trials: int | None, deadline: float, on_progress: OnProgress
+    ) -> Driver:
+        """Return the driver of the search, with the screening's length from a pilot."""
+        pilot = self._pilot(executor)
+        return Driver(
+            self.store,
+            self.space,
+            executor,
+            trials,
+            self.seed,
+            on_progress,
+            deadline,
+            self.measure,
+            self.still_held,
+            self.folder,
+            self.scoring.images,
+            None if pilot is None else pilot.epochs,
+            final_scale=self.scoring.final_scale,
+        )
+
+    def _pilot(self, executor: Executor) -> Pilot | None:
+        """Return the study's pilot, run now if it has none; None if the epochs are given."""
+        space, proxy = self.space, self.space.settings.proxy
+        wanted = space.settings.references == "auto" and proxy.evaluator == "training"
+        if not wanted or "epochs" in proxy.model_fields_set:
+            return None
+        kept = self.store.settings().get(PILOT)
+        if kept is not None:
+            return Pilot.from_dict(kept)
+        if _completed(self.store):  # a study of a version without pilots
+            return None
+        references = chosen_references(space, self.measure)
+        if not references:
+            return None
+        metric, scoring = space.settings.metric, self.scoring
+        smallest = min((n for _, n in references), key=lambda n: self.measure(n)[metric])
+        pilot = run_pilot(
+            executor, smallest, proxy, scoring.images.train, scoring.chance, self.seed
+        )
+        self.store.search.set_user_attr(PILOT, pilot.to_dict())
+        _LOGGER.info(pilot.sentence())
+        return pilot
+
+    def write_results(self, *, predict: bool) -> list[TrialRecord]:
+        """Write the result files, and return the records.
+
+        Args:
+            predict: also store the accuracies that a model of all trials predicts.
+
+        Raises:
+            StorageError: the study is held by another process, or cannot be written.
+        """
+        self.still_held()
+        if predict:
+            estimates = Estimates(self.store, self.space, self.measure)
+            self.store.expect(estimates.highest())
+        records = self.store.records()
+        if complete(records):
+            findings = findings_of(records, self.store.settings())
+            write_results(self.folder, findings, f"{self.space.name} on {self.scoring.data}")
+        return records
 
 
-def _check_numbers(
-    trials: int, minutes: float | None, jobs: int | None, gpus_per_trial: float, ray: str | None
+def _check_options(
+    trials: int | None, minutes: float | None, workers: _Workers, sampler: str
 ) -> None:
-    if trials < 1:
+    """Raise an error for options that do not fit, before anything is written."""
+    if trials is not None and trials < 1:
         raise SpecError(f"trials: expected a number >= 1, got {trials}")
-    if jobs is not None and jobs < 1:
-        raise SpecError(f"jobs: expected a number >= 1, got {jobs}")
-    if gpus_per_trial and ray is None:
+    if workers.jobs is not None and workers.jobs < 1:
+        raise SpecError(f"jobs: expected a number >= 1, got {workers.jobs}")
+    if workers.gpus_per_trial and workers.ray is None:
         raise SpecError("--gpus-per-trial: expected --ray with it, got none")
     if minutes is not None and not minutes > 0:
         raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
+    if workers.ray is not None:
+        import mbsearch.execution.ray  # noqa: F401  raises ClusterError without Ray
+    if sampler not in SAMPLERS:
+        raise unknown_sampler(sampler)
+
+
+def _check_device(device: str | None) -> None:
+    """Raise EvaluationError for a device that this machine lacks, before anything is written."""
+    if device is not None:
+        from mbsearch.training.devices import choose_device
+
+        choose_device(device)
 
 
 def _as_stored(
-    space: SearchSpecification, folder: Path, storage: str | None, say: Say
+    space: SearchSpecification, folder: Path, storage: str | None
 ) -> SearchSpecification:
-    """The space given, as far as a study that is there leaves it open.
+    """Return the space with the choices that an existing study has already made.
 
-    Of a packaged space that has changed since, it is the stored one. Weights that are chosen by the
-    images are those of the study.
+    If a packaged space has changed since, it is the stored one. Automatic weights become the
+    study's.
     """
     try:
         known = read_study(folder, storage).settings()
-    except StorageError:  # there is no study yet, or opening it for writing says what is wrong
+    except StorageError:  # no study yet, or one that `drive` reports an error for
         return space
     kept, stamp = known.get("space_yaml"), known.get("stamp")
     if kept is None or stamp is None:
@@ -254,35 +376,19 @@ def _as_stored(
     given = space.with_classes(classes) if isinstance(classes, int) else space
     if stored.fingerprint == given.fingerprint:
         return space
-    say(f"{folder}: the packaged space {space.name} has changed since; the stored one goes on")
+    _LOGGER.warning(
+        f"{folder}: the packaged space {space.name} has changed since; the stored one is used"
+    )
     return stored.with_settings({"budgets": space.settings.budgets or stored.settings.budgets})
 
 
-def _executor(
-    scoring: Scoring, jobs: int | None, ray: str | None, gpus_per_trial: float
-) -> Executor:
-    if ray is None:
-        return LocalProcesses(
-            scoring.evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
-        )
-    from mbsearch.execution.ray import RayCluster
-
-    return RayCluster(
-        scoring.evaluator,
-        ray,
-        gpus_per_trial=gpus_per_trial,
-        jobs=jobs,
-        prepare=scoring.prepare,
-    )
-
-
-def _done(store: StudyStore) -> int:
-    """Search trials that have ended."""
+def _completed(store: StudyStore) -> int:
+    """Return the number of search trials that are completed, pruned or failed."""
     return sum(not r.is_baseline and r.ended is not None for r in store.records())
 
 
-def _plan_lines(scoring: Scoring, trials: int, jobs: int) -> list[str]:
-    """What a run will do, in lines of text: budgets, references, trainings, workers."""
+def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
+    """Return the plan of a run in lines of text: budgets, references, trainings, workers."""
     space, settings, lines = scoring.space, scoring.space.settings, []
     if scoring.photo_side is not None and (large := oversized(space, scoring.photo_side)):
         more = " ..." * (len(large) > _MOST_LISTED)
@@ -290,7 +396,7 @@ def _plan_lines(scoring: Scoring, trials: int, jobs: int) -> list[str]:
             f"resolutions above the photos' own {scoring.photo_side} pixels: "
             f"{', '.join(map(str, large[:_MOST_LISTED]))}{more}"
         )
-    if not settings.needs_latency:  # else they follow from a model that has to be measured first
+    if not settings.needs_latency:  # a latency model is not measured before the run starts
         asked = with_questions(space)
         budgets = ", ".join(budget.label for budget in asked.settings.budgets)
         lines.append(f"budgets: {budgets or 'none; the whole front'}")
@@ -298,23 +404,23 @@ def _plan_lines(scoring: Scoring, trials: int, jobs: int) -> list[str]:
             families = "MobileNet V1, V2, V3-small"
             if scoring.weights is None:
                 outside = missing_references(asked)
-            else:  # a space of what can inherit does not hold them, and need not
+            else:  # references cannot inherit weights, so that the space need not contain them
                 outside, families = [], f"{families}, the donor"
             lines.append(f"references: {len(chosen_references(asked))} ({families})")
             lines += [f"outside the space: {gap}" for gap in outside[:_MOST_LISTED]]
     finals = "no finals" if settings.finals.minutes == 0 else "then finals"
     if settings.finals.minutes:
         finals += f" of {settings.finals.minutes:g} min"
-    if trials < UNLIMITED_TRIALS:
+    if trials is not None:
         lines.append(f"trials: {trials:,} by {jobs} workers, {finals}")
     return lines
 
 
 def with_questions(space: SearchSpecification, measure: Measure = measure) -> SearchSpecification:
-    """The space with every budget that its study answers.
+    """Return the space with every budget that its study answers.
 
-    These are the budgets given, else all limits together, else round budgets where references are
-    trained, else none.
+    These are the budgets given, else all limits as one budget, else round budgets if references are
+    chosen automatically, else none.
     """
     settings = space.settings
     budgets = settings.questions
@@ -323,40 +429,11 @@ def with_questions(space: SearchSpecification, measure: Measure = measure) -> Se
     return space.with_settings({"budgets": budgets})
 
 
-def _pilot(
-    store: StudyStore,
-    space: SearchSpecification,
-    scoring: Scoring,
-    executor: Executor,
-    meter: Measure,
-    seed: int,
-    say: Say,
-) -> Pilot | None:
-    """The study's pilot, made where it has none; None if the length of a screening is given."""
-    proxy = space.settings.proxy
-    wanted = space.settings.references == "auto" and proxy.evaluator == "training"
-    if not wanted or "epochs" in proxy.model_fields_set:
-        return None
-    kept = store.settings().get(PILOT)
-    if kept is not None:
-        return Pilot.from_dict(kept)
-    if _done(store):  # of a version without pilots
-        return None
-    references = chosen_references(space, meter)
-    if not references:
-        return None
-    cheapest = min((n for _, n in references), key=lambda n: meter(n)[space.settings.metric])
-    pilot = run_pilot(executor, cheapest, proxy, scoring.images.train, scoring.chance, seed)
-    store.search.set_user_attr(PILOT, pilot.to_dict())
-    say(pilot.sentence())
-    return pilot
-
-
-def _stamp(scoring: Scoring, seed: int) -> Stamp:
-    """What a study is bound to."""
+def _identity(scoring: Scoring, seed: int) -> Stamp:
+    """Return everything that the trials of a study depend on."""
     settings = scoring.space.settings
     return {
-        "data": scoring.data,  # before the space, which has as many classes
+        "data": scoring.data,  # named first in messages: other data change the space too
         **scored_by(scoring.space, scoring.key),
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
@@ -367,30 +444,30 @@ def _stamp(scoring: Scoring, seed: int) -> Stamp:
     }
 
 
-def _check_stamp(store: StudyStore, folder: Path, stamp: Stamp) -> None:
-    """A study that is there must bear the same stamp, but for the path to the same images."""
+def _check_identity(store: StudyStore, folder: Path, identity: Stamp) -> None:
+    """Raise StorageError if a study has another identity; the path of its images may differ."""
     known = store.settings().get("stamp")
     if known is None:
         return
-    old = {"promotion": stamp["promotion"], **known}  # which an older version did not keep
-    if old["data_key"] == stamp["data_key"]:
-        old["data"] = stamp["data"]
-    if (what := difference(filled(old), stamp)) is not None:
+    old = {"promotion": identity["promotion"], **known}  # older versions did not store it
+    if old["data_key"] == identity["data_key"]:
+        old["data"] = identity["data"]
+    if (what := difference(filled(old), identity)) is not None:
         raise StorageError(
-            f"{folder}: this study was made by other settings ({what}), and its trials would not "
-            "be comparable; go back to them, or start another study with --name"
+            f"{folder}: this study was made by other settings ({what}), and its trials are not "
+            "comparable; use the same settings, or start another study with --name"
         )
 
 
 def _keep(
     store: StudyStore,
     folder: Path,
-    stamp: Stamp,
+    identity: Stamp,
     space: SearchSpecification,
     model: LatencyModel | None,
     pretrained: Pretrained | None,
 ) -> None:
-    """Write down what a study is made of; of one that is there what may change."""
+    """Store what defines a study; for an existing one only what may change."""
     known, text = store.settings(), space.to_yaml()
     if known.get("space_yaml") != text:
         store.search.set_user_attr("space_yaml", text)
@@ -404,18 +481,16 @@ def _keep(
     if "stamp" not in known:
         store.search.set_user_attr("versions", _versions())
         store.name_objectives(space.settings.metric)
-    if known.get("stamp") != stamp:
-        store.search.set_user_attr("stamp", stamp)  # last: with it, the study is whole
+    if known.get("stamp") != identity:
+        store.search.set_user_attr("stamp", identity)  # last: a study without it is incomplete
     if model is not None:
         if KEPT not in known:
             store.search.set_user_attr(KEPT, model.to_dict())
         write_whole(folder / f"{KEPT}.json", json.dumps(model.to_dict(), indent=1))
 
 
-def _latency_model(
-    store: StudyStore, space: SearchSpecification, seed: int, say: Say
-) -> LatencyModel | None:
-    """The study's model of latency, fitted on this machine where it has none; None if unneeded."""
+def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> LatencyModel | None:
+    """Return the study's latency model, fitted on this machine if it has none; None if unneeded."""
     if not space.settings.needs_latency:
         return None
     kept = store.settings().get(KEPT)
@@ -423,9 +498,10 @@ def _latency_model(
         return LatencyModel.from_dict(kept)
     from mbsearch.latency.fit import fit_latency
 
-    return fit_latency(space, seed, say)
+    return fit_latency(space, seed)
 
 
 def _versions() -> dict[str, str]:
+    """Return the versions of Python and the packages that a study depends on."""
     packages = ("mbsearch", "torch", "optuna", "numpy")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

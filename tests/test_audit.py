@@ -29,7 +29,8 @@ from mbsearch.errors import EvaluationError, SpecError, StorageError
 from mbsearch.evaluation import by_training
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Task
-from mbsearch.run import _stamp
+from mbsearch.progress import Progress
+from mbsearch.run import _identity
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.artifacts import AUDIT, read_audit
 
@@ -131,10 +132,10 @@ def test_a_proxy_that_sees_all_alike_is_fair_and_one_that_does_not_is_found_out(
 @pytest.mark.slow
 def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path) -> None:
     images = write_noise_images(tmp_path / "images", {"train": 100, "val": 40, "test": 20})
-    totals: set[int] = set()
+    totals: set[int | None] = set()
     found = audit(
         quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=1, jobs=2,
-        data=str(images), on_end=lambda _, total: totals.add(total),
+        data=str(images), on_progress=lambda event: totals.add(event.total),
     )  # fmt: skip
     assert totals == {16}, "each is trained shortly and for long"
     assert [(each.family, each.networks) for each in found.leans] == [
@@ -144,14 +145,14 @@ def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path
     assert read_audit(tmp_path) == found
     assert found.sentence().count("mobilenet_v") == 2
     scoring = by_training(quick(), str(images), 0, None, tmp_path)
-    of_study = _stamp(scoring, 0)
+    of_study = _identity(scoring, 0)
     assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
-    begun: list[int] = []
+    events: list[Progress] = []
     longer = audit(
         quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=2, jobs=2,
-        data=f"{images}/", on_start=lambda done, _: begun.append(done),
+        data=f"{images}/", on_progress=events.append,
     )  # fmt: skip
-    assert begun == [8], "the short trainings are those of before"
+    assert events[0].completed == 8, "the short trainings are not repeated"
     assert longer.truth.startswith("2 epochs")
     old = json.loads((tmp_path / AUDIT).read_text())
     del old["leans"]
@@ -169,8 +170,8 @@ def test_as_many_mobilenets_are_judged_as_were_asked_for(count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_that_cannot_be_trained_costs_no_audit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_audit_leaves_out_a_network_that_cannot_be_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     space = quick().with_classes(2)
     images = write_noise_images(tmp_path / "images", {"train": 100, "val": 40, "test": 20})
@@ -182,14 +183,12 @@ def test_a_network_that_cannot_be_trained_costs_no_audit(
     table.write_text(json.dumps(truth))
     spoilt = sample_by_cost(space, 7, 0)[0].fingerprint
     monkeypatch.setattr(audit_module, "LocalProcesses", partial(Failing, spoilt))
-    said: list[str] = []
     found = audit(
-        space, folder=tmp_path, networks=7, seeds=1, truth=table, jobs=1, data=str(images),
-        say=said.append,
-    )  # fmt: skip
+        space, folder=tmp_path, networks=7, seeds=1, truth=table, jobs=1, data=str(images)
+    )
     assert found.networks == 6
-    (line,) = [each for each in said if spoilt in each]
-    assert line.endswith("diverged; the audit goes without it")
+    (line,) = [each for each in caplog.messages if spoilt in each]
+    assert line.endswith("diverged; the audit leaves it out")
     spoilt = sample_by_cost(space, 6, 0)[0].fingerprint
     monkeypatch.setattr(audit_module, "LocalProcesses", partial(Failing, spoilt))
     with pytest.raises(EvaluationError, match=r"expected at least 6 networks .* got 5"):
@@ -274,21 +273,21 @@ def test_an_audit_is_kept_and_goes_on_where_it_was_interrupted(
     table = tmp_path / "truth.json"
     table.write_text(json.dumps(truth))
     folder = tmp_path / "results" / "tiny"
-    ended: list[int] = []
+    completed: list[int] = []
 
-    def interrupt(done: int, total: int) -> None:
-        assert total == 6
-        ended.append(done)
-        if done == 3:
+    def interrupt(event: Progress) -> None:
+        assert event.total == 6
+        completed.append(event.completed)
+        if event.completed == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        audit(space, folder=folder, networks=6, seeds=1, truth=table, jobs=1, on_end=interrupt)
+        audit(space, folder=folder, networks=6, seeds=1, truth=table, jobs=1, on_progress=interrupt)
     found = audit(
         space, folder=folder, networks=6, seeds=1, truth=table, jobs=1,
-        on_end=lambda done, _: ended.append(done),
+        on_progress=lambda event: completed.append(event.completed),
     )  # fmt: skip
-    assert ended == [1, 2, 3, 4, 5, 6]
+    assert completed == [0, 1, 2, 3, 3, 4, 5, 6]
     assert read_audit(folder) == found
     assert json.loads((folder / AUDIT).read_text())["networks"] == 6
     assert ("better than counting" in found.sentence()) == (

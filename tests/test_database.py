@@ -20,6 +20,7 @@ from mbsearch.config.specification import load_specification
 from mbsearch.dashboard.studies import open_shelf
 from mbsearch.errors import StorageError
 from mbsearch.latency.benchmark import Latency
+from mbsearch.progress import Progress
 from mbsearch.run import RunResult, run
 from mbsearch.study.artifacts import MULT_ADDS, PROXY, Audit, Ranking, read_latencies
 from mbsearch.study.postgresql import connect, drive_database
@@ -146,7 +147,7 @@ def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:
 def test_a_driver_that_lost_its_lock_stops_and_says_so(
     tmp_path: Path, table: Path, postgres: str
 ) -> None:
-    def cut(_done: int, _target: int) -> None:
+    def cut(_event: Progress) -> None:
         with psycopg.connect(postgres) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
@@ -160,7 +161,7 @@ def test_a_driver_that_lost_its_lock_stops_and_says_so(
             storage=postgres,
             table=table,
             jobs=1,
-            on_start=cut,
+            on_progress=cut,
         )
     assert len(search(tmp_path / "cut", table, postgres).records) == 8
 

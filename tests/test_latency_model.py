@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -20,7 +21,7 @@ from mbsearch.errors import ExportError, SpecError
 from mbsearch.latency import fit as fitting
 from mbsearch.latency.benchmark import Latency
 from mbsearch.latency.model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
-from mbsearch.retraining.competitors import rivals
+from mbsearch.retraining.competitors import equal_cost_references
 from mbsearch.run import run
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
@@ -112,10 +113,10 @@ def test_mistakes_are_one_message(model: LatencyModel) -> None:
 
 
 def test_a_search_by_latency_measures_once_and_keeps_the_model(
-    tmp_path: Path, timings: list[int]
+    tmp_path: Path, timings: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
     space, folder = towards("accuracy", "latency"), tmp_path / "s"
-    lines: list[str] = []
     for trials in (8, 12):
         found = run(
             space,
@@ -123,21 +124,20 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
             folder=folder,
             table=table(tmp_path),
             jobs=1,
-            say=lines.append,
         )
     assert timings == [fitting.NETWORKS]
-    assert sum(line.startswith("measuring the latency") for line in lines) == 1
+    assert sum(line.startswith("measuring the latency") for line in caplog.messages) == 1
     written = json.loads((folder / f"{KEPT}.json").read_text())
     model = LatencyModel.from_dict(written)
     assert read_study(folder).settings()[KEPT] == written
-    assert lines.count(model.sentence()) == 1
+    assert caplog.messages.count(model.sentence()) == 1
     assert len(found.records) == 12
     for record in found.records:
         assert record.cost == record.costs[LATENCY] == model.measure(record.architecture)[LATENCY]
     best = answer(Findings(found.records), Budget.model_validate({"latency": "1s"})).record
     assert best.accuracy == max(r.accuracy for r in found.records)
     network = best.architecture
-    for rival in rivals(network, LATENCY, model.measure):
+    for rival in equal_cost_references(network, LATENCY, model.measure):
         assert model.measure(rival.architecture)[LATENCY] == pytest.approx(best.cost, rel=0.15)
 
 

@@ -31,7 +31,7 @@ from mbsearch.figures.front import front_figure
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.report.files import write_results
 from mbsearch.report.html import document
-from mbsearch.retraining.competitors import rivals
+from mbsearch.retraining.competitors import equal_cost_references
 from mbsearch.run import run
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
@@ -185,7 +185,7 @@ def test_no_number_is_cut_off_where_the_terminal_is_narrow(
 def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:
     network = load_specification("v2").sample(seed=1)
     target = measure(network)["params"]
-    for rival in rivals(network, "params"):
+    for rival in equal_cost_references(network, "params"):
         assert measure(rival.architecture)["params"] == pytest.approx(target, rel=0.1)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -33,8 +34,9 @@ from mbsearch.errors import StorageError
 from mbsearch.evaluation import Scoring, by_training, default_space
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.execution.protocol import Task
+from mbsearch.progress import Progress
 from mbsearch.retraining import run as retrain_module
-from mbsearch.run import _as_stored, _check_stamp, _stamp
+from mbsearch.run import _as_stored, _check_identity, _identity
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
@@ -370,13 +372,13 @@ def test_other_weights_are_another_study_and_another_audit(
     images: str, donor: Donor, other: Donor, tmp_path: Path
 ) -> None:
     paths = [str(donor.path), str(other.path), "none"]
-    for identity in (_stamp, _trained_by):
+    for identity in (_identity, _trained_by):
         found = [identity(scored(images, weights, tmp_path), 0) for weights in paths]
         again = identity(scored(images, paths[0], tmp_path / "elsewhere"), 0)
         assert again == found[0], "by their content"
         for i, one in enumerate(found):
             assert all(one != each for each in found[i + 1 :])
-    stamps = [_stamp(scored(images, weights, tmp_path), 0) for weights in paths]
+    stamps = [_identity(scored(images, weights, tmp_path), 0) for weights in paths]
     for before, after in ((0, 1), (0, 2), (2, 0)):
         words = difference(filled(stamps[before]), stamps[after])
         assert words is not None
@@ -384,9 +386,9 @@ def test_other_weights_are_another_study_and_another_audit(
         f"weights was {donor.key!r} and is {other.key!r}"
     )
     teacher = few().settings.teacher.model_copy(update={"temperature": 5.0})
-    changed = _stamp(scored(images, paths[0], tmp_path, teacher=teacher), 0)
+    changed = _identity(scored(images, paths[0], tmp_path, teacher=teacher), 0)
     assert difference(stamps[0], changed) == "teacher.temperature was 2.0 and is 5.0"
-    scratch = _stamp(scored(images, "none", tmp_path, teacher=teacher), 0)
+    scratch = _identity(scored(images, "none", tmp_path, teacher=teacher), 0)
     assert difference(stamps[2], scratch) is None, "from scratch nobody learns from it"
 
 
@@ -433,7 +435,7 @@ def scratch_study(images: str, tmp_path: Path) -> StudyStore:
     """A study of an older version, which knew no donors, on photos."""
     space = few().with_classes(2)
     store, _ = search(tmp_path / "study", trials=1, space=space)
-    stamp = dict(_stamp(scored(images, "none", tmp_path), 0))
+    stamp = dict(_identity(scored(images, "none", tmp_path), 0))
     del stamp["weights"], stamp["teacher"]
     store.search.set_user_attr("space_yaml", space.to_yaml())
     store.search.set_user_attr("stamp", stamp)
@@ -441,25 +443,31 @@ def scratch_study(images: str, tmp_path: Path) -> StudyStore:
 
 
 def test_a_study_from_scratch_resumes_from_scratch(
-    scratch_study: StudyStore, images: str, donor: Donor, tmp_path: Path
+    scratch_study: StudyStore,
+    images: str,
+    donor: Donor,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
     folder, old = tmp_path / "study", read_study(tmp_path / "study").settings()["stamp"]
-    said: list[str] = []
-    space = _as_stored(few(), folder, None, said.append)
+    space = _as_stored(few(), folder, None)
     assert space.settings.weights == "none"
     resumed = by_training(space, images, 0, "cpu", folder)
     assert (resumed.weights, resumed.pretrained, resumed.train_shared) == (None, None, None)
-    assert difference(filled(old), _stamp(resumed, 0)) is None
-    _check_stamp(scratch_study, folder, _stamp(resumed, 0))
+    assert difference(filled(old), _identity(resumed, 0)) is None
+    _check_identity(scratch_study, folder, _identity(resumed, 0))
     with pytest.raises(StorageError, match="this study was made by other settings") as error:
-        _check_stamp(scratch_study, folder, _stamp(scored(images, str(donor.path), folder), 0))
+        _check_identity(
+            scratch_study, folder, _identity(scored(images, str(donor.path), folder), 0)
+        )
     assert "\n" not in str(error.value)
     # The whole path of the command, until the search.
     planned = study_module.run(
-        few(), trials=2, folder=folder, data=images, device="cpu", dry_run=True, say=said.append
+        few(), trials=2, folder=folder, data=images, device="cpu", dry_run=True
     )
-    assert planned.stamp["weights"] is None
-    assert not any("EfficientNet-Lite0, trained" in line for line in said)
+    assert planned.identity["weights"] is None
+    assert not any("EfficientNet-Lite0, trained" in line for line in caplog.messages)
 
 
 def test_a_study_with_a_donor_resumes_with_it(images: str, donor: Donor, tmp_path: Path) -> None:
@@ -467,12 +475,12 @@ def test_a_study_with_a_donor_resumes_with_it(images: str, donor: Donor, tmp_pat
     store, _ = search(tmp_path / "study", trials=0, space=scoring.space)
     store.search.set_user_attr("space_yaml", scoring.space.to_yaml())
     # Killed before it was whole, it knows no donor, and the images choose again.
-    assert _as_stored(few(), tmp_path / "study", None, print).settings.weights == "auto"
-    store.search.set_user_attr("stamp", _stamp(scoring, 0))
-    space = _as_stored(few(), tmp_path / "study", None, print)
+    assert _as_stored(few(), tmp_path / "study", None).settings.weights == "auto"
+    store.search.set_user_attr("stamp", _identity(scoring, 0))
+    space = _as_stored(few(), tmp_path / "study", None)
     assert space.settings.weights == str(donor.path)
     resumed = by_training(space, images, 0, "cpu", tmp_path)
-    assert difference(filled(_stamp(scoring, 0)), _stamp(resumed, 0)) is None
+    assert difference(filled(_identity(scoring, 0)), _identity(resumed, 0)) is None
 
 
 def test_retraining_has_the_start_of_the_study(
@@ -560,7 +568,7 @@ def test_the_default_space_suits_the_images(images: str, grey: str, donor: Donor
 def test_an_audit_trains_as_the_study_does(
     images: str, donor: Donor, other: Donor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[int] = []
+    completed: list[int] = []
     evaluators: list[ProxyTraining] = []
 
     def noted(evaluator: ProxyTraining, *arguments: Any) -> LocalProcesses:
@@ -569,15 +577,19 @@ def test_an_audit_trains_as_the_study_does(
 
     monkeypatch.setattr(audit_module, "LocalProcesses", noted)
 
+    def note(event: Progress) -> None:
+        if event.phase == "audit" and event.message is None:
+            completed.append(event.completed)
+
     def audited(weights: str, folder: str) -> Audit:
         return audit(
             few(weights=weights), folder=tmp_path / folder, networks=6, references=2, seeds=1,
             epochs=1, data=images, jobs=1, device="cpu",
-            on_start=lambda done, _: begun.append(done),
+            on_progress=note,
         )  # fmt: skip
 
     found = audited(str(donor.path), "one")
-    of_study = _stamp(scored(images, str(donor.path), tmp_path), 0)
+    of_study = _identity(scored(images, str(donor.path), tmp_path), 0)
     assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
     assert (tmp_path / "one" / SUPERNET).exists()
     short, long = evaluators
@@ -589,7 +601,7 @@ def test_an_audit_trains_as_the_study_does(
         audited(str(other.path), "one")
     scratch = audited("none", "one")
     assert scratch.stamp["proxy"]["evaluator"] == "training"
-    assert begun == [0, 16, 0], "trainings of other weights are others"
+    assert completed == [0, 16, 0], "trainings of other weights are saved apart"
 
 
 # A whole search

@@ -27,8 +27,9 @@ from mbsearch.evaluation import Scoring
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
+from mbsearch.progress import Progress
 from mbsearch.run import RunResult, run
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.pending import find_promotions
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
@@ -356,7 +357,7 @@ def test_a_run_that_promotes_nothing_says_what_it_would_take(
     needed: float,
     advice: str,
 ) -> None:
-    result = RunResult(folder, refined.records(), exhausted=False, stamp={}, unpromoted=needed)
+    result = RunResult(folder, refined.records(), exhausted=False, identity={}, unpromoted=needed)
     monkeypatch.setattr("mbsearch.run.run", lambda *_, **__: result)
     with pytest.raises(SystemExit) as end:
         main(["run", "--space", "v2", "--trials", "9"])
@@ -398,7 +399,7 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     class Progresses(list[Progress]):
         def append(self, progress: Progress) -> None:
             super().append(progress)
-            if sum(p.fidelity is Fidelity.PROMOTION for p in self) == 3:
+            if sum(", promotion)" in (p.message or "") for p in self) == 3:
                 raise CutError
 
     with pytest.raises(CutError):
@@ -497,7 +498,7 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:
-        if progress.fidelity is Fidelity.PROMOTION:
+        if ", promotion)" in (progress.message or ""):
             raise CutError
 
     monkeypatch.setattr("mbsearch.run.by_training", fake)

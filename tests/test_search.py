@@ -16,8 +16,9 @@ from mbsearch.config.specification import baseline_architectures, load_specifica
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
 from mbsearch.execution.local import LocalProcesses
+from mbsearch.progress import Progress
 from mbsearch.report.files import write_results
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import SAMPLERS, make_sampler
 from mbsearch.search.pending import MAX_ATTEMPTS
 from mbsearch.space.space import SearchSpace
@@ -137,7 +138,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(
 
     def stop(progress: Progress) -> None:
         nonlocal ended
-        ended += progress.trial is not None
+        ended += progress.message is not None
         if ended >= stop_after and progress.running:
             raise _Stop
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from mbsearch.config.settings import Teacher
 from mbsearch.data.batches import Split, batches
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError
+from mbsearch.progress import Progress
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
@@ -252,20 +254,26 @@ def test_a_teacher_of_other_weights_or_settings_is_not_taken_for_this_one(
 
 
 def test_logits_are_computed_once(
-    donor: Donor, source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    donor: Donor,
+    source: ImageSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    preparations, said, seen = planned(donor, source, tmp_path / "study"), [], []
+    caplog.set_level(logging.INFO, "mbsearch")
+    preparations = planned(donor, source, tmp_path / "study")
+    seen: list[Progress] = []
     assert preparations.needed
-    assert preparations.run(
-        preparations.space, on_step=lambda noun, *_: seen.append(noun), say=said.append
-    )
-    assert seen == ["teacher"] * 4
-    begun, line = said
+    assert preparations.run(preparations.space, on_progress=seen.append)
+    assert [(e.phase, e.completed, e.total) for e in seen] == [
+        ("teacher", i, 4) for i in range(1, 5)
+    ]
+    begun, line = caplog.messages
     assert begun == "teacher: 4 steps at 32 px"
     assert line.startswith("teacher: validation accuracy 0.")
     assert line.endswith("at 32 px, 0.0 MB of logits")
     monkeypatch.setattr(TeacherTraining, "lessons", lambda _: pytest.fail("computed again"))
-    assert preparations.run(preparations.space, on_step=lambda noun, *_: seen.append(noun))
+    assert preparations.run(preparations.space, on_progress=seen.append)
     assert len(seen) == 4
     # Of a teacher that was deleted they are not kept.
     (tmp_path / "study" / TEACHER).unlink()

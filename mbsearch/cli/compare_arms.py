@@ -61,6 +61,7 @@ def compare_arms(
 
     Example: mbsearch compare-arms results/search results/random --budget 20M
     """
+    from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.retraining.arms import compare_arms as compare
     from mbsearch.retraining.arms import same_test_images
 
@@ -79,17 +80,18 @@ def compare_arms(
             )
     references = {each.name: each for arm in arms for each in arm.references}
     data = first.stamp["data"]
-    found = compare(
-        [arm.network for arm in arms],
-        list(references.values()),
-        first.settings.retrain.model_copy(update={"seeds": seeds}),
-        source=same_test_images(data, [arm.stamp["seed"] for arm in arms]),
-        scale=first.settings.final_scale(data),
-        folder=studies[0],
-        jobs=jobs,
-        device=device,
-        say=lambda line: err.print(escape(line), highlight=False),
-    )
+    with ProgressDisplay(err) as display:
+        found = compare(
+            [arm.network for arm in arms],
+            list(references.values()),
+            first.settings.retrain.model_copy(update={"seeds": seeds}),
+            source=same_test_images(data, [arm.stamp["seed"] for arm in arms]),
+            scale=first.settings.final_scale(data),
+            folder=studies[0],
+            jobs=jobs,
+            device=device,
+            on_progress=display.update,
+        )
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))  # noqa: T201
         return

@@ -43,11 +43,11 @@ def status(
     where = study.name if storage else str(results_folder(results or RESULTS))
     print_status(where, findings, budgets, as_json)
     if not as_json:
-        print_verdict(folder, study.settings().get("stamp"))
+        print_audit_summary(folder, study.settings().get("stamp"))
 
 
-def print_verdict(folder: Path, stamp: Stamp | None) -> None:
-    """Say how well the study's proxy ranks, where an audit has measured it."""
+def print_audit_summary(folder: Path, stamp: Stamp | None) -> None:
+    """Print the rank agreement of the study's proxy, if an audit has measured it."""
     from mbsearch.study.artifacts import read_audit
 
     audit = read_audit(folder, stamp)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from mbsearch.analysis.answer import Answer, Findings, answers
@@ -14,6 +14,8 @@ from mbsearch.study.store import StudyStore
 FORMATS = ("yaml", "pytorch", "onnx")
 """What every answer is written as, beside int8."""
 
+_LOGGER = logging.getLogger(__name__)
+
 
 def write_answers(
     store: StudyStore,
@@ -21,7 +23,6 @@ def write_answers(
     findings: Findings,
     *,
     command: str,
-    say: Callable[[str], None],
 ) -> list[Path]:
     """Write the answer to each budget of a study into a folder of its own, and name the folders.
 
@@ -34,7 +35,6 @@ def write_answers(
         home: its folder.
         findings: what is known of it.
         command: that is named in the cards.
-        say: called with a line for each answer.
 
     Raises:
         DataError: the images cannot be read.
@@ -45,7 +45,7 @@ def write_answers(
         if not isinstance(found, Answer):
             continue
         if trained_weights(home, found.record) is None:
-            say(
+            _LOGGER.warning(
                 f"{budget.label}: {found.name} has no trained weights yet; "
                 f"`mbsearch retrain {home}` trains it"
             )
@@ -58,7 +58,7 @@ def write_answers(
         )
         _replace(folder, made)
         int8 = "" if exported.int8 is None else f"; {exported.int8.sentence()}"
-        say(f"{budget.label}: {found.name} written to {folder}{int8}")
+        _LOGGER.info(f"{budget.label}: {found.name} written to {folder}{int8}")
         folders.append(folder)
     return folders
 

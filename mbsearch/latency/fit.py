@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,17 +18,16 @@ NETWORKS = 30
 _THREADS = 1
 _CPUS = Path("/proc/cpuinfo")
 
+_LOGGER = logging.getLogger(__name__)
 
-def fit_latency(
-    space: SearchSpecification, seed: int, say: Callable[[str], None], networks: int = NETWORKS
-) -> LatencyModel:
+
+def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS) -> LatencyModel:
     """Measure networks of all costs and the baselines, and fit a model to them.
 
     By onnxruntime where it is installed, else by torch; one thread.
 
     Args:
         seed: of the sample.
-        say: called with a line before the measurement, and one of what came of it.
         networks: of the space to measure.
 
     Raises:
@@ -41,12 +40,14 @@ def fit_latency(
         engine = "torch"
     chosen = sample_by_cost(space, networks, seed)
     chosen += [network for _, network in baseline_architectures(space)]
-    say(f"measuring the latency of {len(chosen)} networks by {engine}, once for this study")
+    _LOGGER.info(
+        f"measuring the latency of {len(chosen)} networks by {engine}, once for this study"
+    )
     found = measure_latency(chosen, engine=engine, threads=_THREADS)
     versions = {name: version(name) for name in dict.fromkeys((engine, "torch"))}
     setting = Setting(engine, _THREADS, _processor(), versions)
     model = LatencyModel.fit(chosen, [1e6 * each.median_seconds for each in found], setting)
-    say(model.sentence())
+    _LOGGER.info(model.sentence())
     return model
 
 

@@ -8,6 +8,7 @@ with the candidates from FIRST_FINAL of the search on, and have the rest of thei
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,9 +27,11 @@ from optuna.trial import TrialState
 from mbsearch.config.settings import Racing
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
+from mbsearch.cost.units import amount
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.execution.local import Executor, Finished
 from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.search.estimates import Estimates, denoised_promotions
 from mbsearch.search.factory import distributions
 from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
@@ -56,23 +59,8 @@ EPOCHS_DONE = "epochs_done"
 """User attribute of a final that runs: the epochs in its checkpoint."""
 ENUMERATE_UP_TO = 20_000
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands, for whoever shows it; `trial` is the one that just ended.
-
-    `left` counts every training that is still to end: baselines, repeats and search trials, and at
-    the end the longer trainings that are known to be due. `trial` has the accuracy of the training
-    that ended, which was of the `fidelity`.
-    """
-
-    done: int
-    target: int
-    running: int
-    left: int
-    phase: str
-    trial: TrialRecord | None = None
-    fidelity: Fidelity = Fidelity.SCREENING
+_LOGGER = logging.getLogger(__name__)
+_TRAININGS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +82,20 @@ class Driver:
     store: StudyStore
     space: SearchSpecification
     executor: Executor
-    target: int
+    target: int | None  # None for no limit
     seed: int
-    on_progress: Callable[[Progress], None] = lambda _: None
+    on_progress: OnProgress = ignore_progress
     deadline: float = math.inf  # on time.monotonic's clock
     measure: Measure = measure
     still_held: Callable[[], None] = lambda: None  # raises where another driver may have the study
     folder: Path = Path()
     images: Images = Images()
     epochs: int | None = None
-    say: Callable[[str], None] = lambda _line: None
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
     _begun: int = 0  # search trials that were trained, or are in flight
+    _completed: int = 0  # trainings of this run, for the display
     _tried: dict[str, int] = field(default_factory=dict)
     _distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     _exhausted: bool = False
@@ -166,7 +154,7 @@ class Driver:
                 self._submit(job)
             if not self._jobs:
                 return
-            self._report(None, len(references))
+            self._report(len(references))
             left = self.deadline - time.monotonic()
             ended = self.executor.wait(timeout=max(0.0, min(1.0, left)))
             self.still_held()  # a machine may have slept while it waited
@@ -218,7 +206,9 @@ class Driver:
 
     def _is_searching(self) -> bool:
         """Whether candidates are still wanted: the last share of a run's time is for the best."""
-        if self._promotions is not None or self._exhausted or self._begun >= self.target:
+        if self._promotions is not None or self._exhausted:
+            return False
+        if self.target is not None and self._begun >= self.target:
             return False
         if time.monotonic() < self._search_until:
             return True
@@ -227,7 +217,8 @@ class Driver:
     def _progress(self) -> float:
         """Share of the search that has ended: of its trials, or of its time where that is more."""
         searching = sum(job.study is self.store.search for job in self._jobs.values())
-        of_trials = (self._begun - searching) / max(1, self.target)
+        target = math.inf if self.target is None else max(1, self.target)
+        of_trials = (self._begun - searching) / target
         whole = self._search_until - self._started
         of_time = (time.monotonic() - self._started) / whole if math.isfinite(whole) else 0.0
         return min(1.0, max(of_trials, of_time))
@@ -244,7 +235,7 @@ class Driver:
             rounds.make_plan(records, progress, self.executor.slots)
             assert rounds.plan is not None
             self.store.search.set_user_attr(PLAN, rounds.plan.to_dict())
-            self.say(rounds.plan.sentence(rounds.budgets))
+            _LOGGER.info(rounds.plan.sentence(rounds.budgets))
         record = rounds.next(records, progress)
         return None if record is None else self._begin_final(record)
 
@@ -469,7 +460,10 @@ class Driver:
             fail(self.store, job, finished.error or "no reason was given")
             if job.fidelity is Fidelity.FINAL:
                 self._finals.fail(job.record["trial"])
-        self._report(self._ended(job, finished), baselines_left, job.fidelity)
+        trial = self._ended(job, finished)
+        self._completed += trial is not None
+        message = None if trial is None else _message(trial, job.fidelity)
+        self._report(baselines_left, message)
 
     def _ended(self, job: Job, finished: Finished) -> TrialRecord | None:
         """The trial with the training that ended; None where that only measured the noise."""
@@ -602,21 +596,36 @@ class Driver:
             self._tell_sampler()
         return True
 
-    def _report(
-        self,
-        trial: TrialRecord | None,
-        baselines_left: int,
-        fidelity: Fidelity = Fidelity.SCREENING,
-    ) -> None:
+    def _report(self, baselines_left: int, message: str | None = None) -> None:
+        """Emit a progress event."""
         running = len(self._jobs)
         searching = sum(job.study is self.store.search for job in self._jobs.values())
         phase = "baselines" if baselines_left or searching < running else "search"
-        left = running + baselines_left + max(0, self.target - self._begun)
+        candidates = None if self.target is None else max(0, self.target - self._begun)
+        left = None if candidates is None else running + baselines_left + candidates
         if self._promotions is not None:
-            phase, left = "longer training", running
+            phase = "longer training"
             if any(job.fidelity is Fidelity.FINAL for job in self._jobs.values()):
                 phase = "finals"
-            left += len(self._promotions.required()) if self._promoting else 0
+            left = running + (len(self._promotions.required()) if self._promoting else 0)
+        until = self.deadline - time.monotonic()
         self.on_progress(
-            Progress(self._begun - searching, self.target, running, left, phase, trial, fidelity)
+            Progress(
+                phase,
+                self._completed,
+                None if left is None else self._completed + left,
+                running,
+                max(0.0, until) if math.isfinite(until) and left is None else None,
+                message=message,
+            )
         )
+
+
+def _message(trial: TrialRecord, fidelity: Fidelity) -> str:
+    """One line about a training that has completed."""
+    what = trial.architecture.name if trial.is_baseline else "search"
+    what += _TRAININGS[fidelity]
+    outcome = f"accuracy {trial.accuracy:.3f}" if trial.state is State.COMPLETE else trial.error
+    if trial.state is State.FAILED:
+        outcome = f"failed: {trial.error}"
+    return f"trial {trial.trial} ({what}): {outcome}, {amount(trial.metric, trial.cost)}"

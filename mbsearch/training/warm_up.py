@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -19,17 +19,19 @@ from mbsearch.space.library import load_reference
 from mbsearch.training.devices import mixed_precision, multiplies_bfloat16
 from mbsearch.training.network import build
 
+_LOGGER = logging.getLogger(__name__)
 
-def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
+
+def compile_kernels(device: torch.device) -> None:
     """Compile what the training of a MobileNet on this CPU will call, once for all later processes.
 
-    Without this every worker would do so by itself, silently. `say` is told a line before it.
+    Without this every worker would compile them by itself.
     """
     if device.type != "cpu":
         return
     folder = steps.normalise.stats.cache_path  # type: ignore[attr-defined]
     if folder is None:
-        say(
+        _LOGGER.warning(
             "compiled kernels of the training cannot be kept, for no cache folder can be written "
             "(NUMBA_CACHE_DIR names one): every worker compiles them for half a minute"
         )
@@ -37,7 +39,7 @@ def compile_kernels(device: torch.device, say: Callable[[str], None]) -> None:
     compiled = Path(folder) / f"compiled-{_key(device)}"
     if compiled.exists():
         return
-    say("compiling the kernels of the training, once: up to half a minute")
+    _LOGGER.info("compiling the kernels of the training, once: up to half a minute")
     # Another run may be at it. A full disk has no room for the lock: then every worker compiles.
     with suppress(OSError), FileLock(f"{compiled}.lock"):
         if not compiled.exists():
