@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.audit import audit
+from mbsearch.cli.cache import cache
 from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
@@ -85,6 +86,7 @@ for _command in (
     count,
     spaces,
     schema,
+    cache,
 ):
     app.command()(_command)
 
