@@ -33,6 +33,7 @@ from mbsearch.progress import Progress
 from mbsearch.run import _identity
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.artifacts import AUDIT, read_audit
+from mbsearch.study.records import Evaluation
 
 
 def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]:
@@ -242,9 +243,11 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
     (tmp_path / AUDIT).write_text(text)
     with pytest.raises(StorageError, match=r"audit.json: expected what .* got a damaged file"):
         read_audit(tmp_path)
-    read = partial(audit_module._Done.read, tmp_path / "audit")
-    read({"seed": 0}).add("a network", {"accuracy": 0.5})
-    assert read({"seed": 0}).rows == {"a network": {"accuracy": 0.5}}
+    read = partial(audit_module._Trained.read, tmp_path / "audit")
+    evaluation = Evaluation(0.5, 1.0, 2.0, 0, 16, (), "fake", {}, "cpu")
+    read({"seed": 0}).add("a network", evaluation)
+    row = {"accuracy": 0.5, "loss": 1.0, "seconds": 2.0}
+    assert read({"seed": 0}).rows == {"a network": row}
     assert read({"seed": 1}).rows == {}, "of another seed"
     (trainings,) = (tmp_path / "audit").iterdir()
     trainings.write_text(text)

@@ -752,9 +752,9 @@ def test_what_is_told_instead_of_a_page_is_told_anew(studies: Path) -> None:
     [record, *_] = read_study(studies / "failing").records()
     running = replace(running, records=(replace(record, state=State.RUNNING),))
     failed = replace(failed, records=(record,))
-    stamps = [dashboard_app._stamp("/", {}, each) for each in (running, failed)]
+    stamps = [dashboard_app._redraw_key("/", {}, each) for each in (running, failed)]
     assert stamps[0] != stamps[1]
-    assert dashboard_app._stamp("/", {}, replace(failed, name="b")) != stamps[1]
+    assert dashboard_app._redraw_key("/", {}, replace(failed, name="b")) != stamps[1]
 
 
 def test_another_study_of_the_same_name_is_read_anew(tmp_path: Path) -> None:

@@ -168,16 +168,17 @@ def test_a_study_without_latency_cannot_be_asked_for_it(
 
 
 def test_torch_measures_where_onnxruntime_is_missing(
-    timings: list[int], monkeypatch: pytest.MonkeyPatch
+    timings: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
+
     def missing(_: Sequence[str]) -> None:
         raise ExportError("onnx: expected the packages onnxruntime")
 
     monkeypatch.setattr(fitting, "require", missing)
-    lines: list[str] = []
-    model = fitting.fit_latency(TINY, 0, lines.append, networks=10)
+    model = fitting.fit_latency(TINY, 0, networks=10)
     assert model.setting.engine == "torch"
-    assert "by torch" in lines[0]
+    assert "by torch" in caplog.messages[0]
 
 
 @pytest.mark.slow
@@ -188,7 +189,7 @@ def test_a_model_is_fitted_to_networks_that_were_measured(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))
     )
-    model = fitting.fit_latency(bare, 0, lambda _: None, networks=10)
+    model = fitting.fit_latency(bare, 0, networks=10)
     assert model.setting.threads == 1
     assert model.setting.machine
     assert len(model.networks) == 10

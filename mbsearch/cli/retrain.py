@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -156,7 +156,7 @@ class _Study:
 
     folder: Path
     space: SearchSpecification
-    identity: Stamp
+    facts: Mapping[str, Any]
     findings: Findings
     measure: Measure
 
@@ -181,7 +181,13 @@ class _Study:
             raise StorageError(f"{folder}: expected a study with trials, got one without")
         space = read_specification(parse_document(facts["space_yaml"], "space.yaml"))
         findings = findings_of(records, facts, read_retrained(folder))
-        return _Study(folder, space, facts["stamp"], findings, kept_measure(facts))
+        return _Study(folder, space, facts, findings, kept_measure(facts))
+
+    @property
+    def identity(self) -> Stamp:
+        """Images, split seed and settings that the study is bound to."""
+        identity: Stamp = self.facts["stamp"]
+        return identity
 
     @property
     def classes(self) -> int:

@@ -9,14 +9,6 @@ from urllib.parse import parse_qsl, urlencode
 
 from mbsearch.study.records import State, TrialRecord
 
-PAGES = {
-    "front": "Front",
-    "network": "Network",
-    "compare": "Compare",
-    "search": "Search",
-    "choices": "What matters",
-    "published": "Published",
-}
 PUBLISHED_AXES = ("mult_adds", "params", "pixel1_ms")
 BUDGETS = ("mult_adds", "params", "peak_activation_bytes", "latency_us")
 

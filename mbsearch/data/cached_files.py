@@ -80,8 +80,9 @@ def kernel_folder() -> Path | None:
     """Return numba's folder of compiled kernels; None if there is no writable one."""
     from mbsearch.accel.kernels import steps
 
-    compiled = next(each for each in vars(steps).values() if hasattr(each, "stats"))
-    return None if compiled.stats.cache_path is None else Path(compiled.stats.cache_path)
+    functions = [each for each in vars(steps).values() if hasattr(each, "stats")]
+    folders = [each.stats.cache_path for each in functions if each.stats.cache_path is not None]
+    return Path(folders[0]) if folders else None
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> tuple[Path, ...]:

@@ -25,6 +25,8 @@ from mbsearch.figures.choices import distribution_figure, importance_figure, par
 from mbsearch.figures.front import front_figure
 from mbsearch.study.records import TrialRecord
 
+TITLE, ADDRESS, ORDER = "What matters", "choices", 5
+
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page."""
@@ -112,7 +114,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
+def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
     """What makes the page be drawn anew: other choices that can be told of."""
     return sorted(effect.choice for effect in effects(snapshot.records))
 

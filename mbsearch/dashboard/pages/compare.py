@@ -24,6 +24,8 @@ from mbsearch.figures.style import metric_title
 from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord, complete
 from mbsearch.study.records import State as TrialState
 
+TITLE, ADDRESS, ORDER = "Compare", "compare", 3
+
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page; without a second network, against the nearest MobileNet V2 (or V1)."""
@@ -48,7 +50,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, fields: Fields) -> Any:
+def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
     """What makes the page be drawn anew: other facts of the networks, and others to choose from."""
     pair = _pair(snapshot, fields)
     if pair is None:

@@ -30,6 +30,8 @@ from mbsearch.space.blocks import BLOCKS
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
+TITLE, ADDRESS, ORDER = "Front", "front", 1
+
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")
 _LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # see client.js
@@ -84,7 +86,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
+def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
     """What makes the page be drawn anew: another choice of axes."""
     return sorted(snapshot.measured.latencies)
 

@@ -24,6 +24,8 @@ from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained
 from mbsearch.study.artifacts import Retrained
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
 
+TITLE, ADDRESS, ORDER = "Network", "network", 2
+
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page; without a selected trial, that of the answer."""
@@ -98,7 +100,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, fields: Fields) -> Any:
+def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
     """What makes the page be drawn anew."""
     record = chosen(snapshot, fields)
     if record is None:

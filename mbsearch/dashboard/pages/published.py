@@ -21,6 +21,8 @@ from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.published import AXES, FAMILIES, published_figure
 from mbsearch.study.store import RESULTS
 
+TITLE, ADDRESS, ORDER = "Published", "published", 6
+
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """The whole page."""
@@ -50,7 +52,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
+def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
     """What makes the page be drawn anew: another audit."""
     audit = snapshot.measured.audit
     return None if audit is None else [audit.sentence(), audit_rows(audit), audit_facts(audit)]

@@ -21,6 +21,8 @@ from mbsearch.figures.search import hypervolume_figure
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord
 
+TITLE, ADDRESS, ORDER = "Search", "search", 4
+
 _SHOWN_MESSAGES = 20
 _PACE_TRIALS = 20  # the last so many trials say how fast the search goes
 _ENDLESS = 10**8  # a search by time has no number of trials to count towards
@@ -127,6 +129,11 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
             ),
         ]
     )
+
+
+def redraw_key(_snapshot: Snapshot, _fields: Fields) -> Any:
+    """Return None: callbacks update everything."""
+    return None
 
 
 def register(app: Dash, library: Library) -> None:
