@@ -24,12 +24,12 @@ from mbsearch.analysis.pareto import hypervolume
 from mbsearch.analysis.racing_savings import savings
 from mbsearch.config.settings import Promotion, Racing
 from mbsearch.config.specification import load_specification
-from mbsearch.run import run
 from mbsearch.search.factory import distributions, make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import read_study
+from mbsearch.study_run import run
 
 
 def search(

@@ -34,12 +34,12 @@ from mbsearch.analysis.pareto import hypervolume, pareto_front
 from mbsearch.config.settings import Promotion, Proxy, Racing
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
-from mbsearch.run import run
 from mbsearch.search.estimates import Estimates
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import TrialRecord, complete, shown
 from mbsearch.study.store import StudyStore, read_study
+from mbsearch.study_run import run
 
 BUDGETS = (15_000_000, 30_000_000, 60_000_000, 100_000_000)
 NAIVE = Proxy(

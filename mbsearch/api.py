@@ -82,8 +82,8 @@ def run(
         MbsearchError: as ``mbsearch run`` reports it.
     """
     from mbsearch.analysis.tables import to_frame
-    from mbsearch.run import run as run_study
     from mbsearch.study.store import study_folder
+    from mbsearch.study_run import run as run_study
 
     with _shown_progress() if progress else nullcontext(ignore_progress) as on_progress:
         result = run_study(

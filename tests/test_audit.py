@@ -30,10 +30,10 @@ from mbsearch.evaluation import by_training
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import Progress
-from mbsearch.run import _identity
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.artifacts import AUDIT, read_audit
 from mbsearch.study.records import Evaluation
+from mbsearch.study_run import _identity
 
 
 def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]:

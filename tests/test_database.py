@@ -21,10 +21,10 @@ from mbsearch.dashboard.studies import open_shelf
 from mbsearch.errors import StorageError
 from mbsearch.latency.benchmark import Latency
 from mbsearch.progress import Progress
-from mbsearch.run import RunResult, run
 from mbsearch.study.artifacts import MULT_ADDS, PROXY, Audit, Ranking, read_latencies
 from mbsearch.study.postgresql import connect, drive_database
 from mbsearch.study.store import read_study
+from mbsearch.study_run import RunResult, run
 
 TINY = load_specification("tiny")
 TRUTH = {

@@ -21,7 +21,6 @@ from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.evaluation import Scoring
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.run import run
 from mbsearch.search.driver import Driver
 from mbsearch.search.estimates import LEAST_TRIALS, MOST_TRIALS, Estimates
 from mbsearch.search.factory import make_sampler
@@ -32,6 +31,7 @@ from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.records import Estimate, Evaluation, TrialRecord, shown
 from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.study_run import run
 
 NOISE = 0.03
 V2 = load_specification(FORMER_V2)
@@ -268,7 +268,7 @@ def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
     def fake(space: SearchSpace, *_: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
-    monkeypatch.setattr("mbsearch.run.by_training", fake)
+    monkeypatch.setattr("mbsearch.study_run.by_training", fake)
     folder = tmp_path / "v2"
 
     def go_on(trials: int) -> list[TrialRecord]:

@@ -22,10 +22,10 @@ from mbsearch.latency import fit as fitting
 from mbsearch.latency.benchmark import Latency
 from mbsearch.latency.model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
 from mbsearch.retraining.competitors import equal_cost_references
-from mbsearch.run import run
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
 from mbsearch.study.store import read_study
+from mbsearch.study_run import run
 
 SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
 TRUTH = {

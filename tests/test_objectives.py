@@ -32,7 +32,6 @@ from mbsearch.figures.search import hypervolume_figure
 from mbsearch.report.files import write_results
 from mbsearch.report.html import document
 from mbsearch.retraining.competitors import equal_cost_references
-from mbsearch.run import run
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.space.space import SearchSpace
@@ -40,6 +39,7 @@ from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study_run import run
 
 TINY = load_specification("tiny")
 EXACT = [name for name in COSTS if name != "latency"]

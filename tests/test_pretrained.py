@@ -22,7 +22,7 @@ from small_donor import SPACE, few, write_donor
 from test_search import search
 from torch import Tensor
 
-from mbsearch import run as study_module
+from mbsearch import study_run as study_module
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import _trained_by, audit
 from mbsearch.cli import main
@@ -36,7 +36,6 @@ from mbsearch.execution.local import LocalProcesses
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import Progress
 from mbsearch.retraining import run as retrain_module
-from mbsearch.run import _as_stored, _check_identity, _identity
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import scaled_reference
 from mbsearch.space.space import SearchSpace
@@ -45,6 +44,7 @@ from mbsearch.study.artifacts import Audit
 from mbsearch.study.identity import difference, filled
 from mbsearch.study.records import Evaluation, Start, StartKind
 from mbsearch.study.store import DONOR, StudyStore, read_study
+from mbsearch.study_run import _as_stored, _check_identity, _identity
 from mbsearch.training import proxy as proxy_module
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherited_share

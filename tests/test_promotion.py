@@ -28,7 +28,6 @@ from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
 from mbsearch.progress import Progress
-from mbsearch.run import RunResult, run
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.pending import find_promotions
@@ -40,6 +39,7 @@ from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.records import Fidelity, State, TrialRecord, complete, shown
 from mbsearch.study.store import JOURNAL, StudyStore, create_study, fidelity_of, read_study
+from mbsearch.study_run import RunResult, run
 
 V2 = load_specification(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
@@ -358,7 +358,7 @@ def test_a_run_that_promotes_nothing_says_what_it_would_take(
     advice: str,
 ) -> None:
     result = RunResult(folder, refined.records(), exhausted=False, identity={}, unpromoted=needed)
-    monkeypatch.setattr("mbsearch.run.run", lambda *_, **__: result)
+    monkeypatch.setattr("mbsearch.study_run.run", lambda *_, **__: result)
     with pytest.raises(SystemExit) as end:
         main(["run", "--space", "v2", "--trials", "9"])
     assert end.value.code == 0
@@ -501,7 +501,7 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
         if ", promotion)" in (progress.message or ""):
             raise CutError
 
-    monkeypatch.setattr("mbsearch.run.by_training", fake)
+    monkeypatch.setattr("mbsearch.study_run.by_training", fake)
     space = without_racing(0.6)
 
     def again(

@@ -28,10 +28,10 @@ from mbsearch.errors import ClusterError, StorageError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Task
 from mbsearch.execution.ray import RayCluster
-from mbsearch.run import run
 from mbsearch.space.library import load_reference
 from mbsearch.study.records import State, TrialRecord
 from mbsearch.study.store import read_study
+from mbsearch.study_run import run
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ from mbsearch.config.specification import baseline_architectures, load_specifica
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.execution.protocol import Task
-from mbsearch.run import run
 from mbsearch.space.space import SearchSpace
+from mbsearch.study_run import run
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.network import build, skeleton
 from mbsearch.training.preparations import SUPERNET

@@ -18,11 +18,11 @@ from mbsearch.config.specification import load_specification
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.execution.protocol import Task
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
-from mbsearch.run import run
 from mbsearch.space.library import load_reference
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import State
 from mbsearch.study.store import StudyStore, read_study
+from mbsearch.study_run import run
 
 TINY = load_specification("tiny")
 ENCODINGS = list(TINY.enumerate_params())

@@ -35,7 +35,7 @@ from mbsearch.errors import SpecError, did_you_mean
 if TYPE_CHECKING:
     from mbsearch.config.settings import Limits, Settings
     from mbsearch.config.specification import SearchSpecification
-    from mbsearch.run import RunResult
+    from mbsearch.study_run import RunResult
 
 _DEFAULT_TRIALS = 50
 _MOST_REFINED = 0.9
@@ -159,8 +159,8 @@ def run(
     from mbsearch.config.specification import load_specification
     from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.evaluation import default_space
-    from mbsearch.run import run as run_study
     from mbsearch.study.store import study_folder
+    from mbsearch.study_run import run as run_study
 
     if table is not None:
         _require_absent(
