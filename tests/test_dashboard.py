@@ -35,7 +35,7 @@ from mbsearch.cost import layer_costs, measure
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.app import POLL_MILLISECONDS, create_app
 from mbsearch.dashboard.downloads import zipped_export
-from mbsearch.dashboard.pages.compare import _accuracies, verdict
+from mbsearch.dashboard.pages.compare import _accuracies, comparison
 from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
@@ -440,7 +440,7 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
     address = f"/compare?study=first&trial={first.trial}&other={last.trial}"
     page.open(address, "#differences tbody tr")
     ratio = first.mult_adds / last.mult_adds
-    assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#verdict")
+    assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#comparison")
     assert set(page.address()) == {"study", "trial", "other"}
     for _, mark, left, right in page.cells("#differences tbody tr"):
         assert (mark == "differs") == (left != right)
@@ -702,11 +702,13 @@ def test_trainings_that_came_to_nothing_do_not_press_the_front(studies: Path) ->
 def test_a_stopped_training_is_not_held_against_a_whole_one(studies: Path) -> None:
     first, second, *_ = read_study(studies / "first").records()
     stopped = replace(second, state=State.PRUNED)
-    assert "the noise explains" in verdict(first, second)
-    assert verdict(first, stopped).endswith("was stopped early says nothing of which is better.")
+    assert "significant given the noise" in comparison(first, second)
+    assert comparison(first, stopped).endswith(
+        "pruned training does not show which one is more accurate."
+    )
     promoted = replace(first, promotion=first.evaluation)
     assert set(_accuracies(promoted)) == {"accuracy, short training", "accuracy, longer training"}
-    assert _accuracies(stopped)["accuracy, short training"].endswith("(stopped early)")
+    assert _accuracies(stopped)["accuracy, short training"].endswith("(pruned)")
 
 
 def test_a_study_of_another_cost_is_drawn_by_that_of_this_one(studies: Path) -> None:

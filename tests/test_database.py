@@ -17,7 +17,7 @@ import mbsearch as mb
 from mbsearch import cli
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.specification import load_specification
-from mbsearch.dashboard.studies import open_shelf
+from mbsearch.dashboard.studies import open_source
 from mbsearch.errors import StorageError
 from mbsearch.latency.benchmark import Latency
 from mbsearch.progress import Progress
@@ -127,10 +127,10 @@ def test_the_command_line_reads_and_writes_a_database(
     Path("far/away/tiny/audit.json").write_text(json.dumps(asdict(audit)))
     assert "audit: the proxy ranks" in call("status", "far/away/tiny")
     assert "audit" not in call("status", "tiny")
-    shelf = open_shelf(Path("far/away/tiny"), postgres)
-    assert shelf.names() == ["tiny"]
-    assert shelf.folder("tiny") == Path("far/away/tiny")
-    assert shelf.location("tiny") == "far/away/tiny --storage URL"
+    source = open_source(Path("far/away/tiny"), postgres)
+    assert source.names() == ["tiny"]
+    assert source.folder("tiny") == Path("far/away/tiny")
+    assert source.location("tiny") == "far/away/tiny --storage URL"
 
 
 def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:

@@ -19,7 +19,7 @@ from mbsearch.cli import main
 from mbsearch.cli.status import print_status
 from mbsearch.config.settings import Budget, Promotion, Proxy, Racing
 from mbsearch.config.specification import load_specification
-from mbsearch.dashboard.pages.compare import verdict
+from mbsearch.dashboard.pages.compare import comparison
 from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
@@ -534,14 +534,14 @@ def test_the_dashboard_and_the_card_go_by_the_longer_training(
     raw = {r.trial: r for r in snapshot.records}
     assert accuracy(raw[best.trial]) == f"{best.accuracy:.3f} ± {best.accuracy_noise:.3f}"
     lead = best.accuracy - second.accuracy
-    assert f"{lead:.3f} higher" in verdict(raw[best.trial], raw[second.trial])
+    assert f"{lead:.3f} higher" in comparison(raw[best.trial], raw[second.trial])
     assert training(raw[best.trial])["accuracy, longer training"] == f"{best.accuracy:.4f}"
     findings = snapshot.findings
     assert findings.main is not None
     assert chosen(snapshot, {}) is raw[answer(findings, findings.main).record.trial]
     short = next(r for r in snapshot.records if r.promotion is None and not r.is_baseline)
     lead = abs(raw[best.trial].accuracy - short.accuracy)
-    assert f"{lead:.3f} higher after the short training" in verdict(raw[best.trial], short)
+    assert f"{lead:.3f} higher after the short training" in comparison(raw[best.trial], short)
 
 
 @pytest.mark.parametrize("promoted", [True, False])

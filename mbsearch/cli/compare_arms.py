@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Arm:
-    """A study's answer, the references beside it, and what the study was made by."""
+    """A study's answer with its references, and the settings and identity of the study."""
 
     network: Architecture
     references: list[Architecture]
@@ -43,21 +43,23 @@ class _Arm:
 def compare_arms(
     studies: Annotated[
         list[Path],
-        typer.Argument(help="Folders of studies of the same images; margins are of the first."),
+        typer.Argument(
+            help="Folders of studies on the same images; differences are to the first one."
+        ),
     ],
     budget: Annotated[
-        str, typer.Option(help="Budget that each study answers, as 20M or mult_adds=20M,params=1M.")
+        str, typer.Option(help="Budget of the answers, as 20M or mult_adds=20M,params=1M.")
     ],
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings a network.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings for each network.")] = 3,
     jobs: TrainingJobs = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Retrain the answers of several studies with fresh seeds, and compare them on test images.
 
-    Beside them are trained the strongest references that the studies found for the budget. The
-    recipe is the first study's `retrain:`. Trainings are kept in its folder, and the same command
-    resumes them. Intervals are over the same test images and over seeds.
+    The strongest references of the studies for the budget are retrained too. The recipe is the
+    first study's `retrain:`. Trainings are saved in its folder, and the same command resumes them.
+    Confidence intervals cover test images and seeds.
 
     Example: mbsearch compare-arms results/search results/random --budget 20M
     """
@@ -99,9 +101,9 @@ def compare_arms(
 
 
 def _arm(folder: Path, budget: str) -> _Arm:
-    """The answer of a study to a budget, by validation images.
+    """Return the answer of a study to a budget, chosen by validation accuracy.
 
-    What retraining found on the test images does not count, for on these the arms are compared.
+    Results on the test images are ignored, because the studies are compared on them.
     """
     from mbsearch.analysis.answer import answer, findings_of
     from mbsearch.config.specification import read_specification

@@ -1,4 +1,4 @@
-"""``mbsearch status``, and what a run prints at its end."""
+"""``mbsearch status``, and the summary that a run prints at its end."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def status(
     results: Results = None,
     budget: Budgets = None,
     at: Annotated[
-        str | None, typer.Option(help="The same as --budget, of one bound.", show_default=False)
+        str | None, typer.Option(help="Same as --budget with a single bound.", show_default=False)
     ] = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show the front of a study and its answer to each budget; also while it runs.
+    """Show the front of a study and its answer to each budget; also during a run.
 
     Example: mbsearch status results/v2 --budget 100M
     """
@@ -56,10 +56,10 @@ def print_audit_summary(folder: Path, stamp: Stamp | None) -> None:
 
 
 def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_json: bool) -> None:
-    """Print the front, the answer to each budget, and what racing saved.
+    """Print the front, the answer to each budget, and the training time that pruning saved.
 
-    Without `budgets`, those that the study answers by default. As JSON the front, or with a budget
-    its answer, of several a list.
+    `budgets` are by default the study's. As JSON, print the answers to `budgets`, or the front
+    without any.
     """
     from mbsearch.analysis import tables as found
     from mbsearch.analysis.answer import answer_row, answers, said
@@ -71,7 +71,7 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
     if as_json:
         rows = [answer_row(each, b) for b, each in answers(findings, budgets).items()]
         shown = (rows if len(rows) > 1 else rows[0]) if rows else found.front_rows(within)
-        # Not rich's own, which colours it where FORCE_COLOR is set.
+        # rich colours JSON if FORCE_COLOR is set.
         print(json.dumps(shown, indent=2))  # noqa: T201
         return
     states = {s: sum(r.state is s for r in records) for s in State}
@@ -107,13 +107,13 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
         out.print(said(each), highlight=False, soft_wrap=True)
     if promoted:
         out.print(
-            f"{len(promoted)} networks were promoted to a longer training; the front is theirs",
+            f"{len(promoted)} networks were promoted to a longer training; they form the front",
             highlight=False,
         )
     saved = savings(records)
     if saved.share is not None:
         out.print(
-            f"racing stopped {saved.stopped} of {saved.trials} trials and saved "
+            f"racing pruned {saved.stopped} of {saved.trials} trials and saved "
             f"{saved.share:.0%} of their training ({saved.seconds_saved:,.0f} s)",
             highlight=False,
         )

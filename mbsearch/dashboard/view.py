@@ -1,4 +1,4 @@
-"""What a page shows, as its address says it: the same address shows the same view."""
+"""The state of a page, stored in its URL."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ BUDGETS = ("mult_adds", "params", "peak_activation_bytes", "latency_us")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """State of a page. Values that mean nothing fall to their defaults, addresses being typed.
+    """State of a page. Invalid values of a URL are replaced by defaults.
 
     `trial` is the selected network and `other` the one compared with it. `budgets` are upper
-    bounds on costs. Empty filters let everything pass; they hold for the search's trials only.
+    bounds on costs. Filters apply to the trials of the search; empty ones let all pass.
     """
 
     study: str | None = None
@@ -38,7 +38,7 @@ class View:
 
     @staticmethod
     def parse(data: Mapping[str, Any]) -> View:
-        """Read the fields of an address, each text."""
+        """Parse the fields of a URL's query."""
         return View(
             study=data.get("study") or None,
             trial=_integer(data.get("trial")),
@@ -63,7 +63,7 @@ class View:
         )
 
     def passes(self, record: TrialRecord, *, ignoring: str | None = None) -> bool:
-        """Whether filters and budgets let a trial pass; a budget may be left out."""
+        """Return whether a trial passes the filters and the budgets, except `ignoring`."""
         for metric, budget in self.budgets.items():
             if metric != ignoring and record.costs.get(metric, 0) > budget:
                 return False
@@ -81,12 +81,12 @@ class View:
 
 
 def read_query(search: str | None) -> dict[str, str]:
-    """The fields of an address."""
+    """Return the fields of a URL's query."""
     return dict(parse_qsl((search or "").removeprefix("?")))
 
 
 def query(data: Mapping[str, Any]) -> str:
-    """The address of some fields."""
+    """Return a URL's query with these fields."""
     text = urlencode({k: v for k, v in data.items() if v not in (None, "")}, safe=",")
     return f"?{text}" if text else ""
 
