@@ -17,6 +17,7 @@ from mbsearch.config.specification import baseline_architectures, load_specifica
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.execution.protocol import Task
+from mbsearch.progress import Progress
 from mbsearch.space.space import SearchSpace
 from mbsearch.study_run import run
 from mbsearch.training import resumable_training as preparation
@@ -160,12 +161,12 @@ def test_training_goes_on_after_an_interruption(
     whole = training(images, space)
     assert prepare(whole, tmp_path / "whole.pt")
 
-    def kill(done: int, _loss: float) -> None:
-        if done == 14:
+    def kill(event: Progress) -> None:
+        if event.completed == 14:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(training(images, space), tmp_path / "cut.pt", on_step=kill)
+        prepare(training(images, space), tmp_path / "cut.pt", on_progress=kill)
     resumed = training(images, space)
     assert prepare(resumed, tmp_path / "cut.pt")
     assert resumed.losses == whole.losses

@@ -198,12 +198,12 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
     whole = teacher_of(trained, source, steps=5)
     assert prepare(whole, tmp_path / "whole.pt")
 
-    def interrupt(done: int, _loss: float) -> None:
-        if done == 3:
+    def interrupt(event: Progress) -> None:
+        if event.completed == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(teacher_of(trained, source, steps=5), tmp_path / "cut.pt", on_step=interrupt)
+        prepare(teacher_of(trained, source, steps=5), tmp_path / "cut.pt", on_progress=interrupt)
     resumed = teacher_of(trained, source, steps=5)
     assert prepare(resumed, tmp_path / "cut.pt")
     assert resumed.losses == whole.losses
@@ -222,13 +222,15 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
 def test_whatever_kills_a_teacher_at_most_100_steps_are_lost(
     trained: TrainedDonor, source: ImageSource, tmp_path: Path
 ) -> None:
-    def kill(done: int, _loss: float) -> None:
-        if done == 109:
+    def kill(event: Progress) -> None:
+        if event.completed == 109:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         prepare(
-            teacher_of(trained, source, steps=500, batch_size=2), tmp_path / TEACHER, on_step=kill
+            teacher_of(trained, source, steps=500, batch_size=2),
+            tmp_path / TEACHER,
+            on_progress=kill,
         )
     assert len(read_tensors(tmp_path / TEACHER, "teacher")["losses"]) == 100
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from mbsearch.config.settings import AUTO, EMBEDDED, SCRATCH, Settings
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.sources import ImageSource
-from mbsearch.progress import OnProgress, Progress, ignore_progress
+from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.pretrained import Pretrained, trained_donor
-from mbsearch.training.resumable_training import PreparatoryTraining, prepare
+from mbsearch.training.resumable_training import prepare
 from mbsearch.training.supernet.path_training import SupernetTraining
 from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
 
@@ -117,7 +117,9 @@ class Preparations:
             _LOGGER.info(
                 f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px"
             )
-            if not self._prepare(teacher, self.folder / TEACHER, deadline, on_progress):
+            if not prepare(
+                teacher, self.folder / TEACHER, deadline=deadline, on_progress=on_progress
+            ):
                 return False
             if not path.exists():
                 write_lessons(teacher.lessons(), path)
@@ -130,27 +132,7 @@ class Preparations:
             return True
         supernet = SupernetTraining(space, self.source, self.seed, device, trained, lessons)
         _LOGGER.info(f"supernet: {supernet.settings.steps:,} steps")
-        return self._prepare(supernet, self.supernet, deadline, on_progress)
-
-    @staticmethod
-    def _prepare(
-        training: PreparatoryTraining, path: Path, deadline: float, on_progress: OnProgress
-    ) -> bool:
-        steps = training.settings.steps
-
-        def step(done: int, loss: float) -> None:
-            message = f"{training.noun} trained: {steps:,} steps, loss {loss:.2f}"
-            on_progress(
-                Progress(
-                    training.noun,
-                    done,
-                    steps,
-                    detail=f"loss {loss:.2f}",
-                    message=message if done == steps else None,
-                )
-            )
-
-        return prepare(training, path, deadline=deadline, on_step=step)
+        return prepare(supernet, self.supernet, deadline=deadline, on_progress=on_progress)
 
 
 def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
