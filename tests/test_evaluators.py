@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import mbsearch as mb
+from mbsearch.config.specification import load_specification
 from mbsearch.errors import StorageError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.study.records import Epoch, Evaluation
@@ -50,7 +51,7 @@ class Other(Toy):
 def search(folder: Path, trials: int, evaluator: Toy, *, progress: bool = True) -> int:
     """Number of candidates after a search with one worker."""
     frame = mb.run(
-        mb.load("tiny"),
+        load_specification("tiny"),
         trials=trials,
         folder=folder,
         jobs=1,

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_search import search
+from fake_evaluator import FakeEvaluator
+
+import mbsearch as mb
+from mbsearch.config.specification import load_specification
 
 HIDDEN = ("torch", "torchvision", "numba", "dash")
 HIDE = f"""
@@ -32,7 +35,8 @@ def run(code: str, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies") / "small"
-    search(folder, trials=3)
+    space = load_specification("tiny")
+    mb.run(space, trials=3, folder=folder, jobs=1, evaluator=FakeEvaluator(), progress=False)
     return folder
 
 
