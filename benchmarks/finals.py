@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")
     given = parser.parse_args()
     prepare_worker()
-    compile_ahead(choose_device("cpu"), print)
+    compile_ahead(choose_device("cpu"))
     classes = load_source(given.data, seed=0).num_classes
     network = scaled_reference(given.family, given.alpha, given.resolution, classes)
     for name, (progressive, epochs) in SCHEDULES.items():

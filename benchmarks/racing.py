@@ -24,11 +24,11 @@ from mbsearch.analysis.racing_savings import savings
 from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import SearchSpecification, load_specification
-from mbsearch.run import run
 from mbsearch.search.factory import distributions, make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import TrialRecord, complete
+from mbsearch.study_run import run
 
 
 def search(

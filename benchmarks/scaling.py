@@ -23,7 +23,8 @@ from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.study.opening import drive
 from mbsearch.study.records import Epoch, Evaluation
@@ -88,7 +89,7 @@ def scaling(workers: int, sampler: str, storage: str | None) -> float:
     told: list[float] = []
 
     def note(progress: Progress) -> None:
-        if progress.trial is not None:
+        if progress.message is not None:
             told.append(time.monotonic())
 
     trials = workers * (ROUNDS + 1)
@@ -108,7 +109,7 @@ def overhead(trials: int, sampler: str, storage: str | None) -> dict[int, tuple[
     clock: list[tuple[float, float]] = []
 
     def note(progress: Progress) -> None:
-        if progress.trial is not None:
+        if progress.message is not None:
             clock.append((time.process_time(), time.monotonic()))
 
     with (

@@ -36,12 +36,12 @@ from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
-from mbsearch.run import run
 from mbsearch.search.estimates import Estimates
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import TrialRecord, complete, of_highest_fidelity
 from mbsearch.study.store import StudyStore
+from mbsearch.study_run import run
 
 BUDGETS = (15_000_000, 30_000_000, 60_000_000, 100_000_000)
 NAIVE = Proxy(

@@ -380,7 +380,7 @@ def main() -> None:
             references=args.references,
             run_options=tuple(args.run_options.split()),
         )
-        compile_ahead(choose_device("cpu"), print)
+        compile_ahead(choose_device("cpu"))
         for seed in range(args.searches):
             for data in data_sets(args):
                 if data.name in (args.only or [data.name]):

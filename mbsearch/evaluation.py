@@ -1,4 +1,4 @@
-"""Where the accuracies of a run come from: the space's proxy, or a table."""
+"""The evaluator of a study: proxy trainings, a table of accuracies, or one of the user's."""
 
 from __future__ import annotations
 
@@ -15,40 +15,36 @@ from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.execution.local import usable_cores
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
+from mbsearch.progress import OnProgress
 from mbsearch.search.driver import Images
 
 if TYPE_CHECKING:
     from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.pretrained import Pretrained
 
-Say = Callable[[str], None]
-"""Called with a line about something that takes its time."""
-
-OnPreparation = Callable[[str, int, int, float], None]
-"""Called after every step before a search: what is trained, steps done, target, loss (nats)."""
-
-
-def say_nothing(_line: str) -> None:
-    """Print nothing."""
-
-
-def ignore_preparation(_noun: str, _done: int, _steps: int, _loss: float) -> None:
-    """Show nothing of the trainings before a search."""
-
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Where accuracies come from: `data` names it, `key` identifies its content.
+    """How the networks of a study are scored.
 
-    `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
-    trains the weights that all trials start from, for a space with its budgets; False where the
-    deadline came first. `weights` identify the donor that networks inherit from as `pretrained` has
-    it, None without one. Workers of this machine are spared the compilation of their kernels by
-    `compile` and the import of their modules by `imports`, and `jobs` is how many of them it feeds.
-    `images` counts those that trainings see, and finals train at `final_scale` of a network's
-    resolution. `chance` is the share of the largest class, and `facts` describe the images in lines
-    of text. `photo_side` is the shorter side of most photos in pixels; None for the embedded
-    images, which stand in for others.
+    Args:
+        evaluator: scores one network.
+        space: the space with the settings that suit the evaluator.
+        data: name of the images or of the table.
+        key: identifies the content of `data`.
+        prepare: initializes a worker process.
+        train_shared: trains the weights that all trials start from, until a deadline on
+            time.monotonic's clock; returns False if the deadline came first.
+        compile: compiles kernels on this machine before the workers start.
+        jobs: returns the default number of workers.
+        imports: returns the modules that workers import before their first task.
+        images: number of images in the splits.
+        final_scale: image size of finals, as a share of a network's resolution.
+        chance: share of the largest class.
+        facts: lines of text that describe the images and the pretrained weights.
+        photo_side: median of the photos' shorter sides in pixels; None for the embedded images.
+        weights: identifies the pretrained weights; None from scratch.
+        pretrained: the pretrained weights that networks inherit; None from scratch.
     """
 
     evaluator: Evaluator
@@ -56,8 +52,8 @@ class Scoring:
     data: str
     key: str
     prepare: Callable[[], None] | None = None
-    train_shared: Callable[[SearchSpecification, float, OnPreparation, Say], bool] | None = None
-    compile: Callable[[Say], None] | None = None
+    train_shared: Callable[[SearchSpecification, float, OnProgress], bool] | None = None
+    compile: Callable[[], None] | None = None
     jobs: Callable[[], int] = usable_cores
     imports: Callable[[], Sequence[str]] = tuple
     images: Images = field(default_factory=Images)
@@ -72,7 +68,14 @@ class Scoring:
 def by_training(
     space: SearchSpecification, data: str, seed: int, device: str | None, folder: Path
 ) -> Scoring:
-    """Score by the space's proxy; `folder` is where a supernet's weights belong.
+    """Return the scoring by proxy trainings.
+
+    Args:
+        space: as it was loaded.
+        data: an image folder or the name of a data set.
+        seed: of the split and the trainings.
+        device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        folder: of the study, for the weights of a teacher and a supernet.
 
     Raises:
         DataError: the images cannot be used.
@@ -112,8 +115,8 @@ def by_training(
         source.content_key,
         prepare_worker,
         prepared.run if prepared.needed else None,
-        lambda say: compile_ahead(choose_device(device), say),
-        lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
+        lambda: compile_ahead(choose_device(device)),
+        lambda: default_jobs(choose_device(device)),  # lazy: a cluster does not need it
         lambda: worker_imports(choose_device(device)),
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
         settings.final_scale(data),
@@ -126,11 +129,11 @@ def by_training(
 
 
 def default_space(data: str | None, weights: str | None) -> str:
-    """Name of the shipped space that suits images: ``photos`` where networks inherit weights.
+    """Return the default space for images: ``photos`` if networks inherit weights, else ``v2``.
 
     Args:
-        data: a folder or a name; None means the embedded images.
-        weights: as `Settings.weights`; None means ``auto``.
+        data: an image folder or the name of a data set; None for the embedded images.
+        weights: as `Settings.weights`; None for ``auto``.
 
     Raises:
         DataError: the images or the donor cannot be used.
@@ -145,23 +148,39 @@ def default_space(data: str | None, weights: str | None) -> str:
 
 
 def by_table(space: SearchSpecification, table: Path) -> Scoring:
-    """Score by a table of known accuracies; there are no baselines and no longer trainings then.
+    """Return the scoring by a table of accuracies, without baselines, promotion and finals.
 
     Raises:
         DataError: the table cannot be used.
     """
     if (classes := table_classes(table)) is not None:
         space = space.with_classes(classes)
-    read_table(table, space)  # a mistake in it is better said before the workers start
+    read_table(table, space)  # report an invalid table before the workers start
     key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
-    bare = space.with_settings(
+    bare = _without_trainings(space).with_settings({"baselines": (), "references": "none"})
+    return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)
+
+
+def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
+    """Return the scoring by an evaluator of the user's, without promotion and finals.
+
+    The study is bound to the name of the evaluator's class.
+    """
+    name = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"
+    bare = _without_trainings(space)
+    proxy = bare.settings.proxy
+    # A pilot trains references to choose the number of epochs. Here it has nothing to train.
+    given = proxy.model_copy(update={"epochs": proxy.epochs})
+    return Scoring(evaluator, bare.with_settings({"proxy": given}), name, name)
+
+
+def _without_trainings(space: SearchSpecification) -> SearchSpecification:
+    """Return a space whose networks are scored once, without longer trainings."""
+    return space.with_settings(
         {
-            "baselines": (),
-            "references": "none",
             "weights": SCRATCH,
             "promotion": Promotion(share=0),
             "finals": Finals(minutes=0),
-            "proxy": space.settings.proxy.model_copy(update={"growth": 0.0}),  # it is the last word
+            "proxy": space.settings.proxy.model_copy(update={"growth": 0.0}),
         }
     )
-    return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)

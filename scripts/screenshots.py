@@ -18,7 +18,7 @@ from shutil import which
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from browser import answers, chromium, wait_for  # the tests' browser
 
-from mbsearch.dashboard.view import PAGES
+from mbsearch.dashboard.pages import pages
 
 PORT = 8096
 SIZES = {"light": (1280, 900), "dark": (1280, 900), "phone": (390, 844)}
@@ -49,7 +49,7 @@ def take(kind: str, url: str, query: str, pictures: Path) -> None:
     width, height = SIZES[kind]
     browser_paths = str(which("chromium")), str(which("chromedriver"))
     with chromium(*browser_paths, width, height, dark=kind == "dark") as browser:
-        for page in PAGES:
+        for page in pages():
             browser.get(f"{url}/{page}?{query}")
             time.sleep(SETTLE_SECONDS)
             path = pictures / f"{page}-{kind}.png"

@@ -9,7 +9,8 @@ from fake_evaluator import FakeEvaluator
 
 from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL

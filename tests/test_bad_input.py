@@ -131,7 +131,7 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = run_cli(capsys, "dashboard", "--port", str(port))
-    assert f"--host 127.0.0.1 --port {port}: expected an address that is free" in message
+    assert f"--host 127.0.0.1 --port {port}: expected a free address" in message
 
 
 def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ STRIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (2, 1)]
 @pytest.fixture(autouse=True)
 def kernels(one_thread: None) -> None:
     """Compiled kernels; waits for another process that compiles them."""
-    compile_ahead(torch.device("cpu"), lambda _: None)
+    compile_ahead(torch.device("cpu"))
 
 
 class Layers(nn.Sequential):

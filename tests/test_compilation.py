@@ -19,10 +19,12 @@ from mbsearch.accel.kernels import jit, steps
 from mbsearch.training.loop import compile_ahead
 
 COMPILE = """
+import logging, sys
 import torch
 from mbsearch.training.loop import compile_ahead
 torch.cpu._is_amx_tile_supported = lambda: True  # fewer kernels, a shorter test
-compile_ahead(torch.device("cpu"), print)
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+compile_ahead(torch.device("cpu"))
 """
 IMPORT = """
 import sys
@@ -66,7 +68,7 @@ def test_importing_training_does_not_import_numba() -> None:
 def test_nothing_is_compiled_without_acceleration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MBSEARCH_ACCEL", "0")
     monkeypatch.setattr(precompilation, "compile_kernels", lambda *_, **__: pytest.fail("compiled"))
-    compile_ahead(torch.device("cpu"), lambda _: None)
+    compile_ahead(torch.device("cpu"))
 
 
 def test_a_compilation_in_another_process_is_waited_for(
@@ -78,24 +80,24 @@ def test_a_compilation_in_another_process_is_waited_for(
     monkeypatch.setattr(precompilation, "_key", lambda _: "key")
     monkeypatch.setattr(precompilation, "train_a_step", lambda _: pytest.fail("compiled twice"))
     with ThreadPoolExecutor(1) as pool, FileLock(tmp_path / "compiled-key.lock"):
-        waiting = pool.submit(compile_ahead, torch.device("cpu"), lambda _: None)
+        waiting = pool.submit(compile_ahead, torch.device("cpu"))
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.5)
         (tmp_path / "compiled-key").touch()
     waiting.result()
 
 
-def test_nothing_is_compiled_for_a_gpu() -> None:
-    lines: list[str] = []
-    compile_ahead(torch.device("cuda"), lines.append)
-    assert not lines
+def test_nothing_is_compiled_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precompilation, "compile_kernels", lambda **_: pytest.fail("compiled"))
+    compile_ahead(torch.device("cuda"))
 
 
-def test_a_missing_cache_folder_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cache_folder_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(steps, "normalize", njit(lambda x: x))  # one without a cache
-    lines: list[str] = []
-    compile_ahead(torch.device("cpu"), lines.append)
-    assert ["NUMBA_CACHE_DIR" in line for line in lines] == [True]
+    compile_ahead(torch.device("cpu"))
+    assert ["NUMBA_CACHE_DIR" in line for line in caplog.messages] == [True]
 
 
 def cache_hits(file: Path) -> int:

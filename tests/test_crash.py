@@ -21,7 +21,8 @@ from mbsearch.config.specification import SearchSpecification, load_specificatio
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Finished, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.space.library import load_reference
 from mbsearch.study.journal import open_journal
@@ -178,7 +179,7 @@ def test_the_memory_of_the_driver_stays_flat(tmp_path: Path) -> None:
     sizes: list[int] = []
 
     def weigh(progress: Progress) -> None:
-        if progress.trial is not None:
+        if progress.message is not None:
             sizes.append(psutil.Process().memory_info().rss)
 
     search(tmp_path / JOURNAL, 200, load_specification(FORMER_V2), weigh)

@@ -16,13 +16,14 @@ import mbsearch as mb
 from mbsearch import cli
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.specification import load_specification
-from mbsearch.dashboard.studies import open_shelf
+from mbsearch.dashboard.studies import open_source
 from mbsearch.errors import StorageError
-from mbsearch.run import RunResult, run
+from mbsearch.progress import Progress
 from mbsearch.study.audit_file import MULT_ADDS, PROXY, Audit, RankAgreement
 from mbsearch.study.latency_file import Latency, LatencyFile
 from mbsearch.study.opening import read_study
 from mbsearch.study.postgresql import connect, drive_database
+from mbsearch.study_run import RunResult, run
 
 TINY = load_specification("tiny")
 TRUTH = {
@@ -127,10 +128,10 @@ def test_the_command_line_reads_and_writes_a_database(
     audit.write(Path("far/away/tiny"))
     assert "audit: the proxy ranks" in call("status", "far/away/tiny")
     assert "audit" not in call("status", "tiny")
-    shelf = open_shelf(Path("far/away/tiny"), postgres)
-    assert shelf.names() == ["tiny"]
-    assert shelf.folder("tiny") == Path("far/away/tiny")
-    assert shelf.location("tiny") == "far/away/tiny --storage URL"
+    source = open_source(Path("far/away/tiny"), postgres)
+    assert source.names() == ["tiny"]
+    assert source.folder("tiny") == Path("far/away/tiny")
+    assert source.location("tiny") == "far/away/tiny --storage URL"
 
 
 def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:
@@ -147,7 +148,7 @@ def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:
 def test_a_driver_that_lost_its_lock_stops_with_an_error(
     tmp_path: Path, table: Path, postgres: str
 ) -> None:
-    def cut(_done: int, _target: int | None) -> None:
+    def cut(_event: Progress) -> None:
         with psycopg.connect(postgres) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
@@ -161,7 +162,7 @@ def test_a_driver_that_lost_its_lock_stops_with_an_error(
             storage=postgres,
             table=table,
             jobs=1,
-            on_start=cut,
+            on_progress=cut,
         )
     assert len(search(tmp_path / "cut", table, postgres).records) == 8
 

@@ -24,7 +24,6 @@ from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.evaluation import Scoring
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.run import run
 from mbsearch.search.driver import Driver
 from mbsearch.search.estimates import LEAST_TRIALS, MOST_TRIALS, Estimates
 from mbsearch.search.factory import make_sampler
@@ -35,6 +34,7 @@ from mbsearch.study.log_odds import logit
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Estimate, Evaluation, TrialRecord, of_highest_fidelity
 from mbsearch.study.store import StudyStore, create_study
+from mbsearch.study_run import run
 
 NOISE = 0.03
 V2 = load_specification(FORMER_V2)
@@ -277,7 +277,7 @@ def test_a_run_stores_predictions_and_the_next_run_replaces_them(
     def fake(space: SearchSpecification, *_: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
-    monkeypatch.setattr("mbsearch.run.by_training", fake)
+    monkeypatch.setattr("mbsearch.study_run.by_training", fake)
     folder = tmp_path / "v2"
 
     def go_on(trials: int) -> list[TrialRecord]:

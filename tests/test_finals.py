@@ -15,14 +15,15 @@ from mbsearch.config.finals_settings import Finals
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.search.driver import Driver, Images, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver, Images
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
 from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
-from mbsearch.study.records import Epoch, Evaluation, Fidelity, State, TrialRecord
+from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord
 from mbsearch.study.store import StudyStore, create_study
 from mbsearch.study.training_files import FinalFiles
 
@@ -73,8 +74,10 @@ def test_finals_of_every_budget_start_early_and_count_references(tmp_path: Path)
     seen: list[Progress] = []
     space = small()
     records = search(tmp_path, space, seen=seen).records()
-    first = next(i for i, p in enumerate(seen) if p.trial and p.fidelity is Fidelity.FINAL)
-    assert FIRST_FINAL * TRIALS <= seen[first].done < 0.6 * TRIALS
+    lines = [p.message for p in seen if p.message is not None]
+    first = next(i for i, line in enumerate(lines) if ", final)" in line)
+    searched = sum("(search)" in line for line in lines[:first])
+    assert FIRST_FINAL * TRIALS <= searched < 0.6 * TRIALS
     with_finals = [r for r in records if r.finals]
     for budget in space.settings.budgets:
         within = [r for r in with_finals if budget.excess(r.costs) is None]

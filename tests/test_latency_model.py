@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -29,12 +30,12 @@ from mbsearch.latency.model import (
     features,
     measure_of_study,
 )
-from mbsearch.retraining.competitors import rivals
-from mbsearch.run import run
+from mbsearch.retraining.competitors import equal_cost_references
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
 from mbsearch.study.latency_file import Latency
 from mbsearch.study.opening import read_study
+from mbsearch.study_run import run
 
 SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
 TRUTH = {
@@ -122,10 +123,10 @@ def test_mistakes_are_one_message(model: LatencyModel) -> None:
 
 
 def test_a_search_by_latency_measures_once_and_keeps_the_model(
-    tmp_path: Path, timings: list[int]
+    tmp_path: Path, timings: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
     space, folder = towards("accuracy", "latency"), tmp_path / "s"
-    lines: list[str] = []
     for trials in (8, 12):
         found = run(
             space,
@@ -133,21 +134,20 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
             folder=folder,
             table=table(tmp_path),
             jobs=1,
-            say=lines.append,
         )
     assert timings == [fitting.NETWORKS]
-    assert sum(line.startswith("measuring the latency") for line in lines) == 1
+    assert sum(line.startswith("measuring the latency") for line in caplog.messages) == 1
     written = json.loads((folder / f"{MODEL_KEY}.json").read_text())
     model = LatencyModel.from_dict(written)
     assert read_study(folder).settings()[MODEL_KEY] == written
-    assert lines.count(model.sentence()) == 1
+    assert caplog.messages.count(model.sentence()) == 1
     assert len(found.records) == 12
     for record in found.records:
         assert record.cost == record.costs[LATENCY] == model.measure(record.architecture)[LATENCY]
     best = answer(Findings(found.records), Budget.model_validate({"latency": "1s"})).record
     assert best.accuracy == max(r.accuracy for r in found.records)
     network = best.architecture
-    for rival in rivals(network, LATENCY, model.measure):
+    for rival in equal_cost_references(network, LATENCY, model.measure):
         assert model.measure(rival.architecture)[LATENCY] == pytest.approx(best.cost, rel=0.15)
 
 
@@ -178,16 +178,17 @@ def test_a_budget_of_latency_needs_a_study_with_latency(
 
 
 def test_torch_measures_if_onnxruntime_is_missing(
-    timings: list[int], monkeypatch: pytest.MonkeyPatch
+    timings: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
+
     def missing(_: Sequence[str]) -> None:
         raise ExportError("onnx: expected the packages onnxruntime")
 
     monkeypatch.setattr(fitting, "require", missing)
-    lines: list[str] = []
-    model = fitting.fit_latency(TINY, 0, lines.append, networks=10)
+    model = fitting.fit_latency(TINY, 0, networks=10)
     assert model.setting.engine == "torch"
-    assert "by torch" in lines[0]
+    assert "by torch" in caplog.messages[0]
 
 
 @pytest.mark.slow
@@ -198,7 +199,7 @@ def test_a_model_is_fitted_to_measured_networks(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))
     )
-    model = fitting.fit_latency(bare, 0, lambda _: None, networks=10)
+    model = fitting.fit_latency(bare, 0, networks=10)
     assert model.setting.threads == 1
     assert model.setting.machine
     assert len(model.networks) == 10

@@ -33,8 +33,7 @@ from mbsearch.figures.front import front_figure
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.report.html import document
 from mbsearch.report.result_files import write_results
-from mbsearch.retraining.competitors import rivals
-from mbsearch.run import run
+from mbsearch.retraining.competitors import equal_cost_references
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.space.yaml_source import parse_document
@@ -42,6 +41,7 @@ from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import create_study
+from mbsearch.study_run import run
 
 EXACT = [name for name in COSTS if name != "latency"]
 
@@ -166,7 +166,7 @@ def test_no_number_is_cut_off_where_the_terminal_is_narrow(
 def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:
     network = load_specification("v2").sample(seed=1)
     target = measure(network)["params"]
-    for rival in rivals(network, "params"):
+    for rival in equal_cost_references(network, "params"):
         assert measure(rival.architecture)["params"] == pytest.approx(target, rel=0.1)
 
 

@@ -34,7 +34,7 @@ from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.dashboard.view import View
 from mbsearch.figures.front import front_figure
 from mbsearch.report.html import document
-from mbsearch.run import run
+from mbsearch.study_run import run
 from mbsearch.space.yaml_source import parse_document
 
 tiny = load_specification("tiny").to_dict()

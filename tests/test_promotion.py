@@ -25,7 +25,7 @@ from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import SearchSpecification, load_specification
-from mbsearch.dashboard.pages.compare import verdict
+from mbsearch.dashboard.pages.compare import comparison
 from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
@@ -33,8 +33,8 @@ from mbsearch.evaluation import Scoring
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
-from mbsearch.run import RunResult, run
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.pending import find_promotions
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
@@ -53,6 +53,7 @@ from mbsearch.study.records import (
 )
 from mbsearch.study.store import StudyStore, create_study
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
+from mbsearch.study_run import RunResult, run
 
 V2 = load_specification(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
@@ -375,8 +376,8 @@ def test_a_run_without_promotion_names_the_share_that_it_needs(
     needed: float,
     advice: str,
 ) -> None:
-    result = RunResult(folder, refined.records(), exhausted=False, stamp={}, unpromoted=needed)
-    monkeypatch.setattr("mbsearch.run.run", lambda *_, **__: result)
+    result = RunResult(folder, refined.records(), exhausted=False, identity={}, unpromoted=needed)
+    monkeypatch.setattr("mbsearch.study_run.run", lambda *_, **__: result)
     with pytest.raises(SystemExit) as end:
         main(["run", "--space", "v2", "--trials", "9"])
     assert end.value.code == 0
@@ -417,7 +418,7 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     class Progresses(list[Progress]):
         def append(self, progress: Progress) -> None:
             super().append(progress)
-            if sum(p.fidelity is Fidelity.PROMOTION for p in self) == 3:
+            if sum(", promotion)" in (p.message or "") for p in self) == 3:
                 raise CutError
 
     with pytest.raises(CutError):
@@ -520,10 +521,10 @@ def test_a_run_interrupted_in_promotion_resumes_promotion(
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:
-        if progress.fidelity is Fidelity.PROMOTION:
+        if ", promotion)" in (progress.message or ""):
             raise CutError
 
-    monkeypatch.setattr("mbsearch.run.by_training", fake)
+    monkeypatch.setattr("mbsearch.study_run.by_training", fake)
     space = without_racing(0.6)
 
     def again(
@@ -556,14 +557,14 @@ def test_the_dashboard_and_the_card_go_by_the_longer_training(
     raw = {r.trial: r for r in snapshot.records}
     assert accuracy(raw[best.trial]) == f"{best.accuracy:.3f} ± {best.accuracy_noise:.3f}"
     lead = best.accuracy - second.accuracy
-    assert f"{lead:.3f} higher" in verdict(raw[best.trial], raw[second.trial])
+    assert f"{lead:.3f} higher" in comparison(raw[best.trial], raw[second.trial])
     assert training(raw[best.trial])["accuracy, longer training"] == f"{best.accuracy:.4f}"
     findings = snapshot.findings
     assert findings.main_budget is not None
     assert chosen(snapshot, {}) is raw[answer(findings, findings.main_budget).record.trial]
     short = next(r for r in snapshot.records if r.promotion is None and not r.is_baseline)
     lead = abs(raw[best.trial].accuracy - short.accuracy)
-    assert f"{lead:.3f} higher after the short training" in verdict(raw[best.trial], short)
+    assert f"{lead:.3f} higher after the short training" in comparison(raw[best.trial], short)
 
 
 @pytest.mark.parametrize("promoted", [True, False])

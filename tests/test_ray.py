@@ -28,10 +28,10 @@ from mbsearch.errors import ClusterError, StorageError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Task
 from mbsearch.execution.ray import RayCluster
-from mbsearch.run import run
 from mbsearch.space.library import load_reference
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
+from mbsearch.study_run import run
 
 pytestmark = pytest.mark.slow
 
@@ -240,7 +240,7 @@ def test_a_cluster_that_is_not_there_is_missed_before_a_supernet_is_trained(tmp_
             trials=1,
             folder=tmp_path / "tiny",
             ray="127.0.0.2:1",
-            on_preparation=lambda *_: pytest.fail("trained"),
+            on_progress=lambda _: pytest.fail("trained"),
         )
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +33,8 @@ from mbsearch.errors import DataError, EvaluationError, SpecError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.figures.retrained import retrained_rows
-from mbsearch.retraining.competitors import Entrant, entrants, rivals
+from mbsearch.progress import Progress
+from mbsearch.retraining.competitors import Competitor, competitors, equal_cost_references
 from mbsearch.retraining.run import retrain, write_retrained
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
@@ -92,7 +93,7 @@ def test_search_and_training_never_open_a_test_image(images: Path) -> None:
     assert not (final_training.home(task) / "weights.pt").exists()
 
 
-def test_it_trains_on_train_and_validation_and_reports_the_test(
+def test_retraining_uses_train_and_validation_images_and_reports_test_accuracy(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -123,7 +124,7 @@ def spy(original: object, seen: list[int]) -> object:
 
 
 @pytest.mark.slow
-def test_two_devices_share_a_training_and_it_goes_on_where_they_were_stopped(images: Path) -> None:
+def test_two_devices_share_a_training_that_resumes(images: Path) -> None:
     both, task = replace(evaluator(images), devices=(CPU, CPU)), Task(SMALL, seed=0)
     evaluation = both.evaluate(task).evaluation
     assert len(evaluation.curve) == RECIPE.epochs
@@ -133,7 +134,7 @@ def test_two_devices_share_a_training_and_it_goes_on_where_they_were_stopped(ima
         both.evaluate(task)
 
 
-def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
+def test_a_killed_training_resumes_with_the_same_result(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluator(images).evaluate(Task(SMALL, seed=0)).evaluation
@@ -204,7 +205,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
     assert long_training(Retrain(ema_decay=0)).scored is not training.network
 
 
-def test_mixup_is_between_the_losses_of_both_images() -> None:
+def test_mixup_interpolates_the_losses_of_both_images() -> None:
     torch.manual_seed(0)
     training = long_training(Retrain(mixup=0.9, label_smoothing=0))
     training.network.eval()
@@ -221,7 +222,7 @@ def test_mixup_is_between_the_losses_of_both_images() -> None:
     )
 
 
-def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> None:
+def test_ranks_draw_the_same_batches() -> None:
     states = []
     for index in (0, 1):
         training = long_training(Retrain(mixup=0.4))
@@ -241,17 +242,17 @@ def test_the_average_of_a_short_training_is_not_its_first_weights() -> None:
     assert training.scored.get_parameter("head.classifier.weight").mean() > 0.99
 
 
-def test_rivals_are_mobilenets_that_cost_the_same() -> None:
+def test_references_are_mobilenets_of_equal_cost() -> None:
     space = load_specification("v2")
     for seed in range(2):
         network = space.sample(seed).replace(name="ours", num_classes=10)
         target = measure(network)["mult_adds"]
-        families = [rival.family for rival in rivals(network)]
+        families = [reference.family for reference in equal_cost_references(network)]
         assert families == ["mobilenet_v1", "mobilenet_v2"]
-        for rival in rivals(network):
-            assert measure(rival.architecture)["mult_adds"] == pytest.approx(target, rel=0.05)
-            assert rival.architecture.num_classes == 10
-            assert rival.rival_of == "ours"
+        for reference in equal_cost_references(network):
+            assert measure(reference.architecture)["mult_adds"] == pytest.approx(target, rel=0.05)
+            assert reference.architecture.num_classes == 10
+            assert reference.reference_of == "ours"
 
 
 class Answers:
@@ -282,9 +283,11 @@ class Answers:
     def close(self) -> None: ...
 
 
-def pair() -> list[Entrant]:
-    ours = Entrant("ours", "search", SMALL.replace(name="ours"), proxy_accuracy=0.5)
-    theirs = Entrant("v2", "mobilenet_v2", SMALL.replace(name="v2", alpha=0.5), rival_of="ours")
+def pair() -> list[Competitor]:
+    ours = Competitor("ours", "search", SMALL.replace(name="ours"), proxy_accuracy=0.5)
+    theirs = Competitor(
+        "v2", "mobilenet_v2", SMALL.replace(name="v2", alpha=0.5), reference_of="ours"
+    )
     return [ours, theirs]
 
 
@@ -292,11 +295,10 @@ def outcome(
     ours: list[float],
     theirs: list[float],
     deaths: int = 0,
-    say: Callable[[str], None] = lambda _line: None,
 ) -> list[Retrained]:
     accuracies = {("ours", i): a for i, a in enumerate(ours)}
     accuracies |= {("v2", i): a for i, a in enumerate(theirs)}
-    return retrain(pair(), Answers(accuracies, deaths), len(ours), say=say)
+    return retrain(pair(), Answers(accuracies, deaths), len(ours))
 
 
 def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
@@ -323,7 +325,9 @@ def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
         ([0.79, 0.85, 0.70], ", not significant)"),
     ],
 )
-def test_a_lead_holds_where_its_interval_is_above_zero(theirs: list[float], verdict: str) -> None:
+def test_a_margin_is_significant_if_its_interval_excludes_zero(
+    theirs: list[float], verdict: str
+) -> None:
     ours = [0.80, 0.81, 0.79]
     (margin,) = retrained_margins(outcome(ours, theirs))
     assert margin.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
@@ -337,62 +341,68 @@ def test_more_seeds_narrow_the_interval_but_not_below_that_of_the_images() -> No
     assert one.high - one.low > many.high - many.low > 0
 
 
-def test_a_training_that_failed_is_named_and_deaths_have_an_end() -> None:
-    said: list[str] = []
+def test_a_failed_training_is_logged_and_deaths_are_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with pytest.raises(EvaluationError, match=r"every training of the candidates failed"):
-        outcome([0.8], [0.7], deaths=100, say=said.append)
-    assert said[0].startswith("ours, seed 0: its worker process died; the results go without it")
+        outcome([0.8], [0.7], deaths=100)
+    assert caplog.messages[0].startswith(
+        "ours, seed 0: its worker process died; the results leave it out"
+    )
 
 
-def test_results_go_without_trainings_that_failed() -> None:
+def test_results_leave_out_failed_trainings() -> None:
     nan = math.nan
     one, theirs = outcome([0.8, nan], [0.7, 0.6])
     assert (one.accuracies, one.seeds) == ((0.8,), (0,))
     assert theirs.accuracies == (0.7, 0.6)
     assert [r.name for r in outcome([0.8], [nan])] == ["ours"]
     with pytest.raises(EvaluationError, match="every training"):
-        outcome([nan], [0.7])  # whose rival has nobody to stand beside
+        outcome([nan], [0.7])  # the reference has no candidate left
 
 
-def test_entrants_are_distinct_and_know_their_proxy_accuracy(tmp_path: Path) -> None:
+def test_competitors_are_distinct_with_their_proxy_accuracy(tmp_path: Path) -> None:
     records = search(tmp_path, trials=4)[0].records()
     best = max(records, key=lambda r: r.accuracy)
     baselines = [r for r in records if r.is_baseline]
-    chosen = entrants([best, *baselines, best])
-    pairs = [(entrant.architecture.fingerprint, entrant.rival_of) for entrant in chosen]
+    chosen = competitors([best, *baselines, best])
+    pairs = [
+        (competitor.architecture.fingerprint, competitor.reference_of) for competitor in chosen
+    ]
     assert len(set(pairs)) == len(pairs)
     by_name = {f"trial {r.trial}": r.accuracy for r in records}
     assert all(
-        entrant.proxy_accuracy == by_name[entrant.name]
-        for entrant in chosen
-        if entrant.name in by_name
+        competitor.proxy_accuracy == by_name[competitor.name]
+        for competitor in chosen
+        if competitor.name in by_name
     )
 
 
-def test_given_networks_of_one_name_are_told_apart() -> None:
+def test_given_networks_of_equal_name_get_unique_names() -> None:
     one, other = (load_specification("v2").sample(seed).replace(name="network") for seed in (0, 1))
-    chosen = entrants([], [one, other, one])
+    chosen = competitors([], [one, other, one])
     assert [e.name for e in chosen if e.family == "given"] == ["network", "network-2"]
     beside = {"network": one, "network-2": other}
     for each in chosen:
-        if each.rival_of is not None:
-            cost = measure(beside[each.rival_of])["mult_adds"]
+        if each.reference_of is not None:
+            cost = measure(beside[each.reference_of])["mult_adds"]
             assert measure(each.architecture)["mult_adds"] == pytest.approx(cost, rel=0.05)
 
 
-def test_networks_of_one_cost_share_rivals_and_each_has_its_leads(tmp_path: Path) -> None:
-    """The rivals are trained once and stand once in a table, but beside both."""
+def test_networks_of_equal_cost_share_references(tmp_path: Path) -> None:
+    """A shared reference is trained once and listed once, but compared with both."""
     one = SMALL.replace(name="one")
     other = Architecture.model_validate(
         SMALL.model_dump() | {"name": "other", "activation": "relu"}
     )
-    chosen = entrants([], [one, other, one])
-    names = [each.name for each in chosen if each.rival_of == "one"]
-    assert names == [each.name for each in chosen if each.rival_of == "other"]
+    chosen = competitors([], [one, other, one])
+    names = [each.name for each in chosen if each.reference_of == "one"]
+    assert names == [each.name for each in chosen if each.reference_of == "other"]
     assert len(names) == 2
     accuracies = {(each.name, seed): 0.5 for each in chosen for seed in range(2)}
-    trained: list[str] = []
-    results = retrain(chosen, Answers(accuracies), 2, lambda name, *_: trained.append(name))
+    events: list[Progress] = []
+    results = retrain(chosen, Answers(accuracies), 2, events.append)
+    trained = [str(event.message).partition(",")[0] for event in events]
     assert sorted(trained) == sorted(2 * ["one", "other", *names])
     pairs = [(m.candidate, m.reference) for m in retrained_margins(results)]
     assert pairs == [(candidate, name) for candidate in ("one", "other") for name in names]
@@ -402,17 +412,17 @@ def test_networks_of_one_cost_share_rivals_and_each_has_its_leads(tmp_path: Path
     assert [row[0] for row in retrained_rows(finals)] == ["one", *names, "other"]
 
 
-def test_a_mobilenet_that_is_given_is_no_rival_of_itself() -> None:
+def test_a_given_mobilenet_is_not_a_reference_of_itself() -> None:
     given = load_reference("mobilenet_v2").replace(alpha=0.5, resolution=96)
-    families = [each.family for each in entrants([], [given])]
+    families = [each.family for each in competitors([], [given])]
     assert families == ["given", "mobilenet_v1"]
 
 
-def test_a_second_retraining_by_the_same_recipe_adds_networks_and_seeds(tmp_path: Path) -> None:
+def test_a_second_retraining_adds_networks_and_seeds(tmp_path: Path) -> None:
     def results(name: str, seeds: dict[int, float]) -> list[Retrained]:
         ours, theirs = pair()
         network = ours.architecture.replace(name=name, resolution=32 if name == "a" else 64)
-        both = [replace(ours, name=name, architecture=network), replace(theirs, rival_of=name)]
+        both = [replace(ours, name=name, architecture=network), replace(theirs, reference_of=name)]
         answers = {(name, seed): accuracy for seed, accuracy in seeds.items()}
         answers |= {("v2", seed): 0.5 * accuracy / accuracy for seed, accuracy in seeds.items()}
         return retrain(both, Answers(answers), 3)
@@ -448,7 +458,7 @@ def study(images: Path) -> Path:
     return folder
 
 
-def test_retraining_is_at_the_own_resolution_keeps_predictions_and_is_paired(
+def test_retraining_uses_full_resolution_and_paired_predictions(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A second time adds seeds, and the test images give one interval of the difference."""
@@ -523,7 +533,7 @@ def test_mistakes_are_one_message(study: Path, capsys: pytest.CaptureFixture[str
     assert "empty: expected a study with trials, got one without" in capsys.readouterr().err
 
 
-def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
+def test_a_study_without_candidates_is_not_retrained(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = images.parent / "baselines"
@@ -537,15 +547,13 @@ def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
         assert "expected a candidate, got MobileNets only" in capsys.readouterr().err
 
 
-def test_the_networks_to_use_within_budgets_are_retrained(
-    study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the answer is a reference, it stands beside the best network of the search."""
+def test_the_answers_to_budgets_are_retrained(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the answer is a reference, it is compared with the best network of the search."""
     records = [r for r in read_study(study).records() if not r.is_baseline]
     budgets = [r.cost for r in sorted(records, key=lambda r: r.cost)[::2]]
     asked: list[str] = []
 
-    def note(_folder: Path, chosen: Sequence[Entrant], *_: object, **__: object) -> None:
+    def note(_folder: Path, chosen: Sequence[Competitor], *_: object, **__: object) -> None:
         asked.extend(each.name for each in chosen if each.family == "search")
         raise SpecError("enough")
 

@@ -18,8 +18,9 @@ from mbsearch.config.specification import baseline_architectures
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
 from mbsearch.execution.local import LocalProcesses
+from mbsearch.progress import Progress
 from mbsearch.report.result_files import write_results
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import SAMPLERS, make_sampler
 from mbsearch.search.pending import MAX_ATTEMPTS
 from mbsearch.study.journal import open_journal
@@ -111,7 +112,7 @@ def test_an_interrupted_search_resumes_with_the_same_trials(
 
     def stop(progress: Progress) -> None:
         nonlocal ended
-        ended += progress.trial is not None
+        ended += progress.message is not None
         if ended >= stop_after and progress.running:
             raise _Stop
 

@@ -23,7 +23,8 @@ from mbsearch.config.specification import (
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.execution.protocol import Task
-from mbsearch.run import run
+from mbsearch.progress import Progress
+from mbsearch.study_run import run
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.loop import forward_with
 from mbsearch.training.network import build, skeleton
@@ -165,12 +166,12 @@ def test_a_resumed_supernet_equals_an_uninterrupted_one(
     whole = training(images, space)
     assert prepare(whole, tmp_path / "whole.pt")
 
-    def kill(done: int, _loss: float) -> None:
-        if done == 14:
+    def kill(event: Progress) -> None:
+        if event.completed == 14:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(training(images, space), tmp_path / "cut.pt", on_step=kill)
+        prepare(training(images, space), tmp_path / "cut.pt", on_progress=kill)
     resumed = training(images, space)
     assert prepare(resumed, tmp_path / "cut.pt")
     assert resumed.losses == whole.losses
@@ -247,7 +248,9 @@ def test_a_run_trains_its_supernet_once(images: Path, tmp_path: Path) -> None:
             data=str(images),
             jobs=1,
             device="cpu",
-            on_preparation=lambda _noun, done, _steps, _loss: seen.append(done),
+            on_progress=lambda event: (
+                seen.append(event.completed) if event.phase == "supernet" else None
+            ),
         )
         return [r.evaluation.evaluator for r in result.records if r.evaluation is not None]
 

@@ -20,11 +20,11 @@ from mbsearch.config.specification import SearchSpecification, load_specificatio
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.execution.protocol import Task
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
-from mbsearch.run import run
 from mbsearch.space.library import load_reference
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import State
 from mbsearch.study.store import StudyStore
+from mbsearch.study_run import run
 
 TINY = load_specification("tiny")
 ENCODINGS = list(TINY.enumerate_params())
@@ -150,15 +150,16 @@ def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> 
     assert len(read_study(folder).records()) == 6
 
 
-def test_a_study_keeps_its_version_of_a_packaged_space(tmp_path: Path) -> None:
+def test_a_study_of_a_packaged_space_that_has_changed_keeps_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
     former = SearchSpecification(TINY.name, {**TINY.template, "alpha": 0.5}, TINY.settings)
     run(former, trials=3, folder=folder, table=table, jobs=1)
-    said: list[str] = []
-    records = run(TINY, trials=5, folder=folder, table=table, jobs=1, say=said.append).records
+    records = run(TINY, trials=5, folder=folder, table=table, jobs=1).records
     assert len(records) == 5
     assert {r.architecture.alpha for r in records} == {0.5}
-    assert sum("has changed since" in line for line in said) == 1
+    assert sum("has changed since" in line for line in caplog.messages) == 1
     other = SearchSpecification("other", TINY.template, TINY.settings)
     with pytest.raises(StorageError, match="its space has other choices now"):
         run(other, trials=5, folder=folder, table=table, jobs=1)
@@ -246,11 +247,11 @@ def test_a_limit_of_minutes_is_kept_and_the_next_run_resumes(tmp_path: Path) -> 
 
     table = by_fingerprint(tmp_path / "truth.json")
     started = time.monotonic()
-    run(TINY, trials=10**9, folder=tmp_path / "s", table=table, minutes=0.1, jobs=1)
+    run(TINY, trials=None, folder=tmp_path / "s", table=table, minutes=0.1, jobs=1)
     assert time.monotonic() - started < 60
     before = [r for r in read_study(tmp_path / "s").records() if r.state is State.COMPLETE]
     assert 0 < len(before) <= TINY.size
-    after = run(TINY, trials=10**9, folder=tmp_path / "s", table=table, jobs=1)
+    after = run(TINY, trials=None, folder=tmp_path / "s", table=table, jobs=1)
     assert after.exhausted
     assert {r.trial for r in before} <= {r.trial for r in after.records}
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from mbsearch.config.preparation_settings import Teacher
 from mbsearch.data.batches import Split, batches
 from mbsearch.data.sources import ImageSource
 from mbsearch.errors import StorageError
+from mbsearch.progress import Progress
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import Donor, TrainedDonor
@@ -179,12 +181,12 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
     whole = teacher_of(trained, source, steps=5)
     assert prepare(whole, tmp_path / "whole.pt")
 
-    def interrupt(done: int, _loss: float) -> None:
-        if done == 3:
+    def interrupt(event: Progress) -> None:
+        if event.completed == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(teacher_of(trained, source, steps=5), tmp_path / "cut.pt", on_step=interrupt)
+        prepare(teacher_of(trained, source, steps=5), tmp_path / "cut.pt", on_progress=interrupt)
     resumed = teacher_of(trained, source, steps=5)
     assert prepare(resumed, tmp_path / "cut.pt")
     assert resumed.losses == whole.losses
@@ -203,13 +205,15 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
 def test_a_killed_teacher_loses_at_most_100_steps(
     trained: TrainedDonor, source: ImageSource, tmp_path: Path
 ) -> None:
-    def kill(done: int, _loss: float) -> None:
-        if done == 109:
+    def kill(event: Progress) -> None:
+        if event.completed == 109:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         prepare(
-            teacher_of(trained, source, steps=500, batch_size=2), tmp_path / TEACHER, on_step=kill
+            teacher_of(trained, source, steps=500, batch_size=2),
+            tmp_path / TEACHER,
+            on_progress=kill,
         )
     assert len(read_tensors(tmp_path / TEACHER, "teacher")["losses"]) == 100
 
@@ -235,22 +239,26 @@ def test_a_teacher_of_other_weights_or_settings_is_rejected(
 
 
 def test_logits_are_computed_once(
-    donor: Donor, source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    donor: Donor,
+    source: ImageSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
     preparations = planned(donor, source, tmp_path / "study")
-    said: list[str] = []
-    seen: list[str] = []
+    seen: list[Progress] = []
     assert preparations.needed
-    assert preparations.run(
-        preparations.space, on_step=lambda noun, *_: seen.append(noun), say=said.append
-    )
-    assert seen == ["teacher"] * 4
-    begun, line = said
+    assert preparations.run(preparations.space, on_progress=seen.append)
+    assert [(e.phase, e.completed, e.total) for e in seen] == [
+        ("teacher", i, 4) for i in range(1, 5)
+    ]
+    begun, line = caplog.messages
     assert begun == "teacher: 4 steps at 32 px"
     assert line.startswith("teacher: validation accuracy 0.")
     assert line.endswith("at 32 px, 0.0 MB of logits")
     monkeypatch.setattr(TeacherTraining, "lessons", lambda _: pytest.fail("computed again"))
-    assert preparations.run(preparations.space, on_step=lambda noun, *_: seen.append(noun))
+    assert preparations.run(preparations.space, on_progress=seen.append)
     assert len(seen) == 4
     # Of a teacher that was deleted they are not kept.
     (tmp_path / "study" / TEACHER).unlink()

@@ -139,17 +139,16 @@ def _normalize_by_torch(
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-def compile_ahead(device: torch.device, say: Callable[[str], None], *, bfloat16: bool) -> None:
+def compile_ahead(device: torch.device, *, bfloat16: bool) -> None:
     """Compile the kernels of a training on this machine, once for all later processes.
 
     Without this every worker compiles them itself.
 
     Args:
         device: of the trainings; only a CPU needs kernels.
-        say: called with a line of text before the compilation.
         bfloat16: whether trainings compute in bfloat16.
     """
     if is_enabled() and device.type == "cpu":
         from mbsearch.accel.precompilation import compile_kernels
 
-        compile_kernels(say, bfloat16=bfloat16)
+        compile_kernels(bfloat16=bfloat16)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -21,18 +21,18 @@ from mbsearch.accel.kernels import steps
 from mbsearch.accel.kernels.jit import sources_hash
 
 _CPU = torch.device("cpu")
+_LOGGER = logging.getLogger(__name__)
 
 
-def compile_kernels(say: Callable[[str], None], *, bfloat16: bool) -> None:
+def compile_kernels(*, bfloat16: bool) -> None:
     """Compile what the training of a MobileNet on this CPU calls, unless it is in the cache.
 
     Args:
-        say: called with a line of text before the compilation.
         bfloat16: whether trainings compute in bfloat16.
     """
     folder = steps.normalize.stats.cache_path  # type: ignore[attr-defined]
     if folder is None:
-        say(
+        _LOGGER.warning(
             "compiled kernels cannot be cached, because no cache folder is writable (set "
             "NUMBA_CACHE_DIR to one): every worker compiles them for half a minute"
         )
@@ -40,7 +40,7 @@ def compile_kernels(say: Callable[[str], None], *, bfloat16: bool) -> None:
     compiled = Path(folder) / f"compiled-{_key(bfloat16)}"
     if compiled.exists():
         return
-    say("compiling the training kernels, once per machine: up to half a minute")
+    _LOGGER.info("compiling the training kernels, once per machine: up to half a minute")
     # Another run may be compiling. On a full disk the lock fails: then every worker compiles.
     with suppress(OSError), FileLock(f"{compiled}.lock"):
         if not compiled.exists():

@@ -19,24 +19,26 @@ if TYPE_CHECKING:
 
 def latency(
     what: Annotated[
-        str | None, typer.Argument(help="Architecture (file or reference), or a study.")
+        str | None, typer.Argument(help="Architecture (file or reference), or folder of a study.")
     ] = None,
-    alpha: Annotated[list[float] | None, typer.Option(help="Width; may be repeated.")] = None,
+    alpha: Annotated[
+        list[float] | None, typer.Option(help="Width multiplier. May be repeated.")
+    ] = None,
     resolution: Annotated[
-        list[int] | None, typer.Option(help="Input side in pixels; may be repeated.")
+        list[int] | None, typer.Option(help="Image side in pixels. May be repeated.")
     ] = None,
     engine: Annotated[
-        list[str] | None, typer.Option(help="onnxruntime or torch; both by default.")
+        list[str] | None, typer.Option(help="onnxruntime or torch. By default both.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for one image.")] = 1,
-    runs: Annotated[int, typer.Option(min=10, help="Timed images a network.")] = 100,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of an engine.")] = 1,
+    runs: Annotated[int, typer.Option(min=10, help="Number of timed runs for each network.")] = 100,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Time networks on one image on this machine; of a study, the front and its MobileNets.
+    """Measure the latency of networks on this machine; of a study, its front and references.
 
-    With several networks it says how well Mult-Adds rank them. A study keeps what was measured in
-    latency.json, by engine.
+    Kendall's tau of the latencies with Mult-Adds is printed for several networks. The latencies of
+    a study are saved in its latency.json, by engine.
 
     Example: mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
     """
@@ -85,7 +87,7 @@ def latency(
 def _networks(
     what: str | None, storage: str | None, alphas: list[float], resolutions: list[int]
 ) -> tuple[list[Architecture], Path | None]:
-    """The networks to time, and the folder of the study that they are from."""
+    """Return the networks to measure, and the folder of their study."""
     from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
     from mbsearch.space.library import reference_names
@@ -94,7 +96,7 @@ def _networks(
     if what is None or storage is not None:
         return _front(None if what is None else Path(what), storage, alphas or resolutions)
     path = Path(what)
-    # A folder that is called like a reference is no study for that.
+    # A folder may have the name of a reference without being a study.
     if path.is_dir() and (what not in reference_names() or journals(path)):
         return _front(path, None, alphas or resolutions)
     loaded = load(what)

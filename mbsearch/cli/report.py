@@ -19,7 +19,7 @@ def report(
         "report.html"
     ),
 ) -> None:
-    """Write a study as one HTML file that opens without a server or a network.
+    """Write a study as a single HTML file that works offline.
 
     Example: mbsearch report results/v2 -o v2.html
     """

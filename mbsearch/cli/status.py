@@ -1,4 +1,4 @@
-"""``mbsearch status``, and what a run prints at its end."""
+"""``mbsearch status``, and the summary that a run prints at its end."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def status(
     results: Results = None,
     budget: Budgets = None,
     at: Annotated[
-        str | None, typer.Option(help="The same as --budget, of one bound.", show_default=False)
+        str | None, typer.Option(help="Same as --budget with a single bound.", show_default=False)
     ] = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Show the front of a study and its answer to each budget; also while it runs.
+    """Show the front of a study and its answer to each budget; also during a run.
 
     Example: mbsearch status results/v2 --budget 100M
     """
@@ -43,11 +43,11 @@ def status(
     where = study.name if storage else str(results_folder(results or RESULTS))
     print_status(where, findings, budgets, as_json)
     if not as_json:
-        print_verdict(folder, study.settings().get("stamp"))
+        print_audit_summary(folder, study.settings().get("stamp"))
 
 
-def print_verdict(folder: Path, stamp: Identity | None) -> None:
-    """Say how well the study's proxy ranks, where an audit has measured it."""
+def print_audit_summary(folder: Path, stamp: Identity | None) -> None:
+    """Print the rank agreement of the study's proxy, if an audit has measured it."""
     from mbsearch.study.audit_file import read_audit
 
     audit = read_audit(folder, stamp)
@@ -56,10 +56,10 @@ def print_verdict(folder: Path, stamp: Identity | None) -> None:
 
 
 def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_json: bool) -> None:
-    """Print the front, the answer to each budget, and what racing saved.
+    """Print the front, the answer to each budget, and the training time that pruning saved.
 
-    Without `budgets`, those that the study answers by default. As JSON the front, or with a budget
-    its answer, of several a list.
+    `budgets` are by default the study's. As JSON, print the answers to `budgets`, or the front
+    without any.
     """
     from mbsearch.analysis.answer import answer_row, answer_text
     from mbsearch.analysis.answer_selection import answers
@@ -73,7 +73,7 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
     if as_json:
         rows = [answer_row(each, b) for b, each in answers(findings, budgets).items()]
         shown = (rows if len(rows) > 1 else rows[0]) if rows else front_rows(within)
-        # Not rich's own, which colours it where FORCE_COLOR is set.
+        # rich colours JSON if FORCE_COLOR is set.
         print(json.dumps(shown, indent=2))  # noqa: T201
         return
     states = {s: sum(r.state is s for r in records) for s in State}
@@ -109,7 +109,7 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
         out.print(answer_text(each), highlight=False, soft_wrap=True)
     if promoted:
         out.print(
-            f"{len(promoted)} networks were promoted to a longer training; the front is theirs",
+            f"{len(promoted)} networks were promoted to a longer training; they form the front",
             highlight=False,
         )
     saved = savings(records)

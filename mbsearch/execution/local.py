@@ -16,6 +16,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -161,12 +162,13 @@ class LocalProcesses:
         ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, dict(os.environ), self._evaluator, self._prepare)
         try:
-            server = _fork_server(self._imports)
-            context = server or multiprocessing.get_context("spawn")
-            process = context.Process(target=_work, args=arguments, name="mbsearch worker")
-            # The server has this environment already; while it forks, Ctrl-C must work.
-            with nullcontext() if server else _worker_environment():
-                process.start()
+            with _importable_main():
+                server = _fork_server(self._imports)
+                context = server or multiprocessing.get_context("spawn")
+                process = context.Process(target=_work, args=arguments, name="mbsearch worker")
+                # The server has this environment already; while it forks, Ctrl-C must work.
+                with nullcontext() if server else _worker_environment():
+                    process.start()
         except (EOFError, OSError) as error:
             ours.close()
             self._count_stillborn(f"the process that forks them: {error or 'it was killed'}")
@@ -236,6 +238,21 @@ def _fork_server(imports: Sequence[str]) -> ForkServerContext | None:
     with _worker_environment():
         forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _importable_main() -> Iterator[None]:
+    """Hide the file of a main module that is none, as ``<stdin>``: workers would import it."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or Path(file).exists():
+        yield
+        return
+    main.__file__ = None
+    try:
+        yield
+    finally:
+        main.__file__ = file
 
 
 @contextmanager

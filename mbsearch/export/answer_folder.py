@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from mbsearch.analysis.answer import Answer
@@ -17,6 +17,8 @@ from mbsearch.study.trained_weights import trained_weights
 FORMATS = ("yaml", "pytorch", "onnx")
 """Formats of every answer, beside int8."""
 
+_LOGGER = logging.getLogger(__name__)
+
 
 def write_answers(
     store: StudyStore,
@@ -24,7 +26,6 @@ def write_answers(
     findings: Findings,
     *,
     command: str,
-    say: Callable[[str], None],
 ) -> list[Path]:
     """Write the answer to each budget of a study into a folder of its own; return the folders.
 
@@ -35,9 +36,8 @@ def write_answers(
     Args:
         store: the study.
         home: its folder.
-        findings: of the study.
-        command: for the model cards.
-        say: called with a line for each answer.
+        findings: what is known of it.
+        command: that is named in the cards.
 
     Raises:
         DataError: the images cannot be read.
@@ -48,7 +48,7 @@ def write_answers(
         if not isinstance(found, Answer):
             continue
         if trained_weights(home, found.record) is None:
-            say(
+            _LOGGER.warning(
                 f"{budget.label}: {found.name} has no trained weights yet; "
                 f"`mbsearch retrain {home}` trains it"
             )
@@ -61,7 +61,7 @@ def write_answers(
         )
         _replace(folder, made)
         int8 = "" if exported.int8 is None else f"; {exported.int8.sentence()}"
-        say(f"{budget.label}: {found.name} written to {folder}{int8}")
+        _LOGGER.info(f"{budget.label}: {found.name} written to {folder}{int8}")
         folders.append(folder)
     return folders
 

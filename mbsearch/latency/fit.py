@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,18 +18,17 @@ NETWORKS = 30
 _THREADS = 1
 _CPUS = Path("/proc/cpuinfo")
 
+_LOGGER = logging.getLogger(__name__)
 
-def fit_latency(
-    space: SearchSpecification, seed: int, say: Callable[[str], None], networks: int = NETWORKS
-) -> LatencyModel:
-    """Measure networks of all costs and the baselines, and fit a latency model to them.
+
+def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS) -> LatencyModel:
+    """Measure networks of all costs and the baselines, and fit a model to them.
 
     The engine is onnxruntime if it is installed, else torch, on one thread.
 
     Args:
         seed: of the sample.
-        say: called with a line before the measurement, and one with the result.
-        networks: how many of the space to measure.
+        networks: of the space to measure.
 
     Raises:
         SpecError: the space has too few networks within its limits.
@@ -41,12 +40,14 @@ def fit_latency(
         engine = "torch"
     chosen = sample_by_cost(space, networks, seed)
     chosen += [network for _, network in baseline_architectures(space)]
-    say(f"measuring the latency of {len(chosen)} networks by {engine}, once for this study")
+    _LOGGER.info(
+        f"measuring the latency of {len(chosen)} networks by {engine}, once for this study"
+    )
     found = measure_latency(chosen, engine=engine, threads=_THREADS)
     versions = {name: version(name) for name in dict.fromkeys((engine, "torch"))}
     setting = Setting(engine, _THREADS, _processor(), versions)
     model = LatencyModel.fit(chosen, [1e6 * each.median_seconds for each in found], setting)
-    say(model.sentence())
+    _LOGGER.info(model.sentence())
     return model
 
 

@@ -7,6 +7,7 @@ to the target, and promotions. From FIRST_FINAL of the search on, finals keep pa
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -21,9 +22,11 @@ from optuna.trial import TrialState
 
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
+from mbsearch.cost.metrics import amount
 from mbsearch.errors import StorageError
 from mbsearch.execution.local import Executor, Finished
 from mbsearch.execution.protocol import Task
+from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.search.estimates import Estimates
 from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
 from mbsearch.search.outcomes import Outcomes, start_race
@@ -40,27 +43,12 @@ from mbsearch.search.promotion import Promotions
 from mbsearch.search.sampler_data import update_sampler_data
 from mbsearch.search.suggestions import Suggestions
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.records import SEARCH, Evaluation, Fidelity, TrialRecord, complete
+from mbsearch.study.records import SEARCH, Evaluation, Fidelity, State, TrialRecord, complete
 from mbsearch.study.store import RECORD, StudyStore
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """State of a run after an event; `trial` is the one whose training has just ended, if any.
-
-    `left` counts the trainings that have not ended: baselines, repeats and search trials, and at
-    the end the longer trainings that are due. `target` and `left` are None while the search has no
-    limit of trials. `trial` has the accuracy of the training that ended, which had the `fidelity`.
-    """
-
-    done: int
-    target: int | None
-    running: int
-    left: int | None
-    phase: str
-    trial: TrialRecord | None = None
-    fidelity: Fidelity = Fidelity.SCREENING
+_LOGGER = logging.getLogger(__name__)
+_TRAININGS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +74,18 @@ class Driver:
     executor: Executor
     target: int | None
     seed: int
-    on_progress: Callable[[Progress], None] = lambda _: None
+    on_progress: OnProgress = ignore_progress
     deadline: float = math.inf
     measure: Measure = measure
     still_held: Callable[[], None] = lambda: None
     folder: Path = Path()
     images: Images = Images()
     epochs: int | None = None
-    say: Callable[[str], None] = lambda _line: None
     final_scale: float = 1.0
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
+    _completed: int = 0  # trainings of this run
     _begun: int = 0  # search trials that are running or have been trained
     _orphans: list[Job] = field(default_factory=list)
     _baselines: list[MissingBaseline] = field(default_factory=list)
@@ -251,7 +239,7 @@ class Driver:
             rounds.make_plan(records, progress, self.executor.slots)
             assert rounds.plan is not None
             self.store.search.set_user_attr(PLAN, rounds.plan.to_dict())
-            self.say(rounds.plan.sentence(rounds.budgets))
+            _LOGGER.info(rounds.plan.sentence(rounds.budgets))
         record = rounds.next(records, progress)
         return None if record is None else self._begin_final(record)
 
@@ -407,12 +395,12 @@ class Driver:
             return
         else:
             self._outcomes.fail(job, finished.error or "the evaluator gave no reason")
-        self._report(self._outcomes.record(job, finished), job.spec.fidelity)
+        trial = self._outcomes.record(job, finished)
+        self._completed += trial is not None
+        self._report(None if trial is None else _message(trial, job.spec.fidelity))
 
-    def _report(
-        self, trial: TrialRecord | None = None, fidelity: Fidelity = Fidelity.SCREENING
-    ) -> None:
-        """Report the progress, with the trial whose training has just ended."""
+    def _report(self, message: str | None = None) -> None:
+        """Emit a progress event, with a message if a training has just completed."""
         running, baselines = len(self._jobs), len(self._baselines)
         phase = "baselines" if baselines or self._running_candidates < running else "search"
         left = None
@@ -423,4 +411,24 @@ class Driver:
             if any(job.spec.kind is TrialKind.FINAL for job in self._jobs.values()):
                 phase = "finals"
             left += len(self._promotions.required()) if self._promoting else 0
-        self.on_progress(Progress(self._done, self.target, running, left, phase, trial, fidelity))
+        until = self.deadline - time.monotonic()
+        self.on_progress(
+            Progress(
+                phase,
+                self._completed,
+                None if left is None else self._completed + left,
+                running,
+                max(0.0, until) if left is None and math.isfinite(until) else None,
+                message=message,
+            )
+        )
+
+
+def _message(trial: TrialRecord, fidelity: Fidelity) -> str:
+    """Return one line about a training that has just completed."""
+    what = trial.architecture.name if trial.is_baseline else "search"
+    what += _TRAININGS[fidelity]
+    outcome = f"accuracy {trial.accuracy:.3f}" if trial.state is State.COMPLETE else trial.error
+    if trial.state is State.FAILED:
+        outcome = f"failed: {trial.error}"
+    return f"trial {trial.trial} ({what}): {outcome}, {amount(trial.metric, trial.cost)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,9 +31,9 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return accel.accelerate(network.to(device).to(memory_format=torch.channels_last), device)
 
 
-def compile_ahead(device: torch.device, say: Callable[[str], None]) -> None:
-    """Compile what trainings on a device call, once per machine; `say` is called before it."""
-    accel.compile_ahead(device, say, bfloat16=multiplies_bfloat16(device))
+def compile_ahead(device: torch.device) -> None:
+    """Compile the kernels of trainings on a device, once per machine."""
+    accel.compile_ahead(device, bfloat16=multiplies_bfloat16(device))
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from mbsearch.config.proxy_settings import EMBEDDED
 from mbsearch.config.settings import AUTO, SCRATCH, Settings
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.sources import ImageSource
+from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.pretrained import Pretrained, trained_donor
-from mbsearch.training.resumable_training import PreparatoryTraining, prepare
+from mbsearch.training.resumable_training import prepare
 from mbsearch.training.supernet.supernet_training import SupernetTraining
 from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
 
 SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"
 """Files in a study's folder: shared weights, the teacher's weights, and its logits."""
 
-OnStep = Callable[[str, int, int, float], None]
-"""Called after every step: what is trained, steps done, number of steps, mean loss (nats)."""
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +93,14 @@ class Preparations:
         self,
         space: SearchSpecification,
         deadline: float = math.inf,
-        on_step: OnStep = lambda _noun, _done, _steps, _loss: None,
-        say: Callable[[str], None] = lambda _line: None,
+        on_progress: OnProgress = ignore_progress,
     ) -> bool:
         """Train what is missing on disk; return False if the deadline came first.
 
         Args:
-            space: `self.space` with the budgets of the study.
-            deadline: in seconds of time.monotonic.
-            on_step: called after every step.
-            say: called with a line when the teacher is trained.
+            space: the same, with the budgets of the study.
+            deadline: on time.monotonic's clock.
+            on_progress: receives an event after every step.
 
         Raises:
             DataError: the donor's file cannot be read.
@@ -118,30 +116,25 @@ class Preparations:
             path = self.folder / LESSONS
             if not (self.folder / TEACHER).exists():
                 path.unlink(missing_ok=True)  # the logits of a teacher that was deleted
-            say(f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px")
-            if not self._prepare(teacher, self.folder / TEACHER, deadline, on_step):
+            _LOGGER.info(
+                f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px"
+            )
+            if not prepare(
+                teacher, self.folder / TEACHER, deadline=deadline, on_progress=on_progress
+            ):
                 return False
             if not path.exists():
                 write_lessons(teacher.lessons(), path)
             lessons = read_lessons(path)
-            say(
+            _LOGGER.info(
                 f"teacher: validation accuracy {lessons.accuracy:.3f} at "
                 f"{teacher.settings.pixels} px, {lessons.bytes / 1e6:.1f} MB of logits"
             )
         if self.supernet is None:
             return True
         supernet = SupernetTraining(space, self.source, self.seed, device, trained, lessons)
-        say(f"supernet: {supernet.settings.steps:,} steps")
-        return self._prepare(supernet, self.supernet, deadline, on_step)
-
-    @staticmethod
-    def _prepare(
-        training: PreparatoryTraining, path: Path, deadline: float, on_step: OnStep
-    ) -> bool:
-        def step(done: int, loss: float) -> None:
-            on_step(training.noun, done, training.settings.steps, loss)
-
-        return prepare(training, path, deadline=deadline, on_step=step)
+        _LOGGER.info(f"supernet: {supernet.settings.steps:,} steps")
+        return prepare(supernet, self.supernet, deadline=deadline, on_progress=on_progress)
 
 
 def chosen_donor(weights: str, source: ImageSource) -> Donor | None:

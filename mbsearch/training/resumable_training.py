@@ -9,7 +9,7 @@ import math
 import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.data.sources import ImageSource
 from mbsearch.errors import EvaluationError, StorageError
+from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.study.atomic_files import replacing
 from mbsearch.training.loop import decay_groups, forward_with, schedule
 from mbsearch.training.supernet.shared_weights import Shared
@@ -199,15 +200,15 @@ def prepare(
     path: Path,
     *,
     deadline: float = math.inf,
-    on_step: Callable[[int, float], None] = lambda _done, _loss: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> bool:
     """Train from the state on disk to the last step; return False if the deadline came first.
 
     Args:
         training: what is trained.
-        path: file of the weights.
-        deadline: in seconds of time.monotonic.
-        on_step: called after every step with the number of steps done and the mean recent loss.
+        path: of the file that holds the weights.
+        deadline: on time.monotonic's clock.
+        on_progress: receives an event after every step.
 
     Raises:
         EvaluationError: training diverged.
@@ -221,8 +222,16 @@ def prepare(
         over = training.done or time.monotonic() >= deadline
         if over or len(training.losses) % _SAVE_EVERY == 0:
             training.save(path)
-        on_step(len(training.losses), training.loss())
+        on_progress(_event(training))
     return training.done
+
+
+def _event(training: PreparatoryTraining) -> Progress:
+    """Return the progress event of the last step."""
+    steps, loss = training.settings.steps, f"loss {training.loss():.2f}"
+    message = f"{training.noun} trained: {steps:,} steps, {loss}" if training.done else None
+    completed = len(training.losses)
+    return Progress(training.noun, completed, steps, detail=loss, message=message)
 
 
 def write_tensors(path: Path, state: dict[str, Any], noun: str) -> None:

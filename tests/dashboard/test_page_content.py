@@ -9,7 +9,7 @@ import pytest
 
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare
-from mbsearch.dashboard.pages.compare import verdict
+from mbsearch.dashboard.pages.compare import comparison
 from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
@@ -48,13 +48,15 @@ def compared(studies: Path, *pair: TrialRecord) -> str:
 def test_a_pruned_training_is_not_compared_with_a_complete_one(studies: Path) -> None:
     first, second, *_ = read_study(studies / "first").records()
     stopped = replace(second, state=State.PRUNED)
-    assert "the noise explains" in verdict(first, second)
-    assert verdict(first, stopped).endswith("was stopped early says nothing of which is better.")
+    assert "significant given the noise" in comparison(first, second)
+    assert comparison(first, stopped).endswith(
+        "pruned training does not show which one is more accurate."
+    )
     promoted = replace(first, promotion=first.evaluation)
     assert "accuracy, longer training" in compared(studies, promoted, stopped)
-    assert "(stopped early)" in compared(studies, promoted, stopped)
+    assert "(pruned)" in compared(studies, promoted, stopped)
     assert "accuracy, longer training" not in compared(studies, first, second)
-    assert "(stopped early)" not in compared(studies, first, second)
+    assert "(pruned)" not in compared(studies, first, second)
 
 
 def test_without_networks_the_sentence_has_the_unit_of_the_objective(studies: Path) -> None:
@@ -69,9 +71,9 @@ def test_a_changed_notice_is_drawn_again(studies: Path) -> None:
     [record, *_] = read_study(studies / "failing").records()
     running = replace(running, records=(replace(record, state=State.RUNNING),))
     failed = replace(failed, records=(record,))
-    stamps = [dashboard_app._stamp("/", {}, each) for each in (running, failed)]
-    assert stamps[0] != stamps[1]
-    assert dashboard_app._stamp("/", {}, replace(failed, name="b")) != stamps[1]
+    keys = [dashboard_app._redraw_key("/", {}, each) for each in (running, failed)]
+    assert keys[0] != keys[1]
+    assert dashboard_app._redraw_key("/", {}, replace(failed, name="b")) != keys[1]
 
 
 @pytest.mark.parametrize(
