@@ -12,7 +12,7 @@ from mbsearch.training.loop import decay_groups
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    # A bias before the batch norm would have no gradient but rounding, whose sign AdamW goes by.
+    # A bias before the batch norm would have no gradient but rounding, and AdamW follows its sign.
     convolution = nn.Conv2d(3, 4, 3, bias=False)
     layers = nn.Sequential(convolution, nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
     return layers.to(memory_format=torch.channels_last)

@@ -35,7 +35,7 @@ ANOMALIES = {
     "V1 paper T14 second 0.75-128: wrong label": ("mobilenet_v1", 0.75, 128, 166, 106.770432),
     "V1 paper T14 1.0-160: unexplained": ("mobilenet_v1", 1.0, 160, 286, 290.6752),
     "V2 paper T4 MobileNetV1: unexplained": ("mobilenet_v1", 1.0, 224, 575, 568.740352),
-    "V2 paper T4 V2 1.4: unexplained": ("mobilenet_v2", 1.4, 224, 585, 582.195824),
+    "V2 paper T4 MobileNetV2 1.4: unexplained": ("mobilenet_v2", 1.4, 224, 585, 582.195824),
     "V3 paper T3 Large: README says 217": ("mobilenet_v3_large", 1.0, 224, 219, 216.58976),
     "V3 paper Small: 56 misprinted?": ("mobilenet_v3_small", 1.0, 224, 66, 56.5104),
     "V3 README Small minimalistic": ("mobilenet_v3_small_minimalistic", 1.0, 224, 65, 52.288448),

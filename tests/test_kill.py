@@ -129,7 +129,7 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     again = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     after = records()
-    assert promoted.items() < promotions().items(), "the longer trainings went on"
+    assert promoted.items() < promotions().items(), "the promotions resumed"
     assert {r.trial: (r.fingerprint, r.accuracy) for r in after if r.trial in before} == before
     assert all(r.state is State.COMPLETE for r in after)
     assert orphans <= {r.trial for r in after}

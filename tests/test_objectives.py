@@ -171,7 +171,7 @@ def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:
 
 
 def test_an_older_study_has_mult_adds_as_objective_and_resumes(tmp_path: Path) -> None:
-    """Such a study has no objectives in its stamp, no latency among its limits, no metric."""
+    """Such a study has no objectives in its identity, no latency among its limits, no metric."""
     truth = table(tmp_path)
     run(TINY, trials=3, folder=tmp_path / "s", table=truth, jobs=1)
     journal = tmp_path / "s" / JOURNAL

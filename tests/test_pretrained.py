@@ -192,7 +192,7 @@ def test_a_supernet_of_another_donor_is_an_error(
     for foreign in (load_donor(other), None):
         with pytest.raises(StorageError, match="expected the supernet of this space"):
             supernet(few(), source, foreign).restore(tmp_path / SUPERNET)
-    # From scratch it is the supernet of before there were donors.
+    # From scratch it equals the supernet of versions without donors.
     assert not {"donor", "teacher"} & supernet(few(), source, None)._made_by().keys()
 
 

@@ -343,7 +343,7 @@ def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudySt
     """Promoted networks count with that accuracy, the others with a predicted one."""
     told = refined.search.user_attrs[PROMOTED]
     promoted = {r.trial: r for r in refined.records() if r.promotion and not r.is_baseline}
-    # The fake loss is that of the accuracy, so that steadying changes nothing.
+    # The fake loss is that of the accuracy, so that denoising changes nothing.
     accuracies = sorted(r.at_highest_fidelity.accuracy for r in promoted.values())
     assert sorted(told.values()) == pytest.approx(accuracies)
     sampler = make_sampler("cost-aware", V2, seed=0)

@@ -96,7 +96,7 @@ def worker_processes(cluster: Any) -> list[psutil.Process]:
 
 
 def check(folder: Path, storage: str | None) -> None:
-    """Exactly the asked number of trials has ended, and none is left or missing.
+    """Exactly the requested number of trials is completed, and none is left or missing.
 
     A trial that was in flight at three kills may have been given up.
     """

@@ -164,7 +164,7 @@ def test_mistakes_in_the_arguments_are_named() -> None:
         ).ask(LAYERS)
     sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
     study = new_study(sampler)
-    with pytest.raises(SpecError, match="at least two finished trials"):
+    with pytest.raises(SpecError, match="at least two completed trials"):
         sampler.predict(study, [])
     run(study, LAYERS, 3)
     with pytest.raises(SpecError, match=r"\{'layer0': 'huge'\} is not in the search space"):

@@ -57,7 +57,7 @@ def ended(folder: Path, storage: str | None) -> dict[int, TrialRecord]:
 
 
 def check(folder: Path, storage: str | None) -> None:
-    """Exactly the asked number of trials has ended, each once, and none is left or missing.
+    """Exactly the requested number of trials is completed, each once, and none is left or missing.
 
     A trial that was in flight at three kills of its driver may have been given up.
     """
@@ -123,7 +123,7 @@ def wait_for_more(
     before: dict[int, TrialRecord],
     process: subprocess.Popen[bytes],
 ) -> None:
-    """Wait until further trials have ended."""
+    """Wait until further trials are completed."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, "the run ended too early"

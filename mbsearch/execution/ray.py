@@ -86,7 +86,7 @@ class RayCluster:
             what = f"{gpus_per_trial:g} GPU" if gpus_per_trial else "a CPU"
             raise ClusterError(
                 f"--ray {address}: expected a node with {what} for a trial, got none; "
-                "with --jobs N tasks wait until the cluster has grown"
+                "with --jobs N tasks wait until the cluster has more"
             )
         self._evaluator = ray.put(evaluator)
         self._prepare = ray.put(prepare)

@@ -218,7 +218,7 @@ def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> No
     accuracies, costs = [r.accuracy for r in done], [axis.of(r) for r in done]
     best = set(pareto.pareto_front(accuracies, costs).tolist())
     tied = [done[i] for i in pareto.ties(accuracies, costs, noise) if int(i) not in best]
-    trace = _points(tied, axis, "Tied with the front", FRONT, "circle-open", 11)
+    trace = _points(tied, axis, "Within noise of the front", FRONT, "circle-open", 11)
     figure.add_trace(trace.update(opacity=0.7, error_x={"visible": False}))
 
 

@@ -101,7 +101,7 @@ class Driver:
         self._suggestions = Suggestions(self.store, self.space, self.measure, self.seed)
 
     def run(self) -> None:
-        """Train until the target is reached or the space is exhausted, and all trials have ended.
+        """Train until the target is reached or the space is exhausted, and no trial is running.
 
         An exception, Ctrl-C and the deadline leave the running trials to the next run.
 
@@ -178,7 +178,7 @@ class Driver:
         return self._promotions.needed
 
     def _next(self) -> Job | None:
-        """Return what is trained next; None if there is nothing before other trials have ended."""
+        """Return what is trained next; None if there is nothing before a running trial is completed."""
         if self._orphans:
             return begin_again(self.store, self._orphans.pop(0))
         if self._baselines:
@@ -220,7 +220,7 @@ class Driver:
 
     @property
     def _done(self) -> int:
-        """Number of search trials that have ended."""
+        """Number of search trials that are completed, pruned or failed."""
         return self._begun - self._running_candidates
 
     @property

@@ -268,7 +268,7 @@ class FinalRounds:
         return sum(budget.excess(r.costs) is None for r in begun)
 
     def _spent(self, time: TrainingTime, records: Sequence[TrialRecord]) -> float:
-        """Seconds of the finals that have ended, and predicted seconds of the running ones."""
+        """Seconds of the completed and pruned finals, and predicted seconds of the running ones."""
         assert self.plan is not None
         known = {r.trial: r.mult_adds for r in records}
         running = (trial for trial, seconds in self._begun.items() if seconds == 0.0)

@@ -112,7 +112,7 @@ class Outcomes:
             self.finals.fail(job.spec.trial)
 
     def record(self, job: Job, finished: Finished) -> TrialRecord | None:
-        """Return the record of the network with the training that has ended; None for a repeat."""
+        """Return the record of the network with the outcome of a training; None for a repeat."""
         if job.spec.kind.is_repeat:
             return None
         if job.spec.fidelity is Fidelity.SCREENING:

@@ -115,7 +115,7 @@ class Page:
         """Return the trials in the plot of the front, each once."""
         found: list[int] = self.js(
             "document.querySelector('#front .js-plotly-plot').data"
-            ".filter(t => t.name != 'Pareto front' && t.name != 'Tied with the front')"
+            ".filter(t => t.name != 'Pareto front' && t.name != 'Within noise of the front')"
             ".flatMap(t => t.customdata.map(d => d[0]))"
         )
         return found

@@ -67,7 +67,7 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
     address = f"/compare?study=first&trial={first.trial}&other={last.trial}"
     page.open(address, "#differences tbody tr")
     ratio = first.mult_adds / last.mult_adds
-    assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#verdict")
+    assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#comparison")
     assert set(page.address()) == {"study", "trial", "other"}
     for _, mark, left, right in page.cells("#differences tbody tr"):
         assert (mark == "differs") == (left != right)

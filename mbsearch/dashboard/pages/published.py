@@ -46,7 +46,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 published_figure(published(), axis),
                 "ImageNet accuracy against cost of published networks",
             ),
-            parts.panel("How well the proxy ranks", *_audit(snapshot), my="md"),
+            parts.panel("Rank agreement of the proxy", *_audit(snapshot), my="md"),
             parts.panel("Every published row, with its source", _table()),
         ]
     )

@@ -24,7 +24,7 @@ from mbsearch.search.sampler.observations import History
 Array = NDArray[np.float64]
 
 # Hyperparameters are fitted to at most FIT_SIZE trials: after every trial up to REFIT_ALWAYS, then
-# each time the number of trials has grown by the factor REFIT_GROWTH. Which trials they are fitted
+# each time the number of trials has increased by the factor REFIT_GROWTH. Which trials they are fitted
 # to depends on the number of trials alone, so that a restart changes nothing.
 FIT_SIZE = 200
 REFIT_ALWAYS = 50

@@ -27,7 +27,7 @@ def expected_hypervolume_gain(
 
     At an accuracy level a, a candidate of cost c that reaches it widens the dominated area by
     max(0, C(a) - c), where C(a) is the least cost of a known network that reaches a. C is a
-    staircase, so the expectation over the candidate's accuracy A is a sum over its steps of
+    staircase, so the mean over the candidate's accuracy A is a sum over its steps of
     max(0, C_k - c) (E[max(0, A - a_k)] - E[max(0, A - a_(k+1))]).
     """
     accuracies, costs = front

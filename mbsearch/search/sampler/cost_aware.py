@@ -180,7 +180,7 @@ class CostAwareSampler(BaseSampler):
         with self._lock:
             history = self._history(study)
             if len(history.measured) < 2:
-                raise SpecError("predict: expected at least two finished trials")
+                raise SpecError("predict: expected at least two completed trials")
             networks = []
             for one in params:
                 network = self._candidates.network_of(one)

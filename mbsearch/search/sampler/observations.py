@@ -18,7 +18,7 @@ PARTIAL_ACCURACY = "partial_accuracy"
 """User attribute of a PRUNED trial: its predicted final accuracy."""
 
 EVALUATION = "evaluation"
-"""User attribute of a finished trial: a mapping whose `validation_loss` denoises its accuracy."""
+"""User attribute of a completed trial: a mapping whose `validation_loss` denoises its accuracy."""
 
 ABANDONED = "abandoned"
 """User attribute of a FAILED trial whose parameters may be incomplete: it bans no network."""
