@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import mbsearch
 from mbsearch.accel import accelerate, optimizer, step_runner
 from mbsearch.config.recipe import Recipe
 from mbsearch.space.library import load_reference
@@ -83,6 +85,17 @@ def test_other_devices_and_mbsearch_accel_0_leave_the_network_plain(
     assert type(optimizer(groups, Recipe(), CPU)) is torch.optim.AdamW
     steps = step_runner(torch.device("cuda"), constant=True)
     assert steps(lambda x: 2 * x, torch.ones(1)) == 2
+
+
+def test_only_the_training_loop_and_the_batches_import_the_package() -> None:
+    importing = re.compile(r"^\s*(from mbsearch import accel|(from|import) mbsearch\.accel)", re.M)
+    package = Path(mbsearch.__file__).parent
+    found = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if package / "accel" not in file.parents and importing.search(file.read_text())
+    }
+    assert found == {"data/batches.py", "training/loop.py"}
 
 
 @pytest.mark.slow
