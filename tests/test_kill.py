@@ -181,8 +181,8 @@ def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
 
 
 def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -> None:
-    # Not done before the test is, which starts another process meanwhile.
-    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 40"))
+    # 200 trials of 8 epochs take longer than the start of the second process.
+    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 8"))
     process = start(LONG)
     wait_for(partial(complete, 1), process)
     second = subprocess.run(LONG, capture_output=True, text=True, check=False)
@@ -196,24 +196,27 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     message = " ".join(refused.stderr.split())
-    assert "proxy.epochs was 40 and is 3" in message
+    assert "proxy.epochs was 8 and is 3" in message
     assert "--name" in message
 
 
 def test_the_same_images_by_another_path_go_on_and_other_images_are_named() -> None:
-    images = write_noise_images(Path("images"), {"train": 200, "val": 100})
+    images = write_noise_images(Path("images"), {"train": 20, "val": 10})
+    small = SPACE.replace("train_images: 400, validation_images: 200", "train_images: 40")
+    small = small.replace("epochs: 2", "validation_images: 20, epochs: 1")
+    small = small.replace("share: 0.9", "share: 0")
 
     def run(*data: str, trials: int = 2) -> subprocess.CompletedProcess[str]:
         command = [*RUN, str(trials), "--jobs", "1", *data]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 1"))
+    Path("kill.yaml").write_text(small)
     assert run("--data", str(images), trials=1).returncode == 0
     assert run("--data", f"{images.absolute()}/").returncode == 0
     assert sum(not r.is_baseline for r in records()) == 2
     known = read_study(Path("results/kill")).settings()
     assert known["stamp"]["data"] == f"{images.absolute()}/", "where retraining finds them"
-    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 1") + "retrain: {epochs: 7}\n")
+    Path("kill.yaml").write_text(small + "retrain: {epochs: 7}\n")
     assert run("--data", str(images)).returncode == 0
     known = read_study(Path("results/kill")).settings()
     assert "epochs: 7" in known["space_yaml"], "the recipe of retraining may change"
