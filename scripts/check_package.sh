@@ -17,5 +17,6 @@ fresh=$folder/venv/bin/python
 
 cd "$folder"
 "$fresh" -c 'import mbsearch; assert mbsearch.__file__.startswith("'"$folder"'"), mbsearch.__file__'
+"$folder/venv/bin/mbsearch" --version
 "$folder/venv/bin/mbsearch" count v2.yaml
 test -f "$("$fresh" -c 'import mbsearch; print(mbsearch.__path__[0])')/py.typed"

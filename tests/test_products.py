@@ -67,7 +67,6 @@ def test_scipys_product_is_used_if_torchs_is_not_exported(
     not get_host_cpu_features().get("avx512f"), reason="a processor without such vectors"
 )
 def test_kernels_use_full_vectors() -> None:
-    @njit
     def seen(x: Values, terms: Values, y: Values) -> None:
         read_values(x, 0, len(x), terms, y, 0)
 

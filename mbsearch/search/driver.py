@@ -178,7 +178,7 @@ class Driver:
         return self._promotions.needed
 
     def _next(self) -> Job | None:
-        """Return what is trained next; None if there is nothing before a running trial is completed."""
+        """Return what is trained next; None if that depends on running trials."""
         if self._orphans:
             return begin_again(self.store, self._orphans.pop(0))
         if self._baselines:

@@ -24,8 +24,8 @@ from mbsearch.search.sampler.observations import History
 Array = NDArray[np.float64]
 
 # Hyperparameters are fitted to at most FIT_SIZE trials: after every trial up to REFIT_ALWAYS, then
-# each time the number of trials has increased by the factor REFIT_GROWTH. Which trials they are fitted
-# to depends on the number of trials alone, so that a restart changes nothing.
+# each time the number of trials has increased by the factor REFIT_GROWTH. Which trials they are
+# fitted to depends on the number of trials alone, so that a restart changes nothing.
 FIT_SIZE = 200
 REFIT_ALWAYS = 50
 REFIT_GROWTH = 1.06
