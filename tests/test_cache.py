@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mbsearch import cli
-from mbsearch.data import cached_files
 from mbsearch.data.cache import cached_array
 
 
@@ -16,7 +15,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder with one array, a file of somebody else, and compiled kernels."""
     folder, kernels = tmp_path / "cache", tmp_path / "kernels"
     monkeypatch.setenv("MBSEARCH_CACHE", str(folder))
-    monkeypatch.setattr(cached_files, "kernel_folder", lambda: kernels)
+    monkeypatch.setattr("mbsearch.accel.kernel_cache_folder", lambda: kernels)
     cached_array("images", (10, 1000), np.uint8, iter(np.zeros((10, 1000), np.uint8)))
     kernels.mkdir()
     (kernels / "steps.norm-1.nbc").write_bytes(b"0" * 2_000_000)

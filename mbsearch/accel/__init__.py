@@ -1,6 +1,6 @@
 """Acceleration of training: fused layers, compiled kernels, recorded GPU steps.
 
-This module is the only one that the rest of mbsearch imports. README.md explains what is behind it.
+The rest of mbsearch imports this module only. README.md explains what is behind it.
 The environment variable ``MBSEARCH_ACCEL=0`` turns all of it off. The kernels' modules are imported
 on first use: Numba takes a second to import, and `accel.kernels` changes its configuration.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -152,3 +153,12 @@ def compile_ahead(device: torch.device, *, bfloat16: bool) -> None:
         from mbsearch.accel.precompilation import compile_kernels
 
         compile_kernels(bfloat16=bfloat16)
+
+
+def kernel_cache_folder() -> Path | None:
+    """Return the folder of compiled kernels; None if none is writable or acceleration is off."""
+    if not is_enabled():
+        return None
+    from mbsearch.accel.precompilation import cache_folder
+
+    return cache_folder()

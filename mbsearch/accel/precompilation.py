@@ -30,14 +30,14 @@ def compile_kernels(*, bfloat16: bool) -> None:
     Args:
         bfloat16: whether trainings compute in bfloat16.
     """
-    folder = steps.normalize.stats.cache_path  # type: ignore[attr-defined]
+    folder = cache_folder()
     if folder is None:
         _LOGGER.warning(
             "compiled kernels cannot be cached, because no cache folder is writable (set "
             "NUMBA_CACHE_DIR to one): every worker compiles them for half a minute"
         )
         return
-    compiled = Path(folder) / f"compiled-{_key(bfloat16)}"
+    compiled = folder / f"compiled-{_key(bfloat16)}"
     if compiled.exists():
         return
     _LOGGER.info("compiling the training kernels, once per machine: up to half a minute")
@@ -46,6 +46,12 @@ def compile_kernels(*, bfloat16: bool) -> None:
         if not compiled.exists():
             train_a_step(bfloat16)
             compiled.touch()
+
+
+def cache_folder() -> Path | None:
+    """Return Numba's folder of compiled kernels; None if there is no writable one."""
+    path = steps.normalize.stats.cache_path  # type: ignore[attr-defined]
+    return None if path is None else Path(path)
 
 
 def train_a_step(bfloat16: bool) -> None:

@@ -68,7 +68,7 @@ class Effect:
         return math.comb(len(self.options), 2)
 
     def rule(self, where: str, pairs: int = 0) -> str:
-        """Format ``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``, or that none is better.
+        """Format the effect: ``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``.
 
         The best option is better than the worst if a two-sided t-test at 95 % says so, with pooled
         variance and a Bonferroni correction for `pairs` comparisons, at least this effect's own.
@@ -123,7 +123,7 @@ def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Ef
 
 
 def rules(records: Sequence[TrialRecord]) -> list[str]:
-    """Return a line for each choice and band with a better option, or one that there is none."""
+    """Format one line per significant effect, or a single line if none is significant."""
     compared = [(band, effect) for band in cost_bands(records) for effect in effects(records, band)]
     pairs = sum(effect.pairs for _, effect in compared)
     noun = find_metric(metric_of(records)).noun

@@ -62,7 +62,7 @@ class FidelityLevel(Protocol):
 
     @property
     def records(self) -> Sequence[TrialRecord]:
-        """The networks."""
+        """Records of the networks, by index."""
 
     def estimate(self, i: int) -> float:
         """Accuracy that networks are ranked by."""

@@ -46,7 +46,7 @@ class Judged:
 def rankings(
     judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS, growth: float = GROWTH
 ) -> list[RankAgreement]:
-    """Compute the rank agreement of every score: costs, the proxy's, and combinations.
+    """Compute each score's rank agreement with the true accuracy.
 
     The proxy's score is the validation loss of its first seed, as in a search. "Proxy and cost" is
     the mean of its rank and the rank of the Mult-Adds. "Proxy and growth" adds the expected gain

@@ -33,6 +33,7 @@ def cache(
 
     Example: mbsearch cache --max-size 10G
     """
+    from mbsearch.accel import kernel_cache_folder
     from mbsearch.data.cached_files import cached_files, shrink_arrays
 
     if clear and max_size is not None:
@@ -40,7 +41,7 @@ def cache(
     if max_size is not None:
         deleted = shrink_arrays(_bytes("--max-size", max_size))
         print_line(err, f"deleted {deleted} image arrays")
-    found = cached_files()
+    found = cached_files(kernel_cache_folder())
     if clear:
         for each in found:
             size = _megabytes(each.size)

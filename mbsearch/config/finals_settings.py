@@ -29,7 +29,7 @@ class Finals(StrictModel):
     def from_donor(self) -> Self:
         """Return the settings for networks that inherit a donor's weights: without resizing.
 
-        Epochs at half the resolution lose what was inherited (docs/pretrained.md).
+        Epochs at half the resolution lose what was inherited (docs/experiments/inheritance.md).
         """
         if "progressive" in self.model_fields_set:
             return self

@@ -60,7 +60,7 @@ class Proxy(Recipe):
         return given
 
     def starting_from(self, evaluator: str) -> Proxy:
-        """Return the given settings with another evaluator and that evaluator's defaults."""
+        """Copy the explicitly given settings, and take all others from an evaluator's defaults."""
         given = self.model_dump(exclude_unset=True)
         if self.evaluator == "supernet":
             given = {k: v for k, v in given.items() if _SUPERNET_DEFAULTS.get(k) != v}

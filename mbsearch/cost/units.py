@@ -34,7 +34,7 @@ class Unit:
 
 
 def parse_quantity(text: object) -> int:
-    """Return a count as people write it: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.
+    """Parse a count: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.
 
     Raises:
         ValueError: anything else; the message states what is expected.

@@ -75,7 +75,7 @@ class ResultsFolder:
         return read_study(self.folder(name))
 
     def identity(self, name: str) -> object:
-        """Return the journal's first line, which names the process that started it."""
+        """Return the journal's first line, which identifies the study."""
         try:
             with (self.folder(name) / JOURNAL).open("rb") as journal:
                 return journal.readline()

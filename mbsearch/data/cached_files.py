@@ -38,8 +38,11 @@ class CachedFiles:
         _delete(self.files)
 
 
-def cached_files() -> list[CachedFiles]:
+def cached_files(kernels: Path | None) -> list[CachedFiles]:
     """Return what is cached, by kind.
+
+    Args:
+        kernels: folder of compiled kernels; None if there is none.
 
     Raises:
         DataError: the cache folder cannot be made.
@@ -50,7 +53,6 @@ def cached_files() -> list[CachedFiles]:
         CachedFiles("image arrays", folder, _matching(folder, _ARRAYS)),
         CachedFiles("downloaded data sets", downloads, _below(downloads)),
     ]
-    kernels = kernel_folder()
     if kernels is not None:
         found.append(CachedFiles("compiled kernels", kernels, _matching(kernels, _KERNELS)))
     return found
@@ -74,15 +76,6 @@ def shrink_arrays(limit: int) -> int:
             deleted.append(path)
     _delete(deleted)
     return len(deleted)
-
-
-def kernel_folder() -> Path | None:
-    """Return numba's folder of compiled kernels; None if there is no writable one."""
-    from mbsearch.accel.kernels import steps
-
-    functions = [each for each in vars(steps).values() if hasattr(each, "stats")]
-    folders = [each.stats.cache_path for each in functions if each.stats.cache_path is not None]
-    return Path(folders[0]) if folders else None
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> tuple[Path, ...]:

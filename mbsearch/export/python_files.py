@@ -23,7 +23,7 @@ TIMM = "timm_model.py"
 
 
 def write_yaml(exportable: Exportable, folder: Path) -> None:
-    """Write the architecture."""
+    """Write ``architecture.yaml``."""
     write_atomically(folder / ARCHITECTURE, exportable.architecture.to_yaml())
 
 

@@ -70,7 +70,7 @@ class Estimates:
         }
 
     def highest(self) -> dict[int, Estimate]:
-        """Predict the accuracy after the longest training of the study, by trial.
+        """Predict each trial's accuracy at the study's highest fidelity.
 
         One model predicts candidates and the references that are anchors of the study; a network's
         own longer training has the weight that its noise allows. If the settings have a growth by

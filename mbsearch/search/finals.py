@@ -210,7 +210,7 @@ class FinalRounds:
         return epochs * time.seconds(self.images, mult_adds * self.share(epochs))
 
     def begin(self, record: TrialRecord) -> None:
-        """Add a final that runs."""
+        """Register a final as running."""
         self._begun[record.trial] = 0.0
 
     def add(self, record: TrialRecord, evaluation: Evaluation) -> None:

@@ -79,7 +79,7 @@ def well_above_chance(accuracy: float, chance: float) -> bool:
 
 
 def first_length(proxy: Proxy, images: int) -> int:
-    """Return the shortest length of a screening in epochs.
+    """Return the number of screening epochs that the pilot tries first.
 
     `images` is the number of training images of the data set.
     """

@@ -113,7 +113,7 @@ def chosen_references(
 
 
 def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tuple[Budget, ...]:
-    """Return round budgets between the smallest and the largest published reference that fits.
+    """Return the round budgets within the cost range of the published references that fit.
 
     Budgets bound the study's cost. A reference fits if it is within the limits of the space.
     """

@@ -20,7 +20,7 @@ _OPAQUE = {"space": "its space has other choices now", "data_key": "its images a
 
 
 def scoring_identity(space: SearchSpecification, data_key: str) -> Identity:
-    """Return what a study and its audit have in common: images, space and proxy."""
+    """Return the part of a study's identity that its audit must match: images, space, proxy."""
     return {
         "data_key": data_key,
         "space": space.fingerprint,
@@ -34,7 +34,7 @@ def fingerprint_of(identity: Identity) -> str:
 
 
 def with_defaults(identity: Identity) -> Identity:
-    """Add the keys that an identity of an older version lacks, with their values of that time."""
+    """Add the keys that an older version's identity lacks, with that version's values."""
     before = Settings()
     return {
         "objectives": list(before.objectives),

@@ -20,8 +20,7 @@ from mbsearch.execution.local import usable_cores
 _IMPORTS = (
     "mbsearch.training.long_training",
     "mbsearch.training.proxy",
-    "mbsearch.accel.fusion",
-    "mbsearch.accel.kernels.images",
+    "mbsearch.accel.preload",
     "torch._dynamo",
 )
 

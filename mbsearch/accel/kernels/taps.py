@@ -82,7 +82,7 @@ def write_two_rows(
     out: Values,
     at: int,
 ) -> None:
-    """Write two rows of a 3 x 3 correlation of a frame with this pitch.
+    """Compute two output rows of a 3 x 3 correlation; `pitch` separates the rows of the frame.
 
     The two rows of the frame that both need are read once.
     """

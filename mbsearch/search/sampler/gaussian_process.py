@@ -85,7 +85,7 @@ class Warp:
         return np.asarray(1 / (gap * self.scale))
 
     def expected_excess(self, mean: Array, deviation: Array, level: Array) -> Array:
-        """E[max(0, A - level)] in accuracy, for accuracies A whose warped value is normal.
+        """Expected improvement E[max(0, A - level)] of accuracies A with a normal warped value.
 
         `mean` and `deviation` belong to the warped value, `level` is an accuracy. The three are
         broadcast. Closed form: the normal one without a ceiling, the log-normal one with.

@@ -79,7 +79,7 @@ class WeightShapes:
         return names
 
     def draw(self, seed: int) -> dict[str, Tensor]:
-        """Draw fresh weights, as `build` does for a single network with the widest layers."""
+        """Initialize the shared weights, as `build` does, at their largest shapes."""
         generator = torch.Generator().manual_seed(seed)
         return {
             name: _fresh(self._owners[name], name, shape, generator)
