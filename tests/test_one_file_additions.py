@@ -27,7 +27,8 @@ import json
 from pathlib import Path
 
 import mbsearch as mb
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
 from mbsearch.cli import main
 from mbsearch.config.budgets import Budget
 from mbsearch.config.specification import load_specification, read_specification
