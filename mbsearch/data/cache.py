@@ -8,9 +8,9 @@ may be deleted at any time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mbsearch.errors import DataError
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 def cache_dir() -> Path:
@@ -62,21 +63,51 @@ def cached_array(
     Raises:
         DataError: the folder is not writable or the disk is full.
     """
-    found = load_array(name, shape, dtype)
+
+    def load() -> Array | None:
+        return load_array(name, shape, dtype)
+
+    return _made_once(_path(name), load, lambda partial: _write(partial, shape, dtype, rows))
+
+
+def cached_text(path: Path, make: Callable[[], str]) -> str:
+    """The text of a file of the cache folder; made where it is missing.
+
+    Raises:
+        DataError: the folder is not writable or the disk is full.
+    """
+
+    def load() -> str | None:
+        try:
+            return path.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(make())
+            file.flush()
+            os.fsync(file.fileno())
+
+    return _made_once(path, load, write)
+
+
+def _made_once(path: Path, load: Callable[[], T | None], write: Callable[[Path], None]) -> T:
+    """What `load` finds, written where it is missing; other processes wait meanwhile."""
+    found = load()
     if found is not None:
         return found
-    path = _path(name)
     partial = path.with_suffix(".partial")
     try:
         with FileLock(path.with_suffix(".lock")):
-            found = load_array(name, shape, dtype)
+            found = load()
             if found is None:
                 try:
-                    _write(partial, shape, dtype, rows)
+                    write(partial)
                     partial.replace(path)
                 finally:
                     partial.unlink(missing_ok=True)
-                found = load_array(name, shape, dtype)
+                found = load()
     except OSError as error:
         raise _not_written(path, error) from error
     if found is None:

@@ -11,14 +11,24 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
+from mbsearch.data.decoding import (
+    AS_DECLARED,
+    BYTES_PER_PIXEL,
+    Reading,
+    is_grey,
+    local_files,
+    plain,
+)
+from mbsearch.data.inspection import INSPECTED_SIDE, formats_of
+from mbsearch.data.parallel import MEMORY, MemoryBound, map_in_threads
 from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
-_GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+_CHUNK = 8  # images to a task of a thread
 
 
 class Pool(Protocol):
@@ -27,6 +37,10 @@ class Pool(Protocol):
     @property
     def labels(self) -> Rows:
         """Class of each image."""
+
+    @property
+    def reading(self) -> Reading:
+        """How pixel values become 8 bits."""
 
     def open(self, row: int) -> Image.Image:
         """Open one image; raises what Pillow raises."""
@@ -43,6 +57,7 @@ class PackedPool:
     first: int
     side: int
     labels: Rows
+    reading: Reading = AS_DECLARED
 
     @cached_property
     def _images(self) -> Pixels:
@@ -60,14 +75,22 @@ class PackedPool:
 
 @dataclass(frozen=True)
 class FilePool:
-    """One image file per row."""
+    """One image file per row.
+
+    `grey` says of each whether it has no colour. `sums` are the sums of its pixels and of their
+    squares, (N, 2, 3), as a square of `INSPECTED_SIDE`; None where they are not known.
+    """
 
     paths: tuple[Path, ...]
     labels: Rows
+    grey: NDArray[np.bool_]
+    sums: Rows | None = None
+    reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
         """Open the file of one row; its pixels are not read yet."""
-        return Image.open(self.paths[row])
+        path = self.paths[row]
+        return Image.open(path, formats=formats_of(path))
 
     def where(self, row: int) -> str:
         """Path of the file."""
@@ -81,6 +104,7 @@ class TorchvisionPool:
     name: str
     dataset: Sequence[tuple[Image.Image, Any]]
     labels: Rows
+    reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
         """Image of one row."""
@@ -92,19 +116,40 @@ class TorchvisionPool:
 
 
 def channels(pool: Pool, rows: Rows) -> int:
-    """1 where all these images are grey, else 3; only the headers of files are read."""
+    """1 where all these images are grey, else 3; no pixels are read."""
+    if isinstance(pool, FilePool):
+        return 1 if pool.grey[rows].all() else 3
     for row in rows.tolist():
         with _open(pool, row) as image:
-            if image.mode not in _GREY:
+            if not is_grey(image):
                 return 3
     return 1
+
+
+def pixel_moments(
+    pool: Pool, rows: Rows, channels: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Mean and variance per channel on [0, 1] of these images as squares of `INSPECTED_SIDE`.
+
+    None where the pool does not know the sums of its pixels.
+    """
+    if not isinstance(pool, FilePool) or pool.sums is None:
+        return None
+    count = len(rows) * INSPECTED_SIDE**2
+    totals, squares = pool.sums[rows, :, :channels].sum(axis=0).tolist()  # exact, as integers
+    mean = [total / (255 * count) for total in totals]
+    variance = [
+        (count * square - total**2) / (255 * count) ** 2
+        for total, square in zip(totals, squares, strict=True)
+    ]
+    return np.array(mean), np.array(variance)
 
 
 def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
     """Shorter side of each of these images, in pixels; only the headers of files are read."""
     found = []
     for row in rows.tolist():
-        with _open(pool, row) as image:
+        with local_files(), _open(pool, row) as image:
             found.append(min(image.size))
     return found
 
@@ -116,31 +161,33 @@ def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixe
     network the same content. Bilinear with antialiasing, which is what the references were trained
     and are usually served with; without antialiasing small images are noise.
 
+    Images are decoded in threads, which share `MEMORY` bytes.
+
     Raises:
         DataError: an image cannot be read; the message names it.
     """
-    for row in rows.tolist():
+    memory = MemoryBound(MEMORY)
+
+    def square(row: int) -> Pixels:
         try:
             with _open(pool, row) as image:
                 # JPEG only: decode at a fraction of the size, still at least twice what is needed.
                 image.draft(None, (2 * pixels, 2 * pixels))
-                square = _plain(image, channels).resize((pixels, pixels), Image.Resampling.BILINEAR)
+                with memory.hold(BYTES_PER_PIXEL * image.width * image.height):
+                    shown = plain(image, channels, pool.reading)
+                    resized = shown.resize((pixels, pixels), Image.Resampling.BILINEAR)
         except (MemoryError, DataError):
             raise
         except Exception as error:  # of damaged files Pillow's decoders raise anything
             raise _unreadable(pool, row, error) from error
-        yield np.atleast_3d(np.asarray(square)).transpose(2, 0, 1)
+        return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
+
+    with local_files():
+        if len(rows):
+            _open(pool, int(rows[0])).close()  # packed images are unpacked once, before the threads
+        yield from map_in_threads(square, rows.tolist(), _CHUNK)
 
 
-_TURNS = {  # EXIF 2.32, tag 0x0112
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # Opening a file, Pillow raises SyntaxError for some damaged ones.
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
@@ -150,32 +197,6 @@ def _open(pool: Pool, row: int) -> Image.Image:
         return pool.open(row)
     except _UNREADABLE as error:
         raise _unreadable(pool, row, error) from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image as the camera was held; what an EXIF says that cannot be read does not matter.
-
-    Pillow's own ``exif_transpose`` writes the whole EXIF anew, and stumbles over odd entries of it.
-    """
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return image
-    turn = _TURNS.get(orientation or 1)
-    return image if turn is None else image.transpose(turn)
-
-
-def _plain(image: Image.Image, channels: int) -> Image.Image:
-    """The image upright, in 8 bits, grey or RGB; transparency is dropped, as torchvision does."""
-    image = _upright(image)
-    if image.mode == "F":
-        raise ValueError("expected pixels of 8 or 16 bits, got floating-point ones")
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray((wide / 257).round().astype(np.uint8))
-    if "transparency" in image.info and image.mode == "P":
-        image = image.convert("RGBA")
-    return image.convert("L" if channels == 1 else "RGB")
 
 
 def _unreadable(pool: Pool, row: int, error: BaseException) -> DataError:

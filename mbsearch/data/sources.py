@@ -8,7 +8,7 @@ test, and for a validation 20 % where the test was given, 15 % of all where it w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,17 @@ from torch import Tensor
 from mbsearch.config.settings import EMBEDDED
 from mbsearch.data.batches import Split
 from mbsearch.data.cache import Array, cached_array, load_array
-from mbsearch.data.readers import PackedPool, Pool, channels, shorter_sides, squares
+from mbsearch.data.folder import DamagedFile, ImageFolder, damage_message, read_folder
+from mbsearch.data.inspection import INSPECTED_SIDE
+from mbsearch.data.parallel import OnImages, show_nothing
+from mbsearch.data.readers import (
+    PackedPool,
+    Pool,
+    channels,
+    pixel_moments,
+    shorter_sides,
+    squares,
+)
 from mbsearch.data.splits import Rows, stratified
 from mbsearch.errors import DataError, did_you_mean
 
@@ -50,7 +60,6 @@ _VALIDATION_WITH_TEST = 0.20
 _CARVED = 0.15
 _LOOKED_AT = 100  # images
 _STATISTICS_IMAGES = 4000
-_STATISTICS_PIXELS = 64
 _CACHE_VERSION = "1"  # part of every key: raise it when the same inputs give other pixels
 
 
@@ -73,7 +82,8 @@ class ImageSource:
 
     `content_key` is a hash of the images (for folders: of the files' names, sizes and times), equal
     for equal data; the embedded set's key identifies its training images. `flippable` says that a
-    mirrored image is still one of its class.
+    mirrored image is still one of its class. `notes` say what was left out and changed. `damaged`
+    are files that cannot be read; no split holds them.
     """
 
     name: str
@@ -82,6 +92,8 @@ class ImageSource:
     flippable: bool
     seed: int
     members: Mapping[SplitName, Members] = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+    damaged: tuple[DamagedFile, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -114,7 +126,20 @@ class ImageSource:
         return (
             f"data: {self.name}, {self.num_classes} classes of {sizes} images; {splits}",
             f"chance: {self.chance:.3f} (the share of the largest class)",
+            *self.notes,
         )
+
+    def require_undamaged(self) -> None:
+        """Refuse files that cannot be read.
+
+        Raises:
+            DataError: there are any; the message names them.
+        """
+        if self.damaged:
+            them = "it" if len(self.damaged) == 1 else "them"
+            raise DataError(
+                f"{damage_message(self.name, self.damaged)}; --skip-damaged goes on without {them}"
+            )
 
     def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
         """Images of one split as squares of `pixels` a side, from the cache or put into it.
@@ -202,71 +227,86 @@ class ImageSource:
     def statistics(self) -> Array:
         """Mean and standard deviation per channel of the training images, (2, C) on [0, 1]."""
         members = self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
-        name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
+        name = f"statistics-{self._key('train', members.rows, INSPECTED_SIDE)}"
         for depth in (1, 3):
             found = load_array(name, (2, depth), np.float64)
             if found is not None:
                 return found
         depth = channels(members.pool, members.rows)
+        moments = pixel_moments(members.pool, members.rows, depth)
+        if moments is not None:
+            mean, variance = moments
+        else:
+            mean, variance = self._decoded_moments(members, depth)
+        std = np.sqrt(variance).clip(min=1 / 255)  # constant images must not divide by zero
+        return cached_array(name, (2, depth), np.float64, (mean, std))
+
+    @staticmethod
+    def _decoded_moments(members: Members, depth: int) -> tuple[Array, Array]:
+        """Mean and variance per channel on [0, 1], from the pixels."""
         counts = np.zeros((depth, 256), np.int64)  # of every byte: exact, whatever the size
-        for square in squares(members.pool, members.rows, _STATISTICS_PIXELS, depth):
+        for square in squares(members.pool, members.rows, INSPECTED_SIDE, depth):
             for channel, plane in enumerate(square):
                 counts[channel] += np.bincount(plane.ravel(), minlength=256)
         level, weight = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
         mean = weight @ level
-        variance = (weight * (level - mean[:, None]) ** 2).sum(axis=1)
-        std = np.sqrt(variance).clip(min=1 / 255)  # constant images must not divide by zero
-        return cached_array(name, (2, depth), np.float64, (mean, std))
+        return mean, (weight * (level - mean[:, None]) ** 2).sum(axis=1)
 
     def _key(self, kind: SplitName | Literal["seen"], rows: Rows, pixels: int) -> str:
         head = f"{_CACHE_VERSION}\0{self.content_key}\0{kind}\0{pixels}\0"
         return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()[:24]
 
 
-def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
+def load_source(
+    name_or_path: str | Path, *, seed: int, on_images: OnImages = show_nothing
+) -> ImageSource:
     """The data set of a name ("embedded" or one of torchvision's), or of a folder of images.
 
     A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, in any
     case and also as ``training`` and ``testing``, each with one folder per class; or just one
     folder per class. A word that is both a name and a folder means the name; write ``./word`` for
-    the folder.
+    the folder. The first time, every file of a folder is read once, which `on_images` shows. Files
+    that cannot be read are left out: `ImageSource.require_undamaged` refuses them.
 
     Raises:
         DataError: the name is unknown, the folder is not laid out so, a class has too few images to
             split, the embedded file is damaged, or a download failed.
     """
     name, is_name = str(name_or_path), isinstance(name_or_path, str)
-    pools: Mapping[str, Pool]
     if is_name and name == EMBEDDED:
-        classes, pools, key, flippable = _EMBEDDED_CLASSES, _read_embedded(), _EMBEDDED_KEY, True
-    else:
-        classes, pools, key, flippable = _read_others(name, is_name)
-    return ImageSource(name, classes, key, flippable, seed, _splits(name, classes, pools, seed))
-
-
-def _read_others(name: str, is_name: bool) -> tuple[tuple[str, ...], Mapping[str, Pool], str, bool]:
-    """Class names, pools, content key, and whether images may be mirrored."""
+        pools = _read_embedded()
+        splits = _splits(name, _EMBEDDED_CLASSES, pools, seed)
+        return ImageSource(name, _EMBEDDED_CLASSES, _EMBEDDED_KEY, True, seed, splits)
     # Importing torchvision takes seconds, which no process shall wait for that does without it.
-    from mbsearch.data.folder import read_folder
     from mbsearch.data.torchvision_sets import TORCHVISION_SETS, read_torchvision
 
     if is_name and name in TORCHVISION_SETS:
         classes, found = read_torchvision(name)
         labels = b"".join(pool.labels.tobytes() for pool in found.values())
         key = hashlib.sha256(name.encode() + labels).hexdigest()
-        return classes, found, key, TORCHVISION_SETS[name].flippable
+        flippable = TORCHVISION_SETS[name].flippable
+        splits = _splits(name, classes, found, seed)
+        return ImageSource(name, classes, key, flippable, seed, splits)
+    folder = _read_folder(name, is_name, (EMBEDDED, *TORCHVISION_SETS), on_images)
+    splits = _splits(name, folder.class_names, folder.pools, seed, folder.originals)
+    return ImageSource(
+        name, folder.class_names, folder.key, True, seed, splits, folder.notes, folder.damaged
+    )
+
+
+def _read_folder(
+    name: str, is_name: bool, known: Sequence[str], on_images: OnImages
+) -> ImageFolder:
     try:
         folder = Path(name).expanduser()
         if is_name and Path(name).name == name and not folder.exists():
-            known = (EMBEDDED, *TORCHVISION_SETS)
             raise DataError(
                 f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
                 f"of images, got neither{did_you_mean(name.lower(), known)}"
             )
-        classes, files_found, key = read_folder(folder)
+        return read_folder(folder, on_images)
     except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
         raise DataError(f"{name}: expected a folder of images, got {error}") from error
-    return classes, files_found, key, True
 
 
 def _read_embedded() -> dict[str, Pool]:
@@ -288,16 +328,27 @@ def _read_embedded() -> dict[str, Pool]:
 
 
 def _splits(
-    name: str, classes: tuple[str, ...], pools: Mapping[str, Pool], seed: int
+    name: str,
+    classes: tuple[str, ...],
+    pools: Mapping[str, Pool],
+    seed: int,
+    originals: Rows | None = None,
 ) -> dict[SplitName, Members]:
-    """The three splits; what was not given is carved out of the training images."""
+    """The three splits; what was not given is carved out of the training images.
+
+    `originals` are the row of the first training image of equal content, of each: images of equal
+    content stay in one split.
+    """
     pool = pools["train"]
     missing: dict[SplitName, float] = {}
     if "test" not in pools:
         missing["test"] = _CARVED
     if "validation" not in pools:
         missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _CARVED
-    counts = np.bincount(pool.labels, minlength=len(classes))
+    if originals is None:
+        originals = np.arange(len(pool.labels))
+    rows = np.unique(originals)
+    counts = np.bincount(pool.labels[rows], minlength=len(classes))
     if counts.min() <= len(missing):
         raise DataError(
             f"{name}: class {classes[int(counts.argmin())]!r}: expected at least "
@@ -308,13 +359,13 @@ def _splits(
         for kind in get_args(SplitName)
         if kind in pools
     }
-    rows = np.arange(len(pool.labels))
+    total = len(rows)
     for left, (kind, share) in enumerate(missing.items(), start=1):
         keep = 1 + len(missing) - left  # for the training images and the parts still to carve
         most = len(rows) - keep * len(classes)
-        count = min(max(round(share * len(pool.labels)), len(classes)), most)
+        count = min(max(round(share * total), len(classes)), most)
         chosen, rest = stratified(pool.labels[rows], count, seed, keep=keep)
-        members[kind] = Members(pool, rows[chosen])
+        members[kind] = Members(pool, np.flatnonzero(np.isin(originals, rows[chosen])))
         rows = rows[rest]
-    members["train"] = Members(pool, rows)
+    members["train"] = Members(pool, np.flatnonzero(np.isin(originals, rows)))
     return members

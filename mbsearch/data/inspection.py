@@ -1,0 +1,215 @@
+"""Read every image file once, before time is spent: what is damaged, deep, transparent, equal.
+
+The result is kept in the cache under a hash of the files' names, sizes and times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, UnidentifiedImageError, features
+
+from mbsearch.data.cache import cache_dir, cached_text
+from mbsearch.data.decoding import (
+    BYTES_PER_PIXEL,
+    Depth,
+    Reading,
+    deep_values,
+    depth_of,
+    is_grey,
+    is_transparent,
+    local_files,
+    plain,
+)
+from mbsearch.data.listing import NOT_IMAGE, ListedFile
+from mbsearch.data.parallel import (
+    MEMORY,
+    MemoryBound,
+    OnImages,
+    map_in_threads,
+    reported,
+    show_nothing,
+)
+
+_VERSION = "1"  # part of the cache's key: raise it when the same files give another report
+INSPECTED_SIDE = 64
+"""Side of the squares whose sums of pixels are kept, for the statistics of a data set."""
+
+# EPS runs another program, Ghostscript. Pillow identifies the others, but decodes them only where
+# a program has registered a decoder.
+_NOT_DECODED = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
+_ONE_PICTURE = frozenset({"MPO", "PSD", "ICO", "ICNS", "CUR"})  # whose "frames" are no animation
+_CHUNK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What reading one file found.
+
+    `fault` says why it cannot be used, and is empty for an image; `is_image` is False where the
+    file is not named like an image either. `digest` is a hash of its content. `sums` are the sums
+    of the pixels and of their squares, per channel, of the image as a square of `INSPECTED_SIDE`;
+    none for a deep image, which is scaled by the range of the data set. `low` and `high` are its
+    least and greatest pixel value.
+    """
+
+    digest: str = ""
+    fault: str = ""
+    is_image: bool = True
+    width: int = 0
+    height: int = 0
+    grey: bool = False
+    animated: bool = False
+    transparent: bool = False
+    one_colour: bool = False
+    depth: Depth | None = None
+    low: float = 0.0
+    high: float = 0.0
+    seconds: float = 0.0
+    sums: tuple[int, ...] = ()
+
+
+Inspected = tuple[ListedFile, FileReport]
+"""A file and what reading it found."""
+
+
+@cache
+def image_extensions() -> frozenset[str]:
+    """Extensions of the formats that Pillow opens, lower case with their dot."""
+    Image.init()
+    return frozenset(
+        extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN
+    )
+
+
+def inspect_files(
+    root: Path, files: Sequence[ListedFile], on_images: OnImages = show_nothing
+) -> list[FileReport]:
+    """Read every file, in parallel, or the report of an earlier inspection.
+
+    Raises:
+        DataError: the cache is not writable.
+    """
+
+    def write() -> str:
+        with local_files():
+            memory = MemoryBound(MEMORY)
+            reports = map_in_threads(
+                partial(_inspect, memory=memory), (file.path for file in files), _CHUNK
+            )
+            shown = reported(reports, "checking images", len(files), on_images)
+            return json.dumps([astuple(report) for report in shown])
+
+    text = cached_text(cache_dir() / f"inspection-{_key(root, files)}.json", write)
+    names = [field.name for field in fields(FileReport)]
+    return [
+        FileReport(**{**dict(zip(names, row, strict=True)), "sums": tuple(row[-1])})
+        for row in json.loads(text)
+    ]
+
+
+def _key(root: Path, files: Sequence[ListedFile]) -> str:
+    libraries = [f"{name} {features.version(name)}" for name in features.get_supported()]
+    digest = hashlib.sha256(f"{_VERSION}\0{PIL.__version__}\0{libraries}\n".encode())
+    for file in files:
+        line = f"{file.path.relative_to(root)}\0{file.size}\0{file.mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:24]
+
+
+def _inspect(path: Path, memory: MemoryBound) -> FileReport:
+    named = path.suffix.lower() in image_extensions()
+    digest = ""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+        return _read(path, digest, memory)
+    except UnidentifiedImageError:
+        name = Image.registered_extensions().get(path.suffix.lower())
+        if name in _NOT_DECODED:
+            return FileReport(digest, f"{name}, which Pillow does not decode", is_image=False)
+        fault = "no image format that Pillow opens" if path.stat().st_size else "it is empty"
+    except MemoryError:
+        fault = "not enough memory to decode it"
+    except Exception as error:  # of damaged files Pillow's decoders raise anything
+        fault = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return FileReport(digest, " ".join(fault.split()) if named else NOT_IMAGE, is_image=named)
+
+
+def formats_of(path: Path) -> tuple[str, ...]:
+    """Return Pillow's formats that a file may have: those known by content, and its extension's."""
+    image_extensions()
+    named = Image.registered_extensions().get(path.suffix.lower())
+    return tuple(
+        name
+        for name, (_, accept) in Image.OPEN.items()
+        if name not in _NOT_DECODED and (accept is not None or name == named)
+    )
+
+
+def _read(path: Path, digest: str, memory: MemoryBound) -> FileReport:
+    started = time.monotonic()
+    with Image.open(path, formats=formats_of(path)) as image:
+        width, height = image.size
+        grey, depth = is_grey(image), depth_of(image)
+        animated = _is_animated(image)
+        image.draft(None, (2 * INSPECTED_SIDE, 2 * INSPECTED_SIDE))
+        with memory.hold(BYTES_PER_PIXEL * image.width * image.height):
+            low, high = 0.0, 0.0
+            sums: tuple[int, ...] = ()
+            if depth is not None:
+                deep = deep_values(image)
+                low, high = deep.low, deep.high
+                transparent, one_colour = deep.transparent, deep.one_colour
+            else:
+                image.load()
+                transparent = is_transparent(image)
+                shown = plain(image, 1 if grey else 3, Reading())
+                square = shown.resize((INSPECTED_SIDE, INSPECTED_SIDE), Image.Resampling.BILINEAR)
+                sums = _sums(np.asarray(square))
+                one_colour = _is_one_colour(square) and _is_one_colour(shown)
+    seconds = round(time.monotonic() - started, 3)
+    return FileReport(
+        digest,
+        "",
+        True,
+        width,
+        height,
+        grey,
+        animated,
+        transparent,
+        one_colour,
+        depth,
+        low,
+        high,
+        seconds,
+        sums,
+    )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Whether a file has further frames or pages; False where those are damaged."""
+    try:
+        return image.format not in _ONE_PICTURE and getattr(image, "is_animated", False)
+    except Exception:
+        return False
+
+
+def _sums(pixels: np.ndarray) -> tuple[int, ...]:
+    """Sum of the pixels of each channel, then of their squares."""
+    flat = pixels.reshape(INSPECTED_SIDE**2, -1).astype(np.int64)
+    return (*flat.sum(axis=0).tolist(), *(flat**2).sum(axis=0).tolist())
+
+
+def _is_one_colour(image: Image.Image) -> bool:
+    """Whether all pixels of a grey or RGB image are equal."""
+    extrema = np.array(image.getextrema()).reshape(-1, 2)
+    return bool((extrema[:, 0] == extrema[:, 1]).all())

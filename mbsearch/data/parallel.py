@@ -1,0 +1,102 @@
+"""Map a function over items in threads, in order; Pillow decodes and resizes without the GIL."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+from mbsearch.execution.local import usable_cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+OnImages = Callable[[str, int, int], None]
+"""Called while images are read: what is done with them, images done, their number."""
+
+MEMORY = 2 << 30
+"""Bytes that the images decoded at the same time may take; a larger one is decoded alone."""
+
+_LINE_SECONDS = 5.0
+_AHEAD = 4  # chunks per thread that are computed before the first of them is used
+
+_logger = logging.getLogger("mbsearch")
+
+
+class MemoryBound:
+    """Bytes shared by threads: each waits until what it needs is free."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes; more than there are means all of them."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + size <= self._size)
+            self._used += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()
+
+
+def show_nothing(_noun: str, _done: int, _total: int) -> None:
+    """Show no progress; `reported` writes lines into the log all the same."""
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], chunk: int
+) -> Iterator[Result]:
+    """Yield the function's results in the order of the items, `chunk` items to a task.
+
+    Few results are held at a time, however slowly they are used.
+    """
+
+    def run(part: list[Item]) -> list[Result]:
+        return [function(item) for item in part]
+
+    threads = usable_cores()
+    iterator = iter(items)
+    waiting: deque[Future[list[Result]]] = deque()
+    with ThreadPoolExecutor(threads, "mbsearch-images") as pool:
+        try:
+            while True:
+                while len(waiting) < _AHEAD * threads and (part := list(islice(iterator, chunk))):
+                    waiting.append(pool.submit(run, part))
+                if not waiting:
+                    return
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def reported(
+    results: Iterable[Result], noun: str, total: int, on_images: OnImages
+) -> Iterator[Result]:
+    """Pass results on and report how many there are, at most ten times a second.
+
+    What takes longer than a few seconds is also written into the log.
+    """
+    shown = logged = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - shown >= 0.1 or done == total:
+            on_images(noun, done, total)
+            shown = now
+        if now - logged >= _LINE_SECONDS:
+            _logger.info("%s: %s of %s images", noun, f"{done:,}", f"{total:,}")
+            logged = now
