@@ -55,6 +55,7 @@ def run(
     jobs: int | None = None,
     sampler: str = "cost-aware",
     seed: int = 0,
+    skip_damaged: bool = False,
 ) -> pd.DataFrame:
     """Search a space as ``mbsearch run`` does, and return every record of the study.
 
@@ -68,6 +69,7 @@ def run(
         jobs: worker processes; one a core by default.
         sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
         seed: of the search, the split and the trainings.
+        skip_damaged: leave out image files that cannot be read, instead of refusing them.
 
     Raises:
         MbsearchError: as ``mbsearch run`` reports it.
@@ -85,6 +87,7 @@ def run(
         jobs=jobs,
         sampler=sampler,
         seed=seed,
+        skip_damaged=skip_damaged,
     )
     return to_frame(result.records)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbsearch.config.settings import AUTO, EMBEDDED, SCRATCH, Finals, Promotion
 from mbsearch.config.specification import SearchSpecification
+from mbsearch.cost.coverage import resolutions
 from mbsearch.execution.local import usable_cores
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
 from mbsearch.search.driver import Images
 
 if TYPE_CHECKING:
+    from mbsearch.data.parallel import OnImages
+    from mbsearch.data.sources import ImageSource
     from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.pretrained import Pretrained
 
@@ -45,7 +49,8 @@ class Scoring:
     `images` counts those that trainings see, and finals train at `final_scale` of a network's
     resolution. `chance` is the share of the largest class, and `facts` describe the images in lines
     of text. `photo_side` is the shorter side of most photos in pixels; None for the embedded
-    images, which stand in for others.
+    images, which stand in for others. `prepare_images` puts the images of short trainings into the
+    cache, and `skipped` names the damaged ones that were left out.
     """
 
     evaluator: Evaluator
@@ -62,14 +67,27 @@ class Scoring:
     chance: float = 0.0
     facts: tuple[str, ...] = ()
     photo_side: int | None = None
+    prepare_images: Callable[[OnImages | None], None] | None = None
+    skipped: tuple[str, ...] = ()
     weights: str | None = None
     pretrained: Pretrained | None = None
 
 
 def by_training(
-    space: SearchSpecification, data: str, seed: int, device: str | None, folder: Path
+    space: SearchSpecification,
+    data: str,
+    seed: int,
+    device: str | None,
+    folder: Path,
+    *,
+    skip_damaged: bool = False,
+    on_images: OnImages | None = None,
 ) -> Scoring:
     """Score by the space's proxy; `folder` is where a supernet's weights belong.
+
+    Args:
+        skip_damaged: leave out image files that cannot be read, instead of refusing them.
+        on_images: called while images are checked; None writes lines into the log.
 
     Raises:
         DataError: the images cannot be used.
@@ -86,7 +104,9 @@ def by_training(
     from mbsearch.training.proxy import ProxyTraining
     from mbsearch.training.warm_up import compile_kernels
 
-    source = load_source(data, seed=seed)
+    source = load_source(data, seed=seed, on_images=on_images)
+    if not skip_damaged:
+        source.require_undamaged()
     prepared = Preparations.planned(space, source, seed, device, folder)
     space = prepared.space
     settings, pretrained = space.settings, prepared.pretrained
@@ -117,17 +137,30 @@ def by_training(
         source.chance,
         (*source.facts(), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
+        partial(_prepare_images, source, space),
+        tuple(f"{file.path}\t{file.fault}" for file in source.damaged),
         prepared.key,
         pretrained,
     )
 
 
-def default_space(data: str | None, weights: str | None) -> str:
+def _prepare_images(
+    source: ImageSource, space: SearchSpecification, on_images: OnImages | None
+) -> None:
+    """Put what short trainings see of the images into the cache, at every resolution."""
+    proxy = space.settings.proxy
+    sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
+    source.prepare("train", sides, proxy.train_images, on_images)
+    source.prepare("validation", sides, proxy.validation_images, on_images)
+
+
+def default_space(data: str | None, weights: str | None, on_images: OnImages | None = None) -> str:
     """Name of the shipped space that suits images: ``photos`` where networks inherit weights.
 
     Args:
         data: a folder or a name; None means the embedded images.
         weights: as `Settings.weights`; None means ``auto``.
+        on_images: called while images are checked; None writes lines into the log.
 
     Raises:
         DataError: the images or the donor cannot be used.
@@ -137,7 +170,9 @@ def default_space(data: str | None, weights: str | None) -> str:
     from mbsearch.data.sources import load_source
     from mbsearch.training.preparations import chosen_donor
 
-    donor = chosen_donor(weights or AUTO, load_source(data or EMBEDDED, seed=0))
+    donor = chosen_donor(
+        weights or AUTO, load_source(data or EMBEDDED, seed=0, on_images=on_images)
+    )
     return "v2" if donor is None else "photos"
 
 

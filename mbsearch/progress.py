@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from mbsearch.search.driver import Progress as DriverProgress
 from mbsearch.study.records import Fidelity, State
 
 _WORDS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
+_LINE_SECONDS = 5.0  # between lines of progress where there is no bar
 _ENDLESS = 10**8  # a search by time has no number of trials to count towards
 
 
@@ -42,6 +44,7 @@ class RunDisplay:
         )
         self._task = self._progress.add_task("starting", total=None)
         self._ended = 0
+        self._line_at = time.monotonic() + _LINE_SECONDS
 
     def __enter__(self) -> RunDisplay:
         self._progress.start()
@@ -70,6 +73,13 @@ class RunDisplay:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def images(self, noun: str, done: int, total: int) -> None:
+        """Move the bar of images that are read; a line every few seconds without a terminal."""
+        self._progress.update(self._task, description=noun, total=total, completed=done)
+        if not self._console.is_interactive and time.monotonic() >= self._line_at:
+            self.say(f"{noun}: {done:,} of {total:,}")
+            self._line_at = time.monotonic() + _LINE_SECONDS
 
     def preparation(self, noun: str, done: int, steps: int, loss: float) -> None:
         """Move the bar of a training before the search; `loss` in nats."""

@@ -52,9 +52,12 @@ from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore, read_study
 
 if TYPE_CHECKING:
+    from mbsearch.data.parallel import OnImages
     from mbsearch.training.pretrained import Pretrained
 
 _MOST_LISTED = 6  # of a kind, before a run starts
+SKIPPED = "skipped_images.txt"
+"""File of a study's folder: image files that were left out as damaged, and why."""
 UNLIMITED_TRIALS = 10**9
 """Of a search that is bounded by its time."""
 
@@ -89,7 +92,9 @@ def run(
     sampler: str = "cost-aware",
     seed: int = 0,
     device: str | None = None,
+    skip_damaged: bool = False,
     dry_run: bool = False,
+    on_images: OnImages | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _target: None,
     on_preparation: OnPreparation = ignore_preparation,
     say: Say = say_nothing,
@@ -115,7 +120,10 @@ def run(
         gpus_per_trial: share of a GPU that a training on the cluster occupies.
         seed: of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        skip_damaged: leave out image files that cannot be read, instead of refusing them.
         dry_run: stop after `say` has told what was read and what is planned.
+        on_images: called while images are read, with what for, how many are done, and their number;
+            None writes lines into the log.
         on_start: called once with the trials done and the target.
         on_preparation: called after every step of a training before the search, with what is
             trained, the steps done, their target and the mean loss of the last ones (nats).
@@ -143,7 +151,15 @@ def run(
             from mbsearch.training.devices import choose_device
 
             choose_device(device)
-        scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
+        scoring = by_training(
+            space,
+            data or space.settings.proxy.data,
+            seed,
+            device,
+            folder,
+            skip_damaged=skip_damaged,
+            on_images=on_images,
+        )
     space = scoring.space
     keeps = require_feasible(replace(space, settings=space.settings.exact))
     for line in (*scoring.facts, *_plan_lines(scoring, trials, jobs or scoring.jobs())):
@@ -168,6 +184,10 @@ def run(
             feasible=keeps,
         )
         write_whole(folder / "space.yaml", space.to_yaml())
+        if scoring.skipped:
+            write_whole(folder / SKIPPED, "".join(f"{line}\n" for line in scoring.skipped))
+        if scoring.prepare_images is not None and ray is None:
+            scoring.prepare_images(on_images)
         on_start(_done(store), trials)
         deadline = math.inf if minutes is None else started + 60 * minutes
         with closing(_executor(scoring, jobs, ray, gpus_per_trial)) as executor:

@@ -265,7 +265,7 @@ def _trials(store: StudyStore) -> set[int]:
 def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fake(space: SearchSpace, *_: object) -> Scoring:
+    def fake(space: SearchSpace, *_: object, **__: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
     monkeypatch.setattr("mbsearch.run.by_training", fake)

@@ -493,7 +493,7 @@ def test_a_run_cut_off_in_promotion_is_finished_not_extended(
     class CutError(Exception):
         pass
 
-    def fake(space: SearchSpace, *_: object) -> Scoring:
+    def fake(space: SearchSpace, *_: object, **__: object) -> Scoring:
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mbsearch.analysis.family_bias import lean
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
@@ -35,6 +36,9 @@ from mbsearch.study.identity import Stamp, key_of, scored_by
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import SEARCH
 
+if TYPE_CHECKING:
+    from mbsearch.data.parallel import OnImages
+
 SMALLEST = 6  # networks: two in each third of the costs
 _DAMAGED = (ValueError, TypeError, KeyError)  # no JSON, or another shape
 
@@ -52,6 +56,8 @@ def audit(
     jobs: int | None = None,
     seed: int = 0,
     device: str | None = None,
+    skip_damaged: bool = False,
+    on_images: OnImages | None = None,
     on_start: Callable[[int, int], None] = lambda _done, _trainings: None,
     on_preparation: OnPreparation = ignore_preparation,
     on_end: Callable[[int, int], None] = lambda _done, _trainings: None,
@@ -73,6 +79,8 @@ def audit(
         jobs: worker processes; None takes one a core, on a GPU four that share it.
         seed: of the sample and of the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
+        skip_damaged: see `run`.
+        on_images: see `run`.
         on_start: called once with the trainings that are done, and all that are needed.
         on_preparation: see `run`.
         say: see `run`.
@@ -87,7 +95,15 @@ def audit(
     if networks < SMALLEST:
         raise SpecError(f"--networks: expected at least {SMALLEST}, got {networks}")
     images = data or space.settings.proxy.data
-    scoring = by_training(space, images, seed, device, folder)
+    scoring = by_training(
+        space,
+        images,
+        seed,
+        device,
+        folder,
+        skip_damaged=skip_damaged,
+        on_images=on_images,
+    )
     proxy = scoring.space.settings.proxy
     chosen = sample_by_cost(scoring.space, networks, seed)
     if len(chosen) < networks:

@@ -14,6 +14,7 @@ from mbsearch.cli.terminal import (
     Device,
     Evaluator,
     Json,
+    SkipDamaged,
     Weights,
     err,
     out,
@@ -56,6 +57,7 @@ def audit(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sample, split and trainings.")] = 0,
     device: Device = None,
+    skip_damaged: SkipDamaged = False,
     as_json: Json = False,
 ) -> None:
     """Measure whether the proxy ranks networks better than counting their Mult-Adds does.
@@ -83,6 +85,8 @@ def audit(
             jobs=jobs,
             seed=seed,
             device=device,
+            skip_damaged=skip_damaged,
+            on_images=display.images,
             on_start=display.trainings,
             on_preparation=display.preparation,
             on_end=display.trainings,

@@ -15,6 +15,7 @@ from mbsearch.cli.terminal import (
     Budgets,
     Device,
     Json,
+    SkipDamaged,
     StudyFolder,
     TrainingJobs,
     err,
@@ -96,6 +97,7 @@ def retrain(
     ] = None,
     jobs: TrainingJobs = None,
     device: Device = None,
+    skip_damaged: SkipDamaged = False,
     as_json: Json = False,
 ) -> None:
     """Train networks by the full recipe on train and validation images, and test them.
@@ -156,6 +158,7 @@ def retrain(
         split_seed=study["stamp"]["seed"],
         jobs=jobs,
         device=device,
+        skip_damaged=skip_damaged,
         start=start,
         teacher=teacher,
         measure=meter,

@@ -17,6 +17,7 @@ from mbsearch.cli.terminal import (
     Device,
     Evaluator,
     Json,
+    SkipDamaged,
     Storage,
     Weights,
     cost,
@@ -134,6 +135,7 @@ def run(
             help="Write each answer into a folder of the study: weights, ONNX, int8, model card."
         ),
     ] = True,
+    skip_damaged: SkipDamaged = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what was read and what is planned, and stop.")
     ] = False,
@@ -171,7 +173,8 @@ def run(
                 f"--{option}: expected no --table with it, which trains nothing, got one"
             )
     if space is None:
-        space = default_space(data, weights) if table is None else "v2"
+        with RunDisplay(err) as display:
+            space = "v2" if table is not None else default_space(data, weights, display.images)
     loaded = with_evaluator(load_specification(space), evaluator)
     if weights is not None:
         loaded = loaded.with_settings({"weights": weights})
@@ -203,7 +206,9 @@ def run(
                 sampler=sampler,
                 seed=seed,
                 device=device,
+                skip_damaged=skip_damaged,
                 dry_run=dry_run,
+                on_images=display.images,
                 on_start=display.start,
                 on_preparation=display.preparation,
                 say=display.say,

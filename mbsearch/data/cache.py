@@ -8,9 +8,10 @@ may be deleted at any time.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from mbsearch.errors import DataError
 
 Array = NDArray[Any]
-T = TypeVar("T")
 
 
 def cache_dir() -> Path:
@@ -63,11 +63,40 @@ def cached_array(
     Raises:
         DataError: the folder is not writable or the disk is full.
     """
+    found = cached_arrays({name: shape}, dtype, lambda _missing: ((row,) for row in rows))
+    return found[name]
 
-    def load() -> Array | None:
-        return load_array(name, shape, dtype)
 
-    return _made_once(_path(name), load, lambda partial: _write(partial, shape, dtype, rows))
+def cached_arrays(
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: type[np.generic],
+    make: Callable[[list[str]], Iterable[Sequence[Array]]],
+) -> dict[str, Array]:
+    """The cached arrays of these names, all of equal length; made together where they are missing.
+
+    Args:
+        shapes: of each array, by its name.
+        dtype: of all.
+        make: given the names that are missing, the rows of all of them, side by side.
+
+    Raises:
+        DataError: the folder is not writable or the disk is full.
+    """
+    found = {name: load_array(name, shape, dtype) for name, shape in shapes.items()}
+    missing = sorted(name for name, array in found.items() if array is None)
+    if missing:
+        with ExitStack() as stack:
+            for name in missing:  # in one order, so that processes do not wait for each other
+                stack.enter_context(_locked(_path(name)))
+            left = [name for name in missing if load_array(name, shapes[name], dtype) is None]
+            if left:
+                _write({_path(name): shapes[name] for name in left}, dtype, make(left))
+        found |= {name: load_array(name, shapes[name], dtype) for name in missing}
+    arrays = {name: array for name, array in found.items() if array is not None}
+    for name in shapes:
+        if name not in arrays:
+            raise _not_read_back(_path(name))
+    return arrays
 
 
 def cached_text(path: Path, make: Callable[[], str]) -> str:
@@ -76,59 +105,73 @@ def cached_text(path: Path, make: Callable[[], str]) -> str:
     Raises:
         DataError: the folder is not writable or the disk is full.
     """
-
-    def load() -> str | None:
-        try:
-            return path.read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError:
-            return None
-
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(make())
-            file.flush()
-            os.fsync(file.fileno())
-
-    return _made_once(path, load, write)
+    text = _read_text(path)
+    if text is None:
+        with _locked(path):
+            text = _read_text(path)
+            if text is None:
+                with _written_whole(path) as file:
+                    file.write(make().encode("utf-8", "surrogateescape"))
+                text = _read_text(path)
+    if text is None:
+        raise _not_read_back(path)
+    return text
 
 
-def _made_once(path: Path, load: Callable[[], T | None], write: Callable[[Path], None]) -> T:
-    """What `load` finds, written where it is missing; other processes wait meanwhile."""
-    found = load()
-    if found is not None:
-        return found
-    partial = path.with_suffix(".partial")
+def _read_text(path: Path) -> str | None:
     try:
-        with FileLock(path.with_suffix(".lock")):
-            found = load()
-            if found is None:
-                try:
-                    write(partial)
-                    partial.replace(path)
-                finally:
-                    partial.unlink(missing_ok=True)
-                found = load()
-    except OSError as error:
-        raise _not_written(path, error) from error
-    if found is None:
-        raise DataError(f"{path}: the image cache was written but does not read back")
-    return found
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
 
 
 def _path(name: str) -> Path:
     return cache_dir() / f"{name}.npy"
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file; an OSError within means that the cache is not writable."""
+    try:
+        with FileLock(path.with_suffix(".lock")):
+            yield
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name when it is complete."""
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _write(
-    path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: Iterable[Array]
+    shapes: Mapping[Path, tuple[int, ...]],
+    dtype: type[np.generic],
+    rows: Iterable[Sequence[Array]],
 ) -> None:
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+    with ExitStack() as stack:
+        files = []
+        for path, shape in shapes.items():
+            file = stack.enter_context(_written_whole(path))
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            files.append(file)
         for row in rows:
-            file.write(np.ascontiguousarray(row, dtype).tobytes())
-        file.flush()
-        os.fsync(file.fileno())
+            for file, part in zip(files, row, strict=True):
+                file.write(np.ascontiguousarray(part, dtype).tobytes())
+
+
+def _not_read_back(path: Path) -> DataError:
+    return DataError(f"{path}: the image cache was written but does not read back")
 
 
 def _not_written(path: Path, error: OSError | RuntimeError) -> DataError:

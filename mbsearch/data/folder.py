@@ -16,7 +16,7 @@ from mbsearch.data.equal_contents import find_equal_contents
 from mbsearch.data.folder_notes import image_notes, left_out_notes, reasons
 from mbsearch.data.inspection import Inspected, image_extensions, inspect_files
 from mbsearch.data.listing import Listing, count_files, left_out_reason, list_files
-from mbsearch.data.parallel import OnImages, show_nothing
+from mbsearch.data.parallel import OnImages
 from mbsearch.data.readers import FilePool
 from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
@@ -62,7 +62,7 @@ class ImageFolder:
     damaged: tuple[DamagedFile, ...]
 
 
-def read_folder(root: Path, on_images: OnImages = show_nothing) -> ImageFolder:
+def read_folder(root: Path, on_images: OnImages | None = None) -> ImageFolder:
     """List a folder and read every image once, or the report of an earlier reading.
 
     Raises:

@@ -36,7 +36,6 @@ from mbsearch.data.parallel import (
     OnImages,
     map_in_threads,
     reported,
-    show_nothing,
 )
 
 _VERSION = "1"  # part of the cache's key: raise it when the same files give another report
@@ -91,7 +90,7 @@ def image_extensions() -> frozenset[str]:
 
 
 def inspect_files(
-    root: Path, files: Sequence[ListedFile], on_images: OnImages = show_nothing
+    root: Path, files: Sequence[ListedFile], on_images: OnImages | None = None
 ) -> list[FileReport]:
     """Read every file, in parallel, or the report of an earlier inspection.
 

@@ -18,12 +18,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 OnImages = Callable[[str, int, int], None]
-"""Called while images are read: what is done with them, images done, their number."""
+"""Called while images are read, at most ten times a second: what for, images done, their number."""
 
 MEMORY = 2 << 30
 """Bytes that the images decoded at the same time may take; a larger one is decoded alone."""
 
 _LINE_SECONDS = 5.0
+_REPORT_SECONDS = 0.1
 _AHEAD = 4  # chunks per thread that are computed before the first of them is used
 
 _logger = logging.getLogger("mbsearch")
@@ -50,10 +51,6 @@ class MemoryBound:
             with self._changed:
                 self._used -= size
                 self._changed.notify_all()
-
-
-def show_nothing(_noun: str, _done: int, _total: int) -> None:
-    """Show no progress; `reported` writes lines into the log all the same."""
 
 
 def map_in_threads(
@@ -84,19 +81,26 @@ def map_in_threads(
 
 
 def reported(
-    results: Iterable[Result], noun: str, total: int, on_images: OnImages
+    results: Iterable[Result], noun: str, total: int, on_images: OnImages | None
 ) -> Iterator[Result]:
-    """Pass results on and report how many there are, at most ten times a second.
-
-    What takes longer than a few seconds is also written into the log.
-    """
-    shown = logged = time.monotonic()
+    """Pass results on and report how many there are; None writes lines into the log."""
+    report = _Log() if on_images is None else on_images
+    shown = time.monotonic()
     for done, result in enumerate(results, start=1):
         yield result
         now = time.monotonic()
-        if now - shown >= 0.1 or done == total:
-            on_images(noun, done, total)
+        if now - shown >= _REPORT_SECONDS or done == total:
+            report(noun, done, total)
             shown = now
-        if now - logged >= _LINE_SECONDS:
-            _logger.info("%s: %s of %s images", noun, f"{done:,}", f"{total:,}")
-            logged = now
+
+
+class _Log:
+    """A line every few seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, noun: str, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= _LINE_SECONDS:
+            _logger.info("%s: %s of %s", noun, f"{done:,}", f"{total:,}")
+            self._last = time.monotonic()

@@ -154,38 +154,60 @@ def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
     return found
 
 
-def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixels]:
-    """Decode images and resize each to a square, as uint8 (channels, pixels, pixels).
+def squares(
+    pool: Pool, rows: Rows, sides: Sequence[int], channels: int
+) -> Iterator[tuple[Pixels, ...]]:
+    """Decode images and resize each to squares, as uint8 (channels, side, side).
 
     The whole image is squeezed into the square: nothing is cut away, so every resolution shows the
     network the same content. Bilinear with antialiasing, which is what the references were trained
     and are usually served with; without antialiasing small images are noise.
 
-    Images are decoded in threads, which share `MEMORY` bytes.
+    An image is decoded once for all sides, a JPEG once for each fraction of its size. Threads
+    decode, which share `MEMORY` bytes.
 
     Raises:
         DataError: an image cannot be read; the message names it.
     """
     memory = MemoryBound(MEMORY)
 
-    def square(row: int) -> Pixels:
+    def resized(row: int) -> tuple[Pixels, ...]:
+        found: dict[int, Pixels] = {}
         try:
-            with _open(pool, row) as image:
-                # JPEG only: decode at a fraction of the size, still at least twice what is needed.
-                image.draft(None, (2 * pixels, 2 * pixels))
-                with memory.hold(BYTES_PER_PIXEL * image.width * image.height):
-                    shown = plain(image, channels, pool.reading)
-                    resized = shown.resize((pixels, pixels), Image.Resampling.BILINEAR)
+            while len(found) < len(sides):
+                with _open(pool, row) as image:
+                    wanted = [side for side in sides if side not in found]
+                    alike = [
+                        s for s in wanted if _reduction(image, s) == _reduction(image, wanted[0])
+                    ]
+                    # JPEG only: decode at a fraction of the size, still at least twice the side.
+                    image.draft(None, (2 * alike[0], 2 * alike[0]))
+                    with memory.hold(BYTES_PER_PIXEL * image.width * image.height):
+                        shown = plain(image, channels, pool.reading)
+                        found |= {side: _square(shown, side) for side in alike}
         except (MemoryError, DataError):
             raise
         except Exception as error:  # of damaged files Pillow's decoders raise anything
             raise _unreadable(pool, row, error) from error
-        return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
+        return tuple(found[side] for side in sides)
 
     with local_files():
         if len(rows):
             _open(pool, int(rows[0])).close()  # packed images are unpacked once, before the threads
-        yield from map_in_threads(square, rows.tolist(), _CHUNK)
+        yield from map_in_threads(resized, rows.tolist(), _CHUNK)
+
+
+def _reduction(image: Image.Image, side: int) -> int:
+    """The fraction of its size at which Pillow decodes a JPEG that is to become a square."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    most = min(image.size) // (2 * side)
+    return next((scale for scale in (8, 4, 2) if most >= scale), 1)
+
+
+def _square(image: Image.Image, side: int) -> Pixels:
+    resized = image.resize((side, side), Image.Resampling.BILINEAR)
+    return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
 
 
 # Opening a file, Pillow raises SyntaxError for some damaged ones.

@@ -8,7 +8,7 @@ test, and for a validation 20 % where the test was given, 15 % of all where it w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from mbsearch.config.settings import EMBEDDED
 from mbsearch.data.batches import Split
-from mbsearch.data.cache import Array, cached_array, load_array
+from mbsearch.data.cache import Array, cached_array, cached_arrays, load_array
 from mbsearch.data.folder import DamagedFile, ImageFolder, damage_message, read_folder
 from mbsearch.data.inspection import INSPECTED_SIDE
-from mbsearch.data.parallel import OnImages, show_nothing
+from mbsearch.data.parallel import OnImages, reported
 from mbsearch.data.readers import (
     PackedPool,
     Pool,
@@ -127,6 +127,7 @@ class ImageSource:
             f"data: {self.name}, {self.num_classes} classes of {sizes} images; {splits}",
             f"chance: {self.chance:.3f} (the share of the largest class)",
             *self.notes,
+            *([f"left out: {damage_message(self.name, self.damaged)}"] if self.damaged else []),
         )
 
     def require_undamaged(self) -> None:
@@ -209,20 +210,45 @@ class ImageSource:
         """Whether the training images have colours."""
         return len(self.statistics()[0]) > 1
 
+    def prepare(
+        self,
+        kind: SplitName,
+        sides: Iterable[int],
+        limit: int | None = None,
+        on_images: OnImages | None = None,
+    ) -> None:
+        """Put a split into the cache at several sizes, decoding each image once.
+
+        Raises:
+            DataError: as `split`.
+        """
+        self._cached(kind, self._limited(kind, limit), sorted(set(sides)), on_images)
+
     def _images(self, kind: SplitName, members: Members, pixels: int) -> Array:
-        name = f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
-        count = len(members.rows)
+        name = self._name(kind, members, pixels)
         for depth in (1, 3):  # known only from the images' headers, or from a cache made before
-            found = load_array(name, (count, depth, pixels, pixels), np.uint8)
+            found = load_array(name, (len(members.rows), depth, pixels, pixels), np.uint8)
             if found is not None:
                 return found
-        depth = channels(members.pool, members.rows)
-        return cached_array(
-            name,
-            (count, depth, pixels, pixels),
-            np.uint8,
-            squares(members.pool, members.rows, pixels, depth),
-        )
+        return self._cached(kind, members, [pixels], None)[name]
+
+    def _cached(
+        self, kind: SplitName, members: Members, sides: Sequence[int], on_images: OnImages | None
+    ) -> dict[str, Array]:
+        """Arrays of a split by their name, one for each side."""
+        depth, count = channels(members.pool, members.rows), len(members.rows)
+        by_name = {self._name(kind, members, side): side for side in sides}
+        shapes = {name: (count, depth, side, side) for name, side in by_name.items()}
+
+        def make(missing: list[str]) -> Iterator[tuple[Array, ...]]:
+            wanted = [by_name[name] for name in missing]
+            rows = squares(members.pool, members.rows, wanted, depth)
+            return reported(rows, f"preparing {kind} images", count, on_images)
+
+        return cached_arrays(shapes, np.uint8, make)
+
+    def _name(self, kind: SplitName, members: Members, pixels: int) -> str:
+        return f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
 
     def statistics(self) -> Array:
         """Mean and standard deviation per channel of the training images, (2, C) on [0, 1]."""
@@ -245,7 +271,7 @@ class ImageSource:
     def _decoded_moments(members: Members, depth: int) -> tuple[Array, Array]:
         """Mean and variance per channel on [0, 1], from the pixels."""
         counts = np.zeros((depth, 256), np.int64)  # of every byte: exact, whatever the size
-        for square in squares(members.pool, members.rows, INSPECTED_SIDE, depth):
+        for (square,) in squares(members.pool, members.rows, (INSPECTED_SIDE,), depth):
             for channel, plane in enumerate(square):
                 counts[channel] += np.bincount(plane.ravel(), minlength=256)
         level, weight = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
@@ -258,7 +284,7 @@ class ImageSource:
 
 
 def load_source(
-    name_or_path: str | Path, *, seed: int, on_images: OnImages = show_nothing
+    name_or_path: str | Path, *, seed: int, on_images: OnImages | None = None
 ) -> ImageSource:
     """The data set of a name ("embedded" or one of torchvision's), or of a folder of images.
 
@@ -295,7 +321,7 @@ def load_source(
 
 
 def _read_folder(
-    name: str, is_name: bool, known: Sequence[str], on_images: OnImages
+    name: str, is_name: bool, known: Sequence[str], on_images: OnImages | None
 ) -> ImageFolder:
     try:
         folder = Path(name).expanduser()

@@ -40,6 +40,7 @@ def retrain_study(
     split_seed: int,
     jobs: int | None = None,
     device: str | None = None,
+    skip_damaged: bool = False,
     start: WeightsFile | None = None,
     teacher: bool = True,
     measure: Measure = measure,
@@ -62,6 +63,8 @@ def retrain_study(
         jobs: trainings at a time; None takes one a core, on a GPU four that share it.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
             all of them for each training.
+        skip_damaged: leave out image files that cannot be read. Those that the search left out are
+            left out in any case.
         start: weights that one of the networks begins from.
         teacher: whether networks learn from the study's teacher, where it has one.
         measure: the costs of a network.
@@ -80,6 +83,8 @@ def retrain_study(
     )
     scale = settings.final_scale(data)
     if source.content_key != data_key:
+        if not skip_damaged:
+            source.require_undamaged()
         say(
             f"{data}: expected the images of the search, got others (names, sizes or times "
             "differ): test images may be among those that it has seen"
