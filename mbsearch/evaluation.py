@@ -148,6 +148,7 @@ def _prepare_images(
     source: ImageSource, space: SearchSpecification, on_images: OnImages | None
 ) -> None:
     """Put what short trainings see of the images into the cache, at every resolution."""
+    source.statistics(on_images)
     proxy = space.settings.proxy
     sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
     source.prepare("train", sides, proxy.train_images, on_images)

@@ -165,6 +165,13 @@ def is_transparent(image: Image.Image) -> bool:
     return lowest != 255
 
 
+def is_one_colour(image: Image.Image) -> bool:
+    """Whether all pixels of an image of 8 bits are equal."""
+    extrema = image.getextrema()
+    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(low == high for low, high in cast(tuple[tuple[int, int], ...], bands))
+
+
 @contextmanager
 def local_files() -> Iterator[None]:
     """Let Pillow read local files of any size, without its warnings about odd metadata.

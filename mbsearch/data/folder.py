@@ -226,15 +226,10 @@ def _pool(
 ) -> FilePool:
     chosen = [(file, report) for file, report in images if file.split == part]
     label = {name: number for number, name in enumerate(classes)}
-    sums = None
-    if all(report.sums for _, report in chosen):  # grey is equal in all channels
-        rows = [np.reshape(report.sums, (2, -1)) for _, report in chosen]
-        sums = np.array([np.broadcast_to(row, (2, 3)) for row in rows], np.int64)
     return FilePool(
         tuple(file.path for file, _ in chosen),
         np.array([label[file.class_name] for file, _ in chosen], np.int64),
         np.array([report.grey for _, report in chosen], np.bool_),
-        sums,
         reading,
     )
 

@@ -9,22 +9,22 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import PIL
 from PIL import Image, UnidentifiedImageError, features
 
 from mbsearch.data.cache import cache_dir, cached_text
 from mbsearch.data.decoding import (
+    AS_DECLARED,
     BYTES_PER_PIXEL,
     Depth,
-    Reading,
     deep_values,
     depth_of,
     is_grey,
+    is_one_colour,
     is_transparent,
     local_files,
     plain,
@@ -39,8 +39,7 @@ from mbsearch.data.parallel import (
 )
 
 _VERSION = "1"  # part of the cache's key: raise it when the same files give another report
-INSPECTED_SIDE = 64
-"""Side of the squares whose sums of pixels are kept, for the statistics of a data set."""
+_LOOKED_AT = 256  # pixels of a side: a JPEG that seems of one colour is decoded at this size
 
 # EPS runs another program, Ghostscript. Pillow identifies the others, but decodes them only where
 # a program has registered a decoder.
@@ -54,10 +53,8 @@ class FileReport:
     """What reading one file found.
 
     `fault` says why it cannot be used, and is empty for an image; `is_image` is False where the
-    file is not named like an image either. `digest` is a hash of its content. `sums` are the sums
-    of the pixels and of their squares, per channel, of the image as a square of `INSPECTED_SIDE`;
-    none for a deep image, which is scaled by the range of the data set. `low` and `high` are its
-    least and greatest pixel value.
+    file is not named like an image either. `digest` is a hash of its content. `low` and `high`
+    are the least and greatest pixel value of a deep image.
     """
 
     digest: str = ""
@@ -73,7 +70,6 @@ class FileReport:
     low: float = 0.0
     high: float = 0.0
     seconds: float = 0.0
-    sums: tuple[int, ...] = ()
 
 
 Inspected = tuple[ListedFile, FileReport]
@@ -108,11 +104,7 @@ def inspect_files(
             return json.dumps([astuple(report) for report in shown])
 
     text = cached_text(cache_dir() / f"inspection-{_key(root, files)}.json", write)
-    names = [field.name for field in fields(FileReport)]
-    return [
-        FileReport(**{**dict(zip(names, row, strict=True)), "sums": tuple(row[-1])})
-        for row in json.loads(text)
-    ]
+    return [FileReport(*row) for row in json.loads(text)]
 
 
 def _key(root: Path, files: Sequence[ListedFile]) -> str:
@@ -129,7 +121,7 @@ def _inspect(path: Path, memory: MemoryBound) -> FileReport:
     digest = ""
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         return _read(path, digest, memory)
     except UnidentifiedImageError:
         name = Image.registered_extensions().get(path.suffix.lower())
@@ -150,7 +142,7 @@ def formats_of(path: Path) -> tuple[str, ...]:
     return tuple(
         name
         for name, (_, accept) in Image.OPEN.items()
-        if name not in _NOT_DECODED and (accept is not None or name == named)
+        if name not in _NOT_DECODED and (accept is not None or name in (named, "SPIDER"))
     )
 
 
@@ -160,38 +152,35 @@ def _read(path: Path, digest: str, memory: MemoryBound) -> FileReport:
         width, height = image.size
         grey, depth = is_grey(image), depth_of(image)
         animated = _is_animated(image)
-        image.draft(None, (2 * INSPECTED_SIDE, 2 * INSPECTED_SIDE))
+        image.draft(None, (1, 1))  # JPEG only: all of the file is read, an eighth of it decoded
+        reduced = image.size != (width, height)
         with memory.hold(BYTES_PER_PIXEL * image.width * image.height):
-            low, high = 0.0, 0.0
-            sums: tuple[int, ...] = ()
-            if depth is not None:
-                deep = deep_values(image)
-                low, high = deep.low, deep.high
-                transparent, one_colour = deep.transparent, deep.one_colour
-            else:
+            found = deep_values(image) if depth is not None else None
+            if found is None:
                 image.load()
                 transparent = is_transparent(image)
-                shown = plain(image, 1 if grey else 3, Reading())
-                square = shown.resize((INSPECTED_SIDE, INSPECTED_SIDE), Image.Resampling.BILINEAR)
-                sums = _sums(np.asarray(square))
-                one_colour = _is_one_colour(square) and _is_one_colour(shown)
-    seconds = round(time.monotonic() - started, 3)
+                one_colour = is_one_colour(plain(image, 3, AS_DECLARED) if transparent else image)
+            else:
+                transparent, one_colour = found.transparent, found.one_colour
     return FileReport(
-        digest,
-        "",
-        True,
-        width,
-        height,
-        grey,
-        animated,
-        transparent,
-        one_colour,
-        depth,
-        low,
-        high,
-        seconds,
-        sums,
+        digest=digest,
+        width=width,
+        height=height,
+        grey=grey,
+        animated=animated,
+        transparent=transparent,
+        one_colour=one_colour and (not reduced or _is_one_colour_whole(path)),
+        depth=depth,
+        low=0.0 if found is None else found.low,
+        high=0.0 if found is None else found.high,
+        seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _is_one_colour_whole(path: Path) -> bool:
+    with Image.open(path) as image:
+        image.draft(None, (_LOOKED_AT, _LOOKED_AT))
+        return is_one_colour(image)
 
 
 def _is_animated(image: Image.Image) -> bool:
@@ -200,15 +189,3 @@ def _is_animated(image: Image.Image) -> bool:
         return image.format not in _ONE_PICTURE and getattr(image, "is_animated", False)
     except Exception:
         return False
-
-
-def _sums(pixels: np.ndarray) -> tuple[int, ...]:
-    """Sum of the pixels of each channel, then of their squares."""
-    flat = pixels.reshape(INSPECTED_SIDE**2, -1).astype(np.int64)
-    return (*flat.sum(axis=0).tolist(), *(flat**2).sum(axis=0).tolist())
-
-
-def _is_one_colour(image: Image.Image) -> bool:
-    """Whether all pixels of a grey or RGB image are equal."""
-    extrema = np.array(image.getextrema()).reshape(-1, 2)
-    return bool((extrema[:, 0] == extrema[:, 1]).all())

@@ -21,7 +21,7 @@ from mbsearch.data.decoding import (
     local_files,
     plain,
 )
-from mbsearch.data.inspection import INSPECTED_SIDE, formats_of
+from mbsearch.data.inspection import formats_of
 from mbsearch.data.parallel import MEMORY, MemoryBound, map_in_threads
 from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
@@ -75,16 +75,11 @@ class PackedPool:
 
 @dataclass(frozen=True)
 class FilePool:
-    """One image file per row.
-
-    `grey` says of each whether it has no colour. `sums` are the sums of its pixels and of their
-    squares, (N, 2, 3), as a square of `INSPECTED_SIDE`; None where they are not known.
-    """
+    """One image file per row; `grey` says of each whether it has no colour."""
 
     paths: tuple[Path, ...]
     labels: Rows
     grey: NDArray[np.bool_]
-    sums: Rows | None = None
     reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
@@ -124,25 +119,6 @@ def channels(pool: Pool, rows: Rows) -> int:
             if not is_grey(image):
                 return 3
     return 1
-
-
-def pixel_moments(
-    pool: Pool, rows: Rows, channels: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Mean and variance per channel on [0, 1] of these images as squares of `INSPECTED_SIDE`.
-
-    None where the pool does not know the sums of its pixels.
-    """
-    if not isinstance(pool, FilePool) or pool.sums is None:
-        return None
-    count = len(rows) * INSPECTED_SIDE**2
-    totals, squares = pool.sums[rows, :, :channels].sum(axis=0).tolist()  # exact, as integers
-    mean = [total / (255 * count) for total in totals]
-    variance = [
-        (count * square - total**2) / (255 * count) ** 2
-        for total, square in zip(totals, squares, strict=True)
-    ]
-    return np.array(mean), np.array(variance)
 
 
 def shorter_sides(pool: Pool, rows: Rows) -> list[int]:

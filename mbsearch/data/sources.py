@@ -22,13 +22,11 @@ from mbsearch.config.settings import EMBEDDED
 from mbsearch.data.batches import Split
 from mbsearch.data.cache import Array, cached_array, cached_arrays, load_array
 from mbsearch.data.folder import DamagedFile, ImageFolder, damage_message, read_folder
-from mbsearch.data.inspection import INSPECTED_SIDE
 from mbsearch.data.parallel import OnImages, reported
 from mbsearch.data.readers import (
     PackedPool,
     Pool,
     channels,
-    pixel_moments,
     shorter_sides,
     squares,
 )
@@ -60,6 +58,7 @@ _VALIDATION_WITH_TEST = 0.20
 _CARVED = 0.15
 _LOOKED_AT = 100  # images
 _STATISTICS_IMAGES = 4000
+_STATISTICS_PIXELS = 64
 _CACHE_VERSION = "1"  # part of every key: raise it when the same inputs give other pixels
 
 
@@ -208,7 +207,8 @@ class ImageSource:
     @property
     def coloured(self) -> bool:
         """Whether the training images have colours."""
-        return len(self.statistics()[0]) > 1
+        members = self._measured
+        return channels(members.pool, members.rows) > 1
 
     def prepare(
         self,
@@ -250,33 +250,30 @@ class ImageSource:
     def _name(self, kind: SplitName, members: Members, pixels: int) -> str:
         return f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
 
-    def statistics(self) -> Array:
+    def statistics(self, on_images: OnImages | None = None) -> Array:
         """Mean and standard deviation per channel of the training images, (2, C) on [0, 1]."""
-        members = self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
-        name = f"statistics-{self._key('train', members.rows, INSPECTED_SIDE)}"
+        members = self._measured
+        name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
         for depth in (1, 3):
             found = load_array(name, (2, depth), np.float64)
             if found is not None:
                 return found
         depth = channels(members.pool, members.rows)
-        moments = pixel_moments(members.pool, members.rows, depth)
-        if moments is not None:
-            mean, variance = moments
-        else:
-            mean, variance = self._decoded_moments(members, depth)
-        std = np.sqrt(variance).clip(min=1 / 255)  # constant images must not divide by zero
-        return cached_array(name, (2, depth), np.float64, (mean, std))
-
-    @staticmethod
-    def _decoded_moments(members: Members, depth: int) -> tuple[Array, Array]:
-        """Mean and variance per channel on [0, 1], from the pixels."""
         counts = np.zeros((depth, 256), np.int64)  # of every byte: exact, whatever the size
-        for (square,) in squares(members.pool, members.rows, (INSPECTED_SIDE,), depth):
+        rows = squares(members.pool, members.rows, (_STATISTICS_PIXELS,), depth)
+        for (square,) in reported(rows, "measuring images", len(members.rows), on_images):
             for channel, plane in enumerate(square):
                 counts[channel] += np.bincount(plane.ravel(), minlength=256)
         level, weight = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
         mean = weight @ level
-        return mean, (weight * (level - mean[:, None]) ** 2).sum(axis=1)
+        variance = (weight * (level - mean[:, None]) ** 2).sum(axis=1)
+        std = np.sqrt(variance).clip(min=1 / 255)  # constant images must not divide by zero
+        return cached_array(name, (2, depth), np.float64, (mean, std))
+
+    @property
+    def _measured(self) -> Members:
+        """The training images that the statistics are computed from."""
+        return self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
 
     def _key(self, kind: SplitName | Literal["seen"], rows: Rows, pixels: int) -> str:
         head = f"{_CACHE_VERSION}\0{self.content_key}\0{kind}\0{pixels}\0"
