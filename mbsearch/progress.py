@@ -40,6 +40,7 @@ class RunDisplay:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            transient=True,
             disable=not console.is_interactive,  # else its last state is a line among ours
         )
         self._task = self._progress.add_task("starting", total=None)

@@ -187,14 +187,15 @@ def _leave_out_beside(root: Path, parts: Mapping[str, Path], listing: Listing) -
     """Count the files that are in no class folder, and those of folders beside the splits."""
     for folder in dict.fromkeys((root, *parts.values())):
         used = set(parts.values()) if folder == root and root not in parts.values() else None
+        name = folder.resolve().name
         for path in folder.iterdir():
             reason = left_out_reason(path.name)
             if not path.is_dir():
-                listing.leave_out(folder.name, reason or _BESIDE)
+                listing.leave_out(name, reason or _BESIDE)
             elif reason is not None:
-                listing.leave_out(folder.name, reason, count_files(path))
+                listing.leave_out(name, reason, count_files(path))
             elif used is not None and path not in used:
-                listing.leave_out(folder.name, f"in {path.name}, beside train", count_files(path))
+                listing.leave_out(name, f"in {path.name}, beside train", count_files(path))
 
 
 def _require_images(

@@ -126,8 +126,15 @@ class ImageSource:
             f"data: {self.name}, {self.num_classes} classes of {sizes} images; {splits}",
             f"chance: {self.chance:.3f} (the share of the largest class)",
             *self.notes,
-            *([f"left out: {damage_message(self.name, self.damaged)}"] if self.damaged else []),
+            *self.damage,
         )
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What damaged files were left out, in a line of text; nothing where there are none."""
+        if not self.damaged:
+            return ()
+        return (f"left out: {damage_message(self.name, self.damaged)}",)
 
     def require_undamaged(self) -> None:
         """Refuse files that cannot be read.

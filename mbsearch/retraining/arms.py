@@ -108,13 +108,15 @@ def compare_arms(
         folder: for the trainings.
         jobs: trainings at a time; None takes one a core, on a GPU four that share it.
         device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
-        say: called with a line whenever a training has ended.
+        say: called with a line whenever a training has ended, and with damaged images left out.
 
     Raises:
         DataError: the images cannot be read.
         EvaluationError: a training failed.
         StorageError: another process trains in this folder, or it cannot be written.
     """
+    for line in source.damage:
+        say(line)
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
         "data_key": source.content_key,

@@ -89,6 +89,8 @@ def retrain_study(
             f"{data}: expected the images of the search, got others (names, sizes or times "
             "differ): test images may be among those that it has seen"
         )
+    for line in source.damage:
+        say(line)
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
         "data_key": source.content_key,
