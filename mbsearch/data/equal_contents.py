@@ -49,7 +49,7 @@ def find_equal_contents(images: Sequence[Inspected]) -> EqualContents:
             first[row] = kept[0]
     if contradicting:
         one, two = contradicting[0]
-        more = f" (and {len(contradicting) - 1:,} more pairs)" if len(contradicting) > 1 else ""
+        more = f" (of {len(contradicting):,} such pairs)" if len(contradicting) > 1 else ""
         raise DataError(
             f"{one}: expected an image of one class, got the content of {two}{more}; delete the "
             "copies that are in the wrong class"
