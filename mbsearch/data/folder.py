@@ -12,9 +12,9 @@ import numpy as np
 
 from mbsearch.data.cache import cache_dir, cached_text
 from mbsearch.data.decoding import Depth, Reading, scaling_range
-from mbsearch.data.equal_contents import find_equal_contents
+from mbsearch.data.equal_contents import in_later_split, originals
 from mbsearch.data.folder_notes import image_notes, left_out_notes, reasons
-from mbsearch.data.inspection import Inspected, image_extensions, inspect_files
+from mbsearch.data.inspection import FileReport, Inspected, image_extensions, inspect_files
 from mbsearch.data.listing import Listing, count_files, left_out_reason, list_files
 from mbsearch.data.parallel import OnImages
 from mbsearch.data.readers import FilePool
@@ -75,7 +75,28 @@ def read_folder(root: Path, on_images: OnImages | None = None) -> ImageFolder:
     homes = {(part, name): folder / name for part, folder in parts.items() for name in classes}
     listing = list_files(homes, image_extensions())
     _leave_out_beside(root, parts, listing)
-    reports = inspect_files(root, listing.files, on_images)
+    images, damaged = _sorted_out(listing, inspect_files(root, listing.files, on_images))
+    copied = in_later_split(images)
+    left = Counter((images[row][0].split, images[row][0].class_name) for row in copied)
+    images = [image for row, image in enumerate(images) if row not in copied]
+    _require_images(homes, images, damaged, listing, left)
+    reading = _reading(images)
+    pools = {part: _pool(part, images, classes, reading) for part in parts}
+    first = originals([image for image in images if image[0].split == "train"])
+    copies = len(first) - len(np.unique(first))
+    notes = (
+        *left_out_notes(listing.left_out),
+        *_copy_notes(listing.linked, copies, len(copied)),
+        *image_notes(root, images, reading),
+    )
+    key = _key(root, parts, images, _changes(images, reading, copies))
+    return ImageFolder(classes, pools, first, key, notes, tuple(damaged))
+
+
+def _sorted_out(
+    listing: Listing, reports: Sequence[FileReport]
+) -> tuple[list[Inspected], list[DamagedFile]]:
+    """Images that can be read, and those that cannot; other files are counted as left out."""
     images: list[Inspected] = []
     damaged = [DamagedFile(file.path, "the link has no target") for file in listing.broken]
     for file, report in zip(listing.files, reports, strict=True):
@@ -85,26 +106,7 @@ def read_folder(root: Path, on_images: OnImages | None = None) -> ImageFolder:
             damaged.append(DamagedFile(file.path, report.fault))
         else:
             listing.leave_out(file.class_name, report.fault)
-    equal = find_equal_contents(images)
-    copied = {(images[row][0].split, images[row][0].class_name) for row in equal.dropped}
-    kept = [row for row in range(len(images)) if row not in equal.dropped]
-    position = {row: place for place, row in enumerate(kept)}
-    images = [images[row] for row in kept]
-    _require_images(homes, images, damaged, listing, copied)
-    reading = _reading(images)
-    pools = {part: _pool(part, images, classes, reading) for part in parts}
-    begin = next(row for row, (file, _) in enumerate(images) if file.split == "train")
-    end = begin + len(pools["train"].labels)
-    originals = np.array([position[equal.first[row]] for row in kept[begin:end]]) - begin
-    copies = int((originals != np.arange(len(originals))).sum())
-    notes = (
-        *left_out_notes(listing.left_out),
-        *_copy_notes(listing.linked, copies, len(equal.dropped)),
-        *image_notes(root, images, reading),
-    )
-    changes = _changes(images, reading, copies)
-    key = _key(root, parts, images, changes)
-    return ImageFolder(classes, pools, originals, key, notes, tuple(damaged))
+    return images, damaged
 
 
 def damage_message(root: str | Path, damaged: Sequence[DamagedFile]) -> str:
