@@ -19,6 +19,8 @@ Depth = Literal["16-bit", "32-bit", "floating-point"]
 BYTES_PER_PIXEL = 16
 """Memory that decoding takes at most: the image, its conversions, its composite."""
 
+_COEFFICIENT_BYTES = 6  # per pixel: two for each of three channels
+
 Array = NDArray[np.generic]
 
 _GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
@@ -137,6 +139,17 @@ class DeepValues:
     high: float
     transparent: bool
     one_colour: bool
+
+
+def decoding_bytes(image: Image.Image, stored: tuple[int, int]) -> int:
+    """Return the memory that decoding takes at most, of an image that is `stored` at a size.
+
+    A progressive JPEG is decoded reduced too, but its coefficients are all kept meanwhile.
+    """
+    needed = BYTES_PER_PIXEL * image.width * image.height
+    if image.info.get("progressive"):
+        needed += _COEFFICIENT_BYTES * stored[0] * stored[1]
+    return needed
 
 
 def deep_values(image: Image.Image) -> DeepValues:

@@ -19,8 +19,8 @@ from PIL import Image, UnidentifiedImageError, features
 from mbsearch.data.cache import cache_dir, cached_text
 from mbsearch.data.decoding import (
     AS_DECLARED,
-    BYTES_PER_PIXEL,
     Depth,
+    decoding_bytes,
     deep_values,
     depth_of,
     is_grey,
@@ -154,7 +154,7 @@ def _read(path: Path, digest: str, memory: MemoryBound) -> FileReport:
         animated = _is_animated(image)
         image.draft(None, (1, 1))  # JPEG only: all of the file is read, an eighth of it decoded
         reduced = image.size != (width, height)
-        with memory.hold(BYTES_PER_PIXEL * image.width * image.height):
+        with memory.hold(decoding_bytes(image, (width, height))):
             found = deep_values(image) if depth is not None else None
             if found is None:
                 image.load()

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mbsearch.data.decoding import (
     AS_DECLARED,
-    BYTES_PER_PIXEL,
     Reading,
+    decoding_bytes,
     is_grey,
     local_files,
     plain,
@@ -156,9 +156,10 @@ def squares(
                     alike = [
                         s for s in wanted if _reduction(image, s) == _reduction(image, wanted[0])
                     ]
+                    stored = image.size
                     # JPEG only: decode at a fraction of the size, still at least twice the side.
                     image.draft(None, (2 * alike[0], 2 * alike[0]))
-                    with memory.hold(BYTES_PER_PIXEL * image.width * image.height):
+                    with memory.hold(decoding_bytes(image, stored)):
                         shown = plain(image, channels, pool.reading)
                         found |= {side: _square(shown, side) for side in alike}
         except (MemoryError, DataError):

@@ -7,6 +7,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
+from mbsearch import progress
 from mbsearch.data.sources import load_source
 
 DryRun = Callable[..., Any]
@@ -643,6 +646,24 @@ def test_reading_reports_every_image(tmp_path: Path) -> None:
     before = len(seen)
     source.prepare("train", [16, 24, 32], None, show)
     assert len(seen) == before, "all is in the cache"
+
+
+@in_process
+@pytest.mark.parametrize("seconds", [1, 4, 20])
+def test_without_a_terminal_there_is_a_line_every_five_seconds(
+    monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    console = Console(file=StringIO(), force_terminal=False)
+    display = progress.RunDisplay(console)
+    for done in range(seconds * 10):
+        now = (done + 1) / 10
+        display.images("checking images", done + 1, seconds * 10)
+    assert isinstance(console.file, StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == seconds // 5
+    assert all(line.startswith("checking images: ") for line in lines)
 
 
 @in_process
