@@ -1,10 +1,11 @@
-"""How long it takes to decode and cost random networks, on one core and without torch.
+"""Time the decoding and costing of random networks, on one core and without torch.
 
-python benchmarks/count.py [SPACE] [NETWORKS]
+python benchmarks/count.py [SPACE] [--networks 10000]
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from random import Random
@@ -14,8 +15,11 @@ from mbsearch.cost import measure
 
 
 def main() -> None:
-    space = load_specification(sys.argv[1] if len(sys.argv) > 1 else "v2.yaml")
-    networks = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("space", nargs="?", default="v2.yaml", help="search space")
+    parser.add_argument("--networks", type=int, default=10_000, help="number of random networks")
+    given = parser.parse_args()
+    space, networks = load_specification(given.space), given.networks
     rng = Random(0)
     encodings = [space.sample_params(rng) for _ in range(networks)]
     started = time.process_time()

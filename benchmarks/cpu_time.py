@@ -1,13 +1,14 @@
-"""Run a command and write down what it took, with all processes that it started.
+"""Run a command and record the resources of all processes that it started.
 
     python benchmarks/cpu_time.py FILE.json COMMAND...
 
-The file holds CPU seconds, wall seconds and the largest resident memory of a process in bytes. On
-Linux only: this process adopts those that outlive the command, and waits for them.
+The file holds CPU seconds, wall seconds and the largest resident memory of a process in bytes.
+Linux only: this process adopts processes that outlive the command, and waits for them.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -22,11 +23,16 @@ _PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 
 
 def main() -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="command with its arguments")
+    given = parser.parse_args()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     started = time.monotonic()
-    code = subprocess.run(sys.argv[2:], check=False).returncode
+    code = subprocess.run(given.command, check=False).returncode
     wall = time.monotonic() - started
-    with suppress(ChildProcessError):  # once there is none left
+    with suppress(ChildProcessError):  # raised once no child is left
         while True:
             os.wait()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -35,7 +41,7 @@ def main() -> int:
         "wall_seconds": wall,
         "peak_bytes": used.ru_maxrss * 1024,
     }
-    Path(sys.argv[1]).write_text(json.dumps(found) + "\n")
+    given.out.write_text(json.dumps(found) + "\n")
     return code
 
 

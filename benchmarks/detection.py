@@ -1,11 +1,11 @@
-"""Networks as backbones of a detector: torchvision's SSDLite, on generated boxes.
+"""Compare networks as backbones of a detector: torchvision's SSDLite on generated scenes.
 
     python benchmarks/detection.py docs/winner.yaml --steps 1500 --pixels 128
 
-Beside the network stand MobileNet V1 and V2, of the width whose backbone comes nearest to its cost
-on images of this size. Each trains from fresh weights on noise with one to three rectangles, discs
-and crosses, and is scored on others by COCO's mean average precision (pycocotools). The V1 paper
-compares its network as a detector in the same way (arXiv 1704.04861, table 13).
+The competitors are MobileNet V1 and V2, at the width whose backbone has about equal Mult-Adds on
+images of this size. Each network trains from fresh weights on noise with one to three rectangles,
+discs and crosses. The score is COCO's mean average precision on other scenes (pycocotools). The V1
+paper has the same comparison (arXiv 1704.04861, table 13).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import io
 import time
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from torchvision.ops import Conv2dNormActivation
 
 import mbsearch as mb
 from mbsearch.cost import layer_costs
+from mbsearch.space.library import load_reference
 
 CLASSES = ("background", "rectangle", "disc", "cross")
 WIDTH, BATCH_SIZE, LEARNING_RATE = 64, 16, 1.2e-2
@@ -37,7 +39,7 @@ Scene = tuple[Tensor, Target]
 
 
 def scene(rng: np.random.Generator, pixels: int) -> Scene:
-    """An image (3, pixels, pixels) on [0, 1] with one to three objects, and their boxes."""
+    """Draw an image (3, pixels, pixels) on [0, 1] with one to three objects, and their boxes."""
     image = rng.normal(0.5, 0.1, (3, pixels, pixels)).astype(np.float32)
     boxes, labels = [], []
     for _ in range(rng.integers(1, 4)):
@@ -59,7 +61,7 @@ def scene(rng: np.random.Generator, pixels: int) -> Scene:
 
 
 class Pyramid(nn.Module):
-    """The maps of a network from stride 8 on, each brought to `WIDTH` channels.
+    """Feature maps of a network from stride 8 on, each projected to `WIDTH` channels.
 
     The maps of a MobileNet V2 are narrow and linear; SSDLite expects them wide and activated.
     """
@@ -84,7 +86,7 @@ class Pyramid(nn.Module):
 
 
 def detector(architecture: mb.Architecture, pixels: int) -> SSD:
-    """SSDLite on the maps of a network."""
+    """Build SSDLite on the feature maps of a network."""
     torch.manual_seed(0)
     backbone = Pyramid(architecture)
     channels = [WIDTH] * len(backbone.laterals)
@@ -113,15 +115,15 @@ def train(network: SSD, steps: int, pixels: int) -> None:
 
 
 def detect(network: SSD, scenes: list[Scene]) -> list[Target]:
-    """Boxes, labels and scores that a detector finds in every scene."""
+    """Return the detected boxes, labels and scores of every scene."""
     network.eval()
     with torch.inference_mode():
         return [network([image])[0] for image, _ in scenes]
 
 
 def average_precision(scenes: list[Scene], found: list[Target]) -> tuple[float, float]:
-    """COCO's mAP over IoU from 0.50 to 0.95, and at 0.50."""
-    truth = [
+    """Return COCO's mAP over IoU from 0.50 to 0.95, and at 0.50."""
+    truth: list[dict[str, Any]] = [
         {"image_id": i, "category_id": int(label), "bbox": as_coco(box), "iscrowd": 0}
         for i, (_, target) in enumerate(scenes)
         for box, label in zip(target["boxes"], target["labels"], strict=True)
@@ -162,15 +164,15 @@ def backbone_mult_adds(architecture: mb.Architecture) -> int:
 
 
 def of_equal_cost(family: str, network: mb.Architecture) -> mb.Architecture:
-    """The width of a reference whose backbone costs what the network's does, at its resolution."""
-    reference, target = mb.load(family), backbone_mult_adds(network)
+    """Scale a reference's width to a backbone of about equal Mult-Adds at equal resolution."""
+    reference, target = load_reference(family), backbone_mult_adds(network)
     widths = [reference.replace(alpha=a, resolution=network.resolution) for a in ALPHAS]
     nearest = min(widths, key=lambda each: abs(backbone_mult_adds(each) - target))
     return nearest.replace(name=f"{family} at alpha {nearest.alpha:g}")
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    """Print a line a network; return the mAP of each."""
+    """Print a line per network and return the mAP of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("network", help="an architecture: a file, or the name of a reference")
     parser.add_argument("--steps", type=int, default=1500)
@@ -180,7 +182,10 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     torch.set_num_threads(1)
     rng = np.random.default_rng(1)
     unseen = [scene(rng, options.pixels) for _ in range(options.tested)]
-    given = mb.load(options.network).replace(resolution=options.pixels)
+    given = mb.load(options.network)
+    if not isinstance(given, mb.Architecture):
+        raise SystemExit(f"{options.network}: expected an architecture, got a search space")
+    given = given.replace(resolution=options.pixels)
     scores = {}
     for network in (given, *(of_equal_cost(f, given) for f in ("mobilenet_v1", "mobilenet_v2"))):
         started = time.process_time()

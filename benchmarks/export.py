@@ -1,10 +1,10 @@
-"""Does every format hold every network: candidates of every shipped space, all references?
+"""Check every export format on candidates of every shipped space and on all references.
 
     python benchmarks/export.py [--candidates 50] [--resolution 32] [--only v2]
 
-Batch normalisations get statistics of their own first; each file is read back and compared at batch
-1 and 3, on one thread. A line a space: networks, those that timm has no words for, the largest
-relative error of each format, CPU seconds a network.
+Batch normalisations get random statistics first. Each file is read back and compared at batch sizes
+1 and 3, on one thread. The output is a line per space: networks, networks without a timm string,
+largest relative error of each format, CPU seconds per network.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import torch
 from torch import nn
 
 from mbsearch.config.specification import load_specification
+from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import DEFAULT_FORMATS, export
-from mbsearch.export.job import Job
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.network import build
 
 
 def perturbed(architecture: Architecture, seed: int) -> nn.Module:
+    """Build a network with random statistics of batch normalisation."""
     network = build(architecture, seed=seed)
     torch.manual_seed(seed)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -36,35 +37,37 @@ def perturbed(architecture: Architecture, seed: int) -> nn.Module:
         norm.momentum = 1.0
     with torch.no_grad():
         network(torch.randn(8, 3, architecture.resolution, architecture.resolution))
-        # The last maps have one pixel here: a channel that hardly varies in eight images would be
-        # scaled up, and its rounding with it, until nothing agrees to 1e-5 with anything.
+        # The last maps have one pixel here. A channel that hardly varies over eight images would
+        # have its rounding error scaled up beyond the tolerance of 1e-5.
         for norm in norms:
+            assert norm.running_var is not None
             norm.running_var.clamp_(min=float(norm.running_var.mean()))
     return network
 
 
 def check(name: str, networks: list[Architecture]) -> None:
+    """Export every network and print a line about all of them."""
     started = time.process_time()
     worst: dict[str, float] = defaultdict(float)
-    unsayable = 0
+    without_string = 0
     for seed, architecture in enumerate(networks):
-        job = Job(architecture, perturbed(architecture, seed), f"{name} {seed}.")
+        job = Exportable(architecture, perturbed(architecture, seed), f"{name} {seed}.")
         with tempfile.TemporaryDirectory() as folder:
             for each in export(job, Path(folder) / "out"):
                 if each.error is None:
-                    unsayable += 1
+                    without_string += 1
                 else:
                     worst[each.format] = max(worst[each.format], each.error)
     seconds = (time.process_time() - started) / len(networks)
     errors = ", ".join(f"{key} {error:.1e}" for key, error in worst.items())
-    print(f"{name}: {len(networks)} networks, {unsayable} without timm string; {errors}; "
+    print(f"{name}: {len(networks)} networks, {without_string} without timm string; {errors}; "
           f"{seconds:.1f} CPU s each", flush=True)  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--candidates", type=int, default=50)
-    parser.add_argument("--resolution", type=int, default=32)
+    parser.add_argument("--candidates", type=int, default=50, help="networks of each space")
+    parser.add_argument("--resolution", type=int, default=32, help="resolution of each network")
     parser.add_argument("--only", help="one space, or references")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Schedules of pixels for final trainings: accuracy and CPU seconds of one reference by each.
+"""Compare resolution schedules of finals by accuracy and CPU seconds on one reference.
 
 python benchmarks/finals.py FOLDER --family mobilenet_v2 --alpha 0.17 --resolution 160
 """
@@ -8,33 +8,34 @@ from __future__ import annotations
 import argparse
 import time
 
-from mbsearch.config.settings import Finals, Proxy
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.data.sources import load_source
 from mbsearch.execution.protocol import Task
-from mbsearch.space.library import scaled_reference
 from mbsearch.study.records import Fidelity
 from mbsearch.training.devices import choose_device, prepare_worker
+from mbsearch.training.loop import compile_ahead
 from mbsearch.training.proxy import ProxyTraining
-from mbsearch.training.warm_up import compile_kernels
 
 SCHEDULES = {
     "own pixels throughout": ((), 14),
     "half until 50 %": (((0.5, 0.5),), 24),
     "half until 80 %": (((0.8, 0.5),), 24),
 }
-"""Pixels, and epochs, chosen so that the Mult-Adds of the first two are alike."""
+"""Schedule and epochs by name; the first two have about equal Mult-Adds."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="image folder")
-    parser.add_argument("--family", default="mobilenet_v2")
-    parser.add_argument("--alpha", type=float, default=0.17)
-    parser.add_argument("--resolution", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--family", default="mobilenet_v2", help="reference")
+    parser.add_argument("--alpha", type=float, default=0.17, help="width multiplier")
+    parser.add_argument("--resolution", type=int, default=160, help="resolution of the network")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")
     given = parser.parse_args()
     prepare_worker()
-    compile_kernels(choose_device("cpu"), print)
+    compile_ahead(choose_device("cpu"))
     classes = load_source(given.data, seed=0).num_classes
     network = scaled_reference(given.family, given.alpha, given.resolution, classes)
     for name, (progressive, epochs) in SCHEDULES.items():

@@ -1,9 +1,9 @@
-"""Proxy trainings a minute on one GPU: replayed steps against single ones, at 1 to N workers.
+"""Time proxy trainings on one GPU: replayed CUDA graphs against eager steps, with 1 to N workers.
 
     python benchmarks/gpu.py [--jobs 1 4 16] [--rounds 3] [--space v2.yaml]
 
-Each worker is a process, as in `mbsearch run`, and trains random networks of the space by its
-proxy from fresh weights. The first training of each, which loads CUDA, is not counted.
+Each worker is a process, as in `mbsearch run`, and trains random networks of the space with the
+proxy recipe from fresh weights. The first training of each worker loads CUDA and is not counted.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from random import Random
 
 import torch
 
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
-from mbsearch.space.space import SearchSpace
 from mbsearch.training.devices import choose_device, device_name, prepare_worker
 from mbsearch.training.loop import Training
 from mbsearch.training.proxy import ProxyTraining
 
 
 def step_by_step() -> None:
+    """Prepare a worker that replays no steps."""
     prepare_worker()
     Training.repeats = False  # type: ignore[assignment, method-assign]
 
 
-def rate(space: SearchSpace, jobs: int, rounds: int, replay: bool) -> tuple[float, float]:
-    """Trainings a minute, and GiB of the GPU in use."""
+def rate(space: SearchSpecification, jobs: int, rounds: int, replay: bool) -> tuple[float, float]:
+    """Return trainings per minute and GiB of GPU memory in use."""
     evaluator = ProxyTraining(space.settings.proxy, space.settings.proxy.data)
     rng = Random(0)
     networks = [space.decode(space.sample_params(rng)) for _ in range(jobs * (rounds + 1))]
@@ -47,9 +47,11 @@ def rate(space: SearchSpace, jobs: int, rounds: int, replay: bool) -> tuple[floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--rounds", type=int, default=3, help="trainings of each worker")
-    parser.add_argument("--space", default="v2.yaml")
+    parser.add_argument(
+        "--jobs", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="numbers of workers"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="trainings per worker")
+    parser.add_argument("--space", default="v2.yaml", help="search space")
     given = parser.parse_args()
     space = load_specification(given.space)
     print(f"torch {torch.__version__}, {device_name(choose_device())}")

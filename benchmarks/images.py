@@ -1,6 +1,6 @@
 """Compare how long two versions of mbsearch take to prepare a folder of JPEGs, in turns.
 
-    python benchmarks/images.py --images 20000 --other ../mbsearch-of-before
+    python benchmarks/images.py --images 20000 --other ../earlier-mbsearch
 
 Preparing means what happens before the first training: list the folder, check the files, compute
 the statistics, and write the training and validation images at some resolutions.

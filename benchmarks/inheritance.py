@@ -1,10 +1,10 @@
-"""What is a donor's weight worth, and how is it best taken over?
+"""Compare ways to inherit a donor's weights by test accuracy.
 
     python benchmarks/inheritance.py PHOTOS
 
-One row an alternative: networks of EfficientNet-Lite0's shape are trained by the recipe of finals
-on training images, and scored on the test images. Rows that are finished stay in --out, and the
-same command resumes. At the end it writes docs/experiments/inheritance.md.
+Each row is one alternative: networks of EfficientNet-Lite0's shape are trained with the recipe of
+finals on training images and scored on test images. Completed rows are kept in --out; the same
+command resumes. At the end it writes docs/experiments/inheritance.md.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from statistics import fmean
 
 import torch
 
-from mbsearch.config.settings import Budget, Retrain, Settings
-from mbsearch.config.specification import load_specification
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.settings import Settings
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.training.devices import prepare_worker
 from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import Donor, TrainedDonor, find_donor
@@ -34,8 +35,8 @@ from mbsearch.training.long_training import LongTraining
 from mbsearch.training.loop import evaluate
 from mbsearch.training.network import build, skeleton
 from mbsearch.training.resumable_training import prepare
-from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
 from mbsearch.training.supernet.shared_weights import inherit
+from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
 from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
 from mbsearch.training.weights import match_weights, read_weights
 
@@ -80,7 +81,7 @@ ALTERNATIVES = (
 
 @dataclass(frozen=True)
 class Row:
-    """The test accuracy of one network after one training, and what it took."""
+    """Test accuracy and CPU time of one training of one network."""
 
     alternative: str
     network: str
@@ -92,15 +93,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """Images, space and donor, and where the trainings before the rows are kept."""
+    """Images, space and donor, and the folder of the teacher and the supernets."""
 
     source: ImageSource
-    space: SearchSpace
+    space: SearchSpecification
     donor: Donor
     work: Path
 
     def sorted_donor(self, order: Criterion | None) -> TrainedDonor:
-        """The donor with its channels in an order."""
+        """Return the donor with its channels sorted by a criterion."""
         network = self.donor.architecture
         state = match_weights(
             skeleton(network), read_weights(self.donor.path), self.donor.path, eps=self.donor.eps
@@ -109,7 +110,7 @@ class Bench:
         return TrainedDonor(f"{self.donor.key} {order}", network, ordered)
 
     def lessons(self) -> Lessons:
-        """The teacher's logits."""
+        """Return the teacher's logits; train the teacher if there are none."""
         path = self.work / "lessons.pt"
         if not path.exists():
             teacher = TeacherTraining(
@@ -121,7 +122,7 @@ class Bench:
         return read_lessons(path)
 
     def supernet(self, taught: bool) -> Path:
-        """The file of a supernet's weights, from the sorted donor."""
+        """Return the file of a supernet that is trained from the sorted donor."""
         path = self.work / f"supernet-{taught}.pt"
         training = SupernetTraining(
             self.space,
@@ -136,7 +137,7 @@ class Bench:
         return path
 
     def train(self, how: Alternative, network: Architecture, seed: int) -> Row:
-        """Train one network in one way."""
+        """Train one network as an alternative says."""
         settings = self.space.settings
         fresh = build(network, zero_init_residual=True, seed=seed)
         share = 0.0
@@ -182,7 +183,7 @@ def rows(
     alternatives: Sequence[Alternative],
     networks: Sequence[str],
 ) -> Iterator[Row]:
-    """All rows, those that are missing trained first."""
+    """Return all rows; train the missing ones first."""
     known = [Row(**each) for each in json.loads(path.read_text())] if path.exists() else []
     for seed in range(seeds):
         for how in alternatives:
@@ -205,7 +206,7 @@ def rows(
 
 
 def markdown(found: list[Row], data: str) -> str:
-    """The page of the rows."""
+    """Return the page with a table of the rows."""
     names = list(dict.fromkeys(row.network for row in found))
     lines = [
         "# What a donor's weights are worth",
@@ -232,13 +233,13 @@ def markdown(found: list[Row], data: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", help="folder of images")
-    parser.add_argument("--name", default="PHOTOS", help="of the images, in the page")
+    parser.add_argument("--name", default="PHOTOS", help="name of the images on the page")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--budget", default="20M", help="of the supernet's paths")
+    parser.add_argument("--budget", default="20M", help="largest Mult-Adds of the supernet's paths")
     parser.add_argument("--space", default="photos")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the supernet's pixels")
+    parser.add_argument("--scale", type=float, default=1.0, help="resolution scale of the supernet")
     parser.add_argument("--networks", nargs="*", default=NETWORKS, help="alpha/resolution")
-    parser.add_argument("--only", nargs="*", help="names of alternatives; all by default")
+    parser.add_argument("--only", nargs="*", help="names of alternatives (default: all)")
     parser.add_argument("--out", type=Path, default=Path("results/inheritance"))
     args = parser.parse_args()
     prepare_worker()

@@ -1,13 +1,13 @@
-"""Two made-up truths on large spaces: 28 ordered choices, or 27 of which 25 are unordered.
+"""Synthetic accuracies on two large spaces: 28 ordered choices, or 27 of which 25 are unordered.
 
-Nothing here was measured. They stand in for months of training when samplers are compared on
+Nothing here was measured. The accuracies replace months of training when samplers are compared on
 spaces too large for a table. The log odds of the accuracy are a sum of the logarithm of the cost,
 of an effect of every choice, and of interactions between pairs of choices, all drawn with a seed.
 Choices of one kind (the kernels of all stages, the operations of all layers) are partly alike.
-Effects and interactions are standardised over random networks. Together they make networks of equal
-cost differ by 0.25 in the logit (eight random MobileNets of 14 to 20 M on the built-in images: by
-0.15), and no network is better or worse than the mean of networks of equal cost by more than 2.5
-times that.
+Effects and interactions are standardised over random networks. Networks of
+equal cost have a standard deviation of 0.25 in the logit (eight random MobileNets of 14 to 20 M on
+the embedded images: 0.15). No network deviates by more than 2.5 times that from the mean at its
+cost.
 
 - `wide`: width, resolution, stem, head, and for each of six stages repeats, kernel, expansion and
   squeeze-excite, as numbers.
@@ -46,7 +46,7 @@ KINDS = ("wide", "layers")
 
 @dataclass(frozen=True)
 class LargeTruth:
-    """One truth, by its kind and seed."""
+    """Accuracies of one kind of space and seed."""
 
     kind: str
     seed: int
@@ -67,15 +67,15 @@ class LargeTruth:
         return {name: CategoricalDistribution(v) for name, v in {**space, **options}.items()}
 
     def mult_adds(self, params: Params) -> float:
-        """Cost of the network, by the layers' widths and sides."""
+        """Return the cost of a network from its layers' widths and sides."""
         return self._costs(params)[0]
 
     def log_params(self, params: Params) -> float:
-        """Log parameters of the network."""
+        """Return the logarithm of the number of parameters."""
         return math.log(self._costs(params)[1])
 
     def accuracy(self, params: Params) -> float:
-        """Mean accuracy over seeds, a fraction in (0, 1)."""
+        """Return the mean accuracy over seeds, in (0, 1)."""
         odds = 0.5 * math.log(self.mult_adds(params) / 20e6)
         positions = self._positions(params)
         main, between = self._parts(positions)
@@ -86,7 +86,7 @@ class LargeTruth:
         return 0.2 + 0.7 / (1 + math.exp(-odds - 0.5))
 
     def observe(self, params: Params, seed: int) -> float:
-        """Accuracy of one training with a seed."""
+        """Return the accuracy of one training with a seed."""
         text = repr((seed, self.seed, sorted(params.items())))
         rng = np.random.default_rng(zlib.crc32(text.encode()))
         return self.accuracy(params) + float(rng.normal(0, NOISE))
@@ -106,7 +106,7 @@ class LargeTruth:
 
     @cached_property
     def _drawn(self) -> tuple[Array, Array, NDArray[np.intp], Array]:
-        """Score of every option, effect of every choice, interacting pairs and their strengths."""
+        """Draw option scores, effects of choices, and interacting pairs with their strengths."""
         kind = KINDS.index(self.kind)
         rng = np.random.default_rng([self.seed, kind])
         count = len(self.space)

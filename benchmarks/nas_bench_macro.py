@@ -1,17 +1,17 @@
-"""NAS-Bench-Macro's table as a truth for `mbsearch audit` and `mbsearch run --table`.
+"""Convert NAS-Bench-Macro's table for `mbsearch audit --truth` and `mbsearch run --table`.
 
     python benchmarks/nas_bench_macro.py nas_bench_macro_cifar10.json truth.json
     mbsearch audit --space benchmarks/nas_bench_macro.yaml --data cifar10 --truth truth.json
 
-The input is the published file (xiusu/NAS-Bench-Macro, Apache-2.0); what is written maps each
-network's fingerprint to its mean test accuracy over three trainings. Networks that differ only in
-where they do nothing are one network, and get the mean of them all.
+The input is the published file (xiusu/NAS-Bench-Macro, Apache-2.0). The output maps each network's
+fingerprint to its mean test accuracy over three trainings. Networks that differ only in the
+positions of identity layers are one network, with the mean of all of them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -23,7 +23,7 @@ SPACE = Path(__file__).with_suffix(".yaml")
 
 
 def truth(table: Path) -> tuple[dict[str, float], dict[str, Architecture]]:
-    """Every network's mean accuracy, and the network, by fingerprint."""
+    """Return mean accuracies and networks by fingerprint."""
     space = load_specification(str(SPACE))
     accuracies: dict[str, list[float]] = defaultdict(list)
     networks = {}
@@ -34,11 +34,16 @@ def truth(table: Path) -> tuple[dict[str, float], dict[str, Architecture]]:
     return {key: fmean(values) for key, values in accuracies.items()}, networks
 
 
-def main(table: Path, out: Path) -> None:
-    means, _ = truth(table)
-    out.write_text(json.dumps(means))
+def main() -> None:
+    """Write the mean accuracy of every network."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path, help="nas-bench-macro_cifar10.json")
+    parser.add_argument("out", type=Path, help="JSON file to write")
+    given = parser.parse_args()
+    means, _ = truth(given.table)
+    given.out.write_text(json.dumps(means))
     print(f"{len(means):,} networks")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

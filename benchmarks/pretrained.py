@@ -1,12 +1,11 @@
-"""What the answers of a pretrained search are worth on test images.
+"""Measure the answers of pretrained searches on test images.
 
     python benchmarks/pretrained.py --clothing FOLDER --cifar10 FOLDER
 
-For each data set and search: `mbsearch run`, then `mbsearch retrain`, both by their defaults, so
-that networks inherit EfficientNet-Lite0's weights. The answers are compared with the strongest
-references: the donor itself, fine-tuned, and MobileNetV2, inherited. Cells are kept below --rows
-and not done again; an interrupted search resumes. At the end it writes
-docs/experiments/pretrained.md.
+For each data set and search: `mbsearch run`, then `mbsearch retrain`, both with their defaults, so
+networks inherit EfficientNet-Lite0's weights. The answers are compared with the strongest
+references: the fine-tuned donor, and MobileNetV2 with inherited weights. Completed cells are kept
+in --rows; an interrupted search resumes. At the end it writes docs/experiments/pretrained.md.
 """
 
 from __future__ import annotations
@@ -24,10 +23,12 @@ from typing import Any
 
 from wins import CIFAR_PER_CLASS, CIFAR_SEED, HERE, DataSet, drawn_part
 
-from mbsearch.analysis.answer import Answer, answer, findings_of
-from mbsearch.config.settings import Budget
-from mbsearch.study.artifacts import read_retrained
-from mbsearch.study.store import read_study
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import findings_of
+from mbsearch.config.budgets import Budget
+from mbsearch.study.opening import read_study
+from mbsearch.study.retrained_file import read_retrained
 
 MARGINS = {
     "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",
@@ -55,7 +56,7 @@ class Cell:
 
 
 def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
-    """Run one search, retrain its answers, and read what came out."""
+    """Run one search, retrain its answers, and return a cell per budget."""
     name = f"{data.name}-{args.weights}-{seed}"
     folder = args.work / name
     mbsearch = [sys.executable, "-m", "mbsearch"]
@@ -74,6 +75,7 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
     study = read_study(folder)
     findings = findings_of(study.records(), study.settings(), read_retrained(folder))
     found = []
+    search_seconds, retrain_seconds = seconds
     for budget in data.budgets:
         best: Answer = answer(findings, Budget.model_validate({"mult_adds": budget}))
         margins: dict[str, dict[str, Any]] = {}
@@ -89,7 +91,8 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
                 best.record.mult_adds,
                 best.best.accuracy.mean,
                 margins,
-                *seconds,
+                search_seconds,
+                retrain_seconds,
                 best.sentence(),
             )
         )
@@ -97,7 +100,7 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
 
 
 def markdown(found: Sequence[Cell], recipe: str) -> str:
-    """The page of the cells."""
+    """Return the page with a table of the cells."""
     lines = [
         "# Answers of pretrained searches on test images",
         "",
@@ -133,14 +136,16 @@ def _margin(margin: dict[str, Any] | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clothing", type=Path, help="clothing-dataset-small, shorter side 160 px")
+    parser.add_argument(
+        "--clothing", type=Path, help="folder of clothing-dataset-small, shorter side 160 px"
+    )
     parser.add_argument("--cifar10", type=Path, help="CIFAR-10 as a folder of train and test")
     parser.add_argument("--budgets", nargs="*", default=["5M", "10M", "20M", "50M"])
-    parser.add_argument("--weights", default="efficientnet_lite0", help="or none")
+    parser.add_argument("--weights", default="efficientnet_lite0", help="donor, or none")
     parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--searches", type=int, default=2, help="searches a data set")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings a network")
-    parser.add_argument("--epochs", type=int, default=20, help="of each of these")
+    parser.add_argument("--searches", type=int, default=2, help="searches per data set")
+    parser.add_argument("--seeds", type=int, default=3, help="retrainings per network")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of a retraining")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rows", type=Path, default=Path("results/pretrained"))
     parser.add_argument("--work", type=Path, default=Path("results/pretrained-work"))

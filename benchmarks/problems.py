@@ -1,17 +1,18 @@
-"""Searches whose answer is known: a table of trained networks, and a synthetic stand-in."""
+"""Search problems with a known answer: a table of trained networks, and synthetic accuracies."""
 
 from __future__ import annotations
 
 import json
 import math
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from large_truth import LargeTruth
+from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from space_truth import SpaceTruth
 from synthetic_truth import SyntheticTruth, canonical, mult_adds, parameters, search_space
@@ -20,19 +21,29 @@ from mbsearch.analysis.pareto import hypervolume, pareto_front
 from mbsearch.config.specification import load_specification
 
 Params = dict[str, Any]
+Space = Mapping[str, CategoricalDistribution]
+Genes = tuple[int, ...]
 
 EXPANDED = 100
 STAGES = ((0, 2), (2, 5), (5, 8))
 """Layers of each stage of NAS-Bench-Macro."""
 
 
+class TrueFront(NamedTuple):
+    """Reference point (lowest accuracy, highest log cost), hypervolume and points of a front."""
+
+    reference_point: tuple[float, float]
+    volume: float
+    points: tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A search space, what a training shows, and what is true.
+    """A search space with observed and true accuracies.
 
-    `observe` gives the accuracy of the training with a seed, `accuracy` the true mean. Hypervolume
-    is taken over log Mult-Adds up to `reference_point`; `volume` is that of the true front, whose
-    (accuracy, log Mult-Adds) are in `front`.
+    `observe` returns the accuracy of a training with a seed, `accuracy` the true mean. `volume` is
+    the hypervolume of the true front over log Mult-Adds up to `reference_point`. `front` holds its
+    (accuracy, log Mult-Adds).
     """
 
     space: dict[str, CategoricalDistribution]
@@ -47,21 +58,21 @@ class Problem:
     feasible: Callable[[Params], bool] = lambda _: True
 
     def share(self, found: Sequence[Params]) -> float:
-        """Share of the true front's hypervolume that some networks reach, by their true means."""
+        """Return the share of the true front's hypervolume that networks reach by true accuracy."""
         accuracies = [self.accuracy(params) for params in found]
         costs = [math.log(self.mult_adds(params)) for params in found]
         return hypervolume(accuracies, costs, self.reference_point) / self.volume
 
     def best(self, budget: float) -> float:
-        """True accuracy of the best network within a budget of Mult-Adds."""
+        """Return the true accuracy of the best network within a budget of Mult-Adds."""
         return max(accuracy for accuracy, cost in self.front if cost <= math.log(budget))
 
 
 def nas_bench_macro(path: Path) -> Problem:
-    """6,561 networks of 8 layers with 3 choices, each trained three times on CIFAR-10.
+    """Read 6,561 networks of 8 layers with 3 choices, each trained three times on CIFAR-10.
 
-    The file is that of xiusu/NAS-Bench-Macro (Apache-2.0). The true accuracy is the mean of the
-    three runs; a training with seed s shows run s modulo 3.
+    The file comes from xiusu/NAS-Bench-Macro (Apache-2.0). The true accuracy is the mean of the
+    three runs; a training with seed s has the accuracy of run s modulo 3.
     """
     table = json.loads(path.read_text())
     names = [f"layer{i}" for i in range(STAGES[-1][1])]
@@ -70,7 +81,7 @@ def nas_bench_macro(path: Path) -> Problem:
         return table["".join(params[name] for name in names)]
 
     def moved(params: Params) -> Params:
-        """The same network with identities last: but for a stage's first layer they do nothing."""
+        """Move identities to the end of their stage: after its first layer their order is void."""
         values = [params[name] for name in names]
         for first, end in STAGES:
             values[first + 1 : end] = sorted(values[first + 1 : end], key=lambda v: v == "0")
@@ -92,9 +103,9 @@ def nas_bench_macro(path: Path) -> Problem:
 
 
 def synthetic(truth_seed: int) -> Problem:
-    """A space of 26 choices, some conditional, with a made-up truth (see `synthetic_truth`).
+    """Return a space of 26 choices, some conditional, with accuracies of `synthetic_truth`.
 
-    The true front is the one that a long evolution on noise-free accuracies ends with.
+    The true front is the result of a long evolution on noise-free accuracies.
     """
     truth = SyntheticTruth.from_seed(truth_seed)
     space = search_space()
@@ -117,7 +128,7 @@ def synthetic(truth_seed: int) -> Problem:
 
 
 def large(kind: str, truth_seed: int) -> Problem:
-    """A space of 27 or 28 choices with effects and interactions (see `large_truth`)."""
+    """Return a space of 27 or 28 choices with accuracies of `large_truth`."""
     truth = LargeTruth(kind, truth_seed)
     reference_point, volume, front = _evolve(
         truth.space, truth.accuracy, truth.mult_adds, least_growth=2e-4
@@ -136,7 +147,7 @@ def large(kind: str, truth_seed: int) -> Problem:
 
 
 def shipped(name: str, truth_seed: int) -> Problem:
-    """A shipped search space itself, with a made-up truth (see `space_truth`) and its limits."""
+    """Return a shipped search space and its limits, with accuracies of `space_truth`."""
     truth = SpaceTruth(load_specification(name), truth_seed)
     space = {c.name: CategoricalDistribution(c.values) for c in truth.space.choices}
     reference_point, volume, front = _evolve(space, truth.accuracy, truth.mult_adds, truth.feasible)
@@ -154,57 +165,93 @@ def shipped(name: str, truth_seed: int) -> Problem:
     )
 
 
+@dataclass(slots=True)
+class _Evolution:
+    """Networks that an evolution has evaluated: option numbers to accuracy and log cost."""
+
+    space: Space
+    accuracy: Callable[[Params], float]
+    cost: Callable[[Params], float]
+    feasible: Callable[[Params], bool]
+    found: dict[Genes, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of options of each choice."""
+        return [len(distribution.choices) for distribution in self.space.values()]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Accuracy and log cost of each network."""
+        return np.array(list(self.found.values()))
+
+    def add(self, genes: Genes) -> None:
+        """Evaluate a network, unless it is known or infeasible."""
+        if genes in self.found:
+            return
+        params = {
+            name: distribution.choices[gene]
+            for (name, distribution), gene in zip(self.space.items(), genes, strict=True)
+        }
+        if self.feasible(params):
+            self.found[genes] = self.accuracy(params), math.log(self.cost(params))
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Add the first and the last option of every choice, and 3,000 random networks."""
+        self.add(tuple(0 for _ in self.sizes))
+        self.add(tuple(size - 1 for size in self.sizes))
+        for _ in range(3000):
+            self.add(tuple(int(rng.integers(size)) for size in self.sizes))
+
+    def front(self) -> list[Genes]:
+        """Return the networks of the Pareto front."""
+        genomes, values = list(self.found), self.values
+        return [genomes[i] for i in pareto_front(values[:, 0], values[:, 1])]
+
+    def expand(self, genes: Genes, rng: np.random.Generator) -> None:
+        """Add every network that differs in one choice, and 100 that differ in two or three."""
+        for i, size in enumerate(self.sizes):
+            for gene in range(size):
+                self.add((*genes[:i], gene, *genes[i + 1 :]))
+        for _ in range(100):
+            child = list(genes)
+            for i in rng.choice(len(self.sizes), int(rng.integers(2, 4)), replace=False):
+                child[i] = int(rng.integers(self.sizes[i]))
+            self.add(tuple(child))
+
+
 def _evolve(
-    space: dict[str, CategoricalDistribution],
+    space: Space,
     accuracy: Callable[[Params], float],
     cost: Callable[[Params], float],
     feasible: Callable[[Params], bool] = lambda _: True,
     least_growth: float = 0.0,
-) -> tuple[tuple[float, float], float, tuple[tuple[float, float], ...]]:
-    """Reference point (worst accuracy, costliest), hypervolume and values of the best front.
+) -> TrueFront:
+    """Return the best front that an evolution finds.
 
     Evolution ends with a round that adds no network to the front, or less than `least_growth` of
-    its hypervolume; in the latter case a round expands at most `EXPANDED` networks.
+    its hypervolume. In the latter case a round expands at most `EXPANDED` networks.
     """
     rng = np.random.default_rng(0)
-    choices = [distribution.choices for distribution in space.values()]
-    found: dict[tuple[int, ...], tuple[float, float]] = {}
-
-    def add(genes: tuple[int, ...]) -> None:
-        if genes not in found:
-            values = (options[gene] for options, gene in zip(choices, genes, strict=True))
-            params = dict(zip(space, values, strict=True))
-            if feasible(params):
-                found[genes] = accuracy(params), math.log(cost(params))
-
-    add(tuple(0 for _ in choices))
-    add(tuple(len(options) - 1 for options in choices))
-    for _ in range(3000):
-        add(tuple(int(rng.integers(len(options))) for options in choices))
-    expanded: set[tuple[int, ...]] = set()
+    evolution = _Evolution(space, accuracy, cost, feasible)
+    evolution.begin(rng)
+    expanded: set[Genes] = set()
     volume = 0.0
     while True:
-        genomes, values = list(found), np.array(list(found.values()))
+        values = evolution.values
         before, volume = volume, hypervolume(values[:, 0], values[:, 1], (0.0, values[:, 1].max()))
         if volume - before < least_growth * before:
             break
-        front = [genomes[i] for i in pareto_front(values[:, 0], values[:, 1])]
-        fresh = [genes for genes in front if genes not in expanded]
+        fresh = [genes for genes in evolution.front() if genes not in expanded]
         if not fresh:
             break
         if least_growth:
             fresh = fresh[:: math.ceil(len(fresh) / EXPANDED)]
         for genes in fresh:
             expanded.add(genes)
-            for i, options in enumerate(choices):
-                for gene in range(len(options)):
-                    add((*genes[:i], gene, *genes[i + 1 :]))
-            for _ in range(100):
-                child = list(genes)
-                for i in rng.choice(len(choices), int(rng.integers(2, 4)), replace=False):
-                    child[i] = int(rng.integers(len(choices[i])))
-                add(tuple(child))
-    reference_point = float(values[:, 0].min()), float(values[:, 1].max())
-    best = pareto_front(values[:, 0], values[:, 1])
-    front = tuple((float(accuracy), float(cost)) for accuracy, cost in values[best])
-    return reference_point, hypervolume(values[:, 0], values[:, 1], reference_point), front
+            evolution.expand(genes, rng)
+    accuracies, costs = values[:, 0], values[:, 1]
+    reference_point = float(accuracies.min()), float(costs.max())
+    best = pareto_front(accuracies, costs)
+    points = tuple((float(a), float(c)) for a, c in values[best])
+    return TrueFront(reference_point, hypervolume(accuracies, costs, reference_point), points)

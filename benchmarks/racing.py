@@ -1,14 +1,13 @@
-"""What front racing saves and what it costs: real trainings on the embedded images.
+"""Measure the saving and the loss of racing with real trainings on the embedded images.
 
     python benchmarks/racing.py [--space v2.yaml] [--trials 60] [--seeds 3] [--folder F]
 
-Each seed is run with and without racing, from the same baselines' recipe, by the default sampler.
-Seconds are training seconds in the workers, those of the search trials only (baselines are never
-stopped); work is Mult-Adds times epochs, the same on a busy machine. Hypervolume is over log10
-Mult-Adds, up to accuracy 0 at the dearest network of the seed's two runs: once by the accuracies
-observed, and once by those that a Gaussian process over the whole trials of both runs expects, for
-the best of 60 noisy trainings is in part the luckiest. A run that was interrupted goes on when the
-command is given again.
+Each seed is run with and without racing, with the same baselines and the default sampler. Seconds
+are training seconds of search trials in the workers (baselines are never pruned). Work is Mult-Adds
+times epochs, which a busy machine does not change. Hypervolume is over log10 Mult-Adds, up to
+accuracy 0 at the largest cost of the seed's two runs. It is computed twice: from observed
+accuracies, and from predictions of a Gaussian process on the complete trials of both runs, because
+the best of 60 noisy trainings is partly luck. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ import optuna
 
 from mbsearch.analysis.pareto import hypervolume
 from mbsearch.analysis.racing_savings import savings
-from mbsearch.config.settings import Promotion, Racing
-from mbsearch.config.specification import load_specification
-from mbsearch.run import run
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.racing_settings import Racing
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.search.factory import distributions, make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
-from mbsearch.space.space import SearchSpace
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import TrialRecord, complete
-from mbsearch.study.store import read_study
+from mbsearch.study_run import run
 
 
 def search(
     space_name: str, folder: Path, trials: int, seed: int, racing: bool
 ) -> list[TrialRecord]:
-    """One run, or what is missing of it."""
+    """Run or resume one search."""
     space = load_specification(space_name)
     changes: dict[str, object] = {"promotion": Promotion(share=0)}
     if not racing:
@@ -49,14 +48,14 @@ def search(
 
 
 def volume(records: list[TrialRecord], accuracies: Mapping[str, float], dearest: int) -> float:
-    """Hypervolume of networks, by their accuracies."""
+    """Return the hypervolume of networks with given accuracies."""
     costs = [math.log10(r.mult_adds) for r in records]
     heights = [accuracies[r.fingerprint] for r in records]
     return hypervolume(heights, costs, (0.0, math.log10(dearest)))
 
 
-def expected(space: SearchSpace, records: list[TrialRecord]) -> dict[str, float]:
-    """Accuracy of each network by a model of all of them."""
+def expected(space: SearchSpecification, records: list[TrialRecord]) -> dict[str, float]:
+    """Predict the accuracy of each network with a model of all networks."""
     sampler = make_sampler("cost-aware", space, seed=0)
     assert isinstance(sampler, CostAwareSampler)
     study = optuna.create_study(directions=["maximize", "minimize"])
@@ -73,7 +72,7 @@ def expected(space: SearchSpace, records: list[TrialRecord]) -> dict[str, float]
 
 
 def work(records: list[TrialRecord]) -> int:
-    """Mult-Adds times epochs of the search's trials."""
+    """Return Mult-Adds times epochs, summed over the search trials."""
     trained = [r for r in records if not r.is_baseline and r.evaluation is not None]
     return sum(r.mult_adds * len(r.evaluation.curve) for r in trained if r.evaluation)
 
@@ -85,8 +84,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("results/racing"))
     options = parser.parse_args()
-    print("| seed | stopped | seconds with | without | saved | work saved |", end="")
-    print(" hypervolume with | without | ratio | ratio, expected |")
+    print("| seed | pruned | seconds with | without | saved | work saved |", end="")
+    print(" hypervolume with | without | ratio | ratio, predicted |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for seed in range(options.seeds):
         raced, whole = (
@@ -100,7 +99,7 @@ def main() -> None:
             for racing in (True, False)
         )
         with_, without = savings(raced), savings(whole)
-        # Baselines are the same networks with the same seeds in both, and not of the space.
+        # Baselines are equal in both runs, and lie outside the space.
         fronts = [[r for r in complete(run) if not r.is_baseline] for run in (raced, whole)]
         dearest = max(r.mult_adds for front in fronts for r in front)
         seen = [
@@ -109,7 +108,7 @@ def main() -> None:
         means = expected(load_specification(options.space), [r for front in fronts for r in front])
         likely = [volume(front, means, dearest) for front in fronts]
         print(
-            f"| {seed} | {with_.stopped} of {with_.trials} | {with_.seconds_spent:.0f} "
+            f"| {seed} | {with_.pruned} of {with_.trials} | {with_.seconds_spent:.0f} "
             f"| {without.seconds_spent:.0f} "
             f"| {1 - with_.seconds_spent / without.seconds_spent:.0%} "
             f"| {1 - work(raced) / work(whole):.0%} "

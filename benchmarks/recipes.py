@@ -1,13 +1,13 @@
-"""Which recipe ranks best for its time, on networks of NAS-Bench-Macro with CIFAR-10 images.
+"""Compare proxy recipes by rank agreement and time, on NAS-Bench-Macro with CIFAR-10 images.
 
     python benchmarks/recipes.py nas_bench_macro_cifar10.json --data CIFAR_FOLDER \\
         --supernet results/truth/mbsearch-0/supernet.pt
 
-Random networks are trained by every recipe of the list, in one process of one thread, and ranked by
-what comes out: the training loss of the last epoch, the loss and the accuracy on the validation
-split, and both of these together, as a search's model sees them. Printed are Kendall's tau with the
-true accuracy, over all networks and as the mean of the thirds of the costs, and CPU seconds a
-network, without the supernet's training (any run of truth.py leaves one of the same seed).
+Random networks are trained with every recipe, in one process with one thread. They are ranked by
+the training loss of the last epoch, by validation loss, by validation accuracy, and by both, as in
+the model of a search. The table holds Kendall's tau with the true accuracy, over all networks and
+as the mean over thirds of the costs, and CPU seconds per network. The time of the supernet's
+training is not included (any run of truth.py leaves a supernet of the same seed).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from mbsearch.analysis.calibration import denoised
-from mbsearch.analysis.rank_agreement import kendall_tau, taus_in_thirds
+from mbsearch.analysis.rank_agreement import tau_or_zero, taus_in_thirds
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.execution.protocol import Task
@@ -61,7 +61,7 @@ SCORES = ("training loss", "validation loss", "accuracy", "accuracy denoised by 
 
 
 def scores(outcomes: Sequence[Evaluation]) -> list[list[float]]:
-    """The scores of networks that one recipe has trained, in the order of `SCORES`."""
+    """Return the scores of one recipe's networks, in the order of `SCORES`."""
     accuracies = [each.accuracy for each in outcomes]
     losses = [each.validation_loss for each in outcomes]
     return [
@@ -73,16 +73,16 @@ def scores(outcomes: Sequence[Evaluation]) -> list[list[float]]:
 
 
 def taus(scores: Sequence[float], truth: Sequence[float], costs: Sequence[int]) -> str:
-    """Tau over all networks, and the mean of those inside the thirds of the costs."""
+    """Format tau over all networks, and the mean of tau within thirds of the costs."""
     score, true, cost = np.array(scores), np.array(truth), np.array(costs, dtype=float)
     inside = fmean(taus_in_thirds(score, true, cost))
-    return f"{kendall_tau(score, true):.2f} / {inside:.2f}"
+    return f"{tau_or_zero(score, true):.2f} / {inside:.2f}"
 
 
 def evaluated(
     evaluator: ProxyTraining, networks: Sequence[Architecture], seed: int
 ) -> tuple[list[Evaluation], float]:
-    """Outcomes of a recipe, and its mean CPU seconds."""
+    """Return the outcomes of a recipe and its mean CPU seconds."""
     evaluator.evaluate(Task(networks[0], seed))  # opens the images
     started = time.process_time()
     outcomes = [evaluator.evaluate(Task(network, seed)).evaluation for network in networks]
@@ -105,7 +105,7 @@ def main() -> None:
     networks = list({each.fingerprint: each for each in drawn}.values())[: given.networks]
     truth = [accuracies[each.fingerprint] for each in networks]
     costs = [measure(each)["mult_adds"] for each in networks]
-    # Where validation images are a part of the training images, the supernet knows another seed's.
+    # Validation images drawn from training images differ by seed; the supernet needs the same seed.
     supernet = torch.load(given.supernet, map_location="cpu", weights_only=True)
     split_seed = supernet["made_by"]["seed"]
     print(f"| recipe | CPU s | {' | '.join(SCORES)} |")

@@ -1,11 +1,11 @@
-"""Scaling over workers, and what the driver costs a trial as a study grows.
+"""Measure scaling over workers, and the driver's time per trial as a study grows.
 
     python benchmarks/scaling.py                       # both tables, the study in a journal
     python benchmarks/scaling.py --storage postgresql://USER@HOST/DATABASE
 
-The evaluator sleeps for a second, so the machine's cores are no limit. A scaling run is held
-against its ideal: as many rounds of a second as the workers need. Its clock starts when all
-workers have started, which they do once a run.
+The evaluator sleeps for a second, so the machine's cores are no limit. A scaling run is compared
+with the ideal: as many rounds of a second as the workers need. Its clock starts when all workers
+have started, once per run.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbsearch.config.settings import Promotion
-from mbsearch.config.specification import load_specification
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
-from mbsearch.space.space import SearchSpace
-from mbsearch.study.lock import drive
+from mbsearch.study.opening import drive
 from mbsearch.study.records import Epoch, Evaluation
 
 ROUNDS = 12  # of one second, at every number of workers
@@ -35,7 +35,7 @@ WINDOW = 50  # trials over which the driver's cost is averaged
 
 @dataclass(frozen=True, slots=True)
 class Sleeping:
-    """Sleeps, and gives an accuracy that rises with the resolution."""
+    """Evaluator that sleeps; accuracy rises with resolution."""
 
     seconds: float
 
@@ -58,7 +58,7 @@ class Sleeping:
 
 
 class InThisProcess:
-    """Executor without workers: all the time that is left is the driver's."""
+    """Executor without workers, so that all time is the driver's."""
 
     slots = 1
 
@@ -76,7 +76,7 @@ class InThisProcess:
         self._tasks.clear()
 
 
-def bare_space() -> SearchSpace:
+def bare_space() -> SearchSpecification:
     space = load_specification("v2")
     proxy = space.settings.proxy.model_copy(update={"epochs": 1})
     changes = {"baselines": (), "proxy": proxy, "promotion": Promotion(share=0)}
@@ -84,12 +84,12 @@ def bare_space() -> SearchSpace:
 
 
 def scaling(workers: int, sampler: str, storage: str | None) -> float:
-    """Seconds from the first told trial to the last, of a whole number of rounds."""
+    """Return the seconds from the first completed trial to the last, over whole rounds."""
     space = bare_space()
     told: list[float] = []
 
     def note(progress: Progress) -> None:
-        if progress.trial is not None:
+        if progress.message is not None:
             told.append(time.monotonic())
 
     trials = workers * (ROUNDS + 1)
@@ -104,12 +104,12 @@ def scaling(workers: int, sampler: str, storage: str | None) -> float:
 
 
 def overhead(trials: int, sampler: str, storage: str | None) -> dict[int, tuple[float, float]]:
-    """CPU and wall seconds of the driver a trial, around 100, 1,000, 10,000 trials."""
+    """Return the driver's CPU and wall seconds per trial, around 100, 1,000 and 10,000 trials."""
     space = bare_space()
     clock: list[tuple[float, float]] = []
 
     def note(progress: Progress) -> None:
-        if progress.trial is not None:
+        if progress.message is not None:
             clock.append((time.process_time(), time.monotonic()))
 
     with (
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--sampler", default="random")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--storage", help="PostgreSQL URL; the journal file by default")
+    parser.add_argument("--storage", help="PostgreSQL URL (default: the journal file)")
     given = parser.parse_args()
     for workers in given.workers:
         seconds = statistics.median(

@@ -1,4 +1,4 @@
-"""Rows of the scoreboard (`wins.py`) on disk, their margins, and the page of them."""
+"""The scoreboard of `wins.py`: rows on disk, margins, and the page."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from mbsearch.analysis.paired_comparison import (
     pooled_margin,
     seed_deviation_of,
 )
-from mbsearch.cost.units import millions, quantity
+from mbsearch.cost.metrics import quantity
+from mbsearch.cost.units import millions
 
 FREE, PUBLISHED = "scaled freely", "published"
 SENSES = (FREE, PUBLISHED)
-"""In which references are looked for."""
+"""Groups of references."""
 _NEEDED = {FREE: 0.007, PUBLISHED: 0.02, "random search": 0.007, "the plain script": 0.007}
-"""Mean margins that the scoreboard asks for."""
+"""Required mean margins."""
 _BEHIND = -0.01
 _NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
 class Search:
-    """One run of `mbsearch run`, and what it took."""
+    """One run of `mbsearch run` with its time and memory."""
 
     name: str
     sampler: str
@@ -46,7 +47,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Trained:
-    """Trainings of one network to the end, one a seed; `correct` holds packed bits of the test."""
+    """Retrainings of one network, one per seed; `correct` holds packed bits per test image."""
 
     key: str
     data: str
@@ -61,7 +62,7 @@ class Trained:
 
     @cached_property
     def arrays(self) -> Correct:
-        """Whether each test image is classified correctly, one array a seed."""
+        """Whether each test image is classified correctly, one array per seed."""
         return [unpacked(text, self.images) for text in self.correct]
 
     @property
@@ -72,9 +73,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell: keys of the trainings of the answer and of what it is compared with.
+    """One cell: keys of the retrainings of the answer and of its competitors.
 
-    `random_search`, `random` and `plain` are None where these were not run.
+    `random_search`, `random` and `plain` are None if they were not run.
     """
 
     data: str
@@ -90,7 +91,7 @@ class Row:
 
     @staticmethod
     def read(path: Path) -> Row:
-        """The row in a file."""
+        """Read a row from a file."""
         cell = json.loads(path.read_text())
         searches = {
             name: Search(**cell[name])
@@ -101,21 +102,21 @@ class Row:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the answer is compared with all that it is to be compared with."""
+        """Whether the cell has the random search and the plain script."""
         return self.random is not None and self.plain is not None
 
     @property
     def title(self) -> str:
-        """The cell in words."""
+        """Data set, budget and search."""
         return f"{self.data}, {self.budget}, search {self.search.seed}"
 
     def strongest(self, sense: str) -> str | None:
-        """Key of the strongest reference; None where no network of the sense keeps the budget."""
+        """Return the key of the strongest reference, or None if none is within the budget."""
         return next(iter(self.references[sense]), None)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain data so that a kill leaves the old file or the new one."""
+    """Write JSON atomically: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(value, indent=1) + "\n")
@@ -123,32 +124,32 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def packed(correct: np.ndarray) -> str:
-    """Booleans as text, eight to a byte."""
+    """Encode booleans as text, eight per byte."""
     return base64.b64encode(np.packbits(correct).tobytes()).decode()
 
 
 def unpacked(text: str, count: int) -> np.ndarray:
-    """Inverse of `packed`."""
+    """Decode the text of `packed`."""
     bits = np.frombuffer(base64.b64decode(text), np.uint8)
     return np.unpackbits(bits, count=count).astype(bool)
 
 
 def is_kept(rows: Path, key: str, seeds: int) -> bool:
-    """Whether there are trainings of this key, of at least so many seeds."""
+    """Return whether this key has retrainings of at least this many seeds."""
     path = rows / "trainings" / f"{key}.json"
     return path.exists() and len(json.loads(path.read_text())["correct"]) >= seeds
 
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """All finished cells."""
+    """All completed cells."""
 
     rows: Sequence[Row]
     trainings: Mapping[str, Trained]
 
     @staticmethod
     def read(folder: Path) -> Scoreboard:
-        """The scoreboard below a folder."""
+        """Read the scoreboard of a folder."""
         rows = [Row.read(path) for path in (folder / "cells").glob("*.json")]
         rows.sort(key=lambda row: (row.data, int(row.budget.rstrip("M")), row.search.seed))
         found = [json.loads(p.read_text()) for p in (folder / "trainings").glob("*.json")]
@@ -156,18 +157,18 @@ class Scoreboard:
 
     @cached_property
     def seed_deviation(self) -> float:
-        """Deviation over seeds on the logit scale, of all trainings together."""
+        """Standard deviation over seeds on the logit scale, pooled over all retrainings."""
         return seed_deviation_of([each.arrays for each in self.trainings.values()])
 
     def margin(self, row: Row, other: str) -> PairedDifference:
-        """Margin of a cell's answer over another network."""
+        """Return the margin of a cell's answer over another network."""
         a, b = self.trainings[row.answer].arrays, self.trainings[other].arrays
         if row.answer == other:
             return PairedDifference(0.0, 0.0, 0.0, len(a[0]), len(a))
         return compare(a, b, self.seed_deviation)
 
     def pooled(self, other: Callable[[Row], str | None]) -> tuple[PairedDifference, int] | None:
-        """Mean margin over a network of each cell, and the number of cells that have one."""
+        """Return the mean margin over one competitor per cell, and the number of cells with one."""
         cells = [Cell(r.data, r.answer, name) for r in self.rows if (name := other(r)) is not None]
         if not cells:
             return None
@@ -175,7 +176,7 @@ class Scoreboard:
         return pooled_margin(cells, networks, self.seed_deviation), len(cells)
 
     def failures(self) -> list[str]:
-        """Cells significantly behind a reference, or more than a point behind one in the mean."""
+        """Return the cells behind a reference, significantly or by more than a point."""
         found = []
         for row in self.rows:
             for key in dict.fromkeys(key for keys in row.references.values() for key in keys):
@@ -187,7 +188,7 @@ class Scoreboard:
         return found
 
     def line(self, row: Row) -> str:
-        """A cell in one line."""
+        """Format a cell as one line."""
         answer = self.trainings[row.answer]
         texts = [f"{row.title}: {answer.name} ({millions(answer.costs['mult_adds'])})"]
         texts.append(f"test {fmean(answer.accuracies):.4f}")
@@ -197,7 +198,7 @@ class Scoreboard:
         return "; ".join([*texts, f"{row.wall_seconds / 60:.0f} min"])
 
     def markdown(self) -> str:
-        """The page: pooled margins, failures, and a row for each cell."""
+        """Return the page: pooled margins, failures, and a row per cell."""
         lines = [
             "# Scoreboard",
             "",
@@ -234,14 +235,14 @@ class Scoreboard:
         return "\n".join(lines) + "\n"
 
     def _others(self, row: Row) -> dict[str, str | None]:
-        """What an answer is compared with, by the names of `_NEEDED`."""
+        """Return the keys of a row's competitors by the names of `_NEEDED`."""
         found = {sense: row.strongest(sense) for sense in SENSES}
         return found | {"random search": row.random, "the plain script": row.plain}
 
     def _pooled_lines(self) -> list[str]:
         lines = []
         for name, needed in _NEEDED.items():
-            found = self.pooled(lambda row, name=name: self._others(row)[name])
+            found = self.pooled(lambda row: self._others(row)[name])  # noqa: B023 - called here
             if found is None:
                 continue
             margin, cells = found
@@ -275,12 +276,12 @@ class Scoreboard:
 
 
 def _missing(name: str) -> str:
-    """In place of a margin: nothing over a sense in which no reference is within the budget."""
+    """Return the text of a missing margin: empty if no reference is within the budget."""
     return "" if name in SENSES else _NOT_RUN
 
 
 def points(margin: PairedDifference) -> str:
-    """A margin in percentage points: ``+1.2 (0.3 to 2.1)``."""
+    """Format a margin in percentage points: ``+1.2 (0.3 to 2.1)``."""
     low, high = 100 * margin.low, 100 * margin.high
     return f"{100 * margin.difference:+.1f} ({low:+.1f} to {high:+.1f})"
 

@@ -1,4 +1,4 @@
-"""Compare samplers where the answer is known.
+"""Compare samplers on problems with a known answer.
 
     python benchmarks/search.py nas_bench_macro_cifar10.json --seeds 10 --trials 100
     python benchmarks/search.py --synthetic 0 --seeds 10 --trials 100
@@ -6,25 +6,23 @@
     python benchmarks/search.py --large wide --seeds 3 --trials 200
     python benchmarks/search.py --large wide --seeds 3 --trials 100 --budgets 5,10,20
 
-Prints a Markdown table: the share of the true front's hypervolume over log Mult-Adds, as the mean
-over seeds and, in brackets, the worst seed.
+The output is a Markdown table: the share of the true front's hypervolume over log Mult-Adds, as the
+mean over seeds and, in brackets, the worst seed.
 
-- A study observes one noisy training a network; what it found is scored by true mean accuracy.
+- A study observes one noisy training per network. Its result is scored by true mean accuracy.
 - All samplers begin with the same eight networks, evenly spread over log Mult-Adds and chosen
-  without looking at any accuracy. They are enqueued, so that each sampler counts them as its own
-  start-up; none draws random networks after them, except NSGA-II and random, which have no model.
-- What is scored is the front a user would be shown: by the model's means for the cost-aware
-  sampler, by observed accuracies for the others, which have no model to ask. The last column but
-  one scores instead every network that was trained, whatever was believed of it.
-- `cost-aware` is given canonical parameters, log params and the work of a training, as
-  `mbsearch run` does; `by trials` all but the work, so that it asks for what adds most for a trial
-  instead of for its time; `bare` only the search space and the cost. The others get log10 of
-  Mult-Adds as second objective, the scale that suits them best, and GPSampler choices coded as
-  integers for the same reason.
-- With `--budgets`, in millions of Mult-Adds, the score is the regret within each: the true
-  accuracy of the best network within the budget, less that of the network that the model (or the
-  observed accuracy) chooses, in points. `budgets` then is the cost-aware sampler that is given
-  them, and every other sampler has the largest as its limit. No network is enqueued.
+  without accuracies. They are enqueued, so each sampler counts them as its start-up trials. No
+  sampler draws random networks after them, except NSGA-II and random, which have no model.
+- The score is that of the selected front: by the model's means for the cost-aware sampler, by
+  observed accuracies for the others. The column `all trained` scores all trained networks instead.
+- `cost-aware` has canonical parameters, log params and the work of a training, as in `mbsearch
+  run`. `by trials` has all but the work, so it maximises the gain per trial instead of per time.
+  `bare` has the search space and the cost only. The others have log10 of Mult-Adds as second
+  objective, which suits them best. GPSampler has choices coded as integers for the same reason.
+- With `--budgets`, in millions of Mult-Adds, the score is the regret within each budget in points:
+  the true accuracy of the best network minus that of the network chosen by the model (or by
+  observed accuracy). `budgets` is the cost-aware sampler with these budgets. Every other sampler
+  has the largest budget as its limit. No network is enqueued.
 - With `--pending 4`, each suggestion is made while four others are being trained.
 """
 
@@ -41,6 +39,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from large_truth import KINDS
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -77,7 +76,7 @@ class Search:
     def run(
         self, trials: int, pending: int
     ) -> tuple[dict[int, tuple[float, ...]], float, float, float]:
-        """Scores at each mark, share of all trained, Mult-Adds, CPU s a trial."""
+        """Return scores at each mark, share of all trained, Mult-Adds and CPU s per trial."""
         scores: dict[int, tuple[float, ...]] = {}
         running, seconds = deque[optuna.Trial](), 0.0
         finished = 0
@@ -100,7 +99,7 @@ class Search:
         return scores, self.problem.share(trained), work, seconds / asked
 
     def score(self) -> tuple[float, ...]:
-        """Regret within each budget, in points; without budgets the share of the chosen front."""
+        """Return the regret within each budget in points, or the selected front's share."""
         if not self.budgets:
             return (self.problem.share(self.chosen()),)
         trials = self.trained()
@@ -117,15 +116,15 @@ class Search:
         return tuple(regrets)
 
     def values(self, params: Params) -> tuple[float, float]:
-        """What the study is told of a network."""
+        """Return the objectives of a network: observed accuracy and log10 Mult-Adds."""
         return self.problem.observe(params, self.seed), math.log10(self.problem.mult_adds(params))
 
     def trained(self) -> list[FrozenTrial]:
-        """Finished trials."""
+        """Return the completed trials."""
         return self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     def chosen(self) -> list[Params]:
-        """The front a user is shown."""
+        """Return the selected front."""
         if isinstance(self.sampler, CostAwareSampler):
             return [trial.params for trial in self.sampler.front(self.study)]
         trials = self.trained()
@@ -133,13 +132,13 @@ class Search:
         return [self.decode(trials[i].params) for i in front]
 
     def encode(self, params: Params) -> Params:
-        """Parameters as the study names them."""
+        """Convert parameters of the problem to those of the study."""
         if not self.integers:
             return params
         return {key: self.problem.space[key].choices.index(params[key]) for key in params}
 
     def decode(self, params: Params) -> Params:
-        """Parameters as the problem names them."""
+        """Convert parameters of the study to those of the problem."""
         if not self.integers:
             return params
         return {key: self.problem.space[key].choices[index] for key, index in params.items()}
@@ -148,7 +147,7 @@ class Search:
 def make_sampler(
     name: str, problem: Problem, seed: int, budgets: tuple[float, ...] = ()
 ) -> BaseSampler:
-    """A sampler by its name on the command line."""
+    """Return a sampler by its name on the command line."""
     match name:
         case "budgets":
             return CostAwareSampler(
@@ -164,7 +163,7 @@ def make_sampler(
             return CostAwareSampler(
                 problem.space,
                 problem.mult_adds,
-                work=(lambda p: training_work(problem.mult_adds(p)))
+                work=(lambda p: training_work(round(problem.mult_adds(p))))
                 if name == "cost-aware"
                 else None,
                 canonical=problem.canonical,
@@ -189,7 +188,7 @@ def make_sampler(
 
 
 def limited(problem: Problem, most: float) -> Problem:
-    """The problem with a limit on Mult-Adds."""
+    """Return the problem with a limit on Mult-Adds."""
 
     def feasible(params: Params) -> bool:
         return problem.mult_adds(params) <= most and problem.feasible(params)
@@ -198,7 +197,7 @@ def limited(problem: Problem, most: float) -> Problem:
 
 
 def startup(problem: Problem, seed: int) -> list[Params]:
-    """The networks that every study of a seed begins with."""
+    """Return the first networks of every study of a seed."""
     sampler = CostAwareSampler(
         problem.space,
         problem.mult_adds,
@@ -210,34 +209,51 @@ def startup(problem: Problem, seed: int) -> list[Params]:
     return [study.ask(dict(problem.space)).params for _ in range(STARTUP)]
 
 
-def main() -> None:
-    """Print the comparison as a Markdown table."""
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("table", type=Path, nargs="?", help="NAS-Bench-Macro's JSON file")
     parser.add_argument("--synthetic", type=int, help="seed of a synthetic truth instead")
-    parser.add_argument("--space", help="a shipped space with a made-up truth instead")
-    parser.add_argument("--large", choices=KINDS, help="a made-up truth on a large space instead")
+    parser.add_argument("--space", help="a shipped space with a synthetic truth instead")
+    parser.add_argument("--large", choices=KINDS, help="a large space with a synthetic truth")
     parser.add_argument("--truth", type=int, default=0, help="seed of that truth")
-    parser.add_argument("--budgets", default="", help="in millions of Mult-Adds: score regrets")
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--samplers", default=",".join(SAMPLERS[:-1]))
-    parser.add_argument("--pending", type=int, default=0, help="trainings under way at each ask")
+    parser.add_argument("--budgets", default="", help="in millions of Mult-Adds: print regrets")
+    parser.add_argument("--seeds", type=int, default=10, help="number of searches per sampler")
+    parser.add_argument("--trials", type=int, default=100, help="trials of each search")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS[:-1]), help="names with commas")
+    parser.add_argument("--pending", type=int, default=0, help="trials running at each suggestion")
     options = parser.parse_args()
     given = (options.table, options.synthetic, options.space, options.large)
     if sum(each is not None for each in given) != 1:
         parser.error("expected a table, --synthetic, --space or --large")
+    return options
+
+
+def chosen_problem(options: argparse.Namespace) -> Problem:
+    """Return the problem that the command line names."""
+    if options.table is not None:
+        return nas_bench_macro(options.table)
+    if options.space is not None:
+        return shipped(options.space, truth_seed=0)
+    if options.large is not None:
+        return large(options.large, options.truth)
+    return synthetic(options.synthetic)
+
+
+def cell(scores: NDArray[np.float64], regrets: bool) -> str:
+    """Format the scores of a sampler's searches after some number of trials."""
+    if regrets:
+        return " / ".join(f"{each:.2f}" for each in scores.mean(axis=0)) + " |"
+    return f"{scores.mean():.4f} ({scores.min():.4f}) |"
+
+
+def main() -> None:
+    """Print the comparison as a Markdown table."""
+    options = parsed()
     budgets = tuple(1e6 * float(text) for text in options.budgets.split(",") if text)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    if options.table is not None:
-        problem = nas_bench_macro(options.table)
-    elif options.space is not None:
-        problem = shipped(options.space, truth_seed=0)
-    elif options.large is not None:
-        problem = large(options.large, options.truth)
-    else:
-        problem = synthetic(options.synthetic)
+    problem = chosen_problem(options)
     if budgets:
         problem = limited(problem, max(budgets))
     marks = sorted({mark for mark in MARKS if mark < options.trials} | {options.trials})
@@ -252,13 +268,9 @@ def main() -> None:
             Search(problem, name, seed, budgets).run(options.trials, options.pending)
             for seed in range(options.seeds)
         ]
-        cells = []
-        for mark in marks:
-            scores = np.array([found[mark] for found, *_ in results])
-            if budgets:
-                cells.append(" / ".join(f"{each:.2f}" for each in scores.mean(axis=0)) + " |")
-            else:
-                cells.append(f"{scores.mean():.4f} ({scores.min():.4f}) |")
+        cells = [
+            cell(np.array([found[mark] for found, *_ in results]), bool(budgets)) for mark in marks
+        ]
         everything, work, seconds = np.mean([rest for _, *rest in results], axis=0)
         ends = f"{everything:.4f} | {work / 1e6:.0f} | {seconds:.3f} |"
         print(f"| {name} |", *cells, ends, flush=True)

@@ -1,9 +1,9 @@
-"""A made-up truth on a real search space: smooth in the architecture, with noise.
+"""Synthetic accuracies on a real search space: smooth in the architecture, with noise.
 
-No network is trained. Accuracy saturates in log Mult-Adds; what lifts a network above or below
-others of its cost depends on where depth, expansion, kernels, squeeze-excite and block types stand,
-with weights drawn by a seed. It serves to see whether a sampler copes with a space's conditional
-choices, whole-stage choices and limits; it says nothing about real networks.
+No network is trained. Accuracy saturates in log Mult-Adds. Differences at equal cost depend on the
+positions of depth, expansion, kernels, squeeze-excite and block types, with weights drawn by a
+seed. The accuracies test a sampler on conditional choices, whole-stage choices and limits. They say
+nothing about real networks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.space.space import SearchSpace
 
 NOISE = 0.006
 THIRDS = 3
@@ -29,33 +28,33 @@ THIRDS = 3
 
 @dataclass(frozen=True)
 class SpaceTruth:
-    """The truth of one space and seed."""
+    """Accuracies of one space and seed."""
 
-    space: SearchSpace
+    space: SearchSpecification
     seed: int
 
     def canonical(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The parameters that count."""
+        """Return the active parameters."""
         return dict(self._known(params).params)
 
     def accuracy(self, params: dict[str, Any]) -> float:
-        """Mean accuracy over seeds."""
+        """Return the mean accuracy over seeds."""
         return self._known(params).accuracy
 
     def mult_adds(self, params: dict[str, Any]) -> float:
-        """Exact cost of the network."""
+        """Return the exact Mult-Adds of a network."""
         return self._known(params).mult_adds
 
     def log_params(self, params: dict[str, Any]) -> float:
-        """Log parameters of the network."""
+        """Return the logarithm of the number of parameters."""
         return self._known(params).log_params
 
     def feasible(self, params: dict[str, Any]) -> bool:
-        """Whether the network keeps the space's limits."""
+        """Return whether a network is within the space's limits."""
         return self._known(params).feasible
 
     def observe(self, params: dict[str, Any], seed: int) -> float:
-        """What one training of a seed shows."""
+        """Return the accuracy of one training with a seed."""
         text = repr((seed, self.space.decode(params).fingerprint))
         rng = np.random.default_rng(zlib.crc32(text.encode()))
         return self.accuracy(params) + float(rng.normal(0, NOISE))
@@ -65,7 +64,7 @@ class SpaceTruth:
 
 
 class _Facts(NamedTuple):
-    """All that is known of one network; `params` are those that count."""
+    """Facts about one network; `params` are the active ones."""
 
     params: tuple[tuple[str, Any], ...]
     accuracy: float
@@ -94,7 +93,7 @@ def _facts(name: str, seed: int, params: tuple[tuple[str, Any], ...]) -> _Facts:
 
 
 @lru_cache(maxsize=4)
-def _space(name: str) -> SearchSpace:
+def _space(name: str) -> SearchSpecification:
     return load_specification(name)
 
 
@@ -113,7 +112,7 @@ def _weights(seed: int) -> dict[str, Any]:
 
 
 def _skill(architecture: Architecture, seed: int) -> float:
-    """What the network makes of its cost; early, middle and late stages count differently."""
+    """Return the part of accuracy beyond cost; early, middle and late stages weigh differently."""
     weights = _weights(seed)
     skill = weights["resolution"] * math.log2(architecture.resolution / 160)
     skill += weights["alpha"] * math.log2(architecture.alpha)
@@ -125,4 +124,4 @@ def _skill(architecture: Architecture, seed: int) -> float:
         skill += weights["kernel"][third] * (getattr(stage, "kernel", 3) - 3) / 2
         skill += weights["expansion"][third] * math.sqrt(getattr(stage, "expansion", 1))
         skill += weights["squeeze"][third] * (getattr(stage, "squeeze_ratio", 0) > 0)
-    return skill / 2
+    return float(skill) / 2

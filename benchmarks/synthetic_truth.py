@@ -1,8 +1,8 @@
-"""A made-up truth with the shape of a MobileNet space: 26 choices, conditional ones, and noise.
+"""Synthetic accuracies on a space like MobileNet's: 26 choices, some conditional, with noise.
 
-Nothing here was measured. It stands in for months of training when samplers are compared on a
-space too large for a table: Mult-Adds are those of the layers, accuracy is a smooth function of
-the architecture, and each seed of the truth weighs the choices differently.
+Nothing here was measured. The accuracies replace months of training when samplers are compared on a
+space too large for a table. Mult-Adds are those of the layers, accuracy is a smooth function of
+the architecture, and each seed weighs the choices differently.
 
 The space: width multiplier, resolution, and for each of six stages the block, repeats, kernel and
 expansion. A separable block has no expansion, so that choice is inactive there.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import CategoricalDistribution
 
 Params = Mapping[str, object]
 
@@ -32,9 +32,9 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
 
-def search_space() -> dict[str, BaseDistribution]:
-    """The 26 choices as Optuna distributions."""
-    space: dict[str, BaseDistribution] = {
+def search_space() -> dict[str, CategoricalDistribution]:
+    """Return the 26 choices as Optuna distributions."""
+    space = {
         "alpha": CategoricalDistribution(ALPHA),
         "resolution": CategoricalDistribution(RESOLUTION),
     }
@@ -47,7 +47,7 @@ def search_space() -> dict[str, BaseDistribution]:
 
 
 def canonical(params: Params) -> dict[str, object]:
-    """The same network without its inactive choices."""
+    """Return the parameters without inactive choices."""
     return {
         name: value
         for name, value in params.items()
@@ -56,17 +56,17 @@ def canonical(params: Params) -> dict[str, object]:
 
 
 def mult_adds(params: Params) -> int:
-    """Multiply-accumulates of the convolutions and the classifier (1000 classes), exact."""
+    """Return the exact Mult-Adds of convolutions and classifier (1000 classes)."""
     return _counts(params)[0]
 
 
 def parameters(params: Params) -> int:
-    """Weights of the convolutions and the classifier."""
+    """Return the number of weights of convolutions and classifier."""
     return _counts(params)[1]
 
 
 def features(params: Params) -> list[float]:
-    """What a driver knows of any network for free: log params, then the depth of each stage."""
+    """Return the features of a network: log params, then the depth of each stage."""
     depths = [_number(params[f"stages.{stage}.repeats"]) for stage in range(len(CHANNELS))]
     return [math.log(parameters(params)), *depths]
 
@@ -104,7 +104,7 @@ class SyntheticTruth:
         )
 
     def accuracy(self, params: Params) -> float:
-        """Mean accuracy of a network, a fraction in (0, 1)."""
+        """Return the mean accuracy of a network, in (0, 1)."""
         alpha, resolution = _number(params["alpha"]), _number(params["resolution"])
         coordinates = [2 * math.log2(alpha), 4 * math.log2(resolution / 160)]
         quality = 0.0
@@ -128,7 +128,7 @@ class SyntheticTruth:
         return 0.93 - 0.75 / (1.0 + math.exp(1.1 * (quality - 0.2)))
 
     def observe(self, params: Params, seed: int) -> float:
-        """Accuracy of one training: the mean and noise of the given seed."""
+        """Return the accuracy of one training: the mean plus noise of the seed."""
         return self.accuracy(params) + float(np.random.default_rng(seed).normal(0.0, self.noise))
 
 

@@ -1,14 +1,14 @@
-"""Images a second of the training loop, against a plain loop and against the compute bound.
+"""Compare images per second of the training loop with a plain loop and the compute bound.
 
 python benchmarks/throughput.py [--alphas 0.35 0.5 1.0] [--pixels 56] [--batch 64] [--jobs 2]
 
-MobileNetV2, one thread, the median of several rounds. The plain loop is what a tutorial writes:
+MobileNetV2, one thread, median of several rounds. The plain loop is that of a tutorial:
 torchvision's network, images decoded beforehand, one transform per image, a DataLoader, NCHW, AdamW
-with its defaults, `loss.item()` every step. It and mbsearch's loop take turns of an epoch, each in
-a process of its own, so that a machine that is slower for a while is so for both. The bound is what
-a forward and a backward pass would reach if all their Mult-Adds ran at the rate of a large matrix
-product in float32. One worker is timed in CPU seconds, which other processes disturb little;
-several workers (`--jobs`) in wall seconds, on a machine left alone.
+with its defaults, `loss.item()` every step. It alternates with mbsearch's loop epoch by epoch, each
+in its own process, so that a temporarily slower machine affects both. The bound is the speed of a
+forward and a backward pass if all Mult-Adds ran at the rate of a large float32 matrix product. One
+worker is timed in CPU seconds, which other processes disturb little. Several workers (`--jobs`) are
+timed in wall seconds on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
-from mbsearch.config.settings import Recipe
+from mbsearch.config.recipe import Recipe
 from mbsearch.cost import measure
 from mbsearch.data.batches import Split
 from mbsearch.space.architecture import Architecture
@@ -53,7 +53,7 @@ def images(count: int, pixels: int) -> Split:
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):
-    """The same images as PIL pictures with a transform each."""
+    """The images as PIL images, each transformed when it is read."""
 
     def __init__(self, split: Split, pixels: int) -> None:
         self.pictures = [v2.functional.to_pil_image(image) for image in split.images]
@@ -90,7 +90,7 @@ def plain_epoch(alpha: float, pixels: int, batch: int) -> Callable[[], None]:
         for x, y in loader:
             loss = F.cross_entropy(network(x), y)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item()
 
@@ -106,7 +106,7 @@ def our_epoch(alpha: float, pixels: int, batch: int) -> Callable[[], object]:
 
 
 def rate(work: Callable[[], object], amount: float, clock: Callable[[], float]) -> float:
-    """Amount a second, the median of several rounds after one to warm up."""
+    """Return the amount per second: median of several rounds after a warm-up."""
     work()
     seconds = []
     for _ in range(ROUNDS):
@@ -117,7 +117,7 @@ def rate(work: Callable[[], object], amount: float, clock: Callable[[], float]) 
 
 
 def gemm_rate() -> float:
-    """Multiply-accumulates a second of a large matrix product in float32."""
+    """Return the Mult-Adds per second of a large matrix product in float32."""
     side = 1024
     a, b = torch.randn(side, side), torch.randn(side, side)
     return rate(lambda: a @ b, side**3, time.process_time)
@@ -134,7 +134,7 @@ def our_process(alpha: float, pixels: int, batch: int, asked: Connection) -> Non
 
 
 def _time_epochs(epoch: Callable[[], object], asked: Connection) -> None:
-    """CPU seconds of an epoch at every question, after one to warm up."""
+    """Send the CPU seconds of an epoch at every request, after a warm-up."""
     epoch()
     while asked.recv():
         started = time.process_time()
@@ -145,7 +145,7 @@ def _time_epochs(epoch: Callable[[], object], asked: Connection) -> None:
 def loops_in_turns(
     spawn: SpawnContext, alpha: float, pixels: int, batch: int
 ) -> tuple[list[float], list[float]]:
-    """Images a second of the plain loop and of mbsearch's, epoch by epoch."""
+    """Return the images per second of the plain loop and of mbsearch's, epoch by epoch."""
     processes, ends = [], []
     for target in (plain_process, our_process):
         end, asked = spawn.Pipe()
@@ -185,7 +185,7 @@ def main() -> None:
     gemm = gemm_rate()
     print(f"torch {torch.__version__}, {device_name(CPU)}, {torch.get_num_threads()} thread")
     print(f"matrix product {2 * gemm / 1e9:.0f} GFLOP/s; {pixels} px, batch {batch}")
-    print("alpha  plain   ours  ratio  bound  of bound  scoring   (images a second)")
+    print("alpha  plain   ours  ratio  bound  of bound  scoring   (images per second)")
     for alpha in options.alphas:
         plain, our = loops_in_turns(spawn, alpha, pixels, batch)
         # A backward pass is two products of the forward's size.

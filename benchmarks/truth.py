@@ -1,20 +1,20 @@
-"""The benchmark that counts: does a whole search find what is truly best?
+"""Compare whole searches with the known true front of NAS-Bench-Macro.
 
     python benchmarks/truth.py nas_bench_macro_cifar10.json --data CIFAR_FOLDER --minutes 60
 
-`mbsearch run` on the space of NAS-Bench-Macro with CIFAR-10 images and real trainings, for so many
-minutes of one core. The networks that it recommends are then looked up in the table of three whole
-trainings each: the hypervolume of its front over log Mult-Adds, as a share of the true front's, and
-at some budgets the regret, in points of accuracy behind the best network there is. Beside it stand
+`mbsearch run` searches the space of NAS-Bench-Macro with CIFAR-10 images and real trainings, for
+--minutes on one core. Its recommended networks are looked up in the table of three full trainings
+each. The scores are the hypervolume of its front over log Mult-Adds, as a share of the true
+front's, and the regret at some budgets, in points of accuracy. The other arms are
 
 - naive: the same minutes with SGD at 0.1 on small images, no racing, no promotion, Optuna's TPE;
-- largest: as many random networks as mbsearch trained, and of these, at each budget, the one of
-  the most Mult-Adds (its front: at the cost of every network on mbsearch's front).
+- largest: as many random networks as mbsearch trained; at each budget the network of the most
+  Mult-Adds (its front: at the cost of every network on mbsearch's front).
 
-mbsearch recommends by the accuracies that it expects. Two more rows tell what that is worth: `as
-measured` goes by the accuracies of its longer trainings, or of all where there were none, and
-`short trainings only` by what is expected of all networks as if none had been promoted. Every arm
-is kept in --folder; one that was cut short is searched on for as many minutes again.
+mbsearch selects by predicted accuracy. Two more rows select otherwise: `as measured` by the
+accuracies of promotions (of all trials if there were none), and `short trainings only` by
+predictions without promotions. Every arm is kept in --folder; an interrupted arm is resumed for
+--minutes again.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ from statistics import fmean
 import nas_bench_macro
 
 from mbsearch.analysis.pareto import hypervolume, pareto_front
-from mbsearch.config.settings import Promotion, Proxy, Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.racing_settings import Racing
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
-from mbsearch.run import run
 from mbsearch.search.estimates import Estimates
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.space import SearchSpace
-from mbsearch.study.records import TrialRecord, complete, shown
-from mbsearch.study.store import StudyStore, read_study
+from mbsearch.study.opening import read_study
+from mbsearch.study.records import TrialRecord, complete, of_highest_fidelity
+from mbsearch.study.store import StudyStore
+from mbsearch.study_run import run
 
 BUDGETS = (15_000_000, 30_000_000, 60_000_000, 100_000_000)
 NAIVE = Proxy(
@@ -56,7 +58,7 @@ NAIVE = Proxy(
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Every network of the space, by fingerprint: true accuracy and Mult-Adds."""
+    """True accuracy and Mult-Adds of every network of the space by fingerprint."""
 
     accuracy: dict[str, float]
     mult_adds: dict[str, int]
@@ -67,7 +69,7 @@ class Truth:
         return Truth(accuracies, {k: measure(n)["mult_adds"] for k, n in networks.items()})
 
     def share(self, found: Sequence[str]) -> float:
-        """Share of the true front's hypervolume over log Mult-Adds."""
+        """Return the share of the true front's hypervolume over log Mult-Adds."""
         reference = (min(self.accuracy.values()), math.log(max(self.mult_adds.values())))
 
         def volume(keys: Sequence[str]) -> float:
@@ -77,7 +79,7 @@ class Truth:
         return volume(found) / volume(list(self.accuracy))
 
     def regret(self, budget: int, choice: str | None) -> float:
-        """Points of accuracy that a choice for a budget lies behind the best there is."""
+        """Return the regret of the choice for a budget, in points of accuracy."""
         within = [a for key, a in self.accuracy.items() if self.mult_adds[key] <= budget]
         got = min(self.accuracy.values()) if choice is None else self.accuracy[choice]
         return 100 * (max(within) - got)
@@ -85,9 +87,9 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """What an arm believes of the networks that it has looked at: score and cost, by fingerprint.
+    """Scores and costs of an arm's networks by fingerprint.
 
-    Its front may be given, where believing alone does not say it.
+    `front` overrides the Pareto front of the scores.
     """
 
     score: dict[str, float]
@@ -109,14 +111,14 @@ class Belief:
 
 def searched(
     folder: Path,
-    space: SearchSpace,
+    space: SearchSpecification,
     sampler: str,
     seed: int,
     minutes: float,
     jobs: int,
     data: str,
 ) -> StudyStore:
-    """One search of so many minutes of a core, done once."""
+    """Run one search for some minutes of a core, unless it is complete."""
     finished, given = folder / "finished", f"{minutes:g} minutes, {jobs} jobs, {data}\n"
     if finished.exists() and finished.read_text() != given:
         raise SystemExit(
@@ -139,8 +141,8 @@ def searched(
 
 
 def believed(records: Sequence[TrialRecord], expected: Mapping[int, float] | None = None) -> Belief:
-    """By the accuracies that are expected, by trial, and else by those that were measured."""
-    judged = shown(records)
+    """Return scores by predicted accuracy (by trial), or else by measured accuracy."""
+    judged = of_highest_fidelity(records)
     return Belief(
         {r.fingerprint: (expected or {}).get(r.trial, r.accuracy) for r in judged},
         {r.fingerprint: r.mult_adds for r in judged},
@@ -148,8 +150,8 @@ def believed(records: Sequence[TrialRecord], expected: Mapping[int, float] | Non
     )
 
 
-def largest(space: SearchSpace, count: int, costs: Sequence[int], seed: int) -> Belief:
-    """Random networks, believed to be as good as they are dear."""
+def largest(space: SearchSpecification, count: int, costs: Sequence[int], seed: int) -> Belief:
+    """Return random networks, scored by their cost."""
     rng = Random(f"{seed}/largest")
     drawn: dict[str, Architecture] = {}
     while len(drawn) < count:
@@ -164,7 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("table", type=Path, help="xiusu/NAS-Bench-Macro's nas-bench-macro_cifar10")
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--minutes", type=float, default=60, help="of one core, each arm and seed")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="minutes of one core per arm and seed"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--without-naive", action="store_true")

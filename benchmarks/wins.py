@@ -1,23 +1,22 @@
-"""The scoreboard: is the network that a search chooses better than MobileNet on test images?
+"""The scoreboard: compare answers of searches with MobileNets on test images.
 
     python benchmarks/wins.py --clothing FOLDER --cifar10 FOLDER
 
 For each data set, search and budget: the answer of `mbsearch run` and `mbsearch status`, the
 strongest references, the answer of a random search by the same command, and the plain script. All
-are trained by mbsearch's retrain recipe, at their own resolution (the built-in images: at a quarter
+are trained with mbsearch's retrain recipe, at their own resolution (the embedded images: a quarter
 of it), with three seeds, on training and validation images. They are compared on the test images.
 
-References are MobileNet V1, V2 and V3-small, as published and scaled freely, about 23 a budget,
-which every search trains beside its candidates. The first cost-aware search of a data set ranks
-them: by the validation accuracy of its finals, else of its shorter trainings. So the references are
-chosen as the answer is, by the same validation images and often by one final. The best of each
-family are compared, and the best ones of different families are retrained: once for all searches. A
+References are MobileNet V1, V2 and V3-small, as published and scaled freely, about 23 per budget.
+Every search trains them beside its candidates. The first cost-aware search of a data set ranks
+them by the validation accuracy of its finals, or else of its shorter trainings. So references are
+selected like the answer, by the same validation images and often by one final. The best of each
+family are compared, and the best ones of different families are retrained, once for all searches. A
 reference that this search misjudges is missing from the scoreboard.
 
-For each search the answers and references of all budgets are trained first, then the random search
-starts, and then the plain script. Everything that is finished is a file below --rows, and is not
-done again: trainings, and one row for each cell, which is complete once all of them have ended. The
-same command resumes. At the end it writes docs/wins.md; --table does only that.
+For each search the answers and references of all budgets are retrained first, then the random
+search runs, and then the plain script. Each completed training and each cell is a file in --rows.
+The same command resumes. At the end it writes docs/wins.md; --table does only that.
 """
 
 from __future__ import annotations
@@ -47,8 +46,11 @@ from scoreboard import (
     write_json,
 )
 
-from mbsearch.analysis.answer import best_references, findings_of
-from mbsearch.config.settings import Budget, Settings
+from mbsearch.analysis.findings import findings_of
+from mbsearch.analysis.reference_families import best_references
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.settings import Settings
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.data.sources import load_source
@@ -56,11 +58,10 @@ from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.latency.benchmark import measure_latency
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
-from mbsearch.study.store import read_study
+from mbsearch.study.opening import read_study
 from mbsearch.training.devices import choose_device, prepare_worker, worker_imports
 from mbsearch.training.long_training import FinalTraining
-from mbsearch.training.warm_up import compile_kernels
+from mbsearch.training.loop import compile_ahead
 
 HERE = Path(__file__).parent
 CIFAR_SEED, CIFAR_PER_CLASS = 2018, 200
@@ -69,7 +70,7 @@ CIFAR_SEED, CIFAR_PER_CLASS = 2018, 200
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images, and the budgets that are asked for."""
+    """Images with their budgets."""
 
     name: str
     path: str
@@ -78,7 +79,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Board:
-    """Where the scoreboard stands on disk, and how it is filled."""
+    """Folders of the scoreboard and options of its searches."""
 
     rows: Path
     work: Path
@@ -91,16 +92,16 @@ class Board:
 
     @property
     def settings(self) -> Settings:
-        """The settings of the searched space, with the recipe of retraining."""
+        """Return the settings of the search space, with the recipe of retraining."""
         return load_specification(self.space).settings
 
     def scale(self, data: DataSet) -> float:
-        """Share of its own resolution that a network is trained at."""
+        """Return the resolution scale of a retraining."""
         return self.settings.final_scale(data.path)
 
     @property
     def recipe_key(self) -> str:
-        """A short name of the recipe of retraining."""
+        """Return a short name of the recipe of retraining."""
         recipe = self.settings.retrain.model_dump(mode="json", exclude={"seeds"})
         text = json.dumps(recipe, sort_keys=True)
         return blake2b(text.encode(), digest_size=4).hexdigest()
@@ -110,10 +111,10 @@ class Board:
 
 
 def search(board: Board, data: DataSet, seed: int, sampler: str = "cost-aware") -> Search:
-    """Run one search for all budgets of a data set, or read what it took.
+    """Run one search for all budgets of a data set, or read its time and memory.
 
-    A random search trains as many networks, with the same references and finals; what either took
-    stands in its row.
+    A random search trains as many networks, with the same references and finals. The time of both
+    is in the row.
     """
     name = f"{data.name}-{sampler}-{seed}"
     taken = board.work / "studies" / f"{name}.json"
@@ -132,7 +133,7 @@ def search(board: Board, data: DataSet, seed: int, sampler: str = "cost-aware") 
 
 
 def answer(board: Board, found: Search, budget: str) -> Architecture:
-    """A study's network for a budget, under a name that no other study's has."""
+    """Return a study's answer for a budget, under a name unique to the study."""
     folder = board.work / "studies" / found.name
     command = [sys.executable, "-m", "mbsearch", "status", str(folder), "--json"]
     told = subprocess.run([*command, "--budget", budget], check=True, stdout=subprocess.PIPE).stdout
@@ -150,9 +151,9 @@ def answer(board: Board, found: Search, budget: str) -> Architecture:
 
 
 def strongest(board: Board, data: DataSet, budget: str) -> dict[str, list[Architecture]]:
-    """By sense the best reference of each family, the best family first, as many as retrained.
+    """Return the best reference of each family by sense, the best family first.
 
-    The study of the data set's first search ranks them.
+    The data set's first search ranks them. The number is that of retrained references.
     """
     study = read_study(board.work / "studies" / search(board, data, seed=0).name)
     findings = findings_of(study.records(), study.settings())
@@ -169,18 +170,18 @@ def strongest(board: Board, data: DataSet, budget: str) -> dict[str, list[Archit
 
 
 def processes(evaluator: Any, jobs: int) -> LocalProcesses:
-    """Worker processes that train on the CPU."""
+    """Return worker processes that train on the CPU."""
     imports = worker_imports(choose_device("cpu"))
     return LocalProcesses(evaluator, jobs, prepare_worker, imports)
 
 
 def training_key(board: Board, data: DataSet, network: Architecture) -> str:
-    """Name of the file of a network's trainings: the same for every search that needs them."""
+    """Return the file name of a network's retrainings, equal for all searches."""
     return f"{data.name}-{network.fingerprint}-{board.recipe_key}"
 
 
 def train(board: Board, data: DataSet, networks: Sequence[Architecture]) -> None:
-    """Train networks to the end with every seed, but for those that have been before."""
+    """Retrain networks with every seed, unless they have been retrained."""
     missing = {
         each.fingerprint: each
         for each in networks
@@ -218,7 +219,7 @@ def train(board: Board, data: DataSet, networks: Sequence[Architecture]) -> None
 
 
 def plain(board: Board, data: DataSet, budget: str) -> str:
-    """Train the plain script's network; the key of its trainings."""
+    """Train the plain script's network and return the key of its trainings."""
     key = f"{data.name}-plain-{budget}"
     if is_kept(board.rows, key, board.seeds):
         return key
@@ -250,7 +251,7 @@ def plain(board: Board, data: DataSet, budget: str) -> str:
 
 
 def fill(board: Board, data: DataSet, seed: int) -> None:
-    """Fill the cells of one search: first their answers and references, then what is left."""
+    """Fill the cells of one search: answers and references first, then the other competitors."""
     for budget in data.budgets:
         compare(board, data, budget, seed)
     for budget in data.budgets:
@@ -258,12 +259,12 @@ def fill(board: Board, data: DataSet, seed: int) -> None:
 
 
 def cell_file(board: Board, data: DataSet, budget: str, seed: int) -> Path:
-    """Where a cell's row is kept."""
+    """Return the file of a cell's row."""
     return board.rows / "cells" / f"{data.name}-{budget}-search{seed}.json"
 
 
 def compare(board: Board, data: DataSet, budget: str, seed: int) -> None:
-    """Train the answer and the references of a cell, and write its row."""
+    """Retrain the answer and the references of a cell, and write its row."""
     path = cell_file(board, data, budget, seed)
     if path.exists():
         return
@@ -296,7 +297,7 @@ def compare(board: Board, data: DataSet, budget: str, seed: int) -> None:
 
 
 def compare_with_the_rest(board: Board, data: DataSet, budget: str, seed: int) -> None:
-    """Add to a cell's row the answer of the random search, and the plain script's network."""
+    """Add the answer of the random search and the plain script's network to a cell's row."""
     path = cell_file(board, data, budget, seed)
     row = Row.read(path)
     if row.is_complete:
@@ -321,7 +322,7 @@ def keep(board: Board, path: Path, row: Row) -> None:
 
 
 def data_sets(args: argparse.Namespace) -> list[DataSet]:
-    """The data sets of the command line; CIFAR-10's training images are drawn here."""
+    """Return the data sets of the command line; draw CIFAR-10's training images."""
     found = []
     if args.clothing is not None:
         found.append(DataSet("clothing", str(args.clothing), ("5M", "10M", "20M")))
@@ -333,7 +334,7 @@ def data_sets(args: argparse.Namespace) -> list[DataSet]:
 
 
 def drawn_part(folder: Path, target: Path, per_class: int, seed: int) -> Path:
-    """A folder with so many training images of each class and all test images, as links."""
+    """Link some training images of each class and all test images in a new folder."""
     rng = np.random.default_rng(seed)
     for group in sorted(each for each in (folder / "train").iterdir() if each.is_dir()):
         files = sorted(group.iterdir())
@@ -349,16 +350,20 @@ def drawn_part(folder: Path, target: Path, per_class: int, seed: int) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clothing", type=Path, help="clothing-dataset-small, shorter side 160 px")
+    parser.add_argument(
+        "--clothing", type=Path, help="folder of clothing-dataset-small, shorter side 160 px"
+    )
     parser.add_argument("--cifar10", type=Path, help="CIFAR-10 as a folder of train and test")
-    parser.add_argument("--only", nargs="*", help="names of data sets; all by default")
-    parser.add_argument("--budgets", nargs="*", help="as 10M 20M; by default each data set's own")
+    parser.add_argument("--only", nargs="*", help="names of data sets (default: all)")
+    parser.add_argument(
+        "--budgets", nargs="*", help="for example 10M 20M (default: those of each data set)"
+    )
     parser.add_argument("--space", default="v2.yaml")
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--searches", type=int, default=2, help="searches a data set")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings a network")
+    parser.add_argument("--searches", type=int, default=2, help="searches per data set")
+    parser.add_argument("--seeds", type=int, default=3, help="retrainings per network")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--references", type=int, default=2, help="retrained in each sense")
+    parser.add_argument("--references", type=int, default=2, help="retrained references per sense")
     parser.add_argument("--run-options", default="", help="more options of `mbsearch run`")
     parser.add_argument("--rows", type=Path, default=Path("results/wins"))
     parser.add_argument("--work", type=Path, default=Path("results/wins-work"))
@@ -375,7 +380,7 @@ def main() -> None:
             references=args.references,
             run_options=tuple(args.run_options.split()),
         )
-        compile_kernels(choose_device("cpu"), print)
+        compile_ahead(choose_device("cpu"))
         for seed in range(args.searches):
             for data in data_sets(args):
                 if data.name in (args.only or [data.name]):

@@ -1,4 +1,4 @@
-"""Choose a small image network by evidence instead of by habit.
+"""Search small image networks for accuracy against cost, with MobileNets as references.
 
     import mbsearch as mb
 
@@ -9,10 +9,11 @@
     mb.run(space, trials=20, data="photos/")         # a study in results/v2
     frame = mb.load_results("results/v2")            # a pandas DataFrame, one row a trial
 
-torch, pandas and optuna are imported by what needs them, not by this package.
-`mb.CostAwareSampler` is an Optuna sampler for anybody's study (docs/sampler.md).
+Importing the package does not import torch, pandas and optuna. `mb.CostAwareSampler` is a sampler
+for any Optuna study (docs/sampler.md). The package logs to `logging.getLogger("mbsearch")`.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from mbsearch.api import build, load_results, run
@@ -53,8 +54,11 @@ __all__ = [
 ]
 
 
+logging.getLogger("mbsearch").addHandler(logging.NullHandler())
+
+
 def __getattr__(name: str) -> Any:
-    """Import the sampler when it is first asked for: optuna would triple the start-up time."""
+    """Import the sampler on first access, because optuna triples the import time."""
     if name == "CostAwareSampler":
         from mbsearch.search.sampler.cost_aware import CostAwareSampler
 

@@ -1,17 +1,21 @@
-"""The functions of the Python API that need heavy libraries, which they import when called."""
+"""The functions of the Python API that need slow libraries, which they import when called."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from mbsearch.config.specification import SearchSpecification
+from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.space.architecture import Architecture
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.feature_maps import FeatureMaps
 
 
@@ -30,10 +34,10 @@ def build(
 def build(
     architecture: Architecture, *, features_only: bool = False, seed: int = 0
 ) -> nn.Module | FeatureMaps:
-    """The network as a PyTorch module with fresh weights drawn with `seed`.
+    """Return the network as a PyTorch module with random weights drawn with `seed`.
 
     It takes float images of shape (N, 3, H, W) and returns logits of shape (N, num_classes). With
-    `features_only` it returns a dictionary of the feature maps at every stride; its attributes
+    `features_only` it returns a dictionary of the feature maps at every stride. The attributes
     `strides` and `channels` describe them.
     """
     if features_only:
@@ -48,7 +52,7 @@ def build(
 def run(
     space: SearchSpecification,
     *,
-    trials: int,
+    trials: int | None,
     data: str | Path | None = None,
     folder: str | Path | None = None,
     storage: str | None = None,
@@ -56,54 +60,75 @@ def run(
     sampler: str = "cost-aware",
     seed: int = 0,
     skip_damaged: bool = False,
+    evaluator: Evaluator | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Search a space as ``mbsearch run`` does, and return every record of the study.
 
-    Scripts must call it under ``if __name__ == "__main__":``, since workers import the script.
+    Scripts must call it under ``if __name__ == "__main__":``, because workers import the script.
 
     Args:
-        trials: networks of the space to train in all; references come on top.
-        data: an image folder or the name of a data set; None takes the space's.
-        folder: of the study; ``results/NAME`` by default. More trials extend a finished study.
+        space: to search.
+        trials: number of networks to train in all, references not counted; None for no limit.
+        data: an image folder or the name of a data set; None for the space's.
+        folder: of the study; ``results/NAME`` by default. More trials extend a study.
         storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.
         sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
         seed: of the search, the split and the trainings.
-        skip_damaged: leave out image files that cannot be read, instead of refusing them.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
+        evaluator: scores networks instead of the proxy (see mbsearch/execution/protocol.py).
+        progress: show the progress on stderr: a bar on a terminal, else one line a trial.
 
     Raises:
         MbsearchError: as ``mbsearch run`` reports it.
     """
     from mbsearch.analysis.tables import to_frame
-    from mbsearch.run import run as run_study
-    from mbsearch.study.store import study_folder
+    from mbsearch.study.opening import study_folder
+    from mbsearch.study_run import run as run_study
 
-    result = run_study(
-        space,
-        trials=trials,
-        folder=Path(folder) if folder is not None else study_folder(space.name),
-        storage=storage,
-        data=None if data is None else str(data),
-        jobs=jobs,
-        sampler=sampler,
-        seed=seed,
-        skip_damaged=skip_damaged,
-    )
+    with _shown_progress() if progress else nullcontext(ignore_progress) as on_progress:
+        result = run_study(
+            space,
+            trials=trials,
+            folder=Path(folder) if folder is not None else study_folder(space.name),
+            storage=storage,
+            data=None if data is None else str(data),
+            evaluator=evaluator,
+            jobs=jobs,
+            sampler=sampler,
+            seed=seed,
+            skip_damaged=skip_damaged,
+            on_progress=on_progress,
+        )
     return to_frame(result.records)
 
 
+@contextmanager
+def _shown_progress() -> Iterator[OnProgress]:
+    """Show progress and log records on stderr."""
+    from rich.console import Console
+
+    from mbsearch.display.console_log import log_to
+    from mbsearch.display.progress_display import ProgressDisplay
+
+    console = Console(stderr=True)
+    with log_to(console), ProgressDisplay(console) as display:
+        yield display.update
+
+
 def load_results(path: str | Path | None = None, *, storage: str | None = None) -> pd.DataFrame:
-    """Every record of a study as a table: identity, state, costs, evaluation, choices.
+    """Return every record of a study as a table: identity, state, costs, evaluation, choices.
 
     Args:
-        path: the folder of a study, or one that holds studies: then the newest; ``results`` by
+        path: the folder of a study, or a folder of studies, for the newest one; ``results`` by
             default. With `storage`, its last part is the study's name.
         storage: URL of the PostgreSQL database that holds the study.
 
     Raises:
-        StorageError: there is no study, or it is damaged.
+        StorageError: there is no such study, or it is damaged.
     """
     from mbsearch.analysis.tables import to_frame
-    from mbsearch.study.store import read_study
+    from mbsearch.study.opening import read_study
 
     return to_frame(read_study(None if path is None else Path(path), storage).records())

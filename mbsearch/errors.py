@@ -1,16 +1,16 @@
-"""The exceptions mbsearch raises for its users' mistakes and their machines' troubles.
+"""The exceptions of mbsearch.
 
     MbsearchError
-    ├── SpecError         a YAML file, a space, an architecture or a parameter is not valid
+    ├── SpecError         a YAML file, a space, an architecture or a parameter is invalid
     ├── DataError         images: missing, unreadable, too few, not downloadable
     ├── StorageError      a study: damaged, busy, not writable, or made by other settings
-    │   └── NoAnswerError     no trained network keeps a budget
+    │   └── NoAnswerError     no trained network is within a budget
     ├── EvaluationError   one network could not be trained or measured
-    ├── ClusterError      a Ray cluster: not there, without room, or not installed
+    ├── ClusterError      a Ray cluster: missing, full, or Ray is not installed
     └── ExportError       a network could not be written, or did not read back the same
 
-The command line prints the message of any of them on one line and exits with code 2; anything else
-that reaches the surface is a defect of mbsearch.
+The command line prints their message on one line and exits with code 2. Any other exception is a
+defect of mbsearch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from difflib import get_close_matches
 
 
 class MbsearchError(Exception):
-    """Base of every error that carries a message meant for the user."""
+    """Base class of all errors with a message for the user."""
 
 
 class SpecError(MbsearchError):
@@ -36,15 +36,15 @@ class StorageError(MbsearchError):
 
 
 class NoAnswerError(StorageError):
-    """No trained network of a study keeps a budget."""
+    """No trained network of a study is within a budget."""
 
 
 class EvaluationError(MbsearchError):
-    """One network failed to train or to be measured; the study goes on without it."""
+    """One network failed to train or to be measured; the study continues without it."""
 
 
 class ClusterError(MbsearchError):
-    """A Ray cluster cannot be used: Ray is missing, or the cluster is, or its nodes are too few."""
+    """A Ray cluster cannot be used: Ray or the cluster is missing, or it has too few nodes."""
 
 
 class ExportError(MbsearchError):
@@ -52,6 +52,6 @@ class ExportError(MbsearchError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suffix for a message about an unknown word: the nearest known one, or the empty string."""
+    """Return a suffix for messages on unknown words: the nearest known one, or nothing."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

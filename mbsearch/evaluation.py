@@ -1,4 +1,4 @@
-"""Where the accuracies of a run come from: the space's proxy, or a table."""
+"""The evaluator of a study: proxy trainings, a table of accuracies, or one of the user's."""
 
 from __future__ import annotations
 
@@ -9,48 +9,47 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbsearch.config.settings import AUTO, EMBEDDED, SCRATCH, Finals, Promotion
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.proxy_settings import EMBEDDED
+from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost.coverage import resolutions
 from mbsearch.execution.local import usable_cores
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
+from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.search.driver import Images
 
 if TYPE_CHECKING:
-    from mbsearch.data.parallel import OnImages
     from mbsearch.data.sources import ImageSource
     from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.pretrained import Pretrained
 
-Say = Callable[[str], None]
-"""Called with a line about something that takes its time."""
-
-OnPreparation = Callable[[str, int, int, float], None]
-"""Called after every step before a search: what is trained, steps done, target, loss (nats)."""
-
-
-def say_nothing(_line: str) -> None:
-    """Print nothing."""
-
-
-def ignore_preparation(_noun: str, _done: int, _steps: int, _loss: float) -> None:
-    """Show nothing of the trainings before a search."""
-
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Where accuracies come from: `data` names it, `key` identifies its content.
+    """How the networks of a study are scored.
 
-    `space` is the space that is scored, and `prepare` makes a worker process ready. `train_shared`
-    trains the weights that all trials start from, for a space with its budgets; False where the
-    deadline came first. `weights` identify the donor that networks inherit from as `pretrained` has
-    it, None without one. Workers of this machine are spared the compilation of their kernels by
-    `compile` and the import of their modules by `imports`, and `jobs` is how many of them it feeds.
-    `images` counts those that trainings see, and finals train at `final_scale` of a network's
-    resolution. `chance` is the share of the largest class, and `facts` describe the images in lines
-    of text. `photo_side` is the shorter side of most photos in pixels; None for the embedded
-    images, which stand in for others. `prepare_images` puts the images of short trainings into the
-    cache, and `skipped` names the damaged ones that were left out.
+    Args:
+        evaluator: scores one network.
+        space: the space with the settings that suit the evaluator.
+        data: name of the images or of the table.
+        key: identifies the content of `data`.
+        prepare: initializes a worker process.
+        train_shared: trains the weights that all trials start from, until a deadline on
+            time.monotonic's clock; returns False if the deadline came first.
+        compile: compiles kernels on this machine before the workers start.
+        jobs: returns the default number of workers.
+        imports: returns the modules that workers import before their first task.
+        images: number of images in the splits.
+        final_scale: image size of finals, as a share of a network's resolution.
+        chance: share of the largest class.
+        facts: lines of text that describe the images and the pretrained weights.
+        photo_side: median of the photos' shorter sides in pixels; None for the embedded images.
+        prepare_images: writes the images of short trainings into the cache.
+        skipped: damaged image files that were left out, with the reason.
+        weights: identifies the pretrained weights; None from scratch.
+        pretrained: the pretrained weights that networks inherit; None from scratch.
     """
 
     evaluator: Evaluator
@@ -58,8 +57,8 @@ class Scoring:
     data: str
     key: str
     prepare: Callable[[], None] | None = None
-    train_shared: Callable[[SearchSpecification, float, OnPreparation, Say], bool] | None = None
-    compile: Callable[[Say], None] | None = None
+    train_shared: Callable[[SearchSpecification, float, OnProgress], bool] | None = None
+    compile: Callable[[], None] | None = None
     jobs: Callable[[], int] = usable_cores
     imports: Callable[[], Sequence[str]] = tuple
     images: Images = field(default_factory=Images)
@@ -67,7 +66,7 @@ class Scoring:
     chance: float = 0.0
     facts: tuple[str, ...] = ()
     photo_side: int | None = None
-    prepare_images: Callable[[OnImages | None], None] | None = None
+    prepare_images: Callable[[OnProgress], None] | None = None
     skipped: tuple[str, ...] = ()
     weights: str | None = None
     pretrained: Pretrained | None = None
@@ -81,13 +80,18 @@ def by_training(
     folder: Path,
     *,
     skip_damaged: bool = False,
-    on_images: OnImages | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Scoring:
-    """Score by the space's proxy; `folder` is where a supernet's weights belong.
+    """Return the scoring by proxy trainings.
 
     Args:
-        skip_damaged: leave out image files that cannot be read, instead of refusing them.
-        on_images: called while images are checked; None writes lines into the log.
+        space: as it was loaded.
+        data: an image folder or the name of a data set.
+        seed: of the split and the trainings.
+        device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        folder: of the study, for the weights of a teacher and a supernet.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
+        on_progress: receives events while images are checked.
 
     Raises:
         DataError: the images cannot be used.
@@ -100,11 +104,11 @@ def by_training(
         prepare_worker,
         worker_imports,
     )
+    from mbsearch.training.loop import compile_ahead
     from mbsearch.training.preparations import Preparations
     from mbsearch.training.proxy import ProxyTraining
-    from mbsearch.training.warm_up import compile_kernels
 
-    source = load_source(data, seed=seed, on_images=on_images)
+    source = load_source(data, seed=seed, on_progress=on_progress)
     if not skip_damaged:
         source.require_undamaged()
     prepared = Preparations.planned(space, source, seed, device, folder)
@@ -129,8 +133,8 @@ def by_training(
         source.content_key,
         prepare_worker,
         prepared.run if prepared.needed else None,
-        lambda say: compile_kernels(choose_device(device), say),
-        lambda: default_jobs(choose_device(device)),  # not asked for where a cluster trains
+        lambda: compile_ahead(choose_device(device)),
+        lambda: default_jobs(choose_device(device)),  # lazy: a cluster does not need it
         lambda: worker_imports(choose_device(device)),
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
         settings.final_scale(data),
@@ -145,23 +149,25 @@ def by_training(
 
 
 def _prepare_images(
-    source: ImageSource, space: SearchSpecification, on_images: OnImages | None
+    source: ImageSource, space: SearchSpecification, on_progress: OnProgress
 ) -> None:
-    """Put what short trainings see of the images into the cache, at every resolution."""
-    source.statistics(on_images)
+    """Write the images of short trainings into the cache, at every resolution of the space."""
+    source.statistics(on_progress)
     proxy = space.settings.proxy
     sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
-    source.prepare("train", sides, proxy.train_images, on_images)
-    source.prepare("validation", sides, proxy.validation_images, on_images)
+    source.prepare("train", sides, proxy.train_images, on_progress)
+    source.prepare("validation", sides, proxy.validation_images, on_progress)
 
 
-def default_space(data: str | None, weights: str | None, on_images: OnImages | None = None) -> str:
-    """Name of the shipped space that suits images: ``photos`` where networks inherit weights.
+def default_space(
+    data: str | None, weights: str | None, on_progress: OnProgress = ignore_progress
+) -> str:
+    """Return the default space for images: ``photos`` if networks inherit weights, else ``v2``.
 
     Args:
-        data: a folder or a name; None means the embedded images.
-        weights: as `Settings.weights`; None means ``auto``.
-        on_images: called while images are checked; None writes lines into the log.
+        data: an image folder or the name of a data set; None for the embedded images.
+        weights: as `Settings.weights`; None for ``auto``.
+        on_progress: receives events while images are checked.
 
     Raises:
         DataError: the images or the donor cannot be used.
@@ -171,30 +177,45 @@ def default_space(data: str | None, weights: str | None, on_images: OnImages | N
     from mbsearch.data.sources import load_source
     from mbsearch.training.preparations import chosen_donor
 
-    donor = chosen_donor(
-        weights or AUTO, load_source(data or EMBEDDED, seed=0, on_images=on_images)
-    )
+    source = load_source(data or EMBEDDED, seed=0, on_progress=on_progress)
+    donor = chosen_donor(weights or AUTO, source)
     return "v2" if donor is None else "photos"
 
 
 def by_table(space: SearchSpecification, table: Path) -> Scoring:
-    """Score by a table of known accuracies; there are no baselines and no longer trainings then.
+    """Return the scoring by a table of accuracies, without baselines, promotion and finals.
 
     Raises:
         DataError: the table cannot be used.
     """
     if (classes := table_classes(table)) is not None:
         space = space.with_classes(classes)
-    read_table(table, space)  # a mistake in it is better said before the workers start
+    read_table(table, space)  # report an invalid table before the workers start
     key = blake2b(table.read_bytes(), digest_size=8).hexdigest()
-    bare = space.with_settings(
+    bare = _without_trainings(space).with_settings({"baselines": (), "references": "none"})
+    return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)
+
+
+def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
+    """Return the scoring by an evaluator of the user's, without promotion and finals.
+
+    The study is bound to the name of the evaluator's class.
+    """
+    name = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"
+    bare = _without_trainings(space)
+    proxy = bare.settings.proxy
+    # A pilot trains references to choose the number of epochs. Here it has nothing to train.
+    given = proxy.model_copy(update={"epochs": proxy.epochs})
+    return Scoring(evaluator, bare.with_settings({"proxy": given}), name, name)
+
+
+def _without_trainings(space: SearchSpecification) -> SearchSpecification:
+    """Return a space whose networks are scored once, without longer trainings."""
+    return space.with_settings(
         {
-            "baselines": (),
-            "references": "none",
             "weights": SCRATCH,
             "promotion": Promotion(share=0),
             "finals": Finals(minutes=0),
-            "proxy": space.settings.proxy.model_copy(update={"growth": 0.0}),  # it is the last word
+            "proxy": space.settings.proxy.model_copy(update={"growth": 0.0}),
         }
     )
-    return Scoring(TableEvaluator(table.resolve(), bare), bare, table.name, key)

@@ -5,8 +5,8 @@
 FOLDER holds the four official ``*-ubyte.gz`` files (Debian: the package dataset-fashion-mnist puts
 them in /usr/share/datasets/fashion-mnist); without it torchvision downloads them. 1,000 of the
 official training images of each class are drawn by a fixed seed; all 10,000 official test images
-are taken. They are stored in order of their class, so that the labels need not be stored. Row,
-column and pixel-plane differences before xz made the file larger, so there is no filter.
+are included. Images are sorted by class, so labels are not stored. Row, column and pixel-plane
+differences before xz made the file larger, so there is no filter.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ TARGET = Path(__file__).parents[1] / "mbsearch" / "data" / "embedded" / "fashion
 
 
 def draw(dataset: FashionMNIST, per_class: int) -> bytes:
-    """Pixels of `per_class` images of each class, class by class."""
+    """Return the pixels of `per_class` images of each class, sorted by class."""
     labels, rng = dataset.targets.numpy(), np.random.default_rng(SEED)
     rows = [
         np.sort(rng.choice(np.flatnonzero(labels == label), per_class, replace=False))
         for label in range(len(dataset.classes))
     ]
-    return dataset.data.numpy()[np.concatenate(rows)].tobytes()
+    pixels: bytes = dataset.data.numpy()[np.concatenate(rows)].tobytes()
+    return pixels
 
 
 def main() -> None:
@@ -42,8 +43,8 @@ def main() -> None:
         if len(sys.argv) > 1:
             raw = Path(root) / "FashionMNIST" / "raw"
             raw.mkdir(parents=True)
-            for packed in Path(sys.argv[1]).glob("*-ubyte.gz"):
-                (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+            for file in Path(sys.argv[1]).glob("*-ubyte.gz"):
+                (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
         pixels = b"".join(
             draw(FashionMNIST(root, train=part == "train", download=True), count)
             for part, count in PER_CLASS.items()

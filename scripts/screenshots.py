@@ -1,9 +1,9 @@
-"""Pictures of every page of the dashboard: desktop light, desktop dark, phone.
+"""Take pictures of every page of the dashboard: desktop light, desktop dark, phone.
 
     python scripts/screenshots.py results/v2 pictures/
 
-They are there to be looked at: nothing clipped, nothing overlapping, a unit on every axis. Two of
-them stand in the README.
+Look at them: nothing clipped, nothing overlapping, a unit on every axis. Two of them are in
+docs/dashboard.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shutil import which
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from browser import answers, chromium, wait_for  # the tests' browser
 
-from mbsearch.dashboard.view import PAGES
+from mbsearch.dashboard.pages import pages
 
 PORT = 8096
 SIZES = {"light": (1280, 900), "dark": (1280, 900), "phone": (390, 844)}
@@ -26,7 +26,7 @@ SETTLE_SECONDS = 2.5  # plots, fonts and the table's rows
 
 
 def main() -> None:
-    """Serve the results, and take every page."""
+    """Serve the results and take a picture of every page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("pictures", type=Path)
@@ -45,11 +45,11 @@ def main() -> None:
 
 
 def take(kind: str, url: str, query: str, pictures: Path) -> None:
-    """Every page in one size and scheme, as long as it is."""
+    """Take a picture of every page at its full height, in one size and colour scheme."""
     width, height = SIZES[kind]
     browser_paths = str(which("chromium")), str(which("chromedriver"))
     with chromium(*browser_paths, width, height, dark=kind == "dark") as browser:
-        for page in PAGES:
+        for page in pages():
             browser.get(f"{url}/{page}?{query}")
             time.sleep(SETTLE_SECONDS)
             path = pictures / f"{page}-{kind}.png"

@@ -1,4 +1,4 @@
-"""A headless Chromium as the tests drive it."""
+"""Headless Chromium for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 
-# Chromium's own first visits to the network have no place in a test.
+# Chromium must not contact the network on its own.
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -33,7 +33,7 @@ FLAGS = (
 def chromium(
     binary: str, driver: str, width: int = 1280, height: int = 900, dark: bool = False
 ) -> Iterator[webdriver.Chrome]:
-    """A browser with a fresh profile, which is removed with it."""
+    """Start a browser with a fresh profile; remove both at the end."""
     with tempfile.TemporaryDirectory(prefix="mbsearch-browser-") as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = binary
@@ -54,9 +54,9 @@ def chromium(
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """What `condition` returns, once that is true.
+    """Return the value of `condition` once it is true.
 
-    It is asked again as well where the page has replaced an element that it was looking at.
+    A condition that refers to an element that the page has replaced is evaluated again.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -68,7 +68,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> 
 
 
 def answers(url: str) -> bool:
-    """Whether a server is there."""
+    """Return whether a server responds."""
     try:
         with urlopen(url) as response:
             return bool(response.status == 200)

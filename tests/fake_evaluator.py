@@ -1,4 +1,4 @@
-"""An evaluator without training: a smooth function of the network, in milliseconds."""
+"""An evaluator without training: accuracy is a smooth function of the network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mbsearch.study.records import Epoch, Evaluation, Fidelity, Predictions
 
 @dataclass(frozen=True, slots=True)
 class FakeEvaluator:
-    """Accuracy rises with log Mult-Adds; `seconds` of sleep stand for the training.
+    """Accuracy rises with log Mult-Adds; a training is a sleep of `seconds`.
 
-    With `epochs` above 1 the curve rises by halving what is left; networks of `bad_resolutions`
-    learn half as well. A longer training halves what is left, nearly without noise. `dies_on` is a
-    file: while it exists the worker kills itself, and removes it first. `trouble` is one too: while
-    it exists, the images cannot be read.
+    With `epochs` above 1 each epoch halves the distance to the final accuracy. Networks of
+    `bad_resolutions` have half the accuracy. Promotions and finals halve the error, nearly without
+    noise. While the file `dies_on` exists, the worker removes it and kills itself. While the file
+    `trouble` exists, the images cannot be read.
     """
 
     seconds: float = 0.0
@@ -37,7 +37,7 @@ class FakeEvaluator:
     epochs: int = 1
     bad_resolutions: tuple[int, ...] = ()
     fails_finals: bool = False
-    slow: bool = False  # twenty epochs stand for the one that halves what is left
+    slow: bool = False  # halve the distance every twenty epochs
 
     def evaluate(self, task: Task) -> Outcome:
         time.sleep(self.seconds)
@@ -67,7 +67,7 @@ class FakeEvaluator:
             Epoch(1.0, 1.0, accuracy * (1 - 0.5 ** (e / pace)), self.seconds)
             for e in range(1, stop + 1)
         )
-        assert stop > done, "a rung starts where the last one ended"
+        assert stop > done, "a rung must continue the last one"
         accuracy = curve[-1].validation_accuracy
         return Outcome(
             Evaluation(
@@ -88,7 +88,7 @@ class FakeEvaluator:
 
 
 def _predictions(accuracy: float, seed: int) -> Predictions:
-    """Of 500 images in 10 classes, so many right."""
+    """Return predictions for 500 images in 10 classes with a given accuracy."""
     labels = np.arange(500, dtype=np.uint16) % 10
     wrong = np.random.default_rng(seed).permutation(500)[: round(500 * (1 - accuracy))]
     predicted = labels.copy()

@@ -1,4 +1,4 @@
-"""Spaces as they once were shipped, for tests whose figures depend on the space."""
+"""Spaces of earlier versions, for tests whose numbers depend on the space."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Image folders that are learnt in seconds: light noise and dark noise."""
+"""Image folders with two classes that are easy to learn: light and dark noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def write_noise_images(folder: Path, counts: Mapping[str, int]) -> Path:
-    """Two classes of images of 16 pixels, as many of each as every part's count says."""
+    """Write images of 16 pixels; `counts` has the images per class of each split."""
     rng = np.random.default_rng(0)
     for part, count in counts.items():
         for level, name in ((40, "dark"), (160, "light")):

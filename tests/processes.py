@@ -1,4 +1,4 @@
-"""The processes of a run that trains on this machine."""
+"""Find the processes of a run on this machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import psutil
 
 
 def fork_servers(driver: int) -> list[psutil.Process]:
-    """The process that forks a driver's workers, where there is one."""
+    """Return the fork server of a driver, if there is one."""
     children = psutil.Process(driver).children()
     return [child for child in children if "forkserver" in " ".join(child.cmdline())]
 
 
 def workers(driver: int) -> list[psutil.Process]:
-    """The workers of a driver, which are not its own children."""
+    """Return the workers of a driver, which are children of its fork server."""
     return [worker for server in fork_servers(driver) for worker in server.children()]

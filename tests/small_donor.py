@@ -1,4 +1,4 @@
-"""A space of few networks and a small donor, which are trained in a second."""
+"""A space of few networks and a small donor, both trained in a second."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from mbsearch.config.specification import read_specification
-from mbsearch.space.library import scaled_reference
-from mbsearch.space.space import SearchSpace
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.training.donors.files import Donor, find_donor
 from mbsearch.training.network import build
@@ -45,13 +44,13 @@ finals: {minutes: 0.5, networks: 1, epochs: 1}
 """
 
 
-def few(**settings: object) -> SearchSpace:
-    """The space, with other settings."""
+def few(**settings: object) -> SearchSpecification:
+    """Return the space with changed settings."""
     return read_specification(parse_document(SPACE, "few.yaml")).with_settings(settings)
 
 
 def write_donor(folder: Path, seed: int = 0) -> Donor:
-    """A thin EfficientNet-Lite0 for five classes; no two of its channels are alike."""
+    """Write an EfficientNet-Lite0 of width 0.25 for five classes; all its channels differ."""
     network = scaled_reference("efficientnet_lite0", 0.25, 64).replace(num_classes=5)
     generator = torch.Generator().manual_seed(seed)
     tensors = {

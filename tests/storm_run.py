@@ -1,4 +1,4 @@
-"""A search with the fake evaluator, as a program that a test can kill."""
+"""Run a search with the fake evaluator: a program that a test can kill."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 def main() -> None:
-    # Imported here, since workers import this module too and need none of it.
+    # Workers import this module too, and need none of these imports.
     from fake_evaluator import FakeEvaluator
     from former_spaces import FORMER_V2
 
-    from mbsearch.config.settings import Promotion
+    from mbsearch.config.promotion_settings import Promotion
     from mbsearch.config.specification import load_specification
     from mbsearch.execution.local import Executor, LocalProcesses
     from mbsearch.search.driver import Driver
     from mbsearch.search.factory import make_sampler
-    from mbsearch.study.lock import drive
+    from mbsearch.study.opening import drive
 
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--storage")
     parser.add_argument("--ray")
     given = parser.parse_args()
-    # A promotion adds to the record of a trial that has ended; here none may change.
+    # A promotion changes the record of a completed trial; here no record may change.
     space = load_specification(FORMER_V2).with_settings({"promotion": Promotion(share=0)})
     evaluator = FakeEvaluator(
         seconds=given.seconds, epochs=space.settings.proxy.epochs, bad_resolutions=(96, 128)

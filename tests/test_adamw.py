@@ -12,7 +12,7 @@ from mbsearch.training.loop import decay_groups
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    # A bias before the batch norm would have no gradient but rounding, whose sign AdamW goes by.
+    # A bias before the batch norm would have no gradient but rounding, and AdamW follows its sign.
     convolution = nn.Conv2d(3, 4, 3, bias=False)
     layers = nn.Sequential(convolution, nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
     return layers.to(memory_format=torch.channels_last)
@@ -24,12 +24,12 @@ def train(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> 
         x = torch.randn(8, 3, 8, 8, generator=generator)
         optimizer.param_groups[0]["lr"] = 0.01 / (step + 1)
         optimizer.zero_grad()
-        F.cross_entropy(module(x), torch.arange(8) % 2).backward()
+        F.cross_entropy(module(x), torch.arange(8) % 2).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return [parameter.detach().clone() for parameter in module.parameters()]
 
 
-def test_it_takes_the_steps_of_torchs_own() -> None:
+def test_steps_are_those_of_torchs_adamw() -> None:
     ours, theirs = network(), network()
     expected = train(
         theirs, torch.optim.AdamW(decay_groups(theirs.parameters(), 0.1), lr=0.01), range(5)
@@ -39,8 +39,8 @@ def test_it_takes_the_steps_of_torchs_own() -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_its_state_is_torchs() -> None:
-    """Either goes on from what the other has saved, as if nothing had been."""
+def test_states_of_both_adamws_are_interchangeable() -> None:
+    """Each resumes from a state saved by the other, with the same result."""
     module = network()
     first = AdamW(decay_groups(module.parameters(), 0.1), 0.01)
     train(module, first, range(3))

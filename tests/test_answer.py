@@ -10,22 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_search import search
+from answer_records import IMAGES, evaluation, network, reference
+from fake_search import search
 
-from mbsearch.analysis.answer import (
-    RETRAINING,
-    TIED_WITHIN,
-    Answer,
-    Findings,
-    answer,
-    answers,
-    best_references,
-    cheapest_tied,
-    findings_of,
-    said,
-)
+from mbsearch.analysis.answer import Answer, answer_text
+from mbsearch.analysis.answer_selection import answer, answers, cheapest_tied
+from mbsearch.analysis.fidelity_levels import RETRAINING
+from mbsearch.analysis.findings import Findings, findings_of
+from mbsearch.analysis.intervals import TIED_WITHIN
+from mbsearch.analysis.reference_families import best_references
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Limits
+from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front
@@ -34,63 +29,14 @@ from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.errors import NoAnswerError, StorageError
-from mbsearch.report.files import write_results
 from mbsearch.report.html import document
-from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.library import scaled_reference
-from mbsearch.study.artifacts import Measured, Retrained
-from mbsearch.study.records import UNTRIED, Evaluation, Predictions, State, TrialRecord
+from mbsearch.report.result_files import write_results
+from mbsearch.space.architecture import Architecture
+from mbsearch.study.artifacts import Artifacts
+from mbsearch.study.records import UNTRIED, State, TrialRecord
+from mbsearch.study.retrained_file import Retrained
 
-IMAGES = 1000
 BUDGET = Budget(mult_adds=20_000_000)
-
-
-def evaluation(
-    accuracy: float, seed: int = 0, *, pixels: int = 24, kept: bool = False
-) -> Evaluation:
-    """An outcome; where its predictions are kept, harder images are the same for all networks."""
-    predictions = None
-    if kept:
-        labels = np.zeros(IMAGES, np.uint16)
-        hard = np.random.default_rng(7).permutation(IMAGES)
-        wrong = np.zeros(IMAGES, np.uint16)
-        wrong[hard[: round((1 - accuracy) * IMAGES)]] = 1
-        predictions = Predictions(labels, wrong)
-    recipe = {"validation_images": IMAGES}
-    return Evaluation(
-        accuracy, 1.0, 1.0, seed, pixels, (), "fake", recipe, "cpu", predictions=predictions
-    )
-
-
-def network(trial: int, accuracy: float, mult_adds: int, **fields: object) -> TrialRecord:
-    """A searched network."""
-    architecture = Architecture(
-        resolution=96,
-        num_classes=10,
-        stem=Stem(channels=8),
-        stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),
-        head=Head(channels=16 + 8 * trial),
-    )
-    costs = {"mult_adds": mult_adds, "params": mult_adds // 100}
-    record = TrialRecord(
-        trial, "search", State.COMPLETE, architecture, costs, {}, evaluation(accuracy), 0.005
-    )
-    return replace(record, **fields)  # type: ignore[arg-type]
-
-
-def reference(
-    trial: int,
-    accuracy: float,
-    mult_adds: int,
-    alpha: float = 0.35,
-    resolution: int = 96,
-    family: str = "mobilenet_v2",
-) -> TrialRecord:
-    """A reference trained beside the searched networks."""
-    architecture = scaled_reference(family, alpha, resolution, 10)
-    record = network(trial, accuracy, mult_adds)
-    return replace(record, origin=family, architecture=architecture)
 
 
 def finalist(
@@ -133,16 +79,16 @@ def test_the_most_accurate_within_every_bound_is_the_answer() -> None:
         answer(Findings([]), BUDGET)
 
 
-def test_limits_bind_references_and_the_largest_budget_what_is_shown() -> None:
+def test_limits_apply_to_references_and_the_largest_budget_to_what_is_shown() -> None:
     records = [network(1, 0.80, 10**7), reference(2, 0.95, 3 * 10**7), network(3, 0.9, 5 * 10**7)]
     limited = Findings(records, limits=Limits(mult_adds=20_000_000))
     assert [r.trial for r in limited.within] == [1]
     assert answer(limited, Budget(mult_adds=10**9)).record.trial == 1
-    assert limited.questions == (Budget(mult_adds=20_000_000),)
+    assert limited.default_budgets == (Budget(mult_adds=20_000_000),)
     budgets = (Budget(mult_adds=10**7), Budget(mult_adds=4 * 10**7))
     asked = Findings(records, budgets=budgets)
     assert [r.trial for r in asked.within] == [1, 2]
-    assert (asked.questions, asked.main) == (budgets, budgets[0])
+    assert (asked.default_budgets, asked.main_budget) == (budgets, budgets[0])
     kept = {
         "stamp": {"limits": Limits(params=9 * 10**5).model_dump(mode="json")},
         "budgets": [b.model_dump(mode="json") for b in budgets],
@@ -151,13 +97,15 @@ def test_limits_bind_references_and_the_largest_budget_what_is_shown() -> None:
     assert findings_of(records, kept).limits == Limits(params=9 * 10**5)
 
 
-def test_without_budgets_and_limits_round_ones_between_the_references_are_answered() -> None:
+def test_default_budgets_are_round_amounts_between_the_references() -> None:
     records = [reference(i, 0.8, cost) for i, cost in enumerate((3 * 10**6, 6 * 10**7))]
     records.append(network(9, 0.9, 10**9))
-    asked = [budget.mult_adds for budget in Findings(records).questions]
+    asked = [budget.bounds()["mult_adds"] for budget in Findings(records).default_budgets]
     assert asked == [5 * 10**6, 10**7, 2 * 10**7, 5 * 10**7]
-    assert Findings([]).questions == ()
-    assert findings_of(records, {}).main == Budget(mult_adds=2 * 10**7), "an old study's headline"
+    assert Findings([]).default_budgets == ()
+    assert findings_of(records, {}).main_budget == Budget(mult_adds=2 * 10**7), (
+        "an old study's headline"
+    )
 
 
 def test_the_sentence_names_cost_accuracy_basis_and_margins() -> None:
@@ -225,15 +173,15 @@ def test_only_networks_of_one_fidelity_are_compared() -> None:
 def test_a_prediction_is_not_compared_with_a_measurement_of_another_fidelity() -> None:
     """With finals, predictions are for these; a budget without finals compares measurements."""
     records = [
-        finalist(network(1, 0.7, 10**7, expected=0.9), 0.9),
-        network(2, 0.75, 9 * 10**7, expected=0.95),
-        network(3, 0.80, 9 * 10**7, expected=0.93),
+        finalist(network(1, 0.7, 10**7, predicted=0.9), 0.9),
+        network(2, 0.75, 9 * 10**7, predicted=0.95),
+        network(3, 0.80, 9 * 10**7, predicted=0.93),
         reference(4, 0.78, 8 * 10**7),
     ]
     found = answer(Findings(records), Budget(mult_adds=10**8))
     assert (found.record.trial, found.predicted) == (3, False)
     assert found.margins[0].difference.mean == pytest.approx(0.02)
-    known = [*records[:3], replace(records[3], expected=0.94)]
+    known = [*records[:3], replace(records[3], predicted=0.94)]
     found = answer(Findings(known), Budget(mult_adds=10**8))
     assert (found.record.trial, found.predicted) == (2, True)
     assert found.margins[0].difference.mean == pytest.approx(0.01)
@@ -255,11 +203,13 @@ def test_margins_of_finals_are_shrunk_and_predictions_are_no_prior() -> None:
     plain = answer(Findings([finalist(ours, 0.90), finalist(v2, 0.88)]), BUDGET)
     (margin,) = plain.margins
     assert 0 < margin.difference.mean < 0.02
-    sure = [finalist(replace(r, expected=e), a) for r, e, a in ((ours, 0.95, 0.9), (v2, 0.7, 0.88))]
+    sure = [
+        finalist(replace(r, predicted=e), a) for r, e, a in ((ours, 0.95, 0.9), (v2, 0.7, 0.88))
+    ]
     assert answer(Findings(sure), BUDGET).margins[0].difference == margin.difference
 
 
-def test_retraining_overrides_the_choice_that_it_tested() -> None:
+def test_retraining_overrides_the_answer_that_it_retrained() -> None:
     ours, v2 = network(1, 0.80, 10**7), reference(2, 0.75, 12 * 10**6, 0.35, 128)
     records = [finalist(ours, 0.90), finalist(v2, 0.89)]
     assert answer(Findings(records), BUDGET).record.trial == 1
@@ -287,7 +237,7 @@ def test_a_reference_that_only_retraining_trained_may_be_the_answer() -> None:
     assert answer(Findings([ours], (rows[0], given)), BUDGET).record.trial == 1
 
 
-def test_tied_means_that_the_whole_interval_is_within_the_margin() -> None:
+def test_networks_are_tied_if_the_whole_interval_is_within_the_margin() -> None:
     ours, close = network(1, 0.902, 10**7), reference(2, 0.900, 9 * 10**6)
     for noise, word in ((0.001, "statistically tied within 1 point"), (0.02, "not significant")):
         records = [replace(r, accuracy_noise=noise) for r in (ours, close)]
@@ -298,7 +248,7 @@ def test_tied_means_that_the_whole_interval_is_within_the_margin() -> None:
     assert "MobileNetV2 0.35/96 (9 M, 0.900) is as accurate within 1 point" in tied.sentence()
 
 
-def test_the_cheapest_tied_network_is_cheaper_and_at_most_a_point_worse() -> None:
+def test_the_smallest_tied_network_is_smaller_and_at_most_a_point_less_accurate() -> None:
     rng = np.random.default_rng(0)
     costs, accuracies = rng.integers(10**6, 2 * 10**7, 40), rng.uniform(0.8, 0.9, 40)
     records = [
@@ -336,15 +286,15 @@ def test_references_are_ranked_by_the_longest_training_of_all_their_families() -
     assert ranked(searched) == []
 
 
-def test_equal_sets_of_networks_have_equal_answers() -> None:
+def test_budgets_with_equal_networks_have_equal_answers() -> None:
     records = [network(1, 0.8, 10**7), reference(2, 0.7, 15 * 10**6)]
     budgets = [Budget(mult_adds=m * 10**6) for m in (5, 10, 12, 16, 18)]
     for budget, found in answers(Findings(records), budgets).items():
         if isinstance(found, Answer):
             assert found == answer(Findings(records), budget)
         else:
-            assert budget.mult_adds == 5 * 10**6
-            assert said(found) == found
+            assert budget.bounds()["mult_adds"] == 5 * 10**6
+            assert answer_text(found) == found
 
 
 def studies(tmp_path: Path) -> dict[str, Findings]:
@@ -368,14 +318,14 @@ def studies(tmp_path: Path) -> dict[str, Findings]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "limited", "budgets", "finals", "retrained"])
-def test_every_place_names_the_same_network(
+def test_status_export_report_and_dashboard_name_the_same_network(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     findings = studies(tmp_path)[kind]
-    assert findings.main is not None
-    found = answer(findings, findings.main)
-    monkeypatch.setattr("mbsearch.analysis.answer.findings_of", lambda *_: findings)
-    monkeypatch.setattr("mbsearch.export.network_files.findings_of", lambda *_: findings)
+    assert findings.main_budget is not None
+    found = answer(findings, findings.main_budget)
+    monkeypatch.setattr("mbsearch.analysis.findings.findings_of", lambda *_: findings)
+    monkeypatch.setattr("mbsearch.export.study_export.findings_of", lambda *_: findings)
     folder = tmp_path / "tiny"
 
     def call(*arguments: str) -> str:
@@ -385,10 +335,12 @@ def test_every_place_names_the_same_network(
         return capsys.readouterr().out
 
     assert found.sentence() in call("status", str(folder))
-    printed = call("status", str(folder), f"--budget={findings.main.mult_adds}", "--json")
+    printed = call(
+        "status", str(folder), f"--budget={findings.main_budget.bounds()['mult_adds']}", "--json"
+    )
     assert json.loads(printed)["name"] == found.name
     assert call("export", str(folder)) == found.record.architecture.to_yaml()
-    measured = Measured(retrained=tuple(findings.retrained))
+    measured = Artifacts(retrained=tuple(findings.retrained))
     assert found.sentence() in re.sub("&#x27;", "'", document(findings, "title", measured))
     write_results(tmp_path, findings, "title")
     best = load(tmp_path / "best.yaml")
@@ -409,7 +361,7 @@ def test_every_place_names_the_same_network(
     )
     assert sentence(snapshot, View()) == f"{found.sentence()}."
     assert found.sentence() in str(front.layout(snapshot, {}, Library(ResultsFolder(folder))))
-    assert len(others(snapshot, View())) == max(0, len(findings.asked) - 1)
+    assert len(others(snapshot, View())) == max(0, len(findings.requested) - 1)
     shown = chosen(snapshot, {})
     assert shown is not None
     assert shown.fingerprint == found.record.fingerprint

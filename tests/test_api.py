@@ -8,7 +8,7 @@ import pytest
 import mbsearch as mb
 
 
-def test_everything_announced_is_there() -> None:
+def test_public_names_exist() -> None:
     assert sorted(mb.__all__) == mb.__all__
     for name in mb.__all__:
         assert getattr(mb, name) is not None
@@ -19,7 +19,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         mb.TurboSampler  # noqa: B018
 
 
-def test_import_and_counting_need_none_of_the_heavy_libraries() -> None:
+def test_import_and_counting_do_not_import_slow_libraries() -> None:
     code = (
         "import sys, mbsearch as mb; mb.measure(mb.load('v2.yaml').sample(0)); "
         "print(sorted({'torch', 'optuna', 'pandas', 'plotly', 'numpy'} & set(sys.modules)))"

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_search import search
 from noise_images import write_noise_images
-from test_search import search
 
 from mbsearch.cli import main
-from mbsearch.config.settings import Retrain
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.progress import Progress
 from mbsearch.retraining.arms import FIRST_SEED, compare_arms, compare_trained, same_test_images
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import Evaluation, Predictions
-from mbsearch.study.store import read_study
 
 IMAGES = 3000
 TRUTH = {"answer": 0.90, "by chance": 0.86, "MobileNetV2 0.35/96": 0.87}
@@ -86,7 +87,7 @@ def test_arms_are_compared_with_references_and_the_first_one_with_the_others() -
     assert found.images == IMAGES
 
 
-def test_arms_that_chose_the_same_network_train_it_once() -> None:
+def test_arms_with_the_same_network_train_it_once() -> None:
     executor = Guessing()
     same = ANSWER.replace(name="by chance")
     found = compare_trained([ANSWER, same], [], executor, 2)
@@ -96,7 +97,7 @@ def test_arms_that_chose_the_same_network_train_it_once() -> None:
     assert found.accuracies["answer"] == found.accuracies["by chance"]
 
 
-def test_a_training_that_fails_is_named() -> None:
+def test_a_failed_training_is_named_in_the_error() -> None:
     with pytest.raises(EvaluationError, match="answer, seed 1000: training diverged; the same"):
         compare_trained([ANSWER], [REFERENCE], Guessing(fails=True), 1)
 
@@ -116,7 +117,7 @@ def test_arms_are_trained_and_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
     images = write_noise_images(tmp_path / "images", {"train": 16, "test": 10})
     recipe = Retrain(epochs=2, batch_size=8, seeds=1)
     source = same_test_images(str(images), [0])
-    said: list[str] = []
+    events: list[Progress] = []
 
     def compared() -> object:
         return compare_arms(
@@ -128,11 +129,12 @@ def test_arms_are_trained_and_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
             folder=tmp_path,
             jobs=1,
             device="cpu",
-            say=said.append,
+            on_progress=events.append,
         )
 
     first = compared()
-    assert sum("test accuracy" in line for line in said) == 2
+    assert [(e.completed, e.total) for e in events] == [(1, 2), (2, 2)]
+    assert all("test accuracy" in (e.message or "") for e in events)
     assert len(list((tmp_path / "arms").glob("*/*/weights.pt"))) == 2
     assert compared() == first
 
@@ -166,7 +168,17 @@ def called(*arguments: str | Path) -> int:
 def test_the_command_compares_the_answers_of_studies(
     studies: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = (*studies, "--budget", "100M", "--seeds", "1", "--jobs", "1", "--device", "cpu")
+    command: tuple[str | Path, ...] = (
+        *studies,
+        "--budget",
+        "100M",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+        "--device",
+        "cpu",
+    )
     assert called(*command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Test accuracy on 20 images after retraining" in said

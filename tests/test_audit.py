@@ -16,22 +16,23 @@ from noise_images import write_noise_images
 from scipy.stats import kendalltau
 
 from mbsearch import cli
-from mbsearch.analysis.calibration import grown, growth_of
-from mbsearch.analysis.family_bias import lean
+from mbsearch.analysis.calibration import add_gain, long_training_gain
+from mbsearch.analysis.family_bias import family_bias
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import audit
-from mbsearch.config.settings import Limits
-from mbsearch.config.specification import load_specification
+from mbsearch.config.budgets import Limits
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError, StorageError
 from mbsearch.evaluation import by_training
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Task
-from mbsearch.run import _stamp
-from mbsearch.space.space import SearchSpace
-from mbsearch.study.artifacts import AUDIT, read_audit
+from mbsearch.progress import Progress
+from mbsearch.study.audit_file import AUDIT, read_audit
+from mbsearch.study.records import Evaluation
+from mbsearch.study_run import _identity
 
 
 def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]:
@@ -46,7 +47,7 @@ def judged(count: int = 60, quality: float = 1.0, seed: int = 0) -> list[Judged]
     ]
 
 
-def test_a_perfect_proxy_has_tau_one_everywhere_and_nothing_to_regret() -> None:
+def test_a_perfect_proxy_has_tau_one_and_no_regret() -> None:
     by_score = {each.score: each for each in rankings(judged())}
     proxy, counting = by_score["proxy"], by_score["mult_adds"]
     assert (proxy.tau, proxy.thirds, proxy.regret) == (1, (1, 1, 1), 0)
@@ -56,12 +57,12 @@ def test_a_perfect_proxy_has_tau_one_everywhere_and_nothing_to_regret() -> None:
     assert by_score["params"].tau == 0, "all have as many"
 
 
-def test_a_belief_in_growth_is_judged_beside_the_proxy() -> None:
+def test_growth_is_a_score_beside_the_proxy() -> None:
     rng = np.random.default_rng(0)
     networks = []
     for loss, cost, params in rng.uniform((0.5, 1e6, 1e5), (2, 1e8, 1e6), (60, 3)):
         costs = {"mult_adds": round(cost), "params": round(params)}
-        truth = grown(math.exp(-loss), growth_of(costs, 0.4))
+        truth = add_gain(math.exp(-loss), long_training_gain(costs, 0.4))
         networks.append(Judged(truth, costs, (0.5,), (loss,), 1.0))
     right, shipped = (
         {each.score: each.tau for each in rankings(networks, growth=rate)} for rate in (0.4, 0.1)
@@ -80,7 +81,7 @@ def test_taus_are_those_of_scipy_inside_each_third_of_the_costs() -> None:
     assert proxy.low < proxy.tau < proxy.high
 
 
-def test_intervals_are_those_of_networks_drawn_again() -> None:
+def test_intervals_are_bootstrapped_over_networks() -> None:
     networks = judged(quality=0.5)
     loss = np.array([n.losses[0] for n in networks])
     truth = np.array([n.truth for n in networks])
@@ -90,7 +91,7 @@ def test_intervals_are_those_of_networks_drawn_again() -> None:
     assert (proxy.low, proxy.high) == pytest.approx(tuple(np.quantile(taus, [0.05, 0.95])))
 
 
-def test_regret_is_what_the_favourite_within_a_budget_falls_short_of_the_best() -> None:
+def test_regret_is_the_accuracy_lost_by_choosing_with_the_score() -> None:
     networks = [
         Judged(truth, {"mult_adds": cost, "params": cost}, (0.5,), (loss,), 1.0)
         for truth, cost, loss in [(0.5, 1, 0.2), (0.9, 2, 0.9), (0.6, 3, 0.1), (0.8, 4, 0.8)]
@@ -105,72 +106,73 @@ def test_noise_is_the_spread_over_seeds() -> None:
     assert noise([single]) is None
 
 
-def test_a_proxy_that_sees_all_alike_is_fair_and_one_that_does_not_is_found_out() -> None:
+def test_a_family_bias_is_the_residual_of_its_true_accuracy() -> None:
     candidates = judged()
     members = judged(8, seed=1)
-    fair = lean("mobilenet_v2", members, candidates)
+    fair = family_bias("mobilenet_v2", members, candidates)
     assert abs(fair.gain) < fair.error
     assert fair.networks == 8
-    assert "within chance" in fair.clause()
+    assert fair.clause().endswith("(not significant)")
     worse = [replace(m, truth=m.truth - 0.2) for m in members]
-    flattered = lean("mobilenet_v2", worse, candidates)
+    flattered = family_bias("mobilenet_v2", worse, candidates)
     assert flattered.gain == pytest.approx(fair.gain - 0.2)
     assert flattered.error == pytest.approx(fair.error)
-    assert "below (more than chance" in flattered.clause()
-    assert flattered.clause().endswith("the proxy favours it)")
-    better = lean("mobilenet_v2", [replace(m, truth=m.truth + 0.2) for m in members], candidates)
-    assert better.clause().endswith("the proxy is unfair to it)")
-    few = lean("mobilenet_v2", members[:2], candidates)
+    assert flattered.clause().startswith("overestimates mobilenet_v2 by 0.")
+    assert flattered.clause().endswith("(significant)")
+    better = [replace(m, truth=m.truth + 0.2) for m in members]
+    underrated = family_bias("mobilenet_v2", better, candidates)
+    assert underrated.clause().startswith("underestimates mobilenet_v2 by 0.")
+    few = family_bias("mobilenet_v2", members[:2], candidates)
     assert few.error > fair.error
     with pytest.raises(ValueError, match="expected members and a line"):
-        lean("mobilenet_v2", [], candidates)
+        family_bias("mobilenet_v2", [], candidates)
     with pytest.raises(ValueError, match="expected members and a line"):
-        lean("mobilenet_v2", members, candidates[:2])
+        family_bias("mobilenet_v2", members, candidates[:2])
 
 
 @pytest.mark.slow
-def test_the_mobilenets_of_a_space_are_judged_beside_its_networks(tmp_path: Path) -> None:
+def test_an_audit_includes_the_mobilenets_of_the_space(tmp_path: Path) -> None:
     images = write_noise_images(tmp_path / "images", {"train": 100, "val": 40, "test": 20})
-    totals: set[int] = set()
+    totals: set[int | None] = set()
     found = audit(
         quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=1, jobs=2,
-        data=str(images), on_end=lambda _, total: totals.add(total),
+        data=str(images), on_progress=lambda event: totals.add(event.total),
     )  # fmt: skip
     assert totals == {16}, "each is trained shortly and for long"
-    assert [(each.family, each.networks) for each in found.leans] == [
+    assert [(each.family, each.networks) for each in found.family_biases] == [
         ("mobilenet_v1", 1),
         ("mobilenet_v2", 1),
     ]
     assert read_audit(tmp_path) == found
     assert found.sentence().count("mobilenet_v") == 2
     scoring = by_training(quick(), str(images), 0, None, tmp_path)
-    of_study = _stamp(scoring, 0)
-    assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
-    begun: list[int] = []
+    of_study = _identity(scoring, 0)
+    assert found.identity == {key: of_study[key] for key in ("data_key", "space", "proxy")}
+    events: list[Progress] = []
     longer = audit(
         quick(), folder=tmp_path, networks=6, references=2, seeds=1, epochs=2, jobs=2,
-        data=f"{images}/", on_start=lambda done, _: begun.append(done),
+        data=f"{images}/", on_progress=events.append,
     )  # fmt: skip
-    assert begun == [8], "the short trainings are those of before"
+    assert events[0].completed == 8, "the short trainings are not repeated"
     assert longer.truth.startswith("2 epochs")
     old = json.loads((tmp_path / AUDIT).read_text())
     del old["leans"]
     (tmp_path / AUDIT).write_text(json.dumps(old))
     before = read_audit(tmp_path)
     assert before is not None
-    assert before.leans == []
+    assert before.family_biases == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
-def test_as_many_mobilenets_are_judged_as_were_asked_for(count: int) -> None:
+def test_the_number_of_audited_mobilenets_is_the_requested_one(count: int) -> None:
     found = audit_module._references(load_specification(FORMER_V2), count, 10)
     assert len(found) == count
     assert len({network.fingerprint for _, network in found}) == count
 
 
 @pytest.mark.slow
-def test_a_network_that_cannot_be_trained_costs_no_audit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_audit_leaves_out_a_network_that_cannot_be_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     space = quick().with_classes(2)
     images = write_noise_images(tmp_path / "images", {"train": 100, "val": 40, "test": 20})
@@ -182,14 +184,12 @@ def test_a_network_that_cannot_be_trained_costs_no_audit(
     table.write_text(json.dumps(truth))
     spoilt = sample_by_cost(space, 7, 0)[0].fingerprint
     monkeypatch.setattr(audit_module, "LocalProcesses", partial(Failing, spoilt))
-    said: list[str] = []
     found = audit(
-        space, folder=tmp_path, networks=7, seeds=1, truth=table, jobs=1, data=str(images),
-        say=said.append,
-    )  # fmt: skip
+        space, folder=tmp_path, networks=7, seeds=1, truth=table, jobs=1, data=str(images)
+    )
     assert found.networks == 6
-    (line,) = [each for each in said if spoilt in each]
-    assert line.endswith("diverged; the audit goes without it")
+    (line,) = [each for each in caplog.messages if spoilt in each]
+    assert line.endswith("diverged; the audit leaves it out")
     spoilt = sample_by_cost(space, 6, 0)[0].fingerprint
     monkeypatch.setattr(audit_module, "LocalProcesses", partial(Failing, spoilt))
     with pytest.raises(EvaluationError, match=r"expected at least 6 networks .* got 5"):
@@ -243,9 +243,11 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
     (tmp_path / AUDIT).write_text(text)
     with pytest.raises(StorageError, match=r"audit.json: expected what .* got a damaged file"):
         read_audit(tmp_path)
-    read = partial(audit_module._Done.read, tmp_path / "audit")
-    read({"seed": 0}).add("a network", {"accuracy": 0.5})
-    assert read({"seed": 0}).rows == {"a network": {"accuracy": 0.5}}
+    read = partial(audit_module._Trained.read, tmp_path / "audit")
+    evaluation = Evaluation(0.5, 1.0, 2.0, 0, 16, (), "fake", {}, "cpu")
+    read({"seed": 0}).add("a network", evaluation)
+    row = {"accuracy": 0.5, "loss": 1.0, "seconds": 2.0}
+    assert read({"seed": 0}).rows == {"a network": row}
     assert read({"seed": 1}).rows == {}, "of another seed"
     (trainings,) = (tmp_path / "audit").iterdir()
     trainings.write_text(text)
@@ -254,7 +256,7 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
     assert trainings.read_text() == text
 
 
-def quick() -> SearchSpace:
+def quick() -> SearchSpecification:
     tiny = load_specification("tiny")
     proxy = tiny.settings.proxy.model_copy(
         update={"train_images": 64, "validation_images": 100, "epochs": 1}
@@ -263,7 +265,7 @@ def quick() -> SearchSpace:
 
 
 @pytest.mark.slow
-def test_an_audit_is_kept_and_goes_on_where_it_was_interrupted(
+def test_an_audit_resumes_after_an_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = quick().with_classes(10)
@@ -274,21 +276,21 @@ def test_an_audit_is_kept_and_goes_on_where_it_was_interrupted(
     table = tmp_path / "truth.json"
     table.write_text(json.dumps(truth))
     folder = tmp_path / "results" / "tiny"
-    ended: list[int] = []
+    completed: list[int] = []
 
-    def interrupt(done: int, total: int) -> None:
-        assert total == 6
-        ended.append(done)
-        if done == 3:
+    def interrupt(event: Progress) -> None:
+        assert event.total == 6
+        completed.append(event.completed)
+        if event.completed == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        audit(space, folder=folder, networks=6, seeds=1, truth=table, jobs=1, on_end=interrupt)
+        audit(space, folder=folder, networks=6, seeds=1, truth=table, jobs=1, on_progress=interrupt)
     found = audit(
         space, folder=folder, networks=6, seeds=1, truth=table, jobs=1,
-        on_end=lambda done, _: ended.append(done),
+        on_progress=lambda event: completed.append(event.completed),
     )  # fmt: skip
-    assert ended == [1, 2, 3, 4, 5, 6]
+    assert completed == [0, 1, 2, 3, 3, 4, 5, 6]
     assert read_audit(folder) == found
     assert json.loads((folder / AUDIT).read_text())["networks"] == 6
     assert ("better than counting" in found.sentence()) == (

@@ -1,6 +1,6 @@
-"""Every mistake gets one message with place, expectation and finding, exit code 2, no traceback."""
+"""Mistakes end with exit code 2 and one message: place, expected and actual value."""
 
-# ruff: noqa: E501 - a case a line reads best
+# ruff: noqa: E501 - one line a case
 from __future__ import annotations
 
 import os
@@ -21,7 +21,7 @@ baselines:
   - {reference: mobilenet_v2, alpha: [0.35], resolution: [96]}
 """
 
-# what is replaced by what, and the words that the message must have
+# case: (text of BASE, its replacement, words of the message)
 YAML = {
     "text for a number": ("resolution: {choices: [64, 96]}", "resolution: big", "s.yaml:2: resolution: expected an integer, got 'big'"),
     "number for a mapping": ("stem: {channels: 16}", "stem: 16", "s.yaml:3: stem: expected a mapping, got 16"),
@@ -62,7 +62,7 @@ YAML = {
 
 
 def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run the command line, which must refuse; returns its message on one line."""
+    """Run the command line, which must fail; return its message on one line."""
     with pytest.raises(SystemExit) as exit_:
         main(list(arguments))
     captured = capsys.readouterr()
@@ -103,7 +103,7 @@ def test_choices_between_whole_architectures(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("option", ["--data=photos", "--device=cpu", "--refine=0.5"])
-def test_a_table_with_what_only_trainings_have(
+def test_a_table_with_an_option_of_trainings(
     option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = run_cli(capsys, "run", "--space", "tiny", "--table", "t.json", option)
@@ -111,27 +111,27 @@ def test_a_table_with_what_only_trainings_have(
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b"])
-def test_a_study_needs_a_folder_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_name_that_is_not_one_folder(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     message = run_cli(capsys, "run", "--space", "tiny", "--name", name)
-    assert f"results: expected a study of a folder's name, got {name!r}" in message
+    assert f"results: expected a study name that can name a folder, got {name!r}" in message
     file = write_space(BASE.replace("name: s", f'name: "{name}"'))
     message = run_cli(capsys, "audit", "--space", file)
-    assert f"results: expected a study of a folder's name, got {name!r}" in message
+    assert f"results: expected a study name that can name a folder, got {name!r}" in message
 
 
-def test_a_device_that_is_none_leaves_no_study(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_device_creates_no_study(capsys: pytest.CaptureFixture[str]) -> None:
     message = run_cli(capsys, "run", "--space", "tiny", "--device", "tpu9")
     assert "device: expected cpu, or cuda" in message
     assert not Path("results").exists()
 
 
-def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     Path("results/s").mkdir(parents=True)
     Path("results/s/journal.log").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = run_cli(capsys, "dashboard", "--port", str(port))
-    assert f"--host 127.0.0.1 --port {port}: expected an address that is free" in message
+    assert f"--host 127.0.0.1 --port {port}: expected a free address" in message
 
 
 def test_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,12 +150,12 @@ def test_binary_file(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_list_for_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_with_a_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected a mapping, got a list" in run_cli(capsys, "count", write_space("[1, 2]"))
 
 
-def test_a_folder_hides_nothing_that_is_shipped(capsys: pytest.CaptureFixture[str]) -> None:
-    """As in a folder of results, where studies are called like their spaces."""
+def test_a_folder_does_not_hide_a_packaged_space(capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of results has folders with the names of spaces."""
     Path("tiny").mkdir()
     for arguments in (["spaces"], ["count", "tiny"]):
         with pytest.raises(SystemExit) as ended:
@@ -164,12 +164,12 @@ def test_a_folder_hides_nothing_that_is_shipped(capsys: pytest.CaptureFixture[st
         assert "tiny" in capsys.readouterr().out
 
 
-def test_folder_for_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_instead_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     Path("s.yaml").mkdir()
     assert "expected a YAML file, got a folder" in run_cli(capsys, "count", "s.yaml")
 
 
-def test_architecture_for_a_space(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_architecture_instead_of_a_space(capsys: pytest.CaptureFixture[str]) -> None:
     message = run_cli(capsys, "run", "--space", "mobilenet_v2")
     assert "expected a search space, got an architecture" in message
 
@@ -192,7 +192,7 @@ def test_strides_that_leave_no_pixels(capsys: pytest.CaptureFixture[str]) -> Non
 def test_no_feasible_network(capsys: pytest.CaptureFixture[str]) -> None:
     text = BASE.replace("head:", "limits: {mult_adds: 10k}\nhead:")
     message = run_cli(capsys, "run", "--space", write_space(text))
-    assert "expected a space with a network that keeps them, got none" in message
+    assert "expected a space with a network within them, got none" in message
     assert "is above the limit of 10,000" in message
 
 
@@ -245,7 +245,7 @@ def test_results_folder_that_is_a_file(capsys: pytest.CaptureFixture[str]) -> No
     assert "cannot be written" in run_cli(capsys, "run", "--space", "tiny")
 
 
-def test_export_of_two_things(capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_with_two_selections(capsys: pytest.CaptureFixture[str]) -> None:
     message = run_cli(capsys, "export", "--trial", "1", "--max-mult-adds", "1M")
     assert "expected --trial or --max-mult-adds, got both" in message
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mbsearch.cli.terminal import parse_budget
-from mbsearch.config.settings import LATENCY, Budget
+from mbsearch.config.budgets import Budget
+from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import SpecError
 from mbsearch.study.records import DEFAULT_METRIC
 
@@ -19,13 +20,13 @@ from mbsearch.study.records import DEFAULT_METRIC
         ("latency=5ms", DEFAULT_METRIC, {LATENCY: 5000}),
     ],
 )
-def test_a_budget_bounds_the_cost_of_the_study_or_those_it_names(
+def test_a_budget_option_bounds_the_objective_or_named_costs(
     text: str, metric: str, bounds: dict[str, int]
 ) -> None:
     budget = parse_budget("--budget", text, metric)
     assert isinstance(budget, Budget)
     assert budget.bounds() == bounds
-    assert Budget.model_validate(budget.model_dump(mode="json")) == budget, "as a study keeps it"
+    assert Budget.model_validate(budget.model_dump(mode="json")) == budget, "as a study stores it"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,8 @@ def test_a_budget_bounds_the_cost_of_the_study_or_those_it_names(
         ("20M,params=1k", DEFAULT_METRIC, "expected one of mult_adds, params"),
     ],
 )
-def test_a_mistake_in_a_budget_is_named_with_its_option(text: str, metric: str, words: str) -> None:
+def test_an_invalid_budget_is_an_error_that_names_the_option(
+    text: str, metric: str, words: str
+) -> None:
     with pytest.raises(SpecError, match=words):
         parse_budget("--budget", text, metric)

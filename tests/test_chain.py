@@ -7,15 +7,15 @@ from functools import partial
 
 import pytest
 import torch
+from fused_layers import accelerated, depthwise, pointwise
 from torch import Tensor, nn
 
 from mbsearch.accel.chain import chained, fits, link
-from mbsearch.accel.depthwise import DepthwiseConv2d
+from mbsearch.accel.fusion import FusedConvolution
 from mbsearch.accel.kernels.passes import WIDEST
-from mbsearch.accel.pointwise import PointwiseConv2d
 from mbsearch.space.library import load_reference
-from mbsearch.training.network import Convolution, build
-from mbsearch.training.warm_up import compile_kernels
+from mbsearch.training.loop import compile_ahead
+from mbsearch.training.network import build
 
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6()]
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (9, 9), (5, 1), (1, 3)]
@@ -25,12 +25,12 @@ STRIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (2, 1)]
 
 @pytest.fixture(autouse=True)
 def kernels(one_thread: None) -> None:
-    """Those that no other process is compiling at the same time."""
-    compile_kernels(torch.device("cpu"), lambda _: None)
+    """Compiled kernels; waits for another process that compiles them."""
+    compile_ahead(torch.device("cpu"))
 
 
 class Layers(nn.Sequential):
-    """Convolution, batch norm, activation; again and again."""
+    """Convolutions, each with batch norm and activation."""
 
     def links(self, x: Tensor) -> Tensor:
         links = [link(*self[i : i + 3], first=i == 0) for i in range(0, len(self), 3)]
@@ -57,7 +57,7 @@ def image(*shape: int) -> Tensor:
 
 
 def check(module: Layers, x: Tensor) -> None:
-    """Outputs, gradients and statistics are those of torch in double precision."""
+    """Compare outputs, gradients and statistics with torch in double precision."""
     wide, x64 = copy.deepcopy(module).double(), x.detach().double().requires_grad_()
     expected, got = plain(wide, x64), module.links(x)
     assert got.shape == expected.shape
@@ -76,88 +76,92 @@ def check(module: Layers, x: Tensor) -> None:
 
 
 def plain(module: Layers, x: Tensor) -> Tensor:
-    """The same layers by torch alone."""
+    """Run the same layers by torch."""
     for layer in module:
         if isinstance(layer, nn.Conv2d):
-            options = (None, layer.stride, layer.padding, layer.dilation, layer.groups)
-            x = nn.functional.conv2d(x, layer.weight, *options)
+            x = nn.functional.conv2d(
+                x,
+                layer.weight,
+                stride=layer.stride,
+                padding=layer.padding,
+                dilation=layer.dilation,
+                groups=layer.groups,
+            )
         else:
             x = layer(x)
     return x
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
-def test_a_block_trains_as_its_layers_do(activation: nn.Module) -> None:
+def test_a_chain_has_the_outputs_and_gradients_of_its_layers(activation: nn.Module) -> None:
     for width, side in itertools.product((8, 24, 130), (2, 5)):
-        depthwise = DepthwiseConv2d(width, (3, 3), (1, 1))
-        module = layers(
-            PointwiseConv2d(6, width), depthwise, PointwiseConv2d(width, 5), activation=activation
-        )
+        by_channel = depthwise(width, (3, 3), (1, 1))
+        module = layers(pointwise(6, width), by_channel, pointwise(width, 5), activation=activation)
         check(module, image(3, 6, side, side))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_depthwise_layers_of_every_shape(kernel: tuple[int, int]) -> None:
-    """As the first link, which sees a map as it is, and as a later one, which normalises it."""
+    """As the first link, whose input has no terms, and as a later one."""
     for side, stride in itertools.product(SIDES, STRIDES):
-        depthwise = DepthwiseConv2d(8, kernel, stride)
-        check(layers(depthwise), image(3, 8, *side))
-        check(layers(PointwiseConv2d(8, 8), copy.deepcopy(depthwise)), image(3, 8, *side))
+        by_channel = depthwise(8, kernel, stride)
+        check(layers(by_channel), image(3, 8, *side))
+        check(layers(pointwise(8, 8), copy.deepcopy(by_channel)), image(3, 8, *side))
 
 
 @pytest.mark.parametrize(("c_in", "c_out"), [(1, 1), (3, 200), (300, 7), (320, 300)])
 def test_pointwise_layers_of_every_width(c_in: int, c_out: int) -> None:
-    """More pixels than are taken at once, and a last chunk that is not full."""
+    """With more pixels than a block, and a partial last block."""
     for pixels in (2, 331):
-        module = layers(PointwiseConv2d(c_in, c_out), PointwiseConv2d(c_out, 4))
+        module = layers(pointwise(c_in, c_out), pointwise(c_out, 4))
         check(module, image(2, c_in, pixels, 1))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
-def test_a_chain_begins_behind_a_convolution_of_torchs(activation: nn.Module) -> None:
-    """Also alone, also of more pixels than are taken at once, and of channels that fill no row."""
+def test_a_chain_starts_after_a_convolution_by_torch(activation: nn.Module) -> None:
+    """Also alone, with more pixels than a block, and with channels that do not fill a row."""
     for side, width in ((5, 6), (2, 250), (90, 16)):
         start = nn.Conv2d(3, width, 3, 2, 1, bias=False)
         x = image(3, 3, side, side)
         check(layers(copy.deepcopy(start), activation=activation), x)
-        check(layers(copy.deepcopy(start), PointwiseConv2d(width, 5), activation=activation), x)
-        depthwise = DepthwiseConv2d(width, (3, 3), (1, 1))
-        check(layers(start, depthwise, PointwiseConv2d(width, 5), activation=activation), x)
+        check(layers(copy.deepcopy(start), pointwise(width, 5), activation=activation), x)
+        by_channel = depthwise(width, (3, 3), (1, 1))
+        check(layers(start, by_channel, pointwise(width, 5), activation=activation), x)
 
 
-def test_chains_go_on_from_block_to_block() -> None:
-    """MobileNetV2 is one to its first shortcut, and one behind its last."""
-    network = build(load_reference("mobilenet_v2"), num_classes=5).train()
+def test_chains_span_blocks() -> None:
+    """MobileNetV2 has one chain up to its first shortcut, and one after its last."""
+    network = accelerated(build(load_reference("mobilenet_v2"), num_classes=5)).train()
     steps = all_names(network(image(2, 3, 32, 32)))
     assert steps.count("_Chain") == 16, "17 blocks; the first two are one, and the ends of both"
-    assert "_NormaliseAndClip" not in steps
+    assert "_NormalizeAndClip" not in steps
 
 
-def test_a_variance_far_below_the_squared_mean_is_kept() -> None:
-    module = layers(PointwiseConv2d(4, 4), activation=nn.Identity())
+def test_a_variance_far_below_the_squared_mean_is_accurate() -> None:
+    module = layers(pointwise(4, 4), activation=nn.Identity())
     with torch.no_grad():
-        module[0].weight.copy_(torch.eye(4)[:, :, None, None])
+        module.get_parameter("0.weight").copy_(torch.eye(4)[:, :, None, None])
     x = (1000 + 0.01 * torch.randn(64, 4, 8, 8)).requires_grad_()
     expected = plain(copy.deepcopy(module).double(), x.double())
     assert torch.allclose(module.links(x).double(), expected, atol=0.03)
 
 
-def test_a_training_that_diverged_shows() -> None:
+def test_nan_is_propagated() -> None:
     x = image(4, 8, 3, 3).detach().clone()
     x[0, 3, 0, 0] = math.nan
-    module = layers(DepthwiseConv2d(8, (3, 3), (1, 1)), PointwiseConv2d(8, 4))
+    module = layers(depthwise(8, (3, 3), (1, 1)), pointwise(8, 4))
     assert module.links(x.requires_grad_()).isnan().any()
 
 
-def test_any_order_of_memory_will_do() -> None:
-    module = layers(PointwiseConv2d(6, 8), DepthwiseConv2d(8, (3, 3), (2, 2)))
+def test_both_memory_formats_give_the_same_result() -> None:
+    module = layers(pointwise(6, 8), depthwise(8, (3, 3), (2, 2)))
     last = copy.deepcopy(module).links(image(4, 6, 5, 5))
     assert torch.equal(module.links(image(4, 6, 5, 5).detach().contiguous()), last)
 
 
-def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
+def test_unsupported_layers_and_inputs_do_not_join_a_chain() -> None:
     linked = partial(link, first=False)
-    conv, norm = PointwiseConv2d(4, 4), nn.BatchNorm2d(4)
+    conv, norm = pointwise(4, 4), nn.BatchNorm2d(4)
     assert linked(conv, norm, nn.ReLU6()) is not None
     assert linked(conv, norm, nn.Hardswish()) is None
     assert linked(conv, nn.Identity(), nn.ReLU6()) is None
@@ -169,8 +173,8 @@ def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
     assert linked(conv, nn.BatchNorm2d(4, affine=False), nn.ReLU6()) is None
     assert linked(conv, nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU6()) is None
     with torch.device("meta"):
-        assert linked(PointwiseConv2d(4, WIDEST), norm, nn.ReLU6()) is not None
-        assert linked(PointwiseConv2d(4, WIDEST + 1), norm, nn.ReLU6()) is None
+        assert linked(pointwise(4, WIDEST), norm, nn.ReLU6()) is not None
+        assert linked(pointwise(4, WIDEST + 1), norm, nn.ReLU6()) is None
     assert fits(image(2, 4, 1, 1))
     assert not fits(image(1, 4, 1, 1))
     assert not fits(image(2, 4, 1, 1).double())
@@ -180,20 +184,21 @@ def test_what_the_kernels_do_not_know_is_left_to_the_layers() -> None:
     assert not fits(image(2, 4, 1, 1))
 
 
-def test_maps_are_let_go_after_the_way_back() -> None:
-    """A loop holds the loss, and with it the graph, into the next step."""
-    module = layers(PointwiseConv2d(6, 8), DepthwiseConv2d(8, (3, 3), (1, 1)))
+def test_saved_maps_are_freed_after_backward() -> None:
+    """A training loop keeps the loss, and so the graph, until the next step."""
+    module = layers(pointwise(6, 8), depthwise(8, (3, 3), (1, 1)))
     y = module.links(image(4, 6, 5, 5))
-    y.sum().backward()
+    y.sum().backward()  # type: ignore[no-untyped-call]
     with pytest.raises(RuntimeError, match="freed"):
-        y.sum().backward()
+        y.sum().backward()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
-    "kind", [Convolution, nn.Conv2d, nn.BatchNorm2d, nn.ReLU6], ids=lambda kind: kind.__name__
+    "kind", [FusedConvolution, nn.Conv2d, nn.BatchNorm2d, nn.ReLU6], ids=lambda kind: kind.__name__
 )
-def test_hooks_hear_of_every_layer(kind: type[nn.Module]) -> None:
+def test_hooks_of_every_layer_are_called(kind: type[nn.Module]) -> None:
     network = build(load_reference("mobilenet_v2").replace(alpha=0.25), num_classes=5).train()
+    accelerated(network)
     listened = [module for module in network.modules() if isinstance(module, kind)]
     heard: list[nn.Module] = []
     for module in listened:
@@ -203,10 +208,10 @@ def test_hooks_hear_of_every_layer(kind: type[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize("reference", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])
-def test_a_network_in_training_gives_the_gradients_of_its_layers(reference: str) -> None:
-    """Against the same network in double precision, which no kernel knows."""
+def test_gradients_of_a_network_are_those_in_double_precision(reference: str) -> None:
+    """Double precision has no kernels."""
     network = build(load_reference(reference).replace(alpha=0.25), num_classes=5, seed=1).train()
-    network.to(memory_format=torch.channels_last)
+    accelerated(network)
     wide, x = copy.deepcopy(network).double(), image(8, 3, 64, 64).detach()
     logits, expected = network(x), wide(x.double())
     assert "_Chain" in names(logits)
@@ -222,12 +227,12 @@ def test_a_network_in_training_gives_the_gradients_of_its_layers(reference: str)
 
 
 def names(y: Tensor) -> set[str]:
-    """Kinds of steps that led to a tensor."""
+    """Return the kinds of autograd nodes of a tensor."""
     return set(all_names(y))
 
 
 def all_names(y: Tensor) -> list[str]:
-    """The kind of each step that led to a tensor."""
+    """Return the kind of each autograd node of a tensor."""
     found, waiting = set(), [y.grad_fn]
     while waiting:
         node = waiting.pop()

@@ -19,7 +19,7 @@ GOLDEN = list(
 )
 
 # Published rows (millions of Mult-Adds) that differ from the exact count by more than rounding.
-# Each is a known slip of its table, not of the count; the exact value is what must come out.
+# They are known errors of the tables. The last number is the exact count.
 ANOMALIES = {
     "V1 README 0.75_224: stem left out": ("mobilenet_v1", 0.75, 224, 317, 325.400448),
     "V1 README 0.75_192: stem left out": ("mobilenet_v1", 0.75, 192, 233, 239.273472),
@@ -35,7 +35,7 @@ ANOMALIES = {
     "V1 paper T14 second 0.75-128: wrong label": ("mobilenet_v1", 0.75, 128, 166, 106.770432),
     "V1 paper T14 1.0-160: unexplained": ("mobilenet_v1", 1.0, 160, 286, 290.6752),
     "V2 paper T4 MobileNetV1: unexplained": ("mobilenet_v1", 1.0, 224, 575, 568.740352),
-    "V2 paper T4 V2 1.4: unexplained": ("mobilenet_v2", 1.4, 224, 585, 582.195824),
+    "V2 paper T4 MobileNetV2 1.4: unexplained": ("mobilenet_v2", 1.4, 224, 585, 582.195824),
     "V3 paper T3 Large: README says 217": ("mobilenet_v3_large", 1.0, 224, 219, 216.58976),
     "V3 paper Small: 56 misprinted?": ("mobilenet_v3_small", 1.0, 224, 66, 56.5104),
     "V3 README Small minimalistic": ("mobilenet_v3_small_minimalistic", 1.0, 224, 65, 52.288448),
@@ -46,7 +46,7 @@ ANOMALIES = {
 @pytest.mark.parametrize(
     "row", GOLDEN, ids=[f"{r['model']}-{r['alpha']}-{r['resolution']}" for r in GOLDEN]
 )
-def test_counts_equal_the_published_networks_to_the_last_integer(row: dict[str, str]) -> None:
+def test_counts_equal_the_exact_published_ones(row: dict[str, str]) -> None:
     network = load_reference(row["model"]).replace(
         alpha=float(row["alpha"]), resolution=int(row["resolution"])
     )
@@ -56,12 +56,12 @@ def test_counts_equal_the_published_networks_to_the_last_integer(row: dict[str, 
     assert costs["weights"] == int(row["weights"])
 
 
-def test_all_59_golden_rows_are_tested() -> None:
+def test_there_are_59_exact_published_counts() -> None:
     assert len(GOLDEN) == 59
 
 
 @pytest.mark.parametrize("anomaly", ANOMALIES)
-def test_known_anomalies_of_the_published_tables(anomaly: str) -> None:
+def test_exact_counts_where_published_tables_are_wrong(anomaly: str) -> None:
     name, alpha, resolution, published, exact = ANOMALIES[anomaly]
     count = measure(load_reference(name).replace(alpha=alpha, resolution=resolution))["mult_adds"]
     assert count == round(exact * 1e6)
@@ -69,9 +69,7 @@ def test_known_anomalies_of_the_published_tables(anomaly: str) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--layers"], ["--json"]])
-def test_the_command_line_counts_a_network(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_count_prints_every_total(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["count", "mobilenet_v2", *options])
     assert ended.value.code == 0
@@ -80,7 +78,7 @@ def test_the_command_line_counts_a_network(
         assert str(total) in shown
 
 
-def test_the_command_line_counts_with_as_many_classes_as_asked(
+def test_count_applies_the_number_of_classes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def shown(*arguments: str) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def test_the_command_line_counts_with_as_many_classes_as_asked(
 
     ten = shown("mobilenet_v2", "--classes", "10")
     assert shown("mobilenet_v2")["mult_adds"] - ten["mult_adds"] == 1280 * 990
-    head = load_specification(FORMER_V2).template["head"]["channels"]
+    head = load_specification(FORMER_V2).to_dict()["head"]["channels"]
     less = (
         shown(str(FORMER_V2))["min_mult_adds"]
         - shown(str(FORMER_V2), "--classes", "10")["min_mult_adds"]
@@ -100,7 +98,7 @@ def test_the_command_line_counts_with_as_many_classes_as_asked(
     assert less == head * 990
 
 
-def test_layers_add_up_to_the_total() -> None:
+def test_layer_costs_sum_to_the_total() -> None:
     network = load_reference("mobilenet_v3_large")
     rows = layer_costs(network)
     totals = measure(network)
@@ -116,7 +114,7 @@ def test_peak_memory_of_v2_is_at_its_first_strided_depthwise() -> None:
     )
 
 
-def test_an_open_shortcut_is_held_while_its_body_runs() -> None:
+def test_activation_memory_includes_open_shortcuts() -> None:
     rows = {row.name: row for row in layer_costs(load_reference("mobilenet_v2"))}
     depthwise = rows["stages.1.1.depthwise"]  # 144 channels at 56 x 56, around it 24 channels
     assert depthwise.activation_bytes == 4 * 56 * 56 * (144 + 144 + 24)

@@ -1,4 +1,4 @@
-"""What a space leaves out of the references of its budgets, and of the photos' pixels."""
+"""Coverage of a space: missing references, and resolutions above the photos'."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import pytest
 from former_spaces import FORMER_V2
 
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget
-from mbsearch.config.specification import load_specification, read_specification
+from mbsearch.config.budgets import Budget
+from mbsearch.config.specification import (
+    SearchSpecification,
+    load_specification,
+    read_specification,
+)
 from mbsearch.cost.coverage import Gap, oversized
 from mbsearch.search.references import fitting_references, missing_references
 from mbsearch.space.library import find
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 
 TWENTY = Budget.model_validate({"mult_adds": "20M"})
@@ -22,8 +25,8 @@ ALPHA = "alpha: {range: [0.05, 1.4], step: 0.01}"
 RESOLUTION = "resolution: {range: [40, 288], step: 8}"
 
 
-def changed(old: str, new: str) -> SearchSpace:
-    """The space v2 with another text somewhere in its file, for 20 M and ten classes."""
+def changed(old: str, new: str) -> SearchSpecification:
+    """Return the space v2 with one text of its file replaced, for 20 M and ten classes."""
     text = find("v2").read_text()
     assert old in text
     space = read_specification(parse_document(text.replace(old, new), "v2.yaml")).with_classes(10)
@@ -35,12 +38,12 @@ def of_v2(gaps: list[Gap]) -> list[Gap]:
 
 
 @pytest.mark.parametrize("name", ["v2", "mixed"])
-def test_shipped_spaces_leave_no_reference_out(name: str) -> None:
+def test_packaged_spaces_contain_every_reference(name: str) -> None:
     assert missing_references(load_specification(name)) == []
     assert missing_references(load_specification(name).with_classes(10)) == []
 
 
-def test_the_key_that_leaves_a_reference_out_is_named() -> None:
+def test_a_gap_names_the_key_that_excludes_a_reference() -> None:
     (gap,) = of_v2(missing_references(changed(ALPHA, "alpha: {range: [0.35, 1.4], step: 0.01}")))
     assert gap.key == "alpha"
     fitting = fitting_references("mobilenet_v2", TWENTY, num_classes=10, published=False)
@@ -64,27 +67,29 @@ def test_the_key_that_leaves_a_reference_out_is_named() -> None:
         ("hidden: 1024", "hidden: 1280", "MobileNetV3-small", "head.hidden", "has 1280"),
     ],
 )
-def test_every_kind_of_key_is_named(old: str, new: str, family: str, key: str, reason: str) -> None:
+def test_gaps_name_keys_of_every_kind(
+    old: str, new: str, family: str, key: str, reason: str
+) -> None:
     found = [gap for gap in missing_references(changed(old, new)) if gap.family == family]
     assert key in [gap.key for gap in found]
     assert any(gap.reason.startswith(reason) for gap in found if gap.key == key)
 
 
-def test_a_space_without_budgets_is_asked_for_round_ones() -> None:
+def test_gaps_of_a_space_without_budgets_are_those_of_round_ones() -> None:
     space = load_specification(FORMER_V2)
     bare = space.with_settings({"limits": type(space.settings.limits)()})
     budgets = {gap.budget for gap in missing_references(bare)}
     assert {"10 M Mult-Adds", "20 M Mult-Adds", "50 M Mult-Adds"} <= budgets
 
 
-def test_what_is_missing_is_found_in_a_second() -> None:
+def test_missing_references_are_found_within_two_seconds() -> None:
     space = load_specification("v2").with_classes(10)
     start = time.process_time()
     missing_references(space)
     assert time.process_time() - start < 2
 
 
-def test_resolutions_above_the_photos_pixels_are_listed() -> None:
+def test_resolutions_above_the_photos_are_listed() -> None:
     assert oversized(load_specification("v2"), 160) == [*range(168, 289, 8)]
     assert oversized(load_specification("v2"), 288) == []
     fixed = changed(RESOLUTION, "resolution: 224")
@@ -93,7 +98,7 @@ def test_resolutions_above_the_photos_pixels_are_listed() -> None:
 
 
 @pytest.mark.slow
-def test_count_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_prints_missing_references(capsys: pytest.CaptureFixture[str]) -> None:
     for name, words in (
         ("v2", "MobileNet V1, V2 and V3-small are in the space at every budget"),
         ("tiny", "outside the space: at 30 M Mult-Adds MobileNetV2 is alpha"),

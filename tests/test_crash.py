@@ -17,17 +17,18 @@ from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 from processes import fork_servers, workers
 
-from mbsearch.config.specification import load_specification
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Finished, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.space.library import load_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study.store import create_study
 
 TINY = load_specification("tiny")
 RUN = ["-m", "mbsearch", "run", "--space", str(FORMER_V2), "--sampler", "random", "--jobs", "1"]
@@ -56,7 +57,7 @@ class InThisProcess:
 def search(
     journal: Path,
     trials: int,
-    space: SearchSpace = TINY,
+    space: SearchSpecification = TINY,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
     store = create_study(open_journal(journal, create=True), "study")
@@ -103,7 +104,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def table(folder: Path) -> Path:
-    """A table that knows no network: its trials fail, at once and with a long enough message."""
+    """A table without networks of the space: every trial fails with a long message."""
     path = folder / "table.json"
     path.write_text('{"0": 0.5}')
     return path
@@ -178,7 +179,7 @@ def test_the_memory_of_the_driver_stays_flat(tmp_path: Path) -> None:
     sizes: list[int] = []
 
     def weigh(progress: Progress) -> None:
-        if progress.trial is not None:
+        if progress.message is not None:
             sizes.append(psutil.Process().memory_info().rss)
 
     search(tmp_path / JOURNAL, 200, load_specification(FORMER_V2), weigh)

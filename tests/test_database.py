@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import psycopg
@@ -17,13 +16,14 @@ import mbsearch as mb
 from mbsearch import cli
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.specification import load_specification
-from mbsearch.dashboard.studies import open_shelf
+from mbsearch.dashboard.studies import open_source
 from mbsearch.errors import StorageError
-from mbsearch.latency.benchmark import Latency
-from mbsearch.run import RunResult, run
-from mbsearch.study.artifacts import MULT_ADDS, PROXY, Audit, Ranking, read_latencies
+from mbsearch.progress import Progress
+from mbsearch.study.audit_file import MULT_ADDS, PROXY, Audit, RankAgreement
+from mbsearch.study.latency_file import Latency, LatencyFile
+from mbsearch.study.opening import read_study
 from mbsearch.study.postgresql import connect, drive_database
-from mbsearch.study.store import read_study
+from mbsearch.study_run import RunResult, run
 
 TINY = load_specification("tiny")
 TRUTH = {
@@ -75,7 +75,7 @@ def test_a_study_in_a_database_is_extended_and_read_by_name(
         mb.load_results("three", storage=postgres)
 
 
-def test_several_may_make_and_read_the_tables_of_a_database_at_once(postgres: str) -> None:
+def test_several_processes_create_and_read_tables_at_once(postgres: str) -> None:
     def read() -> RDBStorage:
         while True:
             try:
@@ -118,18 +118,20 @@ def test_the_command_line_reads_and_writes_a_database(
         "mbsearch.latency.benchmark.measure_latency", lambda networks, **_: [timed] * len(networks)
     )
     call("latency", "tiny", "--engine", "torch")
-    assert network.fingerprint in read_latencies(Path("results/tiny"))["torch_us"]
+    assert network.fingerprint in LatencyFile.read(Path("results/tiny")).by_metric()["torch_us"]
     call("latency", "far/away/tiny", "--engine", "torch")  # as its run said --results far/away
-    assert network.fingerprint in read_latencies(Path("far/away/tiny"))["torch_us"]
-    rows = [Ranking(score, 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02) for score in (PROXY, MULT_ADDS)]
+    assert network.fingerprint in LatencyFile.read(Path("far/away/tiny")).by_metric()["torch_us"]
+    rows = [
+        RankAgreement(score, 0.5, 0.25, 0.75, (0.4, 0.3, 0.2), 0.02) for score in (PROXY, MULT_ADDS)
+    ]
     audit = Audit("tiny", "table", "truth", 6, 1.0, None, rows)
-    Path("far/away/tiny/audit.json").write_text(json.dumps(asdict(audit)))
+    audit.write(Path("far/away/tiny"))
     assert "audit: the proxy ranks" in call("status", "far/away/tiny")
     assert "audit" not in call("status", "tiny")
-    shelf = open_shelf(Path("far/away/tiny"), postgres)
-    assert shelf.names() == ["tiny"]
-    assert shelf.folder("tiny") == Path("far/away/tiny")
-    assert shelf.location("tiny") == "far/away/tiny --storage URL"
+    source = open_source(Path("far/away/tiny"), postgres)
+    assert source.names() == ["tiny"]
+    assert source.folder("tiny") == Path("far/away/tiny")
+    assert source.location("tiny") == "far/away/tiny --storage URL"
 
 
 def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:
@@ -143,16 +145,16 @@ def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:
         pass
 
 
-def test_a_driver_that_lost_its_lock_stops_and_says_so(
+def test_a_driver_that_lost_its_lock_stops_with_an_error(
     tmp_path: Path, table: Path, postgres: str
 ) -> None:
-    def cut(_done: int, _target: int) -> None:
+    def cut(_event: Progress) -> None:
         with psycopg.connect(postgres) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
             )
 
-    with pytest.raises(StorageError, match=r"'cut': the database failed: .*terminat.* goes on"):
+    with pytest.raises(StorageError, match=r"'cut': the database failed: .*terminat.* to resume"):
         run(
             TINY,
             trials=8,
@@ -160,7 +162,7 @@ def test_a_driver_that_lost_its_lock_stops_and_says_so(
             storage=postgres,
             table=table,
             jobs=1,
-            on_start=cut,
+            on_progress=cut,
         )
     assert len(search(tmp_path / "cut", table, postgres).records) == 8
 

@@ -5,10 +5,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from fused_layers import depthwise
+from torch import Tensor, nn
 from torch.nn import functional as F
-
-from mbsearch.accel.depthwise import DepthwiseConv2d
 
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (5, 1), (1, 3)]
 SIDES = [(1, 1), (2, 2), (3, 3), (4, 4), (6, 6), (1, 3), (4, 2)]
@@ -20,8 +19,8 @@ def image(side: tuple[int, int]) -> Tensor:
     return x.to(memory_format=torch.channels_last).requires_grad_()
 
 
-def layer_of(kernel: tuple[int, int], stride: tuple[int, int]) -> DepthwiseConv2d:
-    layer = DepthwiseConv2d(4, kernel, stride)
+def layer_of(kernel: tuple[int, int], stride: tuple[int, int]) -> nn.Conv2d:
+    layer = depthwise(4, kernel, stride)
     with torch.no_grad():
         layer.weight.normal_(generator=torch.Generator().manual_seed(3))
     return layer
@@ -63,7 +62,7 @@ def test_mixed_precision_differs_by_its_rounding_only(kernel: tuple[int, int]) -
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_gradient_is_written(kernel: tuple[int, int]) -> None:
-    """Memory that was used before holds anything; oneDNN leaves some of it where it was."""
+    """Reused memory holds old values; oneDNN leaves some of them."""
     for side, stride in itertools.product([*SIDES, (5, 3), (7, 8)], STRIDES):
         layer, x = layer_of(kernel, stride), image(side)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -75,14 +74,14 @@ def test_every_gradient_is_written(kernel: tuple[int, int]) -> None:
 
 
 def test_the_images_themselves_need_no_gradient() -> None:
-    layer = DepthwiseConv2d(4, (3, 3), (1, 1))
+    layer = depthwise(4, (3, 3), (1, 1))
     layer(torch.randn(1, 4, 2, 2)).sum().backward()
     assert layer.weight.grad is not None
 
 
-def test_an_evaluated_network_is_plain_torch() -> None:
+def test_evaluation_uses_torchs_convolution() -> None:
     """So that it can be traced for maps of any size."""
-    layer = DepthwiseConv2d(4, (3, 3), (1, 1))
+    layer = depthwise(4, (3, 3), (1, 1))
     x = torch.randn(1, 4, 2, 2)
     assert "_Depthwise" in str(layer(x).grad_fn)
     assert "_Depthwise" not in str(layer.eval()(x).grad_fn)

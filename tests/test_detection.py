@@ -25,7 +25,7 @@ def example() -> ModuleType:
     return module
 
 
-def test_the_evaluator_knows_right_from_wrong(example: ModuleType) -> None:
+def test_the_evaluator_scores_right_and_wrong_boxes(example: ModuleType) -> None:
     rng = np.random.default_rng(0)
     scenes = [example.scene(rng, 64) for _ in range(20)]
     right = [{**target, "scores": torch.ones(len(target["labels"]))} for _, target in scenes]
@@ -40,7 +40,9 @@ def test_the_evaluator_knows_right_from_wrong(example: ModuleType) -> None:
 
 
 def test_backbones_cost_the_same(example: ModuleType) -> None:
-    winner = mb.load(str(ROOT / "docs/winner.yaml")).replace(resolution=128)
+    winner = mb.load(str(ROOT / "docs/winner.yaml"))
+    assert isinstance(winner, mb.Architecture)
+    winner = winner.replace(resolution=128)
     for family in ("mobilenet_v1", "mobilenet_v2"):
         rival = example.of_equal_cost(family, winner)
         costs = [example.backbone_mult_adds(each) for each in (rival, winner)]
@@ -49,7 +51,7 @@ def test_backbones_cost_the_same(example: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_the_winner_and_mobilenets_learn_to_detect(
+def test_the_searched_network_and_mobilenets_learn_to_detect(
     example: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--steps", "60", "--tested", "40", "--pixels", "64"]

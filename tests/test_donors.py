@@ -12,20 +12,16 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder, write_retrained
+from mbsearch.config.families import DONORS, scaled_reference
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import DataError
+from mbsearch.retraining.run import write_retrained
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import InvertedResidual
-from mbsearch.space.library import (
-    DONORS,
-    load_reference,
-    reference_names,
-    scaled_reference,
-    space_names,
-)
-from mbsearch.study.artifacts import Retrained
+from mbsearch.space.library import load_reference, reference_names, space_names
+from mbsearch.study.retrained_file import Retrained
+from mbsearch.study.training_files import WEIGHTS, training_folder
 from mbsearch.training.donors.channel_order import Criterion, sort_channels
 from mbsearch.training.donors.files import GIVEN, TrainedDonor, find_donor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherit_from
@@ -155,7 +151,9 @@ def test_channels_are_in_the_order_of_the_weights_that_read_them(lite0: TrainedD
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
-def test_random_candidates_inherit_as_much_as_is_said(name: str, lite0: TrainedDonor) -> None:
+def test_the_inherited_share_of_random_candidates_is_correct(
+    name: str, lite0: TrainedDonor
+) -> None:
     shares = []
     for architecture in candidates(name, 100):
         network = skeleton(architecture).to_empty(device="cpu")

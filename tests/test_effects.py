@@ -16,7 +16,7 @@ from mbsearch.analysis.published_results import published
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
-from mbsearch.figures.published import AXES, FAMILIES, published_figure
+from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
 from mbsearch.space.library import load_reference
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord
 
@@ -46,7 +46,7 @@ def study(
     return records
 
 
-def test_a_choice_that_matters_is_found_with_its_size() -> None:
+def test_the_effect_of_a_choice_is_estimated() -> None:
     found = effects(study(300, {("stages.2.kernel", 5): 0.03}, 0.01))
     assert found[0].choice == "stages.2.kernel"
     assert found[0].importance > 5 * found[1].importance
@@ -58,24 +58,24 @@ def test_a_choice_that_matters_is_found_with_its_size() -> None:
     )
 
 
-def test_width_is_not_credited_for_its_cost() -> None:
+def test_width_has_no_effect_beyond_its_cost() -> None:
     importance = {e.choice: e.importance for e in effects(study(300, {}, 0.01))}
     assert importance["alpha"] < 0.03
     assert importance["resolution"] < 0.03
 
 
-def test_nothing_is_clear_where_there_is_only_noise() -> None:
+def test_pure_noise_has_no_better_option() -> None:
     told = [e.rule("overall") for e in effects(study(200, {}, 0.02))]
     assert sum("beats" in rule for rule in told) <= len(told) / 8
 
 
-def test_what_is_said_of_noise_is_rarely_wrong() -> None:
+def test_rules_from_noise_are_rare() -> None:
     """Dozens of comparisons in a study: at 95 % each, every study would have its false ones."""
     told = [rules(study(60, {}, 0.02, seed)) for seed in range(20)]
     assert sum("clearly" not in lines[0] for lines in told) <= 3
 
 
-def test_nothing_is_an_option_too() -> None:
+def test_none_is_an_option() -> None:
     records = [
         replace(r, params={**r.params, "head.channels": None if i % 2 else 1280})
         for i, r in enumerate(study(60, {}, 0.01))
@@ -108,7 +108,7 @@ def test_bands_share_the_networks_evenly_and_leave_none_out() -> None:
     assert max(counts) - min(counts) <= 2
 
 
-def test_baselines_are_no_evidence_about_choices() -> None:
+def test_baselines_are_left_out_of_effects() -> None:
     records = study(20, {}, 0.01)
     network = load_reference("mobilenet_v2")
     baseline = TrialRecord(99, "mobilenet_v2", State.COMPLETE, network, measure(network), {})
@@ -127,11 +127,11 @@ def test_figures_show_every_network_once() -> None:
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_published_rows_are_drawn_where_the_source_has_the_number(axis: str) -> None:
+def test_published_rows_are_drawn_if_the_source_has_the_number(axis: str) -> None:
     figure = published_figure(published(), axis)
     expected = sum(getattr(r, axis) is not None for r in published())
     assert sum(len(trace.x) for trace in figure.data) == expected
-    assert {r.family for r in published()} == set(FAMILIES)
+    assert {r.family for r in published()} == set(PUBLISHED_FAMILIES)
 
 
 def test_published_numbers_agree_with_ours() -> None:

@@ -12,26 +12,29 @@ import pytest
 from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 
-from mbsearch.analysis import tables as found
-from mbsearch.analysis.answer import Findings, answer, budget_of
-from mbsearch.analysis.calibration import grown, growth_of
-from mbsearch.config.settings import Budget, Promotion, Racing
-from mbsearch.config.specification import load_specification
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.calibration import add_gain, long_training_gain
+from mbsearch.analysis.findings import Findings, budget_of
+from mbsearch.analysis.tables import front_rows, to_frame
+from mbsearch.config.budgets import Budget
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.racing_settings import Racing
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.cost import measure
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.evaluation import Scoring
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.run import run
 from mbsearch.search.driver import Driver
 from mbsearch.search.estimates import LEAST_TRIALS, MOST_TRIALS, Estimates
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.sampler.observations import ANCHORS, FINALS, PROMOTED
 from mbsearch.space.library import load_reference
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
-from mbsearch.study.records import Estimate, Evaluation, TrialRecord, shown
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.study.opening import JOURNAL, read_study
+from mbsearch.study.records import Estimate, Evaluation, TrialRecord, of_highest_fidelity
+from mbsearch.study.store import StudyStore, create_study
+from mbsearch.study_run import run
 
 NOISE = 0.03
 V2 = load_specification(FORMER_V2)
@@ -63,7 +66,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyStore, Study
 
 def true(record: TrialRecord, promoted: bool = False) -> float:
     """What the fake training would reach without noise."""
-    missing = 3 / math.log10(record.mult_adds) ** 1.2
+    missing: float = 3 / math.log10(record.mult_adds) ** 1.2
     return SHARE * (1 - missing / 2 if promoted else 1 - missing)
 
 
@@ -75,7 +78,7 @@ def accuracies(estimates: Mapping[int, Estimate]) -> dict[int, float]:
     return {trial: estimate.accuracy for trial, estimate in estimates.items()}
 
 
-def test_expected_accuracies_are_nearer_to_the_truth_than_measured_ones(
+def test_predicted_accuracies_are_closer_to_the_truth_than_measured_ones(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     store, _ = studies
@@ -87,12 +90,14 @@ def test_expected_accuracies_are_nearer_to_the_truth_than_measured_ones(
     assert np.sqrt(np.mean(believed**2)) < 0.5 * np.sqrt(np.mean(measured**2))
 
 
-def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, StudyStore]) -> None:
-    """At every budget the choice by what is expected is at least as good on the whole."""
+def test_answers_by_prediction_are_better_than_the_luckiest_networks(
+    studies: tuple[StudyStore, StudyStore],
+) -> None:
+    """At every budget selection by prediction is at least as good on average."""
     store, _ = studies
     expected = accuracies(Estimates(store, SPACE).highest())
     plain = store.records()
-    told = [replace(r, expected=expected.get(r.trial)) for r in plain]
+    told = [replace(r, predicted=expected.get(r.trial)) for r in plain]
     budgets = sorted(r.cost for r in candidates(store))[5::5]
 
     def chosen(records: list[TrialRecord], budget: int) -> TrialRecord:
@@ -104,7 +109,7 @@ def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, Study
     assert np.mean(likeliest) > np.mean(luckiest)
     choice = chosen(told, budgets[-1])
     # A prediction is compared with a prediction.
-    told = [replace(r, expected=0.432) if r.origin == "mobilenet_v2" else r for r in told]
+    told = [replace(r, predicted=0.432) if r.origin == "mobilenet_v2" else r for r in told]
     found = answer(Findings(told), Budget(mult_adds=budgets[-1]))
     if found.record.trial == choice.trial:
         assert f"predicted validation accuracy {expected[choice.trial]:.3f}" in found.sentence()
@@ -113,7 +118,7 @@ def test_the_network_to_use_is_not_the_luckiest(studies: tuple[StudyStore, Study
     assert margin.difference.mean == pytest.approx(found.best.accuracy.mean - 0.432)
 
 
-def test_after_promotion_all_are_expected_on_the_scale_of_the_longer_training(
+def test_after_promotion_predictions_are_on_the_scale_of_the_longer_training(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     _, store = studies
@@ -139,7 +144,7 @@ def test_a_longer_training_moves_the_estimate_of_its_network(
     }
     number = max(plain, key=lambda key: records[trials[key]].mult_adds)
     try:
-        raised = grown(plain[number], 0.5)
+        raised = add_gain(plain[number], 0.5)
         store.search.set_user_attr(PROMOTED, {**plain, number: raised})
         after = Estimates(store, SPACE).highest()
     finally:
@@ -165,29 +170,29 @@ def test_finals_put_all_estimates_on_their_scale_anchors_included(
     )
     original = StudyStore.records
     monkeypatch.setattr(StudyStore, "records", lambda self: [*original(self), reference])
-    ends = {r.trial: grown(true(r), 0.8) for r in records}
+    ends = {r.trial: add_gain(true(r), 0.8) for r in records}
     with_final = [r.trial for r in sorted(records, key=lambda r: r.cost)[::6]]
     anchor = {"params": params, "accuracy": 0.6, "validation_loss": None, "final": 0.8}
     try:
         store.search.set_user_attr(FINALS, {str(trials[t]): ends[t] for t in with_final})
         store.search.set_user_attr(ANCHORS, [anchor])
         estimates = Estimates(store, SPACE).highest()
-        store.expect(estimates)
-        kept = {r.trial: r for r in original(store) if r.expected is not None}
+        store.keep_predictions(estimates)
+        kept = {r.trial: r for r in original(store) if r.predicted is not None}
     finally:
         store.search.set_user_attr(FINALS, {})
         store.search.set_user_attr(ANCHORS, [])
-        store.expect({})
+        store.keep_predictions({})
     errors = {trial: estimates[trial].accuracy - end for trial, end in ends.items()}
     assert np.sqrt(np.mean(np.square(list(errors.values())))) < 0.5 * NOISE
     assert set(estimates) == {reference.trial, *ends}
     measured = [estimates[t].deviation for t in with_final]
     others = [estimates[t].deviation for t in ends if t not in with_final]
     assert np.mean(measured) < np.mean(others)
-    assert {t: (r.expected, r.expected_deviation) for t, r in kept.items()} == {
+    assert {t: (r.predicted, r.predicted_deviation) for t, r in kept.items()} == {
         t: (e.accuracy, e.deviation) for t, e in estimates.items() if t in ends
     }
-    assert not any(r.expected for r in original(store))
+    assert not any(r.predicted for r in original(store))
 
 
 def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
@@ -197,9 +202,9 @@ def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
     _, store = studies
     records = store.records()
     short = next(r for r in candidates(store) if r.promotion is None)
-    told = [replace(r, expected=0.95) if r.trial == short.trial else r for r in records]
+    told = [replace(r, predicted=0.95) if r.trial == short.trial else r for r in records]
     found = answer(Findings(told), budget_of(short))
-    assert found.record == replace(short, expected=0.95)
+    assert found.record == replace(short, predicted=0.95)
     assert "predicted validation accuracy 0.950" in found.sentence()
     assert found.basis == "screening"
     for margin in found.margins:
@@ -211,14 +216,16 @@ def test_a_network_that_was_not_promoted_may_be_the_one_to_use(
 
 def test_growth_is_reckoned_from_mobilenet_v2() -> None:
     costs = measure(load_reference("mobilenet_v2"))
-    assert growth_of(costs, 1.0) == pytest.approx(0, abs=0.05)
+    assert long_training_gain(costs, 1.0) == pytest.approx(0, abs=0.05)
     twice = {**costs, "mult_adds": 2 * costs["mult_adds"]}
-    assert growth_of(twice, 0.1) - growth_of(costs, 0.1) == pytest.approx(0.1 * math.log(2))
-    assert grown(grown(0.7, 0.3), -0.3) == pytest.approx(0.7)
-    assert grown(0.5, 0.1) > 0.5
+    assert long_training_gain(twice, 0.1) - long_training_gain(costs, 0.1) == pytest.approx(
+        0.1 * math.log(2)
+    )
+    assert add_gain(add_gain(0.7, 0.3), -0.3) == pytest.approx(0.7)
+    assert add_gain(0.5, 0.1) > 0.5
 
 
-def test_what_networks_gain_later_is_expected_of_baselines_too(
+def test_growth_by_cost_is_added_to_baselines_too(
     studies: tuple[StudyStore, StudyStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a lead over them would be theirs who are believed to grow."""
@@ -230,16 +237,18 @@ def test_what_networks_gain_later_is_expected_of_baselines_too(
     short, highest = model.short(records), accuracies(model.highest())
     errors = [short[r.trial] - true(r) for r in candidates(store)]
     assert np.sqrt(np.mean(np.square(errors))) < 0.5 * NOISE, "on the scale that was measured"
-    baselines = [r for r in shown(records) if r.is_baseline]
+    baselines = [r for r in of_highest_fidelity(records) if r.is_baseline]
     assert set(highest) == {r.trial for r in baselines} | set(short)
     for record in baselines:
-        assert highest[record.trial] == grown(record.accuracy, growth_of(record.costs, 0.5))
+        assert highest[record.trial] == add_gain(
+            record.accuracy, long_training_gain(record.costs, 0.5)
+        )
     gains = [logit(highest[r.trial]) - logit(true(r, promoted=True)) for r in candidates(store)]
-    growths = [growth_of(r.costs, 0.5) for r in candidates(store)]
+    growths = [long_training_gain(r.costs, 0.5) for r in candidates(store)]
     assert np.mean(np.abs(np.subtract(gains, growths))) < 0.1 * np.ptp(growths)
 
 
-def test_too_few_or_too_many_trials_let_nothing_be_expected(
+def test_with_too_few_or_too_many_trials_nothing_is_predicted(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     store, _ = studies
@@ -262,13 +271,13 @@ def _trials(store: StudyStore) -> set[int]:
     return {r.trial for r in candidates(store)}
 
 
-def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
+def test_a_run_stores_predictions_and_the_next_run_replaces_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fake(space: SearchSpace, *_: object, **__: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object, **__: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
-    monkeypatch.setattr("mbsearch.run.by_training", fake)
+    monkeypatch.setattr("mbsearch.study_run.by_training", fake)
     folder = tmp_path / "v2"
 
     def go_on(trials: int) -> list[TrialRecord]:
@@ -279,31 +288,33 @@ def test_a_run_leaves_what_it_expects_and_the_next_one_forgets_it(
             folder=folder,
             jobs=1,
             sampler="random",
-            on_progress=lambda _: seen.append(read_study(folder).expected()),
+            on_progress=lambda _: seen.append(read_study(folder).predictions()),
         ).records
         assert not any(seen)
         return records
 
-    assert {r.expected for r in go_on(3)} == {None}
+    assert {r.predicted for r in go_on(3)} == {None}
     library = Library(ResultsFolder(tmp_path))
     library.snapshot("v2")
     records = go_on(20)
-    assert all((r.expected is None) is r.is_baseline for r in records)
-    for record in shown(records):
-        assert record.likely == (record.accuracy if record.is_baseline else record.expected)
-    rows = {row["trial"]: row["expected"] for row in found.front_rows(records)}
-    assert rows == {r.trial: r.expected for r in records if r.trial in rows}
+    assert all((r.predicted is None) is r.is_baseline for r in records)
+    for record in of_highest_fidelity(records):
+        assert record.selection_accuracy == (
+            record.accuracy if record.is_baseline else record.predicted
+        )
+    rows = {row["trial"]: row["expected"] for row in front_rows(records)}
+    assert rows == {r.trial: r.predicted for r in records if r.trial in rows}
     assert library.snapshot("v2").records == tuple(records)
-    frame = found.to_frame(records).set_index("trial")
+    frame = to_frame(records).set_index("trial")
     assert frame["expected"].dropna().to_dict() == {
-        r.trial: r.expected for r in records if r.expected is not None
+        r.trial: r.predicted for r in records if r.predicted is not None
     }
 
 
-def test_a_trial_that_was_not_evaluated_is_not_likely(
+def test_a_trial_without_evaluation_has_no_accuracy_for_selection(
     studies: tuple[StudyStore, StudyStore],
 ) -> None:
     record = replace(candidates(studies[0])[0], evaluation=None)
     with pytest.raises(ValueError, match="has no accuracy"):
-        _ = record.likely
+        _ = record.selection_accuracy
     assert isinstance(candidates(studies[0])[0].evaluation, Evaluation)

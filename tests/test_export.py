@@ -5,18 +5,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 import torch
-from torch import nn
+from exportable_network import exportable
 from torch.utils.flop_counter import FlopCounterMode
 
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError
+from mbsearch.export.exportable import Exportable, Runner
 from mbsearch.export.formats import FORMATS, TOLERANCE, export, require
-from mbsearch.export.job import Job, Normalisation, Runner
 from mbsearch.export.timm_string import timm_strings
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import (
@@ -28,7 +29,7 @@ from mbsearch.space.blocks import (
     Standard,
 )
 from mbsearch.space.library import load_reference, reference_names, space_names
-from mbsearch.training.network import build, fold_norms
+from mbsearch.training.folding import fold_norms
 
 PYTHON_FORMATS = ("yaml", "pytorch", "timm")
 EVERY_BLOCK = Architecture(
@@ -45,29 +46,6 @@ EVERY_BLOCK = Architecture(
     ),
     head=Head(channels=64, hidden=48),
 )
-
-
-def job(architecture: Architecture, seed: int = 0, *, least_variance: float = 1.0) -> Job:
-    """A network whose batch normalisations have statistics of their own.
-
-    No variance is below `least_variance` times the mean one of its layer. The last maps have one
-    pixel here: a channel that hardly varies in eight images would be scaled up, and its rounding
-    with it, until nothing agrees to 1e-5 with anything.
-    """
-    network = build(architecture, seed=seed)
-    torch.manual_seed(seed)
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias, 0, 0.2)
-        norm.momentum = 1.0
-    with torch.no_grad():
-        network(torch.randn(8, 3, architecture.resolution, architecture.resolution))
-        for norm in norms:
-            assert norm.running_var is not None
-            norm.running_var.clamp_(min=least_variance * float(norm.running_var.mean()))
-    title = f"{architecture.name}: a network."
-    return Job(architecture, network.eval(), title, Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.1)))
 
 
 def small(architecture: Architecture) -> Architecture:
@@ -92,8 +70,8 @@ def assert_timm_counts_the_same(architecture: Architecture, folder: Path) -> Non
 
 
 def assert_python_formats_hold(architecture: Architecture, folder: Path) -> bool:
-    """Whether timm has words for it; everything else must hold it."""
-    written = export(job(architecture), folder, PYTHON_FORMATS)
+    """Whether timm can express it; every other format must."""
+    written = export(exportable(architecture), folder, PYTHON_FORMATS)
     for each in written:
         assert each.error is not None or (each.format == "timm" and each.note)
         assert each.error is None or each.error <= TOLERANCE
@@ -104,13 +82,13 @@ def assert_python_formats_hold(architecture: Architecture, folder: Path) -> bool
 
 
 @pytest.mark.parametrize("name", reference_names())
-def test_yaml_source_and_timm_string_hold_a_reference(name: str, tmp_path: Path) -> None:
+def test_yaml_source_and_timm_string_express_a_reference(name: str, tmp_path: Path) -> None:
     assert assert_python_formats_hold(small(load_reference(name)).replace(alpha=0.5), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
-def test_yaml_source_and_timm_string_hold_random_candidates(name: str, tmp_path: Path) -> None:
+def test_yaml_source_and_timm_string_express_random_candidates(name: str, tmp_path: Path) -> None:
     networks = candidates(name, 25)
     said = [
         assert_python_formats_hold(network, tmp_path / str(i)) for i, network in enumerate(networks)
@@ -120,8 +98,8 @@ def test_yaml_source_and_timm_string_hold_random_candidates(name: str, tmp_path:
         assert said == [network.stages[-1].block != "identity" for network in networks]
 
 
-def test_every_block_type_holds_in_every_default_format(tmp_path: Path) -> None:
-    written = export(job(EVERY_BLOCK), tmp_path / "out")
+def test_every_default_format_expresses_every_block_type(tmp_path: Path) -> None:
+    written = export(exportable(EVERY_BLOCK), tmp_path / "out")
     assert {each.format for each in written if each.error is not None} == {
         "yaml",
         "pytorch",
@@ -138,15 +116,15 @@ def test_every_block_type_holds_in_every_default_format(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixed", "mobilenet_v3_small"])
-def test_graphs_hold_a_network_of_every_kind(name: str, tmp_path: Path) -> None:
+def test_graphs_express_a_network_of_every_kind(name: str, tmp_path: Path) -> None:
     is_space = name in space_names()
     network = candidates(name, 1)[0] if is_space else small(load_reference(name))
-    written = export(job(network), tmp_path, ("torch-export", "onnx"))
+    written = export(exportable(network), tmp_path, ("torch-export", "onnx"))
     assert [each.error is not None for each in written] == [True, True]
 
 
-def test_source_and_graph_run_where_mbsearch_is_not_known(tmp_path: Path) -> None:
-    given = job(EVERY_BLOCK)
+def test_source_and_graph_run_without_mbsearch(tmp_path: Path) -> None:
+    given = exportable(EVERY_BLOCK)
     export(given, tmp_path, ("pytorch", "torch-export"))
     images = torch.randn(2, 3, 32, 32)
     torch.save(images, tmp_path / "images.pt")
@@ -171,17 +149,15 @@ graph = torch.export.load({str(tmp_path / "model.pt2")!r}).module()
 torch.save([network.eval()(images), graph(images)], {str(tmp_path / "logits.pt")!r})
 """
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, cwd=tmp_path)
-    expected = given.network(images)
+    expected = given.module(images)
     for logits in torch.load(tmp_path / "logits.pt"):
         assert (logits - expected).norm() < TOLERANCE * expected.norm()
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "mixed"])
-def test_source_is_what_a_formatter_leaves_alone_and_imports_only_torch(
-    name: str, tmp_path: Path
-) -> None:
+def test_source_is_formatted_and_imports_only_torch(name: str, tmp_path: Path) -> None:
     network = EVERY_BLOCK if name == "mixed" else load_reference(name)
-    export(job(network.replace(resolution=64)), tmp_path, ("pytorch", "timm", "yaml"))
+    export(exportable(network.replace(resolution=64)), tmp_path, ("pytorch", "timm", "yaml"))
     source = (tmp_path / "model.py").read_text()
     imports = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
     assert imports == ["from torch import Tensor, nn"]
@@ -209,7 +185,7 @@ def test_timm_strings_are_those_that_timm_itself_has() -> None:
 
 
 V2 = {"block": "inverted_residual", "channels": 16}
-UNSAYABLE = {
+UNSAYABLE: dict[str, dict[str, Any]] = {
     "this kind of bottleneck block": {"stages": [{"block": "bottleneck", "channels": 16}]},
     "this kind of inverted residual block": {"stages": [{**V2, "linear": False}]},
     "this kind of spatial separable": {"stages": [{"block": "spatial_separable", "channels": 16}]},
@@ -221,7 +197,7 @@ UNSAYABLE = {
         "head": {"hidden": 16},
     },
     "one activation for stem and head": {"head": {"channels": 16, "activation": "relu"}},
-    "no word for stages.0: a stride of 3": {"stages": [{**V2, "stride": 3}]},
+    "timm cannot express stages.0: a stride of 3": {"stages": [{**V2, "stride": 3}]},
     "no network with a hidden layer that strides by 64": {
         "resolution": 128,
         "stages": [{**V2, "stride": 2}] * 5,
@@ -237,9 +213,9 @@ UNSAYABLE = {
 
 
 @pytest.mark.parametrize("words", UNSAYABLE)
-def test_what_timm_cannot_say_is_named(words: str, tmp_path: Path) -> None:
+def test_the_reason_why_timm_cannot_express_a_network_is_named(words: str, tmp_path: Path) -> None:
     fields = {"resolution": 32, "stem": {"channels": 8}, "stages": [V2], **UNSAYABLE[words]}
-    given = job(Architecture.model_validate(fields))
+    given = exportable(Architecture.model_validate(fields))
     with pytest.raises(ExportError, match=words):
         export(given, tmp_path, ("timm",))
     *_, timm = export(given, tmp_path, ("yaml", "timm"))
@@ -251,15 +227,15 @@ def test_what_timm_cannot_say_is_named(words: str, tmp_path: Path) -> None:
 def test_a_file_that_differs_from_the_network_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(given: Job, folder: Path) -> Runner:
-        return lambda images: given.network(images) * (1 + 1e-4)
+    def wrong(given: Exportable, folder: Path) -> Runner:
+        return lambda images: given.module(images) * (1 + 1e-4)
 
     monkeypatch.setitem(FORMATS, "yaml", replace(FORMATS["yaml"], read=wrong))
     with pytest.raises(ExportError, match=r"architecture.yaml: expected the logits .* got 1.0e-04"):
-        export(job(EVERY_BLOCK), tmp_path / "out", ("yaml",))
+        export(exportable(EVERY_BLOCK), tmp_path / "out", ("yaml",))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setitem(FORMATS, "timm", replace(FORMATS["timm"], read=wrong))
-    given = job(load_reference("mobilenet_v2").replace(resolution=32))
+    given = exportable(load_reference("mobilenet_v2").replace(resolution=32))
     *_, timm = export(given, tmp_path, ("pytorch", "timm"))
     assert timm.error is None, "the optional format does not cost the others"
     assert "timm_model.py: expected the logits" in (timm.note or "")
@@ -267,19 +243,21 @@ def test_a_file_that_differs_from_the_network_is_refused(
 
 
 @pytest.mark.parametrize("name", ["C:\\new\\x", 'a """b""" c', "net [/b]"])
-def test_a_source_bears_any_name(name: str, tmp_path: Path) -> None:
+def test_a_source_can_have_any_network_name(name: str, tmp_path: Path) -> None:
     network = load_reference("mobilenet_v2").replace(resolution=32, alpha=0.35, name=name)
-    export(job(network), tmp_path, ("pytorch", "timm"))
+    export(exportable(network), tmp_path, ("pytorch", "timm"))
     for file in ("model.py", "timm_model.py"):
         docstring = ast.get_docstring(ast.parse((tmp_path / file).read_text()))
         assert (docstring or "").startswith(f"{name}: a network.")
 
 
-def test_a_network_that_rounds_badly_is_judged_by_its_own_rounding(
+def test_a_network_with_large_rounding_errors_has_a_larger_tolerance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = job(load_reference("mobilenet_v3_large").replace(resolution=32), least_variance=0.0)
-    folded = replace(FORMATS["yaml"], read=lambda given, folder: fold_norms(given.network))
+    given = exportable(
+        load_reference("mobilenet_v3_large").replace(resolution=32), least_variance=0.0
+    )
+    folded = replace(FORMATS["yaml"], read=lambda given, folder: fold_norms(given.module))
     monkeypatch.setitem(FORMATS, "yaml", folded)
     (written,) = export(given, tmp_path, ("yaml",))
     assert written.error is not None
@@ -301,4 +279,4 @@ def test_unknown_formats_and_missing_packages_are_one_message(
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="file/out: cannot be written"):
-        export(job(EVERY_BLOCK), tmp_path / "file" / "out", ("yaml",))
+        export(exportable(EVERY_BLOCK), tmp_path / "file" / "out", ("yaml",))

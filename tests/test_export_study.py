@@ -11,34 +11,26 @@ import onnx
 import pytest
 import torch
 from fake_evaluator import FakeEvaluator
+from fake_search import search
 from safetensors.torch import load_file
-from test_search import search
 
-from mbsearch.analysis import tables as found
-from mbsearch.analysis.answer import Findings, answer, budget_of, cheapest_tied
-from mbsearch.analysis.retrained_margins import retrained
+from mbsearch.analysis.answer_selection import answer, cheapest_tied
+from mbsearch.analysis.findings import Findings, budget_of
 from mbsearch.cli import main
-from mbsearch.config.settings import Teacher
+from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.errors import StorageError
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.execution.table import TABLE
 from mbsearch.export import model_card as card
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.records import Start, StartKind, State, TrialRecord
-from mbsearch.study.store import DONOR, read_study
+from mbsearch.study.opening import read_study
+from mbsearch.study.records import TABLE, Start, StartKind, State, TrialRecord, find_trial
+from mbsearch.study.store import DONOR
+from mbsearch.study.trained_weights import retrained_weights
 from mbsearch.training.donors.files import find_donor
 from mbsearch.training.network import build
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRecord]]:
-    folder = tmp_path_factory.mktemp("tiny")
-    store, _ = search(folder, trials=10)
-    store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "45cd70", "seed": 0})
-    return folder, store.records()
 
 
 def run(*arguments: str | Path) -> None:
@@ -60,8 +52,8 @@ def test_without_output_the_yaml_of_the_answer_goes_to_stdout(
     folder, records = study
     run(folder)
     findings = Findings(records)
-    assert findings.main is not None
-    best = answer(findings, findings.main).record
+    assert findings.main_budget is not None
+    best = answer(findings, findings.main_budget).record
     assert capsys.readouterr().out == best.architecture.to_yaml()
 
 
@@ -70,7 +62,7 @@ def test_a_yaml_output_is_the_yaml_alone(
 ) -> None:
     folder, records = study
     run(folder, "--trial", "5", "-o", tmp_path / "best.yaml")
-    assert load(tmp_path / "best.yaml") == found.by_trial(records, 5).architecture
+    assert load(tmp_path / "best.yaml") == find_trial(records, 5).architecture
     assert [path.name for path in tmp_path.iterdir()] == ["best.yaml"]
 
 
@@ -89,7 +81,7 @@ def test_limits_of_every_cost_choose_the_most_accurate_that_keeps_them(
         assert capsys.readouterr().out == best.architecture.to_yaml()
 
 
-def test_the_cheapest_equal_is_no_dearer(
+def test_the_smallest_tied_network_is_not_larger(
     study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, records = study
@@ -100,7 +92,7 @@ def test_the_cheapest_equal_is_no_dearer(
     assert capsys.readouterr().out == cheapest.architecture.to_yaml()
 
 
-def test_the_cheapest_equal_keeps_the_limits(
+def test_the_smallest_tied_network_is_within_the_limits(
     study: tuple[Path, list[TrialRecord]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of fewer Mult-Adds is not of fewer parameters."""
@@ -112,25 +104,25 @@ def test_the_cheapest_equal_keeps_the_limits(
         assert measure(network)["params"] <= limit
 
 
-def test_the_card_of_a_stopped_trial_says_so(study: tuple[Path, list[TrialRecord]]) -> None:
+def test_the_card_of_a_pruned_trial_says_so(study: tuple[Path, list[TrialRecord]]) -> None:
     _, records = study
-    record = replace(found.by_trial(records, 6), state=State.PRUNED)
+    record = replace(find_trial(records, 6), state=State.PRUNED)
     assert record.evaluation is not None
     text = card._accuracy(record, None)
     assert f"after epoch {len(record.evaluation.curve)} of the study's short training" in text
 
 
-def test_the_card_of_a_table_study_speaks_of_no_training(
+def test_the_card_of_a_table_study_mentions_no_training(
     study: tuple[Path, list[TrialRecord]],
 ) -> None:
-    record = found.by_trial(study[1], 6)
+    record = find_trial(study[1], 6)
     assert record.evaluation is not None
     looked_up = replace(record, evaluation=replace(record.evaluation, evaluator=TABLE))
     assert "training" in card._accuracy(record, None)
     assert "training" not in card._accuracy(looked_up, None)
 
 
-def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
+def test_a_folder_has_the_files_and_a_card_with_accuracy_and_origin(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, records = study
@@ -161,7 +153,7 @@ def test_a_folder_has_the_files_and_a_card_that_says_how_good_and_how_known(
     assert "model.onnx" not in card
 
 
-def test_nothing_of_another_network_stays_but_what_is_the_users_own(
+def test_files_of_another_network_are_removed_and_the_users_own_kept(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, _ = study
@@ -183,11 +175,11 @@ def test_nothing_of_another_network_stays_but_what_is_the_users_own(
     assert (out / "model.py").exists(), "no card of ours said that it was ours"
 
 
-def test_retrained_weights_are_those_that_are_exported(
+def test_retrained_weights_are_exported(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path
 ) -> None:
     folder, records = study
-    record = found.by_trial(records, 6)
+    record = find_trial(records, 6)
     home = folder / "retrain" / "recipe" / f"{record.fingerprint}-seed4"
     home.mkdir(parents=True)
     # Trained for the classes of its images, where the space gives a number of its own.
@@ -205,7 +197,7 @@ def test_retrained_weights_are_those_that_are_exported(
     assert all(torch.equal(exported[k], v) for k, v in trained.state_dict().items())
     card = (tmp_path / "out" / "README.md").read_text()
     assert "seed 4: test accuracy 0.9100 (over 2 seeds 0.9200 ± 0.0141)" in card
-    assert "have not been seen" not in card
+    assert "were not used" not in card
     assert '"epochs": 20' in card, "the recipe of these weights"
     assert "(N, 3, 24, 24)" in card, "they are for images of that size"
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()
@@ -220,7 +212,7 @@ def test_retrained_weights_are_those_that_are_exported(
     with pytest.raises(
         StorageError, match=r"retrain.json: expected what `mbsearch retrain` writes"
     ):
-        retrained(folder, record.fingerprint)
+        retrained_weights(folder, record.fingerprint)
     (folder / "retrain.json").unlink()
 
 
@@ -286,12 +278,12 @@ def test_the_cost_on_the_card_is_that_of_the_file(
     assert f"at {side} pixels." in card
 
 
-def test_the_card_does_not_tell_the_address_of_the_database(
+def test_the_card_does_not_contain_the_address_of_the_database(
     study: tuple[Path, list[TrialRecord]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _ = study
     url = "postgresql://me:secret@host/db"
-    monkeypatch.setattr("mbsearch.study.store.read_study", lambda *_: read_study(folder))
+    monkeypatch.setattr("mbsearch.study.opening.read_study", lambda *_: read_study(folder))
     for words in (["--storage", url], [f"--storage={url}"]):
         arguments = ["export", "tiny", *words, "-o", str(tmp_path / "out"), "--formats", "yaml"]
         monkeypatch.setattr("sys.argv", ["mbsearch", *arguments])

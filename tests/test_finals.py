@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator
 
-from mbsearch.config.settings import Budget, Finals, Proxy
-from mbsearch.config.specification import read_specification
+from mbsearch.config.budgets import Budget
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.search.driver import Driver, Images, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver, Images
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
 from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.final_files import FinalFiles
 from mbsearch.study.journal import open_journal
-from mbsearch.study.records import Epoch, Evaluation, Fidelity, State, TrialRecord
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
+from mbsearch.study.opening import JOURNAL, read_study
+from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord
+from mbsearch.study.store import StudyStore, create_study
+from mbsearch.study.training_files import FinalFiles
 
 SPACE = """
 name: small
@@ -44,14 +47,14 @@ finals: {minutes: 1, networks: 3, epochs: 4}
 TRIALS = 20
 
 
-def small(**finals: float) -> SearchSpace:
+def small(**finals: float) -> SearchSpecification:
     space = read_specification(parse_document(SPACE, "small.yaml"))
     return space.with_settings({"finals": space.settings.finals.model_copy(update=finals)})
 
 
 def search(
     folder: Path,
-    space: SearchSpace,
+    space: SearchSpecification,
     evaluator: FakeEvaluator | None = None,
     trials: int = TRIALS,
     seen: list[Progress] | None = None,
@@ -71,8 +74,10 @@ def test_finals_of_every_budget_start_early_and_count_references(tmp_path: Path)
     seen: list[Progress] = []
     space = small()
     records = search(tmp_path, space, seen=seen).records()
-    first = next(i for i, p in enumerate(seen) if p.trial and p.fidelity is Fidelity.FINAL)
-    assert FIRST_FINAL * TRIALS <= seen[first].done < 0.6 * TRIALS
+    lines = [p.message for p in seen if p.message is not None]
+    first = next(i for i, line in enumerate(lines) if ", final)" in line)
+    searched = sum("(search)" in line for line in lines[:first])
+    assert FIRST_FINAL * TRIALS <= searched < 0.6 * TRIALS
     with_finals = [r for r in records if r.finals]
     for budget in space.settings.budgets:
         within = [r for r in with_finals if budget.excess(r.costs) is None]
@@ -165,7 +170,7 @@ def rounds(minutes: float | None, budgets: tuple[int, ...]) -> FinalRounds:
 
 
 def test_the_time_of_a_training_rises_with_its_mult_adds() -> None:
-    """Screenings of one cost tell how long a final of larger images takes."""
+    """Screenings of one cost predict the time of a final on larger images."""
     per_image = 2e-4
     records = [record(i, 10**6, 1000 * per_image) for i in range(3)]
     time = TrainingTime.fit(records, 5000)
@@ -202,7 +207,8 @@ def test_other_budgets_have_a_plan_of_their_own_and_trainings_of_the_same_length
     assert not first.needs_plan
     later = rounds(1.0, (10**6,))
     later.plan = Plan.from_dict(plan.to_dict())
-    later.take_up(done, done.evaluation)
+    assert done.evaluation is not None
+    later.add(done, done.evaluation)
     assert later.needs_plan
     again = later.make_plan([done], 1.0, slots=2)
     assert not later.needs_plan
@@ -234,14 +240,14 @@ def test_a_final_is_pruned_if_it_is_far_behind_a_network_of_no_larger_cost() -> 
     finals.plan = Plan(60.0, 4, 3, (0,))
     done = record(0, 10**6, 1.0)
     assert done.evaluation is not None
-    finals.take_up(done, replace(done.evaluation, curve=curve(0.3, 0.6, 0.7, 0.75)))
+    finals.add(done, replace(done.evaluation, curve=curve(0.3, 0.6, 0.7, 0.75)))
     dear, cheap = record(1, 10**7, 1.0), record(2, 10**5, 1.0)
-    assert finals.verdict(dear, curve(0.1), images=400) is None, "too early to tell"
-    assert finals.verdict(dear, curve(0.3, 0.58), images=400) is None, "within the noise"
-    assert finals.verdict(dear, curve(0.3, 0.5), images=400) == (
+    assert finals.prune_reason(dear, curve(0.1), images=400) is None, "too early to tell"
+    assert finals.prune_reason(dear, curve(0.3, 0.58), images=400) is None, "within the noise"
+    assert finals.prune_reason(dear, curve(0.3, 0.5), images=400) == (
         "pruned after epoch 2 of 4: accuracy 0.500, needs 0.551"
     )
-    assert finals.verdict(cheap, curve(0.3, 0.5), images=400) is None, "nothing is as cheap"
+    assert finals.prune_reason(cheap, curve(0.3, 0.5), images=400) is None, "nothing is as cheap"
     assert finals.forecast(dear, curve(0.3, 0.5)) == pytest.approx(0.65)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_training import RECIPE, SMALL, TRAIN, VALIDATION, stripes
+from fused_layers import depthwise, pointwise
+from striped_images import RECIPE, SMALL, TRAIN, VALIDATION, stripes
 from torch import nn
 
-from mbsearch.accel.depthwise import DepthwiseConv2d
-from mbsearch.accel.pointwise import PointwiseConv2d
-from mbsearch.config.settings import Recipe, Retrain
+from mbsearch.config.recipe import Recipe
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.training.long_training import LongTraining
 from mbsearch.training.loop import Training
 from mbsearch.training.network import build
@@ -19,7 +19,7 @@ GPU = torch.device("cuda")
 
 
 class Plain(Training):
-    """The same training, its steps one by one."""
+    """The same training without recorded steps."""
 
     @property
     def repeats(self) -> bool:
@@ -42,7 +42,7 @@ def losses(trained: Training, epochs: int = RECIPE.epochs) -> list[float]:
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolutions_are_those_of_torch(kernel: int, stride: int) -> None:
-    layers = (DepthwiseConv2d(24, (kernel,) * 2, (stride,) * 2), PointwiseConv2d(24, 40))
+    layers = (depthwise(24, (kernel,) * 2, (stride,) * 2), pointwise(24, 40))
     for layer in (each.to(GPU) for each in layers):
         x = torch.randn(4, 24, 9, 9, device=GPU).to(memory_format=torch.channels_last)
         x.requires_grad_()
@@ -56,7 +56,7 @@ def test_convolutions_are_those_of_torch(kernel: int, stride: int) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_replayed_steps_are_the_steps_themselves(optimizer: str) -> None:
+def test_recorded_steps_equal_plain_steps(optimizer: str) -> None:
     rate = 0.05 if optimizer == "sgd" else RECIPE.learning_rate
     recipe = RECIPE.model_copy(update={"optimizer": optimizer, "learning_rate": rate})
     replayed, plain = losses(training(recipe=recipe)), losses(training(Plain, recipe))
@@ -71,7 +71,7 @@ def test_a_gpu_trains_as_a_cpu_does() -> None:
 
 
 @pytest.mark.parametrize("first", ["cpu", "cuda"])
-def test_a_training_goes_on_from_a_checkpoint_of_either_device(first: str) -> None:
+def test_a_training_resumes_from_a_checkpoint_of_either_device(first: str) -> None:
     whole = losses(training())
     begun = training(device=torch.device(first))
     losses(begun, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from test_export import job
+from exportable_network import exportable
 from torch import Tensor
 
 from mbsearch.data.batches import Split, batches
@@ -38,11 +38,11 @@ def labelled(count: int, run: object | None = None) -> Split:
 
 
 @pytest.mark.slow
-def test_int8_is_smaller_and_nearly_as_accurate_and_blame_falls_only_on_a_collapse(
+def test_int8_is_smaller_and_nearly_as_accurate_and_names_a_layer_only_after_a_large_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # This seed's network stays whole where an x86 processor without VNNI cuts sums off at 16 bits.
-    write_onnx(job(SMALL, seed=1), tmp_path)
+    # This seed's network stays intact if an x86 processor without VNNI cuts sums off at 16 bits.
+    write_onnx(exportable(SMALL, seed=1), tmp_path)
     scored = labelled(200, run_onnx(tmp_path / "model.onnx"))
     found = quantise(tmp_path, labelled(64), scored, "validation")
     assert (found.before, found.images) == (1.0, 200)
@@ -51,13 +51,13 @@ def test_int8_is_smaller_and_nearly_as_accurate_and_blame_falls_only_on_a_collap
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
     stored = {i.data_type for i in onnx.load(tmp_path / INT8).graph.initializer}
     assert onnx.TensorProto.INT8 in stored
-    assert found.blamed is None
-    monkeypatch.setattr(int8, "COLLAPSE", -1.0)
-    blamed = quantise(tmp_path, labelled(64), scored, "validation").blamed
-    assert blamed is not None
-    assert blamed[0] in {placed.name for placed in SMALL.layers()}
-    assert blamed[1] >= found.after - 0.02, "with one layer spared it is hardly worse"
-    monkeypatch.setattr(int8, "_BLAME_IMAGES", 4)
+    assert found.sensitive is None
+    monkeypatch.setattr(int8, "LARGE_LOSS", -1.0)
+    sensitive = quantise(tmp_path, labelled(64), scored, "validation").sensitive
+    assert sensitive is not None
+    assert sensitive[0] in {placed.name for placed in SMALL.layers()}
+    assert sensitive[1] >= found.after - 0.02, "with one layer in float32 it is hardly worse"
+    monkeypatch.setattr(int8, "_SENSITIVITY_IMAGES", 4)
     order = scored.labels.argsort()  # as images lie on the disk
     sorted_ = replace(scored, images=scored.images[order], labels=scored.labels[order])
     seen: list[set[int]] = []
@@ -69,12 +69,12 @@ def test_int8_is_smaller_and_nearly_as_accurate_and_blame_falls_only_on_a_collap
 
     monkeypatch.setattr(int8, "_accuracy", watched)
     quantise(tmp_path, labelled(64), sorted_, "validation")
-    assert len(seen[-1]) > 1, "the layer to blame is judged on several classes"
+    assert len(seen[-1]) > 1, "the sensitive layer is scored on several classes"
 
 
-def test_the_sentence_says_what_happened() -> None:
+def test_the_sentence_gives_both_accuracies_and_the_sensitive_layer() -> None:
     held = Quantised(0.9, 0.89, 100, "test").sentence()
-    assert held == "int8 classifies 0.8900 of 100 test images rightly, float32 0.9000."
+    assert held == "int8 classifies 0.8900 of 100 test images correctly, float32 0.9000."
     collapsed = Quantised(0.9, 0.2, 100, "test", ("stages.1.0.depthwise", 0.81)).sentence()
-    assert "it collapses" in collapsed
-    assert "stages.1.0.depthwise: with it alone in float32, 0.8100." in collapsed
+    assert "a large loss" in collapsed
+    assert "stages.1.0.depthwise: with it alone in float32 the accuracy is 0.8100." in collapsed

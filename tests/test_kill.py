@@ -21,8 +21,8 @@ from noise_images import write_noise_images
 from processes import fork_servers, workers
 
 import mbsearch as mb
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import read_study
 
 pytestmark = pytest.mark.slow
 Found = TypeVar("Found")
@@ -51,7 +51,7 @@ LONG = [*RUN, "200"]
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs begin in a folder of their own, and none goes on after a test that failed."""
+    """Start runs in a folder of their own, and kill them after a failed test."""
     monkeypatch.chdir(tmp_path)
     Path("kill.yaml").write_text(SPACE)
     yield
@@ -96,7 +96,7 @@ def complete(least: int) -> list[TrialRecord]:
 
 
 def wait_for(found: Callable[[], Found], process: subprocess.Popen[bytes]) -> Found:
-    """What is found, once there is something."""
+    """Wait until a function returns something, and return it."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if there := found():
@@ -129,7 +129,7 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     again = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     after = records()
-    assert promoted.items() < promotions().items(), "the longer trainings went on"
+    assert promoted.items() < promotions().items(), "the promotions resumed"
     assert {r.trial: (r.fingerprint, r.accuracy) for r in after if r.trial in before} == before
     assert all(r.state is State.COMPLETE for r in after)
     assert orphans <= {r.trial for r in after}
@@ -181,8 +181,8 @@ def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
 
 
 def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -> None:
-    # Not done before the test is, which starts another process meanwhile.
-    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 40"))
+    # 200 trials of 8 epochs take longer than the start of the second process.
+    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 8"))
     process = start(LONG)
     wait_for(partial(complete, 1), process)
     second = subprocess.run(LONG, capture_output=True, text=True, check=False)
@@ -196,24 +196,27 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     message = " ".join(refused.stderr.split())
-    assert "proxy.epochs was 40 and is 3" in message
+    assert "proxy.epochs was 8 and is 3" in message
     assert "--name" in message
 
 
 def test_the_same_images_by_another_path_go_on_and_other_images_are_named() -> None:
-    images = write_noise_images(Path("images"), {"train": 200, "val": 100})
+    images = write_noise_images(Path("images"), {"train": 20, "val": 10})
+    small = SPACE.replace("train_images: 400, validation_images: 200", "train_images: 40")
+    small = small.replace("epochs: 2", "validation_images: 20, epochs: 1")
+    small = small.replace("share: 0.9", "share: 0")
 
     def run(*data: str, trials: int = 2) -> subprocess.CompletedProcess[str]:
         command = [*RUN, str(trials), "--jobs", "1", *data]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 1"))
+    Path("kill.yaml").write_text(small)
     assert run("--data", str(images), trials=1).returncode == 0
     assert run("--data", f"{images.absolute()}/").returncode == 0
     assert sum(not r.is_baseline for r in records()) == 2
     known = read_study(Path("results/kill")).settings()
     assert known["stamp"]["data"] == f"{images.absolute()}/", "where retraining finds them"
-    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 1") + "retrain: {epochs: 7}\n")
+    Path("kill.yaml").write_text(small + "retrain: {epochs: 7}\n")
     assert run("--data", str(images)).returncode == 0
     known = read_study(Path("results/kill")).settings()
     assert "epochs: 7" in known["space_yaml"], "the recipe of retraining may change"

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_export_study import study  # noqa: F401 - a fixture
 from torch import nn
 
-from mbsearch.analysis.pareto import kendall_tau
-from mbsearch.analysis.tables import front
+from mbsearch.analysis.front import front_of
+from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.cli import main
 from mbsearch.errors import ExportError
 from mbsearch.latency import benchmark as latency
@@ -70,12 +69,18 @@ def cli(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-def test_a_study_keeps_what_its_front_and_baselines_take(
-    study: tuple[Path, list[TrialRecord]],  # noqa: F811
+def test_the_latencies_of_front_and_baselines_are_kept_beside_the_study(
+    study: tuple[Path, list[TrialRecord]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, records = study
     before = {
+        "name": "other",
+        "alpha": 1.0,
+        "resolution": 32,
+        "mult_adds": 1000,
+        "threads": 1,
+        "runs": 10,
         "engine": "onnxruntime",
         "fingerprint": "ab",
         "lower_quartile_seconds": 0.001,
@@ -89,7 +94,7 @@ def test_a_study_keeps_what_its_front_and_baselines_take(
         kept = json.loads((folder / "latency.json").read_text())["networks"]
         assert kept == [before, *printed["networks"]]
     measured = {row["fingerprint"] for row in printed["networks"]}
-    expected = {r.fingerprint for r in front(records)}
+    expected = {r.fingerprint for r in front_of(records)}
     assert measured == expected | {r.fingerprint for r in records if r.is_baseline}
     rows = printed["networks"]
     assert printed["kendall_tau_with_mult_adds"]["torch"] == pytest.approx(
@@ -108,7 +113,7 @@ def test_a_reference_is_timed_at_every_alpha_and_resolution(
 
 
 def test_mistakes_are_one_message(
-    study: tuple[Path, list[TrialRecord]],  # noqa: F811
+    study: tuple[Path, list[TrialRecord]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cli("v2") == 2
@@ -119,7 +124,7 @@ def test_mistakes_are_one_message(
     assert "--alpha, --resolution: expected an architecture with them" in capsys.readouterr().err
 
 
-def test_a_name_and_a_folder_are_what_they_are(
+def test_names_are_no_markup_and_a_folder_named_like_a_reference_is_no_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Brackets are no markup, and a folder that is called like a reference is no study."""

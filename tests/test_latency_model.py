@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -8,23 +9,33 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_search import TINY
 from former_spaces import FORMER_V2
-from test_objectives import TINY, table, towards
+from tiny_objectives import table, towards
 
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
 from mbsearch.cli import main
-from mbsearch.config.settings import LATENCY, Budget, Limits
+from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
+from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import ExportError, SpecError
 from mbsearch.latency import fit as fitting
-from mbsearch.latency.benchmark import Latency
-from mbsearch.latency.model import KEPT, LEAST, LatencyModel, Setting, features, kept_measure
-from mbsearch.retraining.competitors import rivals
-from mbsearch.run import run
+from mbsearch.latency.model import (
+    LEAST,
+    MODEL_KEY,
+    LatencyModel,
+    Setting,
+    features,
+    measure_of_study,
+)
+from mbsearch.retraining.competitors import equal_cost_references
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
-from mbsearch.study.store import read_study
+from mbsearch.study.latency_file import Latency
+from mbsearch.study.opening import read_study
+from mbsearch.study_run import run
 
 SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
 TRUTH = {
@@ -68,7 +79,7 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_an_additive_truth_is_found(model: LatencyModel) -> None:
+def test_an_additive_latency_is_recovered(model: LatencyModel) -> None:
     networks = sample(40, seed=1)
     for network in networks:
         predicted = model.measure(network)
@@ -82,40 +93,40 @@ def test_an_additive_truth_is_found(model: LatencyModel) -> None:
     assert all(rate >= 0 for rate in model.rates.values())
 
 
-def test_noise_is_averaged_out_and_the_stated_error_is_an_honest_one() -> None:
+def test_noise_averages_out_and_the_stated_error_is_right() -> None:
     rng = np.random.default_rng(0)
     networks, fresh = sample(40), sample(100, seed=1)
     noisy = [true_microseconds(n) * rng.lognormal(0, 0.05) for n in networks]
     model = LatencyModel.fit(networks, noisy, SETTING)
     errors = [abs(model.measure(n)[LATENCY] / true_microseconds(n) - 1) for n in fresh]
     assert np.median(errors) < 0.04
-    assert 0.02 < model.median_error < 0.08  # the noise of what it is held against, and its own
+    assert 0.02 < model.median_error < 0.08  # the noise of the measurements, and its own
     assert model.median_error <= model.worst_error
     assert model.mult_adds_tau < model.kendall_tau
 
 
-def test_json_keeps_everything(model: LatencyModel) -> None:
+def test_json_round_trip_is_lossless(model: LatencyModel) -> None:
     again = LatencyModel.from_dict(json.loads(json.dumps(model.to_dict())))
     assert again == model
     network = load_reference("mobilenet_v2")
-    assert kept_measure({KEPT: model.to_dict()})(network) == model.measure(network)
-    assert kept_measure({})(network) == measure(network)
-    for part in ("onnxruntime", "some processor", "60 measured networks", "Mult-Adds do with"):
+    assert measure_of_study({MODEL_KEY: model.to_dict()})(network) == model.measure(network)
+    assert measure_of_study({})(network) == measure(network)
+    for part in ("onnxruntime", "some processor", "60 measured networks", "that of Mult-Adds is"):
         assert part in model.sentence()
 
 
 def test_mistakes_are_one_message(model: LatencyModel) -> None:
     with pytest.raises(SpecError, match=f"at least {LEAST} networks .* got {LEAST - 1}"):
         LatencyModel.fit(sample(LEAST - 1), [1.0] * (LEAST - 1), SETTING)
-    with pytest.raises(SpecError, match="got one of another: 'squeeze-excite count'"):
+    with pytest.raises(SpecError, match="got another kind: 'squeeze-excite count'"):
         model.measure(load_reference("mobilenet_v3_small"))
 
 
 def test_a_search_by_latency_measures_once_and_keeps_the_model(
-    tmp_path: Path, timings: list[int]
+    tmp_path: Path, timings: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
     space, folder = towards("accuracy", "latency"), tmp_path / "s"
-    lines: list[str] = []
     for trials in (8, 12):
         found = run(
             space,
@@ -123,25 +134,24 @@ def test_a_search_by_latency_measures_once_and_keeps_the_model(
             folder=folder,
             table=table(tmp_path),
             jobs=1,
-            say=lines.append,
         )
     assert timings == [fitting.NETWORKS]
-    assert sum(line.startswith("measuring the latency") for line in lines) == 1
-    written = json.loads((folder / f"{KEPT}.json").read_text())
+    assert sum(line.startswith("measuring the latency") for line in caplog.messages) == 1
+    written = json.loads((folder / f"{MODEL_KEY}.json").read_text())
     model = LatencyModel.from_dict(written)
-    assert read_study(folder).settings()[KEPT] == written
-    assert lines.count(model.sentence()) == 1
+    assert read_study(folder).settings()[MODEL_KEY] == written
+    assert caplog.messages.count(model.sentence()) == 1
     assert len(found.records) == 12
     for record in found.records:
         assert record.cost == record.costs[LATENCY] == model.measure(record.architecture)[LATENCY]
     best = answer(Findings(found.records), Budget.model_validate({"latency": "1s"})).record
     assert best.accuracy == max(r.accuracy for r in found.records)
     network = best.architecture
-    for rival in rivals(network, LATENCY, model.measure):
+    for rival in equal_cost_references(network, LATENCY, model.measure):
         assert model.measure(rival.architecture)[LATENCY] == pytest.approx(best.cost, rel=0.15)
 
 
-def test_a_limit_on_latency_is_hard_beside_another_objective(
+def test_a_limit_on_latency_holds_with_another_objective(
     tmp_path: Path, timings: list[int]
 ) -> None:
     middle = sorted(true_microseconds(TINY.decode(p)) for p in TINY.enumerate_params())[80]
@@ -157,7 +167,7 @@ def test_a_limit_on_latency_is_hard_beside_another_objective(
     assert "stamp" not in read_study(tmp_path / "t").settings()  # other limits can follow
 
 
-def test_a_study_without_latency_cannot_be_asked_for_it(
+def test_a_budget_of_latency_needs_a_study_with_latency(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(TINY, trials=2, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
@@ -167,28 +177,29 @@ def test_a_study_without_latency_cannot_be_asked_for_it(
     assert "expected a study that knows latency" in capsys.readouterr().err
 
 
-def test_torch_measures_where_onnxruntime_is_missing(
-    timings: list[int], monkeypatch: pytest.MonkeyPatch
+def test_torch_measures_if_onnxruntime_is_missing(
+    timings: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
+
     def missing(_: Sequence[str]) -> None:
         raise ExportError("onnx: expected the packages onnxruntime")
 
     monkeypatch.setattr(fitting, "require", missing)
-    lines: list[str] = []
-    model = fitting.fit_latency(TINY, 0, lines.append, networks=10)
+    model = fitting.fit_latency(TINY, 0, networks=10)
     assert model.setting.engine == "torch"
-    assert "by torch" in lines[0]
+    assert "by torch" in caplog.messages[0]
 
 
 @pytest.mark.slow
-def test_a_model_is_fitted_to_networks_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_fitted_to_measured_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well it predicts is a matter of what else the machine does: the model says it itself."""
     space = load_specification(FORMER_V2)
     bare = space.with_settings({"baselines": ()})
     monkeypatch.setattr(
         fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))
     )
-    model = fitting.fit_latency(bare, 0, lambda _: None, networks=10)
+    model = fitting.fit_latency(bare, 0, networks=10)
     assert model.setting.threads == 1
     assert model.setting.machine
     assert len(model.networks) == 10

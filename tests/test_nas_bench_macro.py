@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mbsearch as mb
-from mbsearch.space.space import SearchSpace
+from mbsearch.config.specification import SearchSpecification
 
 SPACE = Path(__file__).parents[1] / "benchmarks" / "nas_bench_macro.yaml"
 
@@ -18,7 +18,7 @@ SPACE = Path(__file__).parents[1] / "benchmarks" / "nas_bench_macro.yaml"
 )
 def test_costs_are_those_of_the_table(encoding: str, mult_adds: int, params: int) -> None:
     space = mb.load(SPACE)
-    assert isinstance(space, SearchSpace)
+    assert isinstance(space, SearchSpecification)
     assert space.size == 3**8
     network = space.decode({f"stages.{i}": int(code) for i, code in enumerate(encoding)})
     costs = mb.measure(network)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -15,10 +16,11 @@ from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import Bottleneck, Identity, InvertedResidual, SpatialSeparable
 from mbsearch.space.library import load_reference, reference_names, space_names
-from mbsearch.training.network import Convolution, Residual, build, fold_norms, skeleton
+from mbsearch.training.folding import fold_norms
+from mbsearch.training.network import Residual, build, skeleton
 
 TV = torchvision.models
-PEERS = {
+PEERS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v1 1.0": lambda: timm.create_model("mobilenetv1_100"),
     "mobilenet_v2 1.0": lambda: TV.mobilenet_v2(),
     "mobilenet_v2 0.5": lambda: TV.mobilenet_v2(width_mult=0.5),
@@ -73,7 +75,7 @@ def assert_cost_is_exact(architecture: Architecture) -> None:
     # On the device "meta" much is worked out in Python, and norms, of which nothing is counted,
     # cost the counter most of its time.
     for module in network.modules():
-        if isinstance(module, Convolution):
+        if hasattr(module, "norm"):
             module.norm = nn.Identity()
     for parameter in network.to_empty(device="cpu").parameters():
         nn.init.zeros_(parameter)
@@ -119,7 +121,7 @@ def test_modules_have_the_names_and_shapes_of_the_program(architecture: Architec
         assert shapes[placed.name] == expected, placed.name
 
 
-def test_same_seed_same_weights_and_the_shared_generator_is_left_alone() -> None:
+def test_the_seed_decides_the_weights_and_the_global_generator_is_unused() -> None:
     before = torch.get_rng_state()
     one, same, other = (build(BLOCKS_WITHOUT_A_PEER, seed=s).state_dict() for s in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
@@ -130,7 +132,7 @@ def test_same_seed_same_weights_and_the_shared_generator_is_left_alone() -> None
 def test_variances_are_those_of_the_fan_out() -> None:
     network = build(load_reference("mobilenet_v2"))
     for name, fan_out in {"stages.6.0.projection": 320, "stages.6.0.depthwise": 9}.items():
-        weight = network.get_submodule(f"{name}.conv").weight.detach()
+        weight = network.get_parameter(f"{name}.conv.weight").detach()
         assert weight.var().item() == pytest.approx(2 / fan_out, rel=0.1)
 
 
@@ -146,12 +148,12 @@ def test_zero_init_makes_every_residual_block_its_shortcut() -> None:
         assert torch.equal(block(x), block.activation(skip.clone()))
 
 
-def test_number_of_classes_can_be_the_datas() -> None:
+def test_the_number_of_classes_can_be_given() -> None:
     network = build(BLOCKS_WITHOUT_A_PEER, num_classes=7)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
-def test_no_classes_are_refused() -> None:
+def test_zero_classes_raise_an_error() -> None:
     with pytest.raises(SpecError, match="num_classes"):
         build(BLOCKS_WITHOUT_A_PEER, num_classes=0)
 

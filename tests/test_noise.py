@@ -46,7 +46,7 @@ def test_without_seeds_the_interval_is_wilsons() -> None:
 
 @pytest.mark.parametrize("truth", [0.2, 0.6, 0.9, 0.98])
 @pytest.mark.parametrize("deviation", [0.0, 0.1, 0.3])
-def test_intervals_cover_what_their_level_says(truth: float, deviation: float) -> None:
+def test_intervals_have_the_coverage_of_their_level(truth: float, deviation: float) -> None:
     rng = np.random.default_rng(0)
     log_odds = math.log(truth / (1 - truth)) + deviation * rng.standard_normal(2000)
     accuracies = rng.binomial(700, 1 / (1 + np.exp(-log_odds))) / 700
@@ -68,7 +68,7 @@ def test_many_repeats_outweigh_the_prior(deviation: float) -> None:
     assert pooled_seed_deviation(repeats, images) == pytest.approx(deviation, rel=0.15)
 
 
-def test_one_odd_baseline_does_not_decide_for_all() -> None:
+def test_an_outlier_does_not_dominate_the_pooled_deviation() -> None:
     """A badly trained baseline once put ± 0.124 on every accuracy."""
     odd = [[0.15, 0.40, 0.28]]
     assert pooled_seed_deviation(odd, 2000) < 0.2
@@ -78,10 +78,10 @@ def test_one_odd_baseline_does_not_decide_for_all() -> None:
     assert pooled_seed_deviation(4 * odd, 2000) > 0.4, "several that agree are believed"
 
 
-def test_single_trainings_tell_nothing() -> None:
+def test_single_trainings_leave_the_prior_deviation() -> None:
     assert pooled_seed_deviation([], 100) == SEED_DEVIATION
     assert pooled_seed_deviation([[0.5], [0.9]], 100) == SEED_DEVIATION
 
 
-def test_perfect_and_hopeless_repeats_stay_finite() -> None:
+def test_repeats_with_accuracies_of_0_and_1_stay_finite() -> None:
     assert 0 < pooled_seed_deviation([[1.0, 1.0, 1.0], [0.0, 0.0]], 50) < 1

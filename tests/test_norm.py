@@ -14,8 +14,8 @@ from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mbsearch.accel.kernels import steps as kernels
-from mbsearch.accel.norm import normalise
+from mbsearch.accel.kernels.jit import compiled
+from mbsearch.accel.norm import normalize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +44,7 @@ def gradients(y: Tensor, *of: Tensor) -> tuple[Tensor, ...]:
 
 
 def is_ours(y: Tensor) -> bool:
-    return "NormaliseAndClip" in str(y.grad_fn)
+    return "NormalizeAndClip" in str(y.grad_fn)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
@@ -53,7 +53,7 @@ def test_outputs_gradients_and_statistics_are_those_of_torch(activation: nn.Modu
         norm, x = layer(shape[1]), image(shape)
         torchs = copy.deepcopy(norm).double()
         x64 = x.detach().double().requires_grad_()
-        expected, got = activation(torchs(x64)), normalise(x, norm, activation)
+        expected, got = activation(torchs(x64)), normalize(x, norm, activation)
         assert is_ours(got)
         assert torch.allclose(got.double(), expected, rtol=1e-5, atol=1e-5)
         pairs = zip(
@@ -69,11 +69,11 @@ def test_outputs_gradients_and_statistics_are_those_of_torch(activation: nn.Modu
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: type(module).__name__)
 def test_bfloat16_differs_by_its_rounding_only(activation: nn.Module) -> None:
-    """A map of bfloat16 is that of float32, rounded; so are its gradients."""
+    """Outputs and gradients are those of float32, rounded."""
     for shape in SHAPES:
         norm, x = layer(shape[1]), image(shape, torch.bfloat16)
         wide, x32 = copy.deepcopy(norm), x.detach().float().requires_grad_()
-        got, expected = normalise(x, norm, activation), normalise(x32, wide, activation)
+        got, expected = normalize(x, norm, activation), normalize(x32, wide, activation)
         assert got.dtype == torch.bfloat16
         assert torch.equal(got, expected.bfloat16())
         ours, theirs = gradients(got, x), gradients(expected, x32)
@@ -81,45 +81,45 @@ def test_bfloat16_differs_by_its_rounding_only(activation: nn.Module) -> None:
         assert torch.allclose(ours[0].float(), theirs[0], rtol=2**-6, atol=0.02), shape
 
 
-def test_a_variance_far_below_the_squared_mean_is_kept() -> None:
+def test_a_variance_far_below_the_squared_mean_is_accurate() -> None:
     norm, x = layer(4), (1000 + 0.01 * torch.randn(64, 4, 8, 8)).requires_grad_()
     expected = copy.deepcopy(norm).double()(x.double())
-    assert torch.allclose(normalise(x, norm, nn.Identity()).double(), expected, atol=0.02)
+    assert torch.allclose(normalize(x, norm, nn.Identity()).double(), expected, atol=0.02)
 
 
-def test_any_order_of_memory_will_do() -> None:
+def test_both_memory_formats_give_the_same_result() -> None:
     norm, x = layer(6), image((4, 6, 5, 5))
-    last = normalise(x, copy.deepcopy(norm), nn.ReLU6())
-    first = normalise(x.detach().contiguous().requires_grad_(), norm, nn.ReLU6())
+    last = normalize(x, copy.deepcopy(norm), nn.ReLU6())
+    first = normalize(x.detach().contiguous().requires_grad_(), norm, nn.ReLU6())
     assert torch.equal(first, last)
 
 
-def test_a_training_that_diverged_shows() -> None:
+def test_nan_is_propagated() -> None:
     x = image((4, 8, 2, 2)).detach().clone()
     x[0, 3, 0, 0] = math.nan
-    y = normalise(x.requires_grad_(), layer(8), nn.ReLU6())
+    y = normalize(x.requires_grad_(), layer(8), nn.ReLU6())
     assert y[:, 3].isnan().all()
     assert not y[:, :3].isnan().any()
 
 
-def test_what_the_kernels_do_not_know_is_left_to_torch() -> None:
+def test_unsupported_layers_and_inputs_use_torch() -> None:
     x, norm = image((4, 8, 2, 2)), layer(8)
-    assert is_ours(normalise(x, norm, nn.ReLU6()))
-    assert not is_ours(normalise(x, norm, nn.Hardswish()))
-    assert not is_ours(normalise(x, nn.Identity(), nn.ReLU6()))
-    assert not is_ours(normalise(x, copy.deepcopy(norm).eval(), nn.ReLU6()))
-    assert not is_ours(normalise(x.double(), copy.deepcopy(norm).double(), nn.ReLU6()))
+    assert is_ours(normalize(x, norm, nn.ReLU6()))
+    assert not is_ours(normalize(x, norm, nn.Hardswish()))
+    assert not is_ours(normalize(x, nn.Identity(), nn.ReLU6()))
+    assert not is_ours(normalize(x, copy.deepcopy(norm).eval(), nn.ReLU6()))
+    assert not is_ours(normalize(x.double(), copy.deepcopy(norm).double(), nn.ReLU6()))
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        normalise(image((1, 8, 1, 1)), norm, nn.ReLU6())
+        normalize(image((1, 8, 1, 1)), norm, nn.ReLU6())
 
 
-def test_bits_of_bfloat16_are_read_and_rounded_as_torch_does() -> None:
-    """By a layer that changes nothing: mean 0, variance 1, for every kind of number."""
+def test_bfloat16_is_converted_and_rounded_as_by_torch() -> None:
+    """With a layer that changes little (mean 0, variance 1), for numbers of all sizes."""
     exponents = torch.arange(-8.0, 8.0)
     values = torch.cat([sign * 2**exponents * (1 + step / 64) for sign, step in _kinds()])
     x = values.reshape(-1, 1, 1, 1).bfloat16()
     norm = nn.BatchNorm2d(1)
-    y = normalise(x, norm, nn.Identity())
+    y = normalize(x, norm, nn.Identity())
     expected = copy.deepcopy(norm).double()(x.double())
     assert torch.allclose(y.double(), expected, rtol=2**-8)
 
@@ -129,7 +129,7 @@ def _kinds() -> list[tuple[int, int]]:
 
 
 def loaded(file: Path) -> Callable[[NDArray[np.float32]], None]:
-    """The kernel of a file, as a new process has it."""
+    """Return the kernel of a file, loaded as in a new process."""
     spec = importlib.util.spec_from_file_location("made", file)
     assert spec is not None
     assert spec.loader is not None
@@ -139,12 +139,12 @@ def loaded(file: Path) -> Callable[[NDArray[np.float32]], None]:
     return doubled
 
 
-def test_trouble_with_kept_kernels_costs_no_training(
+def test_an_unusable_kernel_cache_does_not_fail_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "made.py"
     file.write_text(
-        "from mbsearch.accel.kernels.steps import compiled\n\n\n"
+        "from mbsearch.accel.kernels.jit import compiled\n\n\n"
         "@compiled\ndef doubled(x):\n    for i in range(x.size):\n        x[i] *= 2\n"
     )
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "kept"))
@@ -169,14 +169,14 @@ def test_trouble_with_kept_kernels_costs_no_training(
         assert works(), "and it is kept again"
 
 
-def test_threads_of_torch_beat_a_kernel_that_has_one() -> None:
+def test_torch_normalizes_on_three_threads() -> None:
     torch.set_num_threads(3)
-    assert not is_ours(normalise(image((4, 8, 2, 2)), layer(8), nn.ReLU6()))
+    assert not is_ours(normalize(image((4, 8, 2, 2)), layer(8), nn.ReLU6()))
 
 
-def test_without_a_folder_to_keep_it_in_a_kernel_is_compiled_all_the_same() -> None:
+def test_a_kernel_is_compiled_without_a_cache_folder() -> None:
     scope: dict[str, object] = {}
     exec("def first(x):\n    x[0] = 1", scope)  # a function of no file
     x = torch.zeros(2).numpy()
-    kernels.compiled(scope["first"])(x)  # type: ignore[type-var, operator]
+    compiled(scope["first"])(x)  # type: ignore[type-var, operator]
     assert x.tolist() == [1, 0]

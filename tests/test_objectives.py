@@ -1,26 +1,28 @@
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import TINY
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_objectives import table, towards
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.choice_effects import cost_bands
+from mbsearch.analysis.findings import Findings, natural_budgets
+from mbsearch.analysis.front import front_of, hypervolumes
 from mbsearch.cli import main
+from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.schema import json_schema
-from mbsearch.config.settings import COSTS, LATENCY, Budget, Limits, parse_duration
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
-from mbsearch.cost.units import quantity
+from mbsearch.cost.metrics import COSTS, LATENCY, quantity
+from mbsearch.cost.units import parse_duration
 from mbsearch.dashboard.app import _objective
 from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.studies import Snapshot
@@ -29,40 +31,19 @@ from mbsearch.errors import SpecError, StorageError
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.report.files import write_results
 from mbsearch.report.html import document
-from mbsearch.retraining.competitors import rivals
-from mbsearch.run import run
+from mbsearch.report.result_files import write_results
+from mbsearch.retraining.competitors import equal_cost_references
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import TrialRecord
-from mbsearch.study.store import JOURNAL, create_study, read_study
+from mbsearch.study.store import create_study
+from mbsearch.study_run import run
 
-TINY = load_specification("tiny")
 EXACT = [name for name in COSTS if name != "latency"]
-
-
-def towards(
-    *objectives: str, space: SearchSpace = TINY, limits: Limits | None = None
-) -> SearchSpace:
-    changes: dict[str, Any] = {"objectives": objectives}
-    if limits is not None:
-        changes["limits"] = limits
-    return space.with_settings(changes)
-
-
-def table(folder: Path) -> Path:
-    """Accuracies that no cost explains."""
-    rows = {}
-    for params in TINY.enumerate_params():
-        key = TINY.decode(params).fingerprint
-        rows[key] = int(key[:4], 16) / 2**16
-    path = folder / "table.json"
-    path.write_text(json.dumps(rows))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +59,10 @@ def by_params(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Tria
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_search_and_all_that_it_says_go_by_the_objective(tmp_path: Path, name: str) -> None:
+def test_a_search_and_its_texts_use_the_objective(tmp_path: Path, name: str) -> None:
     space = towards("accuracy", name)
     found = run(space, trials=12, folder=tmp_path / "s", table=table(tmp_path), jobs=1)
-    front = results.front(found.records)
+    front = front_of(found.records)
     by_hand = {
         r.trial
         for r in found.records
@@ -113,19 +94,19 @@ def test_the_sampler_starts_at_the_ends_of_the_objective(
 
 def test_sentences_name_the_objective(by_params: tuple[Path, list[TrialRecord]]) -> None:
     folder, records = by_params
-    budgets = results.natural_budgets(records)
+    budgets = natural_budgets(records)
     costs = [r.costs["params"] for r in records]
     assert all(min(costs) <= budget < 2 * max(costs) for budget in budgets)
     found = answer(Findings(records), Budget(params=500_000))
     assert found.sentence().startswith(f"At 500 k parameters: {found.name}, ")
     assert found.record.accuracy == max(r.accuracy for r in records if r.costs["params"] <= 500_000)
-    assert results.hypervolumes(records).reference_point == (0.0, max(costs))
+    assert hypervolumes(records).reference_point == (0.0, max(costs))
     assert all(band.name.endswith(" k") for band in cost_bands(records))
     write_results(folder, Findings(records), "title")
     rows = (folder / "front.csv").read_text().splitlines()
     column = rows[0].split(",").index("params")
     assert [int(row.split(",")[column]) for row in rows[1:]] == [
-        r.costs["params"] for r in results.front(records)
+        r.costs["params"] for r in front_of(records)
     ]
     page = document(Findings(records), "title")
     assert f"At 500 k parameters: {found.name}, " in page
@@ -178,19 +159,19 @@ def test_no_number_is_cut_off_where_the_terminal_is_narrow(
         main(["status", str(by_params[0])])
     shown = capsys.readouterr().out
     assert "…" not in shown
-    for record in results.front(by_params[1]):
+    for record in front_of(by_params[1]):
         assert quantity("params", record.cost) in shown
 
 
 def test_a_mobilenet_of_equal_cost_is_of_equal_params() -> None:
     network = load_specification("v2").sample(seed=1)
     target = measure(network)["params"]
-    for rival in rivals(network, "params"):
+    for rival in equal_cost_references(network, "params"):
         assert measure(rival.architecture)["params"] == pytest.approx(target, rel=0.1)
 
 
-def test_an_older_study_is_one_of_mult_adds_and_goes_on(tmp_path: Path) -> None:
-    """Such a study has no objectives in its stamp, no latency among its limits, no metric."""
+def test_an_older_study_has_mult_adds_as_objective_and_resumes(tmp_path: Path) -> None:
+    """Such a study has no objectives in its identity, no latency among its limits, no metric."""
     truth = table(tmp_path)
     run(TINY, trials=3, folder=tmp_path / "s", table=truth, jobs=1)
     journal = tmp_path / "s" / JOURNAL

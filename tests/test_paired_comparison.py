@@ -37,7 +37,7 @@ def finals(
     seed; what is left is noise of the image.
     """
     difficulty, shared = rng.standard_normal(images), 0.85
-    found = []
+    found: list[Correct] = []
     for ability in norm.ppf(accuracies):
         deviation = seed_deviation / norm.pdf(ability)
         trainings = []
@@ -111,7 +111,9 @@ def test_networks_of_other_images_are_refused() -> None:
 
 
 @pytest.mark.parametrize("deviation", [0.0, 0.05, 0.15])
-def test_the_deviation_over_seeds_is_found_beside_the_noise_of_images(deviation: float) -> None:
+def test_the_deviation_over_seeds_is_estimated_without_the_noise_of_images(
+    deviation: float,
+) -> None:
     rng = np.random.default_rng(0)
     networks = finals(
         rng,
@@ -152,7 +154,7 @@ def test_the_margin_of_the_chosen_finalist_is_not_overestimated(spread: float) -
         assert np.mean(error_naive) > 0.004, "the winner's curse"
 
 
-def test_prior_means_decide_where_the_images_cannot() -> None:
+def test_prior_means_decide_if_the_images_do_not() -> None:
     rng = np.random.default_rng(0)
     networks = finals(rng, np.full(4, 0.87), images=100)
     prior = np.array([0.80, 0.80, 0.80, 0.90])
@@ -170,7 +172,7 @@ def test_an_error_that_all_prior_means_share_does_not_matter() -> None:
         assert low.margin(i, j) == pytest.approx(high.margin(i, j), abs=1e-3)
 
 
-def test_finalists_that_answer_alike_differ_by_nothing() -> None:
+def test_finalists_with_equal_predictions_have_no_margin() -> None:
     network = correct(np.random.default_rng(0), 1, 500)
     after = posterior([network] * 3, [0.8] * 3, 0.0)
     mean, low, high = after.margin(0, 2)

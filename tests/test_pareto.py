@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.analysis.pareto import (
     hypervolume,
     hypervolume_history,
-    kendall_tau,
-    knee,
+    knee_index,
     pareto_front,
     ties,
 )
@@ -27,7 +27,7 @@ def columns(points: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
 
 
 @given(POINTS)
-def test_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> None:
+def test_the_front_is_the_set_of_nondominated_networks(points: list[tuple[int, int]]) -> None:
     expected = [
         i
         for i, (a, c) in enumerate(points)
@@ -53,7 +53,7 @@ def test_hypervolume_counts_the_dominated_cells(points: list[tuple[int, int]]) -
 
 
 @given(POINTS)
-def test_history_is_the_hypervolume_of_every_beginning(points: list[tuple[int, int]]) -> None:
+def test_history_is_the_hypervolume_of_every_prefix(points: list[tuple[int, int]]) -> None:
     accuracies, costs = columns(points)
     expected = [
         hypervolume(accuracies[: i + 1], costs[: i + 1], (1, 7)) for i in range(len(points))
@@ -68,7 +68,7 @@ def test_networks_that_were_not_measured_are_never_on_the_front() -> None:
     assert ties(accuracy, cost, 0.1).tolist() == [0, 3]
 
 
-def test_nothing_measured_has_no_front_and_no_area() -> None:
+def test_without_measurements_front_and_hypervolume_are_empty() -> None:
     assert pareto_front([], []).size == 0
     assert hypervolume([], [], (0.0, 1.0)) == 0.0
     assert ties([math.nan], [1.0], 0.1).size == 0
@@ -76,31 +76,31 @@ def test_nothing_measured_has_no_front_and_no_area() -> None:
 
 def test_knee_is_highest_above_the_chord_over_log_cost() -> None:
     # Log costs are evenly spaced: heights above the chord are 0, .8 - 1/3, .9 - 2/3, 0.
-    assert knee([0.0, 0.8, 0.9, 1.0], [1, 10, 100, 1000]) == 1
-    assert knee([1.0, 0.9, 0.8, 0.0], [1000, 100, 10, 1]) == 2
+    assert knee_index([0.0, 0.8, 0.9, 1.0], [1, 10, 100, 1000]) == 1
+    assert knee_index([1.0, 0.9, 0.8, 0.0], [1000, 100, 10, 1]) == 2
 
 
-def test_knee_ignores_dominated_networks_and_prefers_the_cheaper() -> None:
-    assert knee([0.5, 0.9, 0.2], [1, 10, 5]) == 0
+def test_knee_ignores_dominated_networks_and_prefers_the_smaller() -> None:
+    assert knee_index([0.5, 0.9, 0.2], [1, 10, 5]) == 0
     on_the_chord = [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert knee(on_the_chord, [1, 10, 100, 1000, 10000]) == 0
+    assert knee_index(on_the_chord, [1, 10, 100, 1000, 10000]) == 0
 
 
 @given(POINTS.filter(bool), st.integers(1, 1000))
 def test_knee_does_not_depend_on_the_unit_of_cost(points: list[tuple[int, int]], unit: int) -> None:
     accuracy, cost = columns(points)
-    assert knee(accuracy, cost) == knee(accuracy, [c * unit for c in cost])
+    assert knee_index(accuracy, cost) == knee_index(accuracy, [c * unit for c in cost])
 
 
 def test_knee_needs_measured_networks_of_positive_cost() -> None:
     with pytest.raises(ValueError, match="at least one measured network"):
-        knee([math.nan], [1.0])
+        knee_index([math.nan], [1.0])
     with pytest.raises(ValueError, match="costs above 0, got 0"):
-        knee([0.5], [0.0])
+        knee_index([0.5], [0.0])
 
 
 @given(POINTS, st.floats(0, 3))
-def test_ties_are_networks_the_front_does_not_clearly_beat(
+def test_ties_are_networks_within_the_noise_of_the_front(
     points: list[tuple[int, int]], noise: float
 ) -> None:
     accuracy, cost = columns(points)
@@ -126,7 +126,7 @@ def test_kendall_tau_agrees_with_scipy(pairs: list[tuple[int, int]]) -> None:
     assert kendall_tau(a, b) == pytest.approx(stats.kendalltau(a, b).statistic, nan_ok=True)
 
 
-def test_kendall_tau_of_an_unknown_score_is_unknown() -> None:
+def test_kendall_tau_with_nan_is_nan() -> None:
     assert math.isnan(kendall_tau([1.0, math.nan, 2.0], [1.0, 2.0, 3.0]))
 
 

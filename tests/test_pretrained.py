@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -15,34 +16,42 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_search import search
 from noise_images import write_noise_images
 from PIL import Image
 from small_donor import SPACE, few, write_donor
-from test_search import search
 from torch import Tensor
 
-from mbsearch import run as study_module
 from mbsearch.audit import run as audit_module
 from mbsearch.audit.run import _trained_by, audit
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Proxy, Retrain
-from mbsearch.config.specification import load_specification, read_specification
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import scaled_reference
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.specification import (
+    SearchSpecification,
+    load_specification,
+    read_specification,
+)
 from mbsearch.cost import measure
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError
 from mbsearch.evaluation import Scoring, by_training, default_space
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.execution.protocol import Task
+from mbsearch.progress import Progress
 from mbsearch.retraining import run as retrain_module
-from mbsearch.run import _as_stored, _check_stamp, _stamp
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
-from mbsearch.space.space import SearchSpace
+from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.artifacts import Audit
-from mbsearch.study.identity import difference, filled
+from mbsearch.study.audit_file import Audit
+from mbsearch.study.identity import difference, with_defaults
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import Evaluation, Start, StartKind
-from mbsearch.study.store import DONOR, StudyStore, read_study
+from mbsearch.study.store import DONOR, StudyStore
+from mbsearch.study_run import _as_stored, _check_identity, _identity
+from mbsearch.study_run import run as run_study
 from mbsearch.training import proxy as proxy_module
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import donated, inherited_share
@@ -51,9 +60,9 @@ from mbsearch.training.preparations import SUPERNET, Preparations, kept_start
 from mbsearch.training.pretrained import Pretrained, long_recipe, screening_recipe
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.resumable_training import prepare
-from mbsearch.training.supernet import path_training as supernet_training
-from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet import supernet_training
 from mbsearch.training.supernet.shared_weights import part, slices
+from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
 LITE0 = "efficientnet_lite0"
@@ -72,25 +81,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory) -> Donor:
-    return write_donor(tmp_path_factory.mktemp("donor"))
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Donor:
     """A donor with the same network and other weights."""
     return write_donor(tmp_path_factory.mktemp("other"), seed=1)
-
-
-@pytest.fixture(scope="module")
-def trained(donor: Donor) -> TrainedDonor:
-    return load_donor(donor)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("images")
-    return str(write_noise_images(folder, {"train": 10, "val": 4, "test": 2}))
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +99,8 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="module")
-def source(images: str) -> ImageSource:
-    return load_source(images, seed=0)
-
-
 def supernet(
-    space: SearchSpace, source: ImageSource, trained: TrainedDonor | None, seed: int = 0
+    space: SearchSpecification, source: ImageSource, trained: TrainedDonor | None, seed: int = 0
 ) -> SupernetTraining:
     return SupernetTraining(space, source, seed, CPU, trained)
 
@@ -125,7 +113,7 @@ def two_classes(networks: Sequence[Architecture]) -> list[Architecture]:
 
 
 @pytest.mark.parametrize("name", ["few", "v2", "photos"])
-def test_a_supernet_starts_with_the_donors_part_of_every_candidate(
+def test_a_supernet_starts_with_the_donors_weights_of_every_candidate(
     name: str, source: ImageSource, trained: TrainedDonor
 ) -> None:
     """Also where a block that the donor lacks shares weights with one that it has."""
@@ -175,7 +163,9 @@ def test_smaller_kernels_are_the_centre_of_larger_ones(
     for network in networks:
         module = skeleton(network)
         views = slices(network, module, weights, centred=True)
-        found[network.stages[1].kernel] = views["stages.1.0.depthwise.conv.weight"]
+        block = network.stages[1]
+        assert isinstance(block, InvertedResidual)
+        found[block.kernel] = views["stages.1.0.depthwise.conv.weight"]
     thin = min(len(view) for view in found.values())
     assert torch.equal(found[3][:thin], found[5][:thin, :, 1:4, 1:4])
     assert found[3].data_ptr() != found[5].data_ptr()
@@ -194,7 +184,7 @@ def test_paths_are_within_the_budgets(source: ImageSource, trained: TrainedDonor
     assert any(budget.used_share(each) > 1 for each in free), "without a donor as before"
 
 
-def test_a_supernet_is_that_of_its_donor(
+def test_a_supernet_of_another_donor_is_an_error(
     source: ImageSource, trained: TrainedDonor, other: Donor, tmp_path: Path
 ) -> None:
     supernet(few(), source, trained).save(tmp_path / SUPERNET)
@@ -202,7 +192,7 @@ def test_a_supernet_is_that_of_its_donor(
     for foreign in (load_donor(other), None):
         with pytest.raises(StorageError, match="expected the supernet of this space"):
             supernet(few(), source, foreign).restore(tmp_path / SUPERNET)
-    # From scratch it is the supernet of before there were donors.
+    # From scratch it equals the supernet of versions without donors.
     assert not {"donor", "teacher"} & supernet(few(), source, None)._made_by().keys()
 
 
@@ -226,7 +216,9 @@ def begun(
     return start, module.state_dict()
 
 
-def test_a_network_with_little_of_the_donor_starts_fresh(donor: Donor, shared: Path) -> None:
+def test_a_network_with_a_small_inherited_share_starts_from_random_weights(
+    donor: Donor, shared: Path
+) -> None:
     network = scaled_reference("mobilenet_v1", 0.25, 64).replace(num_classes=2)
     for pretrained in (Pretrained(donor), Pretrained(donor, shared)):
         start, state = begun(pretrained, network, "mobilenet_v1")
@@ -268,7 +260,7 @@ def test_candidates_start_from_the_supernet_and_without_one_from_the_donor(
         assert all(torch.equal(state[name], values) for name, values in statistics.items())
 
 
-def test_a_trial_takes_over_nothing_that_its_start_does_not_name(
+def test_a_trial_inherits_only_the_weights_that_its_start_names(
     images: str, donor: Donor, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Donors' networks are fine-tuned as they are, also where trials share weights."""
@@ -293,7 +285,7 @@ def test_a_trial_takes_over_nothing_that_its_start_does_not_name(
         assert (evaluation.evaluator == "training") == (kind is StartKind.FRESH)
 
 
-def test_a_candidates_start_is_not_drawn_again_from_a_checkpoint(
+def test_a_checkpoint_keeps_the_start_of_a_candidate(
     images: str, donor: Donor, shared: Path
 ) -> None:
     proxy = few().settings.proxy.from_donor().model_copy(update={"epochs": 2})
@@ -346,7 +338,7 @@ def test_a_proxy_with_a_donor_is_the_same_when_its_file_is_read_again(
 ) -> None:
     text = f"{SPACE.split('baselines:')[0]}\nweights: {donor.path}\n{settings}\n"
 
-    def resolved(text: str) -> SearchSpace:
+    def resolved(text: str) -> SearchSpecification:
         space = read_specification(parse_document(text, "few.yaml"))
         return Preparations.planned(space, source, 0, "cpu", tmp_path).space
 
@@ -370,23 +362,23 @@ def test_other_weights_are_another_study_and_another_audit(
     images: str, donor: Donor, other: Donor, tmp_path: Path
 ) -> None:
     paths = [str(donor.path), str(other.path), "none"]
-    for identity in (_stamp, _trained_by):
+    for identity in (_identity, _trained_by):
         found = [identity(scored(images, weights, tmp_path), 0) for weights in paths]
         again = identity(scored(images, paths[0], tmp_path / "elsewhere"), 0)
         assert again == found[0], "by their content"
         for i, one in enumerate(found):
             assert all(one != each for each in found[i + 1 :])
-    stamps = [_stamp(scored(images, weights, tmp_path), 0) for weights in paths]
+    stamps = [_identity(scored(images, weights, tmp_path), 0) for weights in paths]
     for before, after in ((0, 1), (0, 2), (2, 0)):
-        words = difference(filled(stamps[before]), stamps[after])
+        words = difference(with_defaults(stamps[before]), stamps[after])
         assert words is not None
-    assert difference(filled(stamps[0]), stamps[1]) == (
+    assert difference(with_defaults(stamps[0]), stamps[1]) == (
         f"weights was {donor.key!r} and is {other.key!r}"
     )
     teacher = few().settings.teacher.model_copy(update={"temperature": 5.0})
-    changed = _stamp(scored(images, paths[0], tmp_path, teacher=teacher), 0)
+    changed = _identity(scored(images, paths[0], tmp_path, teacher=teacher), 0)
     assert difference(stamps[0], changed) == "teacher.temperature was 2.0 and is 5.0"
-    scratch = _stamp(scored(images, "none", tmp_path, teacher=teacher), 0)
+    scratch = _identity(scored(images, "none", tmp_path, teacher=teacher), 0)
     assert difference(stamps[2], scratch) is None, "from scratch nobody learns from it"
 
 
@@ -394,7 +386,7 @@ def test_other_weights_are_another_retraining(
     images: str, donor: Donor, other: Donor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain_module, "retrain", lambda *_: [])
-    monkeypatch.setattr(retrain_module, "compile_kernels", lambda *_: None)
+    monkeypatch.setattr(retrain_module, "compile_ahead", lambda *_: None)
     monkeypatch.setattr(retrain_module, "LocalProcesses", lambda *_: nullcontext())
 
     def key(weights: str, *, teacher: bool = True, **settings: object) -> str:
@@ -433,7 +425,7 @@ def scratch_study(images: str, tmp_path: Path) -> StudyStore:
     """A study of an older version, which knew no donors, on photos."""
     space = few().with_classes(2)
     store, _ = search(tmp_path / "study", trials=1, space=space)
-    stamp = dict(_stamp(scored(images, "none", tmp_path), 0))
+    stamp = dict(_identity(scored(images, "none", tmp_path), 0))
     del stamp["weights"], stamp["teacher"]
     store.search.set_user_attr("space_yaml", space.to_yaml())
     store.search.set_user_attr("stamp", stamp)
@@ -441,25 +433,29 @@ def scratch_study(images: str, tmp_path: Path) -> StudyStore:
 
 
 def test_a_study_from_scratch_resumes_from_scratch(
-    scratch_study: StudyStore, images: str, donor: Donor, tmp_path: Path
+    scratch_study: StudyStore,
+    images: str,
+    donor: Donor,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "mbsearch")
     folder, old = tmp_path / "study", read_study(tmp_path / "study").settings()["stamp"]
-    said: list[str] = []
-    space = _as_stored(few(), folder, None, said.append)
+    space = _as_stored(few(), folder, None)
     assert space.settings.weights == "none"
     resumed = by_training(space, images, 0, "cpu", folder)
     assert (resumed.weights, resumed.pretrained, resumed.train_shared) == (None, None, None)
-    assert difference(filled(old), _stamp(resumed, 0)) is None
-    _check_stamp(scratch_study, folder, _stamp(resumed, 0))
+    assert difference(with_defaults(old), _identity(resumed, 0)) is None
+    _check_identity(scratch_study, folder, _identity(resumed, 0))
     with pytest.raises(StorageError, match="this study was made by other settings") as error:
-        _check_stamp(scratch_study, folder, _stamp(scored(images, str(donor.path), folder), 0))
+        _check_identity(
+            scratch_study, folder, _identity(scored(images, str(donor.path), folder), 0)
+        )
     assert "\n" not in str(error.value)
     # The whole path of the command, until the search.
-    planned = study_module.run(
-        few(), trials=2, folder=folder, data=images, device="cpu", dry_run=True, say=said.append
-    )
-    assert planned.stamp["weights"] is None
-    assert not any("EfficientNet-Lite0, trained" in line for line in said)
+    planned = run_study(few(), trials=2, folder=folder, data=images, device="cpu", dry_run=True)
+    assert planned.identity["weights"] is None
+    assert not any("EfficientNet-Lite0, trained" in line for line in caplog.messages)
 
 
 def test_a_study_with_a_donor_resumes_with_it(images: str, donor: Donor, tmp_path: Path) -> None:
@@ -467,12 +463,12 @@ def test_a_study_with_a_donor_resumes_with_it(images: str, donor: Donor, tmp_pat
     store, _ = search(tmp_path / "study", trials=0, space=scoring.space)
     store.search.set_user_attr("space_yaml", scoring.space.to_yaml())
     # Killed before it was whole, it knows no donor, and the images choose again.
-    assert _as_stored(few(), tmp_path / "study", None, print).settings.weights == "auto"
-    store.search.set_user_attr("stamp", _stamp(scoring, 0))
-    space = _as_stored(few(), tmp_path / "study", None, print)
+    assert _as_stored(few(), tmp_path / "study", None).settings.weights == "auto"
+    store.search.set_user_attr("stamp", _identity(scoring, 0))
+    space = _as_stored(few(), tmp_path / "study", None)
     assert space.settings.weights == str(donor.path)
     resumed = by_training(space, images, 0, "cpu", tmp_path)
-    assert difference(filled(_stamp(scoring, 0)), _stamp(resumed, 0)) is None
+    assert difference(with_defaults(_identity(scoring, 0)), _identity(resumed, 0)) is None
 
 
 def test_retraining_has_the_start_of_the_study(
@@ -485,6 +481,7 @@ def test_retraining_has_the_start_of_the_study(
         kept = read_specification(parse_document(scoring.space.to_yaml(), "space.yaml")).settings
         assert kept_start(kept, source, tmp_path) == scoring.pretrained
         alone = kept_start(kept, source, tmp_path, teacher=False)
+        assert scoring.pretrained is not None
         assert alone == replace(scoring.pretrained, lessons=None)
     assert kept_start(few(weights="none").settings, source, tmp_path) is None
 
@@ -499,7 +496,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err
 
 
-def test_a_word_that_is_no_donor_is_one_line(
+def test_an_unknown_donor_is_a_one_line_error(
     images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -523,9 +520,7 @@ def test_grey_images_start_from_scratch(grey: str, tmp_path: Path) -> None:
     assert (embedded.weights, embedded.space.settings.weights) == (None, "none")
 
 
-def test_grey_images_take_a_donor_that_is_asked_for(
-    grey: str, donor: Donor, tmp_path: Path
-) -> None:
+def test_grey_images_use_a_donor_on_request(grey: str, donor: Donor, tmp_path: Path) -> None:
     preparations = Preparations.planned(
         few(weights=str(donor.path)), load_source(grey, seed=0), 0, "cpu", tmp_path
     )
@@ -536,7 +531,7 @@ def test_grey_images_take_a_donor_that_is_asked_for(
     assert evaluation.start.kind is StartKind.SUPERNET
 
 
-def test_photos_take_the_packaged_donor(images: str, tmp_path: Path) -> None:
+def test_photos_use_the_packaged_donor(images: str, tmp_path: Path) -> None:
     scoring = by_training(few(), images, 0, "cpu", tmp_path)
     assert scoring.space.settings.weights == LITE0
     assert scoring.pretrained is not None
@@ -560,7 +555,7 @@ def test_the_default_space_suits_the_images(images: str, grey: str, donor: Donor
 def test_an_audit_trains_as_the_study_does(
     images: str, donor: Donor, other: Donor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[int] = []
+    completed: list[int] = []
     evaluators: list[ProxyTraining] = []
 
     def noted(evaluator: ProxyTraining, *arguments: Any) -> LocalProcesses:
@@ -569,16 +564,20 @@ def test_an_audit_trains_as_the_study_does(
 
     monkeypatch.setattr(audit_module, "LocalProcesses", noted)
 
+    def note(event: Progress) -> None:
+        if event.phase == "audit" and event.message is None:
+            completed.append(event.completed)
+
     def audited(weights: str, folder: str) -> Audit:
         return audit(
             few(weights=weights), folder=tmp_path / folder, networks=6, references=2, seeds=1,
             epochs=1, data=images, jobs=1, device="cpu",
-            on_start=lambda done, _: begun.append(done),
+            on_progress=note,
         )  # fmt: skip
 
     found = audited(str(donor.path), "one")
-    of_study = _stamp(scored(images, str(donor.path), tmp_path), 0)
-    assert found.stamp == {key: of_study[key] for key in ("data_key", "space", "proxy")}
+    of_study = _identity(scored(images, str(donor.path), tmp_path), 0)
+    assert found.identity == {key: of_study[key] for key in ("data_key", "space", "proxy")}
     assert (tmp_path / "one" / SUPERNET).exists()
     short, long = evaluators
     assert long.pretrained == short.pretrained
@@ -588,8 +587,9 @@ def test_an_audit_trains_as_the_study_does(
     with pytest.raises(StorageError, match="expected the teacher of this space"):
         audited(str(other.path), "one")
     scratch = audited("none", "one")
-    assert scratch.stamp["proxy"]["evaluator"] == "training"
-    assert begun == [0, 16, 0], "trainings of other weights are others"
+    assert scratch.identity is not None
+    assert scratch.identity["proxy"]["evaluator"] == "training"
+    assert completed == [0, 16, 0], "trainings of other weights are saved apart"
 
 
 # A whole search
@@ -610,8 +610,20 @@ def called(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def kill_once_written(file: Path) -> None:
+    """Run the search and kill it as soon as it has written a file."""
+    running = subprocess.Popen(
+        COMMAND, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while not file.exists():
+        time.sleep(0.05)
+        assert running.poll() is None
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+
 @pytest.mark.slow
-def test_a_search_with_a_donor_ends_with_its_answer_whatever_kills_it(
+def test_a_killed_search_with_a_donor_resumes_to_its_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -619,14 +631,7 @@ def test_a_search_with_a_donor_ends_with_its_answer_whatever_kills_it(
     long = SEARCHED.replace("steps: 3", "steps: 150")
     Path("few.yaml").write_text(long)
     folder = Path("results/few")
-    running = subprocess.Popen(
-        COMMAND, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    while not (folder / SUPERNET).exists():
-        time.sleep(0.05)
-        assert running.poll() is None
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    kill_once_written(folder / SUPERNET)
     steps = len(torch.load(folder / SUPERNET, weights_only=True)["losses"])
     assert steps == 100, "the test is blind"
     teacher = (folder / "teacher.pt").stat().st_mtime_ns

@@ -12,14 +12,20 @@ import pytest
 from fake_evaluator import FakeEvaluator
 from former_spaces import FORMER_V2
 
-from mbsearch.analysis import tables as found
-from mbsearch.analysis.answer import Findings, answer, budget_of
+from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.calibration import Calibration, denoised
+from mbsearch.analysis.findings import Findings, budget_of, natural_budgets
+from mbsearch.analysis.front import front_of
+from mbsearch.analysis.reference_families import best_by_screening
+from mbsearch.analysis.tables import to_frame
 from mbsearch.cli import main
 from mbsearch.cli.status import print_status
-from mbsearch.config.settings import Budget, Promotion, Proxy, Racing
-from mbsearch.config.specification import load_specification
-from mbsearch.dashboard.pages.compare import verdict
+from mbsearch.config.budgets import Budget
+from mbsearch.config.promotion_settings import Promotion
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.racing_settings import Racing
+from mbsearch.config.specification import SearchSpecification, load_specification
+from mbsearch.dashboard.pages.compare import comparison
 from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
@@ -27,24 +33,33 @@ from mbsearch.evaluation import Scoring
 from mbsearch.execution.local import LocalProcesses
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
-from mbsearch.run import RunResult, run
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.pending import find_promotions
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.observations import PROMOTED
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
-from mbsearch.study.records import Fidelity, State, TrialRecord, complete, shown
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, fidelity_of, read_study
+from mbsearch.study.opening import JOURNAL, read_study
+from mbsearch.study.records import (
+    Fidelity,
+    State,
+    TrialRecord,
+    complete,
+    find_trial,
+    of_highest_fidelity,
+)
+from mbsearch.study.store import StudyStore, create_study
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
+from mbsearch.study_run import RunResult, run
 
 V2 = load_specification(FORMER_V2)
 EPOCHS, LONGER = V2.settings.proxy.epochs, V2.settings.promotion.longer
 
 
-def without_racing(share: float) -> SearchSpace:
+def without_racing(share: float) -> SearchSpecification:
     changes = {"promotion": Promotion(share=share), "racing": Racing(rungs=())}
     return V2.with_settings(changes)
 
@@ -171,7 +186,7 @@ def test_the_front_that_counts_and_its_mobilenets_are_promoted(refined: StudySto
     records = refined.records()
     short = [replace(r, promotion=None) for r in records]
     promoted = {r.trial for r in records if r.promotion is not None}
-    front, needed = found.front(short), Promotions(Promotion(share=0.9), short).required()
+    front, needed = front_of(short), Promotions(Promotion(share=0.9), short).required()
     worst = math.log10(2 * front[-1].cost)
     kept = [r for r in front if r in needed]
     assert {r.trial for r in kept} <= promoted
@@ -186,7 +201,7 @@ def test_the_front_that_counts_and_its_mobilenets_are_promoted(refined: StudySto
 
 def test_mobilenets_that_answers_are_compared_with_are_promoted(refined: StudyStore) -> None:
     records = refined.records()
-    budgets = found.natural_budgets(records)
+    budgets = natural_budgets(records)
     assert len(budgets) > 1
     for budget in budgets:
         answered = answer(Findings(records), Budget(mult_adds=budget))
@@ -204,9 +219,13 @@ def test_a_mobilenet_without_the_longer_training_is_not_said_to_be_beaten(
     refined: StudyStore,
 ) -> None:
     records = refined.records()
-    budget = found.natural_budgets(records)[-1]
+    budget = natural_budgets(records)[-1]
     whole = answer(Findings(records), Budget(mult_adds=budget))
-    (best,) = (r for r in found.mobilenets(records, budget) if r.origin == "mobilenet_v2")
+    (best,) = (
+        r
+        for r in best_by_screening([r for r in records if r.cost <= budget])
+        if r.origin == "mobilenet_v2"
+    )
 
     def sentence(waiting: Callable[[TrialRecord], bool]) -> str:
         # What was found is far ahead of what is left of the family.
@@ -228,7 +247,7 @@ def test_a_mobilenet_without_the_longer_training_is_not_said_to_be_beaten(
     assert caution not in whole.sentence()
 
 
-def test_a_dear_mobilenet_is_not_promoted_for_a_comparison(refined: StudyStore) -> None:
+def test_a_large_mobilenet_is_not_promoted_for_a_comparison(refined: StudyStore) -> None:
     """None takes more than half of what is left."""
     records = [replace(r, promotion=None) for r in refined.records()]
     whole = Promotions(Promotion(share=0.9), records)
@@ -263,14 +282,14 @@ def test_what_adds_little_to_the_front_is_no_must(refined: StudyStore) -> None:
         )
         for trial, (cost, accuracy) in enumerate(((100, 0.5), (1000, 0.8), (1010, 0.8001)))
     ]
-    assert found.front(front) == front
+    assert front_of(front) == front
     assert {r.trial for r in Promotions(Promotion(share=0.9), front).required()} == {0, 1}
 
 
-def test_a_share_too_small_for_the_front_goes_to_most_of_it(refined: StudyStore) -> None:
+def test_a_share_too_small_for_the_front_promotes_most_of_it(refined: StudyStore) -> None:
     """With less to spend, fewer are promoted, until too little of the front would be left."""
     records = [replace(r, promotion=None) for r in refined.records()]
-    front = found.front(records)
+    front = front_of(records)
     worst = math.log10(2 * front[-1].cost)
     sizes = set()
     for share in (i / 100 for i in range(99, 0, -1)):
@@ -289,9 +308,9 @@ def test_a_share_too_small_for_the_front_goes_to_most_of_it(refined: StudyStore)
 def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
     short, long = work(refined.records())
     repeats = [
-        t.user_attrs["record"]["costs"]["mult_adds"] * EPOCHS * LONGER
-        for t in refined.baselines.get_trials()
-        if fidelity_of(t) is Fidelity.PROMOTION and t.user_attrs["record"]["repeat"]
+        spec.costs["mult_adds"] * EPOCHS * LONGER
+        for _, spec in refined.trials(refined.baselines)
+        if spec.kind is TrialKind.PROMOTION_REPEAT
     ]
     assert len(repeats) == V2.settings.proxy.noise_seeds - 1
     assert (long + sum(repeats)) / (short + long + sum(repeats)) <= 0.6
@@ -299,15 +318,16 @@ def test_promotion_keeps_to_its_share_of_the_work(refined: StudyStore) -> None:
 
 def test_the_front_is_that_of_the_longer_training_with_its_own_noise(refined: StudyStore) -> None:
     records = refined.records()
-    front = found.front(records)
+    front = front_of(records)
     assert all(r.promotion is not None and r.accuracy == r.promotion.accuracy for r in front)
     noise, short = front[0].accuracy_noise, refined.noise()
     assert noise is not None
     assert short is not None
-    assert noise == refined.noise(promoted=True) < short
-    assert {r.trial for r in complete(records)} > {r.trial for r in shown(records)}
-    assert found.by_trial(records, front[0].trial).accuracy == front[0].accuracy
-    row = found.to_frame(records).set_index("trial").loc[front[-1].trial]
+    assert noise == refined.noise(promoted=True)
+    assert noise < short
+    assert {r.trial for r in complete(records)} > {r.trial for r in of_highest_fidelity(records)}
+    assert find_trial(records, front[0].trial).accuracy == front[0].accuracy
+    row = to_frame(records).set_index("trial").loc[front[-1].trial]
     assert row["promoted_accuracy"] == front[-1].accuracy > row["accuracy"]
 
 
@@ -315,16 +335,16 @@ def test_the_figure_draws_the_others_faintly(refined: StudyStore) -> None:
     records = refined.records()
     traces = {trace.name: trace for trace in front_figure(records).data}
     faint = traces["Short training only"]
-    assert len(faint.x) == len(complete(records)) - len(shown(records))
-    assert len(traces["Pareto front"].x) == len(found.front(records))
+    assert len(faint.x) == len(complete(records)) - len(of_highest_fidelity(records))
+    assert len(traces["Pareto front"].x) == len(front_of(records))
 
 
 def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudyStore) -> None:
-    """A network that was promoted counts as that, and the others as they would have ended."""
+    """Promoted networks count with that accuracy, the others with a predicted one."""
     told = refined.search.user_attrs[PROMOTED]
     promoted = {r.trial: r for r in refined.records() if r.promotion and not r.is_baseline}
-    # The fake loss is that of the accuracy, so that steadying changes nothing.
-    accuracies = sorted(r.highest.accuracy for r in promoted.values())
+    # The fake loss is that of the accuracy, so that denoising changes nothing.
+    accuracies = sorted(r.at_highest_fidelity.accuracy for r in promoted.values())
     assert sorted(told.values()) == pytest.approx(accuracies)
     sampler = make_sampler("cost-aware", V2, seed=0)
     assert isinstance(sampler, CostAwareSampler)
@@ -341,14 +361,14 @@ def test_the_sampler_learns_on_the_scale_of_the_longer_training(refined: StudySt
 def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> None:
     store = search(tmp_path, trials=4, share=0.1)
     assert not store.promotions()
-    assert shown(store.records()) == complete(store.records())
+    assert of_highest_fidelity(store.records()) == complete(store.records())
     assert find_promotions(store, V2).needed > 0.1
 
 
 @pytest.mark.parametrize(
     ("needed", "advice"), [(0.614, " (--refine 0.62 pays for them)"), (0.95, "")]
 )
-def test_a_run_that_promotes_nothing_says_what_it_would_take(
+def test_a_run_without_promotion_names_the_share_that_it_needs(
     refined: StudyStore,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -356,8 +376,8 @@ def test_a_run_that_promotes_nothing_says_what_it_would_take(
     needed: float,
     advice: str,
 ) -> None:
-    result = RunResult(folder, refined.records(), exhausted=False, stamp={}, unpromoted=needed)
-    monkeypatch.setattr("mbsearch.run.run", lambda *_, **__: result)
+    result = RunResult(folder, refined.records(), exhausted=False, identity={}, unpromoted=needed)
+    monkeypatch.setattr("mbsearch.study_run.run", lambda *_, **__: result)
     with pytest.raises(SystemExit) as end:
         main(["run", "--space", "v2", "--trials", "9"])
     assert end.value.code == 0
@@ -366,7 +386,7 @@ def test_a_run_that_promotes_nothing_says_what_it_would_take(
 
 
 def test_what_racing_saves_may_go_into_promotion(refined: StudyStore) -> None:
-    """Trials that were stopped count as whole."""
+    """Pruned trials count as complete."""
     whole = [replace(r, promotion=None) for r in refined.records()]
     stopped = [
         r
@@ -398,7 +418,7 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     class Progresses(list[Progress]):
         def append(self, progress: Progress) -> None:
             super().append(progress)
-            if sum(p.fidelity is Fidelity.PROMOTION for p in self) == 3:
+            if sum(", promotion)" in (p.message or "") for p in self) == 3:
                 raise CutError
 
     with pytest.raises(CutError):
@@ -408,23 +428,23 @@ def test_what_was_cut_off_is_promoted_by_the_next_run(tmp_path: Path, refined: S
     again = search(tmp_path)
     assert sorted(again.promotions()) == sorted(refined.promotions())
     trials = [
-        t.user_attrs["record"]["trial"]
-        for t in again.baselines.get_trials()
-        if fidelity_of(t) is Fidelity.PROMOTION and not t.user_attrs["record"]["repeat"]
+        spec.trial for _, spec in again.trials(again.baselines) if spec.kind is TrialKind.PROMOTION
     ]
     assert len(trials) == len(set(trials)), "nothing is promoted twice"
 
 
 def test_a_resumed_run_takes_no_seed_again(tmp_path: Path) -> None:
-    """Repeats of a longer training bear the number of their trial, and a seed of their own."""
-    store = search(tmp_path)
-    trials = [*store.baselines.get_trials(), *store.search.get_trials()]
-    records = [t.user_attrs["record"] for t in trials if "record" in t.user_attrs]
-    assert max(data["seed"] for data in records) > max(data["trial"] for data in records)
-    with LocalProcesses(FakeEvaluator(), 1) as executor:
-        driver = Driver(store, without_racing(0.6), executor, 1, 0)
-        driver._recall()
-    assert driver._next_trial > max(data["seed"] for data in records)
+    """Repeats of a promotion have the trial of their network, and a seed of their own."""
+
+    def specs(store: StudyStore) -> list[TrialSpec]:
+        return [s for study in (store.baselines, store.search) for _, s in store.trials(study)]
+
+    before = specs(search(tmp_path))
+    assert max(spec.seed for spec in before) > max(spec.trial for spec in before)
+    after = specs(search(tmp_path, trials=41, share=0.0))
+    (added,) = [spec for spec in after if spec not in before]
+    assert added.kind is TrialKind.SEARCH
+    assert added.seed == max(spec.seed for spec in before) + 1
 
 
 def test_where_the_baseline_failed_that_shows_the_noise_others_are_promoted(
@@ -442,7 +462,11 @@ def test_a_failed_longer_training_is_not_tried_for_ever(tmp_path: Path) -> None:
     search(tmp_path, share=0.0)
     store = search(tmp_path, evaluator=FakeEvaluator(fails=True, epochs=EPOCHS))
     assert not store.promotions()
-    failed = [t for t in store.baselines.get_trials() if fidelity_of(t) is Fidelity.PROMOTION]
+    failed = [
+        trial
+        for trial, spec in store.trials(store.baselines)
+        if spec.fidelity is Fidelity.PROMOTION
+    ]
     assert failed
     assert all("diverged" in t.user_attrs["error"] for t in failed)
 
@@ -477,30 +501,30 @@ def test_contenders_are_those_with_a_chance(refined: StudyStore) -> None:
         assert Promotions(settings, [*front, bad, near], done).next() == due
 
 
-def test_status_says_whose_accuracies_it_shows(
+def test_status_names_the_fidelity_of_its_accuracies(
     refined: StudyStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = refined.records()
     print_status("v2", Findings(records), (), as_json=False)
     said = capsys.readouterr().out
     assert "accuracy of a longer training" in said
-    assert f"{len(shown(records))} networks were promoted" in said
+    assert f"{len(of_highest_fidelity(records))} networks were promoted" in said
 
 
-def test_a_run_cut_off_in_promotion_is_finished_not_extended(
+def test_a_run_interrupted_in_promotion_resumes_promotion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class CutError(Exception):
         pass
 
-    def fake(space: SearchSpace, *_: object, **__: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object, **__: object) -> Scoring:
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:
-        if progress.fidelity is Fidelity.PROMOTION:
+        if ", promotion)" in (progress.message or ""):
             raise CutError
 
-    monkeypatch.setattr("mbsearch.run.by_training", fake)
+    monkeypatch.setattr("mbsearch.study_run.by_training", fake)
     space = without_racing(0.6)
 
     def again(
@@ -529,32 +553,32 @@ def test_the_dashboard_and_the_card_go_by_the_longer_training(
         time.sleep(0.05)
         snapshot = library.snapshot("v2")
     assert snapshot.records == tuple(refined.records())
-    best, second = sorted(found.front(snapshot.records), key=lambda r: -r.accuracy)[:2]
+    best, second = sorted(front_of(snapshot.records), key=lambda r: -r.accuracy)[:2]
     raw = {r.trial: r for r in snapshot.records}
     assert accuracy(raw[best.trial]) == f"{best.accuracy:.3f} ± {best.accuracy_noise:.3f}"
     lead = best.accuracy - second.accuracy
-    assert f"{lead:.3f} higher" in verdict(raw[best.trial], raw[second.trial])
+    assert f"{lead:.3f} higher" in comparison(raw[best.trial], raw[second.trial])
     assert training(raw[best.trial])["accuracy, longer training"] == f"{best.accuracy:.4f}"
     findings = snapshot.findings
-    assert findings.main is not None
-    assert chosen(snapshot, {}) is raw[answer(findings, findings.main).record.trial]
+    assert findings.main_budget is not None
+    assert chosen(snapshot, {}) is raw[answer(findings, findings.main_budget).record.trial]
     short = next(r for r in snapshot.records if r.promotion is None and not r.is_baseline)
     lead = abs(raw[best.trial].accuracy - short.accuracy)
-    assert f"{lead:.3f} higher after the short training" in verdict(raw[best.trial], short)
+    assert f"{lead:.3f} higher after the short training" in comparison(raw[best.trial], short)
 
 
 @pytest.mark.parametrize("promoted", [True, False])
 def test_learning_curves_are_of_one_fidelity(refined: StudyStore, promoted: bool) -> None:
     """A longer training sees more images an epoch: beside a short one it would flatter."""
     records = refined.records()
-    best = found.front(records)[-1]
+    best = front_of(records)[-1]
     if not promoted:  # the MobileNets of its cost had the short one only
         records = [replace(r, promotion=None) if r.is_baseline else r for r in records]
     else:
         records = [r for r in records if not r.is_baseline or r.promotion is not None]
     figure = curve_figure([best], records)
     raw = next(r for r in records if r.trial == best.trial)
-    expected = raw.highest if promoted else raw
+    expected = raw.at_highest_fidelity if promoted else raw
     assert figure.data[-1].y[-1] == expected.accuracy
     assert ("longer" in figure.layout.yaxis.title.text) is promoted
     assert len(figure.data) > 1

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import TINY, outcomes, search
 from scipy.special import expit, logit
 from scipy.stats import kstest
 from scipy.stats import t as student
-from test_search import TINY, outcomes, search
 
+from mbsearch.analysis.front import hypervolumes
 from mbsearch.analysis.racing_savings import savings
-from mbsearch.analysis.tables import hypervolumes
-from mbsearch.config.settings import Racing
+from mbsearch.config.racing_settings import Racing
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.search.racing import Race
 from mbsearch.study.records import Epoch, State
@@ -43,14 +43,14 @@ def test_the_forecast_is_that_of_a_least_squares_fit() -> None:
     assert forecast.centre == pytest.approx(logit(0.3) + 1, abs=0.05)
     design = [
         [1, math.log10(c), math.log10(c) ** 2, logit(k[0].validation_accuracy)]
-        for c, k in rule.whole
+        for c, k in rule.completed
     ]
-    ends = [logit(k[-1].validation_accuracy) for _, k in rule.whole]
+    ends = [logit(k[-1].validation_accuracy) for _, k in rule.completed]
     found, *_ = np.linalg.lstsq(np.array(design), np.array(ends))
     assert forecast.centre == pytest.approx(found @ [1, 7, 49, logit(0.3)], abs=0.02)
 
 
-def test_the_forecast_says_how_sure_it_is() -> None:
+def test_the_forecast_is_calibrated() -> None:
     rng, chances = np.random.default_rng(1), []
     for seed in range(300):
         size, first = rng.uniform(7, 8), rng.normal(-0.5, 0.5)
@@ -73,16 +73,16 @@ def test_the_training_loss_counts_too() -> None:
     assert good.accuracy > bad.accuracy + 0.05
 
 
-def test_a_trial_that_will_end_below_cheaper_ones_is_stopped_and_a_good_one_is_not() -> None:
+def test_a_trial_predicted_below_smaller_networks_is_pruned() -> None:
     rule = race()
     rule.add(2 * 10**7, curve(0.5, 0.75))
-    assert rule.verdict(3 * 10**7, curve(0.3)) is not None
-    assert rule.verdict(3 * 10**7, curve(0.8)) is None
+    assert rule.prune_reason(3 * 10**7, curve(0.3)) is not None
+    assert rule.prune_reason(3 * 10**7, curve(0.8)) is None
 
 
 def test_trials_that_cost_more_do_not_count() -> None:
     rule = race()
-    assert rule.verdict(min(cost for cost, _ in rule.whole) - 1, curve(0.01)) is None
+    assert rule.prune_reason(min(cost for cost, _ in rule.completed) - 1, curve(0.01)) is None
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.03])
@@ -95,25 +95,25 @@ def test_the_margin_is_the_gain_and_the_quantile_of_the_forecast(gain: float) ->
     for end, stopped in ((edge - 1e-6, False), (edge + 1e-6, True)):
         rule = race(confidence=0.9, gain=gain)
         rule.add(cheap, curve(end))  # its curve ends before: one to beat, no evidence
-        assert (rule.verdict(cheap, own) is not None) == stopped
+        assert (rule.prune_reason(cheap, own) is not None) == stopped
 
 
-def test_without_enough_evidence_nothing_is_stopped() -> None:
-    assert race(peers=9).verdict(10**8, curve(0.01)) is None
-    assert race(peers=10).verdict(10**8, curve(0.01)) is not None
-    assert race(peers=10, min_peers=11).verdict(10**8, curve(0.01)) is None
+def test_with_too_few_peers_nothing_is_pruned() -> None:
+    assert race(peers=9).prune_reason(10**8, curve(0.01)) is None
+    assert race(peers=10).prune_reason(10**8, curve(0.01)) is not None
+    assert race(peers=10, min_peers=11).prune_reason(10**8, curve(0.01)) is None
 
 
-def test_the_reason_says_what_was_compared() -> None:
+def test_the_reason_names_prediction_and_requirement() -> None:
     rule = race(noise=0.0)
     rule.add(10**7, curve(0.5, 0.9))
     assert re.fullmatch(
         r"pruned after epoch 1: predicted 0\.\d{3}, needs 0\.905",
-        rule.verdict(10**7, curve(0.3)) or "",
+        rule.prune_reason(10**7, curve(0.3)) or "",
     )
 
 
-def test_with_finals_only_what_falls_far_behind_is_stopped() -> None:
+def test_with_finals_only_trials_far_below_the_best_are_pruned() -> None:
     strict, lenient = race(noise=0.0), replace(race(noise=0.0), with_finals=True)
     for rule in (strict, lenient):
         rule.add(10**7, curve(0.5, 0.9))
@@ -122,9 +122,9 @@ def test_with_finals_only_what_falls_far_behind_is_stopped() -> None:
         for start in range(300, 900)
         if (forecast := strict.forecast(10**7, curve(start / 1000))) and forecast.accuracy > 0.89
     )
-    assert strict.verdict(10**7, curve(near)) is not None
-    assert lenient.verdict(10**7, curve(near)) is None
-    assert lenient.verdict(10**7, curve(0.3)) is not None
+    assert strict.prune_reason(10**7, curve(near)) is not None
+    assert lenient.prune_reason(10**7, curve(near)) is None
+    assert lenient.prune_reason(10**7, curve(0.3)) is not None
 
 
 def test_rungs_are_taken_in_order_and_never_at_the_end() -> None:
@@ -138,7 +138,7 @@ RACING = TINY.with_settings({"racing": Racing(rungs=(1, 2), confidence=0.9, gain
 HALF_BAD = FakeEvaluator(epochs=3, noise=0.002, bad_resolutions=(128,), seconds=0.001)
 
 
-def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path) -> None:
+def test_bad_networks_are_pruned_good_ones_and_baselines_are_not(tmp_path: Path) -> None:
     store, _ = search(tmp_path, trials=30, space=RACING, evaluator=HALF_BAD)
     records = store.records()
     stopped = [r for r in records if r.state is State.PRUNED]
@@ -149,13 +149,13 @@ def test_bad_networks_are_stopped_good_ones_and_baselines_are_not(tmp_path: Path
         assert len(record.evaluation.curve) in (1, 2)
         assert (record.error or "").startswith("pruned after epoch")
     saved = savings(records)
-    assert saved.stopped == len(stopped)
+    assert saved.pruned == len(stopped)
     assert saved.trials == 30
     whole = 30 * 3 * 0.001
     assert saved.seconds_saved + saved.seconds_spent == pytest.approx(whole)
 
 
-def test_training_that_was_stopped_is_time_too(tmp_path: Path) -> None:
+def test_time_of_pruned_trainings_is_counted(tmp_path: Path) -> None:
     store, _ = search(tmp_path, trials=40, space=RACING, evaluator=HALF_BAD)
     records = [r for r in store.records() if r.evaluation is not None]
     assert any(r.state is State.PRUNED for r in records)

@@ -1,4 +1,4 @@
-"""Ranges of numbers: exact values, one file format, ordered for the sampler, clear errors."""
+"""Ranges of numbers: exact values, the YAML, the sampler's axes, error messages."""
 
 import time
 from collections.abc import Mapping
@@ -13,18 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbsearch.config.schema import json_schema
-from mbsearch.config.specification import read_specification
+from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.errors import SpecError
 from mbsearch.search.factory import distributions
 from mbsearch.search.sampler.parameters import ChoiceSpace
 from mbsearch.space.ranges import Range
-from mbsearch.space.space import SearchSpace
 from mbsearch.space.yaml_source import parse_document
 
 REST = "stem: {channels: 16}\nstages: [{block: separable, channels: 16}]\n"
 
 
-def space_of(**keys: str) -> SearchSpace:
+def space_of(**keys: str) -> SearchSpecification:
     lines = "".join(f"{key}: {value}\n" for key, value in keys.items())
     return read_specification(parse_document(lines + REST, "s.yaml"))
 
@@ -38,7 +37,7 @@ def test_values_are_exact_decimals(low: int, step: int, steps: int, digits: int)
     assert values == tuple(float(value) for value in expected)
 
 
-def test_a_range_is_a_choice_of_its_numbers() -> None:
+def test_a_range_equals_the_list_of_its_numbers() -> None:
     space = space_of(
         alpha="{range: [0.1, 1.4], step: 0.01}", resolution="{range: [96, 256], step: 16}"
     )
@@ -82,7 +81,7 @@ def test_a_logarithmic_range_has_equal_ratios_between_exact_ends() -> None:
         "{range: [0.1, 1.4], log: true, points: 7}",
     ],
 )
-def test_a_range_is_written_back_as_a_range(text: str) -> None:
+def test_a_range_reads_back_from_its_yaml(text: str) -> None:
     space = space_of(alpha=text)
     jsonschema.validate(yaml.safe_load(f"alpha: {text}\n{REST}"), json_schema())
     written = yaml.safe_load(space.to_yaml())["alpha"]
@@ -132,7 +131,7 @@ def test_an_option_of_the_wrong_kind_is_refused() -> None:
         space_of(activation="{range: [1, 2], step: 1}")
 
 
-def test_what_a_range_lacks_is_said() -> None:
+def test_a_mismatch_names_the_nearest_numbers_of_a_range() -> None:
     space = space_of(alpha="{range: [0.35, 1.4], step: 0.05}")
     network = space.sample(0)
     for alpha, reason in ((0.2, "starts at 0.35"), (2.0, "ends at 1.4"), (0.37, "has 0.35 and")):
@@ -144,7 +143,7 @@ def axes_of(keys: Mapping[str, str]) -> ChoiceSpace:
     return ChoiceSpace(distributions(space_of(**keys)))
 
 
-def test_steps_along_a_long_range_reach_near_and_far_values() -> None:
+def test_neighbours_along_a_long_range_are_near_and_far() -> None:
     space = axes_of({"alpha": "{range: [0.05, 1.4], step: 0.01}"})
     row, active = np.array([60.0]), np.array([True])
     reached = {abs(int(other[0]) - 60) for other in space.neighbours(row, active, reach=4)}
@@ -162,7 +161,7 @@ def test_steps_along_a_long_range_reach_near_and_far_values() -> None:
     assert space.axes[0].ordered
 
 
-def test_long_ranges_are_not_slow() -> None:
+def test_long_ranges_are_fast() -> None:
     keys = {
         "alpha": "{range: [0.05, 1.4], step: 0.01}",
         "resolution": "{range: [40, 1000], step: 1}",

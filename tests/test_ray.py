@@ -28,10 +28,10 @@ from mbsearch.errors import ClusterError, StorageError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Task
 from mbsearch.execution.ray import RayCluster
-from mbsearch.run import run
 from mbsearch.space.library import load_reference
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import read_study
+from mbsearch.study_run import run
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ TRIALS, PAUSE, BETWEEN = (400, 1, 0) if FULL else (60, 0.1, 5)
 SLOW = 0.4 if FULL else 0.1  # seconds of a task where the run must outlast its killed drivers
 PATIENCE = 1500 if FULL else 300
 STORAGES = ["journal", "postgres"]
-NODE = {
+NODE: dict[str, Any] = {
     "num_cpus": 4 if FULL else 2,
     "object_store_memory": 80 * 2**20,
     "node_ip_address": "127.0.0.2",  # a loopback address that Ray does not take for localhost
@@ -60,7 +60,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
     cluster.add_node(**NODE)
     yield cluster
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def start(
@@ -72,7 +72,7 @@ def start(
 
 
 def ended(folder: Path, storage: str | None = None) -> dict[int, TrialRecord]:
-    """Trials that have ended, by number; the noise, which is the study's, left out."""
+    """Completed trials by number, without the noise of the study."""
     try:
         records = read_study(folder, storage).records()
     except StorageError:  # the study is not there yet
@@ -96,7 +96,7 @@ def worker_processes(cluster: Any) -> list[psutil.Process]:
 
 
 def check(folder: Path, storage: str | None) -> None:
-    """Exactly the asked number of trials has ended, and none is left or missing.
+    """Exactly the requested number of trials is completed, and none is left or missing.
 
     A trial that was in flight at three kills may have been given up.
     """
@@ -114,7 +114,7 @@ def check(folder: Path, storage: str | None) -> None:
 
 
 @pytest.mark.parametrize("storage", STORAGES if FULL else ["journal"], indirect=True)
-def test_workers_are_killed_again_and_again_and_a_node_once(
+def test_a_search_survives_killed_workers_and_a_killed_node(
     cluster: Any, tmp_path: Path, storage: str | None
 ) -> None:
     rng, killed, lost_node, next_kill = random.Random(0), 0, False, 1
@@ -139,7 +139,7 @@ def test_workers_are_killed_again_and_again_and_a_node_once(
 
 
 @pytest.mark.parametrize("storage", STORAGES if FULL else ["postgres"], indirect=True)
-def test_a_study_goes_on_after_its_driver_is_killed_on_either_executor(
+def test_a_study_resumes_after_its_driver_is_killed_on_either_executor(
     cluster: Any, tmp_path: Path, storage: str | None
 ) -> None:
     rng, folder = random.Random(0), tmp_path / "storm"
@@ -185,7 +185,7 @@ def test_what_a_trial_needs_and_how_it_ends(cluster: Any) -> None:
     dead = outcome(FakeEvaluator(always_dies=True))
     assert "its worker or node died, 3 times" in (dead.error or "")
 
-    with pytest.raises(ClusterError, match="expected nodes that have what this machine has"):
+    with pytest.raises(ClusterError, match="expected nodes with the packages of this machine"):
         outcome(FakeEvaluator(), prepare=NotThere())
     with pytest.raises(ClusterError, match=r"expected a node with 0.25 GPU for a trial, got none"):
         RayCluster(FakeEvaluator(), cluster.address, gpus_per_trial=0.25)
@@ -240,7 +240,7 @@ def test_a_cluster_that_is_not_there_is_missed_before_a_supernet_is_trained(tmp_
             trials=1,
             folder=tmp_path / "tiny",
             ray="127.0.0.2:1",
-            on_preparation=lambda *_: pytest.fail("trained"),
+            on_progress=lambda _: pytest.fail("trained"),
         )
 
 

@@ -7,20 +7,20 @@ from random import Random
 import numpy as np
 import pytest
 
-from mbsearch.config.settings import Budget, Limits
+from mbsearch.config.budgets import Budget, Limits
+from mbsearch.config.families import COMPARED, scaled_reference
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.search.factory import distributions
 from mbsearch.search.references import fitting_references
 from mbsearch.search.sampler.parameters import ChoiceSpace
-from mbsearch.space.library import FAMILIES, scaled_reference
 
 BUDGETS = ("2M", "5M", "10M", "20M", "50M", "100M")
 
 
 @pytest.mark.parametrize("published", [True, False])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", COMPARED)
 def test_references_are_the_widest_that_fill_a_budget(family: str, published: bool) -> None:
     for size in BUDGETS:
         budget = Budget.model_validate({"mult_adds": size})
@@ -28,7 +28,7 @@ def test_references_are_the_widest_that_fill_a_budget(family: str, published: bo
         assert [n.resolution for n in found] == sorted({n.resolution for n in found})
         for network in found:
             assert network.num_classes == 10
-            assert network.name == f"{FAMILIES[family]} {network.alpha:g}/{network.resolution}"
+            assert network.name == f"{COMPARED[family].name} {network.alpha:g}/{network.resolution}"
             assert budget.excess(measure(network)) is None
             if network.alpha < 1.4:
                 wider = network.replace(alpha=round(network.alpha + 0.01, 2))
@@ -39,7 +39,7 @@ def test_references_are_the_widest_that_fill_a_budget(family: str, published: bo
 
 
 def test_published_references_keep_the_papers_widths_and_resolutions() -> None:
-    for family, size in product(FAMILIES, BUDGETS):
+    for family, size in product(COMPARED, BUDGETS):
         budget = Budget.model_validate({"mult_adds": size})
         found = fitting_references(family, budget, num_classes=10, published=True)
         least = 0.25 if family == "mobilenet_v1" else 0.35
@@ -64,7 +64,7 @@ def test_references_keep_every_bound_of_a_budget_and_the_limits() -> None:
 def test_references_of_three_families_are_found_in_a_second() -> None:
     budget = Budget.model_validate({"mult_adds": "20M"})
     start = time.process_time()
-    for family in FAMILIES:
+    for family in COMPARED:
         fitting_references(family, budget, num_classes=10, published=False)
     assert time.process_time() - start < 1
 
@@ -73,7 +73,7 @@ def test_references_of_three_families_are_found_in_a_second() -> None:
 @pytest.mark.parametrize("name", ["v2", "mixed"])
 def test_shipped_spaces_hold_every_reference_of_every_budget(name: str, published: bool) -> None:
     space = load_specification(name)
-    for family, size in product(FAMILIES, BUDGETS):
+    for family, size in product(COMPARED, BUDGETS):
         budget = Budget.model_validate({"mult_adds": size})
         for classes in (10, 1000):
             found = fitting_references(family, budget, num_classes=classes, published=published)
@@ -84,12 +84,14 @@ def test_shipped_spaces_hold_every_reference_of_every_budget(name: str, publishe
                 assert decoded.replace(name=network.name) == network
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", COMPARED)
 @pytest.mark.parametrize("name", ["v2", "mixed"])
 def test_shipped_spaces_hold_references_at_any_width_and_resolution(name: str, family: str) -> None:
     space = load_specification(name)
     values = {choice.name: choice.values for choice in space.choices}
     for alpha, resolution in product(values["alpha"][::5], values["resolution"][::4]):
+        assert isinstance(alpha, float)
+        assert isinstance(resolution, int)
         network = scaled_reference(family, alpha, resolution)
         assert space.decode(space.encode(network)).replace(name=network.name) == network
 

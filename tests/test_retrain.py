@@ -8,20 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fake_search import search
 from noise_images import write_noise_images
-from test_search import search
 
-from mbsearch.analysis.answer import Findings, answer
-from mbsearch.analysis.retrained_margins import Retrained, leads, write_retrained
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.retrained_margins import retrained_margins
 from mbsearch.cli import main
-from mbsearch.config.settings import Budget, Proxy, Retrain
+from mbsearch.config.budgets import Budget
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.data.batches import Batch, Split
@@ -30,16 +33,17 @@ from mbsearch.errors import DataError, EvaluationError, SpecError
 from mbsearch.execution.local import Finished
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.figures.retrained import retrained_rows
-from mbsearch.retraining.competitors import Entrant, entrants, rivals
-from mbsearch.retraining.run import retrain
+from mbsearch.progress import Progress
+from mbsearch.retraining.competitors import Competitor, competitors, equal_cost_references
+from mbsearch.retraining.run import retrain, write_retrained
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.library import load_reference
-from mbsearch.study.artifacts import read_retrained
 from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation
-from mbsearch.study.store import JOURNAL, create_study, read_study
-from mbsearch.training import long_training as final
+from mbsearch.study.retrained_file import Retrained, read_retrained
+from mbsearch.study.store import create_study
 from mbsearch.training.distributed import Rank
 from mbsearch.training.long_training import FinalTraining, LongTraining, WeightsFile
 from mbsearch.training.loop import evaluate
@@ -90,7 +94,7 @@ def test_search_and_training_never_open_a_test_image(images: Path) -> None:
     assert not (final_training.home(task) / "weights.pt").exists()
 
 
-def test_it_trains_on_train_and_validation_and_reports_the_test(
+def test_retraining_uses_train_and_validation_images_and_reports_test_accuracy(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -100,9 +104,10 @@ def test_it_trains_on_train_and_validation_and_reports_the_test(
     assert seen == [48]
     network = build(SMALL).eval()
     network.load_state_dict(torch.load(final_training.home(task) / "weights.pt"))
-    source = final.load_source(str(images), seed=0)
+    source = load_source(str(images), seed=0)
     loss, accuracy = evaluate(network, source.split("test", 16), CPU)
-    assert (result.accuracy, result.validation_loss) == (accuracy, pytest.approx(loss))
+    assert result.accuracy == accuracy
+    assert result.validation_loss == pytest.approx(loss)
     assert result.predictions is not None
     assert result.predictions.labels.tolist() == source.members["test"].labels.tolist()
     assert np.mean(result.predictions.correct) == pytest.approx(accuracy)
@@ -120,7 +125,7 @@ def spy(original: object, seen: list[int]) -> object:
 
 
 @pytest.mark.slow
-def test_two_devices_share_a_training_and_it_goes_on_where_they_were_stopped(images: Path) -> None:
+def test_two_devices_share_a_training_that_resumes(images: Path) -> None:
     both, task = replace(evaluator(images), devices=(CPU, CPU)), Task(SMALL, seed=0)
     evaluation = both.evaluate(task).evaluation
     assert len(evaluation.curve) == RECIPE.epochs
@@ -130,7 +135,7 @@ def test_two_devices_share_a_training_and_it_goes_on_where_they_were_stopped(ima
         both.evaluate(task)
 
 
-def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
+def test_a_killed_training_resumes_with_the_same_result(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluator(images).evaluate(Task(SMALL, seed=0)).evaluation
@@ -160,7 +165,7 @@ def test_a_training_can_start_from_given_weights(images: Path) -> None:
     task = Task(SMALL, seed=0)
     trained.evaluate(task)
     weights = torch.load(trained.home(task) / "weights.pt")
-    expected = build(SMALL, seed=5).get_submodule("stem.conv").weight
+    expected = build(SMALL, seed=5).get_parameter("stem.conv.weight")
     assert torch.allclose(weights["stem.conv.weight"], expected, atol=1e-6)
     facts = [start.facts(), replace(start, eps=0.001).facts()]
     torch.save(build(SMALL, seed=6).state_dict(), start.path)
@@ -187,8 +192,8 @@ def long_training(recipe: Retrain) -> LongTraining:
 
 def test_the_average_follows_the_weights_by_its_decay() -> None:
     training = long_training(Retrain(ema_decay=0.75))
-    weight = training.network.get_submodule("head.classifier").weight
-    averaged = training.scored.get_submodule("head.classifier").weight
+    weight = training.network.get_parameter("head.classifier.weight")
+    averaged = training.scored.get_parameter("head.classifier.weight")
     expected = None
     with torch.no_grad():
         for step in range(60):
@@ -201,7 +206,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
     assert long_training(Retrain(ema_decay=0)).scored is not training.network
 
 
-def test_mixup_is_between_the_losses_of_both_images() -> None:
+def test_mixup_interpolates_the_losses_of_both_images() -> None:
     torch.manual_seed(0)
     training = long_training(Retrain(mixup=0.9, label_smoothing=0))
     training.network.eval()
@@ -218,7 +223,7 @@ def test_mixup_is_between_the_losses_of_both_images() -> None:
     )
 
 
-def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> None:
+def test_ranks_draw_the_same_batches() -> None:
     states = []
     for index in (0, 1):
         training = long_training(Retrain(mixup=0.4))
@@ -230,25 +235,25 @@ def test_ranks_draw_the_same_batches_whatever_their_shares_of_the_last_one() -> 
 
 def test_the_average_of_a_short_training_is_not_its_first_weights() -> None:
     training = long_training(Retrain())
-    weight = training.network.get_submodule("head.classifier").weight
+    weight = training.network.get_parameter("head.classifier.weight")
     with torch.no_grad():
         for step in range(40):
             weight.fill_(0.0 if step == 0 else 1.0)
             training.stepped()
-    assert training.scored.get_submodule("head.classifier").weight.mean() > 0.99
+    assert training.scored.get_parameter("head.classifier.weight").mean() > 0.99
 
 
-def test_rivals_are_mobilenets_that_cost_the_same() -> None:
+def test_references_are_mobilenets_of_equal_cost() -> None:
     space = load_specification("v2")
     for seed in range(2):
         network = space.sample(seed).replace(name="ours", num_classes=10)
         target = measure(network)["mult_adds"]
-        families = [rival.family for rival in rivals(network)]
+        families = [reference.family for reference in equal_cost_references(network)]
         assert families == ["mobilenet_v1", "mobilenet_v2"]
-        for rival in rivals(network):
-            assert measure(rival.architecture)["mult_adds"] == pytest.approx(target, rel=0.05)
-            assert rival.architecture.num_classes == 10
-            assert rival.rival_of == "ours"
+        for reference in equal_cost_references(network):
+            assert measure(reference.architecture)["mult_adds"] == pytest.approx(target, rel=0.05)
+            assert reference.architecture.num_classes == 10
+            assert reference.reference_of == "ours"
 
 
 class Answers:
@@ -279,9 +284,11 @@ class Answers:
     def close(self) -> None: ...
 
 
-def pair() -> list[Entrant]:
-    ours = Entrant("ours", "search", SMALL.replace(name="ours"), proxy_accuracy=0.5)
-    theirs = Entrant("v2", "mobilenet_v2", SMALL.replace(name="v2", alpha=0.5), rival_of="ours")
+def pair() -> list[Competitor]:
+    ours = Competitor("ours", "search", SMALL.replace(name="ours"), proxy_accuracy=0.5)
+    theirs = Competitor(
+        "v2", "mobilenet_v2", SMALL.replace(name="v2", alpha=0.5), reference_of="ours"
+    )
     return [ours, theirs]
 
 
@@ -289,11 +296,10 @@ def outcome(
     ours: list[float],
     theirs: list[float],
     deaths: int = 0,
-    say: Callable[[str], None] = lambda _line: None,
 ) -> list[Retrained]:
     accuracies = {("ours", i): a for i, a in enumerate(ours)}
     accuracies |= {("v2", i): a for i, a in enumerate(theirs)}
-    return retrain(pair(), Answers(accuracies, deaths), len(ours), say=say)
+    return retrain(pair(), Answers(accuracies, deaths), len(ours))
 
 
 def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
@@ -308,8 +314,8 @@ def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
     assert (tmp_path / "retrain.csv").read_text().count("\n") == 3
     ours, theirs = read_retrained(tmp_path)
     assert (ours.accuracy, ours.spread) == (results[0].accuracy, results[0].spread)
-    assert (ours.beside, theirs.beside, ours.seeds) == ("ours", "ours", (0, 1, 2))
-    assert ours.leads == (leads(results)[0].sentence(),)
+    assert (ours.candidate, theirs.candidate, ours.seeds) == ("ours", "ours", (0, 1, 2))
+    assert ours.margins == (retrained_margins(results)[0].sentence,)
 
 
 @pytest.mark.parametrize(
@@ -320,116 +326,123 @@ def test_means_and_spreads_are_over_the_seeds(tmp_path: Path) -> None:
         ([0.79, 0.85, 0.70], ", not significant)"),
     ],
 )
-def test_a_lead_holds_where_its_interval_is_above_zero(theirs: list[float], verdict: str) -> None:
+def test_a_margin_is_significant_if_its_interval_excludes_zero(
+    theirs: list[float], verdict: str
+) -> None:
     ours = [0.80, 0.81, 0.79]
-    (lead,) = leads(outcome(ours, theirs))
-    difference = lead.difference
-    assert difference.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
-    assert difference.low < difference.mean < difference.high
-    assert difference.significant == ("not significant" not in verdict)
-    assert verdict in lead.sentence()
+    (margin,) = retrained_margins(outcome(ours, theirs))
+    assert margin.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert margin.low < margin.difference < margin.high
+    assert (margin.low > 0 or margin.high < 0) == ("not significant" not in verdict)
+    assert verdict in margin.sentence
 
 
 def test_more_seeds_narrow_the_interval_but_not_below_that_of_the_images() -> None:
-    one, many = (leads(outcome([0.8] * n, [0.7] * n))[0].difference for n in (1, 9))
+    one, many = (retrained_margins(outcome([0.8] * n, [0.7] * n))[0] for n in (1, 9))
     assert one.high - one.low > many.high - many.low > 0
 
 
-def test_a_training_that_failed_is_named_and_deaths_have_an_end() -> None:
-    said: list[str] = []
+def test_a_failed_training_is_logged_and_deaths_are_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with pytest.raises(EvaluationError, match=r"every training of the candidates failed"):
-        outcome([0.8], [0.7], deaths=100, say=said.append)
-    assert said[0].startswith("ours, seed 0: its worker process died; the results go without it")
+        outcome([0.8], [0.7], deaths=100)
+    assert caplog.messages[0].startswith(
+        "ours, seed 0: its worker process died; the results leave it out"
+    )
 
 
-def test_results_go_without_trainings_that_failed() -> None:
+def test_results_leave_out_failed_trainings() -> None:
     nan = math.nan
     one, theirs = outcome([0.8, nan], [0.7, 0.6])
     assert (one.accuracies, one.seeds) == ((0.8,), (0,))
     assert theirs.accuracies == (0.7, 0.6)
     assert [r.name for r in outcome([0.8], [nan])] == ["ours"]
     with pytest.raises(EvaluationError, match="every training"):
-        outcome([nan], [0.7])  # whose rival has nobody to stand beside
+        outcome([nan], [0.7])  # the reference has no candidate left
 
 
-def test_entrants_are_distinct_and_know_their_proxy_accuracy(tmp_path: Path) -> None:
+def test_competitors_are_distinct_with_their_proxy_accuracy(tmp_path: Path) -> None:
     records = search(tmp_path, trials=4)[0].records()
     best = max(records, key=lambda r: r.accuracy)
     baselines = [r for r in records if r.is_baseline]
-    chosen = entrants([best, *baselines, best])
-    pairs = [(entrant.architecture.fingerprint, entrant.rival_of) for entrant in chosen]
+    chosen = competitors([best, *baselines, best])
+    pairs = [
+        (competitor.architecture.fingerprint, competitor.reference_of) for competitor in chosen
+    ]
     assert len(set(pairs)) == len(pairs)
     by_name = {f"trial {r.trial}": r.accuracy for r in records}
     assert all(
-        entrant.proxy_accuracy == by_name[entrant.name]
-        for entrant in chosen
-        if entrant.name in by_name
+        competitor.proxy_accuracy == by_name[competitor.name]
+        for competitor in chosen
+        if competitor.name in by_name
     )
 
 
-def test_given_networks_of_one_name_are_told_apart() -> None:
+def test_given_networks_of_equal_name_get_unique_names() -> None:
     one, other = (load_specification("v2").sample(seed).replace(name="network") for seed in (0, 1))
-    chosen = entrants([], [one, other, one])
+    chosen = competitors([], [one, other, one])
     assert [e.name for e in chosen if e.family == "given"] == ["network", "network-2"]
     beside = {"network": one, "network-2": other}
     for each in chosen:
-        if each.rival_of is not None:
-            cost = measure(beside[each.rival_of])["mult_adds"]
+        if each.reference_of is not None:
+            cost = measure(beside[each.reference_of])["mult_adds"]
             assert measure(each.architecture)["mult_adds"] == pytest.approx(cost, rel=0.05)
 
 
-def test_networks_of_one_cost_share_rivals_and_each_has_its_leads(tmp_path: Path) -> None:
-    """The rivals are trained once and stand once in a table, but beside both."""
+def test_networks_of_equal_cost_share_references(tmp_path: Path) -> None:
+    """A shared reference is trained once and listed once, but compared with both."""
     one = SMALL.replace(name="one")
     other = Architecture.model_validate(
         SMALL.model_dump() | {"name": "other", "activation": "relu"}
     )
-    chosen = entrants([], [one, other, one])
-    names = [each.name for each in chosen if each.rival_of == "one"]
-    assert names == [each.name for each in chosen if each.rival_of == "other"]
+    chosen = competitors([], [one, other, one])
+    names = [each.name for each in chosen if each.reference_of == "one"]
+    assert names == [each.name for each in chosen if each.reference_of == "other"]
     assert len(names) == 2
     accuracies = {(each.name, seed): 0.5 for each in chosen for seed in range(2)}
-    trained: list[str] = []
-    results = retrain(chosen, Answers(accuracies), 2, lambda name, *_: trained.append(name))
+    events: list[Progress] = []
+    results = retrain(chosen, Answers(accuracies), 2, events.append)
+    trained = [str(event.message).partition(",")[0] for event in events]
     assert sorted(trained) == sorted(2 * ["one", "other", *names])
-    pairs = [(lead.candidate, lead.rival) for lead in leads(results)]
+    pairs = [(m.candidate, m.reference) for m in retrained_margins(results)]
     assert pairs == [(candidate, name) for candidate in ("one", "other") for name in names]
     write_retrained(tmp_path, results, {})
     finals = read_retrained(tmp_path)
-    assert [len(final.leads) for final in finals if final.name in ("one", "other")] == [2, 2]
+    assert [len(final.margins) for final in finals if final.name in ("one", "other")] == [2, 2]
     assert [row[0] for row in retrained_rows(finals)] == ["one", *names, "other"]
 
 
-def test_a_mobilenet_that_is_given_is_no_rival_of_itself() -> None:
+def test_a_given_mobilenet_is_not_a_reference_of_itself() -> None:
     given = load_reference("mobilenet_v2").replace(alpha=0.5, resolution=96)
-    families = [each.family for each in entrants([], [given])]
+    families = [each.family for each in competitors([], [given])]
     assert families == ["given", "mobilenet_v1"]
 
 
-def test_a_second_retraining_by_the_same_recipe_adds_networks_and_seeds(tmp_path: Path) -> None:
+def test_a_second_retraining_adds_networks_and_seeds(tmp_path: Path) -> None:
     def results(name: str, seeds: dict[int, float]) -> list[Retrained]:
         ours, theirs = pair()
         network = ours.architecture.replace(name=name, resolution=32 if name == "a" else 64)
-        both = [replace(ours, name=name, architecture=network), replace(theirs, rival_of=name)]
+        both = [replace(ours, name=name, architecture=network), replace(theirs, reference_of=name)]
         answers = {(name, seed): accuracy for seed, accuracy in seeds.items()}
         answers |= {("v2", seed): 0.5 * accuracy / accuracy for seed, accuracy in seeds.items()}
         return retrain(both, Answers(answers), 3)
 
-    def written() -> list[tuple[str, tuple[int, ...], float]]:
+    def written() -> list[tuple[str, tuple[int, ...], object]]:
         found = [f for f in read_retrained(tmp_path) if f.name != "v2"]
-        return [(f.beside, f.seeds, pytest.approx(f.accuracy)) for f in found]
+        return [(f.candidate, f.seeds, pytest.approx(f.accuracy)) for f in found]
 
     recipe = {"epochs": 3, "test_images": 100}
     nan = math.nan
     write_retrained(tmp_path, results("a", {0: 0.8, 1: nan, 2: nan}), recipe)
     write_retrained(tmp_path, results("b", {0: 0.7, 1: 0.72, 2: nan}), recipe)
     assert written() == [("a", (0,), 0.8), ("b", (0, 1), 0.71)]
-    beside = {f.beside: f.seeds for f in read_retrained(tmp_path) if f.name == "v2"}
+    beside = {f.candidate: f.seeds for f in read_retrained(tmp_path) if f.name == "v2"}
     assert beside == {"a": (0, 1), "b": (0, 1)}, "one network has one set of seeds"
     (first, _) = write_retrained(tmp_path, results("a", {0: nan, 1: 0.9, 2: 1.0}), recipe)
     assert first.seeds == (0, 1, 2), "what is there then is told"
     assert written() == [("b", (0, 1), 0.71), ("a", (0, 1, 2), 0.9)]
-    assert all(len(f.leads) == 1 for f in read_retrained(tmp_path) if f.name != "v2")
+    assert all(len(f.margins) == 1 for f in read_retrained(tmp_path) if f.name != "v2")
     write_retrained(tmp_path, results("b", {0: 0.6, 1: nan, 2: nan}), {"epochs": 4})
     assert written() == [("b", (0,), 0.6)], "another recipe begins anew"
     (tmp_path / "retrain.json").write_text('{"settings": {"epochs": 4}, "networks": [{}]}')
@@ -446,7 +459,7 @@ def study(images: Path) -> Path:
     return folder
 
 
-def test_retraining_is_at_the_own_resolution_keeps_predictions_and_is_paired(
+def test_retraining_uses_full_resolution_and_paired_predictions(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A second time adds seeds, and the test images give one interval of the difference."""
@@ -464,7 +477,7 @@ def test_retraining_is_at_the_own_resolution_keeps_predictions_and_is_paired(
     assert ours.images == 20
     for each, accuracy in zip(ours.predictions, ours.accuracies, strict=True):
         assert each.correct.mean() == pytest.approx(accuracy)
-    for lead, other in zip(ours.leads, others, strict=True):
+    for lead, other in zip(ours.margins, others, strict=True):
         assert lead.startswith(f"small: {100 * (ours.accuracy - other.accuracy):+.1f} points over ")
 
 
@@ -476,7 +489,7 @@ def test_kill_minus_nine_loses_less_than_an_epoch(study: Path) -> None:
     arguments = [sys.executable, "-m", "mbsearch", "retrain", str(study), *options.split()]
     quiet = subprocess.DEVNULL
     running = subprocess.Popen(arguments, stderr=quiet, stdout=quiet, start_new_session=True)
-    checkpoints = []
+    checkpoints: list[Path] = []
     while not checkpoints:
         time.sleep(0.05)
         assert running.poll() is None
@@ -521,7 +534,7 @@ def test_mistakes_are_one_message(study: Path, capsys: pytest.CaptureFixture[str
     assert "empty: expected a study with trials, got one without" in capsys.readouterr().err
 
 
-def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
+def test_a_study_without_candidates_is_not_retrained(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = images.parent / "baselines"
@@ -535,15 +548,13 @@ def test_mobilenets_alone_are_not_retrained_in_the_place_of_candidates(
         assert "expected a candidate, got MobileNets only" in capsys.readouterr().err
 
 
-def test_the_networks_to_use_within_budgets_are_retrained(
-    study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the answer is a reference, it stands beside the best network of the search."""
+def test_the_answers_to_budgets_are_retrained(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the answer is a reference, it is compared with the best network of the search."""
     records = [r for r in read_study(study).records() if not r.is_baseline]
     budgets = [r.cost for r in sorted(records, key=lambda r: r.cost)[::2]]
     asked: list[str] = []
 
-    def note(_folder: Path, chosen: Sequence[Entrant], *_: object, **__: object) -> None:
+    def note(_folder: Path, chosen: Sequence[Competitor], *_: object, **__: object) -> None:
         asked.extend(each.name for each in chosen if each.family == "search")
         raise SpecError("enough")
 

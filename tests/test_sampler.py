@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -21,17 +21,17 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from mbsearch.analysis.calibration import grown
+from mbsearch.analysis.calibration import add_gain
 from mbsearch.analysis.pareto import hypervolume
-from mbsearch.config.settings import Limits
+from mbsearch.config.budgets import Limits
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.search.factory import distributions, make_sampler
-from mbsearch.search.sampler import candidates as catalog
-from mbsearch.search.sampler import proposals
+from mbsearch.search.sampler import candidates, proposals
 from mbsearch.search.sampler.candidates import KnownNetworks
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
+from mbsearch.search.sampler.facts import Facts
 from mbsearch.search.sampler.observations import ANCHORS, FINALS, PARTIAL_ACCURACY
 from mbsearch.search.sampler.parameters import ChoiceSpace
 from mbsearch.space.yaml_source import parse_document
@@ -82,7 +82,7 @@ def layer_accuracy(params: Mapping[str, Any]) -> float:
 
 
 def mixed_cost(params: Mapping[str, Any]) -> float:
-    return params["width"] * params["depth"] * (1 + params["units"])
+    return float(params["width"] * params["depth"] * (1 + params["units"]))
 
 
 def new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
@@ -133,7 +133,9 @@ def test_rows_and_parameters_are_inverse() -> None:
 @pytest.mark.parametrize(
     "directions", [["minimize", "maximize"], ["maximize"], ["maximize", "minimize", "minimize"]]
 )
-def test_other_directions_are_refused(directions: list[str]) -> None:
+def test_other_directions_are_refused(
+    directions: list[Literal["minimize", "maximize"]],
+) -> None:
     sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
     study = optuna.create_study(directions=directions, sampler=sampler)
     with pytest.raises(SpecError, match=r"directions \['maximize', 'minimize'\].* got \['m"):
@@ -162,7 +164,7 @@ def test_mistakes_in_the_arguments_are_named() -> None:
         ).ask(LAYERS)
     sampler = CostAwareSampler(LAYERS, layer_cost, seed=0)
     study = new_study(sampler)
-    with pytest.raises(SpecError, match="at least two finished trials"):
+    with pytest.raises(SpecError, match="at least two completed trials"):
         sampler.predict(study, [])
     run(study, LAYERS, 3)
     with pytest.raises(SpecError, match=r"\{'layer0': 'huge'\} is not in the search space"):
@@ -180,7 +182,7 @@ def test_a_parameter_outside_the_space_is_drawn_from_its_distribution() -> None:
     assert len({trial.params["outside"] for trial in study.trials}) > 1
 
 
-def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped() -> None:
+def test_a_resumed_study_gets_the_same_suggestions() -> None:
     whole = run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)), LAYERS, 60)
     resumed = new_study(CostAwareSampler(LAYERS, layer_cost, seed=5))
     parts = run(resumed, LAYERS, 55)
@@ -189,7 +191,7 @@ def test_a_resumed_study_goes_on_as_if_it_had_not_been_stopped() -> None:
     assert run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=6)), LAYERS, 20) != whole[:20]
 
 
-def test_a_resumed_study_goes_on_also_where_parameters_are_inactive() -> None:
+def test_a_resumed_study_gets_the_same_suggestions_with_inactive_parameters() -> None:
     """What a process has seen before must not come back in the parameters that do not count."""
     space: dict[str, BaseDistribution] = {}
     for i in range(5):
@@ -205,7 +207,7 @@ def test_a_resumed_study_goes_on_also_where_parameters_are_inactive() -> None:
     def cost(params: Mapping[str, Any]) -> float:
         kept = canonical(dict(params))
         parts = (kept.get(f"{i}.kernel", 1) * kept.get(f"{i}.expansion", 1) for i in range(5))
-        return 10.0 + sum((i + 1) * part for i, part in enumerate(parts))
+        return 10.0 + float(sum((i + 1) * part for i, part in enumerate(parts)))
 
     def trials(restart: int | None) -> list[dict[str, Any]]:
         study = new_study(CostAwareSampler(space, cost, canonical=canonical, seed=0))
@@ -221,7 +223,7 @@ def test_a_resumed_study_goes_on_also_where_parameters_are_inactive() -> None:
     assert trials(restart=20) == trials(restart=None)
 
 
-def test_a_pickled_sampler_goes_on() -> None:
+def test_a_pickled_sampler_gives_the_same_suggestions() -> None:
     study, copied = (
         new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)),
         new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)),
@@ -238,7 +240,7 @@ def skipping(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("listed", [2_000, 0])
-def test_every_network_once_and_then_the_front_again(
+def test_every_network_is_suggested_once_then_the_front_again(
     listed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proposals, "LISTED_SIZE", listed)
@@ -255,6 +257,40 @@ def test_every_network_once_and_then_the_front_again(
     again = run(study, THREE, 6, layer_accuracy, cost)
     assert {cost(params) for params in again} <= front
     assert len({cost(params) for params in again}) > 1
+
+
+def test_one_description_gives_the_suggestions_of_separate_functions() -> None:
+    def describe(params: dict[str, Any]) -> Facts:
+        return Facts(
+            layer_cost(params),
+            canonical=skipping(params),
+            feasible=layer_cost(params) <= 8,
+            features=(float(SIZE[params["layer0"]]),),
+            work=1 + layer_cost(params),
+        )
+
+    separate = CostAwareSampler(
+        THREE,
+        layer_cost,
+        canonical=skipping,
+        feasible=lambda p: layer_cost(p) <= 8,
+        features=lambda p: (SIZE[p["layer0"]],),
+        work=lambda p: 1 + layer_cost(p),
+        seed=0,
+    )
+    together = CostAwareSampler(THREE, describe=describe, seed=0)
+    assert run(new_study(together), THREE, 15) == run(new_study(separate), THREE, 15)
+
+
+def test_a_description_and_other_functions_exclude_each_other() -> None:
+    def describe(params: dict[str, Any]) -> Facts:
+        return Facts(layer_cost(params))
+
+    for cost in (layer_cost, None):
+        with pytest.raises(SpecError, match="expected one of cost and describe, got both or none"):
+            CostAwareSampler(THREE, cost, describe=describe if cost else None)
+    with pytest.raises(SpecError, match="expected describe alone, got other functions too"):
+        CostAwareSampler(THREE, describe=describe, feasible=lambda _: True)
 
 
 def test_equal_keys_are_one_network() -> None:
@@ -281,7 +317,7 @@ def test_limits_are_never_exceeded_and_both_ends_come_first() -> None:
 
 
 def test_a_tight_limit_is_met() -> None:
-    space = {f"width{i}": IntDistribution(1, 64) for i in range(12)}
+    space: dict[str, BaseDistribution] = {f"width{i}": IntDistribution(1, 64) for i in range(12)}
 
     def cost(params: Mapping[str, Any]) -> float:
         return float(sum(v**2 for v in params.values()))
@@ -304,14 +340,14 @@ def test_limits_on_another_cost_than_the_searched_one_are_met() -> None:
 
 
 def test_where_drawing_finds_no_feasible_network_a_known_one_is_begun_from() -> None:
-    """The way to the limits leads through dearer networks: no descent finds it."""
-    space = {f"width{i}": IntDistribution(1, 64) for i in range(6)}
+    """The path to the limits leads through larger networks, so that no descent finds it."""
+    space: dict[str, BaseDistribution] = {f"width{i}": IntDistribution(1, 64) for i in range(6)}
 
     def cost(params: Mapping[str, Any]) -> float:
         return float(sum(params.values()))
 
     def feasible(params: Mapping[str, Any]) -> bool:
-        return min(params.values()) >= 60
+        return bool(min(params.values()) >= 60)
 
     with pytest.raises(SpecError, match="no parameter set of the search space was found feasible"):
         new_study(CostAwareSampler(space, cost, feasible=feasible, seed=0)).ask(space)
@@ -323,10 +359,10 @@ def test_where_drawing_finds_no_feasible_network_a_known_one_is_begun_from() -> 
 
 
 def test_where_all_costs_are_equal_accuracy_alone_is_sought() -> None:
-    space = {"x": IntDistribution(0, 29), "y": IntDistribution(0, 29)}
+    space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 29), "y": IntDistribution(0, 29)}
 
     def accuracy(params: Mapping[str, Any]) -> float:
-        return 0.9 - 0.001 * ((params["x"] - 21) ** 2 + (params["y"] - 17) ** 2)
+        return 0.9 - 0.001 * float((params["x"] - 21) ** 2 + (params["y"] - 17) ** 2)
 
     study = new_study(CostAwareSampler(space, lambda _: 5.0, seed=0))
     asked = run(study, space, 30, accuracy, lambda _: 5.0)
@@ -355,7 +391,7 @@ def test_networks_that_cannot_be_built_lead_nowhere() -> None:
 
 
 def test_a_walk_that_found_nothing_is_not_made_again() -> None:
-    known = CostAwareSampler(THREE, layer_cost, seed=0)._catalog
+    known = CostAwareSampler(THREE, layer_cost, seed=0)._candidates
     everything = KnownNetworks([known.network(row) for row in known.space.all_rows()])
     assert known.first_unknown(everything) is None
     assert known._walked == known.space.size
@@ -397,7 +433,7 @@ def test_enqueued_networks_count_as_start_up() -> None:
     assert middle not in asked[1:]
 
 
-def test_suggestions_at_once_differ_in_network_and_in_cost() -> None:
+def test_simultaneous_suggestions_differ_in_network_and_cost() -> None:
     study = new_study(CostAwareSampler(LAYERS, layer_cost, seed=0))
     run(study, LAYERS, 15, noise=0.01)
     running = [study.ask(LAYERS) for _ in range(6)]
@@ -459,7 +495,7 @@ def test_inactive_parameters_may_be_missing_from_trials() -> None:
     }
 
     def cost(params: Mapping[str, Any]) -> float:
-        return params["depth"] * (1 if params["block"] == "plain" else params["expansion"])
+        return float(params["depth"] * (1 if params["block"] == "plain" else params["expansion"]))
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         params: dict[str, Any] = {"depth": trial.suggest_int("depth", 1, 8)}
@@ -532,10 +568,10 @@ def test_what_accuracies_grow_to_is_searched_and_predicted() -> None:
     """The trials flatter large layers."""
 
     def growth(params: Mapping[str, Any]) -> float:
-        return -0.3 * sum(value == "large" for value in params.values())
+        return -0.3 * float(sum(value == "large" for value in params.values()))
 
     def end(params: Mapping[str, Any]) -> float:
-        return grown(layer_accuracy(params), growth(params))
+        return add_gain(layer_accuracy(params), growth(params))
 
     shares = []
     for told in (growth, None):
@@ -572,7 +608,7 @@ BUDGETS = (2_000.0, 8_000.0)
 
 def wide_cost(params: Mapping[str, Any]) -> float:
     layers = 2 + sum(SIZE[params[f"layer{i}"]] for i in range(10))
-    return (params["alpha"] / 10) ** 2 * (params["side"] / 32) ** 2 * layers
+    return float((params["alpha"] / 10) ** 2 * (params["side"] / 32) ** 2 * layers)
 
 
 def wide_accuracy(params: Mapping[str, Any]) -> float:
@@ -619,11 +655,11 @@ def test_the_best_network_of_each_budget_is_better_than_that_of_a_search_for_the
                     for number in range(len(BUDGETS))
                 ]
             )
-        gains.append(np.subtract(*best))
+        gains.append(np.subtract(best[0], best[1]))
     assert (np.mean(gains, axis=0) > 0).all()
 
 
-def test_a_resumed_study_with_budgets_goes_on_as_if_it_had_not_been_stopped() -> None:
+def test_a_resumed_study_with_budgets_gets_the_same_suggestions() -> None:
     whole = run(new_study(budget_sampler(5)), WIDE, 24, wide_accuracy, wide_cost)
     resumed = new_study(budget_sampler(5))
     parts = run(resumed, WIDE, 20, wide_accuracy, wide_cost)
@@ -631,7 +667,7 @@ def test_a_resumed_study_with_budgets_goes_on_as_if_it_had_not_been_stopped() ->
     assert parts + run(resumed, WIDE, 4, wide_accuracy, wide_cost) == whole
 
 
-def test_every_network_within_a_budget_once_also_in_a_small_space() -> None:
+def test_every_network_within_a_budget_is_suggested_once_in_a_small_space() -> None:
     def small(params: Mapping[str, Any]) -> list[bool]:
         return [layer_cost(params) <= 4, layer_cost(params) <= 8]
 
@@ -656,7 +692,7 @@ THIN_BUDGET = 60.0
 
 def thin_cost(params: Mapping[str, Any]) -> float:
     layers = 2 + sum(SIZE[params[name]] for name in LAYERS)
-    return (params["alpha"] / 0.1) ** 1.5 * (params["resolution"] / 64) ** 2 * layers
+    return float((params["alpha"] / 0.1) ** 1.5 * (params["resolution"] / 64) ** 2 * layers)
 
 
 def short_logit(params: Mapping[str, Any]) -> float:
@@ -726,7 +762,7 @@ def values_of(name: str) -> tuple[Any, ...]:
 def test_anchors_are_learned_from_and_not_suggested() -> None:
     study = new_study(budget_sampler(0))
     rng = np.random.default_rng(0)
-    anchors = []
+    anchors: list[dict[str, Any]] = []
     for _ in range(8):
         params = {
             "alpha": int(rng.integers(5, 20)),
@@ -758,10 +794,10 @@ def test_a_budget_that_no_network_keeps_is_refused() -> None:
 
 
 def test_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "CACHE_SIZE", 50)
+    monkeypatch.setattr(candidates, "CACHE_SIZE", 50)
     sampler = CostAwareSampler(LAYERS, layer_cost, seed=5)
     forgetful = run(new_study(sampler), LAYERS, 12)
-    assert len(sampler._catalog._cache) == 50
+    assert len(sampler._candidates._cache) == 50
     monkeypatch.undo()
     assert forgetful == run(new_study(CostAwareSampler(LAYERS, layer_cost, seed=5)), LAYERS, 12)
 

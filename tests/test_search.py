@@ -2,53 +2,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import SMALL, TINY, outcomes, search
 from optuna.trial import TrialState
 
-from mbsearch.analysis import tables as found
-from mbsearch.analysis.answer import Findings, answer
-from mbsearch.config.settings import Limits
-from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.tables import front_rows
+from mbsearch.config.budgets import Limits
+from mbsearch.config.specification import baseline_architectures
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, StorageError
 from mbsearch.execution.local import LocalProcesses
-from mbsearch.report.files import write_results
-from mbsearch.search.driver import Driver, Progress
+from mbsearch.progress import Progress
+from mbsearch.report.result_files import write_results
+from mbsearch.search.driver import Driver
 from mbsearch.search.factory import SAMPLERS, make_sampler
 from mbsearch.search.pending import MAX_ATTEMPTS
-from mbsearch.space.space import SearchSpace
 from mbsearch.study.journal import open_journal
 from mbsearch.study.lock import driver_lock
-from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import JOURNAL, StudyStore, create_study, read_study
-
-TINY = load_specification("tiny")
-
-
-def search(
-    folder: Path,
-    *,
-    trials: int,
-    evaluator: FakeEvaluator | None = None,
-    space: SearchSpace = TINY,
-    jobs: int = 1,
-    sampler: str = "random",
-    on_progress: Callable[[Progress], None] = lambda _: None,
-) -> tuple[StudyStore, Driver]:
-    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
-    store.search.sampler = make_sampler(sampler, space, seed=0)
-    with LocalProcesses(evaluator or FakeEvaluator(), jobs) as executor:
-        driver = Driver(store, space, executor, trials, 0, on_progress)
-        driver.run()
-    return store, driver
-
-
-def outcomes(records: list[TrialRecord]) -> list[tuple[object, ...]]:
-    return [(r.trial, r.origin, r.fingerprint, r.evaluation and r.accuracy) for r in records]
+from mbsearch.study.opening import JOURNAL, read_study
+from mbsearch.study.records import State, find_trial
+from mbsearch.study.store import RECORD, create_study
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 
 def test_baselines_come_first_then_the_asked_number_of_trials(tmp_path: Path) -> None:
@@ -69,15 +49,10 @@ def test_noise_is_the_spread_over_the_seeds_of_one_baseline(tmp_path: Path) -> N
     assert all(r.accuracy_noise == pytest.approx(expected) for r in store.records())
 
 
-def test_no_network_is_trained_twice_and_the_space_runs_out(tmp_path: Path) -> None:
-    small = SearchSpace(
-        TINY.name,
-        {**TINY.template, "resolution": 96, "alpha": 0.5},
-        TINY.settings,
-    )
-    store, driver = search(tmp_path, trials=500, space=small)
+def test_no_network_is_trained_twice_until_the_space_is_exhausted(tmp_path: Path) -> None:
+    store, driver = search(tmp_path, trials=500, space=SMALL)
     searched = [r for r in store.records() if not r.is_baseline]
-    networks = {small.decode(p).fingerprint for p in small.enumerate_params()}
+    networks = {SMALL.decode(p).fingerprint for p in SMALL.enumerate_params()}
     assert driver.exhausted
     assert len(searched) == len(networks)
     assert {r.fingerprint for r in searched} == networks
@@ -130,14 +105,14 @@ class _Stop(Exception):  # noqa: N818
 
 
 @pytest.mark.parametrize("stop_after", [0, 6, 9])
-def test_an_interrupted_search_goes_on_as_if_nothing_had_been(
+def test_an_interrupted_search_resumes_with_the_same_trials(
     tmp_path: Path, stop_after: int
 ) -> None:
     ended = 0
 
     def stop(progress: Progress) -> None:
         nonlocal ended
-        ended += progress.trial is not None
+        ended += progress.message is not None
         if ended >= stop_after and progress.running:
             raise _Stop
 
@@ -152,7 +127,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_been(
     assert len({r.fingerprint for r in after}) == len(after)
 
 
-def test_a_run_may_be_ended_as_often_as_one_likes(tmp_path: Path) -> None:
+def test_clean_stops_are_not_charged_as_attempts(tmp_path: Path) -> None:
     """Only what kills a run counts against the trials that were in flight."""
 
     def stop(progress: Progress) -> None:
@@ -221,15 +196,27 @@ def test_a_study_that_lost_its_first_line_is_one_message(tmp_path: Path) -> None
         read_study(tmp_path)
 
 
-def test_the_network_of_a_baseline_in_flight_is_known_after_a_kill(tmp_path: Path) -> None:
-    store, driver = search(tmp_path, trials=0, space=TINY.with_settings({"baselines": ()}))
-    job = driver._begin_baseline("mobilenet_v2", TINY.sample(0), False)
-    resumed = Driver(store, TINY, driver.executor, 1, 0)
-    resumed._recall()
-    assert job.architecture.fingerprint in resumed._tried
+def test_the_network_of_a_running_baseline_is_not_suggested_after_a_kill(tmp_path: Path) -> None:
+    space = SMALL.with_settings({"baselines": ()})
+    store, _ = search(tmp_path, trials=0, space=space)
+    network = space.sample(0)
+    spec = TrialSpec(
+        TrialKind.BASELINE,
+        0,
+        "mobilenet_v2",
+        network,
+        network.fingerprint,
+        measure(network),
+        params={},
+        seed=0,
+    )
+    store.set_attr(store.baselines, store.baselines.ask().number, RECORD, spec.to_dict())
+    store, driver = search(tmp_path, trials=500, space=space)
+    assert driver.exhausted
+    assert [r.fingerprint for r in store.records()].count(network.fingerprint) == 1
 
 
-def test_a_suggestion_that_was_not_written_whole_bans_nothing(tmp_path: Path) -> None:
+def test_an_incomplete_suggestion_bans_no_network(tmp_path: Path) -> None:
     """A kill in the midst of it leaves a few parameters, which half of the space may share."""
     cheapest = min(map(TINY.decode, TINY.enumerate_params()), key=lambda n: measure(n)["mult_adds"])
     store = create_study(open_journal(tmp_path / JOURNAL, create=True), TINY.name)
@@ -289,18 +276,18 @@ def test_results_are_written_and_read_back(tmp_path: Path) -> None:
     trials = pd.read_csv(tmp_path / "trials.csv")
     assert list(trials["trial"]) == [r.trial for r in records]
     front = pd.read_csv(tmp_path / "front.csv")
-    assert list(front["trial"]) == [r.trial for r in found.front(records)]
+    assert list(front["trial"]) == [r.trial for r in front_of(records)]
     findings = Findings(records)
-    assert findings.main is not None
+    assert findings.main_budget is not None
     best = load(tmp_path / "best.yaml")
-    assert best == answer(findings, findings.main).record.architecture
+    assert best == answer(findings, findings.main_budget).record.architecture
     html = (tmp_path / "front.html").read_text()
     assert "MobileNet V2" in html
     assert 'src="http' not in html  # self-contained
 
 
 def test_front_rows_are_plain_json(tmp_path: Path) -> None:
-    rows = found.front_rows(search(tmp_path, trials=4)[0].records())
+    rows = front_rows(search(tmp_path, trials=4)[0].records())
     assert json.loads(json.dumps(rows)) == rows
     assert set(rows[0]) == {
         "trial",
@@ -319,9 +306,9 @@ def test_front_rows_are_plain_json(tmp_path: Path) -> None:
 def test_a_trial_that_is_not_there_is_named(tmp_path: Path) -> None:
     records = search(tmp_path, trials=1)[0].records()
     with pytest.raises(StorageError, match=r"trial 999: expected a trial of the study"):
-        found.by_trial(records, 999)
+        find_trial(records, 999)
 
 
 def test_with_nothing_finished_there_is_no_front() -> None:
     with pytest.raises(StorageError, match="expected at least one complete trial, got none yet"):
-        found.knee([])
+        knee_of([])

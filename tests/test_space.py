@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from random import Random
 
 import jsonschema
@@ -8,9 +9,10 @@ import pytest
 import yaml
 from former_spaces import FORMER_V2
 
+from mbsearch.config.budgets import Limits
 from mbsearch.config.schema import json_schema
-from mbsearch.config.settings import Limits
 from mbsearch.config.specification import (
+    SearchSpecification,
     baseline_architectures,
     load,
     load_specification,
@@ -21,7 +23,7 @@ from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import find, load_reference, reference_names, space_names
-from mbsearch.space.space import SearchSpace, read_architecture
+from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
 
 CONDITIONAL = """
@@ -57,16 +59,16 @@ MACRO = (
 )
 
 
-def space_of(text: str) -> SearchSpace:
+def space_of(text: str) -> SearchSpecification:
     return read_specification(parse_document(text, "space.yaml"))
 
 
-def all_spaces() -> list[SearchSpace]:
+def all_spaces() -> list[SearchSpecification]:
     return [space_of(CONDITIONAL), *map(load_specification, space_names())]
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
-def test_decode_and_encode_are_inverses_on_the_canonical_form(space: SearchSpace) -> None:
+def test_decode_and_encode_are_inverses_on_the_canonical_form(space: SearchSpecification) -> None:
     rng = Random(1)
     for _ in range(100):
         params = space.sample_params(rng)
@@ -77,12 +79,12 @@ def test_decode_and_encode_are_inverses_on_the_canonical_form(space: SearchSpace
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
-def test_a_space_reads_back_from_its_own_yaml(space: SearchSpace) -> None:
+def test_a_space_reads_back_from_its_own_yaml(space: SearchSpecification) -> None:
     assert read_specification(parse_document(space.to_yaml(), "copy.yaml")) == space
 
 
 @pytest.mark.parametrize("space", all_spaces(), ids=lambda s: s.name)
-def test_candidates_read_back_from_their_own_yaml(space: SearchSpace) -> None:
+def test_candidates_read_back_from_their_own_yaml(space: SearchSpecification) -> None:
     for seed in range(30):
         network = space.sample(seed)
         again = read_architecture(parse_document(network.to_yaml(), "copy.yaml"))
@@ -96,7 +98,7 @@ def test_references_read_back_from_their_own_yaml(name: str) -> None:
     assert read_architecture(parse_document(network.to_yaml(), "copy.yaml")) == network
 
 
-def test_size_counts_what_enumeration_finds() -> None:
+def test_size_equals_the_number_of_enumerated_encodings() -> None:
     for space in (space_of(CONDITIONAL), load_specification("tiny")):
         encodings = [tuple(sorted(p.items())) for p in space.enumerate_params()]
         assert len(encodings) == len(set(encodings)) == space.size
@@ -127,11 +129,9 @@ def test_nas_bench_macro_has_its_published_size_and_duplicates() -> None:
     ("code", "params", "mult_adds"),
     [("02012100", 890_666, 47_327_744), ("11111221", 2_181_386, 65_012_224)],
 )
-def test_nas_bench_macro_networks_cost_what_its_table_says(
+def test_costs_of_nas_bench_macro_networks_equal_its_table(
     code: str, params: int, mult_adds: int
 ) -> None:
-    from mbsearch.cost import measure
-
     space = space_of(MACRO)
     names = [choice.name for choice in space.choices]
     network = space.decode(dict(zip(names, map(int, code), strict=True)))
@@ -140,14 +140,14 @@ def test_nas_bench_macro_networks_cost_what_its_table_says(
     assert costs["mult_adds"] == pytest.approx(mult_adds, rel=0.02)
 
 
-def test_fingerprints_see_the_network_and_nothing_else() -> None:
+def test_fingerprints_depend_on_the_network_only() -> None:
     network = load_reference("mobilenet_v2")
     assert network.replace(name="other").fingerprint == network.fingerprint
     for other in (network.replace(alpha=0.5), network.replace(resolution=192)):
         assert other.fingerprint != network.fingerprint
 
 
-def test_alpha_rounds_as_each_family_does() -> None:
+def test_alpha_is_rounded_by_the_rule_of_each_family() -> None:
     v1, v2 = load_reference("mobilenet_v1"), load_reference("mobilenet_v2")
     assert [v1.replace(alpha=a).scale(32) for a in (0.1, 0.25, 0.7, 1.0)] == [8, 8, 22, 32]
     assert [v2.replace(alpha=a).scale(24) for a in (0.35, 0.5, 0.75, 1.4)] == [8, 16, 24, 32]
@@ -179,7 +179,7 @@ def test_an_unknown_missing_or_wrong_parameter_is_named() -> None:
         space.decode(params)
 
 
-def test_a_network_outside_the_space_is_refused_with_the_difference() -> None:
+def test_encoding_a_network_outside_the_space_names_the_difference() -> None:
     with pytest.raises(SpecError, match=r"mobilenet_v2 is not in the space tiny: resolution: 224"):
         load_specification("tiny").encode(load_reference("mobilenet_v2"))
 
@@ -189,7 +189,7 @@ def test_replace_refuses_values_out_of_range() -> None:
         load_reference("mobilenet_v2").replace(alpha=-1)
 
 
-def test_baselines_are_every_alpha_at_every_resolution() -> None:
+def test_baselines_combine_all_alphas_and_resolutions() -> None:
     names = [network.name for _, network in baseline_architectures(load_specification("tiny"))]
     expected = [
         f"{family}-{alpha}-{resolution}"
@@ -200,7 +200,7 @@ def test_baselines_are_every_alpha_at_every_resolution() -> None:
     assert sorted(names) == sorted(expected)
 
 
-def test_shipped_spaces_hold_what_they_promise() -> None:
+def test_packaged_spaces_have_feasible_networks_and_references() -> None:
     blocks = {
         b
         for choice in load_specification("mixed").choices
@@ -229,15 +229,15 @@ def test_survey_of_a_small_space_is_exact() -> None:
     assert found.duplicate_share == pytest.approx(1 - 3969 / 6561)
 
 
-def test_survey_counts_what_cannot_be_built_as_nothing_else() -> None:
+def test_survey_does_not_count_unbuildable_encodings_as_duplicates() -> None:
     stage = "  - {block: separable, channels: 16, stride: 2}\n"
     text = "name: deep\nresolution: {choices: [16, 224]}\nstem: {channels: 16}\nstages:\n"
     found = survey(space_of(text + 5 * stage + "head: {}\n"))
     assert (found.duplicate_share, found.unbuildable_share) == (0.0, 0.5)
 
 
-def test_a_limit_that_few_networks_keep_is_no_mistake() -> None:
-    """What a choice between blocks costs depends on the choices inside of them."""
+def test_limits_that_few_networks_keep_are_feasible() -> None:
+    """The effect of a choice between stages depends on the choices inside of them."""
     mixed = load_specification("mixed").with_settings(
         {"limits": Limits(peak_activation_bytes=350_000)}
     )
@@ -250,12 +250,12 @@ def test_a_limit_that_few_networks_keep_is_no_mistake() -> None:
     )
     least = min(measure(space.decode(p))["mult_adds"] for p in space.enumerate_params())
     require_feasible(space.with_settings({"limits": Limits(mult_adds=least)}))
-    with pytest.raises(SpecError, match="expected a space with a network that keeps them"):
+    with pytest.raises(SpecError, match="expected a space with a network within them"):
         require_feasible(space.with_settings({"limits": Limits(mult_adds=least - 1)}))
 
 
 def test_a_sample_keeps_limits_that_few_networks_keep() -> None:
-    """Of 3,000 random ones of this space none does."""
+    """None of 3,000 random networks of this space is within the limits."""
     limits = Limits(mult_adds=8_300_000)
     networks = sample_by_cost(
         load_specification(FORMER_V2).with_settings({"limits": limits}), 12, seed=0
@@ -271,7 +271,7 @@ def test_a_sample_keeps_limits_that_few_networks_keep() -> None:
     )
 
 
-def test_a_merged_anchor_may_be_used_again() -> None:
+def test_a_merged_anchor_can_be_reused() -> None:
     stages = "  - &a {block: separable, channels: 24}\n  - &b {<<: *a, channels: 32}\n  - *b\n"
     text = f"name: merged\nresolution: 32\nstem: {{channels: 16}}\nhead: {{}}\nstages:\n{stages}"
     document = parse_document(text, "m.yaml")
@@ -285,8 +285,6 @@ def test_survey_finds_the_ends_of_a_large_space() -> None:
     found = survey(space, sample_size=50)
     assert not found.exact
     for seed in range(100):
-        from mbsearch.cost import measure
-
         assert found.min_mult_adds <= measure(space.sample(seed))["mult_adds"]
         assert found.max_mult_adds >= measure(space.sample(seed))["mult_adds"]
 
@@ -296,16 +294,18 @@ def test_survey_warns_when_the_final_map_is_a_single_pixel() -> None:
     assert "falls to 1x1" in survey(load_specification("v2"), sample_size=50).warnings[0]
 
 
-def test_load_finds_files_then_shipped_spaces_then_references(tmp_path, monkeypatch) -> None:
+def test_load_prefers_files_to_packaged_spaces_and_references(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert isinstance(load("v2.yaml"), SearchSpace)
+    assert isinstance(load("v2.yaml"), SearchSpecification)
     assert isinstance(load("mobilenet_v2"), Architecture)
     (tmp_path / "v2.yaml").write_text(load_reference("mobilenet_v1").to_yaml())
     assert isinstance(load("v2.yaml"), Architecture)
 
 
 @pytest.mark.parametrize("name", space_names())
-def test_schema_accepts_what_is_shipped_and_no_mistakes(name: str) -> None:
+def test_schema_accepts_packaged_spaces_and_refuses_mistakes(name: str) -> None:
     document = yaml.safe_load(find(name).read_text())
     jsonschema.validate(document, json_schema())
     for mistake in ({"alpha": "wide"}, {"alfa": 1.0}, {"limits": {"mult_adds": True}}):
@@ -313,7 +313,7 @@ def test_schema_accepts_what_is_shipped_and_no_mistakes(name: str) -> None:
             jsonschema.validate(document | mistake, json_schema())
 
 
-def test_schema_allows_choices_where_a_space_does() -> None:
+def test_schema_allows_choices_of_all_keys_but_the_classes() -> None:
     schema = json_schema()
     stage = schema["$defs"]["Stage"]["properties"]
     for leaf in (schema["properties"]["alpha"], stage["block"], stage["kernel"]):

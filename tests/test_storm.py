@@ -1,4 +1,4 @@
-"""Kill -9 of workers and of the driver, at random: nothing told is lost, nothing is told twice.
+"""Kill -9 of workers and of the driver, at random: no completed trial is lost or repeated.
 
 With MBSEARCH_STORM set, everything is of full size: 400 trials, 8 workers, 20 killed drivers.
 """
@@ -22,8 +22,8 @@ import psutil
 import pytest
 from processes import workers
 
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State, TrialRecord
-from mbsearch.study.store import JOURNAL, read_study
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def running(folder: Path, storage: str | None, *more: str) -> Iterator[subproces
 
 
 def ended(folder: Path, storage: str | None) -> dict[int, TrialRecord]:
-    """Trials that have ended, by number; the noise, which is the study's, left out."""
+    """Completed trials by number, without the noise of the study."""
     records = read_study(folder, storage).records()
     return {
         r.trial: replace(r, accuracy_noise=None) for r in records if r.state is not State.RUNNING
@@ -57,7 +57,7 @@ def ended(folder: Path, storage: str | None) -> dict[int, TrialRecord]:
 
 
 def check(folder: Path, storage: str | None) -> None:
-    """Exactly the asked number of trials has ended, each once, and none is left or missing.
+    """Exactly the requested number of trials is completed, each once, and none is left or missing.
 
     A trial that was in flight at three kills of its driver may have been given up.
     """
@@ -123,7 +123,7 @@ def wait_for_more(
     before: dict[int, TrialRecord],
     process: subprocess.Popen[bytes],
 ) -> None:
-    """Wait until trials have ended that had not before."""
+    """Wait until further trials are completed."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, "the run ended too early"

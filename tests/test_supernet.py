@@ -12,22 +12,27 @@ import pytest
 import torch
 from noise_images import write_noise_images
 
-from mbsearch.config.settings import Proxy, Supernet
-from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.accel import accelerate
+from mbsearch.config.preparation_settings import Supernet
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.specification import (
+    SearchSpecification,
+    baseline_architectures,
+    load_specification,
+)
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.execution.protocol import Task
-from mbsearch.run import run
-from mbsearch.space.space import SearchSpace
+from mbsearch.progress import Progress
+from mbsearch.study_run import run
 from mbsearch.training import resumable_training as preparation
+from mbsearch.training.loop import forward_with
 from mbsearch.training.network import build, skeleton
 from mbsearch.training.preparations import SUPERNET
 from mbsearch.training.proxy import ProxyTraining
 from mbsearch.training.resumable_training import prepare
-from mbsearch.training.supernet import path_training as supernet_training
-from mbsearch.training.supernet.path_training import SupernetTraining, load_shared
+from mbsearch.training.supernet import supernet_training
 from mbsearch.training.supernet.shared_weights import (
-    forward,
     fresh_weights,
     inherit,
     is_whole,
@@ -35,6 +40,7 @@ from mbsearch.training.supernet.shared_weights import (
     slices,
     thinner,
 )
+from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
 
 CPU = torch.device("cpu")
 
@@ -42,7 +48,7 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def tiny(**supernet: float) -> SearchSpace:
+def tiny(**supernet: float) -> SearchSpecification:
     space = load_specification("tiny")
     proxy = Proxy(
         evaluator="supernet",
@@ -63,7 +69,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_noise_images(tmp_path / "images", {"train": 32, "val": 16, "test": 4})
 
 
-def training(images: Path, space: SearchSpace) -> SupernetTraining:
+def training(images: Path, space: SearchSpecification) -> SupernetTraining:
     return SupernetTraining(space, load_source(str(images), seed=0), 0, CPU)
 
 
@@ -84,16 +90,16 @@ def test_every_candidate_and_baseline_is_a_part_of_the_shared_weights(name: str)
         assert all(torch.equal(p, parts[n]) for n, p in network.named_parameters())
 
 
-def test_a_candidate_computes_with_the_shared_weights_what_its_own_module_computes() -> None:
+def test_shared_weights_give_the_outputs_of_the_candidates_own_module() -> None:
     space = load_specification("v2")
     candidates = [space.sample(seed) for seed in range(4)]
     shared = fresh_weights(candidates, seed=0)
     x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for candidate in candidates:
-        network = build(candidate, seed=1).train()
+        network = accelerate(build(candidate, seed=1).train(), torch.device("cpu"))
         inherit(candidate, network, shared)
         parts = slices(candidate, network, shared)
-        torch.testing.assert_close(forward(skeleton(candidate), parts, x), network(x))
+        torch.testing.assert_close(forward_with(parts, skeleton(candidate), x), network(x))
 
 
 def test_only_the_weights_on_a_path_get_a_gradient() -> None:
@@ -104,13 +110,13 @@ def test_only_the_weights_on_a_path_get_a_gradient() -> None:
     shared = {k: v.requires_grad_() for k, v in fresh_weights([small, large], seed=0).items()}
     network = skeleton(small)
     parts = slices(small, network, shared)
-    forward(network, parts, torch.randn(2, 3, 64, 64)).sum().backward()
+    forward_with(parts, network, torch.randn(2, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
     with_gradient = {name for name, weight in shared.items() if weight.grad is not None}
     assert with_gradient == set(shared_names(small, build(small)).values())
     assert with_gradient < set(shared)
 
 
-def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
+def test_only_networks_within_the_shared_weights_are_trained(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their shapes come from some of the candidates: among many more there are wider ones."""
@@ -130,7 +136,7 @@ def test_no_network_is_trained_that_the_shared_weights_do_not_hold(
     assert all(map(math.isfinite, again.losses))
 
 
-def test_what_the_shared_weights_lack_stays_fresh() -> None:
+def test_weights_beyond_the_shared_ones_stay_fresh() -> None:
     space = load_specification("tiny")
     networks = sorted((space.sample(seed) for seed in range(20)), key=lambda a: a.alpha)
     shared = fresh_weights([networks[0]], seed=0)
@@ -152,7 +158,7 @@ def test_the_proxy_may_train_thinner_networks() -> None:
     assert (thin.alpha, thin.resolution) == (network.alpha / 2, network.resolution)
 
 
-def test_training_goes_on_after_an_interruption(
+def test_a_resumed_supernet_equals_an_uninterrupted_one(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "_SAVE_EVERY", 10)
@@ -160,12 +166,12 @@ def test_training_goes_on_after_an_interruption(
     whole = training(images, space)
     assert prepare(whole, tmp_path / "whole.pt")
 
-    def kill(done: int, _loss: float) -> None:
-        if done == 14:
+    def kill(event: Progress) -> None:
+        if event.completed == 14:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(training(images, space), tmp_path / "cut.pt", on_step=kill)
+        prepare(training(images, space), tmp_path / "cut.pt", on_progress=kill)
     resumed = training(images, space)
     assert prepare(resumed, tmp_path / "cut.pt")
     assert resumed.losses == whole.losses
@@ -173,7 +179,7 @@ def test_training_goes_on_after_an_interruption(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_deadline_leaves_the_rest_to_the_next_run(
+def test_a_supernet_stops_at_the_deadline_and_resumes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not prepare(training(images, tiny()), tmp_path / "x.pt", deadline=0)
@@ -186,7 +192,7 @@ def test_a_deadline_leaves_the_rest_to_the_next_run(
     assert resumed.losses == cut.losses != [], "no step is lost"
 
 
-def test_a_supernet_that_diverges_says_so(images: Path, tmp_path: Path) -> None:
+def test_a_diverged_supernet_raises_an_error(images: Path, tmp_path: Path) -> None:
     diverging = training(images, tiny(steps=50, learning_rate=100, warmup=0))
     for weight in diverging.weights.values():
         weight.data *= 1e38
@@ -242,7 +248,9 @@ def test_a_run_trains_its_supernet_once(images: Path, tmp_path: Path) -> None:
             data=str(images),
             jobs=1,
             device="cpu",
-            on_preparation=lambda _noun, done, _steps, _loss: seen.append(done),
+            on_progress=lambda event: (
+                seen.append(event.completed) if event.phase == "supernet" else None
+            ),
         )
         return [r.evaluation.evaluator for r in result.records if r.evaluation is not None]
 

@@ -89,17 +89,17 @@ def test_equal_accuracies_are_no_trouble(last: float) -> None:
     assert warp.backward(posterior.predict(inputs)[0]) == pytest.approx(np.full(5, 0.7))
 
 
-def test_believing_keeps_means_and_narrows_uncertainty() -> None:
+def test_pending_networks_keep_means_and_narrow_uncertainty() -> None:
     rng = np.random.default_rng(0)
     inputs, others = rng.random((25, 4)), rng.random((10, 4))
     before = Posterior(inputs, COLUMNS, rng.normal(size=25), PARAMETERS)
-    after = before.believing(others[:4])
+    after = before.with_pending(others[:4])
     mean, deviation = before.predict(others)
     believed, narrower = after.predict(others)
     assert believed == pytest.approx(mean, abs=1e-6)
     assert (narrower <= deviation + 1e-9).all()
     assert (narrower[:4] < 0.9 * deviation[:4]).all()
-    assert before.believing(others[:0]) is before
+    assert before.with_pending(others[:0]) is before
 
 
 @pytest.mark.parametrize("ceiling", [math.inf, 1.0, 1.4])
@@ -120,7 +120,7 @@ def test_log_slope_is_the_derivative_of_the_warp() -> None:
 
 
 @pytest.mark.parametrize("ceiling", [math.inf, 1.05])
-def test_expected_gain_is_what_sampling_gives(ceiling: float) -> None:
+def test_expected_improvement_equals_its_monte_carlo_estimate(ceiling: float) -> None:
     rng = np.random.default_rng(0)
     accuracies, costs = rng.uniform(0.3, 0.9, 12), rng.uniform(0, 5, 12)
     reference_point = (0.4, 4.5)
@@ -136,7 +136,7 @@ def test_expected_gain_is_what_sampling_gives(ceiling: float) -> None:
         after = [
             hypervolume([*accuracies, draw], [*costs, cost[i]], reference_point) for draw in draws
         ]
-        error = 4 * np.std(after) / math.sqrt(len(after)) + 1e-12
+        error = 4 * float(np.std(after)) / math.sqrt(len(after)) + 1e-12
         assert gain[i] == pytest.approx(np.mean(after) - before, abs=error)
 
 

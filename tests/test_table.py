@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_search import search
+from fake_search import search
 
-from mbsearch.analysis.answer import Findings, answer
+from mbsearch.analysis.answer_selection import answer
+from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.tables import to_frame
-from mbsearch.config.settings import Budget, Proxy
-from mbsearch.config.specification import load_specification
+from mbsearch.config.budgets import Budget
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.errors import DataError, EvaluationError, SpecError, StorageError
 from mbsearch.execution.protocol import Task
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
-from mbsearch.run import run
 from mbsearch.space.library import load_reference
-from mbsearch.space.space import SearchSpace
+from mbsearch.study.opening import read_study
 from mbsearch.study.records import State
-from mbsearch.study.store import StudyStore, read_study
+from mbsearch.study.store import StudyStore
+from mbsearch.study_run import run
 
 TINY = load_specification("tiny")
 ENCODINGS = list(TINY.enumerate_params())
@@ -64,7 +66,7 @@ def test_a_table_of_excel_begins_with_a_mark(tmp_path: Path) -> None:
     assert read_table(path, TINY) == pytest.approx(ACCURACIES)
 
 
-def test_where_no_mobilenet_was_trained_none_is_told_of(tmp_path: Path) -> None:
+def test_without_trained_mobilenets_none_is_mentioned(tmp_path: Path) -> None:
     table = by_fingerprint(tmp_path / "truth.json")
     records = run(TINY, trials=3, folder=tmp_path / "study", table=table, jobs=1).records
     found = answer(Findings(records), Budget(mult_adds=20_000_000))
@@ -97,7 +99,7 @@ def test_a_search_reads_its_accuracies_from_the_table(tmp_path: Path) -> None:
 
 
 def test_a_table_is_the_last_word(tmp_path: Path) -> None:
-    """Nothing grows after it; a study from before anything did goes on."""
+    """There is no growth after a table; an older study without growth resumes."""
     proxy = Proxy.model_validate({"evaluator": "supernet"})
     assert proxy.growth > 0 == Proxy().growth
     table, space = by_fingerprint(tmp_path / "t.json"), TINY.with_settings({"proxy": proxy})
@@ -140,24 +142,25 @@ def test_the_trials_of_any_images_are_a_table(tmp_path: Path) -> None:
 def test_a_folder_has_one_study_whatever_its_space_is_called(tmp_path: Path) -> None:
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
     run(TINY, trials=3, folder=folder, table=table, jobs=1)
-    renamed = SearchSpace("other", TINY.template, TINY.settings)
+    renamed = SearchSpecification("other", TINY.template, TINY.settings)
     assert len(run(renamed, trials=6, folder=folder, table=table, jobs=1).records) == 6
-    changed = SearchSpace("other", {**TINY.template, "alpha": 0.5}, TINY.settings)
+    changed = SearchSpecification("other", {**TINY.template, "alpha": 0.5}, TINY.settings)
     with pytest.raises(StorageError, match="its space has other choices now"):
         run(changed, trials=3, folder=folder, table=table, jobs=1)
     assert len(read_study(folder).records()) == 6
 
 
-def test_a_study_of_a_packaged_space_that_has_changed_goes_on_with_its_own(tmp_path: Path) -> None:
+def test_a_study_of_a_packaged_space_that_has_changed_keeps_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
-    former = SearchSpace(TINY.name, {**TINY.template, "alpha": 0.5}, TINY.settings)
+    former = SearchSpecification(TINY.name, {**TINY.template, "alpha": 0.5}, TINY.settings)
     run(former, trials=3, folder=folder, table=table, jobs=1)
-    said: list[str] = []
-    records = run(TINY, trials=5, folder=folder, table=table, jobs=1, say=said.append).records
+    records = run(TINY, trials=5, folder=folder, table=table, jobs=1).records
     assert len(records) == 5
     assert {r.architecture.alpha for r in records} == {0.5}
-    assert sum("has changed since" in line for line in said) == 1
-    other = SearchSpace("other", TINY.template, TINY.settings)
+    assert sum("has changed since" in line for line in caplog.messages) == 1
+    other = SearchSpecification("other", TINY.template, TINY.settings)
     with pytest.raises(StorageError, match="its space has other choices now"):
         run(other, trials=5, folder=folder, table=table, jobs=1)
 
@@ -239,16 +242,16 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         read_table(tmp_path / "binary.csv", TINY)
 
 
-def test_a_budget_of_minutes_is_kept_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_limit_of_minutes_is_kept_and_the_next_run_resumes(tmp_path: Path) -> None:
     import time
 
     table = by_fingerprint(tmp_path / "truth.json")
     started = time.monotonic()
-    run(TINY, trials=10**9, folder=tmp_path / "s", table=table, minutes=0.1, jobs=1)
+    run(TINY, trials=None, folder=tmp_path / "s", table=table, minutes=0.1, jobs=1)
     assert time.monotonic() - started < 60
     before = [r for r in read_study(tmp_path / "s").records() if r.state is State.COMPLETE]
     assert 0 < len(before) <= TINY.size
-    after = run(TINY, trials=10**9, folder=tmp_path / "s", table=table, jobs=1)
+    after = run(TINY, trials=None, folder=tmp_path / "s", table=table, jobs=1)
     assert after.exhausted
     assert {r.trial for r in before} <= {r.trial for r in after.records}
 

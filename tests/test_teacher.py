@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from noise_images import write_noise_images
-from small_donor import few, write_donor
+from small_donor import few
 
-from mbsearch.config.settings import Teacher
+from mbsearch.config.preparation_settings import Teacher
 from mbsearch.data.batches import Split, batches
-from mbsearch.data.sources import ImageSource, load_source
+from mbsearch.data.sources import ImageSource
 from mbsearch.errors import StorageError
+from mbsearch.progress import Progress
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.devices import mixed_precision
-from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
+from mbsearch.training.donors.files import Donor, TrainedDonor
+from mbsearch.training.folding import fold_norms
 from mbsearch.training.loop import distillation
-from mbsearch.training.network import fold_norms
 from mbsearch.training.preparations import LESSONS, TEACHER, Preparations
 from mbsearch.training.resumable_training import prepare, read_tensors
 from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
@@ -33,22 +34,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MBSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory) -> Donor:
-    return write_donor(tmp_path_factory.mktemp("donor"))
-
-
-@pytest.fixture(scope="module")
-def trained(donor: Donor) -> TrainedDonor:
-    return load_donor(donor)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
-    folder = tmp_path_factory.mktemp("images")
-    return load_source(write_noise_images(folder, {"train": 10, "val": 4, "test": 2}), seed=0)
 
 
 def teacher_of(trained: TrainedDonor, source: ImageSource, **settings: object) -> TeacherTraining:
@@ -106,7 +91,7 @@ def test_batches_carry_the_logits_of_the_view_that_they_show() -> None:
     for batch in batches(split, 16, generator=generator, flip=True):
         assert batch.taught is not None
         assert batch.taught.dtype == torch.float32
-        for image, label, logit in zip(*batch, strict=True):
+        for image, label, logit in zip(batch.images, batch.labels, batch.taught, strict=True):
             mirrored = bool(image[0, 0, 0] < 0)
             assert float(logit) == int(label) + 100 * mirrored
             seen.add(mirrored)
@@ -196,12 +181,12 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
     whole = teacher_of(trained, source, steps=5)
     assert prepare(whole, tmp_path / "whole.pt")
 
-    def interrupt(done: int, _loss: float) -> None:
-        if done == 3:
+    def interrupt(event: Progress) -> None:
+        if event.completed == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(teacher_of(trained, source, steps=5), tmp_path / "cut.pt", on_step=interrupt)
+        prepare(teacher_of(trained, source, steps=5), tmp_path / "cut.pt", on_progress=interrupt)
     resumed = teacher_of(trained, source, steps=5)
     assert prepare(resumed, tmp_path / "cut.pt")
     assert resumed.losses == whole.losses
@@ -217,21 +202,23 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
     )
 
 
-def test_whatever_kills_a_teacher_at_most_100_steps_are_lost(
+def test_a_killed_teacher_loses_at_most_100_steps(
     trained: TrainedDonor, source: ImageSource, tmp_path: Path
 ) -> None:
-    def kill(done: int, _loss: float) -> None:
-        if done == 109:
+    def kill(event: Progress) -> None:
+        if event.completed == 109:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         prepare(
-            teacher_of(trained, source, steps=500, batch_size=2), tmp_path / TEACHER, on_step=kill
+            teacher_of(trained, source, steps=500, batch_size=2),
+            tmp_path / TEACHER,
+            on_progress=kill,
         )
     assert len(read_tensors(tmp_path / TEACHER, "teacher")["losses"]) == 100
 
 
-def test_a_teacher_of_other_weights_or_settings_is_not_taken_for_this_one(
+def test_a_teacher_of_other_weights_or_settings_is_rejected(
     trained: TrainedDonor, source: ImageSource, tmp_path: Path
 ) -> None:
     teacher_of(trained, source).save(tmp_path / TEACHER)
@@ -252,20 +239,26 @@ def test_a_teacher_of_other_weights_or_settings_is_not_taken_for_this_one(
 
 
 def test_logits_are_computed_once(
-    donor: Donor, source: ImageSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    donor: Donor,
+    source: ImageSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    preparations, said, seen = planned(donor, source, tmp_path / "study"), [], []
+    caplog.set_level(logging.INFO, "mbsearch")
+    preparations = planned(donor, source, tmp_path / "study")
+    seen: list[Progress] = []
     assert preparations.needed
-    assert preparations.run(
-        preparations.space, on_step=lambda noun, *_: seen.append(noun), say=said.append
-    )
-    assert seen == ["teacher"] * 4
-    begun, line = said
+    assert preparations.run(preparations.space, on_progress=seen.append)
+    assert [(e.phase, e.completed, e.total) for e in seen] == [
+        ("teacher", i, 4) for i in range(1, 5)
+    ]
+    begun, line = caplog.messages
     assert begun == "teacher: 4 steps at 32 px"
     assert line.startswith("teacher: validation accuracy 0.")
     assert line.endswith("at 32 px, 0.0 MB of logits")
     monkeypatch.setattr(TeacherTraining, "lessons", lambda _: pytest.fail("computed again"))
-    assert preparations.run(preparations.space, on_step=lambda noun, *_: seen.append(noun))
+    assert preparations.run(preparations.space, on_progress=seen.append)
     assert len(seen) == 4
     # Of a teacher that was deleted they are not kept.
     (tmp_path / "study" / TEACHER).unlink()
@@ -274,7 +267,7 @@ def test_logits_are_computed_once(
     assert not (tmp_path / "study" / LESSONS).exists()
 
 
-def test_a_deadline_leaves_the_teacher_to_the_next_run(
+def test_a_teacher_stops_at_the_deadline_and_resumes(
     donor: Donor, source: ImageSource, tmp_path: Path
 ) -> None:
     preparations = planned(donor, source, tmp_path / "study")

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from striped_images import RECIPE, SMALL, TRAIN, VALIDATION
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mbsearch.training.proxy as proxy_module
-from mbsearch.config.settings import Proxy, Recipe
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.recipe import Recipe
 from mbsearch.config.specification import load_specification
 from mbsearch.data.batches import Split
 from mbsearch.errors import EvaluationError
 from mbsearch.evaluation import by_training
 from mbsearch.execution.protocol import Task
-from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import InvertedResidual, Standard
+from mbsearch.space.architecture import Architecture, Stem
+from mbsearch.space.blocks import Standard
 from mbsearch.study.records import Evaluation
 from mbsearch.training import devices as machine
 from mbsearch.training.devices import (
@@ -38,31 +40,7 @@ from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
 CPU = torch.device("cpu")
-SMALL = Architecture(
-    resolution=64,
-    stem=Stem(channels=8),
-    stages=(
-        InvertedResidual(block="inverted_residual", channels=8, repeats=2, expansion=2),
-        InvertedResidual(block="inverted_residual", channels=16, stride=2, expansion=2),
-    ),
-    head=Head(channels=32),
-)
-RECIPE = Recipe(epochs=4, batch_size=32, shift=0.1, cutout=0.2, label_smoothing=0.1)
 PROXY = Proxy(epochs=2, train_images=200, validation_images=100)
-
-
-def stripes(count: int, seed: int) -> Split:
-    """Noise and stripes, whose direction and width are the class."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 4
-    images = torch.randint(0, 150, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    wide, narrow = torch.arange(16) // 4 % 2 * 100, torch.arange(16) % 2 * 100
-    for label, stripe in enumerate((wide, narrow, wide[:, None], narrow[:, None])):
-        images[labels == label] += stripe.to(torch.uint8)
-    return Split(images, labels, (0.4,) * 3, (0.2,) * 3, 4)
-
-
-TRAIN, VALIDATION = stripes(256, 0), stripes(120, 1)
 
 
 def training(recipe: Recipe = RECIPE, seed: int = 0, train: Split = TRAIN) -> Training:
@@ -91,7 +69,7 @@ def test_a_short_training_learns() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_training_through_a_checkpoint_is_the_training_at_once(optimizer: str) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(optimizer: str) -> None:
     recipe = RECIPE.model_copy(update={"optimizer": optimizer, "learning_rate": 0.01})
     at_once, first = training(recipe), training(recipe)
     for _ in range(4):
@@ -115,7 +93,7 @@ def test_the_seed_decides_everything() -> None:
 
 
 def test_only_weights_decay() -> None:
-    """One step from the same start: what decay does not touch comes out the same."""
+    """After one step from the same weights, parameters without decay are equal."""
     once = RECIPE.model_copy(update={"epochs": 1, "batch_size": len(TRAIN)})
     plain, decayed = (
         training(once.model_copy(update={"weight_decay": decay, "learning_rate": 0.01}))
@@ -129,7 +107,7 @@ def test_only_weights_decay() -> None:
         assert torch.equal(parameter, other[name]) != is_weight, name
 
 
-def test_the_rate_rises_in_a_line_and_falls_along_half_a_cosine() -> None:
+def test_the_learning_rate_has_a_linear_warmup_and_a_cosine_decay() -> None:
     rates = [schedule(step, 100, 0.2) for step in range(100)]
     assert rates[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
     assert rates[20] == 1
@@ -147,7 +125,7 @@ def processor(
     monkeypatch.setattr(machine, "_processor", lambda: name)
 
 
-def test_bfloat16_is_for_processors_that_multiply_it_faster(
+def test_bfloat16_is_used_on_processors_with_faster_products(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fast = [(True, True, "sapphirerapids"), (False, True, "znver5")]
@@ -177,7 +155,7 @@ def test_scores_are_those_of_the_plain_network(
     assert accuracy * len(VALIDATION) == pytest.approx(right, abs=images + 1e-6)
 
 
-def test_a_processor_made_for_bfloat16_trains_in_it_and_is_recorded_so(
+def test_training_in_bfloat16_is_recorded_in_the_device_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = {}
@@ -210,6 +188,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_training() -> None:
     norm = poisoned.network.get_submodule("stem.norm")
     assert isinstance(norm, nn.BatchNorm2d)
     norm.momentum = 0.0
+    assert norm.running_mean is not None
     nn.init.constant_(norm.running_mean, float("nan"))
     with pytest.raises(EvaluationError, match="in epoch 1: the validation loss is nan"):
         poisoned.run_epoch()
@@ -221,7 +200,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 def numbers(evaluation: Evaluation) -> tuple[object, ...]:
-    """All but the seconds."""
+    """All numbers of an evaluation except the seconds."""
     points = [(e.train_loss, e.validation_loss, e.validation_accuracy) for e in evaluation.curve]
     return evaluation.accuracy, evaluation.validation_loss, evaluation.seed, points
 
@@ -233,7 +212,7 @@ def test_proxy_training_gives_the_same_numbers_for_the_same_task() -> None:
     assert numbers(one) != numbers(other)
 
 
-def test_an_evaluation_says_how_it_came_about() -> None:
+def test_an_evaluation_records_its_recipe_device_and_versions() -> None:
     outcome = ProxyTraining(PROXY, "embedded", device="cpu").evaluate(Task(SMALL, 3))
     evaluation = outcome.evaluation
     assert outcome.checkpoint is None
@@ -275,8 +254,8 @@ def test_every_kind_of_full_memory_is_an_evaluation_error(
         ProxyTraining(PROXY, "embedded").evaluate(Task(SMALL, 0))
 
 
-def test_a_training_is_gone_when_nobody_holds_it() -> None:
-    """Workers train hundreds: what waits for the garbage collector adds up, on a GPU above all."""
+def test_a_training_is_freed_without_the_garbage_collector() -> None:
+    """Workers train hundreds of networks; memory until the next collection would add up."""
     pixels = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
     split = Split(pixels, torch.arange(8) % 2, (0.5,) * 3, (0.2,) * 3, 2)
     training = Training(build(SMALL), PROXY, split, split, CPU, 0, flip=False)
@@ -290,7 +269,9 @@ def test_a_training_is_gone_when_nobody_holds_it() -> None:
         gc.enable()
 
 
-def test_a_defect_is_not_dressed_up_as_full_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_runtime_errors_are_not_reported_as_full_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(*_: object, **__: object) -> nn.Module:
         raise RuntimeError("a defect")
 
@@ -300,7 +281,7 @@ def test_a_defect_is_not_dressed_up_as_full_memory(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])
-def test_a_device_that_is_not_there_is_an_evaluation_error(name: str) -> None:
+def test_an_unknown_device_is_an_evaluation_error(name: str) -> None:
     with pytest.raises(EvaluationError, match=f"got '{name}'"):
         choose_device(name)
 
@@ -312,8 +293,8 @@ def test_a_few_workers_share_a_gpu_and_each_core_has_one(monkeypatch: pytest.Mon
         assert default_jobs(torch.device("cuda")) == on_gpu
 
 
-def test_workers_of_a_gpu_are_not_forked_and_others_know_what_they_import() -> None:
-    """The process that forks them passes over a module that there is not."""
+def test_worker_imports_exist_and_are_empty_for_a_gpu() -> None:
+    """The fork server ignores a missing module silently."""
     assert worker_imports(torch.device("cuda")) == ()
     assert all(find_spec(module) for module in worker_imports(CPU))
     assert "torch._dynamo" in worker_imports(CPU)
@@ -325,9 +306,21 @@ def test_the_head_of_a_cluster_needs_no_device_of_its_workers(tmp_path: Path) ->
         scoring.jobs()
 
 
+def test_workers_import_neither_plotly_nor_scipy_stats() -> None:
+    code = (
+        "import importlib, sys, torch\n"
+        "from mbsearch.training.devices import worker_imports\n"
+        "for module in worker_imports(torch.device('cpu')):\n"
+        "    importlib.import_module(module)\n"
+        "print({'dash', 'optuna', 'pandas', 'plotly', 'scipy.stats'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "set()\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux shows them")
 def test_a_worker_has_one_thread() -> None:
-    """Also where the kernels multiply matrices."""
+    """Also in matrix products of the kernels."""
     code = (
         "import os, torch\n"
         "from numba import njit\n"

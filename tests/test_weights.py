@@ -61,7 +61,7 @@ def test_published_weights_give_the_outputs_of_their_library(
     assert (got - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_our_own_weights_load_by_name_whatever_their_order(tmp_path: Path) -> None:
+def test_our_own_weights_load_by_name_in_any_order(tmp_path: Path) -> None:
     architecture = load_reference("mobilenet_v1").replace(alpha=0.25)
     state = build(architecture, seed=1).state_dict()
     save_file(dict(reversed(state.items())), tmp_path / "weights.safetensors")
@@ -74,14 +74,14 @@ def test_another_number_of_classes_keeps_its_own_classifier(tmp_path: Path) -> N
     architecture = load_reference("mobilenet_v1").replace(alpha=0.25)
     torch.save(build(architecture, seed=1).state_dict(), tmp_path / "weights.pth")
     network = build(architecture, num_classes=10, seed=2)
-    classifier = network.get_submodule("head.classifier").weight.clone()
+    classifier = network.get_parameter("head.classifier.weight").clone()
     load_weights(network, tmp_path / "weights.pth")
-    assert torch.equal(network.get_submodule("head.classifier").weight, classifier)
-    stem = build(architecture, seed=1).get_submodule("stem.conv").weight
-    assert torch.equal(network.get_submodule("stem.conv").weight, stem)
+    assert torch.equal(network.get_parameter("head.classifier.weight"), classifier)
+    stem = build(architecture, seed=1).get_parameter("stem.conv.weight")
+    assert torch.equal(network.get_parameter("stem.conv.weight"), stem)
 
 
-def test_a_misfit_is_named(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     architecture = load_reference("mobilenet_v2")
     network = build(architecture)
     path = tmp_path / "weights.pth"
@@ -102,7 +102,7 @@ def test_a_misfit_is_named(tmp_path: Path) -> None:
         load_weights(network, tmp_path / "missing.safetensors")
 
 
-def test_our_weights_say_how_many_classes_they_tell_apart(tmp_path: Path) -> None:
+def test_our_weights_have_the_number_of_classes(tmp_path: Path) -> None:
     network = build(load_reference("mobilenet_v2").replace(num_classes=7), seed=0)
     torch.save(network.state_dict(), tmp_path / "ours.pt")
     assert classes_of(tmp_path / "ours.pt") == 7

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answer_records import network, reference
 from noise_images import write_noise_images
-from test_answer import network, reference
 
+from mbsearch.config.families import scaled_reference
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SEARCH = {"cpu_seconds": 60.0, "wall_seconds": 40.0, "peak_bytes": 10**8}
@@ -76,7 +76,7 @@ def test_packed_predictions_read_back(board: ModuleType) -> None:
         assert np.array_equal(board.unpacked(board.packed(correct), count), correct)
 
 
-def test_the_page_pools_the_cells_and_names_those_behind(board: ModuleType, tmp_path: Path) -> None:
+def test_the_scoreboard_pools_cells_and_names_losses(board: ModuleType, tmp_path: Path) -> None:
     write_rows(board, tmp_path, [0.90, 0.89, 0.80], 0.85)
     found = board.Scoreboard.read(tmp_path)
     margin, cells = found.pooled(lambda row: row.strongest(board.FREE))
@@ -105,7 +105,7 @@ def test_an_answer_that_is_the_reference_has_no_margin(board: ModuleType, tmp_pa
     assert found.failures() == []
 
 
-def test_what_was_not_run_has_no_margin(board: ModuleType, tmp_path: Path) -> None:
+def test_missing_runs_have_no_margin(board: ModuleType, tmp_path: Path) -> None:
     write_rows(board, tmp_path, [0.90], 0.85)
     path = tmp_path / "cells" / "0.json"
     missing = dict.fromkeys(("random_search", "random", "plain"))
@@ -122,7 +122,7 @@ def test_an_empty_scoreboard_is_a_page(board: ModuleType, tmp_path: Path) -> Non
     assert "None." in board.Scoreboard.read(tmp_path).markdown()
 
 
-def test_a_part_of_a_data_set_is_drawn_by_its_seed(wins: ModuleType, tmp_path: Path) -> None:
+def test_a_subset_of_a_data_set_depends_on_its_seed(wins: ModuleType, tmp_path: Path) -> None:
     images = write_noise_images(tmp_path / "all", {"train": 20, "test": 3})
 
     def drawn(name: str, seed: int) -> list[str]:
@@ -136,7 +136,7 @@ def test_a_part_of_a_data_set_is_drawn_by_its_seed(wins: ModuleType, tmp_path: P
     assert drawn("c", 1) != first
 
 
-def test_the_first_search_ranks_the_references_of_both_senses(
+def test_references_of_equal_cost_and_equal_accuracy_are_ranked(
     wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [
@@ -174,7 +174,8 @@ def test_the_answer_is_read_from_what_status_prints(
     wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = scaled_reference("mobilenet_v3_small", 0.47, 224, 7)
-    row = {"name": "trial 43", "origin": "search", "architecture": network.to_dict()}
+    row: dict[str, Any] = {"name": "trial 43", "origin": "search"}
+    row["architecture"] = network.to_dict()
 
     def status(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         assert command[-2:] == ["--budget", "20M"]

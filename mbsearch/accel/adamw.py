@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class AdamW(torch.optim.AdamW):
-    """AdamW of parameters that all have a gradient at every step; its state is that of torch's.
+    """AdamW for parameters that all have a gradient at every step; its state is that of torch's.
 
-    Torch's own counts the steps of every parameter by itself, and gathers what it needs of each of
-    them anew: on a network of 158 small tensors two thirds of its time (docs/throughput.md).
+    Torch's AdamW counts the steps of each parameter and gathers all states in every step. On a
+    network of 158 small tensors this takes two thirds of its time (docs/throughput.md).
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], rate: float) -> None:
@@ -22,7 +22,7 @@ class AdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Change every parameter by its gradient."""
+        """Update every parameter by its gradient."""
         if not self._gathered:
             self._gathered = [self._gather(group["params"]) for group in self.param_groups]
         for group, (means, squares, steps) in zip(self.param_groups, self._gathered, strict=True):
@@ -46,7 +46,7 @@ class AdamW(torch.optim.AdamW):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What torch's AdamW would have: there every parameter has steps of its own."""
+        """Return the state of torch's AdamW, in which every parameter has its own step count."""
         saved = super().state_dict()
         states = {
             key: {**each, "step": each["step"].clone()} for key, each in saved["state"].items()
@@ -54,12 +54,12 @@ class AdamW(torch.optim.AdamW):
         return {**saved, "state": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the state of an AdamW of the same parameters."""
+        """Load the state of any AdamW of the same parameters."""
         super().load_state_dict(state_dict)
         self._gathered = []
 
     def _gather(self, parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Both moments of the parameters, new ones at zero, and the number of steps of them all."""
+        """Both moments of the parameters, zeros if missing, and the common step count."""
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = [torch.zeros_like(parameter) for _ in range(2)]

@@ -1,7 +1,7 @@
-"""Convolutions that follow one another, with their batch norms, as one step of a CPU's training.
+"""Chains: consecutive convolutions with their batch norms as one autograd step on a CPU.
 
-Layer by layer, most of the time of a small network's training goes into moving maps through memory:
-28 times for one between two convolutions, forward and back. A chain moves it 12 times
+Layer by layer, training a small network mostly moves maps through memory: forward and back, a map
+between two convolutions is read or written 28 times. In a chain it is 12 times
 (docs/throughput.md). The results are those of the layers, up to the order of summation.
 """
 
@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from mbsearch.accel.depthwise import DepthwiseConv2d
 from mbsearch.accel.kernels import chain_depthwise, chain_norm, chain_pointwise
+from mbsearch.accel.kernels.jit import Pair, Values
 from mbsearch.accel.kernels.passes import WIDEST, Settings
-from mbsearch.accel.kernels.steps import Pair, Values
-from mbsearch.accel.norm import count_batch, hooked, is_known, limits, normalise
+from mbsearch.accel.norm import count_batch, is_hooked, is_known, limits, normalize
 from mbsearch.accel.pointwise import PointwiseConv2d
 
 _ROWS_OF_TERMS = 6
@@ -30,7 +30,7 @@ _NO_TERMS = np.empty((_ROWS_OF_TERMS, 0), np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A convolution, its batch norm, and between what the activation keeps values."""
+    """A convolution, its batch norm, and its activation as two bounds."""
 
     conv: nn.Conv2d
     norm: nn.BatchNorm2d
@@ -38,8 +38,8 @@ class Link:
     settings: Settings
 
     @property
-    def is_torchs(self) -> bool:
-        """Whether torch makes the convolution, so that the kernels begin behind it."""
+    def is_by_torch(self) -> bool:
+        """Whether torch computes the convolution, so that the kernels start after it."""
         return not isinstance(self.conv, PointwiseConv2d | DepthwiseConv2d)
 
     @property
@@ -49,42 +49,42 @@ class Link:
 
 
 def link(conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, *, first: bool) -> Link | None:
-    """A convolution as part of a chain; None for one that the kernels do not know.
+    """Return a convolution as a link of a chain; None if there is no kernel for it.
 
-    Of the `first` of a chain they need not know the convolution.
+    The convolution of the `first` link may be any: torch computes it.
     """
     kept = limits(activation)
     if kept is None or not is_known(norm) or max(conv.in_channels, conv.out_channels) > WIDEST:
         return None
     assert norm.momentum is not None
     found = Link(conv, norm, activation, (norm.eps, norm.momentum, *kept))
-    if found.is_torchs:
+    if found.is_by_torch:
         return found if first else None
-    return None if hooked(conv) else found
+    return None if is_hooked(conv) else found
 
 
 def fits(x: Tensor) -> bool:
-    """Whether chains can start at a map: on one thread of a CPU, in float32, of several images.
+    """Return whether a chain can start at a map: one CPU thread, float32, several images.
 
-    Torch's own steps share their work between threads, which the kernels do not.
+    Torch's operations use several threads, the kernels do not.
     """
     return (
         x.device.type == "cpu"
         and torch.get_num_threads() == 1
         and x.dtype == torch.float32
-        and x.shape[0] > 1  # one pixel has no variance: that is for torch to refuse
+        and x.shape[0] > 1  # one pixel has no variance; torch raises the error
         and not torch.is_autocast_enabled("cpu")
     )
 
 
 def chained(links: Sequence[Link], x: Tensor) -> Tensor:
-    """What links that follow one another make of a map (N, C, H, W)."""
+    """Run consecutive links on a map (N, C, H, W)."""
     parameters = [p for each in links for p in (each.conv.weight, each.norm.weight, each.norm.bias)]
     first = links[0]
-    if first.is_torchs:
+    if first.is_by_torch:
         x, parameters = first.conv(x), parameters[1:]
         if len(links) == 1:
-            return normalise(x, first.norm, first.activation)
+            return normalize(x, first.norm, first.activation)
     for each in links:
         count_batch(each.norm)
     y: Tensor = _Chain.apply(x, tuple(links), *parameters)
@@ -92,21 +92,21 @@ def chained(links: Sequence[Link], x: Tensor) -> Tensor:
 
 
 class _Chain(torch.autograd.Function):
-    """Links that follow one another; kept are the maps before each norm.
+    """Consecutive links; the maps before each normalization are saved for backward.
 
-    Where torch makes the first convolution, x is what it made, and has only the norm's parameters.
-    On the smallest maps half of a step is not the kernels but what is between them, so each map is
-    made by torch, which lets go of it after the way back, and is seen as an array once.
+    If torch computes the first convolution, x is its output, and the first parameters are those of
+    its norm. Torch allocates the maps, and frees them after backward. On the smallest maps half of
+    the time passes between kernels, so each map is converted to an array only once.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, links: tuple[Link, ...], *parameters: Tensor) -> Tensor:
         kept, seen, terms = [x], _pixels(x), _NO_TERMS
-        ctx.starts = links[0].is_torchs
+        ctx.starts = links[0].is_by_torch
         if ctx.starts:
             first, *rest = links
             terms = np.empty((_ROWS_OF_TERMS, seen.shape[-1]), np.float32)
-            chain_norm.start(_rows(seen), *_normed_by(first, *parameters[:2]), terms)
+            chain_norm.start(_rows(seen), *_norm_arguments(first, *parameters[:2]), terms)
             links, parameters = tuple(rest), parameters[2:]
         ctx.terms, ctx.links, ctx.filters = [terms], links, []
         for each, weight, scale, shift in zip(
@@ -140,7 +140,7 @@ class _Chain(torch.autograd.Function):
             x_grad, x_sums = _new(x.shape), np.zeros((2, x.shape[-1]))
             filters_grad, grads = np.empty_like(filters), np.empty_like(z_terms[:2])
             if isinstance(conv, DepthwiseConv2d):
-                chain_depthwise.depthwise_back(
+                chain_depthwise.depthwise_backward(
                     passed,
                     z,
                     z_terms,
@@ -155,7 +155,7 @@ class _Chain(torch.autograd.Function):
                     x_sums,
                 )
             else:
-                chain_pointwise.pointwise_back(
+                chain_pointwise.pointwise_backward(
                     _rows(passed),
                     _rows(z),
                     z_terms,
@@ -173,7 +173,9 @@ class _Chain(torch.autograd.Function):
             passed, sums = x_grad, x_sums
         if ctx.starts:
             x_grad, grads = _new(x.shape), np.empty_like(ctx.terms[0][:2])
-            chain_norm.start_back(_rows(passed), _rows(x), ctx.terms[0], sums, _rows(x_grad), grads)
+            chain_norm.start_backward(
+                _rows(passed), _rows(x), ctx.terms[0], sums, _rows(x_grad), grads
+            )
             norm_grads = torch.from_numpy(grads)
             found = [norm_grads[0], norm_grads[1], *found]
             passed = x_grad
@@ -183,8 +185,8 @@ class _Chain(torch.autograd.Function):
 def _convolved(
     link: Link, filters: Values, x: Values, terms: Values, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Values]:
-    """The map that a link's convolution makes of one, and its terms."""
-    conv, norms = link.conv, _normed_by(link, scale, shift)
+    """The output of a link's convolution, and its terms."""
+    conv, norms = link.conv, _norm_arguments(link, scale, shift)
     images, height, width, _ = x.shape
     down, across = stride = _pair(conv)
     made = torch.empty((images, -(-height // down), -(-width // across), len(filters)))
@@ -196,10 +198,10 @@ def _convolved(
     return made, z_terms
 
 
-def _normed_by(
+def _norm_arguments(
     link: Link, scale: Tensor, shift: Tensor
 ) -> tuple[Values, Values, tuple[Values, Values], Settings]:
-    """What the kernels need of a batch norm: scale, shift, running mean and variance, settings."""
+    """A batch norm's arguments of a kernel: scale, shift, running mean and variance, settings."""
     norm = link.norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -208,7 +210,7 @@ def _normed_by(
 
 
 def _filters(link: Link, weight: Tensor) -> Values:
-    """Weights as the kernels read them: (N, K) of a pointwise, (C, kh, kw) of a depthwise layer."""
+    """Weights in the kernels' layout: (N, K) of a pointwise, (C, kh, kw) of a depthwise layer."""
     memory: Values = weight.detach().numpy()
     channels, depth, height, width = memory.shape
     is_depthwise = isinstance(link.conv, DepthwiseConv2d)
@@ -217,7 +219,7 @@ def _filters(link: Link, weight: Tensor) -> Values:
 
 
 def _gradient(filters: Values, weight: Tensor) -> Tensor:
-    """The gradient of weights, of as many values in the same order, which torch need not copy."""
+    """A gradient with the strides of the weights, so that torch does not copy it."""
     gradient = torch.from_numpy(filters)
     if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
         return gradient.as_strided(weight.shape, weight.stride())
@@ -230,17 +232,17 @@ def _pair(conv: nn.Conv2d) -> Pair:
 
 
 def _new(shape: tuple[int, ...]) -> Values:
-    """Memory for a map, aligned to vectors, as numpy's own is not."""
+    """An array for a map, allocated by torch, which aligns it to vectors; numpy does not."""
     memory: Values = torch.empty(shape).numpy()
     return memory
 
 
 def _pixels(x: Tensor) -> Values:
-    """A map (N, C, H, W) in the order N, H, W, C: its own memory where it is channels_last."""
+    """A map (N, C, H, W) as an array (N, H, W, C); no copy if it is channels_last."""
     pixels: Values = x.detach().permute(0, 2, 3, 1).contiguous().numpy()
     return pixels
 
 
 def _rows(pixels: Values) -> Values:
-    """A map with a row a pixel."""
+    """A map as a matrix with one row per pixel."""
     return pixels.reshape(-1, pixels.shape[-1])

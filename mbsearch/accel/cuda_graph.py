@@ -1,7 +1,7 @@
-"""A GPU's training step as a recording that is replayed.
+"""A training step on a GPU, recorded as a CUDA graph and replayed.
 
-The small networks of a proxy keep a GPU busy for a fraction of the time that Python takes to call
-its kernels one by one; a CUDA graph calls them all at once (docs/throughput.md).
+A step of a small network takes a GPU a fraction of the time that Python needs to launch its kernels
+one by one. A CUDA graph launches them all at once (docs/throughput.md).
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ import torch
 from torch import Tensor
 
 Step = Callable[..., Tensor]
-"""Trains on the tensors of a batch, and gives the loss."""
+"""Trains on the tensors of a batch and returns the loss."""
 
-_FIRST = 3  # as many as torch's own make_graphed_callables makes
+_WARM_UP_STEPS = 3  # as in torch's make_graphed_callables
 
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
-    """A CUDA graph of a step, and the memory that it reads from and writes to."""
+    """A CUDA graph of a step, with the memory that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
     batch: tuple[Tensor, ...]
     loss: Tensor
 
 
-class Replayed:
-    """A step that does the same to batches of one shape, whatever they hold.
+class RecordedStep:
+    """Runs the same operations on batches of one shape.
 
-    What differs between steps, as the learning rate, it must read from tensors on the device. The
-    first steps are made as they are; they allocate what the optimiser remembers. The step is given
-    anew each time: kept, it would keep alive whoever it belongs to, with all the device's memory.
+    Values that change between steps, such as the learning rate, must be tensors on the device. The
+    first steps run without a graph, and allocate the optimizer's state. The step is an argument of
+    each call: a stored one would keep its owner and the owner's device memory alive.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._first = _FIRST
-        # Off the stream where all else runs, as recording demands.
+        self._warm_up_left = _WARM_UP_STEPS
+        # Recording needs another stream than the current one.
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._recording: _Recording | None = None
 
     def __call__(self, step: Step, *batch: Tensor) -> Tensor:
-        """Train on a batch; the loss lies in memory that the next step's will take."""
-        if self._first > 0:
-            self._first -= 1
-            return self._aside(step, *batch)
+        """Train on a batch; the next call overwrites the returned loss."""
+        if self._warm_up_left > 0:
+            self._warm_up_left -= 1
+            return self._on_stream(step, *batch)
         if self._recording is None:
             self._recording = self._record(step, *batch)
         recording = self._recording
@@ -54,7 +54,7 @@ class Replayed:
         recording.graph.replay()
         return recording.loss
 
-    def _aside(self, step: Step, *batch: Tensor) -> Tensor:
+    def _on_stream(self, step: Step, *batch: Tensor) -> Tensor:
         current = torch.cuda.current_stream(batch[0].device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -63,7 +63,7 @@ class Replayed:
         return loss
 
     def _record(self, step: Step, *batch: Tensor) -> _Recording:
-        """Record a step, which does not make it."""
+        """Record a step without running it."""
         graph, kept = torch.cuda.CUDAGraph(), tuple(each.clone() for each in batch)
         with torch.cuda.graph(graph, stream=self._stream):
             loss = step(*kept)

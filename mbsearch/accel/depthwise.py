@@ -1,10 +1,10 @@
-"""Depthwise convolution that is fast to train, whatever its kernel, stride and precision.
+"""Depthwise convolution with fast gradients for every kernel, stride and precision.
 
-On a CPU, oneDNN has fast code for the filter's gradient of 3 x 3 kernels on maps that hold them.
-Elsewhere it takes up to 20 times as long as for all else of the layer (docs/throughput.md), and
-where a stride in bfloat16 is longer than the map, it leaves taps unwritten that only meet the
-padding. For the input's gradient of strided layers in bfloat16 it has no fast code. On a GPU, cuDNN
-compiles code for the shapes that it meets, for seconds a network; torch's own code is there. The
+On a CPU, oneDNN computes the filter gradient fast only for 3 x 3 kernels on maps that are at least
+as large. Otherwise it takes up to 20 times as long as the rest of the layer (docs/throughput.md).
+In bfloat16 with a stride longer than the map, it does not write the gradient of taps that only meet
+the padding. It has no fast input gradient for strided layers in bfloat16. On a GPU, cuDNN compiles
+code for each new shape, which takes seconds per network; torch's own CUDA code does not. The
 results are those of `nn.Conv2d`, up to the order of summation.
 """
 
@@ -21,17 +21,11 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from mbsearch.accel.kernels import steps as kernels
-from mbsearch.accel.kernels.steps import Pair
+from mbsearch.accel.kernels.jit import Pair, Stored
 
 
 class DepthwiseConv2d(nn.Conv2d):
     """Depthwise convolution without bias, padded by half its kernel."""
-
-    def __init__(self, channels: int, kernel: Pair, stride: Pair) -> None:
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        super().__init__(
-            channels, channels, kernel, stride, padding=padding, groups=channels, bias=False
-        )
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Map (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
@@ -49,7 +43,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution with gradients of its own."""
+    """Depthwise convolution with gradients by kernels where oneDNN is slow."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
@@ -67,7 +61,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 class _WithoutCudnn(torch.autograd.Function):
-    """Depthwise convolution on a GPU by torch's own code, forward and back."""
+    """Depthwise convolution on a GPU by torch's own code, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
@@ -122,6 +116,6 @@ def _filter_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding:
     return torch.from_numpy(taps).permute(2, 0, 1).unsqueeze(1).to(weight.dtype)
 
 
-def _pixels(x: Tensor) -> kernels.Stored:
-    """A map (N, C, H, W) in the order N, H, W, C: its own memory where it is channels_last."""
+def _pixels(x: Tensor) -> Stored:
+    """A map (N, C, H, W) as an array (N, H, W, C); no copy if it is channels_last."""
     return kernels.stored(x.permute(0, 2, 3, 1))

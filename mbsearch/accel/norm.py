@@ -1,7 +1,7 @@
-"""Batch normalisation and the activation after it as one step, for training on a CPU.
+"""Batch normalization and the activation after it as one step, for training on a CPU.
 
-PyTorch goes over a map six times for them and eight times back, mostly at the speed of memory; the
-kernels go over it three times and five times back (docs/throughput.md). The results are those of
+The time is that of memory accesses. PyTorch passes over a map six times forward and eight times
+backward, the kernels three and five times (docs/throughput.md). The results are those of
 `nn.BatchNorm2d` and `nn.ReLU6`, up to rounding.
 """
 
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mbsearch.accel.kernels import steps as kernels
+from mbsearch.accel.kernels.jit import Stored, Values
 
-# A map of few channels is seen as one of fewer, wider rows, of about so many values.
+# Least number of values in a row: several pixels of a map with few channels make one row.
 _ROW = 96
 _MOST_THREADS = 2
 
@@ -25,9 +26,9 @@ Limits = tuple[float, float]
 
 
 def limits(activation: nn.Module) -> Limits | None:
-    """Between what an activation keeps its values, where that is all it does."""
+    """Return the bounds of an activation that only clips; None for others and those with hooks."""
     match activation:
-        case _ if hooked(activation):
+        case _ if is_hooked(activation):
             return None
         case nn.Identity():
             return -math.inf, math.inf
@@ -39,34 +40,34 @@ def limits(activation: nn.Module) -> Limits | None:
             return None
 
 
-def normalise(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
-    """Batch normalisation of a map (N, C, H, W), then an activation.
+def normalize(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
+    """Apply batch normalization, then an activation, to a map (N, C, H, W).
 
-    In one step where that is in training, on a CPU and of a precision that the kernels know.
+    They are one step in training on a CPU in float32 or bfloat16.
     """
     kept = limits(activation)
     if kept is None or not is_known(norm) or not _fits(x):
         y: Tensor = activation(norm(x))
         return y
     count_batch(norm)
-    normalised: Tensor = _NormaliseAndClip.apply(x, norm.weight, norm.bias, norm, kept)
+    normalised: Tensor = _NormalizeAndClip.apply(x, norm.weight, norm.bias, norm, kept)
     return normalised
 
 
 def is_known(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether the kernels do the same: a batch norm in training, with weights and moving means."""
+    """Return whether the kernels compute a norm: in training, with weights and running means."""
     return (
         isinstance(norm, nn.BatchNorm2d)
         and norm.training
         and norm.affine
         and norm.running_mean is not None
         and norm.momentum is not None
-        and not hooked(norm)
+        and not is_hooked(norm)
     )
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether someone listens to a module, who would not hear of what the kernels do for it."""
+def is_hooked(module: nn.Module) -> bool:
+    """Return whether a module has hooks, which a kernel would not call."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -76,14 +77,14 @@ def hooked(module: nn.Module) -> bool:
 
 
 def count_batch(norm: nn.BatchNorm2d) -> None:
-    """Note that a batch normalisation has seen a batch, as torch does."""
+    """Increment a batch norm's batch counter, as torch does."""
     if (batches := norm.num_batches_tracked) is not None:
         batches.add_(1)
 
 
 def _fits(x: Tensor) -> bool:
-    # One pixel has no variance: that is for torch to refuse. Its own steps share their work between
-    # threads: with two they are about as fast as a kernel's one.
+    # One pixel has no variance; torch raises the error. Torch's operations on two threads are about
+    # as fast as a kernel on one.
     return (
         x.device.type == "cpu"
         and x.dtype in kernels.DTYPES
@@ -92,8 +93,8 @@ def _fits(x: Tensor) -> bool:
     )
 
 
-class _NormaliseAndClip(torch.autograd.Function):
-    """What batch statistics make of a map, kept between two limits."""
+class _NormalizeAndClip(torch.autograd.Function):
+    """Normalization by batch statistics, then a clip."""
 
     @staticmethod
     def forward(
@@ -103,7 +104,7 @@ class _NormaliseAndClip(torch.autograd.Function):
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.momentum is not None
-        kernels.normalise(
+        kernels.normalize(
             _rows(x),
             _values(weight),
             _values(bias),
@@ -124,18 +125,20 @@ class _NormaliseAndClip(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         x_grad, grads = kernels.new_map(x), np.empty((2, x.shape[1]), np.float32)
         low, high = ctx.kept
-        kernels.normalise_back(_rows(x), _rows(grad), ctx.terms, low, high, _rows(x_grad), grads)
+        kernels.normalize_backward(
+            _rows(x), _rows(grad), ctx.terms, low, high, _rows(x_grad), grads
+        )
         weight_grad, bias_grad = torch.from_numpy(grads)
         return x_grad, weight_grad, bias_grad, None, None
 
 
-def _values(channels: Tensor) -> kernels.Values:
-    values: kernels.Values = channels.detach().numpy()
+def _values(channels: Tensor) -> Values:
+    values: Values = channels.detach().numpy()
     return values
 
 
-def _rows(x: Tensor) -> kernels.Stored:
-    """A map (N, C, H, W) as rows of one or more pixels: its own memory where channels come last."""
+def _rows(x: Tensor) -> Stored:
+    """A map (N, C, H, W) as rows of one or more pixels; no copy if it is channels_last."""
     channels = x.shape[1]
     pixels, fold = x.numel() // channels, 1
     while fold * channels < _ROW and pixels % (2 * fold) == 0:

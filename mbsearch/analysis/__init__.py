@@ -1,1 +1,1 @@
-"""What follows from the records of a study."""
+"""Analysis: pure functions of a study's records."""

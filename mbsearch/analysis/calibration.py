@@ -15,41 +15,41 @@ from mbsearch.study.log_odds import accuracy_of, logit
 Array = NDArray[np.float64]
 
 LEAST_PAIRS = 3
-"""Networks that must have had both trainings before one predicts the other."""
+"""Number of networks with both trainings that a prediction needs."""
 
 _LEAST_SPREAD = 0.01
-_LEAST_SLOPE = 0.1  # a better short training never predicts a worse long one
+_LEAST_SLOPE = 0.1  # a better short training predicts no worse long one
 # Mult-Adds a parameter of MobileNetV2 1.0 at 224 pixels (arXiv 1801.04381, table 4).
 _REUSE_OF_V2 = 300 / 3.4
-# The prior of `GainModel`: standard deviations in logits, and how many residuals it counts for.
+# Prior of `GainModel`: standard deviations in logits, and its weight in residuals.
 _SLOPE, _EFFECT, _RESIDUAL, _PSEUDO_PAIRS = 0.5, 0.2, 0.25, 3
 _EM_STEPS = 30
 _LEAST_FEATURE_SPREAD = 1e-9
-# Strength of the belief that a step of the logit stays as long as it was, in squared logits.
+# Strength of the prior that the slope is 1, in squared logits.
 _RIDGE = 0.1
 
 
-def growth_of(costs: Mapping[str, int], rate: float) -> float:
-    """Log odds of accuracy that a network will gain from a short training to a whole one.
+def long_training_gain(costs: Mapping[str, int], rate: float) -> float:
+    """Predict the gain in log odds of accuracy from a short training to a long one.
 
-    A short training flatters parameters: of two networks that end it alike, the one with more
-    Mult-Adds a parameter is mostly the better in the end (docs/proxy.md). `rate` is what each
-    e-fold of that ratio is worth. It is reckoned from MobileNetV2's, which gains 0.
+    A short training overestimates networks with many parameters: at equal accuracy after it, the
+    network with more Mult-Adds per parameter is usually better after a long training
+    (docs/proxy.md). `rate` is the gain per e-fold of that ratio, relative to MobileNetV2's.
     """
     return rate * math.log(costs["mult_adds"] / costs["params"] / _REUSE_OF_V2)
 
 
-def grown(accuracy: float, growth: float) -> float:
-    """The accuracy that has gained so many log odds."""
-    return accuracy_of(logit(accuracy) + growth)
+def add_gain(accuracy: float, gain: float) -> float:
+    """Add a gain in log odds to an accuracy."""
+    return accuracy_of(logit(accuracy) + gain)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """A straight line between the logits of accuracies after a short and a longer training.
 
-    It goes through the mean of both, `middle` and `top`, with a `slope` that is mostly below 1:
-    who learns slowly has more to gain. `spread` is the standard deviation of networks around it.
+    It passes through the means of both, `middle` and `top`. The `slope` is usually below 1, because
+    slowly learning networks gain more. `spread` is the standard deviation of networks around it.
     """
 
     middle: float
@@ -59,13 +59,13 @@ class Calibration:
 
     @staticmethod
     def between(short: Sequence[float], long: Sequence[float]) -> Calibration | None:
-        """From the accuracies of the same networks after either training; None of too few."""
+        """Fit the accuracies of the same networks after both trainings; None with too few."""
         if len(short) < LEAST_PAIRS:
             return None
         before, after = [logit(a) for a in short], [logit(a) for a in long]
         middle, top = fmean(before), fmean(after)
         pairs = [(x - middle, y - top) for x, y in zip(before, after, strict=True)]
-        # Ridge regression of the gain, so that few or equal networks leave the slope at 1.
+        # Ridge regression of the gain: with few or equal networks the slope stays at 1.
         gained = sum(x * (y - x) for x, y in pairs) / (sum(x * x for x, _ in pairs) + _RIDGE)
         slope = max(1 + gained, _LEAST_SLOPE)
         misses = sum((y - slope * x) ** 2 for x, y in pairs)
@@ -90,9 +90,9 @@ class GainModel:
         longer = intercept + slope * x + effects . z + residual,
 
     where slope ~ N(1, 0.5^2), each effect ~ N(0, 0.2^2), and the variance of the residual is found
-    by expectation maximisation, as if three more residuals of 0.25 had been seen. Few pairs thus
-    leave the slope near 1, and many clear ones may even reverse it. `deviation` is the residual's
-    standard deviation (Bishop, "Pattern Recognition and Machine Learning", 2006, section 9.3.4).
+    by expectation maximisation, with a prior of three residuals of 0.25. With few pairs the slope
+    stays near 1; many clear pairs may reverse its sign. `deviation` is the residual's standard
+    deviation (Bishop, "Pattern Recognition and Machine Learning", 2006, section 9.3.4).
     """
 
     middle: float
@@ -105,9 +105,9 @@ class GainModel:
 
     @staticmethod
     def fit(short: Array, longer: Array, features: Array, population: Array) -> GainModel | None:
-        """From logits (n,) of the same networks and their features (n, f); None of too few.
+        """Fit logits (n,) of the same networks and their features (n, f); None with too few.
 
-        `population` are the features (m, f) of all networks, which set the features' scale.
+        `population` are the features (m, f) of all networks, which define the scale.
         """
         count = len(short)
         if count < LEAST_PAIRS:
@@ -139,7 +139,7 @@ class GainModel:
         )
 
     def predict(self, short: Array, features: Array) -> Array:
-        """Logits after the longer training, of logits (n,) after the shorter and features."""
+        """Predict logits after the longer training from those after the shorter and features."""
         standard = (features - self.centre) / self.scale
         return np.asarray(
             self.intercept + self.slope * (short - self.middle) + standard @ self.effects
@@ -149,8 +149,8 @@ class GainModel:
 def denoised(accuracies: Sequence[float], losses: Sequence[float]) -> list[float]:
     """Average accuracies of one kind of training with those predicted from validation losses.
 
-    The loss, a mean cross-entropy in nats, does not count images as right or wrong, and so is less
-    noisy. The prediction is a line between the logits of the accuracy and of exp(-loss).
+    The loss, a mean cross-entropy in nats, is less noisy than the accuracy. The prediction is a
+    line between the logits of the accuracy and of exp(-loss).
     """
     likelihoods = [math.exp(-loss) for loss in losses]
     line = Calibration.between(likelihoods, accuracies)

@@ -1,8 +1,7 @@
-"""What each choice does to accuracy at equal cost.
+"""Effects of the space's choices on accuracy at equal cost.
 
-Networks that cost more are more accurate, so comparing options by their mean accuracy would
-only rediscover their cost. Here accuracy is first freed from cost: what remains after a parabola
-over log10 of the study's cost is what a network makes of its cost.
+Larger networks are more accurate, so a comparison of the options' mean accuracies would measure
+cost. A parabola over log10 of the study's cost is subtracted first; effects are of the residuals.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mbsearch.cost.units import NOUNS, quantity
+from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
-MIN_NETWORKS = 8  # fewer say nothing about a parabola and what is left of it
+MIN_NETWORKS = 8  # fewer do not determine a parabola and its residuals
 _MIN_PER_OPTION = 3
 _BANDS = 3
 _CONFIDENCE = 0.95
@@ -28,7 +27,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A range of the study's cost, `low` excluded and `high` included."""
+    """A range of the study's cost; `low` is excluded, `high` included."""
 
     low: float
     high: float
@@ -41,7 +40,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class OptionEffect:
-    """Mean accuracy of an option's networks beyond what their cost explains, and its error."""
+    """Mean residual accuracy of an option's networks, and its standard error."""
 
     option: Any
     networks: int
@@ -51,9 +50,10 @@ class OptionEffect:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What one choice does: its share of the variance that cost leaves, and each option.
+    """Effect of one choice: its share of the residual variance, and the mean of each option.
 
-    `deviation` is the standard deviation within the options, of so many degrees of `freedom`.
+    `deviation` is the pooled standard deviation within the options, with `freedom` degrees of
+    freedom.
     """
 
     choice: str
@@ -64,38 +64,37 @@ class Effect:
 
     @property
     def pairs(self) -> int:
-        """How many pairs of options there are, of which the best and the worst are compared."""
+        """Number of pairs of options, for the Bonferroni correction."""
         return math.comb(len(self.options), 2)
 
     def rule(self, where: str, pairs: int = 0) -> str:
-        """``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``, or that nothing is clear.
+        """Format the effect: ``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``.
 
-        Clear is what Student's test of two options says so of at 95 %, with the deviation of all of
-        them, and after Bonferroni for all `pairs` that are looked at beside it: this effect's own,
-        unless there are more.
+        The best option is better than the worst if a two-sided t-test at 95 % says so, with pooled
+        variance and a Bonferroni correction for `pairs` comparisons, at least this effect's own.
         """
         ranked = sorted(self.options, key=lambda o: -o.mean)
         if len(ranked) < 2:
             return f"{where}: {self.choice} has too few networks to tell"
         best, worst = ranked[0], ranked[-1]
-        lead = best.mean - worst.mean
+        difference = best.mean - worst.mean
         error = self.deviation * math.sqrt(1 / best.networks + 1 / worst.networks)
         chance = (1 - _CONFIDENCE) / 2 / max(self.pairs, pairs)
-        if lead < float(stdtrit(self.freedom, 1 - chance)) * error:
+        if difference < float(stdtrit(self.freedom, 1 - chance)) * error:
             return f"{where}: no option of {self.choice} is clearly better"
         return (
             f"{where}: {self.choice} {_shown(best.option)} beats {_shown(worst.option)} "
-            f"by {lead:.3f} ± {error:.3f}"
+            f"by {difference:.3f} ± {error:.3f}"
         )
 
 
 def searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trained networks of the space; baselines were not chosen by anything."""
+    """Return the completed networks of the space, without baselines."""
     return [r for r in complete(list(records)) if not r.is_baseline]
 
 
 def cost_bands(records: Sequence[TrialRecord]) -> list[Band]:
-    """Three ranges of cost with equally many of the search's networks."""
+    """Return three ranges of cost with equal numbers of searched networks."""
     costs = [r.cost for r in searched(records)]
     if not costs:
         return []
@@ -105,30 +104,30 @@ def cost_bands(records: Sequence[TrialRecord]) -> list[Band]:
 
 
 def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Effect]:
-    """Every choice with at least two options that were tried, the most important first.
+    """Return the effect of every choice with at least two options, by decreasing importance.
 
-    The importance is omega squared: the share of the variance left by cost that the choice
-    explains, corrected for chance, so a choice that does nothing has 0 on average. A network
-    without the choice (it does not count there) is left out.
+    The importance is omega squared: the share of the residual variance that the choice explains,
+    corrected for chance. It is 0 on average for a choice without effect. Networks without the
+    choice are left out.
 
     Args:
         records: of one study.
-        band: only networks of this range; cost is freed from within it.
+        band: use networks of this range only; the parabola is fitted within it.
     """
     networks = [r for r in searched(records) if band is None or band.holds(r)]
     if len(networks) < MIN_NETWORKS:
         return []
-    left = _beyond_cost(networks)
-    found = [_effect(name, networks, left) for name in _names(networks)]
+    residuals = _residuals(networks)
+    found = [_effect(name, networks, residuals) for name in _names(networks)]
     return sorted((e for e in found if len(e.options) > 1), key=lambda e: -e.importance)
 
 
 def rules(records: Sequence[TrialRecord]) -> list[str]:
-    """One line for each choice and band where an option is clearly ahead; that there is none."""
-    told = [(band, effect) for band in cost_bands(records) for effect in effects(records, band)]
-    pairs = sum(effect.pairs for _, effect in told)
-    noun = NOUNS[metric_of(records)]
-    found = [effect.rule(f"{band.name} {noun}", pairs) for band, effect in told]
+    """Format one line per significant effect, or a single line if none is significant."""
+    compared = [(band, effect) for band in cost_bands(records) for effect in effects(records, band)]
+    pairs = sum(effect.pairs for _, effect in compared)
+    noun = find_metric(metric_of(records)).noun
+    found = [effect.rule(f"{band.name} {noun}", pairs) for band, effect in compared]
     clear = [rule for rule in found if "beats" in rule]
     return [rule[0].upper() + rule[1:] for rule in clear] or [
         "No option is clearly better than another at equal cost, so far."
@@ -136,7 +135,7 @@ def rules(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def option_of(record: TrialRecord, choice: str) -> Any:
-    """The option that a network took; None is one too, and what a choice that is none gives."""
+    """Return a network's option; None is an option, and the value without the choice."""
     return record.params.get(choice)
 
 
@@ -144,7 +143,7 @@ def _names(networks: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(name for r in networks for name in r.params))
 
 
-def _beyond_cost(networks: Sequence[TrialRecord]) -> NDArray[np.float64]:
+def _residuals(networks: Sequence[TrialRecord]) -> NDArray[np.float64]:
     accuracy = np.array([r.accuracy for r in networks])
     cost = np.log10([r.cost for r in networks])
     design = np.vander((cost - cost.mean()) / max(float(np.std(cost)), 1e-9), 3)
@@ -152,9 +151,9 @@ def _beyond_cost(networks: Sequence[TrialRecord]) -> NDArray[np.float64]:
     return np.asarray(accuracy - design @ solution)
 
 
-def _effect(choice: str, networks: Sequence[TrialRecord], left: NDArray[np.float64]) -> Effect:
+def _effect(choice: str, networks: Sequence[TrialRecord], residuals: NDArray[np.float64]) -> Effect:
     groups: dict[Any, list[float]] = {}
-    for record, value in zip(networks, left, strict=True):
+    for record, value in zip(networks, residuals, strict=True):
         if choice in record.params:
             groups.setdefault(option_of(record, choice), []).append(float(value))
     kept = {o: np.array(v) for o, v in groups.items() if len(v) >= _MIN_PER_OPTION}

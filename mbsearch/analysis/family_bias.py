@@ -1,4 +1,4 @@
-"""Whether a proxy is fair to the MobileNets, or favours them or the candidates of a space."""
+"""Bias of a proxy between a reference family and the candidates of a space."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from mbsearch.analysis.calibration import Calibration
-from mbsearch.analysis.pareto import Z_95
+from mbsearch.analysis.intervals import Z_95
 from mbsearch.analysis.rank_agreement import Judged
-from mbsearch.study.artifacts import Lean
+from mbsearch.study.audit_file import FamilyBias
 
 
-def lean(family: str, members: Sequence[Judged], candidates: Sequence[Judged]) -> Lean:
-    """Where a family lies beside the line that leads from the candidates' proxy to their truth.
+def family_bias(family: str, members: Sequence[Judged], candidates: Sequence[Judged]) -> FamilyBias:
+    """Mean true accuracy of a family minus the one that its proxy accuracy predicts.
 
-    The line is a `Calibration`, between logits of accuracies.
+    The prediction is a `Calibration` of the candidates, between the logits of both accuracies.
 
     Raises:
         ValueError: there are fewer than three candidates, or no member.
@@ -26,9 +26,9 @@ def lean(family: str, members: Sequence[Judged], candidates: Sequence[Judged]) -
     if line is None or not members:
         raise ValueError(f"expected members and a line, got {len(members)} and {line}")
 
-    def beside(network: Judged) -> float:
+    def residual(network: Judged) -> float:
         return network.truth - line.of(fmean(network.accuracies))
 
-    around = math.sqrt(sum(beside(c) ** 2 for c in candidates) / (len(candidates) - 2))
-    error = Z_95 * around * math.sqrt(1 / len(members) + 1 / len(candidates))
-    return Lean(family, len(members), fmean(beside(m) for m in members), error)
+    deviation = math.sqrt(sum(residual(c) ** 2 for c in candidates) / (len(candidates) - 2))
+    error = Z_95 * deviation * math.sqrt(1 / len(members) + 1 / len(candidates))
+    return FamilyBias(family, len(members), fmean(residual(m) for m in members), error)

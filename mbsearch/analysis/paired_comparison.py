@@ -1,14 +1,14 @@
-"""Accuracies of networks compared on the same images, over images and seeds.
+"""Paired comparison of accuracies on the same images, with intervals over images and seeds.
 
-A network is one boolean array a seed: which of the images it classifies correctly. Images are
+A network is one boolean array per seed: which of the images it classifies correctly. Images are
 shared between networks, so most of their difficulty cancels in a difference; seeds are not.
 
-Any comparison here is a weighted sum of the networks' accuracies. Its variance has two parts. That
-over images is of the weighted sum of each image, resampled with replacement. That over seeds is
-sigma p(1 - p) for each network, one sigma on the logit scale for all networks. A bootstrap that
-resamples both the rows and the columns would count the interaction of seed and image three times
-(Owen, 2007, The pigeonhole bootstrap), and of two or three seeds it would see half or two thirds of
-their variance.
+A comparison is a weighted sum of the networks' accuracies. Its variance has two parts. That over
+images is the one of each image's weighted sum, by bootstrap. That over seeds is
+(sigma p(1 - p))^2 for each network, with one sigma on the logit scale for all networks. A bootstrap
+of both rows and columns would count the interaction of seed and image three times (Owen, 2007, The
+pigeonhole bootstrap), and would underestimate the variance of two or three seeds by a half or a
+third.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mbsearch.analysis.intervals import Z_95
 from mbsearch.study.noise import pooled_deviation
 
 Correct = Sequence[NDArray[np.bool_]]
-"""Of one network: for each seed, and in it for each image, whether the prediction is correct."""
+"""Whether each image is classified correctly, for each seed of one network."""
 Array = NDArray[np.float64]
 
 FINAL_SEED_DEVIATION = 0.07
-"""Prior deviation over seeds of a training to the end, on the logit scale."""
-_Z_95 = 1.959963984540054
+"""Prior deviation over seeds of a full training, on the logit scale."""
 _DRAWS = 4000
 _SPREADS = np.geomspace(5e-4, 0.5, 60)  # of true accuracies around their prior means
 _USUAL_SPREAD = 0.03  # half-Cauchy prior: the median of the spread
@@ -62,8 +62,8 @@ class PairedDifference:
 class Cell:
     """One cell of a scoreboard: an answer and the network that it is compared with.
 
-    Networks are told apart by name within a `data` set: equal names are the same trainings. All
-    networks of a data set are scored on the same images.
+    Equal names within a `data` set are the same trainings. All networks of a data set are scored on
+    the same images.
     """
 
     data: str
@@ -73,7 +73,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Posterior:
-    """True accuracies of networks given what was observed: a normal distribution.
+    """True accuracies of networks given the observations: a normal distribution.
 
     `mean` (networks,) and `covariance` (networks, networks).
     """
@@ -82,28 +82,28 @@ class Posterior:
     covariance: Array
 
     def best(self, among: Sequence[int] | None = None) -> int:
-        """The network of the highest posterior mean, of all or of some."""
+        """Return the network of the highest posterior mean, of all or `among` some."""
         chosen = list(range(len(self.mean))) if among is None else list(among)
         return max(chosen, key=lambda i: float(self.mean[i]))
 
     def margin(self, i: int, j: int) -> tuple[float, float, float]:
-        """Accuracy of network i minus that of j: mean and 95 % interval."""
+        """Return the accuracy of network i minus that of j: mean and 95 % interval."""
         mean = float(self.mean[i] - self.mean[j])
         c = self.covariance
-        half = _Z_95 * math.sqrt(max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j])))
+        half = Z_95 * math.sqrt(max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j])))
         return mean, max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def compare(
     a: Correct, b: Correct, seed_deviation: float | None = None, seed: int = 0
 ) -> PairedDifference:
-    """Accuracy of network a minus that of b on the same images.
+    """Estimate the accuracy of network a minus that of b on the same images.
 
     Args:
         a: one or several trainings.
         b: one or several trainings; not necessarily as many.
-        seed_deviation: over seeds on the logit scale, as `seed_deviation_of` many networks gives
-            it; None estimates it from these two and a prior.
+        seed_deviation: over seeds on the logit scale, from `seed_deviation_of`; None estimates it
+            from these two networks and a prior.
         seed: of the bootstrap.
 
     Raises:
@@ -119,10 +119,10 @@ def pooled_margin(
     seed_deviation: float | None = None,
     seed: int = 0,
 ) -> PairedDifference:
-    """Mean margin of answers over references, each cell of equal weight.
+    """Estimate the mean margin of answers over references, with equal weights of the cells.
 
-    The cells are taken as given: the interval is over images and seeds, not over other data sets.
-    Cells of one data set share its images, and those that share a network its seeds.
+    The interval is over images and seeds, not over data sets. Cells of one data set share its
+    images, and cells with the same network share its seeds.
 
     Args:
         cells: at least one.
@@ -170,24 +170,24 @@ def posterior(
     seed_deviation: float,
     prior_deviation: float | None = None,
 ) -> Posterior:
-    """True accuracies of finalists, to choose among them without the winner's curse.
+    """Estimate the true accuracies of finalists, without the winner's curse.
 
     Observed accuracies are y = theta + e. The errors e have the empirical covariance of the images
     that all networks share, and independent variances over seeds. The true accuracies theta are
-    normal around the prior means, up to an error that these have in common, with a spread tau. The
-    mean shrinks observations towards the prior means, the more the noisier they are, so that the
-    best of many is not overestimated (Efron and Morris, 1973, for errors that correlate).
+    normal around the prior means, which may share an error, with a spread tau. The posterior mean
+    shrinks noisy observations towards the prior means, so that the best of many is not
+    overestimated (Efron and Morris, 1973, for errors that correlate).
 
     Args:
         networks: scored on the same images.
-        prior_means: what was expected of each before: predicted accuracies, or the same for all.
+        prior_means: predicted accuracies, or the same for all networks.
         seed_deviation: of one training over seeds, on the scale of accuracies.
         prior_deviation: tau, above 0; None integrates over it by its marginal likelihood and a
             half-Cauchy prior of median 0.03.
 
     Raises:
-        ValueError: the networks were not scored on the same number of images, or the prior means
-            are not as many as they.
+        ValueError: the networks were not scored on the same number of images, or the number
+            of prior means is another one.
     """
     stacked = [_stacked(correct) for correct in networks]
     prior = np.asarray(prior_means, float)
@@ -201,7 +201,7 @@ def posterior(
     log_weights, means, covariances = [], [], []
     for tau in spreads:
         mean, covariance, log_likelihood = _updated(observed - prior, error, float(tau))
-        # In log tau, which the grid is even in, a half-Cauchy density gains a factor tau.
+        # The grid is uniform in log tau, so the half-Cauchy density has a factor tau.
         log_weights.append(log_likelihood + math.log(tau / (1 + (tau / _USUAL_SPREAD) ** 2)))
         means.append(prior + mean)
         covariances.append(covariance)
@@ -215,10 +215,10 @@ def posterior(
 
 
 def seed_deviation_of(networks: Sequence[Correct], prior: float = FINAL_SEED_DEVIATION) -> float:
-    """Deviation over seeds on the logit scale, pooled from networks with several trainings.
+    """Pool the deviation over seeds on the logit scale from networks with several trainings.
 
-    The seed's own effect, without the chance that differs from image to image, which the variance
-    over images contains.
+    It is the main effect of the seed. The interaction of seed and image is part of the variance
+    over images.
     """
     variances, degrees = [], []
     for correct in map(_stacked, networks):
@@ -233,7 +233,7 @@ def seed_deviation_of(networks: Sequence[Correct], prior: float = FINAL_SEED_DEV
 
 
 def _updated(observed: Array, error: Array, tau: float) -> tuple[Array, Array, float]:
-    """Mean and covariance of effects of spread tau and a common level; log marginal likelihood."""
+    """Return mean and covariance of the effects given tau, and the log marginal likelihood."""
     effects = tau**2 * np.eye(len(observed)) + _ANY_LEVEL**2
     total = effects + error
     gain = np.linalg.solve(total, effects).T
@@ -243,7 +243,7 @@ def _updated(observed: Array, error: Array, tau: float) -> tuple[Array, Array, f
 
 
 def _image_means(values: Array, rng: np.random.Generator) -> Array:
-    """Means of `_DRAWS` bootstrap samples of images, drawn by how often each value occurs."""
+    """Return the means of `_DRAWS` bootstrap samples of images, drawn by counts of values."""
     found, counts = np.unique(values.round(12), return_counts=True)
     drawn = rng.multinomial(len(values), counts / len(values), _DRAWS)
     means: Array = drawn @ found / len(values)
@@ -251,7 +251,7 @@ def _image_means(values: Array, rng: np.random.Generator) -> Array:
 
 
 def _stacked(correct: Correct) -> Array:
-    """Trainings of one network as (seeds, images)."""
+    """Stack the trainings of one network to (seeds, images)."""
     return _aligned([np.asarray(each, float) for each in correct])
 
 

@@ -1,4 +1,4 @@
-"""What the papers' authors published of their networks on ImageNet, with the source of each row."""
+"""Published ImageNet results of reference networks, with the source of each row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _TABLE = Path(__file__).with_name("published.csv")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One network after full training: never comparable with the accuracy of a proxy.
+    """One network after full training; not comparable with accuracies of a proxy.
 
-    `top1` is a fraction of the ImageNet validation images. `mult_adds` and `params` are as printed
-    by the source, so they may differ from exact counts; `pixel1_ms` is milliseconds of one core of
-    a Pixel 1, None where the source has none.
+    `top1` is a fraction of the ImageNet validation images. `mult_adds` and `params` are those of
+    the source and may differ from exact counts. `pixel1_ms` is the latency on one core of a Pixel 1
+    in milliseconds, None if the source has none.
     """
 
     model: str
@@ -32,7 +32,7 @@ class Published:
 
 @cache
 def published() -> tuple[Published, ...]:
-    """The tables of MobileNet V1, V2, V3 and MnasNet-A1."""
+    """Read the tables of MobileNet V1, V2, V3 and MnasNet-A1."""
     with _TABLE.open(encoding="utf-8", newline="") as file:
         return tuple(
             Published(

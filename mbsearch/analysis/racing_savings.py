@@ -1,4 +1,4 @@
-"""Training time that early stopping saved."""
+"""Training time that early stopping (racing) saved."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from mbsearch.study.records import State, TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class Savings:
-    """What racing saved: trials stopped, and the seconds that their rest would have cost."""
+    """Trials that racing pruned, and the training seconds that it saved."""
 
-    stopped: int
+    pruned: int
     trials: int
     seconds_saved: float
     seconds_spent: float
 
     @property
     def share(self) -> float | None:
-        """Share of the training that was saved; None where nothing was, or it took no time."""
+        """Share of the training time that was saved; None without pruned trials or times."""
         whole = self.seconds_saved + self.seconds_spent
-        return self.seconds_saved / whole if self.stopped and whole > 0 else None
+        return self.seconds_saved / whole if self.pruned and whole > 0 else None
 
 
 def savings(records: Sequence[TrialRecord]) -> Savings:
-    """Training seconds of the search's trials, spent and saved by racing.
+    """Sum the training seconds of searched trials that were spent, and that racing saved.
 
-    The rest of a stopped trial is reckoned at its own seconds an epoch.
+    The remaining epochs of a pruned trial are counted with its own seconds per epoch.
     """
     trained = [r for r in records if not r.is_baseline and r.evaluation is not None]
-    stopped = [r.evaluation for r in trained if r.state is State.PRUNED and r.evaluation]
+    pruned = [r.evaluation for r in trained if r.state is State.PRUNED and r.evaluation]
     return Savings(
-        stopped=len(stopped),
+        pruned=len(pruned),
         trials=len(trained),
-        seconds_saved=sum(e.seconds * (e.recipe["epochs"] / len(e.curve) - 1) for e in stopped),
+        seconds_saved=sum(e.seconds * (e.recipe["epochs"] / len(e.curve) - 1) for e in pruned),
         seconds_spent=sum(r.evaluation.seconds for r in trained if r.evaluation),
     )

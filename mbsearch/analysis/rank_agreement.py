@@ -1,4 +1,4 @@
-"""How well a score ranks networks: against their true accuracy, and against counting their cost."""
+"""Rank agreement of scores with the true accuracy of networks: the proxy's and costs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from mbsearch.analysis import pareto
-from mbsearch.analysis.calibration import growth_of
-from mbsearch.config.settings import GROWTH
-from mbsearch.study.artifacts import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Ranking
+from mbsearch.analysis.calibration import long_training_gain
+from mbsearch.analysis.kendall import kendall_tau
+from mbsearch.config.proxy_settings import GROWTH
+from mbsearch.study.audit_file import (
+    MULT_ADDS,
+    PARAMS,
+    PROXY,
+    WITH_COST,
+    WITH_GROWTH,
+    RankAgreement,
+)
 from mbsearch.study.log_odds import logit
 
 _BOOTSTRAPS = 500
@@ -23,10 +30,10 @@ _BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One network of an audit: its true accuracy, its costs, and the proxy's runs of it.
+    """A network of an audit: its true accuracy, its costs, and its proxy trainings.
 
-    `accuracies` and `losses` (validation, nats) hold one value a seed; `seconds` is the mean time
-    of one proxy run.
+    `accuracies` and `losses` (validation, nats) have one value per seed. `seconds` is the mean time
+    of one proxy training.
     """
 
     truth: float
@@ -38,13 +45,13 @@ class Judged:
 
 def rankings(
     judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS, growth: float = GROWTH
-) -> list[Ranking]:
-    """Every score of the networks against their truth: costs, the proxy's, and both together.
+) -> list[RankAgreement]:
+    """Compute each score's rank agreement with the true accuracy.
 
-    The proxy's score is its validation loss with its first seed, as a search would see it, and
-    "proxy and cost" the mean of its rank and that of the Mult-Adds. "Proxy and growth" adds to it
-    what networks are believed to gain later, at the rate `growth`. The thirds are of `metric`; of
-    Mult-Adds where it is a latency, which an audit does not know.
+    The proxy's score is the validation loss of its first seed, as in a search. "Proxy and cost" is
+    the mean of its rank and the rank of the Mult-Adds. "Proxy and growth" adds the expected gain
+    until a long training, at the rate `growth`. The cost thirds are of `metric`, or of Mult-Adds if
+    it is a latency, which an audit does not measure.
     """
     loss = [-each.losses[0] for each in judged]
     mult_adds = [float(each.costs[MULT_ADDS]) for each in judged]
@@ -54,7 +61,9 @@ def rankings(
         PROXY: loss,
         f"{PROXY} accuracy": [each.accuracies[0] for each in judged],
         WITH_COST: rankdata(loss) + rankdata(mult_adds),
-        WITH_GROWTH: [logit(math.exp(-e.losses[0])) + growth_of(e.costs, growth) for e in judged],
+        WITH_GROWTH: [
+            logit(math.exp(-e.losses[0])) + long_training_gain(e.costs, growth) for e in judged
+        ],
     }
     truth = np.array([each.truth for each in judged])
     cost = np.array([float(e.costs.get(metric, e.costs[MULT_ADDS])) for e in judged])
@@ -65,7 +74,7 @@ def rankings(
 
 
 def noise(judged: Sequence[Judged]) -> float | None:
-    """Standard deviation of one run's accuracy over seeds; None where no network has two."""
+    """Standard deviation of one training's accuracy over seeds; None without repeated seeds."""
     spreads = [np.var(each.accuracies, ddof=1) for each in judged if len(each.accuracies) > 1]
     return math.sqrt(float(np.mean(spreads))) if spreads else None
 
@@ -76,12 +85,12 @@ def _ranking(
     truth: NDArray[np.float64],
     cost: NDArray[np.float64],
     seed: int,
-) -> Ranking:
+) -> RankAgreement:
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(_bootstrapped_taus(score, truth, seed), [tail, 1 - tail])
-    return Ranking(
+    return RankAgreement(
         name,
-        kendall_tau(score, truth),
+        tau_or_zero(score, truth),
         float(low),
         float(high),
         taus_in_thirds(score, truth, cost),
@@ -89,19 +98,19 @@ def _ranking(
     )
 
 
-def kendall_tau(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    """Kendall's tau-b; 0 where it is undefined because all are equal, or there is only one."""
-    tau = pareto.kendall_tau(score, truth)
+def tau_or_zero(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Kendall's tau-b; 0 if it is undefined: all values are equal, or there is only one."""
+    tau = kendall_tau(score, truth)
     return 0.0 if math.isnan(tau) else tau
 
 
 def _bootstrapped_taus(
     score: NDArray[np.float64], truth: NDArray[np.float64], seed: int
 ) -> NDArray[np.float64]:
-    """Kendall's tau-b of networks drawn with replacement, `_BOOTSTRAPS` times.
+    """Kendall's tau-b of `_BOOTSTRAPS` bootstrap samples of the networks.
 
-    A pair of networks counts as often as both were drawn, so all draws share the signs of the
-    pairs, which are found once.
+    A pair of networks is weighted by how often both were drawn, so the signs of the pairs are
+    computed once.
     """
     networks = len(truth)
     draws = np.random.default_rng(seed).integers(0, networks, (_BOOTSTRAPS, networks))
@@ -118,9 +127,9 @@ def _bootstrapped_taus(
 def taus_in_thirds(
     score: NDArray[np.float64], truth: NDArray[np.float64], cost: NDArray[np.float64]
 ) -> tuple[float, float, float]:
-    """Kendall's tau-b inside the cheap, the middle and the dear third of the networks."""
+    """Kendall's tau-b inside the thirds of smallest, middle and largest cost."""
     first, second, third = (
-        kendall_tau(score[rows], truth[rows])
+        tau_or_zero(score[rows], truth[rows])
         for rows in np.array_split(np.argsort(cost, kind="stable"), 3)
     )
     return first, second, third

@@ -1,46 +1,40 @@
-"""Audit of a proxy: networks of all costs, scored by it, against a longer training or a table."""
+"""Audit of a proxy: its rank agreement with a long training or a table."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mbsearch.analysis.family_bias import lean
+from mbsearch.analysis.family_bias import family_bias
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
-from mbsearch.config.settings import GROWTH
+from mbsearch.config.proxy_settings import GROWTH
 from mbsearch.config.specification import SearchSpecification, baseline_architectures
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure
 from mbsearch.errors import EvaluationError, SpecError
-from mbsearch.evaluation import (
-    OnPreparation,
-    Say,
-    Scoring,
-    by_training,
-    ignore_preparation,
-    say_nothing,
-)
+from mbsearch.evaluation import Scoring, by_training
 from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Evaluator, Task
 from mbsearch.execution.table import read_table
+from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.artifacts import AUDIT, Audit, damaged
-from mbsearch.study.atomic_files import write_whole
-from mbsearch.study.identity import Stamp, key_of, scored_by
+from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.audit_file import Audit
+from mbsearch.study.identity import Identity, fingerprint_of, scoring_identity
+from mbsearch.study.json_files import damaged_file
 from mbsearch.study.lock import driver_lock
-from mbsearch.study.records import SEARCH
-
-if TYPE_CHECKING:
-    from mbsearch.data.parallel import OnImages
+from mbsearch.study.records import SEARCH, Evaluation
 
 SMALLEST = 6  # networks: two in each third of the costs
-_DAMAGED = (ValueError, TypeError, KeyError)  # no JSON, or another shape
+_DAMAGED = (ValueError, TypeError, KeyError)  # not JSON, or JSON of another shape
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def audit(
@@ -57,34 +51,28 @@ def audit(
     seed: int = 0,
     device: str | None = None,
     skip_damaged: bool = False,
-    on_images: OnImages | None = None,
-    on_start: Callable[[int, int], None] = lambda _done, _trainings: None,
-    on_preparation: OnPreparation = ignore_preparation,
-    on_end: Callable[[int, int], None] = lambda _done, _trainings: None,
-    say: Say = say_nothing,
+    on_progress: OnProgress = ignore_progress,
 ) -> Audit:
-    """Measure how well a space's proxy ranks its networks; write it to `folder`.
+    """Measure the rank agreement of a space's proxy; write the result to `folder`.
 
-    What has been trained is on disk at once, and the same call goes on from there.
+    Every completed training is saved at once, and the same call resumes.
 
     Args:
+        space: whose proxy is audited.
         folder: of the study that the audit belongs to.
-        networks: how many to judge.
-        references: how many of the space's baselines to judge beside them, to see whether the proxy
-            is fair to the MobileNets; none are where `truth` is given.
-        seeds: runs of the proxy for each, for the noise.
-        epochs: of the long training that stands for the truth, on all training images.
-        truth: a table of true accuracies, which takes the place of the long training.
-        data: images; None takes the space's.
-        jobs: worker processes; None takes one a core, on a GPU four that share it.
-        seed: of the sample and of the trainings.
-        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
-        skip_damaged: see `run`.
-        on_images: see `run`.
-        on_start: called once with the trainings that are done, and all that are needed.
-        on_preparation: see `run`.
-        say: see `run`.
-        on_end: called with the same two numbers whenever a training ends.
+        networks: number of networks to sample.
+        references: number of the space's baselines to audit beside them, to measure a bias for or
+            against MobileNets; none are audited with `truth`.
+        seeds: trainings by the proxy for each network, for the noise.
+        epochs: of the long training on all training images.
+        truth: a table of true accuracies, instead of the long training.
+        data: images; None for the space's.
+        jobs: worker processes; None for one a core, or four on a GPU.
+        seed: of the sample and the trainings.
+        device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
+        on_progress: receives an event for every completed training, for every step of a training
+            before them, and while images are read.
 
     Raises:
         SpecError: the space, or the number of networks, is too small.
@@ -102,112 +90,179 @@ def audit(
         device,
         folder,
         skip_damaged=skip_damaged,
-        on_images=on_images,
+        on_progress=on_progress,
     )
-    proxy = scoring.space.settings.proxy
-    chosen = sample_by_cost(scoring.space, networks, seed)
-    if len(chosen) < networks:
-        raise SpecError(
-            f"{space.name}: expected {networks} networks within the limits for an audit, got "
-            f"{len(chosen)}"
-        )
-    known = None if truth is None else _known(truth, scoring.space, chosen)
-    beside: list[tuple[str, Architecture]] = []
-    if known is None:
-        beside = _references(scoring.space, references, chosen[0].num_classes)
-    everyone = [*((SEARCH, network) for network in chosen), *beside]
-    passes: list[tuple[Evaluator, dict[str, Task]]] = [
-        (
-            scoring.evaluator,
-            {
-                f"{network.fingerprint} {i}": Task(network, seed + i, origin=origin)
-                for origin, network in everyone
-                for i in range(seeds)
-            },
-        )
-    ]
-    if known is None:
-        from mbsearch.training.proxy import ProxyTraining
-
-        changes = {
-            "evaluator": "training",
-            "epochs": epochs,
-            "train_images": None,
-            "width_scale": 1.0,
-        }
-        long = ProxyTraining(
-            proxy.model_copy(update=changes),
-            images,
-            seed,
-            device,
-            pretrained=scoring.pretrained,
-            teacher=scoring.space.settings.teacher,
-        )
-        truth_tasks = {
-            _truth_key(network, epochs): Task(network, seed, origin=origin)
-            for origin, network in everyone
-        }
-        passes.append((long, truth_tasks))
-    total = sum(len(work) for _, work in passes)
-    if scoring.compile is not None:  # a device that is none is said before anything is made
-        scoring.compile(say)
+    subjects = _Subjects.sampled(scoring.space, networks, seed)
+    known = None
+    if truth is None:
+        subjects = subjects.with_references(scoring.space, references)
+    else:
+        known = _known(truth, scoring.space, subjects.networks)
+    procedure = _Procedure(scoring, seed, seeds, epochs, known)
+    passes = procedure.passes(subjects, images, device)
+    if scoring.compile is not None:  # raises an error for an unknown device, before any file
+        scoring.compile()
     with driver_lock(folder):
         if scoring.train_shared is not None:
-            scoring.train_shared(scoring.space, math.inf, on_preparation, say)
-        done = _Done.read(folder / "audit", _trained_by(scoring, seed))
-        wanted = {key for _, work in passes for key in work}
-        failed: set[str] = set()
-
-        def ended() -> int:
-            return len(wanted & done.rows.keys())
-
-        on_start(ended(), total)
-        for evaluator, work in passes:
-            missing = {
-                key: task
-                for key, task in work.items()
-                if key not in done.rows and task.architecture.fingerprint not in failed
-            }
-            if missing:
-                with LocalProcesses(
-                    evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
-                ) as pool:
-                    failed |= _train(pool, missing, done, lambda: on_end(ended(), total), say)
-        chosen = [network for network in chosen if network.fingerprint not in failed]
-        beside = [(f, network) for f, network in beside if network.fingerprint not in failed]
-        if len(chosen) < SMALLEST:
-            raise EvaluationError(
-                f"{space.name}: expected at least {SMALLEST} networks that can be trained for an "
-                f"audit, got {len(chosen)}"
-            )
-
-        def judge(network: Architecture) -> Judged:
-            if known is not None:
-                return _judged(network, done.rows, seeds, known[network.fingerprint])
-            true = done.rows[_truth_key(network, epochs)]["accuracy"]
-            return _judged(network, done.rows, seeds, true)
-
-        judged = [judge(network) for network in chosen]
-        found = Audit(
-            scoring.space.name,
-            scoring.data,
-            f"{epochs} epochs on all training images" if truth is None else truth.name,
-            len(judged),
-            sum(each.seconds for each in judged) / len(judged),
-            noise(judged),
-            rankings(judged, seed, space.settings.metric, proxy.growth or GROWTH),
-            [
-                lean(family, [judge(network) for _, network in members], judged)
-                for family, members in groupby(beside, key=itemgetter(0))
-            ],
-            scored_by(scoring.space, scoring.key),
-        )
-        write_whole(folder / AUDIT, json.dumps(asdict(found), indent=1))
+            scoring.train_shared(scoring.space, math.inf, on_progress)
+        trained = _Trained.read(folder / "audit", _trained_by(scoring, seed))
+        failed = _train(passes, trained, scoring, jobs, on_progress)
+        name = f"{epochs} epochs on all training images" if truth is None else truth.name
+        found = procedure.result(subjects.without(failed), trained.rows, name)
+        found.write(folder)
     return found
 
 
-def _trained_by(scoring: Scoring, seed: int) -> Stamp:
-    """What the trainings of an audit depend on; shared weights also on all that share them."""
+@dataclass(frozen=True, slots=True)
+class _Subjects:
+    """The networks of an audit: sampled ones, and references with their families."""
+
+    networks: list[Architecture]
+    references: list[tuple[str, Architecture]]
+
+    @staticmethod
+    def sampled(space: SearchSpecification, count: int, seed: int) -> _Subjects:
+        """Sample networks over all costs.
+
+        Raises:
+            SpecError: the space has too few networks within its limits.
+        """
+        networks = sample_by_cost(space, count, seed)
+        if len(networks) < count:
+            raise SpecError(
+                f"{space.name}: expected {count} networks within the limits for an audit, got "
+                f"{len(networks)}"
+            )
+        return _Subjects(networks, [])
+
+    def with_references(self, space: SearchSpecification, count: int) -> _Subjects:
+        """Return the subjects with so many baselines of the space."""
+        classes = self.networks[0].num_classes
+        return _Subjects(self.networks, _references(space, count, classes))
+
+    def without(self, failed: Set[str]) -> _Subjects:
+        """Return the subjects without these fingerprints."""
+        return _Subjects(
+            [network for network in self.networks if network.fingerprint not in failed],
+            [(f, network) for f, network in self.references if network.fingerprint not in failed],
+        )
+
+    @property
+    def origins(self) -> list[tuple[str, Architecture]]:
+        """Every network with its origin."""
+        return [*((SEARCH, network) for network in self.networks), *self.references]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Trainings by one evaluator, by the key of their result."""
+
+    evaluator: Evaluator
+    tasks: dict[str, Task]
+
+
+@dataclass(frozen=True, slots=True)
+class _Procedure:
+    """What is trained in an audit, and how the trainings are compared.
+
+    Args:
+        scoring: of the proxy.
+        seed: of the sample and the trainings.
+        seeds: trainings by the proxy for each network.
+        epochs: of the long training.
+        known: true accuracies by fingerprint; None if the long training measures them.
+    """
+
+    scoring: Scoring
+    seed: int
+    seeds: int
+    epochs: int
+    known: Mapping[str, float] | None
+
+    def passes(self, subjects: _Subjects, images: str, device: str | None) -> list[_Pass]:
+        """Return the trainings by the proxy, and the long ones unless accuracies are known."""
+        short = {
+            f"{network.fingerprint} {i}": Task(network, self.seed + i, origin=origin)
+            for origin, network in subjects.origins
+            for i in range(self.seeds)
+        }
+        passes = [_Pass(self.scoring.evaluator, short)]
+        if self.known is not None:
+            return passes
+        from mbsearch.training.proxy import ProxyTraining
+
+        settings = self.scoring.space.settings
+        changes = {
+            "evaluator": "training",
+            "epochs": self.epochs,
+            "train_images": None,
+            "width_scale": 1.0,
+        }
+        evaluator = ProxyTraining(
+            settings.proxy.model_copy(update=changes),
+            images,
+            self.seed,
+            device,
+            pretrained=self.scoring.pretrained,
+            teacher=settings.teacher,
+        )
+        long = {
+            self._long_key(network): Task(network, self.seed, origin=origin)
+            for origin, network in subjects.origins
+        }
+        return [*passes, _Pass(evaluator, long)]
+
+    def result(self, subjects: _Subjects, rows: _Rows, truth: str) -> Audit:
+        """Compare the scores with the true accuracies.
+
+        Raises:
+            EvaluationError: too few networks are left.
+        """
+        space = self.scoring.space
+        if len(subjects.networks) < SMALLEST:
+            raise EvaluationError(
+                f"{space.name}: expected at least {SMALLEST} networks that can be trained for an "
+                f"audit, got {len(subjects.networks)}"
+            )
+        judged = [self._judged(network, rows) for network in subjects.networks]
+        growth = space.settings.proxy.growth or GROWTH
+        return Audit(
+            space.name,
+            self.scoring.data,
+            truth,
+            len(judged),
+            sum(each.seconds for each in judged) / len(judged),
+            noise(judged),
+            rankings(judged, self.seed, space.settings.metric, growth),
+            [
+                family_bias(family, [self._judged(network, rows) for _, network in members], judged)
+                for family, members in groupby(subjects.references, key=itemgetter(0))
+            ],
+            scoring_identity(space, self.scoring.key),
+        )
+
+    def _judged(self, network: Architecture, rows: _Rows) -> Judged:
+        """Return a network's scores and true accuracy."""
+        key = network.fingerprint
+        runs = [rows[f"{key} {i}"] for i in range(self.seeds)]
+        known = self.known
+        return Judged(
+            truth=rows[self._long_key(network)]["accuracy"] if known is None else known[key],
+            costs=measure(network),
+            accuracies=[run["accuracy"] for run in runs],
+            losses=[run["loss"] for run in runs],
+            seconds=sum(run["seconds"] for run in runs) / self.seeds,
+        )
+
+    def _long_key(self, network: Architecture) -> str:
+        return f"{network.fingerprint} truth {self.epochs}"
+
+
+def _trained_by(scoring: Scoring, seed: int) -> Identity:
+    """Return what the trainings of an audit depend on.
+
+    Shared weights also depend on the space and on all baselines.
+    """
     space = scoring.space
     shared = None
     if scoring.train_shared is not None:
@@ -221,84 +276,116 @@ def _trained_by(scoring: Scoring, seed: int) -> Stamp:
     return stamp
 
 
-def _truth_key(network: Architecture, epochs: int) -> str:
-    return f"{network.fingerprint} truth {epochs}"
-
-
 def _references(
     space: SearchSpecification, count: int, classes: int
 ) -> list[tuple[str, Architecture]]:
-    """Baselines of a space with their families: as many of each, evenly over their costs."""
+    """Return baselines with their families, equally many of each, evenly over their costs."""
     families: dict[str, list[Architecture]] = {}
     for family, network in baseline_architectures(space):
         families.setdefault(family, []).append(network.replace(num_classes=classes))
     found: list[tuple[str, Architecture]] = []
     for rank, (family, members) in enumerate(families.items()):
-        share = min(len(members), (count + rank) // len(families))  # together as many as asked for
+        share = min(len(members), (count + rank) // len(families))  # the shares add up to count
         members.sort(key=lambda network: measure(network)["mult_adds"])
         places = [round((i + 0.5) * len(members) / share - 0.5) for i in range(share)]
         found += [(family, members[place]) for place in places]
     return found
 
 
+_Rows = Mapping[str, Mapping[str, float]]
+"""Accuracy, loss and seconds of completed trainings, by key."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Done:
-    """Trainings that have ended, on disk after each; a file for each proxy, images and seed."""
+class _Trained:
+    """Completed trainings, saved after each; one file for a proxy, images and a seed."""
 
     path: Path
-    stamp: Stamp
+    identity: Identity
     rows: dict[str, dict[str, float]]
 
     @staticmethod
-    def read(folder: Path, stamp: Stamp) -> _Done:
-        path = folder / f"{key_of(stamp)}.json"
+    def read(folder: Path, identity: Identity) -> _Trained:
+        """Read the completed trainings.
+
+        Raises:
+            StorageError: the file is damaged.
+        """
+        path = folder / f"{fingerprint_of(identity)}.json"
         if not path.exists():
-            return _Done(path, stamp, {})
+            return _Trained(path, identity, {})
         try:
-            return _Done(path, stamp, json.loads(path.read_text(encoding="utf-8"))["rows"])
+            return _Trained(path, identity, json.loads(path.read_text(encoding="utf-8"))["rows"])
         except _DAMAGED:
-            raise damaged(path, "audit") from None
+            raise damaged_file(path, "audit") from None
 
-    def add(self, key: str, row: dict[str, float]) -> None:
-        self.rows[key] = row
-        self.path.parent.mkdir(exist_ok=True)
-        write_whole(self.path, json.dumps({"stamp": self.stamp, "rows": self.rows}))
-
-
-def _train(
-    pool: LocalProcesses,
-    work: Mapping[str, Task],
-    done: _Done,
-    on_end: Callable[[], None],
-    say: Say,
-) -> set[str]:
-    """Train what is missing; the fingerprints of what cannot be trained, which is said."""
-    failed: set[str] = set()
-    keys = list(work)
-    for finished in settled(pool, list(work.values())):
-        key = keys[finished.ticket]
-        if finished.outcome is None:
-            network = work[key].architecture
-            say(
-                f"{network.name} ({network.fingerprint}): {finished.error}; the audit goes "
-                "without it"
-            )
-            failed.add(network.fingerprint)
-            continue
-        evaluation = finished.outcome.evaluation
-        row = {
+    def add(self, key: str, evaluation: Evaluation) -> None:
+        """Save a completed training."""
+        self.rows[key] = {
             "accuracy": evaluation.accuracy,
             "loss": evaluation.validation_loss,
             "seconds": evaluation.seconds,
         }
-        done.add(key, row)
-        on_end()
+        self.path.parent.mkdir(exist_ok=True)
+        write_atomically(self.path, json.dumps({"stamp": self.identity, "rows": self.rows}))
+
+    def missing(self, tasks: Mapping[str, Task], failed: Set[str]) -> dict[str, Task]:
+        """Return the trainings that are not completed, without networks that failed."""
+        return {
+            key: task
+            for key, task in tasks.items()
+            if key not in self.rows and task.architecture.fingerprint not in failed
+        }
+
+
+def _train(
+    passes: Sequence[_Pass],
+    trained: _Trained,
+    scoring: Scoring,
+    jobs: int | None,
+    on_progress: OnProgress,
+) -> set[str]:
+    """Train what is missing; return the fingerprints of networks whose training failed."""
+    wanted = {key for each in passes for key in each.tasks}
+    failed: set[str] = set()
+
+    def report(message: str | None = None) -> None:
+        completed = len(wanted & trained.rows.keys())
+        on_progress(Progress("audit", completed, len(wanted), message=message))
+
+    report()
+    for each in passes:
+        work = trained.missing(each.tasks, failed)
+        if not work:
+            continue
+        with LocalProcesses(
+            each.evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
+        ) as pool:
+            keys = list(work)
+            for finished in settled(pool, list(work.values())):
+                key = keys[finished.ticket]
+                network = work[key].architecture
+                if finished.outcome is None:
+                    _LOGGER.warning(
+                        f"{network.name} ({network.fingerprint}): {finished.error}; the audit "
+                        "leaves it out"
+                    )
+                    failed.add(network.fingerprint)
+                    continue
+                evaluation = finished.outcome.evaluation
+                trained.add(key, evaluation)
+                report(f"{network.name} ({key}): accuracy {evaluation.accuracy:.3f}")
     return failed
 
 
 def _known(
     path: Path, space: SearchSpecification, chosen: Sequence[Architecture]
 ) -> dict[str, float]:
+    """Return the accuracies of a table by fingerprint.
+
+    Raises:
+        EvaluationError: a network is not in the table.
+    """
     table = read_table(path, space)
     for network in chosen:
         if network.fingerprint not in table:
@@ -306,20 +393,3 @@ def _known(
                 f"{path}: expected every network of the space, got none for {network.fingerprint}"
             )
     return {network.fingerprint: table[network.fingerprint] for network in chosen}
-
-
-def _judged(
-    network: Architecture,
-    rows: Mapping[str, Mapping[str, float]],
-    seeds: int,
-    truth: float,
-) -> Judged:
-    key = network.fingerprint
-    runs = [rows[f"{key} {i}"] for i in range(seeds)]
-    return Judged(
-        truth=truth,
-        costs=measure(network),
-        accuracies=[run["accuracy"] for run in runs],
-        losses=[run["loss"] for run in runs],
-        seconds=sum(run["seconds"] for run in runs) / seeds,
-    )

@@ -1,17 +1,20 @@
-"""The command line: parses, calls one function, prints.
+"""The command line. A command parses its options, calls one function and prints.
 
-Heavy libraries are imported inside the commands, so that ``--help`` and ``count`` start at once.
+Slow libraries are imported inside the commands, so that ``--help`` and ``count`` start fast.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from mbsearch.cli.audit import audit
+from mbsearch.cli.cache import cache
 from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
@@ -22,7 +25,8 @@ from mbsearch.cli.retrain import retrain
 from mbsearch.cli.run import run
 from mbsearch.cli.spaces import schema, spaces
 from mbsearch.cli.status import status
-from mbsearch.cli.terminal import err
+from mbsearch.cli.terminal import err, out
+from mbsearch.display.console_log import log_to
 from mbsearch.errors import MbsearchError
 
 _INTERRUPTED = 130
@@ -33,15 +37,42 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Choose a small image network by evidence: accuracy against Mult-Adds, with MobileNet "
-    "V1 and V2 trained by the same proxy beside it.\n\n"
-    "Examples:\n\n"
-    "  mbsearch run --space v2.yaml --trials 200\n\n"
-    "  mbsearch status\n\n"
-    "  mbsearch dashboard\n\n"
-    "  mbsearch export --max-mult-adds 100M\n\n"
-    "  mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"mbsearch {version('mbsearch')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Search small image networks for accuracy against Mult-Adds, with MobileNets as references.
+
+    Examples:
+
+    mbsearch run --space v2.yaml --trials 200
+
+    mbsearch status
+
+    mbsearch dashboard
+
+    mbsearch export --max-mult-adds 100M
+
+    mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160
+    """
+    context.with_resource(log_to(err))
+
+
 for _command in (
     run,
     status,
@@ -55,12 +86,13 @@ for _command in (
     count,
     spaces,
     schema,
+    cache,
 ):
     app.command()(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a mistake of the user's is one line on stderr and exit code 2."""
+    """Run the command line; a user error is one line on stderr and exit code 2."""
     try:
         app(arguments)
     except MbsearchError as error:
@@ -68,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    except OSError as error:  # a full disk, a lost drive: whatever was told is already on it
+    except OSError as error:  # a full disk or a lost drive; completed trials are saved
         where = f"{error.filename}: " if error.filename else ""
         err.print(f"[bold red]error:[/] {escape(where)}{error.strerror or error}", soft_wrap=True)
         sys.exit(2)

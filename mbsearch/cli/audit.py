@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +10,14 @@ import typer
 from rich.table import Table
 
 from mbsearch.cli.terminal import (
+    AllStudies,
+    Data,
     Device,
     Evaluator,
     Json,
     SkipDamaged,
+    StudyName,
+    TrainingJobs,
     Weights,
     err,
     out,
@@ -23,56 +26,50 @@ from mbsearch.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from mbsearch.study.artifacts import Audit
+    from mbsearch.study.audit_file import Audit
 
 
 def audit(
-    space: Annotated[str, typer.Option(help="YAML file, or the name of a shipped space.")],
-    networks: Annotated[int, typer.Option(help="Networks to judge, spread over all costs.")] = 24,
+    space: Annotated[str, typer.Option(help="YAML file, or name of a packaged space.")],
+    networks: Annotated[int, typer.Option(help="Networks to sample, over all costs.")] = 24,
     references: Annotated[
         int,
-        typer.Option(min=0, help="MobileNets judged beside them: is the proxy fair to them?"),
+        typer.Option(min=0, help="MobileNets to add, to measure a family bias."),
     ] = 4,
-    seeds: Annotated[int, typer.Option(min=1, help="Proxy runs of each, for the noise.")] = 2,
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Length of the training that stands for the truth.")
-    ] = 30,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Trainings by the proxy for each network, for the noise.")
+    ] = 2,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the long training.")] = 30,
     truth: Annotated[
         Path | None,
-        typer.Option(help="CSV or JSON of true accuracies, in place of the long training."),
+        typer.Option(help="CSV or JSON file of true accuracies, instead of the long training."),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Image folder or data set name; without it, embedded Fashion-MNIST."),
-    ] = None,
+    data: Data = None,
     evaluator: Evaluator = None,
     weights: Weights = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the study; the space's by default.")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="Where studies live.")] = Path("results"),
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Trainings at once; one a core by default, four on a GPU."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sample, split and trainings.")] = 0,
+    name: StudyName = None,
+    results: AllStudies = Path("results"),
+    jobs: TrainingJobs = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the sample, the split and the trainings.")
+    ] = 0,
     device: Device = None,
     skip_damaged: SkipDamaged = False,
     as_json: Json = False,
 ) -> None:
-    """Measure whether the proxy ranks networks better than counting their Mult-Adds does.
+    """Measure the rank agreement of the proxy with a long training, and compare it with Mult-Adds.
 
     Example: mbsearch audit --space v2.yaml --networks 24 --epochs 30
     """
     from mbsearch.audit.run import audit as run_audit
     from mbsearch.config.specification import load_specification
-    from mbsearch.progress import RunDisplay
-    from mbsearch.study.store import study_folder
+    from mbsearch.display.progress_display import ProgressDisplay
+    from mbsearch.study.opening import study_folder
 
     loaded = with_evaluator(load_specification(space), evaluator)
     if weights is not None:
         loaded = loaded.with_settings({"weights": weights})
-    with RunDisplay(err) as display:
+    with ProgressDisplay(err) as display:
         found = run_audit(
             loaded,
             folder=study_folder(loaded.name if name is None else name, results),
@@ -86,22 +83,18 @@ def audit(
             seed=seed,
             device=device,
             skip_damaged=skip_damaged,
-            on_images=display.images,
-            on_start=display.trainings,
-            on_preparation=display.preparation,
-            on_end=display.trainings,
-            say=display.say,
+            on_progress=display.update,
         )
     if as_json:
-        print(json.dumps(asdict(found), indent=2))  # noqa: T201 - rich may colour it
+        print(json.dumps(found.to_dict(), indent=2))  # noqa: T201 - rich may colour it
     else:
         print_audit(found)
 
 
 def print_audit(found: Audit) -> None:
-    """Print every score's ranking, and the verdict."""
-    table = Table(title=f"Kendall tau with the truth ({found.truth}), {found.networks} networks")
-    for column in ("score", "tau", "90 %", "cheap", "middle", "dear", "regret"):
+    """Print the rank agreement of every score, and a summary."""
+    table = Table(title=f"Kendall's tau with {found.truth}, {found.networks} networks")
+    for column in ("score", "tau", "90 %", "small", "middle", "large", "regret"):
         table.add_column(column, justify="left" if column == "score" else "right")
     for each in found.rankings:
         table.add_row(

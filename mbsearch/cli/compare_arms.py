@@ -27,40 +27,43 @@ if TYPE_CHECKING:
     from mbsearch.config.settings import Settings
     from mbsearch.retraining.arms import ArmsComparison
     from mbsearch.space.architecture import Architecture
-    from mbsearch.study.identity import Stamp
+    from mbsearch.study.identity import Identity
 
 
 @dataclass(frozen=True)
 class _Arm:
-    """A study's answer, the references beside it, and what the study was made by."""
+    """A study's answer with its references, and the settings and identity of the study."""
 
     network: Architecture
     references: list[Architecture]
     settings: Settings
-    stamp: Stamp
+    stamp: Identity
 
 
 def compare_arms(
     studies: Annotated[
         list[Path],
-        typer.Argument(help="Folders of studies of the same images; margins are of the first."),
+        typer.Argument(
+            help="Folders of studies on the same images; differences are to the first one."
+        ),
     ],
     budget: Annotated[
-        str, typer.Option(help="Budget that each study answers, as 20M or mult_adds=20M,params=1M.")
+        str, typer.Option(help="Budget of the answers, as 20M or mult_adds=20M,params=1M.")
     ],
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings a network.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings for each network.")] = 3,
     jobs: TrainingJobs = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Retrain the answers of several studies with fresh seeds, and compare them on test images.
 
-    Beside them are trained the strongest references that the studies found for the budget. The
-    recipe is the first study's `retrain:`. Trainings are kept in its folder, and the same command
-    resumes them. Intervals are over the same test images and over seeds.
+    The strongest references of the studies for the budget are retrained too. The recipe is the
+    first study's `retrain:`. Trainings are saved in its folder, and the same command resumes them.
+    Confidence intervals cover test images and seeds.
 
     Example: mbsearch compare-arms results/search results/random --budget 20M
     """
+    from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.retraining.arms import compare_arms as compare
     from mbsearch.retraining.arms import same_test_images
 
@@ -79,17 +82,18 @@ def compare_arms(
             )
     references = {each.name: each for arm in arms for each in arm.references}
     data = first.stamp["data"]
-    found = compare(
-        [arm.network for arm in arms],
-        list(references.values()),
-        first.settings.retrain.model_copy(update={"seeds": seeds}),
-        source=same_test_images(data, [arm.stamp["seed"] for arm in arms]),
-        scale=first.settings.final_scale(data),
-        folder=studies[0],
-        jobs=jobs,
-        device=device,
-        say=lambda line: err.print(escape(line), highlight=False),
-    )
+    with ProgressDisplay(err) as display:
+        found = compare(
+            [arm.network for arm in arms],
+            list(references.values()),
+            first.settings.retrain.model_copy(update={"seeds": seeds}),
+            source=same_test_images(data, [arm.stamp["seed"] for arm in arms], display.update),
+            scale=first.settings.final_scale(data),
+            folder=studies[0],
+            jobs=jobs,
+            device=device,
+            on_progress=display.update,
+        )
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))  # noqa: T201
         return
@@ -97,14 +101,15 @@ def compare_arms(
 
 
 def _arm(folder: Path, budget: str) -> _Arm:
-    """The answer of a study to a budget, by validation images.
+    """Return the answer of a study to a budget, chosen by validation accuracy.
 
-    What retraining found on the test images does not count, for on these the arms are compared.
+    Results on the test images are ignored, because the studies are compared on them.
     """
-    from mbsearch.analysis.answer import answer, findings_of
+    from mbsearch.analysis.answer_selection import answer
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.config.specification import read_specification
     from mbsearch.space.yaml_source import parse_document
-    from mbsearch.study.store import read_study
+    from mbsearch.study.opening import read_study
 
     store = read_study(folder)
     study = store.settings()

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def count(
-    file: Annotated[str, typer.Argument(help="YAML file, shipped space, or reference network.")],
+    file: Annotated[str, typer.Argument(help="YAML file, packaged space, or reference network.")],
     alpha: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Input side in pixels.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Image side in pixels.")] = None,
     classes: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of classes; a space that fixes its own keeps it."),
+        typer.Option(min=1, help="Number of classes; ignored by a space with a fixed number."),
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="One row a layer.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Print one row a layer.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Count Mult-Adds, params and memory of a network exactly, or survey a space.
+    """Count Mult-Adds, parameters and memory of a network, or summarize a space.
 
     Mult-Adds are multiply-accumulates of convolutions and linear layers for one image, as in the
-    MobileNet papers: no bias, batch norm, activation or pooling.
+    MobileNet papers, without bias, batch norm, activations and pooling.
 
     Example: mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160 --layers
     """
@@ -58,7 +58,7 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
     rows = layer_costs(architecture) if layers else []
     if as_json:
         per_layer = {"layers": [row._asdict() for row in rows]} if layers else {}
-        print(json.dumps({**totals, **per_layer}))  # noqa: T201 - rich would wrap long lines
+        print(json.dumps({**totals, **per_layer}))  # noqa: T201  rich would wrap long lines
         return
     title = (
         f"{architecture.name}  alpha {architecture.alpha:g}  {architecture.resolution} px  "
@@ -75,7 +75,7 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
             table.add_row(row.name, row.kind, *shapes, *(f"{n:,}" for n in numbers))
         print_table(table)
     for metric, total in totals.items():
-        out.print(f"{METRICS[metric]:34} {total:>15,}", highlight=False)
+        out.print(f"{METRICS[metric].label:34} {total:>15,}", highlight=False)
 
 
 def _count_space(space: SearchSpecification, as_json: bool) -> None:
@@ -107,8 +107,8 @@ def _count_space(space: SearchSpecification, as_json: bool) -> None:
         "duplicates": found.duplicate_share,
         "without a pixel left": found.unbuildable_share or None,
     }
-    told = ", ".join(f"{what} {share:.1%}" for what, share in shares.items() if share is not None)
-    out.print(f"{told} ({basis})", highlight=False)
+    facts = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if share is not None)
+    out.print(f"{facts} ({basis})", highlight=False)
     if not missing:
         out.print("MobileNet V1, V2 and V3-small are in the space at every budget")
     for line in missing:

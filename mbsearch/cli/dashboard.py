@@ -21,42 +21,42 @@ def dashboard(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
 ) -> None:
-    """Open the page where a network is chosen: live, read-only, offline.
+    """Serve the dashboard of a study: live, read-only, offline.
 
     Example: mbsearch dashboard results/v2
     """
     from mbsearch.dashboard.app import create_app
-    from mbsearch.dashboard.studies import Library, open_shelf
+    from mbsearch.dashboard.studies import Library, open_source
+    from mbsearch.study.opening import read_study
     from mbsearch.study.records import metric_of
-    from mbsearch.study.store import read_study
 
     _require_free(host, port)
-    shelf = open_shelf(results, storage)
-    # Large studies are read in the background, unless the budgets have to be understood.
+    source = open_source(results, storage)
+    # Parsing budgets needs the study's cost. Otherwise the study is read in the background.
     metric = metric_of(read_study(results, storage).records()) if budget else ""
-    app = create_app(Library(shelf, parse_budgets(budget, None, metric)))
+    app = create_app(Library(source, parse_budgets(budget, None, metric)))
     if not _is_loopback(host):
         err.print(
-            f"[yellow]warning:[/] {escape(host)} can be reached from other machines, and the page "
-            "asks nobody for a password; an SSH tunnel to 127.0.0.1 is safer",
+            f"[yellow]warning:[/] {escape(host)} can be reached from other machines, and the "
+            "dashboard has no password; an SSH tunnel to 127.0.0.1 is safer",
             soft_wrap=True,
         )
-    err.print(f"http://{host}:{port}  (Ctrl-C ends it)", highlight=False)
-    # Every request would be a line otherwise.
+    err.print(f"http://{host}:{port}  (Ctrl-C to stop)", highlight=False)
+    # Werkzeug logs a line for every request.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # Dash takes what is not given from the environment, so everything that matters is given.
+    # Dash reads missing arguments from environment variables, so all are given.
     app.run(host=host, port=port, debug=False, proxy=None, use_reloader=False, threaded=True)
 
 
 def _require_free(host: str, port: int) -> None:
-    """Refuse an address that cannot be listened on; the server would end by itself then."""
+    """Raise SpecError if the address cannot be listened on; the server would exit silently."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise SpecError(
-            f"--host {host} --port {port}: expected an address that is free, got: "
-            f"{error.strerror}; another --port may be"
+            f"--host {host} --port {port}: expected a free address, got: "
+            f"{error.strerror}; try another --port"
         ) from None
 
 

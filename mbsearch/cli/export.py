@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from mbsearch.cli.terminal import Budgets, Results, Storage, cost, err, parse_budgets
-from mbsearch.errors import SpecError
+from mbsearch.display.console_log import print_line
+from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
-    from mbsearch.analysis.answer import Findings
-    from mbsearch.config.settings import Budget
+    from mbsearch.analysis.findings import Findings
+    from mbsearch.config.budgets import Budget
     from mbsearch.study.records import TrialRecord
+    from mbsearch.study.store import StudyStore
 
 _YAML = (".yaml", ".yml")
 _BOUNDS = {
@@ -32,124 +34,184 @@ def export(
     results: Results = None,
     budget: Budgets = None,
     max_mult_adds: Annotated[
-        str | None, typer.Option(help="The same as --budget mult_adds=..., as 100M.")
+        str | None, typer.Option(help="Same as --budget mult_adds=..., as 100M.")
     ] = None,
     max_params: Annotated[
-        str | None, typer.Option(help="A bound on parameters, as 2M; such bounds are one budget.")
+        str | None,
+        typer.Option(help="Bound on the parameters, as 2M. These bounds together are one budget."),
     ] = None,
     max_memory: Annotated[
-        str | None, typer.Option(help="A bound on the bytes of activations, as 500k.")
+        str | None, typer.Option(help="Bound on the peak activation memory in bytes, as 500k.")
     ] = None,
     max_latency: Annotated[
-        str | None, typer.Option(help="A bound on the predicted latency, as 5ms.")
+        str | None, typer.Option(help="Bound on the predicted latency, as 5ms.")
     ] = None,
-    trial: Annotated[int | None, typer.Option(help="The network of this trial.")] = None,
+    trial: Annotated[int | None, typer.Option(help="Network of this trial.")] = None,
     cheapest_tied: Annotated[
         bool,
-        typer.Option("--cheapest-tied", help="Of those as accurate within 1 point, the cheapest."),
+        typer.Option(
+            "--cheapest-tied",
+            help="Of the networks within 1 point of accuracy, the one of smallest cost.",
+        ),
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for all formats, or a .yaml; or stdout."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for all formats, or a .yaml file. By default YAML to stdout.",
+        ),
     ] = None,
     formats: Annotated[
         str | None,
         typer.Option(
-            help="Of yaml, pytorch, torch-export, onnx, timm (all by default), executorch, litert.",
+            help="Comma-separated: yaml, pytorch, torch-export, onnx, timm (the default), "
+            "executorch, litert.",
             show_default=False,
         ),
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise the ONNX file too, and score both.")
+        bool, typer.Option("--int8", help="Also quantize the ONNX file, and evaluate both.")
     ] = False,
     storage: Storage = None,
 ) -> None:
-    """Write a network of a study, as YAML or as a folder of every format.
+    """Export a network of a study, as YAML or as a folder of several formats.
 
-    By default it is the answer to the study's first budget. Every file is read back, and its
-    outputs compared with the network's, before the command ends.
+    The default is the answer to the study's first budget. Every file is read back, and its outputs
+    are compared with the network's.
 
     Example: mbsearch export --budget 100M -o winner
     """
-    from mbsearch.analysis.answer import cheapest_tied as cheapest_tied_with
-    from mbsearch.analysis.answer import findings_of
-    from mbsearch.study.artifacts import read_retrained
-    from mbsearch.study.atomic_files import write_whole
-    from mbsearch.study.records import metric_of
-    from mbsearch.study.store import RESULTS, files_of, read_study, results_folder
-
     is_folder = output is not None and output.suffix not in _YAML
     if (formats is not None or int8) and not is_folder:
         option = "--int8" if formats is None else "--formats"
         raise SpecError(f"{option}: expected --output FOLDER with it, got none")
     bounds = zip(_BOUNDS, (max_mult_adds, max_params, max_memory, max_latency), strict=True)
-    given = {option: text for option, text in bounds if text is not None}
-    options = [*given, *["--budget"] * len(budget or [])]
-    if trial is not None and options:
-        raise SpecError(f"expected --trial or {options[0]}, got both")
-    if len(budget or []) + bool(given) > 1:
-        raise SpecError(f"{options[0]}: expected one budget to export, got another one beside it")
-    alias = _of_bounds(given)  # a mistake in it is better said before
-    store = read_study(results, storage)
-    records = store.records()
-    retrained = read_retrained(files_of(results, storage))
-    findings = findings_of(records, store.settings(), retrained)
-    asked = alias or parse_budgets(budget, None, metric_of(records))
-    record = _choose(findings, trial, asked)
-    if cheapest_tied:
-        record = cheapest_tied_with(findings, record, asked[0] if asked else None)
+    choice = _Choice(
+        trial,
+        budget or [],
+        {option: text for option, text in bounds if text is not None},
+        cheapest_tied,
+    )
+    record, store = choice.read(results, storage)
     if output is None:
         sys.stdout.write(record.architecture.to_yaml())
         return
-    if not is_folder:
-        write_whole(output, record.architecture.to_yaml())
-        _say(record, output)
-        return
+    if is_folder:
+        _export_folder(record, store, output, results, storage, formats, int8=int8)
+    else:
+        from mbsearch.study.atomic_files import write_atomically
 
+        write_atomically(output, record.architecture.to_yaml())
+    print_line(err, f"{record.label} written to {output}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Options that choose the network to export.
+
+    Args:
+        trial: number of a trial.
+        budgets: texts of ``--budget``.
+        bounds: texts of the options that bound one cost each, which form one budget.
+        cheapest_tied: whether a statistically tied network of smaller cost is preferred.
+
+    Raises:
+        SpecError: the options contradict each other, or a bound is not valid.
+    """
+
+    trial: int | None
+    budgets: list[str]
+    bounds: Mapping[str, str]
+    cheapest_tied: bool
+
+    def __post_init__(self) -> None:
+        options = [*self.bounds, *["--budget"] * len(self.budgets)]
+        if self.trial is not None and options:
+            raise SpecError(f"expected --trial or {options[0]}, got both")
+        if len(self.budgets) + bool(self.bounds) > 1:
+            raise SpecError(f"{options[0]}: expected one budget, got several")
+        self._bounded()
+
+    def read(self, results: Path | None, storage: str | None) -> tuple[TrialRecord, StudyStore]:
+        """Read the study, and return the chosen trial and the store.
+
+        Raises:
+            StorageError: there is no such study or trial, or no network within the budget.
+        """
+        from mbsearch.analysis.answer_selection import cheapest_tied
+        from mbsearch.analysis.findings import findings_of
+        from mbsearch.study.opening import files_of, read_study
+        from mbsearch.study.records import metric_of
+        from mbsearch.study.retrained_file import read_retrained
+
+        store = read_study(results, storage)
+        records = store.records()
+        retrained = read_retrained(files_of(results, storage))
+        findings = findings_of(records, store.settings(), retrained)
+        budgets = self._bounded() or parse_budgets(self.budgets, None, metric_of(records))
+        budget = budgets[0] if budgets else None
+        record = self._record(findings, budget)
+        return cheapest_tied(findings, record, budget) if self.cheapest_tied else record, store
+
+    def _bounded(self) -> list[Budget]:
+        """Return the budget of the bounds; no budget without any."""
+        from mbsearch.config.budgets import Budget
+        from mbsearch.cost.metrics import COSTS
+
+        for option, text in self.bounds.items():
+            cost(option, text, COSTS[_BOUNDS[option]].key)
+        bounds = {_BOUNDS[option]: text for option, text in self.bounds.items()}
+        return [Budget.model_validate(bounds)] if bounds else []
+
+    def _record(self, findings: Findings, budget: Budget | None) -> TrialRecord:
+        """Return the trial, or the answer to the budget, by default the study's first."""
+        from mbsearch.analysis.answer_selection import answer
+        from mbsearch.study.records import find_trial
+
+        if self.trial is not None:
+            return find_trial(findings.records, self.trial)
+        budget = budget or findings.main_budget
+        if budget is None:
+            raise StorageError("expected at least one completed trial, got none")
+        return answer(findings, budget).record
+
+
+def _export_folder(
+    record: TrialRecord,
+    store: StudyStore,
+    output: Path,
+    results: Path | None,
+    storage: str | None,
+    formats: str | None,
+    *,
+    int8: bool,
+) -> None:
+    """Write a folder of several formats, and print how each file compares with the network."""
     from mbsearch.export.formats import DEFAULT_FORMATS
-    from mbsearch.export.network_files import export_record
+    from mbsearch.export.study_export import export_record
+    from mbsearch.study.opening import RESULTS, results_folder
 
-    chosen = DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(","))
-    # The card goes where the model goes: a database's address may hold a password, and a path on
-    # this machine is nobody's.
+    exported = export_record(
+        store,
+        record,
+        output,
+        DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(",")),
+        command=_command(output, storage),
+        home=results_folder(results or RESULTS) if storage is None else None,
+        int8=int8,
+    )
+    for each in exported.files:
+        note = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
+        print_line(err, f"{each.file}: {note}")
+
+
+def _command(output: Path, storage: str | None) -> str:
+    """Return the command line for the model card, without passwords and absolute paths."""
     hidden = {storage: "URL"} if storage else {}
     if output.is_absolute():
         hidden[str(output)] = output.name
     words = ["mbsearch", *sys.argv[1:]]
-    for text, instead in hidden.items():
-        words = [word.replace(text, instead) for word in words]
-    command = shlex.join(words)
-    home = results_folder(results or RESULTS) if storage is None else None
-    exported = export_record(store, record, output, chosen, command=command, home=home, int8=int8)
-    for each in exported.files:
-        said = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
-        err.print(escape(f"{each.file}: {said}"), highlight=False, soft_wrap=True)
-    _say(record, output)
-
-
-def _of_bounds(given: Mapping[str, str]) -> list[Budget]:
-    """The budget of the options that bound one cost each; none without any."""
-    from mbsearch.config.settings import Budget, cost_of
-
-    for option, text in given.items():
-        cost(option, text, cost_of(_BOUNDS[option]))
-    bounds = {_BOUNDS[option]: text for option, text in given.items()}
-    return [Budget.model_validate(bounds)] if bounds else []
-
-
-def _choose(findings: Findings, trial: int | None, asked: Sequence[Budget]) -> TrialRecord:
-    """The record that the options ask for; by default the answer to the main budget."""
-    from mbsearch.analysis.answer import answer
-    from mbsearch.analysis.tables import by_trial
-    from mbsearch.errors import StorageError
-
-    if trial is not None:
-        return by_trial(findings.records, trial)
-    budget = asked[0] if asked else findings.main
-    if budget is None:
-        raise StorageError("expected at least one complete trial, got none yet")
-    return answer(findings, budget).record
-
-
-def _say(record: TrialRecord, output: Path) -> None:
-    err.print(f"{escape(record.label)} written to {escape(str(output))}", highlight=False)
+    for text, placeholder in hidden.items():
+        words = [word.replace(text, placeholder) for word in words]
+    return shlex.join(words)

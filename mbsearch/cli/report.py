@@ -19,22 +19,22 @@ def report(
         "report.html"
     ),
 ) -> None:
-    """Write a study as one HTML file that opens without a server or a network.
+    """Write a study as a single HTML file that works offline.
 
     Example: mbsearch report results/v2 -o v2.html
     """
-    from mbsearch.analysis.answer import findings_of
+    from mbsearch.analysis.findings import findings_of
     from mbsearch.report.html import document
-    from mbsearch.study.artifacts import read_measured
-    from mbsearch.study.atomic_files import write_whole
+    from mbsearch.study.artifacts import read_artifacts
+    from mbsearch.study.atomic_files import write_atomically
+    from mbsearch.study.opening import files_of, read_study
     from mbsearch.study.records import metric_of
-    from mbsearch.study.store import files_of, read_study
 
     study = read_study(results, storage)
     stamp = study.settings().get("stamp")
     data = "unknown images" if stamp is None else stamp["data"]
-    measured = read_measured(files_of(results, storage), stamp)
+    measured = read_artifacts(files_of(results, storage), stamp)
     findings = findings_of(study.records(), study.settings(), measured.retrained)
     budgets = parse_budgets(budget, None, metric_of(findings.records))
-    write_whole(output, document(findings, f"{study.name} on {data}", measured, budgets))
+    write_atomically(output, document(findings, f"{study.name} on {data}", measured, budgets))
     err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -24,74 +24,61 @@ from mbsearch.cli.terminal import (
     parse_budgets,
     print_table,
 )
+from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
-    from mbsearch.analysis.answer import Findings
-    from mbsearch.config.settings import Budget, Settings
+    from mbsearch.analysis.findings import Findings
+    from mbsearch.config.settings import Settings
+    from mbsearch.config.specification import SearchSpecification
+    from mbsearch.cost import Measure
     from mbsearch.space.architecture import Architecture
-    from mbsearch.study.artifacts import Retrained
-    from mbsearch.study.records import TrialRecord
-
-
-@dataclass
-class Chosen:
-    """Networks to retrain, and by fingerprint the references of the study beside each."""
-
-    records: list[TrialRecord]
-    references: dict[str, list[TrialRecord]] = field(default_factory=dict)
-
-    def add(self, findings: Findings, budget: Budget) -> None:
-        """Choose the answer to a budget, beside the strongest references of that budget.
-
-        Where the answer is a reference, it stands beside the best network of the search.
-        """
-        from mbsearch.analysis.answer import answer
-
-        found = answer(findings, budget)
-        beside = [margin.other.record for margin in found.margins]
-        record = found.record
-        if found.searched is not None:
-            beside.insert(0, record)
-            record = found.searched.other.record
-        self.records.append(record)
-        self.references.setdefault(record.fingerprint, []).extend(beside)
+    from mbsearch.study.identity import Identity
+    from mbsearch.study.retrained_file import Retrained
 
 
 def retrain(
     results: StudyFolder = None,
     trial: Annotated[
-        list[int] | None, typer.Option(help="This network of the study; may be repeated.")
+        list[int] | None, typer.Option(help="Network of this trial. May be repeated.")
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="The K best candidates.")] = None,
-    front: Annotated[bool, typer.Option("--front", help="The candidates of the front.")] = False,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="The K most accurate networks of the search.")
+    ] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Networks of the search on the front.")
+    ] = False,
     budget: Budgets = None,
     max_mult_adds: Annotated[
         list[str] | None,
-        typer.Option(help="The same as --budget mult_adds=..., as 100M; may be repeated."),
+        typer.Option(help="Same as --budget mult_adds=..., as 100M. May be repeated."),
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(help="An architecture file; may be repeated.")
+        list[str] | None, typer.Option(help="Architecture file. May be repeated.")
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights that the one --network starts from: ours, torchvision's, timm's."
+            help="Initial weights of the --network: a file of mbsearch, torchvision or timm."
         ),
     ] = None,
     weights_eps: Annotated[
-        float, typer.Option(help="Of their batch norms; 0.001 for torchvision's V3.")
+        float, typer.Option(help="Epsilon of its batch norms; 0.001 for torchvision's MobileNetV3.")
     ] = 1e-5,
     teacher: Annotated[
-        bool, typer.Option(help="Learn from the study's teacher, where it has one.")
+        bool, typer.Option(help="Train with the study's teacher, if it has one.")
     ] = True,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings a network; 3.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Length of each; 20.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Trainings a network. By default 3.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of a training. By default 20.")
+    ] = None,
     scale: Annotated[
         float | None,
         typer.Option(
-            help="Pixels trained on, as a share of the resolution: 1, of the built-in images the "
-            "proxy's.",
+            help="Training image size as a share of the resolution. By default 1, for the "
+            "embedded images the proxy's.",
             show_default=False,
         ),
     ] = None,
@@ -102,108 +89,141 @@ def retrain(
 ) -> None:
     """Train networks by the full recipe on train and validation images, and test them.
 
-    By default the answers to the study's budgets. Beside each are trained the study's strongest
+    By default the answers to the study's budgets are trained, and for each the study's strongest
     references of that budget, or a MobileNet V1 and V2 of equal cost. The recipe is the space's
-    `retrain:`. Interrupted, the same command resumes from the last epoch. Results are written to
-    retrain.json and retrain.csv in the study's folder; networks and seeds of an earlier retraining
-    by the same recipe stay.
+    `retrain:`. The same command resumes an interrupted run from the last epoch. Results are written
+    to retrain.json and retrain.csv in the study's folder. Networks and seeds of an earlier
+    retraining by the same recipe are kept.
 
     Example: mbsearch retrain results/v2 --budget 20M --budget 50M
     """
-    from mbsearch.analysis.answer import answers, findings_of, said
-    from mbsearch.config.settings import SCRATCH
-    from mbsearch.config.specification import read_specification
-    from mbsearch.latency.model import kept_measure
-    from mbsearch.retraining.competitors import entrants
+    from mbsearch.analysis.answer import answer_text
+    from mbsearch.analysis.answer_selection import answers
+    from mbsearch.display.progress_display import ProgressDisplay
+    from mbsearch.retraining.competitors import competitors
     from mbsearch.retraining.run import retrain_study
-    from mbsearch.space.yaml_source import parse_document
-    from mbsearch.study.artifacts import read_retrained
-    from mbsearch.study.store import RESULTS, read_study, results_folder
+    from mbsearch.retraining.selection import Selection, select
     from mbsearch.training.long_training import WeightsFile
 
     if weights is not None and len(network or []) != 1:
         raise SpecError(f"--weights: expected one --network with it, got {len(network or [])}")
-    folder = results_folder(results or RESULTS)
-    store = read_study(folder)
-    study, records = store.settings(), store.records()
-    if not records:
-        raise StorageError(f"{folder}: expected a study with trials, got one without")
-    space = read_specification(parse_document(study["space_yaml"], "space.yaml"))
-    given = [_read(name, records[0].architecture.num_classes) for name in network or []]
-    metric, meter = space.settings.metric, kept_measure(study)
-    budgets = parse_budgets(budget, None, metric)
+    study = _Study.read(results)
+    given = [_read(name, study.classes) for name in network or []]
+    budgets = parse_budgets(budget, None, study.space.settings.metric)
     budgets += [parse_budget("--max-mult-adds", text, "mult_adds") for text in max_mult_adds or []]
-    findings = findings_of(records, study, read_retrained(folder))
-    if not (budgets or trial or given or front or top):
-        main = [] if findings.main is None else [findings.main]
-        budgets = list(findings.asked) or main
-    picked = _chosen(findings, trial or [], top, budgets, front=front)
-    chosen = entrants(picked.records, given, picked.references, metric=metric, measure=meter)
-    start = None
-    if weights is not None:
-        start = WeightsFile(given[0].fingerprint, weights, weights_eps)
-    if study["stamp"].get("weights") is None:
-        space = space.with_settings({"weights": SCRATCH})
-    settings = _changed(
-        space.settings, {"seeds": seeds, "epochs": epochs, "resolution_scale": scale}
+    selection = Selection(trial or (), top, front, budgets)
+    if selection.is_empty and not given:
+        main = [] if study.findings.main_budget is None else [study.findings.main_budget]
+        selection = Selection(budgets=study.findings.requested or main)
+    selected = select(study.findings, selection)
+    settings = study.settings({"seeds": seeds, "epochs": epochs, "resolution_scale": scale})
+    chosen = competitors(
+        selected.records,
+        given,
+        selected.references,
+        metric=settings.metric,
+        measure=study.measure,
     )
     for name in dict.fromkeys(each.name for each in chosen):
-        err.print(f"retraining {escape(name)}", highlight=False)
-    found = retrain_study(
-        folder,
-        chosen,
-        settings,
-        data=study["stamp"]["data"],
-        data_key=study["stamp"]["data_key"],
-        split_seed=study["stamp"]["seed"],
-        jobs=jobs,
-        device=device,
-        skip_damaged=skip_damaged,
-        start=start,
-        teacher=teacher,
-        measure=meter,
-        say=lambda line: err.print(escape(line), highlight=False),
-        on_end=lambda name, seed, accuracy: err.print(
-            f"{escape(name)}, seed {seed}: test accuracy {accuracy:.4f}", highlight=False
-        ),
-    )
+        print_line(err, f"retraining {name}")
+    with ProgressDisplay(err) as display:
+        found = retrain_study(
+            study.folder,
+            chosen,
+            settings,
+            data=study.identity["data"],
+            data_key=study.identity["data_key"],
+            split_seed=study.identity["seed"],
+            jobs=jobs,
+            device=device,
+            skip_damaged=skip_damaged,
+            start=(
+                None if weights is None else WeightsFile(given[0].fingerprint, weights, weights_eps)
+            ),
+            teacher=teacher,
+            measure=study.measure,
+            on_progress=display.update,
+        )
+    written = study.folder / "retrain.json"
     if as_json:
-        print((folder / "retrain.json").read_text(encoding="utf-8"), end="")  # noqa: T201
+        print(written.read_text(encoding="utf-8"), end="")  # noqa: T201
         return
     _print(found)
-    findings = findings_of(records, study, read_retrained(folder))
-    for each in answers(findings, budgets).values():
-        out.print(escape(said(each)), highlight=False, soft_wrap=True)
-    err.print(escape(f"written to {folder / 'retrain.json'}"), highlight=False, soft_wrap=True)
+    for each in answers(_Study.read(study.folder).findings, selection.budgets).values():
+        print_line(out, answer_text(each))
+    print_line(err, f"written to {written}")
 
 
-def _chosen(
-    findings: Findings,
-    trials: Sequence[int],
-    top: int | None,
-    budgets: Sequence[Budget],
-    *,
-    front: bool,
-) -> Chosen:
-    """The networks that the options name, by default the study's answers."""
-    from mbsearch.analysis import tables as found
-    from mbsearch.study.records import shown
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """A study whose networks are retrained."""
 
-    chosen = Chosen([found.by_trial(findings.records, number) for number in trials])
-    candidates = [r for r in shown(findings.within) if not r.is_baseline]
-    if top is not None:
-        chosen.records += sorted(candidates, key=lambda r: (-r.likely, r.cost))[:top]
-    if front:
-        chosen.records += [r for r in found.front(findings.within) if not r.is_baseline]
-    if not chosen.records and (top is not None or front):
-        raise StorageError("--top, --front: expected a candidate, got MobileNets only")
-    for budget in budgets:
-        chosen.add(findings, budget)
-    return chosen
+    folder: Path
+    space: SearchSpecification
+    facts: Mapping[str, Any]
+    findings: Findings
+    measure: Measure
+
+    @staticmethod
+    def read(path: Path | None) -> _Study:
+        """Read a study, or the newest one of a folder.
+
+        Raises:
+            StorageError: there is no such study, or it has no trials.
+        """
+        from mbsearch.analysis.findings import findings_of
+        from mbsearch.config.specification import read_specification
+        from mbsearch.latency.model import measure_of_study
+        from mbsearch.space.yaml_source import parse_document
+        from mbsearch.study.opening import RESULTS, read_study, results_folder
+        from mbsearch.study.retrained_file import read_retrained
+
+        folder = results_folder(path or RESULTS)
+        store = read_study(folder)
+        facts, records = store.settings(), store.records()
+        if not records:
+            raise StorageError(f"{folder}: expected a study with trials, got one without")
+        space = read_specification(parse_document(facts["space_yaml"], "space.yaml"))
+        findings = findings_of(records, facts, read_retrained(folder))
+        return _Study(folder, space, facts, findings, measure_of_study(facts))
+
+    @property
+    def identity(self) -> Identity:
+        """Images, split seed and settings that the study is bound to."""
+        identity: Identity = self.facts["stamp"]
+        return identity
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the images."""
+        return self.findings.records[0].architecture.num_classes
+
+    def settings(self, recipe: Mapping[str, float | None]) -> Settings:
+        """Return the settings with changes of the retraining recipe; None changes nothing.
+
+        Raises:
+            SpecError: a change is not valid.
+        """
+        from pydantic import ValidationError
+
+        from mbsearch.config.retrain_settings import Retrain
+        from mbsearch.config.settings import SCRATCH
+        from mbsearch.space.yaml_source import format_first_error
+
+        settings = self.space.settings
+        given = {key: value for key, value in recipe.items() if value is not None}
+        try:
+            changed = Retrain.model_validate(settings.retrain.model_dump() | given)
+        except ValidationError as error:
+            raise SpecError(f"retrain: {format_first_error(error)}") from None
+        changes: dict[str, object] = {"retrain": changed}
+        if self.identity.get("weights") is None:
+            changes["weights"] = SCRATCH
+        return settings.model_copy(update=changes)
 
 
 def _read(name: str, classes: int) -> Architecture:
-    """An architecture from a file or of the references, for the study's classes."""
+    """Return an architecture from a file or by its name, with the study's number of classes."""
     from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
 
@@ -213,23 +233,9 @@ def _read(name: str, classes: int) -> Architecture:
     return loaded.replace(num_classes=classes)
 
 
-def _changed(settings: Settings, changes: dict[str, float | None]) -> Settings:
-    """The settings with another recipe, where options give one."""
-    from pydantic import ValidationError
-
-    from mbsearch.config.settings import Retrain
-    from mbsearch.space.yaml_source import explain
-
-    given = {key: value for key, value in changes.items() if value is not None}
-    try:
-        recipe = Retrain.model_validate(settings.retrain.model_dump() | given)
-    except ValidationError as error:
-        raise SpecError(f"retrain: {explain(error)}") from None
-    return settings.model_copy(update={"retrain": recipe})
-
-
 def _print(found: list[Retrained]) -> None:
-    from mbsearch.analysis.retrained_margins import leads
+    """Print the test accuracies, and how the candidates compare with their references."""
+    from mbsearch.analysis.retrained_margins import retrained_margins
     from mbsearch.cost.units import millions
 
     table = Table(title="Test accuracy after retraining")
@@ -248,5 +254,5 @@ def _print(found: list[Retrained]) -> None:
             millions(each.costs["params"]),
         )
     print_table(table)
-    for lead in leads(found):
-        out.print(escape(lead.sentence()), highlight=False, soft_wrap=True)
+    for margin in retrained_margins(found):
+        print_line(out, margin.sentence)

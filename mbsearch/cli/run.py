@@ -6,19 +6,23 @@ import math
 import re
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from mbsearch.cli.status import print_status, print_verdict
+from mbsearch.cli.status import print_audit_summary, print_status
 from mbsearch.cli.terminal import (
+    AllStudies,
+    Data,
     Device,
     Evaluator,
     Json,
     SkipDamaged,
     Storage,
+    StudyName,
     Weights,
     cost,
     err,
@@ -26,10 +30,14 @@ from mbsearch.cli.terminal import (
     require_one_of,
     with_evaluator,
 )
+from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
+    from mbsearch.config.budgets import Limits
+    from mbsearch.config.settings import Settings
     from mbsearch.config.specification import SearchSpecification
+    from mbsearch.study_run import RunResult
 
 _DEFAULT_TRIALS = 50
 _MOST_REFINED = 0.9
@@ -39,8 +47,8 @@ def run(
     space: Annotated[
         str | None,
         typer.Option(
-            help="YAML file, or the name of a shipped space: v2, or photos where weights are "
-            "inherited, by default.",
+            help="YAML file, or name of a packaged space. By default photos if weights are "
+            "inherited, else v2.",
             show_default=False,
         ),
     ] = None,
@@ -48,39 +56,38 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Networks to train in all; references come on top. 50; with --minutes no limit.",
+            help="Networks to train in all, without the references. By default 50, or no limit "
+            "with --minutes.",
             show_default=False,
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; the same command resumes.")
+        float | None,
+        typer.Option(help="Time limit of the run in minutes; the same command resumes."),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Image folder or data set name; without it, embedded Fashion-MNIST."),
-    ] = None,
+    data: Data = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="Look accuracies up in this CSV or JSON file instead of training."),
+        typer.Option(help="CSV or JSON file of accuracies to look up instead of training."),
     ] = None,
     weights: Weights = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the study; the space's by default.")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="Where studies live.")] = Path("results"),
+    name: StudyName = None,
+    results: AllStudies = Path("results"),
     storage: Storage = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Trainings at once; one a core, four on a GPU, or what the cluster takes."
+            min=1,
+            help="Trainings at a time. By default one a core, four on a GPU, or the cluster's "
+            "slots.",
         ),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(help="Train on the Ray cluster at this address, as auto or HOST:6379."),
+        typer.Option(help="Address of a Ray cluster that trains: auto or HOST:6379."),
     ] = None,
     gpus_per_trial: Annotated[
-        float, typer.Option(min=0, help="With --ray: share of a GPU that a training occupies.")
+        float, typer.Option(min=0, help="With --ray: share of a GPU for each training.")
     ] = 0.0,
     sampler: Annotated[
         str, typer.Option(help="cost-aware, tpe, nsga2, gp or random.")
@@ -88,28 +95,30 @@ def run(
     budget: Annotated[
         list[str] | None,
         typer.Option(
-            help="Find the best network within this budget: 20M bounds the study's cost, "
-            "mult_adds=20M,params=500k both. May be repeated: each is a question of its own."
+            help="Budget to find the best network for: 20M is an upper bound on the study's cost, "
+            "mult_adds=20M,params=500k on two costs. May be repeated."
         ),
     ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Hard limit on everything that is trained, as mult_adds=100M or latency=5ms; "
-            "may be repeated."
+            help="Limit on the costs of all networks, as mult_adds=100M or latency=5ms. "
+            "May be repeated."
         ),
     ] = None,
     objective: Annotated[
         str | None,
         typer.Option(
-            help="Cost to weigh accuracy against: mult_adds, params, peak_activation_bytes or "
-            "latency; the space's by default."
+            help="Cost of the Pareto front: mult_adds, params, peak_activation_bytes or latency. "
+            "By default the space's."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of search, split and trainings.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the search, the split and the trainings.")
+    ] = 0,
     device: Device = None,
     racing: Annotated[
-        bool, typer.Option(help="Stop trials that cheaper ones have left behind.")
+        bool, typer.Option(help="Prune trials that smaller networks outperform.")
     ] = True,
     evaluator: Evaluator = None,
     refine: Annotated[
@@ -117,27 +126,28 @@ def run(
         typer.Option(
             min=0,
             max=_MOST_REFINED,
-            help="Share of the work for a longer training of the best; the space's by default.",
+            help="Share of the work for promotion, a longer training of the best networks. By "
+            "default the space's.",
             show_default=False,
         ),
     ] = None,
     finals: Annotated[
         str | None,
         typer.Option(
-            help="Time for trainings by the full recipe, which decide the answers, as 15m or 900s; "
-            "0 for none. As long as the search, at most 15 minutes, by default.",
+            help="Time for finals, trainings by the full recipe that decide the answers, as 15m or "
+            "900s; 0 for none. By default as long as the search, at most 15 minutes.",
             show_default=False,
         ),
     ] = None,
     export: Annotated[
         bool,
         typer.Option(
-            help="Write each answer into a folder of the study: weights, ONNX, int8, model card."
+            help="Export each answer into the study's folder: weights, ONNX, int8, model card."
         ),
     ] = True,
     skip_damaged: SkipDamaged = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what was read and what is planned, and stop.")
+        bool, typer.Option("--dry-run", help="Print the plan of the run, and exit.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -149,52 +159,30 @@ def run(
 
     mbsearch run --space v2.yaml --data photos/ --weights none --budget 10M --budget 20M
     """
-    from mbsearch.analysis.answer import findings_of
-    from mbsearch.config.settings import Racing
     from mbsearch.config.specification import load_specification
+    from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.evaluation import default_space
-    from mbsearch.progress import RunDisplay
-    from mbsearch.run import UNLIMITED_TRIALS
-    from mbsearch.run import run as run_study
-    from mbsearch.study.artifacts import read_retrained
-    from mbsearch.study.records import complete
-    from mbsearch.study.store import read_study, study_folder
+    from mbsearch.study.opening import study_folder
+    from mbsearch.study_run import run as run_study
 
-    of_trainings = {
-        "data": data,
-        "device": device,
-        "evaluator": evaluator,
-        "refine": refine,
-        "weights": weights,
-    }
-    for option, value in of_trainings.items():
-        if table is not None and value is not None:
-            raise SpecError(
-                f"--{option}: expected no --table with it, which trains nothing, got one"
-            )
+    if table is not None:
+        _require_absent(
+            {"data": data, "device": device, "evaluator": evaluator}
+            | {"refine": refine, "weights": weights}
+        )
     if space is None:
-        with RunDisplay(err) as display:
-            space = "v2" if table is not None else default_space(data, weights, display.images)
-    loaded = with_evaluator(load_specification(space), evaluator)
-    if weights is not None:
-        loaded = loaded.with_settings({"weights": weights})
-    loaded = _with_objective(_with_limits(loaded, limit or []), objective)
-    loaded = _with_budgets(loaded, budget or [])
-    if finals is not None:
-        minutes_of_finals = _minutes("--finals", finals)
-        changed = loaded.settings.finals.model_copy(update={"minutes": minutes_of_finals})
-        loaded = loaded.with_settings({"finals": changed})
-    if not racing:
-        loaded = loaded.with_settings({"racing": Racing(rungs=())})
-    if refine is not None:
-        promotion = loaded.settings.promotion.model_copy(update={"share": refine})
-        loaded = loaded.with_settings({"promotion": promotion})
+        with ProgressDisplay(err) as display:
+            space = "v2" if table is not None else default_space(data, weights, display.update)
+    overrides = _Overrides(
+        evaluator, weights, limit or [], objective, budget or [], finals, racing, refine
+    )
+    loaded = overrides.applied(load_specification(space))
     folder = study_folder(loaded.name if name is None else name, results)
-    with RunDisplay(err) as display:
-        try:
+    try:
+        with ProgressDisplay(err) as display:
             result = run_study(
                 loaded,
-                trials=trials or (_DEFAULT_TRIALS if minutes is None else UNLIMITED_TRIALS),
+                trials=trials or (_DEFAULT_TRIALS if minutes is None else None),
                 folder=folder,
                 storage=storage,
                 data=data,
@@ -208,57 +196,78 @@ def run(
                 device=device,
                 skip_damaged=skip_damaged,
                 dry_run=dry_run,
-                on_images=display.images,
-                on_start=display.start,
-                on_preparation=display.preparation,
-                say=display.say,
                 on_progress=display.update,
             )
-        except KeyboardInterrupt:
-            display.stop()
-            look = f"; look with: mbsearch status {escape(str(folder))}" if folder.exists() else ""
-            err.print(
-                "interrupted; completed trials are saved. Run the same command to resume"
-                + look
-                + (" and the same --storage" if look and storage else "")
+    except KeyboardInterrupt:
+        _print_interrupted(folder, storage)
+        raise
+    if not dry_run:
+        _print_unused(result, loaded.settings)
+        _print_findings(result, storage, as_json=as_json, export=export and table is None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Overrides:
+    """Options that replace settings of the space; None and empty lists keep the space's."""
+
+    evaluator: str | None
+    weights: str | None
+    limits: list[str]
+    objective: str | None
+    budgets: list[str]
+    finals: str | None
+    racing: bool
+    refine: float | None
+
+    def applied(self, space: SearchSpecification) -> SearchSpecification:
+        """Return the space with these settings.
+
+        Raises:
+            SpecError: an option is not valid; it is named.
+        """
+        from mbsearch.config.racing_settings import Racing
+        from mbsearch.cost.metrics import COSTS
+
+        space = with_evaluator(space, self.evaluator)
+        changes: dict[str, object] = {}
+        if self.weights is not None:
+            changes["weights"] = self.weights
+        if self.limits:
+            changes["limits"] = _limits(space.settings, self.limits)
+        if self.objective is not None:
+            require_one_of("--objective", self.objective, tuple(COSTS))
+            changes["objectives"] = ("accuracy", self.objective)
+        if self.finals is not None:
+            minutes = _minutes("--finals", self.finals)
+            changes["finals"] = space.settings.finals.model_copy(update={"minutes": minutes})
+        if not self.racing:
+            changes["racing"] = Racing(rungs=())
+        if self.refine is not None:
+            share = {"share": self.refine}
+            changes["promotion"] = space.settings.promotion.model_copy(update=share)
+        space = space.with_settings(changes)
+        if not self.budgets:
+            return space
+        metric = space.settings.metric  # of the objective that an option may have replaced
+        budgets = (parse_budget("--budget", text, metric) for text in self.budgets)
+        return space.with_settings({"budgets": tuple(dict.fromkeys(budgets))})
+
+
+def _require_absent(options: Mapping[str, object]) -> None:
+    """Raise SpecError for an option of trainings beside ``--table``."""
+    for option, value in options.items():
+        if value is not None:
+            raise SpecError(
+                f"--{option}: expected no --table with it, which trains nothing, got one"
             )
-            raise
-    if dry_run:
-        return
-    if result.exhausted:
-        err.print("no other network of the space that keeps the limits was found")
-    if result.unpromoted is not None:
-        share, needed = loaded.settings.promotion.share, math.ceil(100 * result.unpromoted) / 100
-        further = "further " if any(r.promotion is not None for r in result.records) else ""
-        err.print(
-            f"no {further}network was promoted to a longer training: the front and its MobileNets "
-            f"need {needed:.0%} of the work, their share is {share:.0%}"
-            + (f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""),
-            soft_wrap=True,
-        )
-    study = result.folder if storage is None else Path(folder.name)
-    store = read_study(study, storage)
-    findings = findings_of(store.records(), store.settings(), read_retrained(result.folder))
-    print_status(str(result.folder), findings, (), as_json)
-    if not as_json:
-        print_verdict(result.folder, result.stamp)
-    if export and table is None and complete(result.records):
-        from mbsearch.export.answer_folder import write_answers
-
-        words = [word.replace(storage, "URL") if storage else word for word in sys.argv[1:]]
-        write_answers(
-            store,
-            result.folder,
-            findings,
-            command=shlex.join(["mbsearch", *words]),
-            say=lambda line: err.print(escape(line), highlight=False, soft_wrap=True),
-        )
 
 
-def _with_limits(space: SearchSpecification, given: list[str]) -> SearchSpecification:
-    from mbsearch.config.settings import Limits, cost_of
+def _limits(settings: Settings, given: list[str]) -> Limits:
+    """Return the limits of a space with those of ``--limit``."""
+    from mbsearch.config.budgets import Limits
+    from mbsearch.cost.metrics import COSTS
 
-    limits = space.settings.limits.model_dump(mode="json")
+    limits = settings.limits.model_dump(mode="json")
     for text in given:
         metric, _, value = text.partition("=")
         if metric not in limits:
@@ -266,25 +275,16 @@ def _with_limits(space: SearchSpecification, given: list[str]) -> SearchSpecific
                 f"--limit {text}: expected one of {', '.join(limits)} before '=', got {metric!r}"
                 + did_you_mean(metric, limits)
             )
-        cost(f"--limit {metric}", value, cost_of(metric))
+        cost(f"--limit {metric}", value, COSTS[metric].key)
         limits[metric] = value
-    return space.with_settings({"limits": Limits.model_validate(limits)})
-
-
-def _with_budgets(space: SearchSpecification, given: list[str]) -> SearchSpecification:
-    """A space whose budgets are those of the options, where there are any."""
-    if not given:
-        return space
-    metric = space.settings.metric
-    budgets = tuple(parse_budget("--budget", text, metric) for text in given)
-    return space.with_settings({"budgets": tuple(dict.fromkeys(budgets))})
+    return Limits.model_validate(limits)
 
 
 def _minutes(option: str, text: str) -> float:
-    """A time as people write it, in minutes: ``15m``, ``900s``, ``1h``; a plain number is minutes.
+    """Return a duration in minutes: ``15m``, ``900s``, ``1h``; a plain number is minutes.
 
     Raises:
-        SpecError: it is none; the option is named.
+        SpecError: it is not a duration; the option is named.
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h)?", text.strip())
     if match is None:
@@ -292,10 +292,47 @@ def _minutes(option: str, text: str) -> float:
     return float(match[1]) * {"s": 1 / 60, "h": 60.0}.get(match[2] or "m", 1.0)
 
 
-def _with_objective(space: SearchSpecification, objective: str | None) -> SearchSpecification:
-    from mbsearch.config.settings import COSTS
+def _print_interrupted(folder: Path, storage: str | None) -> None:
+    """Print how to resume and inspect an interrupted study."""
+    status = f"; look with: mbsearch status {folder}" if folder.exists() else ""
+    if status and storage:
+        status += " and the same --storage"
+    print_line(
+        err, f"interrupted; completed trials are saved. Run the same command to resume{status}"
+    )
 
-    if objective is None:
-        return space
-    require_one_of("--objective", objective, COSTS)
-    return space.with_settings({"objectives": ("accuracy", objective)})
+
+def _print_unused(result: RunResult, settings: Settings) -> None:
+    """Print why a run trained fewer networks than it might have."""
+    if result.exhausted:
+        print_line(err, "every network of the space within the limits has been tried")
+    if result.unpromoted is None:
+        return
+    needed = math.ceil(100 * result.unpromoted) / 100
+    further = "further " if any(r.promotion is not None for r in result.records) else ""
+    option = f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""
+    print_line(
+        err,
+        f"no {further}network was promoted to a longer training: the front and its MobileNets "
+        f"need {needed:.0%} of the work, their share is {settings.promotion.share:.0%}{option}",
+    )
+
+
+def _print_findings(result: RunResult, storage: str | None, *, as_json: bool, export: bool) -> None:
+    """Print the front and the answers, and export each answer into the study's folder."""
+    from mbsearch.analysis.findings import findings_of
+    from mbsearch.study.opening import read_study
+    from mbsearch.study.records import complete
+    from mbsearch.study.retrained_file import read_retrained
+
+    folder = result.folder
+    store = read_study(folder if storage is None else Path(folder.name), storage)
+    findings = findings_of(store.records(), store.settings(), read_retrained(folder))
+    print_status(str(folder), findings, (), as_json)
+    if not as_json:
+        print_audit_summary(folder, result.identity)
+    if export and complete(result.records):
+        from mbsearch.export.answer_folder import write_answers
+
+        words = [word.replace(storage, "URL") if storage else word for word in sys.argv[1:]]
+        write_answers(store, folder, findings, command=shlex.join(["mbsearch", *words]))

@@ -1,4 +1,4 @@
-"""``mbsearch spaces`` and ``mbsearch schema``: what is shipped, and how to write more."""
+"""``mbsearch spaces`` and ``mbsearch schema``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mbsearch.cli.terminal import Json, out, print_table
 
 
 def spaces(as_json: Json = False) -> None:
-    """List the shipped spaces with their size and cost range, and the reference networks.
+    """List the packaged spaces with their size and cost range, and the reference networks.
 
     Example: mbsearch spaces --json
     """
@@ -28,7 +28,7 @@ def spaces(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({name: asdict(each) for name, each in found.items()}))  # noqa: T201
         return
-    table = Table(title="Shipped search spaces")
+    table = Table(title="Packaged search spaces")
     for column in ("space", "networks", "min", "median", "max Mult-Adds"):
         table.add_column(column, justify="left" if column == "space" else "right")
     for name, each in found.items():

@@ -1,4 +1,4 @@
-"""What the commands share: consoles, options of one meaning, quantities."""
+"""Consoles, options and parsers that several commands share."""
 
 from __future__ import annotations
 
@@ -14,115 +14,123 @@ from rich.table import Table
 from mbsearch.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from mbsearch.config.settings import Budget
+    from mbsearch.config.budgets import Budget
     from mbsearch.config.specification import SearchSpecification
 
 out = Console()
 err = Console(stderr=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Results = Annotated[
     Path | None,
     typer.Argument(
-        help="Folder of a study, or of several: then the newest. With --storage, NAME of the "
-        "study, or FOLDER/NAME of its files. \\[default: results]",
+        help="Folder of a study, or of several studies, for the newest. With --storage, NAME of "
+        "the study, or FOLDER/NAME of its files. \\[default: results]",
         show_default=False,
     ),
 ]
 StudyFolder = Annotated[
     Path | None,
     typer.Argument(
-        help="Folder of a study, or of several: then the newest. \\[default: results]",
+        help="Folder of a study, or of several studies, for the newest. \\[default: results]",
         show_default=False,
     ),
 ]
 TrainingJobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Trainings at a time; one a core by default, four on a GPU."),
+    typer.Option(min=1, help="Trainings at a time. By default one a core, or four on a GPU."),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best by default.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Image folder or name of a data set. By default embedded Fashion-MNIST."),
+]
+StudyName = Annotated[
+    str | None, typer.Option(help="Name of the study. By default the name of the space.")
+]
+AllStudies = Annotated[Path, typer.Option(help="Folder of all studies.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda or mps. By default the best one available.")
+]
 Storage = Annotated[
     str | None,
-    typer.Option(help="PostgreSQL that holds the study, as postgresql://USER@HOST/DATABASE."),
+    typer.Option(help="PostgreSQL database of the study, as postgresql://USER@HOST/DATABASE."),
 ]
 Budgets = Annotated[
     list[str] | None,
     typer.Option(
         "--budget",
-        help="Bound on the study's cost, as 20M, or several, as mult_adds=20M,params=500k; "
-        "repeated: a further question. \\[default: the study's budgets]",
+        help="Upper bound on the study's cost, as 20M, or on several costs, as "
+        "mult_adds=20M,params=500k. May be repeated. \\[default: the study's budgets]",
         show_default=False,
     ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="Weights that networks inherit: efficientnet_lite0, a file, none, or auto: the "
-        "former for folders of colour photos; the space's by default.",
+        help="Pretrained weights that networks inherit: efficientnet_lite0, a file, none, or auto "
+        "(efficientnet_lite0 for folders of colour photos). By default the space's.",
         show_default=False,
     ),
 ]
 Evaluator = Annotated[
     str | None,
     typer.Option(
-        help="What a training starts from: fresh weights (training), or those of a supernet that "
-        "is trained first (supernet); the space's by default.",
+        help="Initial weights of a training: random (training), or those of a supernet that is "
+        "trained first (supernet). By default the space's.",
         show_default=False,
     ),
 ]
 
 
 def print_table(table: Table) -> None:
-    """Print a table whole, however narrow the terminal is: a number cut short is another one."""
+    """Print a table in full width, because a terminal would truncate its numbers."""
     wide = Console(width=10_000)
     natural = Measurement.get(wide, wide.options, table).maximum
     Console(width=max(out.width, natural)).print(table)
 
 
 def cost(option: str, text: str, metric: str) -> int:
-    """A bound on a cost from an option, as 100M or 5ms.
+    """Return a cost from an option, as 100M or 5ms.
 
     Raises:
-        SpecError: it is none; the option is named.
+        SpecError: it is not a cost; the option is named.
     """
-    from mbsearch.config.settings import parse_cost
+    from mbsearch.cost.metrics import find_metric
 
     try:
-        return parse_cost(metric, text)
+        return find_metric(metric).unit.parse(text)
     except ValueError as error:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None
 
 
 def parse_budget(option: str, text: str, metric: str) -> Budget:
-    """A budget from an option: ``20M`` bounds `metric`; ``mult_adds=20M,params=500k`` names each.
+    """Return a budget from an option: ``20M``, or ``mult_adds=20M,params=500k``.
 
     Args:
         option: name of the option, for messages.
-        text: what the option was given.
-        metric: the cost that the study weighs accuracy against, a key of a network's costs.
+        text: of the option.
+        metric: the cost that a single number bounds: that of the study's front.
 
     Raises:
-        SpecError: it is none; the option is named.
+        SpecError: it is not a budget; the option is named.
     """
-    from mbsearch.config.settings import COSTS, Budget, cost_of
+    from mbsearch.config.budgets import Budget
+    from mbsearch.cost.metrics import COSTS
 
     if "=" not in text:
-        name = next(name for name in COSTS if cost_of(name) == metric)
-        cost(option, text, metric)
-        return Budget.model_validate({name: text.strip()})
-    bounds: dict[str, str] = {}
+        return Budget.of({metric: cost(option, text, metric)})
+    bounds: dict[str, int] = {}
     for part in text.split(","):
         name, _, value = (each.strip() for each in part.partition("="))
-        require_one_of(f"{option} {text}", name, COSTS)
-        if name in bounds:
+        require_one_of(f"{option} {text}", name, tuple(COSTS))
+        if COSTS[name].key in bounds:
             raise SpecError(f"{option} {text}: expected each cost once, got {name} twice")
-        cost(f"{option} {name}", value, cost_of(name))
-        bounds[name] = value
-    return Budget.model_validate(bounds)
+        bounds[COSTS[name].key] = cost(f"{option} {name}", value, COSTS[name].key)
+    return Budget.of(bounds)
 
 
 def parse_budgets(given: Sequence[str] | None, at: str | None, metric: str) -> list[Budget]:
-    """The budgets of ``--budget``, and that of its alias ``--at``.
+    """Return the budgets of ``--budget``, and that of its alias ``--at``.
 
     Raises:
         SpecError: as `parse_budget`.
@@ -141,10 +149,10 @@ SkipDamaged = Annotated[
 
 
 def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
-    """Refuse a word that an option does not know.
+    """Raise an error for an unknown value of an option.
 
     Raises:
-        SpecError: it is none of them; the nearest is proposed.
+        SpecError: the value is unknown; the nearest known one is suggested.
     """
     if got not in known:
         raise SpecError(
@@ -153,12 +161,12 @@ def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
 
 
 def with_evaluator(space: SearchSpecification, evaluator: str | None) -> SearchSpecification:
-    """A space whose trainings start from what the option says.
+    """Return a space whose trainings start from the weights of ``--evaluator``.
 
     Raises:
-        SpecError: it says neither.
+        SpecError: the value is unknown.
     """
-    from mbsearch.config.settings import EVALUATORS
+    from mbsearch.config.proxy_settings import EVALUATORS
 
     if evaluator is None:
         return space

@@ -1,1 +1,1 @@
-"""How a space is searched and its networks are trained."""
+"""Search specifications: how a space is searched and its networks are trained."""

@@ -1,4 +1,4 @@
-"""The JSON Schema of space files, for editors: pydantic's own, with choices where they may be."""
+"""The JSON Schema of search specifications, for editors: pydantic's own, extended by choices."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Schema = dict[str, Any]
 
 
 def json_schema() -> Schema:
-    """JSON Schema (draft 2020-12) of a search space; an architecture is one without choices."""
+    """Return the JSON Schema (draft 2020-12) of YAML files with and without choices."""
     schema = Architecture.model_json_schema(ref_template="#/$defs/{model}")
     settings = Settings.model_json_schema(ref_template="#/$defs/{model}")
     definitions: Schema = schema["$defs"]
     rows = {model.__name__ for model in BLOCKS.values()}
     for name in [*rows, "Stem", "Head"]:
-        _open_leaves(definitions[name])
+        _allow_choices(definitions[name])
     stage = _any_stage([definitions[name] for name in sorted(rows)])
     definitions |= {
         "Range": _range(),
@@ -30,7 +30,7 @@ def json_schema() -> Schema:
     }
     for name in rows:
         del definitions[name]
-    _open_leaves(schema, skip=("stages", "stem", "head", *_FIXED))
+    _allow_choices(schema, skip=("stages", "stem", "head", *_FIXED))
     schema["properties"] |= {
         "stages": _or_choices(_ref("Stages")),
         "stem": _or_choices(_ref("Stem")),
@@ -47,7 +47,7 @@ def _ref(name: str) -> Schema:
 
 
 def _or_choices(option: Schema) -> Schema:
-    """A value, or a list of values to choose from."""
+    """Return the schema of a value or a list of choices."""
     return {
         "anyOf": [
             option,
@@ -61,7 +61,7 @@ def _or_choices(option: Schema) -> Schema:
     }
 
 
-def _open_leaves(row: Schema, skip: tuple[str, ...] = ()) -> None:
+def _allow_choices(row: Schema, skip: tuple[str, ...] = ()) -> None:
     for key, leaf in row["properties"].items():
         if key not in skip:
             row["properties"][key] = _or_choices(leaf)
@@ -70,7 +70,7 @@ def _open_leaves(row: Schema, skip: tuple[str, ...] = ()) -> None:
 
 
 def _range() -> Schema:
-    """Two numbers with a step between neighbours, or on a logarithmic scale."""
+    """Return the schema of a range with a step or on a logarithmic scale."""
     ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     points = {
         "type": "integer",
@@ -100,7 +100,7 @@ def _range() -> Schema:
 
 
 def _any_stage(rows: list[Schema]) -> Schema:
-    """One schema for all stages: with `block` a choice, a stage may have any block's keys."""
+    """Return one schema for all stages: if `block` is a choice, all blocks' keys are allowed."""
     properties: Schema = {}
     for row in rows:
         properties |= deepcopy(row["properties"])

@@ -1,4 +1,4 @@
-"""A search specification: a space, and how its networks are searched and trained."""
+"""Search specifications: a search space and the settings of its search."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ class SearchSpecification(SearchSpace):
     settings: Settings
 
     def with_settings(self, changes: Mapping[str, object]) -> Self:
-        """The same networks, searched by settings that differ in these keys."""
+        """Return the specification with other values of these settings."""
         return replace(self, settings=self.settings.model_copy(update=dict(changes)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data of the YAML file that reads back as this specification."""
+        """Return the plain data of a YAML file that reads back as this specification."""
         return {**super().to_dict(), **dump_settings(self.settings)}
 
 
 def read_specification(document: Document) -> SearchSpecification:
-    """A search specification from a parsed YAML file.
+    """Return the search specification of a parsed YAML file.
 
     Raises:
-        SpecError: with file, line and path of the first mistake.
+        SpecError: a mistake in the file; the message has its line and path.
     """
     given = {key: document.data[key] for key in SETTINGS_KEYS if key in document.data}
     settings = document.validate(Settings, given)
     space = read_space(document, SETTINGS_KEYS)
-    proxy = settings.proxy.seeing(space.largest_resolution)
+    proxy = settings.proxy.scaled_for(space.largest_resolution)
     if proxy is not settings.proxy:
         settings = settings.model_copy(update={"proxy": proxy})
     return SearchSpecification(space.name, space.template, settings)
 
 
 def load(name: str | Path) -> Architecture | SearchSpecification:
-    """An architecture, or a search space where the file leaves choices open.
+    """Return the architecture of a file, or the search specification if it has choices.
 
-    `name` is a path or the name of a shipped space or reference.
+    `name` is a path, or the name of a packaged space or reference.
 
     Raises:
-        SpecError: no such file, or a mistake in it (file, line, path, expected, got).
+        SpecError: there is no such file, or it has a mistake; the message has its line and path.
     """
     document = read_document(find(name))
     specification = read_specification(document)
@@ -74,10 +74,10 @@ def load(name: str | Path) -> Architecture | SearchSpecification:
 
 
 def load_specification(name: str | Path) -> SearchSpecification:
-    """A search specification; a file without choices is refused.
+    """Return the search specification of a file with choices.
 
     Raises:
-        SpecError: as `load`, or the file is an architecture.
+        SpecError: as in `load`, or the file is an architecture.
     """
     loaded = load(name)
     if isinstance(loaded, Architecture):
@@ -89,7 +89,7 @@ def load_specification(name: str | Path) -> SearchSpecification:
 
 
 def baseline_architectures(specification: SearchSpecification) -> list[tuple[str, Architecture]]:
-    """The baselines of a specification with their references' names; equal networks once."""
+    """Return the baselines with their references' names, without duplicates."""
     found: dict[str, tuple[str, Architecture]] = {}
     for baseline in specification.settings.baselines:
         reference = load_reference(baseline.reference)

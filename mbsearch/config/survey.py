@@ -1,4 +1,4 @@
-"""What a space holds, before anything is trained: how many networks, how dear, how many twice."""
+"""Survey of a search space before a search: its size, its range of costs, its duplicates."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from mbsearch.space.template import Params, Scalar
 
 ENUMERATE_UP_TO = 10_000
 _DRAWS = 50  # random candidates for each network of a sample
-_STARTS = 1000  # random candidates of which the best are improved to find an end
+_STARTS = 1000  # random candidates, of which the best are improved
 _DESCENTS = 3
-_DESCENT_OPTIONS = 9  # of a range, at most; costs rise along a range, so that its ends matter
+_DESCENT_OPTIONS = 9  # of a range, at most: costs are monotone along it, so that its ends matter
 
 Score = Callable[[Mapping[str, int]], float]
-"""What is to be small, of a network's costs."""
+"""A function of a network's costs that is minimised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The cost range of a space, over all its encodings or over a uniform sample of them.
+    """Statistics of a space over all its encodings, or over a uniform sample of them.
 
-    Mult-Adds are those of `min`, `median` and `max` networks; without enumeration the ends are
-    found by coordinate descent. Of the networks `feasible_share` keeps the exact limits.
-    `duplicate_share` is the part of encodings whose network another encoding already is, None where
-    a sample cannot tell; `unbuildable_share` the part whose strides leave no pixels. `warnings` are
-    ready to print.
+    `exact` is whether all encodings were surveyed; else the smallest and the largest Mult-Adds are
+    found by coordinate descent. `feasible_share` is the share of networks within the exact limits.
+    `duplicate_share` is the share of encodings that repeat another's network, None for a sample.
+    `unbuildable_share` is the share of encodings whose strides leave no pixels.
     """
 
     encodings: int
@@ -50,7 +49,7 @@ class Survey:
 
 
 def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000) -> Survey:
-    """Look over a space: every network of a small one, else a uniform sample.
+    """Return a survey over every network of a small space, or over a uniform sample.
 
     Raises:
         SpecError: no network of the space can be built.
@@ -85,9 +84,9 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
     settings = space.settings.exact
     ends = [min(mult_adds), max(mult_adds)]
     if not exact:
-        _, cheapest = _lowest(space, lambda costs: costs["mult_adds"])
-        _, dearest = _lowest(space, lambda costs: -costs["mult_adds"])
-        ends = [min(ends[0], cheapest["mult_adds"]), max(ends[1], dearest["mult_adds"])]
+        _, smallest = _minimise(space, lambda costs: costs["mult_adds"])
+        _, largest = _minimise(space, lambda costs: -costs["mult_adds"])
+        ends = [min(ends[0], smallest["mult_adds"]), max(ends[1], largest["mult_adds"])]
     return Survey(
         encodings=space.size,
         exact=exact,
@@ -103,18 +102,18 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
 
 
 def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Architecture]:
-    """Distinct random networks within the exact limits, evenly spread over the ranks of their cost.
+    """Return distinct random networks within the exact limits, spread evenly over ranks of cost.
 
-    Latency is no such cost: it is measured on what this returns, and Mult-Adds stand for it. Where
-    few networks keep the limits, relatives of those found are among them; there are fewer than
-    `count` where no more are found so.
+    If the objective is latency, the ranks are of Mult-Adds. If random networks are rarely within
+    the limits, variants of those found are added. Fewer than `count` are returned if no more are
+    found.
     """
     metric, settings = space.settings.metric, space.settings.exact
     rng = Random(f"{seed}/audit")
     found: dict[str, tuple[int, Architecture]] = {}
 
-    def keeps(params: Params) -> bool:
-        """Whether a network is within the limits, and new; then it is taken up."""
+    def add(params: Params) -> bool:
+        """Add a network to `found`; return whether it is new and within the limits."""
         network = space.decode(params)
         try:
             costs = measure(network)
@@ -125,14 +124,14 @@ def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Ar
         found[network.fingerprint] = costs.get(metric, costs["mult_adds"]), network
         return True
 
-    waiting = [p for _ in range(count * _DRAWS) if keeps(p := space.sample_params(rng))]
+    waiting = [p for _ in range(count * _DRAWS) if add(p := space.sample_params(rng))]
     if not waiting:
-        cheapest, _ = _lowest(space, settings.used_share, enough=1.0)
-        waiting = [cheapest] if keeps(cheapest) else []
+        smallest, _ = _minimise(space, settings.used_share, enough=1.0)
+        waiting = [smallest] if add(smallest) else []
     while waiting and len(found) < count:
         params = space.complete(waiting.pop(0))
         others = ({**params, c.name: option} for c in space.choices for option in c.values)
-        waiting += [other for other in others if keeps(other)]
+        waiting += [other for other in others if add(other)]
     ranked = [network for _, network in sorted(found.values(), key=lambda pair: pair[0])]
     count = min(count, len(ranked))
     edges = [round(i * len(ranked) / max(count, 1)) for i in range(count + 1)]
@@ -140,7 +139,7 @@ def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Ar
 
 
 def final_map(architecture: Architecture, pixels: int) -> int:
-    """Shorter side of the map before pooling, for input images of `pixels` x `pixels`."""
+    """Return the shorter side of the map before pooling, for images of `pixels` x `pixels`."""
     layers = trace(architecture.lower(), pixels)
     return next(
         min(placed.in_shape.height, placed.in_shape.width)
@@ -164,29 +163,29 @@ def _warnings(
 
 
 def require_feasible(space: SearchSpecification, measure: Measure = measure) -> Params:
-    """Parameters of a network of the space that keeps the limits.
+    """Return the parameters of a network within the limits.
 
     Raises:
-        SpecError: none was found; the cheapest found is named with the limit that it breaks.
+        SpecError: none was found; the message has the limit that the smallest one exceeds.
     """
-    params, costs = _lowest(space, space.settings.used_share, measure, enough=1.0)
+    params, costs = _minimise(space, space.settings.used_share, measure, enough=1.0)
     broken = space.settings.excess(costs)
     if broken:
         raise SpecError(
-            f"{space.name}: limits: expected a space with a network that keeps them, "
-            f"got none: of the cheapest, {broken}"
+            f"{space.name}: limits: expected a space with a network within them, "
+            f"got none: of the smallest, {broken}"
         )
     return params
 
 
-def _lowest(
+def _minimise(
     space: SearchSpecification, score: Score, measure: Measure = measure, enough: float = -math.inf
 ) -> tuple[Params, dict[str, int]]:
-    """The network with the lowest score, or the first found that has `enough`, and its costs.
+    """Return the network with the lowest score, or the first with at most `enough`; and its costs.
 
-    The best of some random networks, each improved choice by choice. That is exact where the score
-    falls or rises with each choice on its own, as costs do; a choice between stages counts with
-    whatever is chosen inside of them, and so there are several to start from.
+    The best of some random networks are improved by coordinate descent. That is exact if the score
+    is monotone in each choice, as costs are. The effect of a choice between stages depends on the
+    choices inside of them, hence several starts.
     """
     rng = Random(f"{space.name}/descent")
     drawn = chain([{}], (space.sample_params(rng) for _ in range(_STARTS)))
@@ -201,16 +200,14 @@ def _lowest(
             return params, costs
     if not found:
         raise SpecError(f"{space.name}: no network of the space can be built")
-    ends = [
-        _descended(space, score, measure, params) for *_, params, _ in sorted(found)[:_DESCENTS]
-    ]
+    ends = [_descend(space, score, measure, params) for *_, params, _ in sorted(found)[:_DESCENTS]]
     return min(ends, key=lambda end: score(end[1]))
 
 
-def _descended(
+def _descend(
     space: SearchSpecification, score: Score, measure: Measure, params: Params
 ) -> tuple[Params, dict[str, int]]:
-    """What coordinate descent over the choices ends at, and its costs."""
+    """Return the end of a coordinate descent over the choices, and its costs."""
     best = measure(space.decode(params))
     improved = True
     while improved:
@@ -228,7 +225,7 @@ def _descended(
 
 
 def _spread(values: Sequence[Scalar]) -> Sequence[Scalar]:
-    """The values of a range; of many some, evenly spread, with both ends."""
+    """Return the values of a range; of many, a few evenly spread ones with both ends."""
     if len(values) <= _DESCENT_OPTIONS:
         return values
     last = len(values) - 1

@@ -1,15 +1,8 @@
-"""What a network costs, exactly, and what the references of a budget cost."""
+"""Exact costs of a network, and the references that fill a budget."""
 
-from mbsearch.cost.metrics import (
-    FLOAT32_BYTES,
-    METRICS,
-    LayerCost,
-    Measure,
-    layer_costs,
-    measure,
-    mult_adds,
-    total,
-)
+from mbsearch.cost.measure import LayerCost, Measure, layer_costs, measure, total
+from mbsearch.cost.memory import FLOAT32_BYTES
+from mbsearch.cost.metrics import METRICS
 
 __all__ = [
     "FLOAT32_BYTES",
@@ -18,6 +11,5 @@ __all__ = [
     "Measure",
     "layer_costs",
     "measure",
-    "mult_adds",
     "total",
 ]

@@ -1,4 +1,4 @@
-"""What a space leaves out: references of a budget, and resolutions that the photos have."""
+"""Coverage of a space: references that lie outside of it, and resolutions above the photos'."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mbsearch.space.template import Mismatch, match
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """References of one family that fill a budget and lie outside a space by the same key.
+    """References of one family that fill a budget and lie outside a space because of one key.
 
-    `budget` and `family` are named as in a sentence, `key` is the path in the YAML, and `reason`
-    says what the space has there, for the first of the `references`.
+    `budget` and `family` are names inside a sentence. `key` is the path in the YAML. `reason`
+    describes the space's values at this key, compared with the first reference's.
     """
 
     budget: str
@@ -37,12 +37,12 @@ class Gap:
 def gaps(
     space: SearchSpace, budget: str, family: str, references: Sequence[Architecture]
 ) -> list[Gap]:
-    """Return what of a family's references lies outside a space, one gap a key.
+    """Return the references that lie outside a space, one gap for each key.
 
     Args:
-        space: of which every reference is looked up.
-        budget: that the references fill, as a sentence names it: ``20 M Mult-Adds``.
-        family: of the references, as a sentence names it: ``MobileNetV2``.
+        space: the space in which each reference is looked up.
+        budget: the budget that the references fill: ``20 M Mult-Adds``.
+        family: the name of the references' family: ``MobileNetV2``.
         references: with the number of classes of the space.
     """
     outside: dict[str, tuple[str, list[Architecture]]] = {}
@@ -66,10 +66,10 @@ def resolutions(space: SearchSpace) -> list[int]:
 
 
 def oversized(space: SearchSpace, photo_side: int) -> list[int]:
-    """Return the resolutions of a space that exceed the photos' own pixels, in ascending order.
+    """Return the resolutions of a space above the photos' own, in ascending order.
 
     Args:
-        space: whose resolutions are looked through.
+        space: the space with these resolutions.
         photo_side: the shorter side of most photos, in pixels.
     """
     return [resolution for resolution in resolutions(space) if resolution > photo_side]

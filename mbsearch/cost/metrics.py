@@ -1,170 +1,161 @@
-"""Exact cost of a network: arithmetic on the layer program, no torch, no forward pass.
+"""The metrics: one row for each cost of a network.
 
-The convention is the papers' own. Mult-Adds are the multiply-accumulates of convolutional and
-linear layers for one image at the network's own resolution, the classifier included; biases, batch
+Everything that computes, bounds, prints or draws a cost reads this table. To add a metric, add a
+row. The convention is the papers': Mult-Adds are the multiply-accumulates of convolutional and
+linear layers for one image at the network's own resolution, the classifier included. Biases, batch
 normalisation, activations, pooling and additions are not counted. A squeeze-excite counts as two
 linear layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from mbsearch.space.architecture import Architecture
-from mbsearch.space.layers import (
-    BATCH_NORM_PARAMS_PER_CHANNEL,
-    Conv,
-    Linear,
-    PlacedLayer,
-    Pool,
-    Shape,
-    SqueezeExcite,
+from mbsearch.cost.layer_counts import LayerCounts
+from mbsearch.cost.memory import peak_activation_bytes
+from mbsearch.cost.units import BYTES, MICROSECONDS, MILLIONS, THOUSANDS, Unit
+
+LATENCY = "latency_us"
+"""Key of the latency that a model predicts; a study without one does not have this cost."""
+MEASURED_US = "_us"
+"""Suffix of a measured latency's key, after its engine: ``onnxruntime_us``, in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A cost of a network: its names and unit, and its function of the layers.
+
+    Attributes:
+        key: in the costs of a record, and in JSON.
+        noun: in a sentence: ``parameters``.
+        column: above a table's column, and before a control: ``Parameters``.
+        title: on an axis: ``Peak activation memory, float32``.
+        label: beside the exact number: ``Peak activation memory (bytes)``.
+        unit: of the values.
+        of_layers: the metric's value; None if it is measured or predicted.
+        name: in YAML files and options; None if it can be neither a bound nor an objective.
+        slug: after the value in the name of a file: ``500kparams``.
+    """
+
+    key: str
+    noun: str
+    column: str
+    title: str
+    label: str
+    unit: Unit
+    of_layers: Callable[[Sequence[LayerCounts]], int] | None = None
+    name: str | None = None
+    slug: str = ""
+
+    @property
+    def short_title(self) -> str:
+        """The title without its qualification after a comma or in brackets."""
+        return self.title.split(" (")[0].split(",")[0].removesuffix(" of one image")
+
+    def amount(self, value: float) -> str:
+        """Return a value with unit and noun: ``300.8 M Mult-Adds``, ``4.2 ms latency``."""
+        return f"{self.unit.format(value)} {'of ' if self.unit is BYTES else ''}{self.noun}"
+
+
+def _mult_adds(layers: Sequence[LayerCounts]) -> int:
+    return sum(layer.weights * layer.positions for layer in layers)
+
+
+def _params(layers: Sequence[LayerCounts]) -> int:
+    return sum(layer.weights + layer.offsets for layer in layers)
+
+
+def _weights(layers: Sequence[LayerCounts]) -> int:
+    return sum(layer.weights for layer in layers)
+
+
+_ROWS = (
+    Metric(
+        key="mult_adds",
+        noun="Mult-Adds",
+        column="Mult-Adds",
+        title="Mult-Adds of one image",
+        label="Mult-Adds",
+        unit=MILLIONS,
+        of_layers=_mult_adds,
+        name="mult_adds",
+    ),
+    Metric(
+        key="params",
+        noun="parameters",
+        column="Parameters",
+        title="Parameters",
+        label="Parameters",
+        unit=THOUSANDS,
+        of_layers=_params,
+        name="params",
+        slug="params",
+    ),
+    Metric(
+        key="weights",
+        noun="weights",
+        column="Weights",
+        title="Weights (no bias, no batch norm)",
+        label="Weights (no bias, no batch norm)",
+        unit=MILLIONS,
+        of_layers=_weights,
+    ),
+    Metric(
+        key="peak_activation_bytes",
+        noun="activation memory",
+        column="Memory",
+        title="Peak activation memory, float32",
+        label="Peak activation memory (bytes)",
+        unit=BYTES,
+        of_layers=peak_activation_bytes,
+        name="peak_activation_bytes",
+    ),
+    Metric(
+        key=LATENCY,
+        noun="latency",
+        column="Latency",
+        title="Latency of one image, predicted",
+        label="Latency (µs, predicted)",
+        unit=MICROSECONDS,
+        name="latency",
+    ),
 )
-
-FLOAT32_BYTES = 4
-
-METRICS = {
-    "mult_adds": "Mult-Adds",
-    "params": "Parameters",
-    "weights": "Weights (no bias, no batch norm)",
-    "peak_activation_bytes": "Peak activation memory (bytes)",
-    "latency_us": "Latency (µs, predicted)",  # where a study has a model of it
-}
-
-Measure = Callable[[Architecture], dict[str, int]]
-"""What gives every metric of a network: `measure`, or `measure` with a latency beside it."""
+METRICS = {row.key: row for row in _ROWS}
+"""The metrics by key, in the order in which they are listed."""
+COSTS = {row.name: row for row in _ROWS if row.name is not None}
+"""The metrics that can be a limit, a budget or an objective, by their names in a YAML file."""
 
 
-def weights(placed: PlacedLayer) -> int:
-    """Multiplicative weights of a layer: no biases, no batch normalisation (V1 and V2 tables)."""
-    layer, c_in = placed.layer, placed.in_shape.channels
-    match layer:
-        case Conv():
-            kh, kw = layer.kernel
-            return layer.channels * kh * kw * (1 if layer.depthwise else c_in)
-        case SqueezeExcite():
-            return 2 * c_in * layer.squeezed
-        case Linear():
-            return c_in * layer.features
-        case Pool():
-            return 0
+def find_metric(key: str) -> Metric:
+    """Return the metric of a key; a row is made up for a measured latency or an unknown key."""
+    if key in METRICS:
+        return METRICS[key]
+    if key.endswith(MEASURED_US):
+        title = f"Latency by {key.removesuffix(MEASURED_US)}"
+        return Metric(key, "latency", "Latency", title, title, MICROSECONDS)
+    unit = BYTES if key.endswith("bytes") else MILLIONS
+    return Metric(key, key, key, key, key, unit)
 
 
-def params(placed: PlacedLayer) -> int:
-    """Trainable parameters of a layer: weights, biases, batch-norm scale and shift."""
-    return weights(placed) + _offsets(placed)
+def quantity(key: str, value: float) -> str:
+    """Return a cost with its unit: ``300.8 M``, ``500 k``, ``1.5 MiB``, ``4.2 ms``."""
+    return find_metric(key).unit.format(value)
 
 
-def _offsets(placed: PlacedLayer) -> int:
-    layer = placed.layer
-    match layer:
-        case Conv():
-            return BATCH_NORM_PARAMS_PER_CHANNEL * layer.channels
-        case SqueezeExcite():
-            return layer.squeezed + placed.in_shape.channels
-        case Linear():
-            return layer.features
-        case Pool():
-            return 0
+def amount(key: str, value: float) -> str:
+    """Return a cost with its unit and its noun: ``300.8 M Mult-Adds``, ``4.2 ms latency``."""
+    return find_metric(key).amount(value)
 
 
-def mult_adds(placed: PlacedLayer) -> int:
-    """Multiply-accumulates of a layer for one image: output positions times weights."""
-    return _positions(placed) * weights(placed)
+def columns(key: str, *others: str) -> tuple[str, ...]:
+    """Return the keys of a table's cost columns: the study's own cost, then the others."""
+    return tuple(dict.fromkeys((key, *others)))
 
 
-def _positions(placed: PlacedLayer) -> int:
-    if isinstance(placed.layer, Conv):
-        return placed.out_shape.height * placed.out_shape.width
-    return 1
+def round_amounts(key: str, *, fine: bool = False) -> list[float]:
+    """Return the round values of a cost: 1, 2, 5, 10, ..., and powers of two for memory.
 
-
-def activation_bytes(placed: PlacedLayer) -> int:
-    """Memory of the maps alive while a layer runs: input, output and held shortcuts; float32.
-
-    Batch normalisation, activations and the scaling of a squeeze-excite work in place.
+    The fine ones are 1, 2, 3, ..., 9, 10, 20, ..., and the quarters between powers of two.
     """
-    layer = placed.layer
-    if isinstance(layer, SqueezeExcite):
-        alive = placed.in_shape.elements + placed.in_shape.channels + layer.squeezed
-    else:
-        alive = placed.in_shape.elements + placed.out_shape.elements
-    return FLOAT32_BYTES * (alive + placed.held)
-
-
-class LayerCost(NamedTuple):
-    """One row of the cost table: what a single layer adds."""
-
-    name: str
-    kind: str
-    in_shape: Shape
-    out_shape: Shape
-    mult_adds: int
-    params: int
-    weights: int
-    activation_bytes: int
-
-
-def layer_costs(architecture: Architecture) -> list[LayerCost]:
-    """The cost table of a network, one row a layer, in the order of execution.
-
-    Raises:
-        SpecError: a stride meets a map without a second pixel.
-    """
-    return [
-        LayerCost(
-            placed.name,
-            _kind(placed),
-            placed.in_shape,
-            placed.out_shape,
-            mult_adds(placed),
-            params(placed),
-            weights(placed),
-            activation_bytes(placed),
-        )
-        for placed in architecture.layers()
-    ]
-
-
-def _kind(placed: PlacedLayer) -> str:
-    layer = placed.layer
-    match layer:
-        case Conv():
-            kind = "depthwise" if layer.depthwise else "conv"
-            stride = max(layer.stride)
-            suffix = f" /{stride}" if stride > 1 else ""
-            return f"{kind} {layer.kernel[0]}x{layer.kernel[1]}{suffix}"
-        case SqueezeExcite():
-            return f"squeeze-excite {layer.squeezed}"
-        case Linear():
-            return "linear"
-        case Pool():
-            return "average pool"
-
-
-def measure(architecture: Architecture) -> dict[str, int]:
-    """Every metric of a network: `mult_adds`, `params`, `weights`, `peak_activation_bytes`.
-
-    Raises:
-        SpecError: a stride meets a map without a second pixel.
-    """
-    return total(architecture.layers())
-
-
-def total(layers: Iterable[PlacedLayer]) -> dict[str, int]:
-    """Sum the layers' Mult-Adds, params and weights; take the peak of their memory."""
-    # One pass that asks for each layer's weights once: a search costs hundreds of networks a trial.
-    multiplied = trained = weighed = peak = 0
-    for placed in layers:
-        own = weights(placed)
-        weighed += own
-        multiplied += own * _positions(placed)
-        trained += own + _offsets(placed)
-        peak = max(peak, activation_bytes(placed))
-    return {
-        "mult_adds": multiplied,
-        "params": trained,
-        "weights": weighed,
-        "peak_activation_bytes": peak,
-    }
+    return find_metric(key).unit.round_values(fine)

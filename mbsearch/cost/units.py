@@ -1,66 +1,112 @@
-"""Costs as people read them: quantities with their units, and round ones between two values."""
+"""Units of costs: how a quantity is read, printed and divided into round values."""
 
 from __future__ import annotations
 
-NOUNS = {
-    "mult_adds": "Mult-Adds",
-    "params": "parameters",
-    "peak_activation_bytes": "activation memory",
-    "latency_us": "latency",
-}
-"""What a cost is called inside a sentence."""
-
-TITLES = {
-    "mult_adds": "Mult-Adds",
-    "params": "Parameters",
-    "peak_activation_bytes": "Memory",
-    "latency_us": "Latency",
-}
-"""What a cost is called above a column."""
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 _KIB, _MIB = 2**10, 2**20
+_SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_MICROSECONDS = {"us": 1, "µs": 1, "ms": 10**3, "s": 10**6}
 
 
-def millions(count: int) -> str:
-    """A count in millions as tables print it: ``300.8 M``."""
-    return f"{_rounded(count / 1e6, 4)} M"
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit of measurement and its conversions from and to text.
+
+    Attributes:
+        format: prints a value with its unit, rounded.
+        parse: reads a value as people write it; raises a ValueError that states what is expected.
+        parsed_type: what `parse` accepts, for the JSON Schema.
+        dump: the value in a YAML file that `parse` reads back.
+        round_values: round values from the smallest to the largest; finer ones on request.
+        slider_label: name of the label function of the dashboard's sliders (client.js).
+    """
+
+    format: Callable[[float], str]
+    parse: Callable[[object], int]
+    parsed_type: Any
+    dump: Callable[[int], int | str]
+    round_values: Callable[[bool], list[float]]
+    slider_label: str
+
+
+def parse_quantity(text: object) -> int:
+    """Parse a count: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.
+
+    Raises:
+        ValueError: anything else; the message states what is expected.
+    """
+    if not isinstance(text, bool) and isinstance(text, int | float | str):
+        match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kKMG]?)", str(text).strip())
+        if match:
+            try:
+                value = round(float(match[1]) * _SUFFIXES[match[2]])
+            except (ValueError, OverflowError):
+                value = 0
+            if value > 0:
+                return value
+    raise ValueError("a positive number, perhaps with k, M or G (600M)")
+
+
+def parse_duration(text: object) -> int:
+    """Return a time in microseconds from the text of one: ``5ms``, ``800us``, ``0.01s``.
+
+    Raises:
+        ValueError: anything else; the message states what is expected.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(us|µs|ms|s)", str(text).strip())
+    value = round(float(match[1]) * _MICROSECONDS[match[2]]) if match else 0
+    if value > 0:
+        return value
+    raise ValueError("a time with its unit, us, ms or s (5ms)")
+
+
+def millions(count: float) -> str:
+    """Return a count in millions: ``300.8 M``."""
+    return f"{_rounded(round(count) / 1e6, 4)} M"
+
+
+def thousands(count: float) -> str:
+    """Return a count in thousands below a million, else in millions: ``500 k``, ``3.505 M``."""
+    return f"{_rounded(count / 1e3, 4)} k" if count < 1e6 else millions(count)
+
+
+def mebibytes(count: float) -> str:
+    """Return a size in KiB or MiB: ``1.5 MiB``."""
+    small = count < _MIB
+    return f"{_rounded(count / (_KIB if small else _MIB), 3)} {'KiB' if small else 'MiB'}"
+
+
+def milliseconds(time: float) -> str:
+    """Return a time in milliseconds: ``4.2 ms``."""
+    return f"{_rounded(time / 1e3, 3)} ms"
 
 
 def _rounded(value: float, digits: int) -> str:
-    """A number of so many digits, or more where it has them before the point."""
+    """Return a number with this many significant digits, never in scientific notation."""
     text = f"{value:,.{digits}g}"
     return f"{value:,.0f}" if "e+" in text else text
 
 
-def quantity(metric: str, value: float) -> str:
-    """A cost with its unit: ``300.8 M``, ``500 k``, ``1.5 MiB``, ``4.2 ms``."""
-    if metric.endswith("bytes"):
-        small = value < _MIB
-        return f"{_rounded(value / (_KIB if small else _MIB), 3)} {'KiB' if small else 'MiB'}"
-    if metric.endswith("_us"):
-        return f"{_rounded(value / 1e3, 3)} ms"
-    if metric == "params" and value < 1e6:
-        return f"{_rounded(value / 1e3, 4)} k"
-    return millions(round(value))
-
-
-def amount(metric: str, value: float) -> str:
-    """A cost with its unit and its name: ``300.8 M Mult-Adds``, ``4.2 ms latency``."""
-    return f"{quantity(metric, value)} {'of ' * metric.endswith('bytes')}{NOUNS[metric]}"
-
-
-def columns(metric: str, *others: str) -> tuple[str, ...]:
-    """The costs that a table shows: the one that accuracy is weighed against, and the others."""
-    return tuple(dict.fromkeys((metric, *others)))
-
-
-def round_amounts(metric: str, *, fine: bool = False) -> list[float]:
-    """Every round value of a cost: 1, 2, 5, 10, ..., and powers of two for memory.
-
-    The `fine` ones are 1, 2, 3, ..., 9, 10, 20, ..., and the quarters between powers of two.
-    """
-    if metric.endswith("bytes"):
-        quarters = (4, 5, 6, 7) if fine else (4,)
-        return [quarter * 2.0**exponent for exponent in range(6, 38) for quarter in quarters]
+def _decimal_values(fine: bool) -> list[float]:
+    """Return 1, 2, 5, 10, ...; the fine ones are 1, 2, 3, ..., 9, 10, 20, ..."""
     mantissas = range(1, 10) if fine else (1, 2, 5)
     return [mantissa * 10.0**exponent for exponent in range(12) for mantissa in mantissas]
+
+
+def _binary_values(fine: bool) -> list[float]:
+    """Return the powers of two from 256; the fine ones have the quarters between them."""
+    quarters = (4, 5, 6, 7) if fine else (4,)
+    return [quarter * 2.0**exponent for exponent in range(6, 38) for quarter in quarters]
+
+
+_COUNT_TYPE = int | float | str
+MILLIONS = Unit(millions, parse_quantity, _COUNT_TYPE, int, _decimal_values, "count")
+THOUSANDS = Unit(thousands, parse_quantity, _COUNT_TYPE, int, _decimal_values, "count")
+BYTES = Unit(mebibytes, parse_quantity, _COUNT_TYPE, int, _binary_values, "bytes")
+MICROSECONDS = Unit(
+    milliseconds, parse_duration, str, "{}us".format, _decimal_values, "milliseconds"
+)

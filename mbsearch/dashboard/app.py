@@ -1,9 +1,10 @@
-"""The Dash application: address, header, live updates, and who may ask."""
+"""The Dash application: URL, header, live updates and access control."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,30 +15,22 @@ from dash.development.base_component import Component
 from flask import abort, request
 
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.pages import choices, compare, front, network, published, search
+from mbsearch.dashboard.pages import pages
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
-from mbsearch.dashboard.view import PAGES, query, read_query
+from mbsearch.dashboard.view import query, read_query
 from mbsearch.study.records import DEFAULT_METRIC, complete, metric_of
 from mbsearch.study.records import State as TrialState
 
 POLL_MILLISECONDS = 2_000
-_PAGES: dict[str, Any] = {
-    "front": front,
-    "network": network,
-    "compare": compare,
-    "search": search,
-    "choices": choices,
-    "published": published,
-}
 
 
 def create_app(library: Library) -> Dash:
-    """The page of a library of studies, ready to be served."""
+    """Return the application for a library of studies."""
     app = Dash(
         __name__,
         title="mbsearch",
-        update_title="",  # an empty one keeps the title still while it updates
+        update_title="",  # an empty one keeps the title during updates
         suppress_callback_exceptions=True,
         serve_locally=True,
         enable_mcp=False,
@@ -60,7 +53,7 @@ def create_app(library: Library) -> Dash:
         theme={"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, sans-serif"},
     )
     _register(app, library)
-    for page in _PAGES.values():
+    for page in pages().values():
         page.register(app, library)
     return app
 
@@ -71,7 +64,7 @@ def _register(app: Dash, library: Library) -> None:
         Input("tick", "n_intervals"),
         State("view", "data"),
         State("version", "data"),
-        # Dash drops an answer that the same callback's next question overtakes.
+        # Dash drops an answer if the same callback is called again before it arrives.
         running=[(Output("tick", "disabled"), True, False)],
         prevent_initial_call=True,
     )
@@ -92,15 +85,15 @@ def _register(app: Dash, library: Library) -> None:
     )
     def show(pathname: str, search: str, _version: Any, view: Fields, shown: Any) -> Any:
         address = [pathname, search]
-        # What triggered it does not say all: a version may be new together with the address.
+        # A new version and a new address may arrive together, with one trigger.
         moved = ctx.triggered_id != "version" or shown is None or shown["address"] != address
         fields = read_query(search) if moved else view
         snapshot = library.snapshot(fields.get("study"))
-        stamp = _stamp(pathname, fields, snapshot)
-        if not moved and shown["stamp"] == stamp:
+        key = _redraw_key(pathname, fields, snapshot)
+        if not moved and shown["key"] == key:
             return no_update, no_update, no_update
         fields = {**_objective(snapshot), **fields, "study": snapshot.name}
-        now = {"address": address, "stamp": stamp}
+        now = {"address": address, "key": key}
         return _shell(pathname, fields, snapshot, library), fields, now
 
     @app.callback(
@@ -137,42 +130,48 @@ def _register(app: Dash, library: Library) -> None:
 
 
 def _objective(snapshot: Snapshot) -> Fields:
-    """The axis that an address means which names none: the cost that the study was searched by."""
+    """Return the default cost axis in an address: the cost of the study's objective."""
     metric = metric_of(snapshot.records)
     return {} if metric == DEFAULT_METRIC else {"metric": metric}
 
 
-def _instead(snapshot: Snapshot) -> list[str] | None:
-    """Title, text and colour of what is shown where there is nothing to see of a study."""
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """A text that replaces the page of a study without completed trials."""
+
+    title: str
+    text: str
+    colour: str = "blue"
+
+
+def _notice(snapshot: Snapshot) -> _Notice | None:
+    """Return the notice for a study; None if it has completed trials."""
     if snapshot.loading:
-        return [
-            "Reading the study",
-            f"{snapshot.location} is large; this page opens when it is read.",
-            "blue",
-        ]
+        text = f"{snapshot.location} is large; this page opens when it is read."
+        return _Notice("Reading the study", text)
     if snapshot.problem is not None:
-        return ["This study cannot be shown", snapshot.problem, "red"]
+        return _Notice("This study cannot be shown", snapshot.problem, "red")
     if complete(list(snapshot.records)):
         return None
     failed = [r for r in snapshot.records if r.state is TrialState.FAILED]
     running = sum(r.state is TrialState.RUNNING for r in snapshot.records)
     if failed and not running:
-        text = f"{len(failed)} failed; the last one said: {failed[-1].error}"
-        return ["Every training has failed", text, "red"]
-    text = f"{running} in training; the page fills itself as trainings end."
-    return ["No network has been trained yet", text, "blue"]
+        text = f"{len(failed)} failed; the last error: {failed[-1].error}"
+        return _Notice("Every training has failed", text, "red")
+    text = f"{running} running; this page updates itself when trainings complete."
+    return _Notice("No network has been trained yet", text)
 
 
-def _stamp(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
-    """What makes the whole page be drawn anew; everything else is the page's own matter."""
-    instead, page = _instead(snapshot), _page_name(pathname)
-    stamp = getattr(_PAGES.get(page), "stamp", None)
-    drawn = stamp(snapshot, fields) if stamp and instead is None else None
-    return [snapshot.name, instead, drawn, list(snapshot.measured.problems)]
+def _redraw_key(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
+    """Return plain data that the whole page depends on; another value redraws it."""
+    notice, page = _notice(snapshot), pages().get(_page_name(pathname))
+    drawn = None if page is None or notice is not None else page.redraw_key(snapshot, fields)
+    shown = None if notice is None else [notice.title, notice.text]
+    return [snapshot.name, shown, drawn, list(snapshot.measured.problems)]
 
 
 def _page_name(pathname: str) -> str:
-    return pathname.strip("/") or "front"
+    return pathname.strip("/") or next(iter(pages()))
 
 
 def _shell(pathname: str, fields: Fields, snapshot: Snapshot, library: Library) -> Component:
@@ -189,12 +188,12 @@ def _shell(pathname: str, fields: Fields, snapshot: Snapshot, library: Library) 
 def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> Component:
     links = [
         dcc.Link(
-            title,
-            id={"nav": name},
-            href=f"/{name}{query(fields)}",
-            className="nav here" if name == page else "nav",
+            each.TITLE,
+            id={"nav": address},
+            href=f"/{address}{query(fields)}",
+            className="nav here" if address == page else "nav",
         )
-        for name, title in PAGES.items()
+        for address, each in pages().items()
     ]
     return html.Header(
         [
@@ -213,22 +212,21 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
 
 
 def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Component:
-    if page not in _PAGES:
-        known = ", ".join(PAGES)
+    if page not in pages():
+        known = ", ".join(pages())
         return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
-    if (instead := _instead(snapshot)) is not None:
-        return parts.notice(*instead)
-    return html.Div(
-        [*parts.damaged(snapshot.measured), _PAGES[page].layout(snapshot, fields, library)]
-    )
+    if (notice := _notice(snapshot)) is not None:
+        return parts.notice(notice.title, notice.text, notice.colour)
+    content = pages()[page].layout(snapshot, fields, library)
+    return html.Div([*parts.damaged(snapshot.measured), content])
 
 
 def _refuse_foreign_hosts() -> None:
-    """Answer this machine's names only: a foreign page could be pointed here by its own DNS."""
+    """Reject requests for other host names, as protection against DNS rebinding."""
     host = urlsplit(f"//{request.host}").hostname or ""
     if host in ("localhost", socket.gethostname().lower(), socket.getfqdn().lower()):
         return
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        abort(403, "this name is not one of the dashboard's machine")
+        abort(403, "this host name is not a name of the dashboard's machine")

@@ -1,6 +1,6 @@
-"""A network in every format, made by the command line in a process of its own.
+"""Export of a network in all formats as a ZIP file, in a process of its own.
 
-Exporting needs torch, which the dashboard does without, and takes seconds, which it has not.
+Exporting takes seconds and needs torch, which the dashboard does not import.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 
 from mbsearch.errors import ExportError
 
-_PATIENCE = 300  # seconds
+_TIMEOUT = 300  # seconds
 
 
 def zipped_export(study: Sequence[str], trial: int) -> bytes:
-    """What ``mbsearch export STUDY --trial N -o FOLDER`` writes, as a ZIP file.
+    """Return the folder of ``mbsearch export STUDY --trial N -o FOLDER`` as a ZIP file.
 
     Args:
         study: the arguments that name the study.
-        trial: its trial.
+        trial: number of the trial.
 
     Raises:
         ExportError: the command failed, or took longer than five minutes.
@@ -36,14 +36,14 @@ def zipped_export(study: Sequence[str], trial: int) -> bytes:
                 [*command, "--trial", str(trial), "--output", str(folder)],
                 capture_output=True,
                 text=True,
-                timeout=_PATIENCE,
+                timeout=_TIMEOUT,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise ExportError(f"trial {trial}: no export after {_PATIENCE} s") from None
+            raise ExportError(f"trial {trial}: no export after {_TIMEOUT} s") from None
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines() or ["no message"]
-            raise ExportError(f"trial {trial}: {said[-1].removeprefix('error: ')}")
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            raise ExportError(f"trial {trial}: {lines[-1].removeprefix('error: ')}")
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for path in sorted(folder.rglob("*")):

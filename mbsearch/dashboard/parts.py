@@ -1,4 +1,4 @@
-"""Pieces that the pages share."""
+"""Components that the pages share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import dcc, html
 
-from mbsearch.config.settings import LATENCY
-from mbsearch.cost.units import amount, quantity
+from mbsearch.cost.metrics import COSTS, MEASURED_US, amount, quantity
 from mbsearch.dashboard.view import query
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import MEASURED_US, Measured
+from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.records import TrialRecord
 
 Fields = Mapping[str, Any]
-"""The fields of an address, as the page keeps them in the browser."""
+"""The fields of a URL's query, as the browser stores them."""
 
 
 def aria(**attributes: str) -> dict[str, Any]:
-    """Attributes for assistive technology, whose hyphens are no Python."""
+    """Return ARIA attributes, whose names contain hyphens."""
     return {f"aria-{name}": value for name, value in attributes.items()}
 
 
@@ -33,7 +32,7 @@ def graph(
     *,
     tools: bool = True,
 ) -> html.Div:
-    """A plot with its description for those who do not see it; `tools` zoom it and save it."""
+    """Return a plot with a text alternative; `tools` shows the buttons to zoom and save it."""
     image: Any = {"format": "svg", "filename": f"mbsearch-{identifier}"}
     config: Any = {**CONFIG, "displayModeBar": tools and "hover", "toImageButtonOptions": image}
     return html.Div(
@@ -50,7 +49,7 @@ def graph(
 
 
 def panel(title: str, *children: Any, **paper: Any) -> dmc.Paper:
-    """A titled box."""
+    """Return a box with a title."""
     return dmc.Paper(
         [dmc.Title(title, order=2, size="h5", mb="sm"), *children],
         withBorder=True,
@@ -67,7 +66,7 @@ def table(
     *,
     long: bool = False,
 ) -> Any:
-    """A table whose first columns are text and the others numbers, or `long` text."""
+    """Return a table whose first columns are text, and the others numbers or `long` text."""
     others = "long" if long else "number"
 
     def cells(kind: Any, row: Sequence[Any]) -> list[Any]:
@@ -91,14 +90,14 @@ def table(
 
 
 def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
-    """A link to the page of one network."""
+    """Return a link to the page of one network."""
     address = query({**fields, "trial": record.trial})
     return dcc.Link(record.label, href=f"/network{address}")
 
 
 def accuracy(record: TrialRecord) -> str:
-    """``0.871 ± 0.006`` of the longest training, or why there is none."""
-    record = record.highest
+    """Return the accuracy of the longest training as ``0.871 ± 0.006``, else the state."""
+    record = record.at_highest_fidelity
     if record.evaluation is None:
         return str(record.state)
     noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
@@ -106,17 +105,13 @@ def accuracy(record: TrialRecord) -> str:
 
 
 def costs(record: TrialRecord) -> str:
-    """``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of memory``, and its latency if known."""
-    memory = quantity("peak_activation_bytes", record.costs["peak_activation_bytes"])
-    return (
-        f"{quantity('mult_adds', record.mult_adds)} Mult-Adds, "
-        f"{quantity('params', record.costs['params'])} parameters, {memory} of memory"
-        + (f", {amount(LATENCY, record.costs[LATENCY])}" if LATENCY in record.costs else "")
-    )
+    """Return ``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of activation memory``, and so on."""
+    keys = [metric.key for metric in COSTS.values() if metric.key in record.costs]
+    return ", ".join(amount(key, record.costs[key]) for key in keys)
 
 
-def latencies(record: TrialRecord, measured: Measured) -> str:
-    """``0.17 ms by onnxruntime, 0.92 ms by torch``, as far as they were measured."""
+def latencies(record: TrialRecord, measured: Artifacts) -> str:
+    """Return the measured latencies as ``0.17 ms by onnxruntime, 0.92 ms by torch``."""
     times = {
         metric.removesuffix(MEASURED_US): quantity(metric, found[record.fingerprint].median)
         for metric, found in measured.latencies.items()
@@ -126,12 +121,12 @@ def latencies(record: TrialRecord, measured: Measured) -> str:
 
 
 def notice(title: str, text: str, colour: str = "blue") -> dmc.Alert:
-    """A page's only content when there is nothing to show."""
+    """Return a notice that replaces the content of a page."""
     return dmc.Alert(text, title=title, color=colour, variant="light", my="xl", id="notice")
 
 
-def damaged(measured: Measured) -> list[dmc.Alert]:
-    """What is wrong with the files beside a study, above what the page can show all the same."""
+def damaged(measured: Artifacts) -> list[dmc.Alert]:
+    """Return an alert for each damaged file beside a study."""
     return [
         dmc.Alert(problem, color="red", variant="light", mb="md", className="damaged")
         for problem in measured.problems

@@ -1,4 +1,4 @@
-"""Studies as the page sees them: found by name, read in the background, kept up to date."""
+"""Studies for the dashboard: found by name, read in the background, kept up to date."""
 
 from __future__ import annotations
 
@@ -11,62 +11,59 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mbsearch.analysis.answer import Findings, findings_of
-from mbsearch.config.settings import Budget
+from mbsearch.analysis.findings import Findings, findings_of
+from mbsearch.config.budgets import Budget
 from mbsearch.errors import MbsearchError, StorageError
-from mbsearch.study.artifacts import Measured, read_measured
-from mbsearch.study.records import TrialRecord
-from mbsearch.study.store import (
+from mbsearch.study.artifacts import Artifacts, read_artifacts
+from mbsearch.study.opening import (
     JOURNAL,
     RESULTS,
-    StudyStore,
     beside_database,
     journals,
-    load_study,
     open_database,
     read_study,
     results_folder,
-    study_names,
-    to_record,
 )
+from mbsearch.study.records import TrialRecord
+from mbsearch.study.store import StudyStore, load_study, study_names, to_record
 
-_PATIENCE = 1.0  # seconds that a page waits for a study to be read before it says so
+_PATIENCE = 1.0  # seconds that a page waits for a study before it shows a notice
 
 
-class Shelf(Protocol):
-    """Where studies stand."""
+class StudySource(Protocol):
+    """A place that holds studies."""
 
     def names(self) -> Sequence[str]:
-        """Every study that is there now."""
+        """Return the names of all studies."""
 
     def open(self, name: str) -> StudyStore:
-        """Open one for reading.
+        """Open a study for reading.
 
         Raises:
-            StorageError: it is not there, or damaged.
+            StorageError: there is no such study, or it is damaged.
         """
 
     def identity(self, name: str) -> object:
-        """Something that is another for another study of the same name."""
+        """Return a value that changes if another study takes the name."""
 
     def location(self, name: str) -> str:
-        """What a study is called on the command line, as a page may show it."""
+        """Return a study's name on the command line, without passwords."""
 
     def arguments(self, name: str) -> list[str]:
-        """The arguments of the command line that name a study."""
+        """Return the arguments of the command line that name a study."""
 
     def folder(self, name: str) -> Path:
-        """Where the files of a study stand, if it has any."""
+        """Return the folder of a study's files."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultsFolder:
-    """The folder of a study, or one that holds the folders of several: newest first."""
+    """The folder of a study, or a folder of several studies, newest first."""
 
     path: Path
 
     def names(self) -> list[str]:
-        """Names of the folders."""
+        """Return the names of the folders."""
         if (self.path / JOURNAL).is_file():
             return [self.path.resolve().name]
         found = journals(self.path)
@@ -78,7 +75,7 @@ class ResultsFolder:
         return read_study(self.folder(name))
 
     def identity(self, name: str) -> object:
-        """The journal's first line, which names the process that began it."""
+        """Return the journal's first line, which identifies the study."""
         try:
             with (self.folder(name) / JOURNAL).open("rb") as journal:
                 return journal.readline()
@@ -86,28 +83,28 @@ class ResultsFolder:
             return None
 
     def location(self, name: str) -> str:
-        """The folder's path."""
+        """Return the folder's path."""
         return shlex.quote(str(self.folder(name)))
 
     def arguments(self, name: str) -> list[str]:
-        """The folder's path."""
+        """Return the folder's path."""
         return [str(self.folder(name))]
 
     def folder(self, name: str) -> Path:
-        """The folder of the study."""
+        """Return the folder of the study."""
         return self.path if (self.path / JOURNAL).is_file() else self.path / name
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that holds studies; the one asked for comes first. Files are below `home`."""
+    """A database of studies; `first` is listed first, files are below `home`."""
 
     url: str
     first: str | None = None
     home: Path = RESULTS
 
     def names(self) -> list[str]:
-        """Names of the studies."""
+        """Return the names of the studies."""
         names = study_names(open_database(self.url))
         return sorted(names, key=lambda name: name != self.first)
 
@@ -116,29 +113,37 @@ class Database:
         return load_study(open_database(self.url), name)
 
     def identity(self, name: str) -> object:
-        """Names of a database's studies are theirs for good."""
+        """Return the name, which a database does not reuse."""
         return name
 
     def location(self, name: str) -> str:
-        """The study by its folder; the address of the database may hold a password."""
+        """Return the study's folder; the database's URL may contain a password."""
         return f"{shlex.quote(str(self.folder(name)))} --storage URL"
 
     def arguments(self, name: str) -> list[str]:
-        """The study by its folder, and its database."""
+        """Return the study's folder and its database."""
         return [str(self.folder(name)), "--storage", self.url]
 
     def folder(self, name: str) -> Path:
-        """Where the command line puts the files of a study of this name."""
+        """Return the folder where the command line writes the study's files."""
         return self.home / name
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A study at one moment. `version` changes whenever anything else does.
+    """A study at one time.
 
-    `budgets` are the questions that the page was opened with, if any. `location` is the study on
-    the command line, `folder` that of its files. `problem` says why it cannot be read; `loading`
-    that it has not been read yet.
+    Args:
+        name: of the study.
+        location: its name on the command line.
+        folder: of its files.
+        version: changes with any other field.
+        records: of all trials.
+        settings: attributes of the stored study.
+        measured: contents of the files beside the study.
+        budgets: that the dashboard was started with, if any.
+        problem: the error, if the study cannot be read.
+        loading: whether the study has not been read yet.
     """
 
     name: str
@@ -147,40 +152,40 @@ class Snapshot:
     version: int = 0
     records: tuple[TrialRecord, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    measured: Measured = field(default_factory=Measured)
+    measured: Artifacts = field(default_factory=Artifacts)
     budgets: tuple[Budget, ...] = ()
     problem: str | None = None
     loading: bool = False
 
     @property
     def findings(self) -> Findings:
-        """What its answers rest on."""
+        """The records and results that answers are computed from."""
         return findings_of(self.records, self.settings, self.measured.retrained)
 
     @property
     def questions(self) -> tuple[Budget, ...]:
-        """The budgets that the page answers first; none before anything is trained."""
+        """The budgets that are answered by default; none before a trial is completed."""
         findings = self.findings
-        asked = self.budgets or findings.asked
-        return asked or tuple(filter(None, [findings.main]))
+        asked = self.budgets or findings.requested
+        return asked or tuple(filter(None, [findings.main_budget]))
 
 
 class _Reader:
-    """Reads one study; trials that have ended are decoded once."""
+    """Reads one study; a trial is decoded once it is no longer running."""
 
-    def __init__(self, shelf: Shelf, name: str, budgets: tuple[Budget, ...]) -> None:
-        self._shelf, self._name = shelf, name
+    def __init__(self, source: StudySource, name: str, budgets: tuple[Budget, ...]) -> None:
+        self._source, self._name = source, name
         self._lock = threading.Lock()
         self._store: StudyStore | None = None
         self._ended: dict[tuple[str, int], TrialRecord | None] = {}
         self._seen: object = None
         self._identity: object = None
         self.snapshot = Snapshot(
-            name, shelf.location(name), shelf.folder(name), budgets=budgets, loading=True
+            name, source.location(name), source.folder(name), budgets=budgets, loading=True
         )
 
     def refresh(self) -> None:
-        """Take up what is new in the storage."""
+        """Read the changes of the storage."""
         with self._lock:
             try:
                 self._read()
@@ -192,18 +197,18 @@ class _Reader:
                 self._show(problem=f"{location}: cannot be read any more: {error!r}")
 
     def _read(self) -> None:
-        identity = self._shelf.identity(self._name)
-        if identity != self._identity:  # it was deleted, and perhaps another one was made
+        identity = self._source.identity(self._name)
+        if identity != self._identity:  # the study was deleted, and may have been replaced
             self._store, self._identity = None, identity
         if self._store is None:
-            with _collector_at_rest():
-                self._store, self._ended, self._seen = self._shelf.open(self._name), {}, None
-                self._take_up(self._store)
+            with _garbage_collector_off():
+                self._store, self._ended, self._seen = self._source.open(self._name), {}, None
+                self._update(self._store)
         else:
-            self._take_up(self._store)
+            self._update(self._store)
 
-    def _take_up(self, store: StudyStore) -> None:
-        """Decode the trials that have changed; a new snapshot where one has."""
+    def _update(self, store: StudyStore) -> None:
+        """Decode the trials that have changed, and replace the snapshot if one has."""
         running, added = [], False
         for study in (store.baselines, store.search):
             for trial in study.get_trials(deepcopy=False):
@@ -215,12 +220,12 @@ class _Reader:
                     self._ended[key], added = record, True
                 elif record is not None:
                     running.append(record)
-        seen = [r.trial for r in running], store.expected()
+        seen = [r.trial for r in running], store.predictions()
         if added or seen != self._seen or self.snapshot.problem:
             self._seen = seen
             records = [r for r in (*self._ended.values(), *running) if r is not None]
             self._show(records=tuple(store.joined(records)), settings=store.settings())
-        measured = read_measured(self.snapshot.folder, self.snapshot.settings.get("stamp"))
+        measured = read_artifacts(self.snapshot.folder, self.snapshot.settings.get("stamp"))
         if measured != self.snapshot.measured:
             self._show(measured=measured)
 
@@ -232,11 +237,11 @@ class _Reader:
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Keep the garbage collector off a study: it lives as long as the process.
+def _garbage_collector_off() -> Iterator[None]:
+    """Disable the garbage collector, and exempt the objects that are created meanwhile.
 
-    Ten thousand trials are millions of objects; walking them again and again would take more than
-    half of the time of reading them, and a part of every answer after that.
+    A study lives as long as the process. Ten thousand trials are millions of objects: scanning them
+    took more than half of the reading time, and a part of every later request.
     """
     gc.disable()
     try:
@@ -247,37 +252,40 @@ def _collector_at_rest() -> Iterator[None]:
 
 
 class Library:
-    """The studies of a shelf. Thread-safe; the first look at a study does not wait for long.
+    """Thread-safe snapshots of the studies of a source.
 
-    `budgets` are answered instead of each study's own. `exporting` is held by whoever exports a
-    network: one at a time is enough for a machine.
+    A study is read in the background, so that the first request does not wait for it.
+
+    Args:
+        source: of the studies.
+        budgets: answered instead of each study's own.
     """
 
-    def __init__(self, shelf: Shelf, budgets: Sequence[Budget] = ()) -> None:
-        self._shelf, self._budgets = shelf, tuple(budgets)
+    def __init__(self, source: StudySource, budgets: Sequence[Budget] = ()) -> None:
+        self._source, self._budgets = source, tuple(budgets)
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
-        self.exporting = threading.Lock()
+        self.exporting = threading.Lock()  # one export at a time
         self._first_reads: dict[str, threading.Thread] = {}
 
     def names(self) -> list[str]:
-        """Every study that is there now."""
-        return list(self._shelf.names())
+        """Return the names of all studies."""
+        return list(self._source.names())
 
     def arguments(self, name: str) -> list[str]:
-        """The arguments of the command line that name a study."""
-        return self._shelf.arguments(name)
+        """Return the arguments of the command line that name a study."""
+        return self._source.arguments(name)
 
     def snapshot(self, name: str | None) -> Snapshot:
-        """A study as it is now; without a name, or with an unknown one, the first of the shelf."""
+        """Return the current snapshot of a study; of the first study for an unknown name."""
         known = self.names()
         if not known:
-            return Snapshot("", "", RESULTS, problem="expected a study, got none yet")
+            return Snapshot("", "", RESULTS, problem="expected a study, got none")
         name = name if name in known else known[0]
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
-                reader = self._readers[name] = _Reader(self._shelf, name, self._budgets)
+                reader = self._readers[name] = _Reader(self._source, name, self._budgets)
                 thread = threading.Thread(target=reader.refresh, daemon=True)
                 self._first_reads[name] = thread
                 thread.start()
@@ -289,22 +297,22 @@ class Library:
         return reader.snapshot
 
 
-def open_shelf(results: Path | None, url: str | None) -> Shelf:
-    """The shelf that the command line means.
+def open_source(results: Path | None, url: str | None) -> StudySource:
+    """Return the source that the options of the command line name.
 
     Raises:
         StorageError: there is no study.
     """
     if url is not None:
         first = None if results is None else results.name
-        shelf = Database(url, first, beside_database(results))
-        known = shelf.names()
+        source = Database(url, first, beside_database(results))
+        known = source.names()
         if not known or (first is not None and first not in known):
             raise StorageError(
                 f"expected {'a study' if first is None else f'a study {first!r}'} in the database, "
                 f"got {', '.join(known) or 'none'}"
             )
-        return shelf
+        return source
     path = results or RESULTS
     results_folder(path)
     return ResultsFolder(path)

@@ -1,4 +1,4 @@
-"""What a page shows, as its address says it: the same address shows the same view."""
+"""The state of a page, stored in its URL."""
 
 from __future__ import annotations
 
@@ -7,26 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from mbsearch.cost.metrics import COSTS
 from mbsearch.study.records import State, TrialRecord
 
-PAGES = {
-    "front": "Front",
-    "network": "Network",
-    "compare": "Compare",
-    "search": "Search",
-    "choices": "What matters",
-    "published": "Published",
-}
 PUBLISHED_AXES = ("mult_adds", "params", "pixel1_ms")
-BUDGETS = ("mult_adds", "params", "peak_activation_bytes", "latency_us")
+BUDGETS = tuple(metric.key for metric in COSTS.values())
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """State of a page. Values that mean nothing fall to their defaults, addresses being typed.
+    """State of a page. Invalid values of a URL are replaced by defaults.
 
     `trial` is the selected network and `other` the one compared with it. `budgets` are upper
-    bounds on costs. Empty filters let everything pass; they hold for the search's trials only.
+    bounds on costs. Filters apply to the trials of the search; empty ones let all pass.
     """
 
     study: str | None = None
@@ -46,7 +39,7 @@ class View:
 
     @staticmethod
     def parse(data: Mapping[str, Any]) -> View:
-        """Read the fields of an address, each text."""
+        """Parse the fields of a URL's query."""
         return View(
             study=data.get("study") or None,
             trial=_integer(data.get("trial")),
@@ -71,7 +64,7 @@ class View:
         )
 
     def passes(self, record: TrialRecord, *, ignoring: str | None = None) -> bool:
-        """Whether filters and budgets let a trial pass; a budget may be left out."""
+        """Return whether a trial passes the filters and the budgets, except `ignoring`."""
         for metric, budget in self.budgets.items():
             if metric != ignoring and record.costs.get(metric, 0) > budget:
                 return False
@@ -89,12 +82,12 @@ class View:
 
 
 def read_query(search: str | None) -> dict[str, str]:
-    """The fields of an address."""
+    """Return the fields of a URL's query."""
     return dict(parse_qsl((search or "").removeprefix("?")))
 
 
 def query(data: Mapping[str, Any]) -> str:
-    """The address of some fields."""
+    """Return a URL's query with these fields."""
     text = urlencode({k: v for k, v in data.items() if v not in (None, "")}, safe=",")
     return f"?{text}" if text else ""
 

@@ -1,6 +1,6 @@
-"""Images as tensors: one split of a data set, its batches and their augmentation.
+"""A split of a data set as tensors, its batches and their augmentation.
 
-Everything works on whole batches of bytes; no Python runs per image.
+Operations are on whole batches of bytes; no Python code runs per image.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mbsearch.accel.kernels.images import normalised
+from mbsearch.accel import normalize_batch
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Images and labels of one split at one resolution.
 
-    `images` is uint8 of shape (N, C, H, W) with C 1 (grey) or 3, mapped from a file that all
-    processes share; `labels` is int64 of shape (N,). `mean` and `std` describe the training images
-    on the scale [0, 1], one number per channel (or one for all, where those are grey). `taught` are
-    a teacher's logits of shape (N, views, num_classes): of the image as it is, and mirrored where
-    there are two views; None without a teacher.
+    Attributes:
+        images: uint8 (N, C, H, W) with C 1 (grey) or 3, mapped from a file that processes share.
+        labels: int64 (N,).
+        mean: of the training images on the scale [0, 1], per channel; one value if they are grey.
+        std: as `mean`.
+        num_classes: number of classes.
+        taught: a teacher's logits (N, views, num_classes); the second view is the mirrored image.
+            None without a teacher.
     """
 
     images: Tensor
@@ -38,10 +41,10 @@ class Split:
 
 
 class Batch(NamedTuple):
-    """A part of a split, ready for training.
+    """A batch of a split.
 
-    `images` is float32 (B, 3, H, W), normalised, in channels_last; `labels` is int64 (B,);
-    `taught` is the teacher's float32 logits (B, num_classes), None without a teacher.
+    `images` is float32 (B, 3, H, W), normalized, channels_last. `labels` is int64 (B,). `taught` is
+    the teacher's logits, float32 (B, num_classes), or None.
     """
 
     images: Tensor
@@ -60,17 +63,17 @@ def batches(
     device: torch.device | str = "cpu",
     drop_last: bool = False,
 ) -> Iterator[Batch]:
-    """One pass over a split in normalised batches.
+    """Iterate once over a split in normalized batches.
 
-    With a generator the order is shuffled and the images are augmented; without one they come in
-    order and as they are, whatever the other arguments say.
+    With a generator the order is shuffled and the images are augmented. Without one the images come
+    in order and are not augmented, and the options of augmentation are ignored.
 
     Args:
-        flip: mirror half of the images left to right.
-        shift: move each image by up to this fraction of its side in both directions; what moves in
-            is the reflection of the border.
-        cutout: side of a square hole, as a fraction of the side; its centre lies anywhere in the
-            image, so that it may reach over the border (DeVries and Taylor, 2017, section 3.1).
+        flip: mirror each image horizontally with probability 0.5.
+        shift: shift each image by up to this fraction of its side in both directions, with
+            reflection at the border.
+        cutout: side of a square hole as a fraction of the image's side. Its centre is anywhere in
+            the image, so it may be cut off by the border (DeVries and Taylor, 2017, section 3.1).
 
     Yields:
         batches on `device`.
@@ -81,7 +84,7 @@ def batches(
     if generator is not None:
         order = torch.randperm(len(split), generator=generator)
     end = len(split) - len(split) % batch_size if drop_last else len(split)
-    on_cpu = torch.device(device).type == "cpu"
+    device = torch.device(device)
     for start in range(0, end, batch_size):
         chosen = order[start : start + batch_size]
         places = mirrored = None
@@ -90,19 +93,16 @@ def batches(
             if flip:
                 mirrored = torch.rand(len(chosen), 1, generator=generator) < 0.5
                 places = places[0], _mirrored(places[1], mirrored)
-        if on_cpu:
-            x = _looked_up(split.images, chosen, places, scale, offset)
-        else:
-            x = _gathered(split.images, chosen, places, scale, offset, device)
+        x = normalize_batch(split.images, chosen, places, scale, offset, device)
         if generator is not None and cutout > 0:
             x = x.masked_fill_(_holes(x, cutout, generator), 0.0)
         yield Batch(x, split.labels[chosen].to(device), _taught(split, chosen, mirrored, device))
 
 
 def _taught(
-    split: Split, chosen: Tensor, mirrored: Tensor | None, device: torch.device | str
+    split: Split, chosen: Tensor, mirrored: Tensor | None, device: torch.device
 ) -> Tensor | None:
-    """The teacher's logits of the views of the images that a batch shows."""
+    """The teacher's logits for the images of a batch, mirrored or not."""
     if split.taught is None:
         return None
     if mirrored is None or split.taught.shape[1] == 1:
@@ -110,56 +110,17 @@ def _taught(
     return split.taught[chosen, mirrored[:, 0].long()].float().to(device)
 
 
-def _looked_up(
-    images: Tensor,
-    chosen: Tensor,
-    places: tuple[Tensor, Tensor] | None,
-    scale: Tensor,
-    offset: Tensor,
-) -> Tensor:
-    """Chosen images, normalised, in one pass over memory."""
-    sides = images.shape[2:]
-    x = torch.empty(len(chosen), *sides, 3)
-    rows, columns = places or [torch.arange(side).repeat(len(chosen), 1) for side in sides]
-    arrays = [each.numpy() for each in (images, chosen, rows, columns, scale, offset, x)]
-    normalised(*arrays)
-    return x.permute(0, 3, 1, 2)
-
-
-def _gathered(
-    images: Tensor,
-    chosen: Tensor,
-    places: tuple[Tensor, Tensor] | None,
-    scale: Tensor,
-    offset: Tensor,
-    device: torch.device | str,
-) -> Tensor:
-    """Chosen images, normalised, on a device that torch writes the code for."""
-    x = images[chosen].to(device)
-    if places is not None:
-        rows, columns = places
-        count, channels, _, width = x.shape
-        pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(device)
-        x = x.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(x)
-    scale, offset = scale.to(device).view(-1, 1, 1), offset.to(device).view(-1, 1, 1)
-    x = torch.addcmul(offset, x.float(), scale)
-    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-
-
 def _shifted_places(
     count: int, sides: torch.Size, shift: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Rows (count, H) and columns (count, W) of the image that its pixels come from.
-
-    Every image is shifted by its own offset.
-    """
+    """Source rows (count, H) and columns (count, W) of pixels; each image has its own shift."""
     height, width = sides
     rows = _shifted(count, height, shift, generator)
     return rows, _shifted(count, width, shift, generator)
 
 
 def _mirrored(columns: Tensor, mirrored: Tensor) -> Tensor:
-    """Columns (count, W), from right to left where `mirrored` (count, 1)."""
+    """Columns (count, W), reversed where `mirrored` (count, 1)."""
     return torch.where(mirrored, columns.shape[1] - 1 - columns, columns)
 
 
@@ -172,7 +133,7 @@ def _shifted(count: int, side: int, shift: float, generator: torch.Generator) ->
 
 
 def _holes(x: Tensor, cutout: float, generator: torch.Generator) -> Tensor:
-    """Mask (B, 1, H, W) of one square hole per image."""
+    """Mask (B, 1, H, W) with one square hole per image."""
     count, _, height, width = x.shape
     hole = round(cutout * height)
     inside = []

@@ -1,8 +1,8 @@
-"""Arrays made once and kept on disk: every process maps the same file.
+"""Arrays and texts cached on disk; every process maps the same file of an array.
 
 The folder is $MBSEARCH_CACHE, else $XDG_CACHE_HOME/mbsearch, else ~/.cache/mbsearch. A file's name
-contains a hash of everything its content depends on, so a file is right or absent, never stale; it
-may be deleted at any time.
+contains a hash of everything that its content depends on, so a file is never stale. It may be
+deleted at any time.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mbsearch.errors import DataError
+from mbsearch.study.atomic_files import replacing
 
 Array = NDArray[Any]
 
 
 def cache_dir() -> Path:
-    """The cache folder, made where it was missing.
+    """Return the cache folder; it is created if missing.
 
     Raises:
-        DataError: it cannot be made.
+        DataError: it cannot be created.
     """
     general = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     folder = Path(os.environ.get("MBSEARCH_CACHE") or general / "mbsearch")
@@ -39,10 +40,10 @@ def cache_dir() -> Path:
 
 
 def load_array(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array | None:
-    """The cached array of this name, mapped; None where it is missing, damaged or cut short.
+    """Return the cached array of a name, memory-mapped; None if missing or damaged.
 
-    The mapping is copy-on-write: torch warns about read-only memory, and this way a mistaken write
-    stays in its own process. Pages that nobody writes are shared all the same.
+    The mapping is copy-on-write: torch warns about read-only memory, and an accidental write stays
+    in its process. Unmodified pages are shared.
     """
     try:
         array: Array = np.load(_path(name), mmap_mode="c", allow_pickle=False)
@@ -54,11 +55,11 @@ def load_array(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Ar
 def cached_array(
     name: str, shape: tuple[int, ...], dtype: type[np.generic], rows: Iterable[Array]
 ) -> Array:
-    """The cached array of this name; made from `rows` (shape[0] arrays) where it is missing.
+    """Return the cached array of a name; created from `rows` (shape[0] arrays) if missing.
 
-    Processes that want the same array at once wait for the one that makes it. It is written under
-    another name and renamed when complete, so that a killed process leaves nothing half made; and
-    written, not mapped, because a full disk then raises an error instead of killing the process.
+    One process creates an array, others wait for it. The file is renamed when complete, so that a
+    killed process leaves no partial array. It is written, not mapped: a full disk then raises an
+    error instead of killing the process.
 
     Raises:
         DataError: the folder is not writable or the disk is full.
@@ -72,12 +73,12 @@ def cached_arrays(
     dtype: type[np.generic],
     make: Callable[[list[str]], Iterable[Sequence[Array]]],
 ) -> dict[str, Array]:
-    """The cached arrays of these names, all of equal length; made together where they are missing.
+    """Return cached arrays of equal length by their names; missing ones are created together.
 
     Args:
         shapes: of each array, by its name.
-        dtype: of all.
-        make: given the names that are missing, the rows of all of them, side by side.
+        dtype: of all arrays.
+        make: returns rows for the names of missing arrays; each row has one array for each name.
 
     Raises:
         DataError: the folder is not writable or the disk is full.
@@ -86,7 +87,7 @@ def cached_arrays(
     missing = sorted(name for name, array in found.items() if array is None)
     if missing:
         with ExitStack() as stack:
-            for name in missing:  # in one order, so that processes do not wait for each other
+            for name in missing:  # sorted, so that processes do not wait for each other
                 stack.enter_context(_locked(_path(name)))
             left = [name for name in missing if load_array(name, shapes[name], dtype) is None]
             if left:
@@ -100,7 +101,7 @@ def cached_arrays(
 
 
 def cached_text(path: Path, make: Callable[[], str]) -> str:
-    """The text of a file of the cache folder; made where it is missing.
+    """Return the text of a file of the cache folder; created if missing.
 
     Raises:
         DataError: the folder is not writable or the disk is full.
@@ -110,7 +111,7 @@ def cached_text(path: Path, make: Callable[[], str]) -> str:
         with _locked(path):
             text = _read_text(path)
             if text is None:
-                with _written_whole(path) as file:
+                with _writing(path) as file:
                     file.write(make().encode("utf-8", "surrogateescape"))
                 text = _read_text(path)
     if text is None:
@@ -140,17 +141,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is complete."""
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when it is complete; the caller holds its lock."""
+    with replacing(path, exclusive=True) as partial, partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write(
@@ -161,7 +157,7 @@ def _write(
     with ExitStack() as stack:
         files = []
         for path, shape in shapes.items():
-            file = stack.enter_context(_written_whole(path))
+            file = stack.enter_context(_writing(path))
             header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             files.append(file)

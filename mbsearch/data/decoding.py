@@ -189,8 +189,8 @@ def is_one_colour(image: Image.Image) -> bool:
 def local_files() -> Iterator[None]:
     """Let Pillow read local files of any size, without its warnings about odd metadata.
 
-    Pillow's limit protects servers from files of strangers. It is a setting of the process, so it
-    is lifted only while files of the user are read.
+    Pillow's limit on pixels protects servers from untrusted files. It is a setting of the process,
+    so it is removed only while files of the user are read.
     """
     limit = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Folders of images: a folder per class, perhaps inside a folder per split."""
+"""Folders of images: one folder per class, optionally inside one folder per split."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mbsearch.data.equal_contents import in_later_split, originals
 from mbsearch.data.folder_notes import image_notes, left_out_notes, reasons
 from mbsearch.data.inspection import FileReport, Inspected, image_extensions, inspect_files
 from mbsearch.data.listing import Listing, count_files, left_out_reason, list_files
-from mbsearch.data.parallel import OnImages
 from mbsearch.data.readers import FilePool
 from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
+from mbsearch.progress import OnProgress
 
-_PARTS = {  # in whatever case
+_PARTS = {  # in lower case
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -50,7 +50,7 @@ class ImageFolder:
 
     `pools` has the images of each split found, "train" always. `originals` gives for each training
     image the row of the first one of equal content. `key` is a hash of the files' names, sizes and
-    times, and of what else changes their pixels or splits. `notes` say what was left out and
+    times, and of what else changes their pixels or splits. `notes` describe what was left out and
     changed.
     """
 
@@ -62,12 +62,16 @@ class ImageFolder:
     damaged: tuple[DamagedFile, ...]
 
 
-def read_folder(root: Path, on_images: OnImages | None = None) -> ImageFolder:
-    """List a folder and read every image once, or the report of an earlier reading.
+def read_folder(root: Path, on_progress: OnProgress | None = None) -> ImageFolder:
+    """List a folder, and read every image once or the report of an earlier reading.
+
+    Args:
+        root: the folder.
+        on_progress: receives events while images are read; None writes lines to the log.
 
     Raises:
-        DataError: the folder is missing or not laid out as expected, a class has no images, or two
-            classes share an image; the message says where.
+        DataError: the folder is missing or has another layout, a class has no images, or two
+            classes share an image; the message names the place.
     """
     parts = _parts(root)
     names = {part: tuple(sorted(_subfolders(folder))) for part, folder in parts.items()}
@@ -75,7 +79,7 @@ def read_folder(root: Path, on_images: OnImages | None = None) -> ImageFolder:
     homes = {(part, name): folder / name for part, folder in parts.items() for name in classes}
     listing = list_files(homes, image_extensions())
     _leave_out_beside(root, parts, listing)
-    images, damaged = _sorted_out(listing, inspect_files(root, listing.files, on_images))
+    images, damaged = _sorted_out(listing, inspect_files(root, listing.files, on_progress))
     copied = in_later_split(images)
     left = Counter((images[row][0].split, images[row][0].class_name) for row in copied)
     images = [image for row, image in enumerate(images) if row not in copied]
@@ -153,7 +157,7 @@ def _class_names(
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folder of each split; one that has no `train` is itself the folder of all images."""
+    """The folder of each split; a root without `train` is the folder of all images."""
     if not root.is_dir():
         got = "a file" if root.exists() else "no such folder"
         raise DataError(f"{root}: expected a folder of images, got {got}")
@@ -168,7 +172,7 @@ def _parts(root: Path) -> dict[str, Path]:
                 f"got {found[part].name!r} and {name!r}"
             )
         found[part] = subfolders[name]
-    # A class of railway pictures is called train, too: among other classes, without folders in it.
+    # A class may also be called train: then other classes are beside it, and it has no subfolders.
     only = len(named) == len(subfolders)
     if "train" in found and (only or _subfolders(found["train"])):
         return found
@@ -238,7 +242,7 @@ def _pool(
 
 
 def _reading(images: Sequence[Inspected]) -> Reading:
-    """How the pixel values of a data set become 8 bits."""
+    """How the pixel values of a data set are scaled to 8 bits."""
     ranges: list[tuple[Depth, float, float]] = []
     for depth in ("16-bit", "32-bit", "floating-point"):
         deep = [report for _, report in images if report.depth == depth]
@@ -249,7 +253,7 @@ def _reading(images: Sequence[Inspected]) -> Reading:
 
 
 def _changes(images: Sequence[Inspected], reading: Reading, copies: int) -> list[str]:
-    """What makes pixels or splits differ from those that the first version made of the files."""
+    """Reasons why pixels or splits differ from those of the first version of mbsearch."""
     changes = [f"{each}" for each in reading.ranges if each not in _UNCHANGED]
     if any(report.depth == "16-bit" and not report.grey for _, report in images):
         changes.append("16-bit colours")
@@ -277,7 +281,7 @@ def _copy_notes(linked: int, copies: int, dropped: int) -> list[str]:
 def _key(
     root: Path, parts: Iterable[str], images: Sequence[Inspected], changes: Iterable[str]
 ) -> str:
-    """Hash of the files used, and of what makes their pixels or splits differ."""
+    """Hash of the files used, and of the reasons for other pixels or splits."""
     digest = hashlib.sha256()
     for part in parts:
         for file, _ in images:

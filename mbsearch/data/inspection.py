@@ -33,10 +33,10 @@ from mbsearch.data.listing import NOT_IMAGE, ListedFile
 from mbsearch.data.parallel import (
     MEMORY,
     MemoryBound,
-    OnImages,
     map_in_threads,
     reported,
 )
+from mbsearch.progress import OnProgress
 
 _VERSION = "1"  # part of the cache's key: raise it when the same files give another report
 _LOOKED_AT = 256  # pixels of a side: a JPEG that seems of one colour is decoded at this size
@@ -86,7 +86,7 @@ def image_extensions() -> frozenset[str]:
 
 
 def inspect_files(
-    root: Path, files: Sequence[ListedFile], on_images: OnImages | None = None
+    root: Path, files: Sequence[ListedFile], on_progress: OnProgress | None = None
 ) -> list[FileReport]:
     """Read every file, in parallel, or the report of an earlier inspection.
 
@@ -100,7 +100,7 @@ def inspect_files(
             reports = map_in_threads(
                 partial(_inspect, memory=memory), (file.path for file in files), _CHUNK
             )
-            shown = reported(reports, "checking images", len(files), on_images)
+            shown = reported(reports, "checking images", len(files), on_progress)
             return json.dumps([astuple(report) for report in shown])
 
     text = cached_text(cache_dir() / f"inspection-{_key(root, files)}.json", write)
@@ -130,7 +130,7 @@ def _inspect(path: Path, memory: MemoryBound) -> FileReport:
         fault = "no image format that Pillow opens" if path.stat().st_size else "it is empty"
     except MemoryError:
         fault = "not enough memory to decode it"
-    except Exception as error:  # of damaged files Pillow's decoders raise anything
+    except Exception as error:  # Pillow's decoders raise any error for damaged files
         fault = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return FileReport(digest, " ".join(fault.split()) if named else NOT_IMAGE, is_image=named)
 

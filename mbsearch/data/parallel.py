@@ -13,12 +13,10 @@ from itertools import islice
 from typing import TypeVar
 
 from mbsearch.execution.local import usable_cores
+from mbsearch.progress import OnProgress, Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-OnImages = Callable[[str, int, int], None]
-"""Called while images are read, at most ten times a second: what for, images done, their number."""
 
 MEMORY = 2 << 30
 """Bytes that the images decoded at the same time may take; a larger one is decoded alone."""
@@ -27,7 +25,7 @@ _LINE_SECONDS = 5.0
 _REPORT_SECONDS = 0.1
 _AHEAD = 4  # chunks per thread that are computed before the first of them is used
 
-_logger = logging.getLogger("mbsearch")
+_LOGGER = logging.getLogger(__name__)
 
 
 class MemoryBound:
@@ -81,26 +79,26 @@ def map_in_threads(
 
 
 def reported(
-    results: Iterable[Result], noun: str, total: int, on_images: OnImages | None
+    results: Iterable[Result], phase: str, total: int, on_progress: OnProgress | None
 ) -> Iterator[Result]:
-    """Pass results on and report how many there are; None writes lines into the log."""
-    report = _Log() if on_images is None else on_images
+    """Yield the results, and emit at most ten progress events a second; None writes to the log."""
+    report = _ProgressLog() if on_progress is None else on_progress
     shown = time.monotonic()
     for done, result in enumerate(results, start=1):
         yield result
         now = time.monotonic()
         if now - shown >= _REPORT_SECONDS or done == total:
-            report(noun, done, total)
+            report(Progress(phase, done, total))
             shown = now
 
 
-class _Log:
-    """A line every few seconds."""
+class _ProgressLog:
+    """Log a progress event every few seconds."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    def __call__(self, noun: str, done: int, total: int) -> None:
+    def __call__(self, event: Progress) -> None:
         if time.monotonic() - self._last >= _LINE_SECONDS:
-            _logger.info("%s: %s of %s", noun, f"{done:,}", f"{total:,}")
+            _LOGGER.info(f"{event.phase}: {event.completed:,} of {event.total:,}")
             self._last = time.monotonic()

@@ -1,4 +1,4 @@
-"""Where single images come from: the embedded file, files on disk, a torchvision data set."""
+"""Readers of single images: the embedded file, files on disk, torchvision data sets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHUNK = 8  # images to a task of a thread
 
 
 class Pool(Protocol):
-    """Labelled images that belong together; an image is opened when it is needed."""
+    """A set of labelled images; each is opened on demand."""
 
     @property
     def labels(self) -> Rows:
@@ -40,18 +40,18 @@ class Pool(Protocol):
 
     @property
     def reading(self) -> Reading:
-        """How pixel values become 8 bits."""
+        """How pixel values are scaled to 8 bits."""
 
     def open(self, row: int) -> Image.Image:
-        """Open one image; raises what Pillow raises."""
+        """Open one image; raises Pillow's errors."""
 
     def where(self, row: int) -> str:
-        """The image in words, for messages."""
+        """Return a description of the image for messages."""
 
 
 @dataclass(frozen=True)
 class PackedPool:
-    """Equal grey squares packed by xz one after the other, in the order of their labels."""
+    """Grey squares of one size in an xz file, in the order of their labels."""
 
     path: Path
     first: int
@@ -65,17 +65,17 @@ class PackedPool:
         return pixels.reshape(-1, self.side, self.side)[self.first :]
 
     def open(self, row: int) -> Image.Image:
-        """Image of one row."""
+        """Return the image of one row."""
         return Image.fromarray(self._images[row])
 
     def where(self, row: int) -> str:
-        """Position in the packed file."""
+        """Return the position in the packed file."""
         return f"{self.path}: image {self.first + row}"
 
 
 @dataclass(frozen=True)
 class FilePool:
-    """One image file per row; `grey` says of each whether it has no colour."""
+    """One image file per row; `grey` is true for each without colour."""
 
     paths: tuple[Path, ...]
     labels: Rows
@@ -83,12 +83,12 @@ class FilePool:
     reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
-        """Open the file of one row; its pixels are not read yet."""
+        """Open the file of one row without reading its pixels."""
         path = self.paths[row]
         return Image.open(path, formats=formats_of(path))
 
     def where(self, row: int) -> str:
-        """Path of the file."""
+        """Return the path of the file."""
         return str(self.paths[row])
 
 
@@ -102,16 +102,16 @@ class TorchvisionPool:
     reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
-        """Image of one row."""
+        """Return the image of one row."""
         return self.dataset[row][0]
 
     def where(self, row: int) -> str:
-        """Position in the data set."""
+        """Return the position in the data set."""
         return f"data set {self.name}: image {row}"
 
 
 def channels(pool: Pool, rows: Rows) -> int:
-    """1 where all these images are grey, else 3; no pixels are read."""
+    """Return 1 if all these images are grey, else 3; reads no pixels."""
     if isinstance(pool, FilePool):
         return 1 if pool.grey[rows].all() else 3
     for row in rows.tolist():
@@ -122,7 +122,7 @@ def channels(pool: Pool, rows: Rows) -> int:
 
 
 def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
-    """Shorter side of each of these images, in pixels; only the headers of files are read."""
+    """Return the shorter side of each image in pixels; reads only headers of files."""
     found = []
     for row in rows.tolist():
         with local_files(), _open(pool, row) as image:
@@ -135,12 +135,12 @@ def squares(
 ) -> Iterator[tuple[Pixels, ...]]:
     """Decode images and resize each to squares, as uint8 (channels, side, side).
 
-    The whole image is squeezed into the square: nothing is cut away, so every resolution shows the
-    network the same content. Bilinear with antialiasing, which is what the references were trained
-    and are usually served with; without antialiasing small images are noise.
+    The whole image is resized to the square without cropping, so every resolution has the same
+    content. The filter is bilinear with antialiasing, as in the training of the references; without
+    antialiasing small images are noisy.
 
-    An image is decoded once for all sides, a JPEG once for each fraction of its size. Threads
-    decode, which share `MEMORY` bytes.
+    An image is decoded once for all sides, a JPEG once for each fraction of its size. The threads
+    that decode share `MEMORY` bytes.
 
     Raises:
         DataError: an image cannot be read; the message names it.
@@ -157,14 +157,14 @@ def squares(
                         s for s in wanted if _reduction(image, s) == _reduction(image, wanted[0])
                     ]
                     stored = image.size
-                    # JPEG only: decode at a fraction of the size, still at least twice the side.
+                    # JPEG only: decode at a reduced size, at least twice the final one.
                     image.draft(None, (2 * alike[0], 2 * alike[0]))
                     with memory.hold(decoding_bytes(image, stored)):
                         shown = plain(image, channels, pool.reading)
                         found |= {side: _square(shown, side) for side in alike}
         except (MemoryError, DataError):
             raise
-        except Exception as error:  # of damaged files Pillow's decoders raise anything
+        except Exception as error:  # Pillow's decoders raise any error for damaged files
             raise _unreadable(pool, row, error) from error
         return tuple(found[side] for side in sides)
 

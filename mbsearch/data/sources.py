@@ -1,8 +1,8 @@
 """Data sets by name or folder, and their three splits.
 
-Training and validation images are what a search may see; test images are for the last word only.
-A part that is missing is carved out of the training images, stratified by the seed: 15 % for a
-test, and for a validation 20 % where the test was given, 15 % of all where it was not.
+A search uses training and validation images only; retraining is evaluated on test images. A missing
+split is a stratified part of the training images, drawn with the seed: 15 % for the test split; for
+the validation split 20 % if the test split is given, else 15 %.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbsearch.config.settings import EMBEDDED
+from mbsearch.config.proxy_settings import EMBEDDED
 from mbsearch.data.batches import Split
 from mbsearch.data.cache import Array, cached_array, cached_arrays, load_array
 from mbsearch.data.folder import DamagedFile, ImageFolder, damage_message, read_folder
-from mbsearch.data.parallel import OnImages, reported
+from mbsearch.data.parallel import reported
 from mbsearch.data.readers import (
     PackedPool,
     Pool,
@@ -32,13 +32,14 @@ from mbsearch.data.readers import (
 )
 from mbsearch.data.splits import Rows, stratified
 from mbsearch.errors import DataError, did_you_mean
+from mbsearch.progress import OnProgress
 
 SplitName = Literal["train", "validation", "test"]
 
 _EMBEDDED_FILE = Path(str(files("mbsearch.data"))) / "embedded" / "fashion_mnist.xz"
 _EMBEDDED_SHA256 = "985c22ebc6127bc4401575ef7b795f6c0708bbc3578760e15cdc0346adccaa31"
-# Identity of the training images: the SHA-256 of the first file, which had the same training images
-# and fewer test images. Studies store this key, so it must not change while those images do not.
+# Identity of the training images: the SHA-256 of the first version of the file, which had the same
+# training images and fewer test images. Studies store this key, so it changes only with them.
 _EMBEDDED_KEY = "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"
 _EMBEDDED_PER_CLASS = 1000  # of the training and of the test images
 _EMBEDDED_CLASSES: tuple[str, ...] = (
@@ -55,16 +56,16 @@ _EMBEDDED_CLASSES: tuple[str, ...] = (
 )
 
 _VALIDATION_WITH_TEST = 0.20
-_CARVED = 0.15
+_SHARE_OF_TRAIN = 0.15
 _LOOKED_AT = 100  # images
 _STATISTICS_IMAGES = 4000
 _STATISTICS_PIXELS = 64
-_CACHE_VERSION = "1"  # part of every key: raise it when the same inputs give other pixels
+_CACHE_VERSION = "1"  # part of every key: increase it when the same inputs give other pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The rows of a pool that make up a split."""
+    """The rows of a pool in a split."""
 
     pool: Pool
     rows: Rows
@@ -77,7 +78,7 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """A data set with its splits fixed; images are read when a split is asked for.
+    """A data set with fixed splits; images are read on demand.
 
     `content_key` is a hash of the images (for folders: of the files' names, sizes and times), equal
     for equal data; the embedded set's key identifies its training images. `flippable` says that a
@@ -101,12 +102,12 @@ class ImageSource:
 
     @property
     def chance(self) -> float:
-        """Accuracy of always naming the largest class of the training images."""
+        """Accuracy of always predicting the largest class of the training images."""
         counts = np.bincount(self.members["train"].labels, minlength=self.num_classes)
         return float(counts.max() / counts.sum())
 
     def photo_side(self) -> int:
-        """Shorter side of half of the images or more, in pixels, by the headers of up to 100.
+        """Return the median shorter side in pixels, from the headers of up to 100 images.
 
         Raises:
             DataError: an image cannot be read.
@@ -116,7 +117,7 @@ class ImageSource:
         return int(np.median(shorter_sides(members.pool, members.rows[::step])))
 
     def facts(self) -> tuple[str, ...]:
-        """What was read, in lines of text: classes, splits, images a class."""
+        """Return lines of text: classes, splits, images per class, chance, changes."""
         labels = {kind: self.members[kind].labels for kind in get_args(SplitName)}
         total = np.bincount(np.concatenate(list(labels.values())), minlength=self.num_classes)
         low, high = total.min(), total.max()
@@ -131,29 +132,29 @@ class ImageSource:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """What damaged files were left out, in a line of text; nothing where there are none."""
+        """Return a line of text about damaged files that were left out, if there are any."""
         if not self.damaged:
             return ()
         return (f"left out: {damage_message(self.name, self.damaged)}",)
 
     def require_undamaged(self) -> None:
-        """Refuse files that cannot be read.
+        """Raise an error for files that cannot be read.
 
         Raises:
-            DataError: there are any; the message names them.
+            DataError: there are some; the message names them.
         """
         if self.damaged:
             them = "it" if len(self.damaged) == 1 else "them"
             raise DataError(
-                f"{damage_message(self.name, self.damaged)}; --skip-damaged goes on without {them}"
+                f"{damage_message(self.name, self.damaged)}; --skip-damaged leaves {them} out"
             )
 
     def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
-        """Images of one split as squares of `pixels` a side, from the cache or put into it.
+        """Return images of one split as squares with `pixels` per side, cached on disk.
 
-        `limit` takes a stratified part of that many images, chosen by the seed. The mean and
-        standard deviation are those of the training images at one fixed size, so that they are the
-        same for every split, limit and resolution.
+        `limit` takes a stratified part of that many images, drawn with the seed. Mean and standard
+        deviation are those of the training images at a fixed size, so that they are the same for
+        every split, limit and resolution.
 
         Raises:
             DataError: an image is unreadable, the cache is not writable, or `limit` is below the
@@ -171,9 +172,9 @@ class ImageSource:
         )
 
     def seen(self, pixels: int) -> Split:
-        """All images but the test's as one split; where only one part is grey, both are in colour.
+        """Return training and validation images as one split, cached on disk.
 
-        Processes share it, as they do every split.
+        If one of the two is grey and the other is not, both are in colour.
 
         Raises:
             DataError: as `split`.
@@ -191,7 +192,7 @@ class ImageSource:
         return replace(parts[0], images=torch.from_numpy(images), labels=labels)
 
     def positions(self, kind: SplitName, limit: int | None) -> Tensor | None:
-        """Where the images of a limited split stand in the whole one; None for all of them.
+        """Return the positions of a limited split's images in the whole split; None for all.
 
         Raises:
             DataError: as `split`.
@@ -222,25 +223,29 @@ class ImageSource:
         kind: SplitName,
         sides: Iterable[int],
         limit: int | None = None,
-        on_images: OnImages | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
-        """Put a split into the cache at several sizes, decoding each image once.
+        """Write a split into the cache at several sizes, decoding each image once.
 
         Raises:
             DataError: as `split`.
         """
-        self._cached(kind, self._limited(kind, limit), sorted(set(sides)), on_images)
+        self._cached(kind, self._limited(kind, limit), sorted(set(sides)), on_progress)
 
     def _images(self, kind: SplitName, members: Members, pixels: int) -> Array:
         name = self._name(kind, members, pixels)
-        for depth in (1, 3):  # known only from the images' headers, or from a cache made before
+        for depth in (1, 3):  # known only from the images' headers, or from an existing cache file
             found = load_array(name, (len(members.rows), depth, pixels, pixels), np.uint8)
             if found is not None:
                 return found
         return self._cached(kind, members, [pixels], None)[name]
 
     def _cached(
-        self, kind: SplitName, members: Members, sides: Sequence[int], on_images: OnImages | None
+        self,
+        kind: SplitName,
+        members: Members,
+        sides: Sequence[int],
+        on_progress: OnProgress | None,
     ) -> dict[str, Array]:
         """Arrays of a split by their name, one for each side."""
         depth, count = channels(members.pool, members.rows), len(members.rows)
@@ -250,15 +255,15 @@ class ImageSource:
         def make(missing: list[str]) -> Iterator[tuple[Array, ...]]:
             wanted = [by_name[name] for name in missing]
             rows = squares(members.pool, members.rows, wanted, depth)
-            return reported(rows, f"preparing {kind} images", count, on_images)
+            return reported(rows, f"preparing {kind} images", count, on_progress)
 
         return cached_arrays(shapes, np.uint8, make)
 
     def _name(self, kind: SplitName, members: Members, pixels: int) -> str:
         return f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
 
-    def statistics(self, on_images: OnImages | None = None) -> Array:
-        """Mean and standard deviation per channel of the training images, (2, C) on [0, 1]."""
+    def statistics(self, on_progress: OnProgress | None = None) -> Array:
+        """Return mean and standard deviation per channel of training images, (2, C) on [0, 1]."""
         members = self._measured
         name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
         for depth in (1, 3):
@@ -266,9 +271,9 @@ class ImageSource:
             if found is not None:
                 return found
         depth = channels(members.pool, members.rows)
-        counts = np.zeros((depth, 256), np.int64)  # of every byte: exact, whatever the size
+        counts = np.zeros((depth, 256), np.int64)  # of each byte value: exact for any number
         rows = squares(members.pool, members.rows, (_STATISTICS_PIXELS,), depth)
-        for (square,) in reported(rows, "measuring images", len(members.rows), on_images):
+        for (square,) in reported(rows, "measuring images", len(members.rows), on_progress):
             for channel, plane in enumerate(square):
                 counts[channel] += np.bincount(plane.ravel(), minlength=256)
         level, weight = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
@@ -288,18 +293,23 @@ class ImageSource:
 
 
 def load_source(
-    name_or_path: str | Path, *, seed: int, on_images: OnImages | None = None
+    name_or_path: str | Path, *, seed: int, on_progress: OnProgress | None = None
 ) -> ImageSource:
-    """The data set of a name ("embedded" or one of torchvision's), or of a folder of images.
+    """Return the data set with a name ("embedded" or one of torchvision's), or of a folder.
 
-    A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, in any
-    case and also as ``training`` and ``testing``, each with one folder per class; or just one
-    folder per class. A word that is both a name and a folder means the name; write ``./word`` for
-    the folder. The first time, every file of a folder is read once, which `on_images` shows. Files
-    that cannot be read are left out: `ImageSource.require_undamaged` refuses them.
+    A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, each with
+    one folder per class; or only one folder per class. Upper case, ``training`` and ``testing`` are
+    accepted too. If a word is both a name and a folder, the name is used; write ``./word`` for the
+    folder. Every file of a folder is read once, and the report is cached. Files that cannot be read
+    are left out; `ImageSource.require_undamaged` raises an error for them.
+
+    Args:
+        name_or_path: the name or the folder.
+        seed: of the splits.
+        on_progress: receives events while files are read; None writes lines to the log.
 
     Raises:
-        DataError: the name is unknown, the folder is not laid out so, a class has too few images to
+        DataError: the name is unknown, the folder has another layout, a class has too few images to
             split, the embedded file is damaged, or a download failed.
     """
     name, is_name = str(name_or_path), isinstance(name_or_path, str)
@@ -307,7 +317,7 @@ def load_source(
         pools = _read_embedded()
         splits = _splits(name, _EMBEDDED_CLASSES, pools, seed)
         return ImageSource(name, _EMBEDDED_CLASSES, _EMBEDDED_KEY, True, seed, splits)
-    # Importing torchvision takes seconds, which no process shall wait for that does without it.
+    # Importing torchvision takes seconds, and the embedded set does not need it.
     from mbsearch.data.torchvision_sets import TORCHVISION_SETS, read_torchvision
 
     if is_name and name in TORCHVISION_SETS:
@@ -317,7 +327,7 @@ def load_source(
         flippable = TORCHVISION_SETS[name].flippable
         splits = _splits(name, classes, found, seed)
         return ImageSource(name, classes, key, flippable, seed, splits)
-    folder = _read_folder(name, is_name, (EMBEDDED, *TORCHVISION_SETS), on_images)
+    folder = _read_folder(name, is_name, (EMBEDDED, *TORCHVISION_SETS), on_progress)
     splits = _splits(name, folder.class_names, folder.pools, seed, folder.originals)
     return ImageSource(
         name, folder.class_names, folder.key, True, seed, splits, folder.notes, folder.damaged
@@ -325,7 +335,7 @@ def load_source(
 
 
 def _read_folder(
-    name: str, is_name: bool, known: Sequence[str], on_images: OnImages | None
+    name: str, is_name: bool, known: Sequence[str], on_progress: OnProgress | None
 ) -> ImageFolder:
     try:
         folder = Path(name).expanduser()
@@ -334,7 +344,7 @@ def _read_folder(
                 f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
                 f"of images, got neither{did_you_mean(name.lower(), known)}"
             )
-        return read_folder(folder, on_images)
+        return read_folder(folder, on_progress)
     except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
         raise DataError(f"{name}: expected a folder of images, got {error}") from error
 
@@ -364,17 +374,17 @@ def _splits(
     seed: int,
     originals: Rows | None = None,
 ) -> dict[SplitName, Members]:
-    """The three splits; what was not given is carved out of the training images.
+    """The three splits; missing ones are taken from the training images.
 
-    `originals` are the row of the first training image of equal content, of each: images of equal
-    content stay in one split.
+    `originals` holds for each training image the row of the first one of equal content: images of
+    equal content stay in one split.
     """
     pool = pools["train"]
     missing: dict[SplitName, float] = {}
     if "test" not in pools:
-        missing["test"] = _CARVED
+        missing["test"] = _SHARE_OF_TRAIN
     if "validation" not in pools:
-        missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _CARVED
+        missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _SHARE_OF_TRAIN
     if originals is None:
         originals = np.arange(len(pool.labels))
     rows = np.unique(originals)
@@ -391,7 +401,7 @@ def _splits(
     }
     total = len(rows)
     for left, (kind, share) in enumerate(missing.items(), start=1):
-        keep = 1 + len(missing) - left  # for the training images and the parts still to carve
+        keep = 1 + len(missing) - left  # for the training images and the splits still missing
         most = len(rows) - keep * len(classes)
         count = min(max(round(share * total), len(classes)), most)
         chosen, rest = stratified(pool.labels[rows], count, seed, keep=keep)

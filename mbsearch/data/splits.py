@@ -1,4 +1,4 @@
-"""Stratified choice of rows: every class keeps its share, and at least one image."""
+"""Stratified sampling of rows: each class keeps its share, and at least one image."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Rows = NDArray[np.int64]
 
 
 def stratified(labels: Rows, count: int, seed: int, *, keep: int = 0) -> tuple[Rows, Rows]:
-    """Choose `count` rows at random by `seed`; return (chosen, rest), each in ascending order.
+    """Sample `count` rows with a seed; return (chosen, rest), each in ascending order.
 
-    Each class gives one row and its share of the others. With the same seed a smaller choice is
+    One row per class is chosen, and its share of the others. With the same seed a smaller sample is
     part of a larger one, up to rounding. `keep` rows of each class stay in the rest.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The data sets that are known by name: torchvision downloads them into the cache folder."""
+"""Data sets known by name; torchvision downloads them into the cache folder."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _FLAG: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": Fa
 _TWO: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}
 _THREE: Mapping[str, Arguments] = {**_TWO, "validation": {"split": "val"}}
 
-# torchvision raises RuntimeError for a wrong checksum; the others are a broken line or archive.
+# torchvision raises RuntimeError for a wrong checksum; the others are network or archive errors.
 _FAILED = (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
 class TorchvisionSet:
-    """How to ask torchvision for a data set: its official parts and where it keeps the labels."""
+    """Arguments of a torchvision data set: class, official parts and the labels' attribute."""
 
     dataset: Callable[..., Any]
     parts: Mapping[str, Arguments]
     labels: Callable[[Any], Sequence[int]]
-    flippable: bool = True  # False where a mirrored image is another class or none
+    flippable: bool = True  # False if a mirrored image has another class or none
 
 
 TORCHVISION_SETS: Mapping[str, TorchvisionSet] = MappingProxyType(
@@ -67,7 +67,7 @@ TORCHVISION_SETS: Mapping[str, TorchvisionSet] = MappingProxyType(
 
 
 def read_torchvision(name: str) -> tuple[tuple[str, ...], dict[str, TorchvisionPool]]:
-    """Class names and images of each official part; downloaded where they are not there yet.
+    """Return class names and images of each official part; downloads them if missing.
 
     Raises:
         DataError: the download failed, or the cache folder is not writable.

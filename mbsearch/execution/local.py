@@ -1,4 +1,4 @@
-"""Where networks are trained: the driver hands out tasks, an executor brings back their ends."""
+"""Executors run the tasks of a search; this one runs them in processes of this machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -31,10 +32,10 @@ MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A task's end: an outcome, or an error in words.
+    """The end of a task: an outcome, or an error message.
 
-    `lost` says that the worker died rather than the training: the task may be tried again.
-    `trouble` is an error that is not the network's: the images or the disk would fail any other.
+    `lost` is true if the worker died: the task may be tried again. `trouble` is an error of
+    the images or the disk, which would fail every other network too.
     """
 
     ticket: int
@@ -45,27 +46,27 @@ class Finished:
 
 
 class Executor(Protocol):
-    """Runs tasks somewhere, several at a time."""
+    """Runs tasks, several at a time."""
 
     @property
     def slots(self) -> int:
-        """How many tasks it runs at once."""
+        """Number of tasks that run at once."""
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Start a task under a number of the caller's."""
+        """Start a task; its end has the same ticket."""
 
     def wait(self, timeout: float) -> list[Finished]:
-        """The tasks that ended, waiting at most `timeout` seconds for the first."""
+        """Return the ends of tasks; wait at most `timeout` seconds for the first."""
 
     def close(self) -> None:
-        """Stop at once; what still runs is lost."""
+        """Stop at once; running tasks are lost."""
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A process, the driver's end of its pipe, and how many tasks it has done.
+    """A process, the driver's end of its pipe, and the number of tasks it has done.
 
-    `ticket` is that of the task it works on; `ready` says that it has started and may have one.
+    `ticket` is that of its running task; `ready` is true once it accepts tasks.
     """
 
     process: BaseProcess
@@ -78,13 +79,14 @@ class _Worker:
 class LocalProcesses:
     """Worker processes on this machine, one torch thread each; a killed one is replaced.
 
-    Each worker has a pipe of its own. Pools share a queue and its locks between their workers, and
-    one that is killed at the wrong byte leaves the others waiting for ever.
+    Each worker has its own pipe. The workers of a pool share a queue and its locks: one that is
+    killed while it holds a lock would block the others for ever.
 
     Args:
-        jobs: how many workers there are at a time.
+        evaluator: trains the networks.
+        jobs: number of workers.
         prepare: called by each worker before its first task.
-        imports: modules that the tasks need, and that take long to import.
+        imports: modules that the tasks need and that are slow to import.
     """
 
     def __init__(
@@ -112,12 +114,12 @@ class LocalProcesses:
         self.close()
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Hand a task to a free worker, or to the next one that is."""
+        """Give a task to a free worker, or queue it."""
         self._waiting.append((ticket, task))
         self._assign()
 
     def wait(self, timeout: float) -> list[Finished]:
-        """The tasks that ended, waiting at most `timeout` seconds for the first.
+        """Return the ends of tasks; wait at most `timeout` seconds for the first.
 
         Raises:
             EvaluationError: workers die as soon as they are started.
@@ -131,18 +133,18 @@ class LocalProcesses:
                 if finished is not None:
                     ended.append(finished)
             self._assign()
-        # Two that ended together are told in the order in which they were asked for.
+        # The order of simultaneous ends is that of their tasks, so that a run is reproducible.
         return sorted(ended, key=lambda finished: finished.ticket)
 
     def close(self) -> None:
-        """Kill the workers; what still runs is lost."""
+        """Kill the workers; running tasks are lost."""
         for worker in self._workers:
             worker.process.kill()
         for worker in list(self._workers):
             self._dismiss(worker)
 
     def _assign(self) -> None:
-        """Give waiting tasks to free workers, and hire as many as the rest needs."""
+        """Give queued tasks to free workers, and start as many workers as the rest needs."""
         for worker in [w for w in self._workers if w.ready and w.ticket is None]:
             if not self._waiting:
                 return
@@ -154,37 +156,39 @@ class LocalProcesses:
                 worker.ticket, _ = self._waiting.popleft()
         starting = sum(not worker.ready for worker in self._workers)
         for _ in range(min(len(self._waiting) - starting, self.slots - len(self._workers))):
-            self._hire()
+            self._start_worker()
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, dict(os.environ), self._evaluator, self._prepare)
         try:
-            server = _fork_server(self._imports)
-            context = server or multiprocessing.get_context("spawn")
-            process = context.Process(target=_work, args=arguments, name="mbsearch worker")
-            with nullcontext() if server else _bequeathed():  # waiting for forks, Ctrl-C counts
-                process.start()
+            with _importable_main():
+                server = _fork_server(self._imports)
+                context = server or multiprocessing.get_context("spawn")
+                process = context.Process(target=_work, args=arguments, name="mbsearch worker")
+                # The server has this environment already; while it forks, Ctrl-C must work.
+                with nullcontext() if server else _worker_environment():
+                    process.start()
         except (EOFError, OSError) as error:
             ours.close()
-            self._mourn(f"the process that forks them: {error or 'it was killed'}")
+            self._count_stillborn(f"the process that forks them: {error or 'it was killed'}")
         else:
             self._workers.append(_Worker(process, ours))
         finally:
-            theirs.close()  # so that the worker's death is the end of the pipe
+            theirs.close()  # then the pipe ends when the worker dies
 
     def _dismiss(self, worker: _Worker) -> None:
-        """Take a worker off the list; a living one ends with its pipe."""
+        """Remove a worker; it exits when its pipe closes."""
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.join(timeout=10)
 
     def _listen(self, worker: _Worker) -> Finished | None:
-        """What a worker says: that it is ready, the end of its task, or that it died."""
+        """Read a message of a worker: it is ready, its task has ended, or it has died."""
         try:
             finished: Finished | None = worker.pipe.recv()
-        except (EOFError, OSError):  # also where it was killed in the middle of its answer
-            return self._bury(worker)
+        except (EOFError, OSError):  # it was killed, perhaps in the middle of a message
+            return self._remove_dead(worker)
         worker.ready, worker.ticket = True, None
         if finished is None:
             self._stillborn = 0
@@ -194,19 +198,19 @@ class LocalProcesses:
             self._dismiss(worker)
         return finished
 
-    def _bury(self, worker: _Worker) -> Finished | None:
-        """Dismiss a worker that died: its task, if it had one, is lost."""
+    def _remove_dead(self, worker: _Worker) -> Finished | None:
+        """Remove a worker that died; its task, if it had one, is lost."""
         self._dismiss(worker)
         cause = _cause(worker.process.exitcode)
         if worker.ticket is not None:
             error = f"its worker process died ({cause})"
             return Finished(worker.ticket, error=error, lost=True)
         if not worker.ready:
-            self._mourn(cause)
+            self._count_stillborn(cause)
         return None
 
-    def _mourn(self, cause: str) -> None:
-        """Take up that a worker died before it was ready; too many in a row are an error."""
+    def _count_stillborn(self, cause: str) -> None:
+        """Count a worker that died before it was ready; too many in a row are an error."""
         self._stillborn += 1
         if self._stillborn > MAX_STILLBORN:
             raise EvaluationError(
@@ -223,30 +227,45 @@ def _cause(code: int | None) -> str:
 
 
 def _fork_server(imports: Sequence[str]) -> ForkServerContext | None:
-    """A running process that has done the imports, if there are any, and forks workers.
+    """Return the context of a process that has done the imports and forks workers.
 
-    Only on Linux: the libraries of other systems do not bear a fork.
+    None without imports, and on other systems than Linux, whose libraries may crash after a fork.
     """
     if not imports or sys.platform != "linux":
         return None
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(imports))
-    with _bequeathed():
+    with _worker_environment():
         forkserver.ensure_running()
     return context
 
 
 @contextmanager
-def _bequeathed() -> Iterator[None]:
-    """What is started meanwhile computes with one thread, and leaves Ctrl-C to this process.
+def _importable_main() -> Iterator[None]:
+    """Hide the file of a main module that is none, as ``<stdin>``: workers would import it."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or Path(file).exists():
+        yield
+        return
+    main.__file__ = None
+    try:
+        yield
+    finally:
+        main.__file__ = file
 
-    Workers see to both as well, but only after their imports.
+
+@contextmanager
+def _worker_environment() -> Iterator[None]:
+    """Start processes with one thread each that ignore Ctrl-C.
+
+    Workers also do both themselves, but only after their imports.
     """
-    resource_tracker.ensure_running()  # its start lets Ctrl-C in again
+    resource_tracker.ensure_running()  # its start unblocks SIGINT
     threads = os.environ.get(_THREADS)
     os.environ[_THREADS] = "1"
     try:
-        with _held_back(signal.SIGINT):
+        with _blocked(signal.SIGINT):
             yield
     finally:
         if threads is None:
@@ -256,8 +275,8 @@ def _bequeathed() -> Iterator[None]:
 
 
 @contextmanager
-def _held_back(sent: signal.Signals) -> Iterator[None]:
-    """A signal to this process has its effect afterwards, and to a child started meanwhile none."""
+def _blocked(sent: signal.Signals) -> Iterator[None]:
+    """Block a signal; child processes started meanwhile inherit the block."""
     if sys.platform == "win32":
         yield
         return
@@ -274,13 +293,13 @@ def _work(
     evaluator: Evaluator,
     prepare: Callable[[], None] | None,
 ) -> None:
-    """Say that it is ready with a None, then answer tasks until the pipe ends.
+    """Main function of a worker: send None when ready, then answer tasks until the pipe ends.
 
-    A worker is a good child: deaf to Ctrl-C, which is the driver's, and gone when it is.
+    A worker ignores Ctrl-C, and exits with the driver.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=die_with_parent, daemon=True).start()
-    os.environ.update(environment)  # the process that it was forked from may be older
+    os.environ.update(environment)  # that of the fork server may be older
     if prepare is not None:
         prepare()
     with suppress(EOFError, OSError):  # the driver has gone
@@ -291,7 +310,7 @@ def _work(
 
 
 def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
-    """The end of a task in this process; an error is put into words, for it may not travel."""
+    """Run a task in this process; an error becomes a message, as not every error can be pickled."""
     try:
         return Finished(ticket, outcome=evaluator.evaluate(task))
     except (DataError, StorageError) as error:
@@ -303,16 +322,16 @@ def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
 
 
 def die_with_parent() -> None:
-    """End this process once the one that asked for it has gone; for a thread of its own."""
+    """Exit this process when its parent has exited; runs in a thread of its own."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 
 
 def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
-    """The end of each task, as it comes; its ticket is its place in `tasks`.
+    """Run tasks and yield their ends as they come; a ticket is the position in `tasks`.
 
-    A task whose worker died is done again, and only its last death is its end.
+    A task whose worker died is tried again, up to MAX_DEATHS times.
 
     Raises:
         DataError: the images cannot be used.
@@ -336,5 +355,5 @@ def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
 
 
 def usable_cores() -> int:
-    """The cores of this machine, as far as this process may use them."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

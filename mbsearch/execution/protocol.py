@@ -1,4 +1,4 @@
-"""The contract between the search and whatever trains a network."""
+"""The interface between the search and the evaluators that train networks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mbsearch.study.records import SEARCH, Evaluation, Fidelity
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Work for an evaluator: train a network from its checkpoint until an epoch.
+    """Work for an evaluator: train a network from a checkpoint until an epoch.
 
-    `stop_epoch` None means to the end of the schedule. `checkpoint` is what the previous rung of
-    the same trial left; None starts from fresh weights drawn with `seed`. The recipe is that of the
-    `fidelity`; `epochs` is its length, where that is not the recipe's own. `origin` is ``search``,
-    or the family of a reference.
+    `stop_epoch` None means the end of the schedule. `checkpoint` is that of the previous rung of
+    the trial; None starts from weights drawn with `seed`. The recipe is that of the `fidelity`;
+    `epochs` is its length if it is not the recipe's own. `origin` is ``search``, or the family of a
+    reference.
     """
 
     architecture: Architecture
@@ -30,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The evaluation so far, with a checkpoint unless the schedule has ended.
+    """Evaluation of a task, with a checkpoint unless the schedule has ended.
 
     At the end of a final training, `weights` are the trained parameters (a saved state dict).
     """
@@ -41,10 +41,10 @@ class Outcome:
 
 
 class Evaluator(Protocol):
-    """Scores networks. Pickled to the worker processes, so it holds settings, never images.
+    """Trains and scores networks.
 
-    An evaluator opens its data on first use in each process. It is deterministic: the same task
-    on the same machine with one thread gives the same outcome.
+    It is pickled for the worker processes, and opens its data on first use in each of them. It is
+    deterministic: the same task on the same machine with one thread gives the same outcome.
     """
 
     def evaluate(self, task: Task) -> Outcome:

@@ -1,4 +1,4 @@
-"""Work on a Ray cluster: every task is a Ray task, placed, moved and tried again by Ray."""
+"""An executor for Ray clusters: Ray places each task and retries it if its worker dies."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ except ImportError:
         "--ray: Ray is not installed: pip install 'mbsearch[ray]', on every node of the cluster"
     ) from None
 
-RETRIES = 2  # by Ray itself, on another worker or node; as often as the driver tries locally
-_LOOK_AGAIN = 10.0  # seconds until the size of the cluster, which may grow, is asked for again
+RETRIES = 2  # by Ray, on another worker or node; as many as the driver allows locally
+_LOOK_AGAIN = 10.0  # seconds between queries of the cluster's size
 
 
 class RayCluster:
-    """Runs tasks on a Ray cluster; the evaluator is put into its object store once.
+    """Runs tasks on a Ray cluster; the evaluator is in its object store.
 
-    A rung of a trial is a task, and carries its checkpoint with it: the next rung may run on
-    another node. A task whose worker or node dies is tried again by Ray; it is lost only where
-    that has failed `RETRIES` times. A killed driver's tasks are ended by Ray.
+    A rung of a trial is a task with its checkpoint, so that the next rung may run on another node.
+    Ray tries a task again if its worker or node dies, at most `RETRIES` times. It cancels the tasks
+    of a killed driver.
 
     Args:
-        address: of the cluster's head, as ``ray.init`` takes it: ``auto``, ``HOST:6379``,
+        evaluator: trains the networks.
+        address: address of the cluster's head, as ``ray.init`` takes it: ``auto``, ``HOST:6379``,
             ``ray://HOST:10001``, or ``local`` for a cluster of this machine alone.
         gpus_per_trial: share of a GPU that a task occupies; 0 for CPU training.
-        jobs: tasks at once; None takes what the cluster has room for, at any time.
-        prepare: makes a worker process ready.
+        jobs: number of tasks at once; None follows the size of the cluster.
+        prepare: called by each worker process before its first task.
 
     Raises:
-        ClusterError: there is no cluster at the address, or none of its nodes has a GPU although
-            tasks need one.
+        ClusterError: there is no cluster at the address, or no node has the GPU that tasks need.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class RayCluster:
         self._address, self._gpus, self._jobs = address, gpus_per_trial, jobs
         self._tickets: dict[ray.ObjectRef[Finished], int] = {}
         self._room, self._room_asked = 0, -math.inf
-        # By default Ray tries a task that a node has no memory for again without end.
+        # By default Ray retries a task without end if its node runs out of memory.
         os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
         try:
-            _knock(address)
+            _check_address(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise ClusterError(
@@ -86,7 +86,7 @@ class RayCluster:
             what = f"{gpus_per_trial:g} GPU" if gpus_per_trial else "a CPU"
             raise ClusterError(
                 f"--ray {address}: expected a node with {what} for a trial, got none; "
-                "with --jobs N tasks wait until the cluster has grown"
+                "with --jobs N tasks wait until the cluster has more"
             )
         self._evaluator = ray.put(evaluator)
         self._prepare = ray.put(prepare)
@@ -96,7 +96,7 @@ class RayCluster:
 
     @property
     def slots(self) -> int:
-        """How many tasks the cluster has room for, at least one; it may grow and shrink."""
+        """Number of tasks that the cluster has room for, at least one; it may change."""
         if self._jobs is not None:
             return self._jobs
         if time.monotonic() - self._room_asked > _LOOK_AGAIN:
@@ -104,12 +104,12 @@ class RayCluster:
         return max(1, self._room)
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Queue a task; Ray places it where there is room."""
+        """Submit a task to Ray."""
         reference = self._evaluate.remote(self._evaluator, self._prepare, ticket, task)
         self._tickets[reference] = ticket
 
     def wait(self, timeout: float) -> list[Finished]:
-        """The tasks that ended, waiting at most `timeout` seconds for the first.
+        """Return the ends of tasks; wait at most `timeout` seconds for the first.
 
         Raises:
             ClusterError: the cluster is gone, or a node of it is not set up.
@@ -117,27 +117,27 @@ class RayCluster:
         waiting = list(self._tickets)
         try:
             done, _ = ray.wait(waiting, num_returns=1, timeout=timeout)
-            if done:  # and whatever else has ended by now
+            if done:  # and all others that have ended by now
                 done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
             return sorted(map(self._collect, done), key=lambda finished: finished.ticket)
         except (RaySystemError, LocalRayletDiedError) as error:
             raise ClusterError(
-                f"--ray {self._address}: the cluster is gone: {_first_line(error)}; what was told "
-                "is kept, and the same command goes on"
+                f"--ray {self._address}: the cluster is gone: {_first_line(error)}; completed "
+                "trials are saved, run the same command to resume"
             ) from None
 
     def close(self) -> None:
-        """Leave the cluster, which ends what still runs there."""
+        """Leave the cluster, which cancels the running tasks."""
         ray.shutdown()
 
     def _collect(self, reference: Any) -> Finished:
         ticket = self._tickets.pop(reference)
         try:
             finished: Finished = ray.get(reference)
-        except RayTaskError as error:  # not the evaluator's: a node is not set up as this one is
+        except RayTaskError as error:  # not an evaluator's error: a node lacks a package
             reason = str(error.cause).strip().splitlines()[-1]
             raise ClusterError(
-                f"--ray {self._address}: expected nodes that have what this machine has installed, "
+                f"--ray {self._address}: expected nodes with the packages of this machine, "
                 f"got: {reason}"
             ) from None
         except (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError) as error:
@@ -146,7 +146,7 @@ class RayCluster:
         return finished
 
     def _count_room(self) -> int:
-        """Tasks that the living nodes have room for: one a CPU, and as many as share its GPUs."""
+        """Count the tasks that living nodes have room for, by their CPUs and shares of GPUs."""
         room = 0
         for node in ray.nodes():  # type: ignore[no-untyped-call]
             if node["Alive"]:
@@ -166,8 +166,8 @@ def _evaluate(
     return evaluated(evaluator, ticket, task)
 
 
-def _knock(address: str) -> None:
-    """See whether anybody listens at HOST:PORT: Ray itself would wait for minutes."""
+def _check_address(address: str) -> None:
+    """Connect to HOST:PORT once, as Ray waits for minutes if there is no server."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,4 +1,4 @@
-"""A table of known results in the place of training: samplers compared honestly, and fast."""
+"""An evaluator that looks accuracies up in a table, to compare samplers without training."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ ACCURACY, FINGERPRINT, CLASSES = "accuracy", "fingerprint", "num_classes"
 class TableEvaluator:
     """Looks accuracies up in a CSV or JSON file instead of training.
 
-    The file has one row (CSV) or object (a JSON list) a network: `accuracy` in [0, 1], and either
-    the network's `fingerprint` or the value of every choice that counts, under the choice's name.
-    A JSON object from fingerprints to accuracies does as well, and so does any study's
-    `trials.csv`. Of equal networks the last row counts.
+    The file has one row (CSV) or object (JSON list) a network: `accuracy` in [0, 1], and either its
+    `fingerprint` or the value of every active choice under the choice's name. It may also be a JSON
+    object from fingerprints to accuracies, or a study's `trials.csv`. Of equal networks the last
+    row is used.
     """
 
     path: Path
     space: SearchSpace
 
     def evaluate(self, task: Task) -> Outcome:
-        """Look one network up.
+        """Look up one network.
 
         Raises:
             DataError: the file cannot be read.
@@ -62,17 +62,16 @@ class TableEvaluator:
 
 
 def read_table(path: Path, space: SearchSpace) -> Mapping[str, float]:
-    """Accuracy by fingerprint.
+    """Read a table as accuracies by fingerprint.
 
     Raises:
-        DataError: the file is missing, no CSV or JSON, or a row is not as it should be; the row is
-            named.
+        DataError: the file is missing, is not CSV or JSON, or has an invalid row, which is named.
     """
     return _read_table(path, path.stat().st_mtime if path.exists() else 0.0, _Keyed(space))
 
 
 class _Keyed:
-    """A space that equals its like: spaces hold dictionaries and so cannot be keys themselves."""
+    """A space as a cache key: equal fingerprints are equal keys."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space, self._key = space, space.fingerprint
@@ -86,7 +85,7 @@ class _Keyed:
 
 @lru_cache(maxsize=4)
 def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, float]:
-    """Read once a process and version of the file."""
+    """Read a table; `_modified` is part of the cache key."""
     table: dict[str, float] = {}
     for where, row in _rows(path):
         place = f"{path}:{where}"
@@ -99,26 +98,26 @@ def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, flo
 
 
 def table_classes(path: Path) -> int | None:
-    """The number of classes that a table's networks tell apart; None where it does not say.
+    """Return the number of classes of a table's networks; None if the table lacks it.
 
-    A study's `trials.csv` does: those that its images have are a part of every fingerprint.
+    A study's `trials.csv` has it, as the number of classes is part of every fingerprint.
 
     Raises:
-        DataError: the file is missing, or no CSV or JSON, or the number is none.
+        DataError: the file is missing, is not CSV or JSON, or the number is invalid.
     """
     where, row = next(iter(_rows(path)), ("", {}))
-    told = row.get(CLASSES) or None
-    if told is None:
+    classes = row.get(CLASSES) or None
+    if classes is None:
         return None
-    if not str(told).isdecimal() or int(told) < 1:
-        raise DataError(f"{path}:{where}: {CLASSES}: expected a number >= 1, got {told!r}")
-    return int(told)
+    if not str(classes).isdecimal() or int(classes) < 1:
+        raise DataError(f"{path}:{where}: {CLASSES}: expected a number >= 1, got {classes!r}")
+    return int(classes)
 
 
 def _rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """The rows of a file, each with where it stands."""
+    """Rows of a file with their positions."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Excel begins a file with a mark
+        text = path.read_text(encoding="utf-8-sig")  # Excel writes a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise DataError(f"{path}: expected a table (CSV or JSON), got an error: {reason}") from None
@@ -149,7 +148,7 @@ def _json_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]
 
 
 def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
-    """The row's accuracy; None for a trial of `trials.csv` that has none, or was stopped early."""
+    """Accuracy of a row; None for a trial of `trials.csv` without one, or a pruned trial."""
     if ACCURACY not in row:
         raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none")
     if row[ACCURACY] in ("", None) or row.get("state") == State.PRUNED:
@@ -178,7 +177,7 @@ def _fingerprint(place: str, row: Mapping[str, Any], space: SearchSpace) -> str:
 
 
 def _option(values: tuple[Any, ...], cell: Any) -> Any:
-    """The option that a cell means: CSV has only text."""
+    """Option of a choice whose text is in a cell, as CSV has only text."""
     if not isinstance(cell, str):
         return cell
     return next((value for value in values if str(value).lower() == cell.lower()), cell)

@@ -1,1 +1,1 @@
-"""Networks as files for other programs; every file is read back and compared before it counts."""
+"""Export of networks to files for other programs. Every file is read back and compared."""

@@ -1,18 +1,23 @@
-"""The answers of a study as folders: trained weights, files for the device, and a model card."""
+"""Write a study's answers as folders: trained weights, files for the device, a model card."""
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-from mbsearch.analysis.answer import Answer, Findings, answers
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.findings import Findings
 from mbsearch.errors import StorageError
-from mbsearch.export.network_files import export_record, trained_weights
+from mbsearch.export.study_export import export_record
 from mbsearch.study.store import StudyStore
+from mbsearch.study.trained_weights import trained_weights
 
 FORMATS = ("yaml", "pytorch", "onnx")
-"""What every answer is written as, beside int8."""
+"""Formats of every answer, beside int8."""
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def write_answers(
@@ -21,31 +26,29 @@ def write_answers(
     findings: Findings,
     *,
     command: str,
-    say: Callable[[str], None],
 ) -> list[Path]:
-    """Write the answer to each budget of a study into a folder of its own, and name the folders.
+    """Write the answer to each budget of a study into a folder of its own; return the folders.
 
     A folder ``answer-20M`` in the study's `home` holds the network as YAML, PyTorch, ONNX and int8
-    ONNX with their accuracies on test images, ``labels.txt`` and a model card. It is replaced as a
-    whole. An answer whose network has no trained weights is left out.
+    ONNX with their accuracies on test images, ``labels.txt`` and a model card. An existing folder
+    is replaced. An answer whose network has no trained weights is left out.
 
     Args:
         store: the study.
         home: its folder.
         findings: what is known of it.
         command: that is named in the cards.
-        say: called with a line for each answer.
 
     Raises:
         DataError: the images cannot be read.
         StorageError: a folder cannot be written.
     """
     folders = []
-    for budget, found in answers(findings, findings.questions).items():
+    for budget, found in answers(findings, findings.default_budgets).items():
         if not isinstance(found, Answer):
             continue
         if trained_weights(home, found.record) is None:
-            say(
+            _LOGGER.warning(
                 f"{budget.label}: {found.name} has no trained weights yet; "
                 f"`mbsearch retrain {home}` trains it"
             )
@@ -58,13 +61,13 @@ def write_answers(
         )
         _replace(folder, made)
         int8 = "" if exported.int8 is None else f"; {exported.int8.sentence()}"
-        say(f"{budget.label}: {found.name} written to {folder}{int8}")
+        _LOGGER.info(f"{budget.label}: {found.name} written to {folder}{int8}")
         folders.append(folder)
     return folders
 
 
 def _replace(folder: Path, made: Path) -> None:
-    """Put a new folder in the place of an old one."""
+    """Replace a folder."""
     old = folder.with_name(f".{folder.name}.old")
     try:
         shutil.rmtree(old, ignore_errors=True)

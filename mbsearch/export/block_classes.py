@@ -1,4 +1,4 @@
-"""Classes of blocks in generated source: one for all blocks of a type with the same layers."""
+"""Generate classes of blocks: one for all blocks of a type with the same layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from mbsearch.export.source import DEFAULTS, ENDS, Arguments, call, parameters
+from mbsearch.export.source_text import DEFAULTS, ENDS, Arguments, call, parameters
 from mbsearch.space.layers import Activation, Block, Conv, Gate, PlacedLayer, SqueezeExcite
 
 ACTIVATIONS: dict[Activation | None, str] = {
@@ -20,7 +20,7 @@ _GATES: dict[Gate, str] = {"sigmoid": "nn.Sigmoid", "hard_sigmoid": "nn.Hardsigm
 
 
 class _Member(NamedTuple):
-    """A block where it stands."""
+    """A block with its number of input channels."""
 
     c_in: int
     block: Block
@@ -29,7 +29,7 @@ class _Member(NamedTuple):
 def block_classes(
     stages: Sequence[Sequence[Block]], placed: dict[str, PlacedLayer]
 ) -> tuple[list[str], list[list[str]]]:
-    """Source of every class, and the constructor call of every block, stage by stage."""
+    """Return the source of every class, and each block's constructor call by stage."""
     members = [
         [_Member(placed[f"stages.{i}.{j}.{b.body[0].name}"].in_shape.channels, b)
          for j, b in enumerate(stage)]
@@ -51,14 +51,14 @@ Pattern = tuple[str, tuple[str, ...], bool]
 
 
 def _pattern(block: Block) -> Pattern:
-    """What blocks of one class have in common: type, layers in order, and a projected shortcut."""
+    """Return what blocks of one class share: type, layers, and whether the shortcut projects."""
     return block.kind, tuple(layer.name for layer in block.body), bool(block.shortcut)
 
 
 def _class_names(blocks: Sequence[Block]) -> dict[Pattern, str]:
-    """A name for every pattern; of one type, the commonest takes the plain one.
+    """Name every pattern; the most frequent one of a type has the type's name.
 
-    The others say in what they differ: ``InvertedResidualWithoutExpansion``.
+    The names of others tell the difference: ``InvertedResidualWithoutExpansion``.
     """
     counts = Counter(map(_pattern, blocks))
     names: dict[Pattern, str] = {}
@@ -81,7 +81,7 @@ def _camel(name: str) -> str:
 
 
 def _block_class(name: str, members: Sequence[_Member]) -> tuple[str, list[str]]:
-    """Source of one class, and the constructor call of each of its blocks."""
+    """Return the source of one class, and the constructor call of each of its blocks."""
     blocks = [member.block for member in members]
     arguments = Arguments()
     c = arguments.add("c_in", [str(member.c_in) for member in members])
@@ -160,7 +160,7 @@ def _squeeze_call(
 def conv_call(
     convs: Sequence[Conv], c_in: str, c_out: str, arguments: Arguments
 ) -> tuple[str, list[str]]:
-    """Function and arguments that make a convolution: one column, a layer of each block."""
+    """Return function and arguments of a convolution, from the layer of each block."""
     activations = [ACTIVATIONS[conv.activation] for conv in convs]
     given = {
         "kernel": _sides([conv.kernel for conv in convs], "kernel", arguments),
@@ -174,7 +174,7 @@ def conv_call(
 
 
 def _sides(pairs: Sequence[tuple[int, int]], name: str, arguments: Arguments) -> str:
-    """Source of a kernel or a stride: a number for a square, a pair for one that is not."""
+    """Return the source of a kernel or a stride: a number if square, else a pair."""
     for form, axis, holds in (
         ("{}", 0, all(h == w for h, w in pairs)),
         ("({}, 1)", 0, all(w == 1 for _, w in pairs)),
@@ -186,7 +186,7 @@ def _sides(pairs: Sequence[tuple[int, int]], name: str, arguments: Arguments) ->
 
 
 def _sum(blocks: Sequence[Block], arguments: Arguments, rows: list[str]) -> str:
-    """Source of the addition of the shortcut; adds the layers that it needs to `rows`."""
+    """Return the source of the shortcut's addition; append the layers that it needs to `rows`."""
     if blocks[0].shortcut:
         skip = "x"
         for i, conv in enumerate(blocks[0].shortcut):

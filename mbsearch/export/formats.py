@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from mbsearch.errors import ExportError, did_you_mean
-from mbsearch.export import graphs, mobile, python_files
-from mbsearch.export.job import Job, Runner
+from mbsearch.export import graphs, mobile_runtimes, python_files
+from mbsearch.export.exportable import Exportable, Runner
 
 TOLERANCE = 1e-5
-"""Relative error (of the vector of logits) up to which a file is the network.
+"""Largest relative error of the logits of an exported file.
 
-Where the network's own rounding is larger, as with channels that hardly vary and so are scaled up
-by their normalisation, a file may be off by `_ROUNDINGS` times that: the order of the sums differs.
+If the network's own rounding error is larger, as with channels of small variance that batch
+normalisation scales up, `_ROUNDINGS` times that error is allowed: the order of sums differs.
 """
 _ROUNDINGS = 4
 
@@ -30,16 +30,16 @@ _CHECKED_BATCHES = (1, 3)
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format: its file, the packages that it needs, and both directions.
+    """A format: its file, the packages that it needs, and how it is written and read.
 
-    `read` runs what it finds in a folder; from the job it takes only what the file cannot hold.
-    `optional` formats are left out, with a note, where they have no words for a network.
+    `read` returns a function that runs the file in a folder; what the file cannot hold comes from
+    the exported network. `optional` formats are left out, with a note, if they cannot express it.
     """
 
     name: str
     file: str
-    write: Callable[[Job, Path], None]
-    read: Callable[[Job, Path], Runner]
+    write: Callable[[Exportable, Path], None]
+    read: Callable[[Exportable, Path], Runner]
     packages: tuple[str, ...] = ()
     extra: str = "export"
     optional: bool = False
@@ -74,17 +74,17 @@ FORMATS = {
         ),
         Format(
             "executorch",
-            mobile.EXECUTORCH,
-            mobile.write_executorch,
-            mobile.read_executorch,
+            mobile_runtimes.EXECUTORCH,
+            mobile_runtimes.write_executorch,
+            mobile_runtimes.read_executorch,
             packages=("executorch",),
             extra="executorch",
         ),
         Format(
             "litert",
-            mobile.LITERT,
-            mobile.write_litert,
-            mobile.read_litert,
+            mobile_runtimes.LITERT,
+            mobile_runtimes.write_litert,
+            mobile_runtimes.read_litert,
             packages=("litert_torch", "ai_edge_litert"),
             extra="litert",
         ),
@@ -94,10 +94,11 @@ DEFAULT_FORMATS = tuple(f.name for f in FORMATS.values() if f.extra == "export")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A file that was read back, and how far its logits were from the module's; or why it is not.
+class WrittenFile:
+    """A file that was written and read back.
 
-    `error` is the relative error, the larger of a batch of one and of three random images.
+    `error` is the relative error of its logits, the larger of a batch of one and of three random
+    images. It is None if the file was not written; `note` says why.
     """
 
     format: str
@@ -107,10 +108,10 @@ class Written:
 
 
 def require(names: Sequence[str]) -> list[Format]:
-    """The formats of these names, whose packages are all there.
+    """Return the formats of these names; their packages are installed.
 
     Raises:
-        ExportError: a name is unknown, or packages are missing; one message has the command that
+        ExportError: a name is unknown, or packages are missing; the message has the command that
             installs them.
     """
     for name in names:
@@ -136,25 +137,28 @@ def require(names: Sequence[str]) -> list[Format]:
     return chosen
 
 
-def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> list[Written]:
+def export(
+    exportable: Exportable, folder: Path, names: Sequence[str] = DEFAULT_FORMATS
+) -> list[WrittenFile]:
     """Write a network in several formats, and read every file back.
 
-    The files appear in `folder` together, when all of them have been checked; files of other names
-    that are there stay.
+    The files appear in `folder` together, after all of them were checked. Files of other names
+    there are kept.
 
     Raises:
-        ExportError: packages are missing, a format cannot hold the network, its logits differ from
-            the module's by more than rounding explains, or the folder cannot be written.
+        ExportError: packages are missing, a format cannot express the network, its logits differ by
+            more than `TOLERANCE`, or the folder cannot be written.
     """
     chosen = require(names)
-    job.network.eval()
+    exportable.module.eval()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = folder if folder.is_dir() else folder.parent  # that of a mount may be read-only
+        beside = folder if folder.is_dir() else folder.parent  # a mount's parent may be read-only
         with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as made:
-            staging, logits = Path(made), _Logits.of(job)
+            staging, logits = Path(made), _Logits.of(exportable)
             written = [
-                _written(each, job, staging, logits, explicit=len(chosen) == 1) for each in chosen
+                _written(each, exportable, staging, logits, explicit=len(chosen) == 1)
+                for each in chosen
             ]
             folder.mkdir(exist_ok=True)
             for path in staging.iterdir():
@@ -164,14 +168,16 @@ def export(job: Job, folder: Path, names: Sequence[str] = DEFAULT_FORMATS) -> li
     return written
 
 
-def _written(each: Format, job: Job, folder: Path, logits: _Logits, *, explicit: bool) -> Written:
+def _written(
+    each: Format, exportable: Exportable, folder: Path, logits: _Logits, *, explicit: bool
+) -> WrittenFile:
     try:
-        each.write(job, folder)
+        each.write(exportable, folder)
     except ExportError as error:
         if not each.optional or explicit:
             raise
-        return Written(each.name, each.file, None, str(error))
-    found, allowed = logits.error(each.read(job, folder)), logits.allowed
+        return WrittenFile(each.name, each.file, None, str(error))
+    found, allowed = logits.error(each.read(exportable, folder)), logits.allowed
     if not found <= allowed:
         message = (
             f"{each.file}: expected the logits of the network to a relative error of "
@@ -180,13 +186,13 @@ def _written(each: Format, job: Job, folder: Path, logits: _Logits, *, explicit:
         if not each.optional or explicit:
             raise ExportError(message)
         (folder / each.file).unlink()
-        return Written(each.name, each.file, None, message)
-    return Written(each.name, each.file, found)
+        return WrittenFile(each.name, each.file, None, message)
+    return WrittenFile(each.name, each.file, found)
 
 
 @dataclass(frozen=True, slots=True)
 class _Logits:
-    """Batches of random images, the network's logits of them, and how far a file may be off."""
+    """Batches of random images, the network's logits for them, and the largest error allowed."""
 
     batches: tuple[Tensor, ...]
     expected: tuple[Tensor, ...]
@@ -194,14 +200,14 @@ class _Logits:
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, job: Job) -> _Logits:
-        side = job.side
-        exact = deepcopy(job.network).double()
+    def of(cls, exportable: Exportable) -> _Logits:
+        side = exportable.side
+        exact = deepcopy(exportable.module).double()
         generator = torch.Generator().manual_seed(0)
         batches = tuple(
             torch.randn(count, 3, side, side, generator=generator) for count in _CHECKED_BATCHES
         )
-        expected = tuple(job.network(images) for images in batches)
+        expected = tuple(exportable.module(images) for images in batches)
         rounding = max(
             _distance(logits, exact(images.double()))
             for logits, images in zip(expected, batches, strict=True)

@@ -1,4 +1,4 @@
-"""Formats that hold the network as a graph of operators: torch.export and ONNX."""
+"""Formats that hold a network as a graph of operators: torch.export and ONNX."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mbsearch.export.job import Job, Runner
-from mbsearch.training.network import fold_norms
+from mbsearch.export.exportable import Exportable, Runner
+from mbsearch.training.folding import fold_norms
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -22,36 +22,36 @@ INT8 = "model.int8.onnx"
 _TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 
 
-def program(job: Job, *, batch: int | None = None) -> torch.export.ExportedProgram:
-    """The network as a graph of torch's operators, for any batch or a fixed one."""
-    side = job.side
+def program(exportable: Exportable, *, batch: int | None = None) -> torch.export.ExportedProgram:
+    """Export the network as a graph of torch's operators, for any batch size or a fixed one."""
+    side = exportable.side
     images = torch.zeros(batch or _TRACED_BATCH, 3, side, side)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
-    return torch.export.export(job.network, (images,), dynamic_shapes=dynamic)
+    return torch.export.export(exportable.module, (images,), dynamic_shapes=dynamic)
 
 
-def write_program(job: Job, folder: Path) -> None:
-    """Write torch's own file of a graph."""
-    torch.export.save(program(job), folder / PROGRAM)
+def write_program(exportable: Exportable, folder: Path) -> None:
+    """Write the graph in torch's own format."""
+    torch.export.save(program(exportable), folder / PROGRAM)
 
 
-def read_program(job: Job, folder: Path) -> Runner:
-    """Load the graph; it needs no source."""
+def read_program(exportable: Exportable, folder: Path) -> Runner:
+    """Load the graph; no Python source is needed."""
     return torch.export.load(folder / PROGRAM).module()
 
 
-def write_onnx(job: Job, folder: Path) -> None:
-    """Write one ONNX file of any batch, batch normalisations folded, notes in its metadata."""
+def write_onnx(exportable: Exportable, folder: Path) -> None:
+    """Write an ONNX file for any batch size, with batch normalisation folded."""
     import onnx
 
-    # With norms, and in place, the exporter takes 2.4 times as long to come to the same graph.
-    folded = fold_norms(job.network)
+    # With batch norms and in-place activations the exporter takes 2.4 times as long.
+    folded = fold_norms(exportable.module)
     for module in folded.modules():
         if isinstance(module, nn.ReLU | nn.ReLU6 | nn.Hardswish):
             module.inplace = False
-    with warnings.catch_warnings(action="ignore"):  # torch's, about itself
+    with warnings.catch_warnings(action="ignore"):  # of torch's own code
         written = torch.onnx.export(
-            program(replace(job, network=folded)),
+            program(replace(exportable, module=folded)),
             dynamo=True,
             verbose=False,
             input_names=["images"],
@@ -63,25 +63,27 @@ def write_onnx(job: Job, folder: Path) -> None:
     for end in (model.graph.input[0], model.graph.output[0]):
         end.type.tensor_type.shape.dim[0].dim_param = "batch"
     for node in model.graph.node:
-        del node.metadata_props[:]  # stack traces that name this machine's folders
+        del node.metadata_props[:]  # stack traces with folder names of this machine
     notes = {
-        "title": job.title,
+        "title": exportable.title,
         "input": "images: float32 RGB, (batch, 3, height, width)",
-        "normalisation": "as in training" if job.normalisation is None else str(job.normalisation),
-        "architecture": job.architecture.to_yaml(),
+        "normalisation": "as in training"
+        if exportable.normalisation is None
+        else str(exportable.normalisation),
+        "architecture": exportable.architecture.to_yaml(),
     }
     onnx.helper.set_model_props(model, notes)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, folder / ONNX)
 
 
-def read_onnx(job: Job, folder: Path) -> Runner:
-    """Run the file by onnxruntime."""
+def read_onnx(exportable: Exportable, folder: Path) -> Runner:
+    """Return a function that runs the file with onnxruntime."""
     return run_onnx(folder / ONNX)
 
 
 def run_onnx(path: Path) -> Runner:
-    """An ONNX file as a function, on one thread of the CPU."""
+    """Return a function that runs an ONNX file on one CPU thread."""
     session = onnx_session(path)
     name = session.get_inputs()[0].name
 
@@ -92,7 +94,7 @@ def run_onnx(path: Path) -> Runner:
 
 
 def onnx_session(path: Path, threads: int = 1) -> InferenceSession:
-    """An ONNX file, ready to run on so many threads of the CPU."""
+    """Open an ONNX file with onnxruntime, on a number of CPU threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

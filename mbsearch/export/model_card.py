@@ -1,4 +1,4 @@
-"""The model card: what a network costs, how good it is and how that is known, in Markdown."""
+"""The model card in Markdown: a network's costs, accuracy, training data and files."""
 
 from __future__ import annotations
 
@@ -8,76 +8,75 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbsearch.analysis.answer import Answer, pixels_note
-from mbsearch.analysis.retrained_margins import Trained
 from mbsearch.cost import METRICS, measure
-from mbsearch.cost.units import TITLES, columns, quantity
-from mbsearch.export.formats import Written
-from mbsearch.export.job import Job
+from mbsearch.cost.metrics import columns, find_metric, quantity
+from mbsearch.export.exportable import Exportable
+from mbsearch.export.formats import WrittenFile
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR
+from mbsearch.study.trained_weights import TrainedWeights
 
 CARD = "README.md"
 EXPORTED_BY = "Exported by"
-"""A row of every card, by which ours are known."""
+"""A row of every model card, which identifies cards of mbsearch."""
 _FRESH = "fresh, not trained (a search keeps those of its finals); `mbsearch retrain` trains them."
 _COSTS = ("mult_adds", "params")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a network comes from: its record, the study's answer, and how to do it again.
+    """Origin of an exported network: its record, the study's answer, its weights, the command.
 
-    `answer` is the study's answer that names it, else that to a budget equal to its cost, or says
-    why there is none. `settings` are the study's; `trained` says what retraining left of it, if
-    anything, `content` which network and weights the files hold, and `int8` in words what
-    quantisation did to them.
+    `answer` is the answer of the study that chose it, else the answer to a budget equal to its
+    cost, or the line that says why there is none. `settings` are the study's. `content` identifies
+    network and weights. `int8` describes the accuracy of the quantised file.
     """
 
     record: TrialRecord
     answer: Answer | str
     settings: Mapping[str, Any]
-    trained: Trained | None
+    trained: TrainedWeights | None
     content: str
     command: str
     int8: str | None = None
 
 
-def model_card(job: Job, origin: Origin, written: Sequence[Written]) -> str:
-    """The card of an exported network."""
+def model_card(exportable: Exportable, origin: Origin, written: Sequence[WrittenFile]) -> str:
+    """Return the model card of an exported network."""
     weights = _FRESH if origin.trained is None else origin.trained.sentence()
     sections = [
-        f"# {job.architecture.name}",
-        job.title,
+        f"# {exportable.architecture.name}",
+        exportable.title,
         f"**Weights:** {weights}",
-        _cost(job, origin.record),
+        _cost(exportable, origin.record),
         _accuracy(origin.record, origin.trained),
         _against(origin.answer),
-        _data(job, origin),
+        _data(exportable, origin),
         _files(written),
         *([] if origin.int8 is None else [f"## int8\n\n`model.int8.onnx`: {origin.int8}"]),
-        _use(job, written),
+        _use(exportable, written),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _cost(job: Job, record: TrialRecord) -> str:
-    """Costs of the files, and of the network at its own resolution where that is another."""
-    network = job.architecture
+def _cost(exportable: Exportable, record: TrialRecord) -> str:
+    """Costs at the resolution of the files, and at the network's own if it is another."""
+    network = exportable.architecture
     own = {**record.costs, **measure(network)}
-    of_files = measure(network.replace(resolution=job.side))
-    scaled = job.side != network.resolution
-    head = ["", f"these files, {job.side} px", f"at its own {network.resolution} px"]
+    of_files = measure(network.replace(resolution=exportable.side))
+    scaled = exportable.side != network.resolution
+    head = ["", f"these files, {exportable.side} px", f"at its own {network.resolution} px"]
     rows = [
-        [METRICS[metric], f"{of_files[metric]:,}" if metric in of_files else "", f"{count:,}"]
+        [METRICS[metric].label, f"{of_files[metric]:,}" if metric in of_files else "", f"{count:,}"]
         for metric, count in own.items()
     ]
     rows.append(
-        ["Input (pixels)", *(f"{side} x {side}" for side in (job.side, network.resolution))]
+        ["Input (pixels)", *(f"{side} x {side}" for side in (exportable.side, network.resolution))]
     )
     rows.append(["Width multiplier (alpha)", *[f"{network.alpha:g}"] * 2])
     if not scaled:  # then a cost that only the study knows is that of the files too
         head, rows = ["", "value"], [[name, value] for name, _, value in rows]
-    note = f"\n\nThe weights were {pixels_note(job.side, network)}." if scaled else ""
+    note = f"\n\nThe weights were {pixels_note(exportable.side, network)}." if scaled else ""
     return (
         f"## Cost\n\n{_table(head, rows)}\n\nMult-Adds are multiply-accumulates of convolutions "
         "and linear layers for one image; biases, batch normalisation, activations and pooling are "
@@ -85,26 +84,26 @@ def _cost(job: Job, record: TrialRecord) -> str:
     )
 
 
-def _accuracy(record: TrialRecord, trained: Trained | None) -> str:
+def _accuracy(record: TrialRecord, trained: TrainedWeights | None) -> str:
     evaluation = record.evaluation
     if evaluation is None:
-        return "## Accuracy\n\nNot measured by the search."
+        return "## Accuracy\n\nNot measured in the search."
     noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
     if evaluation.evaluator == TABLE:
-        return f"## Accuracy\n\n**{record.accuracy:.3f}**, as the study's table has it."
+        return f"## Accuracy\n\n**{record.accuracy:.3f}**, from the study's table."
     training = f"the study's {'short' if record.promotion is None else 'longer'} training"
     if record.state is State.PRUNED:
-        training = f"epoch {len(evaluation.curve)} of {training}, which was stopped there,"
-    expected = ""
-    if record.expected is not None:
-        expected = f" A model of all trials expects {record.expected:.3f} of it."
-    then = "a long training reaches another accuracy. The test images have not been seen."
+        training = f"epoch {len(evaluation.curve)} of {training}, where it was pruned,"
+    predicted = ""
+    if record.predicted is not None:
+        predicted = f" A model of all trials predicts {record.predicted:.3f}."
+    then = "a long training reaches another accuracy. The test images were not used."
     if trained is not None:
-        then = "the exported weights are those of a long training, and have the accuracy above."
+        then = "the exported weights are of a long training and have the accuracy above."
     return (
-        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified rightly "
-        f"after {training} at {evaluation.pixels} pixels, seed {evaluation.seed}. "
-        f"Noise (standard deviation of one such number over seeds): {noise}.{expected} "
+        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified "
+        f"correctly after {training} at {evaluation.pixels} pixels, seed {evaluation.seed}. "
+        f"Noise (standard deviation of one such number over seeds): {noise}.{predicted} "
         f"This ranks networks; {then}"
     )
 
@@ -118,12 +117,17 @@ def _against(answer: Answer | str) -> str:
     searched = [] if answer.searched is None else [answer.searched.other]
     distinct = {e.record.fingerprint: e for e in [answer.best, *searched, *others, *cheaper]}
     costs = columns(answer.record.metric, *_COSTS)
-    head = ("network", "accuracy", "95 % interval", *(TITLES[metric] for metric in costs))
+    head = (
+        "network",
+        "accuracy",
+        "95 % interval",
+        *(find_metric(metric).column for metric in costs),
+    )
     rows = [
         (
             each.record.label,
             f"{each.accuracy.mean:.3f}",
-            "" if each.accuracy.exact else each.accuracy.ends(),
+            "" if each.accuracy.exact else each.accuracy.bounds(),
             *(quantity(metric, each.record.costs[metric]) for metric in costs),
         )
         for each in distinct.values()
@@ -131,14 +135,14 @@ def _against(answer: Answer | str) -> str:
     return f"{title}\n\n{answer.sentence()}.\n\n{_table(head, rows)}"
 
 
-def _data(job: Job, origin: Origin) -> str:
-    stamp, evaluation = origin.settings["stamp"], origin.record.evaluation
-    known = job.normalisation
+def _data(exportable: Exportable, origin: Origin) -> str:
+    identity, evaluation = origin.settings["stamp"], origin.record.evaluation
+    known = exportable.normalisation
     rows = [
-        ("Images", f"{stamp['data']} (content key `{stamp['data_key'][:16]}`)"),
-        ("Classes", str(job.architecture.num_classes)),
+        ("Images", f"{identity['data']} (content key `{identity['data_key'][:16]}`)"),
+        ("Classes", str(exportable.architecture.num_classes)),
         ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
-        ("Seed of search, split and training", str(stamp["seed"])),
+        ("Seed of search, split and training", str(identity["seed"])),
         *_start(origin),
         ("Network", origin.content),
         (EXPORTED_BY, f"`{origin.command}`"),
@@ -156,7 +160,7 @@ def _data(job: Job, origin: Origin) -> str:
 
 
 def _start(origin: Origin) -> list[tuple[str, str]]:
-    """Rows on a donor: its weights, the inherited share, its teacher and its normalisation."""
+    """Rows about a donor: its weights, the inherited share, its normalisation and the teacher."""
     start = origin.record.start
     if start is None:
         return []
@@ -181,7 +185,7 @@ def _start(origin: Origin) -> list[tuple[str, str]]:
     return rows
 
 
-def _files(written: Sequence[Written]) -> str:
+def _files(written: Sequence[WrittenFile]) -> str:
     rows = [
         (
             f"`{each.file}`" if each.error is not None else "-",
@@ -194,8 +198,8 @@ def _files(written: Sequence[Written]) -> str:
     return f"## Files\n\n{table}"
 
 
-def _use(job: Job, written: Sequence[Written]) -> str:
-    side, done = job.side, {w.format for w in written if w.error is not None}
+def _use(exportable: Exportable, written: Sequence[WrittenFile]) -> str:
+    side, done = exportable.side, {w.format for w in written if w.error is not None}
     lines = {
         "pytorch": "from model import Network  # imports only torch\n"
         "from safetensors.torch import load_file\n\n"

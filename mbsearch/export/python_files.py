@@ -1,4 +1,4 @@
-"""Formats that need Python to become a network again: YAML, plain PyTorch, and timm's notation."""
+"""Formats that Python builds a network from: YAML, plain PyTorch, and timm's notation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from mbsearch.export.job import Job, Runner
+from mbsearch.export.exportable import Exportable, Runner
 from mbsearch.export.standalone import standalone_source
 from mbsearch.export.timm_string import timm_source
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import read_document
-from mbsearch.study.atomic_files import write_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.training.network import build
 
 ARCHITECTURE = "architecture.yaml"
@@ -22,30 +22,30 @@ WEIGHTS = "model.safetensors"
 TIMM = "timm_model.py"
 
 
-def write_yaml(job: Job, folder: Path) -> None:
-    """Write the architecture."""
-    write_whole(folder / ARCHITECTURE, job.architecture.to_yaml())
+def write_yaml(exportable: Exportable, folder: Path) -> None:
+    """Write ``architecture.yaml``."""
+    write_atomically(folder / ARCHITECTURE, exportable.architecture.to_yaml())
 
 
-def read_yaml(job: Job, folder: Path) -> Runner:
-    """Build the architecture; its weights are the job's, since YAML holds none."""
+def read_yaml(exportable: Exportable, folder: Path) -> Runner:
+    """Build the architecture. The weights are those of `exportable`, as YAML has none."""
     network = build(read_architecture(read_document(folder / ARCHITECTURE)))
-    network.load_state_dict(job.network.state_dict())
+    network.load_state_dict(exportable.module.state_dict())
     return network.eval()
 
 
-def write_pytorch(job: Job, folder: Path) -> None:
-    """Write source that imports only torch, and the weights beside it."""
+def write_pytorch(exportable: Exportable, folder: Path) -> None:
+    """Write Python source that imports only torch, and the weights beside it."""
     from safetensors.torch import save_file
 
-    side = job.side
+    side = exportable.side
     normalised = (
-        "normalised as in its training."
-        if job.normalisation is None
+        "normalised as in training."
+        if exportable.normalisation is None
         else "then normalised: (x - MEAN) / STD."
     )
     docstring = (
-        f"{job.title}\n\n"
+        f"{exportable.title}\n\n"
         "    from safetensors.torch import load_file\n\n"
         "    network = Network()\n"
         f'    network.load_state_dict(load_file("{WEIGHTS}"))\n'
@@ -53,14 +53,16 @@ def write_pytorch(job: Job, folder: Path) -> None:
         f"It takes RGB images as floats of shape (N, 3, {side}, {side}), scaled to [0, 1] and\n"
         f"{normalised}\n"
     )
-    constants = "" if job.normalisation is None else job.normalisation.constants()
-    write_whole(folder / SOURCE, standalone_source(job.architecture, docstring, constants))
-    save_file(job.network.state_dict(), folder / WEIGHTS)
+    constants = "" if exportable.normalisation is None else exportable.normalisation.constants()
+    write_atomically(
+        folder / SOURCE, standalone_source(exportable.architecture, docstring, constants)
+    )
+    save_file(exportable.module.state_dict(), folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)
 
 
-def read_pytorch(job: Job, folder: Path) -> Runner:
-    """Run the source, and load the weights beside it."""
+def read_pytorch(exportable: Exportable, folder: Path) -> Runner:
+    """Run the source and load the weights beside it."""
     from safetensors.torch import load_file
 
     network = _imported(folder / SOURCE, "Network")
@@ -68,30 +70,30 @@ def read_pytorch(job: Job, folder: Path) -> Runner:
     return network.eval()
 
 
-def write_timm(job: Job, folder: Path) -> None:
-    """Write source that has timm build the network.
+def write_timm(exportable: Exportable, folder: Path) -> None:
+    """Write Python source that builds the network with timm.
 
     Raises:
-        ExportError: timm has no words for the network.
+        ExportError: timm cannot express the network.
     """
-    docstring = f"{job.title}\n\nBuilt by timm from its own notation, with fresh weights.\n"
-    write_whole(folder / TIMM, timm_source(job.architecture, docstring))
+    docstring = f"{exportable.title}\n\nBuilt by timm from its own notation, with fresh weights.\n"
+    write_atomically(folder / TIMM, timm_source(exportable.architecture, docstring))
 
 
-def read_timm(job: Job, folder: Path) -> Runner:
-    """Have timm build the network; its weights are the job's, under timm's names."""
+def read_timm(exportable: Exportable, folder: Path) -> Runner:
+    """Build the network with timm. The weights are those of `exportable`, under timm's names."""
     network = _imported(folder / TIMM, "network")
     theirs = network.state_dict()
-    # The layers come in the same order; MobileNetV3's hidden layer is a 1x1 convolution in timm.
-    pairs = zip(theirs.items(), job.network.state_dict().values(), strict=True)
+    # The order of layers is the same. MobileNetV3's hidden layer is a 1x1 convolution in timm.
+    pairs = zip(theirs.items(), exportable.module.state_dict().values(), strict=True)
     network.load_state_dict({key: ours.view(old.shape) for (key, old), ours in pairs})
     return network.eval()
 
 
 def _imported(path: Path, name: str) -> nn.Module:
-    """A network of a Python file, which is run, but does not become a known module.
+    """Run a Python file and build its network, without importing it as a module.
 
-    An import would leave its compiled form beside the file, in the folder of somebody else.
+    An import would write bytecode beside the file, into the user's folder.
     """
     scope: dict[str, Any] = {"__name__": path.stem}
     source = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Post-training quantisation of an exported ONNX file to int8, and what it costs in accuracy."""
+"""Post-training quantisation of an exported ONNX file to int8, with its loss of accuracy."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from typing import Any
 from mbsearch.data.batches import Split, batches
 from mbsearch.export.graphs import INT8, ONNX, run_onnx
 
-COLLAPSE = 0.05
-"""Loss of accuracy from which on a layer is looked for to blame."""
-_BLAME_IMAGES = 256
+LARGE_LOSS = 0.05
+"""Loss of accuracy above which the most sensitive layer is searched for."""
+_SENSITIVITY_IMAGES = 256
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """An int8 file: accuracy on the same images before and after, and the layer to blame.
+    """Accuracy of a network before and after quantisation, on the same images of a split.
 
-    `blamed` names the layer that brings most back when it alone stays in float32, and the accuracy
-    of a part of the images then; None where the accuracy holds. `split` names the images.
+    After a large loss, `sensitive` is the layer that restores the most accuracy if it alone stays
+    in float32, with the accuracy on a part of the images then; else None.
     """
 
     before: float
     after: float
     images: int
     split: str
-    blamed: tuple[str, float] | None = None
+    sensitive: tuple[str, float] | None = None
 
     def sentence(self) -> str:
-        """In words."""
+        """Format both accuracies, and the sensitive layer."""
         text = (
-            f"int8 classifies {self.after:.4f} of {self.images} {self.split} images rightly, "
+            f"int8 classifies {self.after:.4f} of {self.images} {self.split} images correctly, "
             f"float32 {self.before:.4f}"
         )
-        if self.blamed is None:
+        if self.sensitive is None:
             return f"{text}."
-        layer, accuracy = self.blamed
+        layer, accuracy = self.sensitive
         return (
-            f"{text}: it collapses. The layer to blame first is {layer}: with it alone in float32, "
-            f"{accuracy:.4f}."
+            f"{text}, a large loss. The most sensitive layer is {layer}: with it alone in float32 "
+            f"the accuracy is {accuracy:.4f}."
         )
 
 
 def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
     """Quantise the ONNX file of an export folder, weights per channel, and score both files.
 
-    Activations get their ranges from training images. The int8 file is beside the other, in the
-    QDQ form that all of onnxruntime's backends read.
+    Ranges of activations are calibrated on training images. The int8 file is written beside the
+    ONNX file, in the QDQ format that all backends of onnxruntime read.
 
     Args:
         folder: that `export` wrote, with ONNX.
-        train: the images that calibrate; a few hundred do.
-        scored: whose images score both files, at the same resolution.
-        name: of the split that scores.
+        train: images for calibration; a few hundred suffice.
+        scored: images that both files are evaluated on, of the same resolution.
+        name: of that split.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -66,12 +66,14 @@ def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
         _quantise(prepared, folder / INT8, train)
         before = _accuracy(folder / ONNX, scored)
         after = _accuracy(folder / INT8, scored)
-        blamed = _blame(prepared, train, scored) if before - after > COLLAPSE else None
-    return Quantised(before, after, len(scored), name, blamed)
+        sensitive = (
+            _sensitive_layer(prepared, train, scored) if before - after > LARGE_LOSS else None
+        )
+    return Quantised(before, after, len(scored), name, sensitive)
 
 
-def _quantise(prepared: Path, out: Path, train: Split, spared: Sequence[str] = ()) -> None:
-    """Write the int8 file of a prepared one; nodes of the names in `spared` stay in float32."""
+def _quantise(prepared: Path, out: Path, train: Split, float_nodes: Sequence[str] = ()) -> None:
+    """Quantise a prepared file; the nodes named in `float_nodes` stay in float32."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     quantize_static(
@@ -82,19 +84,21 @@ def _quantise(prepared: Path, out: Path, train: Split, spared: Sequence[str] = (
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        nodes_to_exclude=list(spared),
+        nodes_to_exclude=list(float_nodes),
     )
 
 
-def _blame(prepared: Path, train: Split, scored: Split) -> tuple[str, float] | None:
-    """The layer that, alone spared from quantisation, brings most of the accuracy back."""
-    step = max(1, len(scored) // _BLAME_IMAGES)  # some of every class: they lie in its order
+def _sensitive_layer(prepared: Path, train: Split, scored: Split) -> tuple[str, float] | None:
+    """Return the layer that restores the most accuracy if it alone stays in float32."""
+    step = max(
+        1, len(scored) // _SENSITIVITY_IMAGES
+    )  # images are sorted by class: take some of each
     part = replace(scored, images=scored.images[::step], labels=scored.labels[::step])
     found = {}
     for node, layer in _layers(prepared).items():
-        spared = prepared.with_name("spared.onnx")
-        _quantise(prepared, spared, train, [node])
-        found[layer] = _accuracy(spared, part)
+        path = prepared.with_name("partly.onnx")
+        _quantise(prepared, path, train, [node])
+        found[layer] = _accuracy(path, part)
     if not found:
         return None
     worst = max(found, key=lambda layer: found[layer])
@@ -102,7 +106,7 @@ def _blame(prepared: Path, train: Split, scored: Split) -> tuple[str, float] | N
 
 
 def _layers(path: Path) -> dict[str, str]:
-    """Nodes that hold weights, and the layers that they are."""
+    """Map nodes with weights to their layers."""
     import onnx
 
     layers: dict[str, str] = {}
@@ -114,7 +118,7 @@ def _layers(path: Path) -> dict[str, str]:
 
 
 def _reader(split: Split) -> object:
-    """Calibration images as onnxruntime reads them: one dictionary of inputs a batch."""
+    """Return a reader of calibration images for onnxruntime: a dictionary of inputs per batch."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]

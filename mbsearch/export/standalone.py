@@ -1,8 +1,8 @@
-"""Plain PyTorch source of one network: a file that a person could have written for it.
+"""Generate plain, readable PyTorch source of one network.
 
-Blocks of one type with the same layers share a class. What differs between them is an argument,
-what never differs stands in the class. Layers keep their names, so that the weights of the built
-module fit.
+Blocks of one type with the same layers share a class. Values that differ between them are
+arguments, equal values are constants in the class. Layers keep their names, so that the weights of
+the built module fit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mbsearch.export.block_classes import ACTIVATIONS, block_classes, conv_call
-from mbsearch.export.source import Arguments, call, quoted
+from mbsearch.export.source_text import Arguments, call, quoted
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
 
@@ -55,12 +55,12 @@ class SqueezeExcite(nn.Module):
 
 
 def standalone_source(architecture: Architecture, docstring: str, constants: str = "") -> str:
-    """The Python file of a network; it imports torch and nothing else.
+    """Return the source of a network; it imports torch only.
 
     Args:
         architecture: the network; its class is called ``Network``.
         docstring: of the file, without quotes.
-        constants: lines that follow the import, as ``MEAN = (0.5, 0.5, 0.5)``.
+        constants: lines after the import, as ``MEAN = (0.5, 0.5, 0.5)``.
     """
     program = architecture.lower()
     placed = {layer.name: layer for layer in architecture.layers()}

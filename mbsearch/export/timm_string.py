@@ -1,7 +1,7 @@
-"""timm's notation of a network: strings such as ``ir_r2_k3_s2_e6_c24``, where it has the words.
+"""timm's notation of a network: strings such as ``ir_r2_k3_s2_e6_c24``.
 
-timm (github.com/huggingface/pytorch-image-models) builds such strings by its classes EfficientNet
-and MobileNetV3. Widths stand in the strings as they are, with alpha applied.
+timm (github.com/huggingface/pytorch-image-models) builds networks from them with its classes
+EfficientNet and MobileNetV3. Widths in the strings have alpha applied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mbsearch.errors import ExportError
 from mbsearch.export.block_classes import ACTIVATIONS
-from mbsearch.export.source import quoted
+from mbsearch.export.source_text import quoted
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import round_channels
 from mbsearch.space.layers import (
@@ -28,14 +28,14 @@ from mbsearch.space.layers import (
 
 _TOKENS: dict[Activation, str] = {"relu": "nre", "relu6": "nr6", "hard_swish": "nhs"}
 _DIGITS = 12
-_MOST_STRIDE = 32  # of timm's MobileNetV3, and its EfficientNet unless it is told another
+_MOST_STRIDE = 32  # of timm's MobileNetV3, and the default of its EfficientNet
 
 
 def timm_source(architecture: Architecture, docstring: str) -> str:
-    """A Python file whose ``network()`` builds the network by timm.
+    """Return a Python file whose ``network()`` builds the network with timm.
 
     Raises:
-        ExportError: timm has no words for the network; what it lacks is named.
+        ExportError: timm cannot express the network; the message names the reason.
     """
     program = architecture.lower()
     hidden = [x.features for x in program.head[:-1] if isinstance(x, Linear)]
@@ -50,7 +50,7 @@ def timm_source(architecture: Architecture, docstring: str) -> str:
     }
     if not hidden:
         arguments["stem_kernel_size"] = str(program.stem.kernel[0])
-        # Beyond its output stride timm would dilate instead of striding.
+        # Beyond its output stride timm dilates in place of striding.
         arguments["output_stride"] = str(max(_MOST_STRIDE, _stride(program)))
     names, first = [family, "decode_arch_def"], ""
     gate = _gate(program)
@@ -79,10 +79,10 @@ def _quoted(text: str) -> str:
 
 
 def timm_strings(architecture: Architecture) -> list[list[str]]:
-    """The strings of every stage, as timm's ``decode_arch_def`` reads them.
+    """Return the strings of every stage, in the format of timm's ``decode_arch_def``.
 
     Raises:
-        ExportError: timm has no words for the network; what it lacks is named.
+        ExportError: timm cannot express the network; the message names the reason.
     """
     program = architecture.lower()
     placed = {layer.name: layer for layer in architecture.layers()}
@@ -96,7 +96,7 @@ def timm_strings(architecture: Architecture) -> list[list[str]]:
         for i, blocks in enumerate(program.stages)
     ]
     if hidden:  # MobileNetV3's head convolution is its last stage
-        stages += [[_conv_words("head", conv, default).text()] for conv in convs]
+        stages += [[_conv_notation("head", conv, default).text()] for conv in convs]
     if not stages:
         raise ExportError("timm has no network without stages")
     return stages
@@ -141,14 +141,14 @@ def _gate(program: Program) -> str | None:
 
 
 class _Near(NamedTuple):
-    """A number whose decimals may be cut as long as what timm rounds it to stays right."""
+    """A number that may be rounded as long as timm computes the right width from it."""
 
     value: float
     is_right: Callable[[float], bool]
 
 
-class _Words(NamedTuple):
-    """One block in timm's words; `no_skip` is None where the block could have no shortcut."""
+class _Notation(NamedTuple):
+    """One block in timm's notation; `no_skip` is None if the block can have no shortcut."""
 
     kind: str
     kernel: int
@@ -162,7 +162,7 @@ class _Words(NamedTuple):
     def text(
         self, stride: int = 1, e: str = "", se: str = "", end: str = "", repeats: int = 1
     ) -> str:
-        """The string of `repeats` such blocks in a row."""
+        """Format `repeats` such blocks in a row."""
         shape = f"_k{self.kernel}_s{stride}{e and '_e'}{e}_c{self.channels}{se and '_se'}{se}"
         return f"{self.kind}_r{repeats}{shape}{self.activation}{end}"
 
@@ -175,15 +175,15 @@ def _strings(
     *,
     from_expansion: bool,
 ) -> list[str]:
-    """The strings of one stage: equal blocks in a row are one string with their number."""
+    """Return the strings of one stage; equal blocks in a row are one string with a count."""
     words = []
     for j, block in enumerate(blocks):
         c_in = placed[f"{name}.{j}.{block.body[0].name}"].in_shape.channels
-        words.append(_words(f"{name}.{j}", block, c_in, default))
+        words.append(_notation(f"{name}.{j}", block, c_in, default))
     convs = [layer for layer in blocks[0].body if isinstance(layer, Conv)]
     stride = max(_side(name, conv.stride) for conv in convs)
     if stride not in (1, 2):
-        raise ExportError(f"timm has no word for {name}: a stride of {stride}")
+        raise ExportError(f"timm cannot express {name}: a stride of {stride}")
     skips = {word.no_skip for word in words} - {None}
     expansions = _decimals([word.expansion for word in words])
     squeezes = _decimals(
@@ -192,25 +192,25 @@ def _strings(
             for word, e in zip(words, expansions, strict=True)
         ]
     )
-    # timm gives a stage's stride, and a shortcut, only to the blocks that can have them.
+    # timm applies a stage's stride, and shortcuts, only to blocks that can have them.
     ends = ["_noskip" if word.no_skip or skips == {True} else "" for word in words]
-    said = [
+    strings = [
         (word._replace(expansion=None, squeeze=None, squeeze_input=0, no_skip=None), e, se, end)
         for word, e, se, end in zip(words, expansions, squeezes, ends, strict=True)
     ]
     return [
         word.text(stride, e, se, end, len(list(group)))
-        for (word, e, se, end), group in groupby(said)
+        for (word, e, se, end), group in groupby(strings)
     ]
 
 
-def _words(where: str, block: Block, c_in: int, default: Activation | None) -> _Words:
+def _notation(where: str, block: Block, c_in: int, default: Activation | None) -> _Notation:
     convs = [layer for layer in block.body if isinstance(layer, Conv)]
     squeezes = [layer for layer in block.body if isinstance(layer, SqueezeExcite)]
     shape = ["depthwise" if c.depthwise else "x".join(map(str, c.kernel)) for c in convs]
     has_shortcut = block.shortcut is not None
     if len(convs) == 1 and not (has_shortcut or squeezes or convs[0].depthwise):
-        return _conv_words(where, convs[0], default)
+        return _conv_notation(where, convs[0], default)
     act, last = convs[0].activation, convs[-1]
     hidden_agree = all(conv.activation == act for conv in convs[:-1])
     if act is None or not hidden_agree or last.activation not in (act, None) or block.shortcut:
@@ -222,30 +222,30 @@ def _words(where: str, block: Block, c_in: int, default: Activation | None) -> _
     if shape == ["depthwise", "1x1"] and not (last.activation and has_shortcut):
         kind, no_skip = ("dsa", None) if last.activation else ("ds", no_skip)
         kernel = _side(where, convs[0].kernel)
-        return _Words(kind, kernel, last.channels, token, None, squeeze, c_in, no_skip)
+        return _Notation(kind, kernel, last.channels, token, None, squeeze, c_in, no_skip)
     if shape == ["1x1", "depthwise", "1x1"] and last.activation is None:
         wide = convs[0].channels
         e = _Near(wide / c_in, lambda e: round_channels(c_in * e) == wide)
         kernel = _side(where, convs[1].kernel)
-        return _Words("ir", kernel, last.channels, token, e, squeeze, wide, no_skip)
+        return _Notation("ir", kernel, last.channels, token, e, squeeze, wide, no_skip)
     raise _lacks(where, block)
 
 
-def _conv_words(where: str, conv: Conv, default: Activation | None) -> _Words:
+def _conv_notation(where: str, conv: Conv, default: Activation | None) -> _Notation:
     if conv.activation is None:
-        raise ExportError(f"timm has no word for {where}: a convolution without activation")
+        raise ExportError(f"timm cannot express {where}: a convolution without activation")
     token = "" if conv.activation == default else f"_{_TOKENS[conv.activation]}"
-    return _Words("cn", _side(where, conv.kernel), conv.channels, token)
+    return _Notation("cn", _side(where, conv.kernel), conv.channels, token)
 
 
 def _side(where: str, pair: tuple[int, int]) -> int:
     if pair[0] != pair[1]:
-        raise ExportError(f"timm has no word for {where}: a kernel of {pair[0]}x{pair[1]}")
+        raise ExportError(f"timm cannot express {where}: a kernel of {pair[0]}x{pair[1]}")
     return pair[0]
 
 
-def _squeeze(word: _Words, expansion: float) -> _Near | None:
-    """The ratio of a squeeze-excite, which timm divides by `expansion` and rounds to a width."""
+def _squeeze(word: _Notation, expansion: float) -> _Near | None:
+    """Return the ratio of a squeeze-excite, which timm divides by `expansion` and rounds."""
     if word.squeeze is None:
         return None
     width, channels = word.squeeze.squeezed, word.squeeze_input
@@ -255,7 +255,7 @@ def _squeeze(word: _Words, expansion: float) -> _Near | None:
 
 
 def _decimals(numbers: Sequence[_Near | None]) -> list[str]:
-    """A decimal for each number: the shortest that is right for all, else for each its own."""
+    """Return the shortest decimal that is right for all numbers, else one for each."""
     near = [number for number in numbers if number is not None]
     texts = sorted(
         {f"{n.value:.{digits}f}" for n in near for digits in range(_DIGITS)},
@@ -272,4 +272,4 @@ def _decimals(numbers: Sequence[_Near | None]) -> list[str]:
 
 def _lacks(where: str, block: Block) -> ExportError:
     kind = block.kind.replace("_", " ")
-    return ExportError(f"timm has no word for {where}: this kind of {kind} block")
+    return ExportError(f"timm cannot express {where}: this kind of {kind} block")

@@ -1,1 +1,1 @@
-"""Figures: pure functions from records to plotly figures."""
+"""Pure functions from records to plotly figures and tables."""

@@ -1,32 +1,33 @@
-"""How well the proxy ranks: each score's agreement with the truth, and the same as a table."""
+"""Rank agreement of the proxy: Kendall's tau of each score, as a figure and as a table."""
 
 from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from mbsearch.cost.metrics import METRICS
 from mbsearch.figures.style import FRONT, GREY, OTHER, styled
-from mbsearch.study.artifacts import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Audit
+from mbsearch.study.audit_file import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Audit
 
 SCORES = {
-    MULT_ADDS: "Mult-Adds",
-    PARAMS: "Parameters",
+    MULT_ADDS: METRICS[MULT_ADDS].column,
+    PARAMS: METRICS[PARAMS].column,
     PROXY: "Proxy (loss)",
     f"{PROXY} accuracy": "Proxy (accuracy)",
     WITH_COST: "Proxy + Mult-Adds",
     WITH_GROWTH: "Proxy + growth",
 }
-HEAD = ("Score", "Tau", "90 % interval", "Cheapest third", "Middle", "Dearest", "Regret")
-"""Of the table: regret is the accuracy lost by taking the network that the score likes best."""
+HEAD = ("Score", "Tau", "90 % interval", "Smallest third", "Middle", "Largest", "Regret")
+"""Columns of the table. The thirds are by cost. `audit_facts` explains the regret."""
 
 _THIRDS = (
-    ("Cheapest third", "#E69F00", "triangle-down-open"),
+    ("Smallest third", "#E69F00", "triangle-down-open"),
     ("Middle third", "#CC79A7", "circle-open"),
-    ("Dearest third", OTHER, "triangle-up-open"),
+    ("Largest third", OTHER, "triangle-up-open"),
 )
 
 
 def audit_figure(audit: Audit) -> go.Figure:
-    """Kendall's tau of each score with its 90 % interval, and inside thirds of the costs."""
+    """Return Kendall's tau of each score with its 90 % interval, and within thirds of the costs."""
     ranked = list(reversed(audit.rankings))
     names = [SCORES.get(each.score, each.score) for each in ranked]
     figure = go.Figure(
@@ -63,7 +64,7 @@ def audit_figure(audit: Audit) -> go.Figure:
 
 
 def audit_rows(audit: Audit) -> list[list[str]]:
-    """One row a score, as `HEAD` names the columns."""
+    """Return the table's rows, one for each score; `HEAD` has the columns."""
     return [
         [
             SCORES.get(each.score, each.score),
@@ -77,11 +78,15 @@ def audit_rows(audit: Audit) -> list[list[str]]:
 
 
 def audit_facts(audit: Audit) -> str:
-    """What was held against what, the noise and time of one run of the proxy, and the terms."""
-    noise = "" if audit.noise is None else f", and the noise of its accuracy is {audit.noise:.4f}"
+    """Return the reference accuracies, noise and time of the proxy, and the terms, as a text."""
+    noise = (
+        ""
+        if audit.noise is None
+        else f"; the standard deviation of its accuracy is {audit.noise:.4f}"
+    )
     return (
-        f"The truth: {audit.truth}, on {audit.data}. One run of the proxy takes "
-        f"{audit.seconds:.1f} s{noise}. A tau of 1 is the same order, 0 is chance. Regret is the "
-        "true accuracy lost by taking the network that a score likes best, the mean over four "
-        "budgets."
+        f"Reference accuracies: {audit.truth}, on {audit.data}. One run of the proxy takes "
+        f"{audit.seconds:.1f} s{noise}. A tau of 1 means equal order, 0 chance. Regret is the "
+        "reference accuracy lost by choosing the network with the highest score, averaged over "
+        "four budgets."
     )

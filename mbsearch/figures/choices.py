@@ -1,4 +1,4 @@
-"""What the choices do: distributions by option, importances, all choices at once."""
+"""Effects of the choices: distributions by option, importances, parallel coordinates."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mbsearch.analysis.choice_effects import Band, Effect, option_of, searched
-from mbsearch.cost.units import TITLES, quantity
+from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, styled
 from mbsearch.study.records import TrialRecord, metric_of
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
-_PARALLEL = 8  # choices that fit beside each other
+_PARALLEL = 8  # choices that fit side by side
 
 
 def distribution_figure(
     records: Sequence[TrialRecord], choice: str, bands: Sequence[Band]
 ) -> go.Figure:
-    """Share of networks up to each accuracy, a line for each option, a panel for each band."""
+    """Return the cumulative distribution of accuracy by option, one panel for each cost band."""
     networks = searched(records)
     taken = [r for r in networks if choice in r.params]
     options = sorted({option_of(r, choice) for r in taken}, key=_rank)
@@ -32,7 +32,7 @@ def distribution_figure(
         horizontal_spacing=0.03,
         subplot_titles=[band.name for band in bands],
     )
-    named: set[Any] = set()  # options that stand in the legend
+    named: set[Any] = set()  # options in the legend
     for column, band in enumerate(bands, start=1):
         for i, option in enumerate(options):
             members = sorted(
@@ -68,7 +68,7 @@ def distribution_figure(
 
 
 def importance_figure(found: Sequence[Effect]) -> go.Figure:
-    """Share of the variance beyond cost that each choice explains, the largest on top."""
+    """Return the share of variance that each choice explains beyond cost, sorted."""
     shown = list(reversed(found))
     figure = go.Figure(
         go.Bar(
@@ -85,7 +85,7 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
 
 
 def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> go.Figure:
-    """Every network as a line through its first choices, its cost and its accuracy."""
+    """Return parallel coordinates of the networks: first choices, cost and accuracy."""
     networks = searched(records)
     dimensions: list[dict[str, Any]] = []
     for choice in [effect.choice for effect in found[:_PARALLEL]]:
@@ -103,7 +103,7 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
     marks = sorted({min(costs, default=6), max(costs, default=9)})
     dimensions.append(
         {
-            "label": TITLES[metric],
+            "label": find_metric(metric).column,
             "values": costs,
             "tickvals": marks,
             "ticktext": [quantity(metric, 10**mark) for mark in marks],
@@ -122,7 +122,7 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
 
 
 def _rank(option: Any) -> tuple[int, float, str]:
-    """Numbers by size, then text by the alphabet."""
+    """Return a sort key: numbers by size, then text alphabetically."""
     try:
         return 0, float(option), ""
     except (TypeError, ValueError):

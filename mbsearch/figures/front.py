@@ -1,4 +1,4 @@
-"""Accuracy against cost: every trial, the front, and the MobileNets as lines."""
+"""Accuracy against cost: the trials, the Pareto front, and the references as lines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from mbsearch.analysis import pareto
-from mbsearch.cost.units import quantity
+from mbsearch.config.families import FAMILIES, Family
+from mbsearch.cost.metrics import find_metric
 from mbsearch.figures.style import (
     ACCURACY_TITLE,
     CONTINUOUS_COLOURS,
-    FAMILY_COLOURS,
-    FAMILY_LABELS,
-    FAMILY_SYMBOLS,
     FRONT,
     GREY,
     OPTION_COLOURS,
@@ -26,20 +24,13 @@ from mbsearch.figures.style import (
     PROMOTED_TITLE,
     SEARCH,
     cost_axis,
-    short_title,
     styled,
 )
-from mbsearch.study.artifacts import Quartiles
-from mbsearch.study.records import State, TrialRecord, complete, metric_of, shown
+from mbsearch.study.latency_file import Quartiles
+from mbsearch.study.records import State, TrialRecord, complete, metric_of, of_highest_fidelity
 
-_GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and needs no WebGL
-_ROOM_BELOW = 0.3  # of the span of accuracies that matter
-# Below, since the front lies above; each family has its side, since their costs are often the same.
-_LABEL_SIDES = {
-    "mobilenet_v1": "bottom left",
-    "mobilenet_v2": "bottom right",
-    "efficientnet_lite0": "bottom center",
-}
+_GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and does not need WebGL
+_ROOM_BELOW = 0.3  # as a share of the span of the accuracies in the axis's range
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -48,7 +39,7 @@ _HOVER = (
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """The cost along the x axis: an exact one, or a time that was measured."""
+    """The cost on the x axis: one of the records, or a measured latency."""
 
     metric: str
     latencies: Mapping[str, Quartiles] | None = None
@@ -67,49 +58,51 @@ def front_figure(
     colour: str | None = None,
     latencies: Mapping[str, Quartiles] | None = None,
 ) -> go.Figure:
-    """Accuracy against a cost (log axis), with MobileNet V1 and V2 a line for each resolution.
+    """Return accuracy against a cost (log axis), with a line for each reference and resolution.
 
-    Once networks are promoted, the front is theirs, and the others are drawn faintly.
+    If networks were promoted, the front has only those, and the others are drawn faintly.
 
     Args:
         records: of one study; those without an accuracy are not drawn.
         title: above the figure.
-        metric: the cost, a key of `TrialRecord.costs`, or that of `latencies`; None for the
-            study's own.
-        colour: what colours the search's trials, a key of `traits`; None for one colour.
-        latencies: by fingerprint, to take the place of a cost; other networks are not drawn.
+        metric: the cost's key in `TrialRecord.costs`, or the key of `latencies`; None for the
+            study's own cost.
+        colour: the key of `traits` that colours the trials; None for a single colour.
+        latencies: measured latencies by fingerprint; networks without one are not drawn.
     """
     axis = _Axis(metric or metric_of(records), latencies)
     if latencies is not None:
         records = [r for r in records if r.fingerprint in latencies]
-    done = shown(records)
+    done = of_highest_fidelity(records)
     figure = go.Figure()
-    judged = {r.trial for r in done}
-    short = [r for r in complete(list(records)) if r.trial not in judged]
+    drawn_trials = {r.trial for r in done}
+    short = [r for r in complete(list(records)) if r.trial not in drawn_trials]
     if short:
         trace = _points(short, axis, "Short training only", SEARCH, "circle", 6)
         figure.add_trace(trace.update(opacity=0.35))
-    stopped = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
-    if stopped:
-        trace = _points(stopped, axis, "Stopped early", SEARCH, "circle-open", 6)
+    pruned = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
+    if pruned:
+        trace = _points(pruned, axis, "Pruned", SEARCH, "circle-open", 6)
         figure.add_trace(trace.update(opacity=0.6))
     _add_search(figure, [r for r in done if not r.is_baseline], axis, colour)
     _add_tied(figure, done, axis)
-    for family in FAMILY_LABELS:
-        _add_family(figure, [r for r in done if r.origin == family], axis, family)
-    others = [r for r in done if r.is_baseline and r.origin not in FAMILY_LABELS]
+    drawn = [family for family in FAMILIES.values() if family.colour is not None]
+    for family in drawn:
+        _add_family(figure, [r for r in done if r.origin == family.key], axis, family)
+    own_line = {family.key for family in drawn}
+    others = [r for r in done if r.is_baseline and r.origin not in own_line]
     if others:
         figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
     _add_front(figure, done, axis)
-    seen = [axis.of(r) for r in (*done, *short, *stopped)] or [10**6, 10**9]
-    # Below a figure with a title, for a legend's second row would run into it.
+    seen = [axis.of(r) for r in (*done, *short, *pruned)] or [10**6, 10**9]
+    # Below the figure if there is a title, which a second row of the legend would overlap.
     below = {"yref": "container", "y": 0, "yanchor": "bottom"}
     return styled(
         figure,
         title=title,
         legend=below if title else {},
         xaxis=cost_axis(axis.metric, min(seen), max(seen)),
-        yaxis=_accuracy_axis(done, [*short, *stopped], axis),
+        yaxis=_accuracy_axis(done, [*short, *pruned], axis),
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
         hovermode="closest",
         dragmode="pan",
@@ -119,21 +112,21 @@ def front_figure(
 def _accuracy_axis(
     done: Sequence[TrialRecord], others: Sequence[TrialRecord], cost: _Axis
 ) -> dict[str, Any]:
-    """An axis from a little below the front and the MobileNets up; its title counts the rest.
+    """Return an axis that starts a little below front and references; its title counts the rest.
 
-    Trainings that were stopped or came to nothing would press what matters to the upper edge.
+    Otherwise pruned and failed trainings would take most of the height.
     """
     promoted = any(r.promotion is not None for r in done)
     title = PROMOTED_TITLE if promoted else ACCURACY_TITLE
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 12}, "tickformat": ".2f"}
     front = pareto.pareto_front([r.accuracy for r in done], [cost.of(r) for r in done])
-    telling = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
-    if not telling:
+    accuracies = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
+    if not accuracies:
         return axis
-    span = max(telling) - min(telling)
-    lowest = min(telling) - _ROOM_BELOW * span
+    span = max(accuracies) - min(accuracies)
+    lowest = min(accuracies) - _ROOM_BELOW * span
     lower = [r.accuracy for r in (*done, *others) if r.accuracy < lowest]
-    if span and lower and min(lower) < min(telling) - span:  # they would take half of the height
+    if span and lower and min(lower) < min(accuracies) - span:  # they would take half the height
         axis["autorangeoptions"] = {"clipmin": lowest}
         networks = "network lies" if len(lower) == 1 else "networks lie"
         axis["title"]["text"] += f"; {len(lower)} {networks} lower"
@@ -141,7 +134,7 @@ def _accuracy_axis(
 
 
 def traits(record: TrialRecord) -> dict[str, Any]:
-    """What a trial can be coloured by: its choices, width, resolution, order and time."""
+    """Return the values that can colour a trial: choices, width, resolution, number and time."""
     evaluation = record.evaluation
     return {
         "alpha": record.architecture.alpha,
@@ -153,7 +146,7 @@ def traits(record: TrialRecord) -> dict[str, Any]:
 
 
 def budget_shapes(budget: float) -> list[dict[str, Any]]:
-    """Layout shapes that mark a budget on the cost axis and shade what is above it."""
+    """Return layout shapes that mark a budget on the cost axis and shade the costs above it."""
     vertical = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "above"}
     shade = {"fillcolor": "rgba(128, 128, 128, 0.13)", "line": {"width": 0}}
     line = {"line": {"color": FRONT, "width": 1.5, "dash": "dash"}}
@@ -168,12 +161,12 @@ def selection_annotations(
     metric: str = "mult_adds",
     latencies: Mapping[str, Quartiles] | None = None,
 ) -> list[dict[str, Any]]:
-    """Layout annotations that point at the selected networks (see `front_figure`)."""
+    """Return layout annotations that point to the selected networks (see `front_figure`)."""
     axis = _Axis(metric, latencies)
     return [
         {
-            "x": math.log10(axis.of(record)),  # annotations on a log axis want the exponent
-            "y": record.highest.accuracy,
+            "x": math.log10(axis.of(record)),  # annotations on a log axis take the exponent
+            "y": record.at_highest_fidelity.accuracy,
             "text": f"<b>{escape(record.label)}</b>",
             "showarrow": True,
             "arrowhead": 2,
@@ -218,31 +211,31 @@ def _add_search(
 
 
 def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> None:
-    """Rings around what the noise does not tell from the front."""
+    """Add rings around the networks that are statistically tied with the front."""
     noise = done[0].accuracy_noise if done else None
     if noise is None:
         return
     accuracies, costs = [r.accuracy for r in done], [axis.of(r) for r in done]
     best = set(pareto.pareto_front(accuracies, costs).tolist())
     tied = [done[i] for i in pareto.ties(accuracies, costs, noise) if int(i) not in best]
-    trace = _points(tied, axis, "Tied with the front", FRONT, "circle-open", 11)
+    trace = _points(tied, axis, "Within noise of the front", FRONT, "circle-open", 11)
     figure.add_trace(trace.update(opacity=0.7, error_x={"visible": False}))
 
 
 def _add_family(
-    figure: go.Figure, members: Sequence[TrialRecord], axis: _Axis, family: str
+    figure: go.Figure, members: Sequence[TrialRecord], axis: _Axis, family: Family
 ) -> None:
-    """One line for each resolution, over the width multiplier."""
-    colour = FAMILY_COLOURS[family]
+    """Add one line for each resolution, over the width multiplier."""
+    colour = family.colour or OTHER
     for i, resolution in enumerate(sorted({r.architecture.resolution for r in members})):
         line = sorted((r for r in members if r.architecture.resolution == resolution), key=axis.of)
-        trace = _points(line, axis, FAMILY_LABELS[family], colour, FAMILY_SYMBOLS[family], 10)
+        trace = _points(line, axis, family.label, colour, family.symbol, 10)
         trace.update(
             mode="lines+markers+text",
-            legendgroup=family,
+            legendgroup=family.key,
             showlegend=i == 0,
             text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
-            textposition=_LABEL_SIDES[family],
+            textposition=family.label_side,
             textfont={"size": 11},
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )
@@ -264,22 +257,22 @@ def _points(
     records: Sequence[TrialRecord], axis: _Axis, name: str, colour: str, symbol: str, size: int
 ) -> go.Scatter | go.Scattergl:
     kind = go.Scattergl if len(records) > _GL_FROM else go.Scatter
-    unit = short_title(axis.metric)
+    metric = find_metric(axis.metric)
     return kind(
         x=np.array([axis.of(r) for r in records], dtype=float),
-        error_x=_spread(records, axis, colour),
+        error_x=_quartile_bars(records, axis, colour),
         y=np.array([r.accuracy for r in records], dtype=float),
         name=name,
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": size},
-        # An array of objects is sent as a list, and costs plotly no look at each value. An array of
-        # numbers would be sent as bytes, and clicks would come without it.
+        # Plotly sends an array of objects as a list, without checking each value. It would send an
+        # array of numbers as bytes, and click events would lack it.
         customdata=np.array(
             [
                 [
                     r.trial,
                     escape(r.label),
-                    f"{quantity(axis.metric, axis.of(r))} {unit}",
+                    metric.amount(axis.of(r)),
                     f"{r.architecture.alpha:g}",
                     r.architecture.resolution,
                 ]
@@ -291,8 +284,10 @@ def _points(
     )
 
 
-def _spread(records: Sequence[TrialRecord], axis: _Axis, colour: str) -> dict[str, Any] | None:
-    """The quartiles of measured times as error bars."""
+def _quartile_bars(
+    records: Sequence[TrialRecord], axis: _Axis, colour: str
+) -> dict[str, Any] | None:
+    """Return the quartiles of measured latencies as error bars."""
     if axis.latencies is None:
         return None
     times = [axis.latencies[r.fingerprint] for r in records]

@@ -1,4 +1,4 @@
-"""One network: drawn to scale, its cost layer by layer, and how it learned."""
+"""One network: a drawing to scale, the costs of its layers, and its learning curve."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mbsearch.config.families import COMPETITORS, FAMILIES
 from mbsearch.cost import LayerCost, layer_costs
-from mbsearch.cost.units import quantity
-from mbsearch.figures.style import (
-    ACCURACY_TITLE,
-    FAMILY_COLOURS,
-    FRONT,
-    GREY,
-    PROMOTED_TITLE,
-    styled,
-)
+from mbsearch.cost.metrics import METRICS, quantity
+from mbsearch.figures.style import ACCURACY_TITLE, FRONT, GREY, PROMOTED_TITLE, styled
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord
+from mbsearch.study.records import TrialRecord
 
 BLOCK_COLOURS = {
     "standard": "#CC79A7",
@@ -32,6 +26,7 @@ BLOCK_COLOURS = {
     "identity": GREY,
     "stem and head": "#0072B2",
 }
+_OTHER_BLOCK = "#332288"
 _KIND_COLOURS = {
     "pointwise": "#0072B2",
     "depthwise": "#E69F00",
@@ -39,26 +34,26 @@ _KIND_COLOURS = {
     "squeeze-excite": "#009E73",
     "linear": "#D55E00",
 }
-# Gaps between the boxes of a drawing, in parts of the whole: between stages stand their labels.
+# Gaps between the boxes of a drawing, as shares of its width; labels are between the stages.
 _STAGE_GAP, _BLOCK_GAP = 0.085, 0.003
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A stem, a stage or a head: so many boxes of (channels, side), and what is written below."""
+    """A stem, a stage or a head: `repeats` boxes of (channels, side), and the text below."""
 
     name: str
     block: str
     channels: int
     side: int
     repeats: int
-    written: tuple[str, ...]
+    text: tuple[str, ...]
 
 
 def drawing(architecture: Architecture) -> go.Figure:
-    """The network from input to head: box width is channels, height is the side of the map.
+    """Return a drawing from stem to head: a box's width is channels, its height the map's side.
 
-    Both are to scale. A stage has one box for each of its blocks, coloured by type.
+    Both are to scale. A stage has one box for each block, coloured by type.
     """
     parts = list(_parts(architecture))
     total = sum(part.channels * part.repeats for part in parts)
@@ -81,11 +76,11 @@ def drawing(architecture: Architecture) -> go.Figure:
 
 
 def layer_bars(architecture: Architecture) -> go.Figure:
-    """Mult-Adds, params and memory of every layer, in the order of execution."""
+    """Return bars of every layer's Mult-Adds, params and memory, in the order of execution."""
     rows = layer_costs(architecture)
     panels = {
-        "mult_adds": "Mult-Adds",
-        "params": "Parameters",
+        "mult_adds": METRICS["mult_adds"].column,
+        "params": METRICS["params"].column,
         "activation_bytes": "Memory (MiB)",
     }
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06)
@@ -122,22 +117,26 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 
 
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
-    """Learning curves of some networks over those of the MobileNets of the most similar cost.
+    """Return the learning curves of networks and of the MobileNets of the most similar cost.
 
-    All of the longer training where each of them had it, else all of the short one.
+    They are of the longer training if each network has one, else of the short training.
     """
     raw = {record.trial: record for record in records}
     drawn = [raw.get(record.trial, record) for record in shown]
-    near = [nearest(records, family, shown[0].cost) for family in BASELINE_FAMILIES]
+    near = [nearest(records, family, shown[0].cost) for family in COMPETITORS]
     known = {record.trial for record in shown}
-    rivals = [rival for rival in near if rival is not None and rival.trial not in known]
-    promoted = all(record.promotion is not None for record in (*drawn, *rivals))
+    references = [
+        reference for reference in near if reference is not None and reference.trial not in known
+    ]
+    promoted = all(record.promotion is not None for record in (*drawn, *references))
     if promoted:
-        drawn, rivals = ([record.highest for record in each] for each in (drawn, rivals))
+        drawn, references = (
+            [record.at_highest_fidelity for record in each] for each in (drawn, references)
+        )
     figure = go.Figure()
-    for rival in rivals:
-        name = f"{rival.label}, {quantity(rival.metric, rival.cost)}"
-        figure.add_trace(_curve(rival, name, FAMILY_COLOURS[rival.origin], "dot"))
+    for reference in references:
+        name = f"{reference.label}, {quantity(reference.metric, reference.cost)}"
+        figure.add_trace(_curve(reference, name, FAMILIES[reference.origin].colour or GREY, "dot"))
     for record, colour in zip(drawn, (FRONT, "#CC79A7"), strict=False):
         name = f"{escape(record.label)}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))
@@ -150,7 +149,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
 
 
 def nearest(records: Sequence[TrialRecord], family: str, cost: int) -> TrialRecord | None:
-    """The baseline of a family whose cost is nearest on the log scale."""
+    """Return the baseline of a family whose log cost is nearest; None without one."""
     members = [r for r in records if r.origin == family and r.evaluation is not None]
     return min(members, key=lambda r: abs(math.log(r.cost / cost)), default=None)
 
@@ -164,14 +163,14 @@ def _parts(architecture: Architecture) -> Iterator[_Part]:
     for i, stage in enumerate(architecture.stages):
         side = -(-side // stage.stride)
         width = architecture.scale(stage.channels)
-        written = [f"stage {i}"]
+        text = [f"stage {i}"]
         for field, word in (("expansion", "expand"), ("kernel", "kernel"), ("reduction", "reduce")):
             value = getattr(stage, field, None)
             if value is not None:
-                written.append(f"{word} {value:g}")
+                text.append(f"{word} {value:g}")
         if getattr(stage, "squeeze_ratio", 0):
-            written.append(f"squeeze {stage.squeeze_ratio:g}")  # type: ignore[union-attr]
-        yield _Part(f"stage {i}", stage.block, width, side, stage.repeats, tuple(written))
+            text.append(f"squeeze {stage.squeeze_ratio:g}")  # type: ignore[union-attr]
+        yield _Part(f"stage {i}", stage.block, width, side, stage.repeats, tuple(text))
     for layer in architecture.lower().head:
         width = getattr(layer, "channels", 0)
         if width:
@@ -179,7 +178,7 @@ def _parts(architecture: Architecture) -> Iterator[_Part]:
 
 
 def _box(part: _Part, x: float, *, showlegend: bool) -> go.Scatter:
-    colour, half = BLOCK_COLOURS[part.block], part.side / 2
+    colour, half = BLOCK_COLOURS.get(part.block, _OTHER_BLOCK), part.side / 2
     right = x + part.channels
     return go.Scatter(
         x=[x, right, right, x, x],
@@ -199,7 +198,7 @@ def _box(part: _Part, x: float, *, showlegend: bool) -> go.Scatter:
 
 def _below(x: float, part: _Part) -> dict[str, object]:
     shape = f"{part.channels} ch" if part.repeats == 1 else f"{part.repeats} x {part.channels} ch"
-    lines = [f"<b>{part.written[0]}</b>", shape, f"{part.side} px", *part.written[1:]]
+    lines = [f"<b>{part.text[0]}</b>", shape, f"{part.side} px", *part.text[1:]]
     return {
         "x": x,
         "y": 0,

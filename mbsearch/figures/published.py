@@ -1,4 +1,4 @@
-"""The published ImageNet results as a plot of their own."""
+"""Published ImageNet results against cost."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import Any
 import plotly.graph_objects as go
 
 from mbsearch.analysis.published_results import Published
-from mbsearch.cost.units import quantity
-from mbsearch.figures.style import FAMILY_COLOURS, OTHER, cost_axis, styled
+from mbsearch.config.families import FAMILIES
+from mbsearch.cost.metrics import METRICS, quantity
+from mbsearch.figures.style import OTHER, cost_axis, styled
 
-FAMILIES = {
-    "mobilenet_v1": ("MobileNet V1", FAMILY_COLOURS["mobilenet_v1"], "square"),
-    "mobilenet_v2": ("MobileNet V2", FAMILY_COLOURS["mobilenet_v2"], "diamond"),
+PUBLISHED_FAMILIES = {
+    **{key: (row.label, row.colour, row.symbol) for key, row in FAMILIES.items() if row.competitor},
     "mobilenet_v3": ("MobileNet V3", "#0072B2", "circle"),
     "mnasnet_a1": ("MnasNet-A1", OTHER, "triangle-up"),
 }
-AXES = {"mult_adds": "Mult-Adds", "params": "Parameters", "pixel1_ms": "Pixel 1 latency"}
+AXES = {
+    **{key: METRICS[key].column for key in ("mult_adds", "params")},
+    "pixel1_ms": "Pixel 1 latency",
+}
 
 
 def published_figure(rows: Sequence[Published], axis: str = "mult_adds") -> go.Figure:
-    """ImageNet top-1 against a cost: `mult_adds`, `params` or `pixel1_ms`."""
+    """Return ImageNet top-1 accuracy against `mult_adds`, `params` or `pixel1_ms`."""
     figure = go.Figure()
-    for family, (name, colour, symbol) in FAMILIES.items():
+    for family, (name, colour, symbol) in PUBLISHED_FAMILIES.items():
         members = [r for r in rows if r.family == family and getattr(r, axis) is not None]
         members.sort(key=lambda r: float(getattr(r, axis)))
         figure.add_trace(
@@ -34,7 +37,7 @@ def published_figure(rows: Sequence[Published], axis: str = "mult_adds") -> go.F
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 9},
                 customdata=[
-                    [r.model, _shown(axis, getattr(r, axis)), f"{r.alpha:g}", r.resolution]
+                    [r.model, _hover_text(axis, getattr(r, axis)), f"{r.alpha:g}", r.resolution]
                     for r in members
                 ],
                 hovertemplate="<b>%{customdata[0]}</b><br>top-1 %{y:.1%}<br>%{customdata[1]}<br>"
@@ -59,7 +62,7 @@ def published_figure(rows: Sequence[Published], axis: str = "mult_adds") -> go.F
     )
 
 
-def _shown(axis: str, value: float) -> str:
+def _hover_text(axis: str, value: float) -> str:
     if axis == "pixel1_ms":
         return f"{value:g} ms on a Pixel 1"
     return f"{quantity(axis, value)} {AXES[axis]}"

@@ -1,18 +1,18 @@
-"""Retrained networks as a table: accuracy by the proxy beside test accuracy."""
+"""Table of the retrained networks: proxy accuracy and test accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbsearch.cost.units import quantity
-from mbsearch.study.artifacts import Retrained
+from mbsearch.cost.metrics import quantity
+from mbsearch.study.retrained_file import Retrained
 
-RETRAINED_HEAD = ("Network", "Mult-Adds", "Accuracy by the proxy", "Test accuracy", "Seeds")
-"""Of the table; the test images are those that the search never sees."""
+RETRAINED_HEAD = ("Network", "Mult-Adds", "Proxy accuracy", "Test accuracy", "Seeds")
+"""Columns of the table. The search does not use test images."""
 
 
 def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
-    """One row a network, as `RETRAINED_HEAD` names the columns, however many it stands beside."""
+    """Return the table's rows, one for each network; `RETRAINED_HEAD` has the columns."""
     distinct: dict[str, Retrained] = {}
     for each in retrained:
         distinct.setdefault(each.fingerprint, each)
@@ -28,6 +28,6 @@ def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
     ]
 
 
-def lead_sentences(retrained: Sequence[Retrained]) -> list[str]:
-    """The margin of each candidate over the references of equal cost, a sentence each."""
-    return [f"{lead[0].upper()}{lead[1:]}." for each in retrained for lead in each.leads]
+def margin_sentences(retrained: Sequence[Retrained]) -> list[str]:
+    """Return one sentence for each margin of a candidate over a reference of equal cost."""
+    return [f"{margin[0].upper()}{margin[1:]}." for each in retrained for margin in each.margins]

@@ -1,4 +1,4 @@
-"""How a search went: what it has found after so many trials, or so much training."""
+"""Progress of a search: hypervolume over trials or over training time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from itertools import accumulate
 import plotly.graph_objects as go
 
 from mbsearch.analysis import pareto
-from mbsearch.cost.units import NOUNS
+from mbsearch.cost.metrics import find_metric
 from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled
 from mbsearch.study.records import State, TrialRecord, complete, metric_of
 
 _TITLES = {
-    "trials": "Trials finished or stopped",
+    "trials": "Trials completed or pruned",
     "time": "Training time, all workers together (minutes)",
 }
-_ENDED = (State.COMPLETE, State.PRUNED)
+_EVALUATED = (State.COMPLETE, State.PRUNED)
 
 
 def hypervolume_figure(
@@ -25,21 +25,21 @@ def hypervolume_figure(
     against: str = "trials",
     beside: tuple[str, Sequence[TrialRecord]] | None = None,
 ) -> go.Figure:
-    """Area under the front over log10 of the study's cost, as the search went on.
+    """Return the hypervolume of the front, over log10 of the cost, as the search progressed.
 
     Args:
         records: of one study.
-        against: ``trials`` or ``time``.
-        beside: name and records of a study to hold against it, as one by a random sampler; those
-            without this study's cost are left out.
+        against: the x axis, ``trials`` or ``time``.
+        beside: name and records of a second study to compare with; records without this study's
+            cost are left out.
     """
     metric = metric_of(records)
-    others = [] if beside is None else [r for r in _in_order(beside[1]) if metric in r.costs]
-    done = _in_order(records)
+    others = [] if beside is None else [r for r in _evaluated(beside[1]) if metric in r.costs]
+    done = _evaluated(records)
     worst = max((r.costs[metric] for r in complete([*done, *others])), default=1)
 
     def line(members: Sequence[TrialRecord], name: str, colour: str, dash: str) -> go.Scatter:
-        volumes = pareto.hypervolume_history(  # what was stopped is no part of the front
+        volumes = pareto.hypervolume_history(  # pruned trials are not part of the front
             [r.accuracy if r.state is State.COMPLETE else 0.0 for r in members],
             [math.log10(r.costs[metric]) for r in members],
             (0.0, math.log10(worst)),
@@ -65,14 +65,14 @@ def hypervolume_figure(
         figure.add_trace(line(alone, f"{beside[0]}, alone", OPTION_COLOURS[1], "dash"))
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text=_TITLES[against], rangemode="tozero")
-    title = f"Hypervolume over log10 {NOUNS[metric]}"
+    title = f"Hypervolume over log10 {find_metric(metric).noun}"
     figure.update_yaxes(title_text=title, tickformat=".2f")
     return figure
 
 
-def _in_order(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Networks that were trained to the end, or stopped on the way, in the order they ended."""
+def _evaluated(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the completed and pruned trials in the order of their ends."""
     return sorted(
-        (r for r in records if r.evaluation is not None and r.state in _ENDED),
+        (r for r in records if r.evaluation is not None and r.state in _EVALUATED),
         key=lambda r: (r.ended.timestamp() if r.ended else math.inf, r.trial),
     )

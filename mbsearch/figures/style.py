@@ -1,7 +1,6 @@
-"""What all figures share: colours, quantities with their units, axes.
+"""Colours, layout and cost axes of all figures.
 
-Backgrounds are transparent and grids half-transparent grey, so that a figure stands on a light page
-as well as on a dark one.
+Backgrounds are transparent and grids half-transparent grey, for light and dark pages.
 """
 
 from __future__ import annotations
@@ -10,27 +9,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from mbsearch.cost import METRICS
-from mbsearch.cost.units import quantity, round_amounts
-from mbsearch.study.artifacts import MEASURED_US
+from mbsearch.cost.metrics import find_metric, quantity, round_amounts
 
-# Okabe and Ito's palette, told apart with any kind of colour vision; its blue a little lighter,
-# so that it stands out from a dark page too.
+# Okabe and Ito's palette, which is distinguishable with any kind of colour vision. Its blue is
+# lighter here, for contrast on dark pages.
 SEARCH, FRONT, OTHER = "#8C8C8C", "#0B84CC", "#009E73"
-FAMILY_COLOURS = {
-    "mobilenet_v1": "#E69F00",
-    "mobilenet_v2": "#D55E00",
-    "efficientnet_lite0": "#882255",
-}
-FAMILY_LABELS = {
-    "mobilenet_v1": "MobileNet V1",
-    "mobilenet_v2": "MobileNet V2",
-    "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",
-}
-FAMILY_SYMBOLS = {"mobilenet_v1": "square", "mobilenet_v2": "diamond", "efficientnet_lite0": "star"}
-# Options of a choice: apart from each other and from the families, after Okabe, Ito and Tol.
+# Options of a choice: distinct from each other and from the families, after Okabe, Ito and Tol.
 OPTION_COLOURS = ("#56B4E9", "#CC79A7", "#009E73", "#882255", "#F0E442", "#332288", "#999933")
-# From blue over grey to orange: seen on light and dark pages, and with any kind of colour vision.
+# From blue over grey to orange: visible on light and dark pages, and with any colour vision.
 CONTINUOUS_COLOURS = [[0.0, "#2B7BBA"], [0.5, "#9A948C"], [1.0, "#E08A00"]]
 GREY = "#8C8C8C"
 _GRID = "rgba(128, 128, 128, 0.22)"
@@ -39,38 +25,17 @@ _LINE = "rgba(128, 128, 128, 0.6)"
 CONFIG: Any = {
     "displaylogo": False,
     "responsive": True,
-    # Plotly's own set has a button that offers to send the figure away.
+    # Plotly's default buttons include one that uploads the figure.
     "modeBarButtons": [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
 }
-"""What every plot is shown with in a browser."""
+"""Plotly's configuration of every plot in a browser."""
 
 ACCURACY_TITLE = "Validation accuracy (proxy)"
 PROMOTED_TITLE = "Validation accuracy (longer training)"
-METRIC_TITLES = {
-    "mult_adds": "Mult-Adds of one image",
-    "params": "Parameters",
-    "weights": "Weights (no bias, no batch norm)",
-    "peak_activation_bytes": "Peak activation memory, float32",
-    "latency_us": "Latency of one image, predicted",
-}
-
-
-def metric_title(metric: str) -> str:
-    """How an axis names a cost."""
-    if metric in METRIC_TITLES:
-        return METRIC_TITLES[metric]
-    if metric.endswith(MEASURED_US):
-        return f"Latency by {metric.removesuffix(MEASURED_US)}"
-    return METRICS.get(metric, metric)
-
-
-def short_title(metric: str) -> str:
-    """A cost's title without what is said of it behind a comma or in brackets."""
-    return metric_title(metric).split(" (")[0].split(",")[0].removesuffix(" of one image")
 
 
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:
-    """Give a figure the house's look; `layout` is what it sets itself."""
+    """Apply the common layout to a figure, then its own `layout`; return the figure."""
     axis = {
         "gridcolor": _GRID,
         "linecolor": _LINE,
@@ -95,7 +60,7 @@ def styled(figure: go.Figure, **layout: Any) -> go.Figure:
 
 
 def _ticks(metric: str, low: float, high: float) -> list[float]:
-    """Round values, also a little outside; finer ones where those are too few, or both ends."""
+    """Return round values in and around an interval; its ends if there are fewer than two."""
     for fine, reach in ((False, 2.5), (True, 1.25)):
         values = round_amounts(metric, fine=fine)
         if sum(low <= value <= high for value in values) > 1:
@@ -104,15 +69,15 @@ def _ticks(metric: str, low: float, high: float) -> list[float]:
 
 
 def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
-    """A logarithmic axis of one cost between two values, ticks at 1, 2, 5, 10, ... with units."""
-    # Plotly's own labels between the decades are bare digits.
+    """Return a logarithmic axis of a cost, with ticks at 1, 2, 5, 10, ... and units."""
+    # Plotly labels the ticks between powers of ten with single digits.
     inside = _ticks(metric, low, high)
     margin = max(2.0, high / low) ** 0.06
     return {
         "type": "log",
-        # No range: a fixed one would undo the reader's zoom whenever a new trial moved it.
+        # Without a fixed range, which would reset the reader's zoom at every new trial.
         "autorangeoptions": {"clipmin": low / margin, "clipmax": high * margin},
-        "title": {"text": metric_title(metric), "standoff": 12},
+        "title": {"text": find_metric(metric).title, "standoff": 12},
         "tickvals": inside,
         "ticktext": [quantity(metric, tick) for tick in inside],
         "tickangle": 0,

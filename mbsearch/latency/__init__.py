@@ -1,1 +1,1 @@
-"""Latency: measured by a runtime, and predicted by a model of it."""
+"""Latency: measured by a runtime, and predicted by a model that is fitted to measurements."""

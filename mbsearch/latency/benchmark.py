@@ -1,48 +1,69 @@
-"""How long a network takes for one image on this machine, by onnxruntime and by torch."""
+"""Measure the latency of networks on this machine, by onnxruntime and by torch."""
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from mbsearch.analysis.kendall import kendall_tau
+from mbsearch.cost import measure
 from mbsearch.errors import ExportError, did_you_mean
+from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import require
 from mbsearch.export.graphs import ONNX, onnx_session, write_onnx
-from mbsearch.export.job import Job
 from mbsearch.space.architecture import Architecture
-from mbsearch.training.network import build, fold_norms
+from mbsearch.study.latency_file import Latency, NetworkLatency
+from mbsearch.training.folding import fold_norms
+from mbsearch.training.network import build
 
 _ROUNDS = 10
 _WARM_UP_SECONDS = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Time of one image: the median of `runs`, and the quartiles around it."""
+def measure_networks(
+    architectures: Sequence[Architecture], engines: Sequence[str], *, threads: int, runs: int
+) -> tuple[NetworkLatency, ...]:
+    """Measure networks by every engine; see `measure_latency`.
 
-    engine: str
-    threads: int
-    runs: int
-    median_seconds: float
-    lower_quartile_seconds: float
-    upper_quartile_seconds: float
+    Raises:
+        ExportError: an engine is unknown or not installed.
+    """
+    return tuple(
+        NetworkLatency(
+            network.name,
+            network.fingerprint,
+            network.alpha,
+            network.resolution,
+            measure(network)["mult_adds"],
+            latency,
+        )
+        for engine in engines
+        for network, latency in zip(
+            architectures,
+            measure_latency(architectures, engine=engine, threads=threads, runs=runs),
+            strict=True,
+        )
+    )
 
-    @property
-    def spread(self) -> float:
-        """Distance of the quartiles as a fraction of the median."""
-        return (self.upper_quartile_seconds - self.lower_quartile_seconds) / self.median_seconds
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+def tau_with_mult_adds(measured: Sequence[NetworkLatency]) -> dict[str, float | None]:
+    """Kendall's tau between Mult-Adds and median latency, by engine; None with one network."""
+    engines = dict.fromkeys(each.latency.engine for each in measured)
+    taus = {}
+    for engine in engines:
+        rows = [each for each in measured if each.latency.engine == engine]
+        tau = kendall_tau(
+            [each.mult_adds for each in rows], [each.latency.median_seconds for each in rows]
+        )
+        taus[engine] = None if math.isnan(tau) else tau
+    return taus
 
 
 def measure_latency(
@@ -54,12 +75,14 @@ def measure_latency(
 ) -> list[Latency]:
     """Measure networks on one image each, at their own resolution, batch normalisation folded.
 
-    The networks take turns over ten rounds, so that a busy moment of the machine does not fall on
-    one of them alone. Each is warmed up first.
+    The networks take turns over ten rounds, so that other load on the machine affects all of them
+    alike. Each is warmed up first.
 
     Args:
-        threads: that the engine may use for one image.
-        runs: timed images a network, at least ten.
+        architectures: the networks.
+        engine: a key of `ENGINES`.
+        threads: of the engine, for one image.
+        runs: timed images per network, at least ten.
 
     Raises:
         ExportError: the engine is unknown or not installed.
@@ -122,9 +145,9 @@ def _torch(architecture: Architecture, threads: int) -> Callable[[], object]:
 
 def _onnxruntime(architecture: Architecture, threads: int) -> Callable[[], object]:
     require(["onnx"])
-    job = Job(architecture, build(architecture).eval(), architecture.name)
+    exportable = Exportable(architecture, build(architecture).eval(), architecture.name)
     with tempfile.TemporaryDirectory() as folder:
-        write_onnx(job, Path(folder))
+        write_onnx(exportable, Path(folder))
         session = onnx_session(Path(folder) / ONNX, threads)
     side = architecture.resolution
     image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
@@ -135,4 +158,4 @@ ENGINES: dict[str, Callable[[Architecture, int], Callable[[], object]]] = {
     "onnxruntime": _onnxruntime,
     "torch": _torch,
 }
-"""By name: what makes a network ready to run one image on so many threads."""
+"""Functions that prepare a network to run one image on a number of threads, by engine."""

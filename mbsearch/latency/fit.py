@@ -1,9 +1,9 @@
-"""The model of latency that a study searches by: some networks of its space, measured here."""
+"""Fit a study's latency model to networks of its space that are measured on this machine."""
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,17 +18,16 @@ NETWORKS = 30
 _THREADS = 1
 _CPUS = Path("/proc/cpuinfo")
 
+_LOGGER = logging.getLogger(__name__)
 
-def fit_latency(
-    space: SearchSpecification, seed: int, say: Callable[[str], None], networks: int = NETWORKS
-) -> LatencyModel:
+
+def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS) -> LatencyModel:
     """Measure networks of all costs and the baselines, and fit a model to them.
 
-    By onnxruntime where it is installed, else by torch; one thread.
+    The engine is onnxruntime if it is installed, else torch, on one thread.
 
     Args:
         seed: of the sample.
-        say: called with a line before the measurement, and one of what came of it.
         networks: of the space to measure.
 
     Raises:
@@ -41,17 +40,19 @@ def fit_latency(
         engine = "torch"
     chosen = sample_by_cost(space, networks, seed)
     chosen += [network for _, network in baseline_architectures(space)]
-    say(f"measuring the latency of {len(chosen)} networks by {engine}, once for this study")
+    _LOGGER.info(
+        f"measuring the latency of {len(chosen)} networks by {engine}, once for this study"
+    )
     found = measure_latency(chosen, engine=engine, threads=_THREADS)
     versions = {name: version(name) for name in dict.fromkeys((engine, "torch"))}
     setting = Setting(engine, _THREADS, _processor(), versions)
     model = LatencyModel.fit(chosen, [1e6 * each.median_seconds for each in found], setting)
-    say(model.sentence())
+    _LOGGER.info(model.sentence())
     return model
 
 
 def _processor() -> str:
-    """The name of the processor, as far as the system tells it."""
+    """Return the name of the processor, if the system has it."""
     if _CPUS.exists():
         for line in _CPUS.read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")

@@ -1,35 +1,39 @@
-"""A model of latency, cheap enough to be asked for every candidate of a search.
+"""A linear model of latency, fast enough for every candidate of a search.
 
-Each kind of layer takes so much a layer, a multiply-accumulate, and a byte read or written; the
-latency of a network is the sum over its layers. The rates are fitted to measured networks by least
-squares of the relative error, none of them below 0.
+Each kind of layer has a time per layer, per multiply-accumulate, and per byte read or written. The
+latency of a network is the sum over its layers. The rates are fitted to measured networks by
+non-negative least squares of the relative error.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from mbsearch.analysis.pareto import kendall_tau
-from mbsearch.config.settings import LATENCY
-from mbsearch.cost import FLOAT32_BYTES, Measure, measure, mult_adds, total
+from mbsearch.analysis.kendall import kendall_tau
+from mbsearch.cost import FLOAT32_BYTES, Measure, measure, total
+from mbsearch.cost.layer_counts import count_layer
+from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
+from mbsearch.study.atomic_files import write_atomically
 
-KEPT = "latency_model"
-"""Where a study keeps its model."""
-LEAST = 8  # networks: fewer say nothing of so many rates
+MODEL_KEY = "latency_model"
+"""Key of the model in a study's settings."""
+LEAST = 8  # networks: fewer do not determine the rates
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A network that was measured, and how long one image took."""
+    """A measured network with the time of one image."""
 
     name: str
     fingerprint: str
@@ -39,7 +43,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the measured networks ran on."""
+    """Engine and machine of the measurements."""
 
     engine: str
     threads: int
@@ -49,10 +53,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class LatencyModel:
-    """Microseconds a unit of every feature, and how far they can be trusted.
+    """Microseconds per unit of every feature, with leave-one-out errors.
 
-    Errors are relative, of each measured network by a fit to the others; `kendall_tau` is the rank
-    agreement of those predictions with what was measured, `mult_adds_tau` that of Mult-Adds.
+    Errors are relative, of each measured network by a fit to the others. `kendall_tau` is the rank
+    agreement of those predictions with the measurements, `mult_adds_tau` that of Mult-Adds.
     """
 
     rates: Mapping[str, float]
@@ -67,7 +71,7 @@ class LatencyModel:
     def fit(
         architectures: Sequence[Architecture], microseconds: Sequence[float], setting: Setting
     ) -> LatencyModel:
-        """Fit to measured networks.
+        """Fit the rates to measured networks.
 
         Raises:
             SpecError: there are too few of them.
@@ -98,11 +102,11 @@ class LatencyModel:
         )
 
     def measure(self, architecture: Architecture) -> dict[str, int]:
-        """Every exact cost of a network, and its predicted latency in whole microseconds.
+        """Return every exact cost of a network, and its predicted latency in microseconds.
 
         Raises:
-            SpecError: a stride meets a map without a second pixel, or no measured network has a
-                layer of such a kind.
+            SpecError: a stride meets a map of one pixel, or no measured network has a layer of
+                this kind.
         """
         layers = list(architecture.layers())
         return {**total(layers), LATENCY: self._predict(layers)}
@@ -112,46 +116,57 @@ class LatencyModel:
             found = sum(self.rates[name] * value for name, value in features(layers).items())
         except KeyError as unknown:
             raise SpecError(
-                f"latency: expected layers of measured kinds, got one of another: {unknown}"
+                f"latency: expected layers of kinds that were measured, got another kind: {unknown}"
             ) from None
         return max(1, round(found))
 
     def sentence(self) -> str:
-        """How good the model is, and how well Mult-Adds would have done, in words."""
+        """Format the errors of the model, and its rank agreement beside that of Mult-Adds."""
         setting = self.setting
         return (
             f"latency by {setting.engine} on {setting.machine}, {setting.threads} thread: a model "
-            f"of {len(self.networks)} measured networks is off by {self.median_error:.1%} in the "
-            f"median and {self.worst_error:.1%} at worst on networks left out of its fit, and "
-            f"ranks them with a Kendall tau of {self.kendall_tau:.2f}; Mult-Adds do with "
-            f"{self.mult_adds_tau:.2f}"
+            f"of {len(self.networks)} measured networks has a leave-one-out error of "
+            f"{self.median_error:.1%} in the median and {self.worst_error:.1%} at worst, and a "
+            f"Kendall tau of {self.kendall_tau:.2f}; that of Mult-Adds is {self.mult_adds_tau:.2f}"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for storage."""
+        """Encode as plain data."""
         return asdict(self)
+
+    def write(self, folder: Path) -> None:
+        """Write the model into a study's folder as ``latency_model.json``.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        write_atomically(folder / f"{MODEL_KEY}.json", json.dumps(self.to_dict(), indent=1))
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> LatencyModel:
-        """Inverse of `to_dict`."""
+        """Decode plain data."""
         networks = tuple(Timed(**row) for row in data["networks"])
         changes = {"setting": Setting(**data["setting"]), "networks": networks}
         return LatencyModel(**{**data, **changes})
 
 
-def kept_measure(settings: Mapping[str, Any]) -> Measure:
-    """What gives every cost that a study knows of a network: with latency where it has a model."""
-    kept = settings.get(KEPT)
+def measure_of_study(settings: Mapping[str, Any]) -> Measure:
+    """Return the function that measures every cost of a study: with latency if it has a model."""
+    kept = settings.get(MODEL_KEY)
     return measure if kept is None else LatencyModel.from_dict(kept).measure
 
 
 def features(layers: Iterable[PlacedLayer]) -> dict[str, float]:
-    """What the latency of a network is a weighted sum of: by kind of layer, and 1 for itself."""
+    """Return the features of a network: count, Mult-Adds and bytes by kind of layer, and 1."""
     found = {"network": 1.0}
     for placed in layers:
         kind = _kind(placed)
         moved = FLOAT32_BYTES * (placed.in_shape.elements + placed.out_shape.elements)
-        for what, value in (("count", 1), ("mult_adds", mult_adds(placed)), ("bytes", moved)):
+        for what, value in (
+            ("count", 1),
+            ("mult_adds", count_layer(placed).mult_adds),
+            ("bytes", moved),
+        ):
             name = f"{kind} {what}"
             found[name] = found.get(name, 0.0) + value
     return found
@@ -175,13 +190,13 @@ def _kind(placed: PlacedLayer) -> str:
 
 
 def _rates(inputs: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rates that are not negative, by the least squares of the relative error."""
+    """Fit non-negative rates by least squares of the relative error."""
     relative = inputs / times[:, None]
     scale = np.maximum(relative.max(axis=0), np.finfo(float).tiny)
     return np.asarray(nnls(relative / scale, np.ones(len(times)))[0] / scale)
 
 
 def _held_out(inputs: NDArray[np.float64], times: NDArray[np.float64], i: int) -> float:
-    """Prediction of one network by a fit to the others."""
+    """Predict one network by a fit to the others."""
     others = np.arange(len(times)) != i
     return float(inputs[i] @ _rates(inputs[others], times[others]))

@@ -1,1 +1,1 @@
-"""Files for people: tables, plots and the HTML report."""
+"""Files of a study for readers: tables, plots and the HTML report."""

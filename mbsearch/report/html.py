@@ -1,4 +1,4 @@
-"""A study as one HTML file: opens anywhere without a server or a network, and can be mailed."""
+"""The HTML report: a study as one file that opens without a server or a network."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ from string import Template
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import Findings, answers, said
+from mbsearch.analysis.answer import answer_text
+from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.choice_effects import cost_bands, effects, rules
+from mbsearch.analysis.findings import Findings, natural_budgets
+from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.analysis.published_results import published
-from mbsearch.config.settings import Budget
-from mbsearch.cost.units import TITLES, amount, columns, quantity
+from mbsearch.analysis.tables import to_frame
+from mbsearch.config.budgets import Budget
+from mbsearch.cost.metrics import amount, columns, find_metric, quantity
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
-from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
+from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
-from mbsearch.study.artifacts import Audit, Measured, Retrained
+from mbsearch.study.artifacts import Artifacts
+from mbsearch.study.audit_file import Audit
 from mbsearch.study.records import TrialRecord, complete, metric_of
+from mbsearch.study.retrained_file import Retrained
 
 _TEMPLATE = Path(__file__).with_name("document.html")
 _BUDGET_STEPS = 200
@@ -36,50 +41,50 @@ _BUDGET_STEPS = 200
 def document(
     findings: Findings,
     title: str,
-    measured: Measured | None = None,
+    measured: Artifacts | None = None,
     budgets: Sequence[Budget] = (),
 ) -> str:
-    """The whole study as HTML with everything inside it; `measured` is what stands beside it.
+    """Return the report of a study as one HTML text, with `measured` from the files beside it.
 
-    It begins with the answers to the `budgets`, by default to those of the study. Front and knee
-    are of the networks within the study's limits and budgets.
+    It begins with the answers to `budgets`, by default the study's. Front and knee are of the
+    networks within the study's limits and budgets.
 
     Raises:
-        StorageError: no trial is complete within the limits, or a budget bounds a cost that the
-            study does not know.
+        StorageError: no trial within the limits is completed, or a budget bounds a cost that the
+            study does not have.
     """
-    measured = measured or Measured()
+    measured = measured or Artifacts()
     records, within = findings.records, findings.within
-    knee = results.knee(within)
-    asked = list(budgets or findings.asked or filter(None, [findings.main]))
+    knee = knee_of(within)
+    asked = list(budgets or findings.requested or filter(None, [findings.main_budget]))
     steps, start = _answers(findings, asked)
     front = front_figure(within).update_layout(shapes=budget_shapes(steps[start][0]))
-    networks = results.front(within)
+    networks = front_of(within)
     sections = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="dim">{len(records)} trials. Accuracies are of {_fidelity(records)}, on '
+        f'<p class="dim">{len(records)} trials. Accuracies are those of {_fidelity(records)}, on '
         "validation images only.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
         *(
-            f'<p class="answer">{escape(said(each))}.</p>'
+            f'<p class="answer">{escape(answer_text(each))}.</p>'
             for each in answers(findings, asked).values()
         ),
         _figure(front, "front", 560),
-        f'<label>{TITLES[knee.metric]}, at most<input id="budget" type="range" min="0" '
+        f'<label>{find_metric(knee.metric).column}, at most<input id="budget" type="range" min="0" '
         f'value="{start}" max="{len(steps) - 1}"></label>',
         f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p>',
         *_latencies(within, measured),
-        "<h2>The front, cheapest first</h2>",
+        "<h2>The front, by cost</h2>",
         _front_table(networks, knee),
         "<h2>Its networks</h2>",
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
         _figure(hypervolume_figure(records), "hypervolume", 380),
-        f"<p>{_download('trials.csv', results.to_frame(records, within).to_csv(index=False))}</p>",
+        f"<p>{_download('trials.csv', to_frame(records, within).to_csv(index=False))}</p>",
         *_choices(records),
-        "<h2>How well the proxy ranks</h2>",
+        "<h2>Rank agreement of the proxy</h2>",
         *_audit(measured.audit),
-        *_trained_for_long(measured.retrained),
+        *_retrained(measured.retrained),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
         _figure(published_figure(published()), "published", 480),
@@ -97,17 +102,18 @@ def _fidelity(records: Sequence[TrialRecord]) -> str:
     if not promoted:
         return "the proxy: a short training"
     return (
-        f"a longer training for {promoted} of them, which the front is made of, else of the proxy"
+        f"the longer training for {promoted} trials, which form the front, and of the proxy for "
+        "the others"
     )
 
 
 def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[int, str]], int]:
-    """Sentences for bounds on the study's cost, evenly spread over its log, and the first to show.
+    """Return answers for bounds spread evenly over the log of the cost, and the first one's index.
 
-    Round bounds are among them, and the one of the first budget, which is shown first.
+    Round bounds are among them, and so is the first budget, which is shown first.
     """
     metric = metric_of(findings.records)
-    budgets, costs = results.natural_budgets(findings.within), [r.cost for r in findings.within]
+    budgets, costs = natural_budgets(findings.within), [r.cost for r in findings.within]
     own = [bound for b in asked if (bound := b.bounds().get(metric)) is not None]
     budgets += own
     low, high = min(*budgets, *costs), max(*budgets, *costs)
@@ -115,11 +121,11 @@ def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[in
     bounds = sorted({*spread, *budgets})
     found = answers(findings, [Budget.of({metric: bound}) for bound in bounds])
     first = bounds.index(own[0]) if own else len(bounds) // 2
-    return [(b, said(each)) for b, each in zip(bounds, found.values(), strict=True)], first
+    return [(b, answer_text(each)) for b, each in zip(bounds, found.values(), strict=True)], first
 
 
-def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
-    """Accuracy against each latency that was measured of its networks."""
+def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]:
+    """Return a figure of accuracy against latency for each engine with measurements."""
     known = {r.fingerprint for r in complete(list(records))}
     return [
         _figure(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
@@ -130,7 +136,13 @@ def _latencies(records: Sequence[TrialRecord], measured: Measured) -> list[str]:
 
 def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
     costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
-    head = ("Network", "Accuracy", *(TITLES[metric] for metric in costs), "Alpha", "Resolution")
+    head = (
+        "Network",
+        "Accuracy",
+        *(find_metric(metric).column for metric in costs),
+        "Alpha",
+        "Resolution",
+    )
     rows = [
         (
             f'<a href="#network-{r.trial}">{escape(r.label)}</a>'
@@ -146,7 +158,7 @@ def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """Return a table of cells that are HTML."""
     cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     titles = "".join(f"<th>{cell}</th>" for cell in head)
     return f'<div class="scroll"><table><tr>{titles}</tr>{cells}</table></div>'
@@ -166,7 +178,7 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
 
 
 def _download(name: str, text: str) -> str:
-    """A link that saves a text as a file."""
+    """Return a link that saves a text as a file."""
     data = base64.b64encode(text.encode()).decode()
     return (
         f'<a download="{escape(name)}" href="data:text/plain;base64,{data}">'
@@ -175,9 +187,9 @@ def _download(name: str, text: str) -> str:
 
 
 def _audit(audit: Audit | None) -> list[str]:
-    """What an audit found; the command that makes one where there is none."""
+    """Return the results of the audit, or the command for one."""
     if audit is None:
-        return ["<p>Not measured yet: <code>mbsearch audit</code> does.</p>"]
+        return ["<p>Not measured yet. Run <code>mbsearch audit</code>.</p>"]
     sentence = audit.sentence()
     return [
         f"<p><strong>{escape(sentence[0].upper() + sentence[1:])}.</strong></p>",
@@ -187,19 +199,19 @@ def _audit(audit: Audit | None) -> list[str]:
     ]
 
 
-def _trained_for_long(finals: Sequence[Retrained]) -> list[str]:
-    """What retraining found, if it has run."""
-    if not finals:
+def _retrained(found: Sequence[Retrained]) -> list[str]:
+    """Return the results of retraining, if it has run."""
+    if not found:
         return []
     return [
-        "<h2>Trained for long</h2>",
-        _table(RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(finals)]),
-        "<ul>" + "".join(f"<li>{escape(lead)}</li>" for lead in lead_sentences(finals)) + "</ul>",
+        "<h2>Retraining</h2>",
+        _table(RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(found)]),
+        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in margin_sentences(found)) + "</ul>",
     ]
 
 
 def _choices(records: Sequence[TrialRecord]) -> list[str]:
-    """What matters, as far as the study can tell."""
+    """Return the effects of the choices, if the study has enough trials."""
     found = effects(records)
     if not found:
         return []
@@ -208,9 +220,9 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
         "<h2>What matters</h2>",
         _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
-        f"<p>Accuracy by option of the first, {escape(found[0].choice)}, at like cost:</p>",
+        f"<p>Accuracy by option of {escape(found[0].choice)}, at similar cost:</p>",
         _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
-        "<p>Each network as a line through its choices; drag along an axis to keep a range.</p>",
+        "<p>Each line is a network. Drag along an axis to filter by a range.</p>",
         _figure(parallel_figure(records, found), "parallel", 420, wide=True),
     ]
 
@@ -232,5 +244,5 @@ def _accuracy(record: TrialRecord) -> str:
 
 
 def _script_json(value: object) -> str:
-    """JSON that cannot end the script it stands in."""
+    """Return JSON in which no text ends the HTML script around it."""
     return json.dumps(value).replace("</", "<\\/")

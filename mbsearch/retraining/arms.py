@@ -1,8 +1,9 @@
-"""Arms of an experiment: networks that several studies chose, retrained with fresh seeds."""
+"""Comparison of the answers of several studies, retrained with fresh seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,62 +16,69 @@ from mbsearch.analysis.paired_comparison import (
     compare,
     seed_deviation_of,
 )
-from mbsearch.config.settings import Retrain
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
+from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.identity import key_of
+from mbsearch.study.identity import fingerprint_of
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.long_training import FinalTraining
-from mbsearch.training.warm_up import compile_kernels
+from mbsearch.training.loop import compile_ahead
+
+_LOGGER = logging.getLogger(__name__)
 
 FOLDER = "arms"
 FIRST_SEED = 1000
-"""Seeds of `mbsearch retrain` and of finals are below it."""
+"""Seeds of `mbsearch retrain` and of finals are smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmMargin:
-    """Test accuracy of one network minus that of another, in a comparison of arms."""
+    """Test accuracy of one network minus that of another."""
 
     name: str
     other: str
     margin: PairedDifference
 
     def sentence(self) -> str:
-        """In words, in percentage points."""
+        """Return the margin as a sentence, in percentage points."""
         m = self.margin
-        verdict = "significant" if m.significant else "not significant"
+        significance = "significant" if m.significant else "not significant"
         return (
             f"{self.name} is {100 * m.difference:+.1f} points from {self.other}: 95 % interval "
-            f"{100 * m.low:+.1f} to {100 * m.high:+.1f}, {verdict}"
+            f"{100 * m.low:+.1f} to {100 * m.high:+.1f}, {significance}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ArmsComparison:
-    """Test accuracies of each network, one a seed, and the margins between them."""
+    """Test accuracies by network, one a seed, and the margins between networks."""
 
     accuracies: dict[str, tuple[float, ...]]
     margins: tuple[ArmMargin, ...]
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
-def same_test_images(data: str, split_seeds: Sequence[int]) -> ImageSource:
-    """The images of studies, whose splits were drawn by these seeds.
+def same_test_images(
+    data: str, split_seeds: Sequence[int], on_progress: OnProgress = ignore_progress
+) -> ImageSource:
+    """Return the images of studies with these split seeds; `on_progress` shows their check.
 
     Raises:
-        DataError: the images cannot be read, or the studies have other test images.
+        DataError: the images cannot be read, or the studies differ in their test images.
     """
-    first, *others = (load_source(data, seed=seed) for seed in dict.fromkeys(split_seeds))
+    first, *others = (
+        load_source(data, seed=seed, on_progress=on_progress) for seed in dict.fromkeys(split_seeds)
+    )
     rows = first.members["test"].rows
     for other in others:
         if not np.array_equal(other.members["test"].rows, rows):
@@ -92,7 +100,7 @@ def compare_arms(
     folder: Path,
     jobs: int | None = None,
     device: str | None = None,
-    say: Callable[[str], None] = lambda _line: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> ArmsComparison:
     """Retrain networks with fresh seeds, and compare them on the same test images.
 
@@ -100,15 +108,15 @@ def compare_arms(
     the same call resumes from the last epoch of each training.
 
     Args:
-        arms: answers of studies, told apart by name.
-        references: further networks, told apart by name.
+        arms: answers of studies, with unique names.
+        references: other networks, with unique names.
         recipe: of the trainings, with the number of seeds.
         source: images of the studies.
         scale: pixels trained on, as a share of a network's own resolution.
         folder: for the trainings.
-        jobs: trainings at a time; None takes one a core, on a GPU four that share it.
-        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there.
-        say: called with a line whenever a training has ended, and with damaged images left out.
+        jobs: trainings at a time; None for one a core, or four on a GPU.
+        device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        on_progress: receives an event for every completed training.
 
     Raises:
         DataError: the images cannot be read.
@@ -116,20 +124,20 @@ def compare_arms(
         StorageError: another process trains in this folder, or it cannot be written.
     """
     for line in source.damage:
-        say(line)
+        _LOGGER.warning(line)
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
         "data_key": source.content_key,
     }
-    home = folder / FOLDER / key_of(facts)
+    home = folder / FOLDER / fingerprint_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
-        compile_kernels(devices[0], say)
+        compile_ahead(devices[0])
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
         evaluator = FinalTraining(recipe, scale, source.name, home, source.seed, devices)
         imports = worker_imports(devices[0])
         with LocalProcesses(evaluator, jobs, prepare_worker, imports) as executor:
-            return compare_trained(arms, references, executor, recipe.seeds, say)
+            return compare_trained(arms, references, executor, recipe.seeds, on_progress)
 
 
 def compare_trained(
@@ -137,22 +145,22 @@ def compare_trained(
     references: Sequence[Architecture],
     executor: Executor,
     seeds: int,
-    say: Callable[[str], None] = lambda _line: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> ArmsComparison:
-    """Train networks by an executor of `FinalTraining`, each once, and compare them.
+    """Train distinct networks by an executor of `FinalTraining`, and compare them.
 
     Raises:
         EvaluationError: a training failed.
     """
     networks = [*arms, *references]
     distinct: dict[str, Architecture] = {}
-    for network in networks:  # one that is an arm and a reference is trained as the arm
+    for network in networks:  # a reference that is also an arm is trained as the arm
         distinct.setdefault(network.fingerprint, network)
     tasks = [
         Task(network, FIRST_SEED + seed) for seed in range(seeds) for network in distinct.values()
     ]
-    ended: dict[str, list[Evaluation]] = {fingerprint: [] for fingerprint in distinct}
-    for finished in settled(executor, tasks):
+    evaluations: dict[str, list[Evaluation]] = {fingerprint: [] for fingerprint in distinct}
+    for completed, finished in enumerate(settled(executor, tasks), start=1):
         task = tasks[finished.ticket]
         if finished.outcome is None:
             raise EvaluationError(
@@ -160,9 +168,12 @@ def compare_trained(
                 "tries it again"
             )
         evaluation = finished.outcome.evaluation
-        ended[task.architecture.fingerprint].append(evaluation)
-        say(f"{task.architecture.name}, seed {task.seed}: test accuracy {evaluation.accuracy:.4f}")
-    correct = {fingerprint: _correct(evaluations) for fingerprint, evaluations in ended.items()}
+        evaluations[task.architecture.fingerprint].append(evaluation)
+        line = (
+            f"{task.architecture.name}, seed {task.seed}: test accuracy {evaluation.accuracy:.4f}"
+        )
+        on_progress(Progress("retraining", completed, len(tasks), message=line))
+    correct = {fingerprint: _correct(found) for fingerprint, found in evaluations.items()}
     deviation = seed_deviation_of(list(correct.values()))
 
     def margin(a: Architecture, b: Architecture) -> ArmMargin:
@@ -181,6 +192,6 @@ def compare_trained(
 
 
 def _correct(evaluations: Sequence[Evaluation]) -> Correct:
-    """By seed, whether each test image is classified correctly."""
+    """Return for each seed whether each test image is classified correctly."""
     kept = [e.predictions for e in sorted(evaluations, key=lambda each: each.seed)]
     return [each.correct for each in kept if each is not None]

@@ -1,4 +1,4 @@
-"""The networks to retrain: chosen ones, and beside each the references it is compared with."""
+"""The networks of a retraining: selected ones, and references of equal cost."""
 
 from __future__ import annotations
 
@@ -6,72 +6,82 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from mbsearch.config.families import COMPETITORS, scaled_reference
 from mbsearch.cost import Measure, measure
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import scaled_reference
-from mbsearch.study.records import BASELINE_FAMILIES, DEFAULT_METRIC, SEARCH, TrialRecord
+from mbsearch.study.records import DEFAULT_METRIC, SEARCH, TrialRecord
 
 GIVEN = "given"
-"""Family of a network that the search has not tried."""
+"""Family of a network that is not a trial of the study."""
 _ALPHAS = [hundredths / 100 for hundredths in range(10, 201)]
 _NEAR = 0.02
-_LEAST = 32  # pixels: the strides of a MobileNet leave one of them
+_LEAST = 32  # pixels: the strides of a MobileNet reduce them to one
 _STEPS = (-32, -16, 0, 16, 32)  # pixels around the candidate's resolution
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
-    """A network to retrain: a candidate, or the reference of a family that costs the same.
+class Competitor:
+    """A network to retrain: a candidate, or a reference that a candidate is compared with.
 
-    `family` is ``search``, ``given``, or a reference's name; `rival_of` is the candidate that a
-    reference stands beside. `proxy_accuracy` is the search's, None for what it never trained.
+    Args:
+        name: unique among the candidates.
+        family: ``search``, ``given``, or the family of a reference.
+        architecture: of the network.
+        proxy_accuracy: validation accuracy in the search; None if it was not trained there.
+        reference_of: name of the candidate that a reference is compared with; None for candidates.
     """
 
     name: str
     family: str
     architecture: Architecture
     proxy_accuracy: float | None = None
-    rival_of: str | None = None
+    reference_of: str | None = None
 
 
-def entrant_of(record: TrialRecord, rival_of: str | None = None) -> Entrant:
-    """A network of the study, by its name in text."""
+def competitor_of(record: TrialRecord, reference_of: str | None = None) -> Competitor:
+    """Return the competitor for a trial, named by its label."""
     network = record.architecture.replace(name=record.label)
     accuracy = None if record.evaluation is None else record.accuracy
-    return Entrant(record.label, record.origin, network, accuracy, rival_of)
+    return Competitor(record.label, record.origin, network, accuracy, reference_of)
 
 
-def entrants(
+def competitors(
     chosen: Sequence[TrialRecord],
     given: Sequence[Architecture] = (),
     references: Mapping[str, Sequence[TrialRecord]] | None = None,
     *,
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
-) -> list[Entrant]:
-    """Chosen and given networks, equal ones once, and after each the references beside it.
+) -> list[Competitor]:
+    """Return candidates without duplicates, each followed by its references.
 
-    These are the study's own `references` of a network, by its fingerprint, and a MobileNet of
-    equal cost of V1 and V2 where the study has none of that family. The cost is the `metric` of
-    what `measure` gives. A reference that two networks share is there for each of them.
+    A reference that two candidates share is listed for each of them.
+
+    Args:
+        chosen: trials of the study.
+        given: other networks.
+        references: the study's references for a candidate, by its fingerprint. A MobileNet V1 or
+            V2 of equal cost takes the place of a family that is missing.
+        metric: the cost that is compared.
+        measure: the costs of a network.
     """
     references = references or {}
-    candidates: dict[str, Entrant] = {}
+    candidates: dict[str, Competitor] = {}
     for record in chosen:
-        candidates.setdefault(record.fingerprint, entrant_of(record))
+        candidates.setdefault(record.fingerprint, competitor_of(record))
     for network in given:
         if network.fingerprint not in candidates:
             apart = _named_apart(network, {each.name for each in candidates.values()})
-            candidates[network.fingerprint] = Entrant(apart.name, GIVEN, apart)
+            candidates[network.fingerprint] = Competitor(apart.name, GIVEN, apart)
     found = []
     for candidate in candidates.values():
         found.append(candidate)
         if candidate.family not in (SEARCH, GIVEN):
             continue
         own = references.get(candidate.architecture.fingerprint, ())
-        beside = [entrant_of(r, rival_of=candidate.name) for r in own]
-        missing = [f for f in BASELINE_FAMILIES if f not in {each.family for each in beside}]
-        beside += rivals(candidate.architecture, metric, measure, missing)
+        beside = [competitor_of(r, reference_of=candidate.name) for r in own]
+        missing = [f for f in COMPETITORS if f not in {each.family for each in beside}]
+        beside += equal_cost_references(candidate.architecture, metric, measure, missing)
         distinct = {each.architecture.fingerprint: each for each in reversed(beside)}
         distinct.pop(candidate.architecture.fingerprint, None)
         found += reversed(distinct.values())
@@ -79,21 +89,21 @@ def entrants(
 
 
 def _named_apart(network: Architecture, taken: Set[str]) -> Architecture:
-    """A network under a name that no other one bears, for rivals know theirs by its name."""
+    """Return a network with a unique name, which its references refer to."""
     names = (network.name, *(f"{network.name}-{i}" for i in range(2, len(taken) + 3)))
     return network.replace(name=next(name for name in names if name not in taken))
 
 
-def rivals(
+def equal_cost_references(
     network: Architecture,
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
-    families: Sequence[str] = BASELINE_FAMILIES,
-) -> list[Entrant]:
-    """A reference of each MobileNet family that costs as much as a network.
+    families: Sequence[str] = COMPETITORS,
+) -> list[Competitor]:
+    """Return a reference of equal cost of each MobileNet family.
 
-    Of widths in hundredths and resolutions near the network's, one whose cost is nearest;
-    of those that differ as little (by up to 2 %, up to 4 %, ...) the one of the nearest resolution.
+    Alpha varies in hundredths, the resolution around the network's. The cost is compared in steps
+    of 2 %; of equal steps, the nearest resolution is chosen.
     """
     target = measure(network)[metric]
 
@@ -113,5 +123,5 @@ def rivals(
             ),
             key=distance,
         )
-        found.append(Entrant(nearest.name, family, nearest, rival_of=network.name))
+        found.append(Competitor(nearest.name, family, nearest, reference_of=network.name))
     return found

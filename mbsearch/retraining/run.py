@@ -1,38 +1,37 @@
-"""Retraining of a study's networks: several seeds each, side by side, resumable at every epoch."""
+"""Retraining of a study's networks by the full recipe, with several seeds, resumable."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from mbsearch.analysis.retrained_margins import FOLDER, write_retrained
+from mbsearch.analysis.retrained_margins import retrained_margins
 from mbsearch.config.settings import Settings
 from mbsearch.cost import Measure, measure
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
-from mbsearch.retraining.competitors import Entrant
-from mbsearch.study.artifacts import Retrained
-from mbsearch.study.identity import key_of
+from mbsearch.progress import OnProgress, Progress, ignore_progress
+from mbsearch.retraining.competitors import Competitor
+from mbsearch.study.identity import fingerprint_of
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
+from mbsearch.study.retrained_file import Retrained, RetrainedFile, merged, retrained_by
+from mbsearch.study.training_files import RETRAIN_FOLDER
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.long_training import FinalTraining, WeightsFile
+from mbsearch.training.loop import compile_ahead
 from mbsearch.training.preparations import kept_start
-from mbsearch.training.warm_up import compile_kernels
 
-OnEnd = Callable[[str, int, float], None]
-"""Called with name, seed and test accuracy of a training that has ended."""
-
-
-def _quiet(_name: str, _seed: int, _accuracy: float) -> None:
-    pass
+_LOGGER = logging.getLogger(__name__)
 
 
 def retrain_study(
     folder: Path,
-    chosen: Sequence[Entrant],
+    chosen: Sequence[Competitor],
     settings: Settings,
     *,
     data: str,
@@ -44,40 +43,37 @@ def retrain_study(
     start: WeightsFile | None = None,
     teacher: bool = True,
     measure: Measure = measure,
-    say: Callable[[str], None] = lambda _line: None,
-    on_end: OnEnd = _quiet,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Retrained]:
-    """Retrain networks for long on train and validation images, and score them on the test's.
+    """Train networks by the full recipe on train and validation images, and test them.
 
-    Trainings live below ``retrain`` in the study's folder, results in ``retrain.json`` and
-    ``retrain.csv``. A killed run goes on from the last epoch of each training. Networks and seeds
-    of an earlier retraining by the same recipe stay, and are not trained again.
+    Trainings are saved below ``retrain`` in the study's folder, results in ``retrain.json`` and
+    ``retrain.csv``. An interrupted call resumes from the last epoch of each training. Networks and
+    seeds of an earlier retraining by the same recipe are kept and not trained again.
 
     Args:
         folder: of the study.
         chosen: networks to train.
-        settings: of the space: the recipe stands in `retrain`; pixels follow `final_scale`.
+        settings: of the space, with the recipe in `retrain`.
         data: the study's images.
-        data_key: what their content key was in the search.
-        split_seed: of the study, so that its test images are the same ones.
-        jobs: trainings at a time; None takes one a core, on a GPU four that share it.
-        device: ``cpu``, ``cuda``, ``mps``; None takes the best that is there, and of several GPUs
-            all of them for each training.
-        skip_damaged: leave out image files that cannot be read. Those that the search left out are
+        data_key: content key of the images in the search.
+        split_seed: of the study, for the same test images.
+        jobs: trainings at a time; None for one a core, or four on a GPU.
+        device: ``cpu``, ``cuda``, ``mps``; None selects the best one available. Each training uses
+            all GPUs.
+        skip_damaged: leave out image files that cannot be read. Files that the search left out are
             left out in any case.
-        start: weights that one of the networks begins from.
-        teacher: whether networks learn from the study's teacher, where it has one.
+        start: initial weights of one of the networks.
+        teacher: whether networks learn from the study's teacher, if it has one.
         measure: the costs of a network.
-        say: called with a line before kernels are compiled for this machine, with a warning where
-            the images are not those of the search any more, and with what failed.
-        on_end: called whenever a training has ended.
+        on_progress: receives an event for every completed training, and while images are checked.
 
     Raises:
         DataError: the images cannot be read.
         EvaluationError: every training of the candidates failed.
         StorageError: another process retrains this study, or its folder cannot be written.
     """
-    source = load_source(data, seed=split_seed)
+    source = load_source(data, seed=split_seed, on_progress=on_progress)
     recipe = settings.retrain.sized(
         sum(len(source.members[k].rows) for k in ("train", "validation"))
     )
@@ -85,17 +81,17 @@ def retrain_study(
     if source.content_key != data_key:
         if not skip_damaged:
             source.require_undamaged()
-        say(
+        _LOGGER.warning(
             f"{data}: expected the images of the search, got others (names, sizes or times "
-            "differ): test images may be among those that it has seen"
+            "differ): the search may have trained on some of the test images"
         )
     for line in source.damage:
-        say(line)
+        _LOGGER.warning(line)
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
         "data_key": source.content_key,
         "split_seed": split_seed,
-        "averaging": "warmed up",  # what was trained before it was is no rival
+        "averaging": "warmed up",  # results without it are not comparable
     }
     if start is not None:
         facts["start"] = start.facts()
@@ -105,11 +101,11 @@ def retrain_study(
         facts["supernet"] = pretrained.supernet is not None
         if pretrained.lessons is not None:
             facts["teacher"] = settings.teacher.model_dump(mode="json")
-    home = folder / FOLDER / key_of(facts)
+    home = folder / RETRAIN_FOLDER / fingerprint_of(facts)
     with driver_lock(home):
         devices = training_devices(device)
-        compile_kernels(devices[0], say)
-        # Several devices are all one training's.
+        compile_ahead(devices[0])
+        # A training uses all devices.
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
         evaluator = FinalTraining(
             recipe, scale, data, home, split_seed, devices, start, pretrained, settings.teacher
@@ -117,80 +113,99 @@ def retrain_study(
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
         ) as executor:
-            results = retrain(chosen, executor, recipe.seeds, on_end, say, measure)
+            results = retrain(chosen, executor, recipe.seeds, on_progress, measure)
         test_images = len(source.members["test"].rows)
         facts |= {"folder": home.name, "test_images": test_images}
         return write_retrained(folder, results, facts)
 
 
+def write_retrained(
+    folder: Path, results: Sequence[Retrained], settings: Mapping[str, Any]
+) -> list[Retrained]:
+    """Write retrain.json and retrain.csv into a study's folder; return the results.
+
+    Networks and seeds of an earlier retraining by the same settings stay.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    networks, found = merged(retrained_by(folder, settings), results)
+    RetrainedFile(settings, networks).write(folder, retrained_margins(networks))
+    return found
+
+
 def retrain(
-    chosen: Sequence[Entrant],
+    chosen: Sequence[Competitor],
     executor: Executor,
     seeds: int,
-    on_end: OnEnd = _quiet,
-    say: Callable[[str], None] = lambda _line: None,
+    on_progress: OnProgress = ignore_progress,
     measure: Measure = measure,
 ) -> list[Retrained]:
-    """Train every entrant with every seed, seed by seed, and gather the test accuracies.
+    """Train every competitor with every seed, seed by seed, and gather the test accuracies.
 
-    A network that stands beside several others is trained once. The results go without trainings
-    that failed, and without the rivals of a candidate that has none.
+    A network that is listed several times is trained once. The results leave out failed trainings,
+    and the references of a candidate without results.
 
     Args:
-        executor: of a `FinalTraining`; what it has on disk is not trained again.
-        on_end: called whenever a training has ended.
-        say: called with what failed.
+        chosen: the networks; references follow their candidate.
+        executor: of a `FinalTraining`, which keeps completed trainings on disk.
+        seeds: number of trainings for each network.
+        on_progress: receives an event for every completed training.
         measure: the costs of a network.
 
     Raises:
         EvaluationError: every training of the candidates failed.
     """
-    distinct: dict[str, Entrant] = {}
-    for entrant in chosen:
-        distinct.setdefault(entrant.architecture.fingerprint, entrant)
-    tasks = [(entrant, seed) for seed in range(seeds) for entrant in distinct.values()]
-    ended: dict[tuple[str, int], Evaluation] = {}
+    distinct: dict[str, Competitor] = {}
+    for competitor in chosen:
+        distinct.setdefault(competitor.architecture.fingerprint, competitor)
+    tasks = [(competitor, seed) for seed in range(seeds) for competitor in distinct.values()]
+    completed: dict[tuple[str, int], Evaluation] = {}
     work = [Task(e.architecture, seed, origin=e.family) for e, seed in tasks]
     for finished in settled(executor, work):
-        entrant, seed = tasks[finished.ticket]
+        competitor, seed = tasks[finished.ticket]
         if finished.outcome is None:
-            say(
-                f"{entrant.name}, seed {seed}: {finished.error}; the results go without it, and "
+            _LOGGER.warning(
+                f"{competitor.name}, seed {seed}: {finished.error}; the results leave it out, and "
                 "the same command tries it again"
             )
             continue
         evaluation = finished.outcome.evaluation
-        ended[entrant.architecture.fingerprint, seed] = evaluation
-        on_end(entrant.name, seed, evaluation.accuracy)
+        completed[competitor.architecture.fingerprint, seed] = evaluation
+        line = f"{competitor.name}, seed {seed}: test accuracy {evaluation.accuracy:.4f}"
+        on_progress(Progress("retraining", len(completed), len(tasks), message=line))
     results: list[Retrained] = []
-    for entrant in chosen:  # a candidate comes before its rivals
-        key = entrant.architecture.fingerprint
-        evaluations = [ended[key, seed] for seed in range(seeds) if (key, seed) in ended]
-        lonely = entrant.rival_of not in [None, *(each.name for each in results)]
-        if not evaluations or lonely:
+    for competitor in chosen:
+        key = competitor.architecture.fingerprint
+        evaluations = [completed[key, seed] for seed in range(seeds) if (key, seed) in completed]
+        orphaned = competitor.reference_of not in [None, *(each.name for each in results)]
+        if not evaluations or orphaned:
             continue
-        results.append(_retrained(entrant, evaluations, measure))
+        results.append(_retrained(competitor, evaluations, measure))
     if not results:
         raise EvaluationError("every training of the candidates failed")
     return results
 
 
-def _retrained(entrant: Entrant, evaluations: Sequence[Evaluation], measure: Measure) -> Retrained:
-    network = entrant.architecture
+def _retrained(
+    competitor: Competitor, evaluations: Sequence[Evaluation], measure: Measure
+) -> Retrained:
+    """Return the result of a network from its evaluations."""
+    network = competitor.architecture
     kept = [e.predictions for e in evaluations if e.predictions is not None]
     return Retrained(
-        name=entrant.name,
-        family=entrant.family,
+        name=competitor.name,
+        family=competitor.family,
         fingerprint=network.fingerprint,
         alpha=network.alpha,
         resolution=network.resolution,
         costs=measure(network),
-        proxy_accuracy=entrant.proxy_accuracy,
+        proxy_accuracy=competitor.proxy_accuracy,
         seeds=tuple(e.seed for e in evaluations),
         accuracies=tuple(e.accuracy for e in evaluations),
         pixels=evaluations[0].pixels,
         seconds=sum(e.seconds for e in evaluations),
-        rival_of=entrant.rival_of,
+        compared_with=competitor.reference_of,
         architecture=network,
         predictions=tuple(kept) if len(kept) == len(evaluations) else (),
     )

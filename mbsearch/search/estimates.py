@@ -9,12 +9,7 @@ from typing import Any
 
 import optuna
 
-from mbsearch.analysis.calibration import (
-    LEAST_PAIRS,
-    denoised,
-    grown,
-    growth_of,
-)
+from mbsearch.analysis.calibration import LEAST_PAIRS, add_gain, denoised, long_training_gain
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
@@ -22,11 +17,11 @@ from mbsearch.search.factory import make_sampler
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.observations import ANCHORS, FINALS
 from mbsearch.space.template import Params
-from mbsearch.study.records import Estimate, TrialRecord, complete, shown
+from mbsearch.study.records import Estimate, TrialRecord, complete, of_highest_fidelity
 from mbsearch.study.store import DIRECTIONS, StudyStore
 
-# With fewer trials a model is no better than the measured accuracies. Its memory grows with the
-# square of their number, and its time with the cube: 10,000 would take 5 GB and a minute.
+# With fewer trials the model is no better than the measured accuracies. Its memory is quadratic in
+# the number of trials, its time cubic: 10,000 would take 5 GB and a minute.
 LEAST_TRIALS = 10
 MOST_TRIALS = 3_000
 
@@ -34,9 +29,9 @@ MOST_TRIALS = 3_000
 class Estimates:
     """Predict accuracies of a study's networks by the cost-aware sampler's model.
 
-    The best of many noisy accuracies is in part the luckiest; a model that has also seen a
-    network's relatives corrects for that. It is the model of the study's own sampler where that is
-    the cost-aware one, and of another such sampler where it is not.
+    The best of many noisy accuracies is partly the luckiest; a model that also uses similar
+    networks corrects for that. If the study's sampler is not the cost-aware one, another instance
+    of it provides the model.
     """
 
     def __init__(
@@ -58,30 +53,29 @@ class Estimates:
         return model
 
     def short(self, records: Sequence[TrialRecord]) -> dict[int, float]:
-        """Predicted accuracy of the study's candidates after the proxy's training, by trial.
+        """Predict the accuracy of the study's candidates after screening, by trial.
 
         Empty for a study with too few or too many trials.
         """
         done = _candidates(records)
         if not self._is_modelled(records):
             return {}
-        # A copy without the longer trainings.
+        # A copy of the study has no attributes, and so no longer trainings.
         study = optuna.create_study(directions=DIRECTIONS)
         study.add_trials(self._store.search.get_trials(deepcopy=False))
         means, _ = self._model.predict(study, [self._space.complete(r.params) for r in done])
         return {
-            r.trial: grown(float(mean), -self._growth(r))
+            r.trial: add_gain(float(mean), -self._growth(r))
             for r, mean in zip(done, means, strict=True)
         }
 
     def highest(self) -> dict[int, Estimate]:
-        """Predicted accuracy after the longest training of the study, by trial.
+        """Predict each trial's accuracy at the study's highest fidelity.
 
-        For candidates, and for references that are anchors of the study: one model of all their
-        trainings, in which a network's own longer training counts as far as the noise allows.
-        Where networks are believed to gain by their costs, other references have their measured
-        accuracies with that gain. Empty for a study with too few or too many trials, or with too
-        few longer trainings to put all networks on one scale.
+        One model predicts candidates and the references that are anchors of the study; a network's
+        own longer training has the weight that its noise allows. If the settings have a growth by
+        cost, other references have their measured accuracy with that growth. Empty for a study with
+        too few or too many trials, or with too few longer trainings to calibrate them.
         """
         records = self._store.records()
         candidates = _candidates(records)
@@ -99,7 +93,11 @@ class Estimates:
             for trial, mean, deviation in zip(found, means, deviations, strict=True)
         }
         if self._space.settings.proxy.growth and finals < LEAST_PAIRS:
-            others = [r for r in shown(records) if r.is_baseline and r.trial not in estimates]
+            others = [
+                r
+                for r in of_highest_fidelity(records)
+                if r.is_baseline and r.trial not in estimates
+            ]
             later = self.with_growth({r.trial: r.accuracy for r in others}, records)
             estimates |= {
                 r.trial: Estimate(later[r.trial], r.accuracy_noise or 0.0) for r in others
@@ -109,14 +107,11 @@ class Estimates:
     def finalist(
         self, records: Sequence[TrialRecord], budget: int, begun: Collection[int]
     ) -> TrialRecord | None:
-        """The candidate within a budget (its number) that deserves the final training next.
+        """Return the candidate within a budget (its position) whose final comes next.
 
-        Trials whose final training has `begun` are left out. None if there is no candidate.
+        Trials whose final has `begun` are left out. None if there is no candidate.
         """
-        trials = self._store.search.get_trials(deepcopy=False)
-        numbers = {
-            t.user_attrs["record"]["trial"]: t.number for t in trials if "record" in t.user_attrs
-        }
+        numbers = self._store.numbers()
         waiting = {
             numbers[r.trial]: r
             for r in _candidates(records)
@@ -131,7 +126,7 @@ class Estimates:
     def _anchored(
         self, records: Sequence[TrialRecord], anchors: Sequence[Mapping[str, Any]]
     ) -> dict[int, Params]:
-        """Parameters of the references that are anchors of the study, by trial."""
+        """Return the parameters of the references that are anchors of the study, by trial."""
         known = [self._space.complete(anchor["params"]) for anchor in anchors]
         found = {}
         for record in complete(list(records)) if known else []:
@@ -145,22 +140,22 @@ class Estimates:
     def with_growth(
         self, accuracies: Mapping[int, float], records: Sequence[TrialRecord]
     ) -> dict[int, float]:
-        """Accuracies, by trial, with what each network is believed to gain after the training."""
+        """Add the growth that the settings assume after screening to accuracies, by trial."""
         among = [r for r in records if r.trial in accuracies]
-        return {r.trial: grown(accuracies[r.trial], self._growth(r)) for r in among}
+        return {r.trial: add_gain(accuracies[r.trial], self._growth(r)) for r in among}
 
     def _growth(self, record: TrialRecord) -> float:
-        return growth_of(record.costs, self._space.settings.proxy.growth)
+        return long_training_gain(record.costs, self._space.settings.proxy.growth)
 
     def _is_modelled(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether the study has neither too few nor too many trials for the model."""
+        """Whether the number of trials is in the range of the model."""
         known = sum(r.evaluation is not None and not r.is_baseline for r in records)
         return len(_candidates(records)) >= LEAST_TRIALS and known <= MOST_TRIALS
 
 
 def denoised_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
-    """Accuracies of candidates after their longer training, denoised by its loss, by trial."""
-    promoted = [r.highest for r in _candidates(records) if r.promotion is not None]
+    """Return the candidates' accuracies after promotion, denoised by the loss, by trial."""
+    promoted = [r.at_highest_fidelity for r in _candidates(records) if r.promotion is not None]
     found = [(r.trial, r.evaluation) for r in promoted if r.evaluation is not None]
     values = denoised([e.accuracy for _, e in found], [e.validation_loss for _, e in found])
     return {trial: value for (trial, _), value in zip(found, values, strict=True)}

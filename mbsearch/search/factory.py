@@ -1,20 +1,22 @@
-"""The samplers of a search, and the search space as they see it."""
+"""Samplers by name, and the search space as Optuna distributions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from mbsearch.analysis.calibration import growth_of
+from mbsearch.analysis.calibration import long_training_gain
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.search.sampler.candidates import CACHE_SIZE
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
+from mbsearch.search.sampler.facts import Facts
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.template import Params
 
@@ -22,10 +24,10 @@ SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random")
 
 
 def distributions(space: SearchSpecification) -> dict[str, BaseDistribution]:
-    """One categorical parameter a choice, always suggested: those that don't count are ignored.
+    """Return one categorical distribution for each choice of a space.
 
-    A space of fixed dimension keeps every sampler working; conditional parameters would make
-    most of them fall back to random draws.
+    All choices are suggested in every trial, also inactive ones: with conditional parameters most
+    samplers would fall back to random draws.
     """
     return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
 
@@ -39,20 +41,29 @@ def make_sampler(
     measure: Measure = measure,
     feasible: Params | None = None,
 ) -> BaseSampler:
-    """A sampler by its name on the command line.
+    """Return a sampler by its name on the command line.
 
-    `trials` are those that the study has already: samplers that draw from a stream of their own
-    would otherwise repeat, after a restart, the draws of the start. `measure` gives every cost that
-    the space's objectives and limits name, and `feasible` is a network that keeps the limits, where
-    one is known. Where the space has budgets, the cost-aware sampler looks for the best network
-    within each.
+    Args:
+        name: one of `SAMPLERS`.
+        space: search space with its objectives, limits and budgets. With budgets, the cost-aware
+            sampler searches for the best network within each.
+        seed: seed of the suggestions.
+        trials: number of trials of the study. Optuna's samplers would otherwise repeat their first
+            draws after a restart.
+        measure: costs of a network, with all that the objectives and limits name.
+        feasible: parameters of a network within the limits, if known.
 
     Raises:
         SpecError: there is no sampler of that name.
     """
     match name:
         case "cost-aware":
-            return _cost_aware(space, seed, measure, feasible)
+            return CostAwareSampler(
+                distributions(space),
+                describe=NetworkFacts(space, measure),
+                start=feasible,
+                seed=seed,
+            )
         case "tpe":
             return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
         case "nsga2":
@@ -66,7 +77,7 @@ def make_sampler(
 
 
 def unknown_sampler(name: str) -> SpecError:
-    """The error of a name that is none of `SAMPLERS`; the nearest is proposed."""
+    """Return the error for a name that is not in `SAMPLERS`, with the closest one."""
     return SpecError(
         f"sampler: expected one of {', '.join(SAMPLERS)}, got {name!r}"
         + did_you_mean(name, SAMPLERS)
@@ -74,33 +85,16 @@ def unknown_sampler(name: str) -> SpecError:
 
 
 def training_work(mult_adds: int) -> float:
-    """What the training of a network takes, beside that of others.
+    """Return the relative effort of training a network.
 
-    Less than its Mult-Adds say, for part of a step does not depend on the network: from 6 M to
-    125 M an epoch takes 7 times as long (docs/sampler.md).
+    It grows more slowly than the Mult-Adds, as part of a step is the same for all networks: from
+    6 M to 125 M an epoch takes 7 times as long (docs/sampler.md).
     """
     return math.pow(mult_adds, 2 / 3)
 
 
-_UNBUILDABLE = 1e99  # a cost: a descent turns away from it
-_NO_GAIN_FEATURES = (0.0,) * 7
-
-
-class _Facts(NamedTuple):
-    """What is known of a network before training; `others` are logarithms of costs."""
-
-    cost: float
-    others: tuple[float, ...]
-    fingerprint: str
-    feasible: bool
-    work: float
-    growth: float = 0.0
-    within: tuple[bool, ...] = ()
-    gain_features: tuple[float, ...] = _NO_GAIN_FEATURES
-
-
 def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[float, ...]:
-    """Properties on which the gain from a short to a long training may depend.
+    """Return properties on which the gain from a short to a long training may depend.
 
     Log Mult-Adds, log parameters, number of blocks, log resolution, log alpha, and as 0 or 1
     whether the network has hard-swish and whether it has squeeze-excite.
@@ -117,59 +111,51 @@ def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[floa
     )
 
 
-def _cost_aware(
-    space: SearchSpecification,
-    seed: int,
-    measure: Measure,
-    feasible: Params | None,
-) -> CostAwareSampler:
-    """The cost-aware sampler with everything that the space knows of a network for free."""
+_UNBUILDABLE = 1e99  # a cost: a descent turns away from it
+_NO_GAIN_FEATURES = (0.0,) * 7
 
-    metric, budgets = space.settings.metric, space.settings.budgets
-    others = [each for each in ("mult_adds", "params") if each != metric]
 
-    # The sampler asks for each fact by itself, and for all of them of one network in a row.
-    @lru_cache(maxsize=64)
-    def decoded(params: tuple[tuple[str, Any], ...]) -> tuple[Architecture, Params]:
-        return space.decode_canonical(dict(params))
+@dataclass(frozen=True)
+class NetworkFacts:
+    """Facts of the networks of a space, for the cost-aware sampler."""
 
-    @lru_cache(maxsize=64)
-    def facts(params: tuple[tuple[str, Any], ...]) -> _Facts:
-        network, _ = decoded(params)
+    space: SearchSpecification
+    measure: Measure
+    _cache: dict[tuple[tuple[str, Any], ...], Facts] = field(default_factory=dict, repr=False)
+
+    def __call__(self, params: dict[str, Any]) -> Facts:
+        """Decode and measure a network, once for parameter sets with the same active ones."""
+        network, canonical = self.space.decode_canonical(params)
+        address = tuple(canonical.items())
+        if address not in self._cache:
+            if len(self._cache) >= CACHE_SIZE:
+                self._cache.clear()
+            self._cache[address] = self._facts(network, canonical)
+        return self._cache[address]
+
+    def _facts(self, network: Architecture, canonical: Params) -> Facts:
+        settings = self.space.settings
+        others = [each for each in ("mult_adds", "params") if each != settings.metric]
         try:
-            costs = measure(network)
-        except SpecError:  # its strides leave no pixels: never suggested, and no way to what is
-            nothing = (0.0,) * len(others)
-            return _Facts(
+            costs = self.measure(network)
+        except SpecError:  # a stride meets a map of one pixel: never suggested
+            return Facts(
                 _UNBUILDABLE,
-                nothing,
+                canonical,
                 network.fingerprint,
                 feasible=False,
-                work=1.0,
-                within=(False,) * len(budgets),
+                features=(0.0,) * len(others),
+                within=(False,) * len(settings.budgets),
+                gain_features=_NO_GAIN_FEATURES,
             )
-        return _Facts(
-            costs[metric],
-            tuple(math.log10(costs[other]) for other in others),
+        return Facts(
+            costs[settings.metric],
+            canonical,
             network.fingerprint,
-            feasible=space.settings.excess(costs) is None,
+            feasible=settings.excess(costs) is None,
+            features=tuple(math.log10(costs[other]) for other in others),
             work=training_work(costs["mult_adds"]),
-            growth=growth_of(costs, space.settings.proxy.growth),
-            within=tuple(budget.excess(costs) is None for budget in budgets),
+            growth=long_training_gain(costs, settings.proxy.growth),
+            within=tuple(budget.excess(costs) is None for budget in settings.budgets),
             gain_features=gain_features(network, costs),
         )
-
-    return CostAwareSampler(
-        distributions(space),
-        lambda params: facts(tuple(params.items())).cost,
-        features=lambda params: facts(tuple(params.items())).others,
-        canonical=lambda params: decoded(tuple(params.items()))[1],
-        key=lambda params: facts(tuple(params.items())).fingerprint,
-        feasible=lambda params: facts(tuple(params.items())).feasible,
-        work=lambda params: facts(tuple(params.items())).work,
-        growth=lambda params: facts(tuple(params.items())).growth,
-        budgets=(lambda params: facts(tuple(params.items())).within) if budgets else None,
-        gain_features=lambda params: facts(tuple(params.items())).gain_features,
-        start=feasible,
-        seed=seed,
-    )

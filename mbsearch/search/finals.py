@@ -1,8 +1,8 @@
 """Finals: trainings by the full recipe inside a search, which decide its answers.
 
-A short training flatters fast learners, and a search finds what is flattered. So the most promising
-candidates of each budget, and its strongest references, are trained by the recipe of `retrain:`
-while the search still runs; what they reach corrects the model that steers the screening.
+A short training favours fast learners, and a search selects them. So the most promising candidates
+of each budget, and its strongest references, are trained by the recipe of `retrain:` during the
+search. Their accuracies correct the model that selects candidates.
 """
 
 from __future__ import annotations
@@ -13,50 +13,50 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from mbsearch.config.settings import Budget, Finals
-from mbsearch.space.library import DONORS
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import DONORS
+from mbsearch.config.finals_settings import Finals
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord, complete
 
 FIRST_FINAL = 0.4
 """Share of a search's trials after which the first final starts."""
 MOST_MINUTES = 15.0
-"""Bound on the time of finals where none is given."""
+"""Upper bound of the time of finals if none is given."""
 PLAN = "finals_plan"
 """User attribute of a study: the plan of its finals."""
 
-_EPOCHS = (20, 16, 12, 10, 8, 6)  # lengths that a plan chooses from, for _IMAGES and more
+_EPOCHS = (20, 16, 12, 10, 8, 6)  # lengths to choose from with at least _IMAGES images
 _IMAGES = 5_000
-_MOST_STRETCHED = 2.0  # fewer images have up to so many times the epochs
-_CANDIDATES = 3  # a budget has so many at a plan's length, or a shorter length is chosen
-_LEAST = 2  # networks a budget, or its answer is left to the trainings before
-_RACING = 0.75  # share of its epochs that a final trains, on average, where racing stops some
-_LOOK_FROM = 0.5  # share of the epochs before which no final is stopped
+_MOST_STRETCHED = 2.0  # largest factor of the lengths with fewer images
+_CANDIDATES = 3  # a budget; with less time for each, a shorter length is chosen
+_LEAST = 2  # networks of a budget; with time for fewer, it has no finals
+_RACING = 0.75  # mean share of its epochs that a final trains, as some are pruned
+_LOOK_FROM = 0.5  # share of the epochs before which no final is pruned
 _MARGIN = 2.0  # standard errors of the validation accuracy
-_FIXED = 9e5  # Mult-Adds that take as long as the part of a step that no network changes
-_FAILED = 1e-9  # seconds: more than 0, which means that it runs
-_WITHIN = 1.02  # of the planned time, so that rounding leaves out no network
+_FIXED = 9e5  # Mult-Adds that take as long as the part of a step that is the same for all networks
+_FAILED = 1e-9  # seconds of a failed final; 0 means that it runs
+_WITHIN = 1.02  # tolerance of the planned time, so that rounding excludes no network
 
 Choose = Callable[[int, Collection[int]], TrialRecord | None]
-"""The most promising candidate of a budget (its number) that is none of these trials, if any."""
+"""A function from a budget's number to its most promising candidate, these trials excluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingTime:
-    """Seconds of a training in a worker, which rise with the Mult-Adds of its images.
+    """Model of the seconds that a training takes in a worker.
 
-    A training of `n` images by a network of `m` Mult-Adds an image takes n * rate * (m + 0.9 M)
-    seconds: a part of each step does not depend on the network (docs/sampler.md: from 0.4 M to 8 M
-    a step takes 7 times as long).
+    A training on `n` images with a network of `m` Mult-Adds an image takes n * rate * (m + 0.9 M)
+    seconds: part of a step is the same for all networks (docs/sampler.md).
     """
 
     rate: float
 
     @staticmethod
     def fit(records: Sequence[TrialRecord], images: int) -> TrainingTime | None:
-        """The median rate over every training of a study; None before the first.
+        """Fit the rate: its median over all trainings of a study; None without any.
 
-        `images` is the number of training images, which recipes without a limit use. The screenings
-        of a budget cost much the same, so that only one parameter can be told from them.
+        `images` is the number of training images, which recipes without a limit use. Screenings
+        within a budget have similar costs, so only one parameter can be fitted.
         """
         rates = []
         for record in records:
@@ -68,21 +68,21 @@ class TrainingTime:
         return TrainingTime(median(rates)) if rates else None
 
     def seconds(self, images: int, mult_adds: float) -> float:
-        """Of a training that sees so many images, at so many Mult-Adds each."""
+        """Predict the seconds of a training from its images and the Mult-Adds of each."""
         return images * self.rate * (mult_adds + _FIXED)
 
 
 def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:
-    """Of one image at the pixels that a training used."""
+    """Mult-Adds of one image at the resolution of a training."""
     return record.mult_adds * (evaluation.pixels / record.architecture.resolution) ** 2
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How finals use their time: epochs of each, candidates a budget, and budgets that fit.
+    """Plan of the finals: their epochs, candidates a budget, and the budgets that have finals.
 
-    `seconds` are those of all workers together. Budgets are numbered as in the settings; `asked`
-    has the labels of all of them, and is empty in plans of older versions.
+    `seconds` is the time of all workers together. `budgets` has positions in the settings; `asked`
+    has the labels of all budgets, and is empty in plans of older versions.
     """
 
     seconds: float
@@ -102,7 +102,7 @@ class Plan:
         return Plan(**{**data, **lists})
 
     def sentence(self, budgets: Sequence[Budget]) -> str:
-        """The plan in words, with the budgets whose finals do not fit."""
+        """Describe the plan, with the budgets whose finals do not fit into the time."""
         if not self.budgets:
             return "finals: no budget's finals fit the time; its answers rest on promotion"
         left_out = [b.label for i, b in enumerate(budgets) if i not in self.budgets]
@@ -115,14 +115,15 @@ class Plan:
 
 @dataclass
 class FinalRounds:
-    """Which network of a study is to have a final next, and which final is stopped.
+    """The finals of a study: which network has the next one, and which are pruned.
 
     Args:
-        settings: time, networks and epochs, where they are given.
-        budgets: of the study.
-        images: training images of a final.
-        share: mean of the squared shares of a network's resolution that the epochs use.
-        choose: the most promising candidate of a budget.
+        settings: time, networks and epochs, if they are given.
+        budgets: budgets of the study.
+        images: number of training images of a final.
+        share: function from epochs to the mean squared share of the resolution that they use.
+        choose: function that returns the most promising candidate of a budget.
+        plan: plan of an earlier run, if there is one.
     """
 
     settings: Finals
@@ -149,14 +150,14 @@ class FinalRounds:
         return tuple(budget.label for budget in self.budgets)
 
     def make_plan(self, records: Sequence[TrialRecord], progress: float, slots: int) -> Plan:
-        """Size the finals by what the trainings of the study have taken.
+        """Choose the length and number of finals from the times of the study's trainings.
 
-        Where a plan for other budgets was followed before, its finals count: they keep their
-        length, and their time comes on top.
+        If there was a plan for other budgets, its length is kept, and the time of its finals is
+        added.
 
         Args:
-            records: of the study.
-            progress: the share of the search that has ended.
+            records: records of the study.
+            progress: share of the search that is over.
             slots: number of workers.
         """
         time = TrainingTime.fit(records, self.images)
@@ -184,7 +185,7 @@ class FinalRounds:
     def _best_length(
         self, time: TrainingTime, budget: Budget, seconds: float, records: Sequence[TrialRecord]
     ) -> tuple[int, int]:
-        """The longest training that leaves time for enough networks, and how many those are."""
+        """Return the longest training with time for enough networks, and their number."""
         within = [r.mult_adds for r in complete(list(records)) if budget.excess(r.costs) is None]
         mult_adds = max(within, default=0)
         lengths = self._lengths()
@@ -197,7 +198,7 @@ class FinalRounds:
         return lengths[-1], networks
 
     def _lengths(self) -> tuple[int, ...]:
-        """Epochs to choose from, the most first."""
+        """Epochs to choose from, longest first."""
         if self.settings.epochs is not None:
             return (self.settings.epochs,)
         if self.plan is not None:
@@ -208,21 +209,24 @@ class FinalRounds:
     def _seconds(self, time: TrainingTime, mult_adds: float, epochs: int) -> float:
         return epochs * time.seconds(self.images, mult_adds * self.share(epochs))
 
-    def take_up(self, record: TrialRecord, evaluation: Evaluation | None) -> None:
-        """Take up a final of a study: it runs if it has no evaluation yet."""
-        self._begun[record.trial] = 0.0 if evaluation is None else evaluation.seconds
-        if evaluation is not None:
-            self._curves[record.trial] = record, evaluation.curve
+    def begin(self, record: TrialRecord) -> None:
+        """Register a final as running."""
+        self._begun[record.trial] = 0.0
+
+    def add(self, record: TrialRecord, evaluation: Evaluation) -> None:
+        """Add a final that has completed or was pruned."""
+        self._begun[record.trial] = evaluation.seconds
+        self._curves[record.trial] = record, evaluation.curve
 
     def fail(self, trial: int) -> None:
-        """Take up that a final failed: it takes no more time."""
+        """Add a final that failed; its time is not charged."""
         self._begun[trial] = _FAILED
 
     def next(self, records: Sequence[TrialRecord], progress: float) -> TrialRecord | None:
-        """The network to train by the full recipe now; None if none is due.
+        """Return the network whose final begins now; None if none is due.
 
-        Finals keep pace with the search: after `progress` of it, they have used as large a part of
-        their time as has passed since the first final started.
+        Finals keep pace with the search: the share of their time that is used is at most the share
+        of the search since FIRST_FINAL that is over.
         """
         plan = self.plan
         if plan is None or progress < FIRST_FINAL:
@@ -244,7 +248,7 @@ class FinalRounds:
         return None
 
     def _next_of(self, number: int, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """References and candidates of a budget in turn: one reference, two candidates, ..."""
+        """Next network of a budget: one reference, then two candidates, and so on."""
         budget = self.budgets[number]
         within = [r for r in complete(list(records)) if budget.excess(r.costs) is None]
         begun = [r for r in within if r.trial in self._begun]
@@ -258,24 +262,24 @@ class FinalRounds:
         return references[0] if references else None
 
     def _share_of(self, budget: Budget, records: Sequence[TrialRecord]) -> int:
-        """How many finals a budget has; one with none is served first."""
+        """Number of finals of a budget; the budget with the fewest comes first."""
         known = {r.trial: r for r in records}
         begun = [known[trial] for trial in self._begun if trial in known]
         return sum(budget.excess(r.costs) is None for r in begun)
 
     def _spent(self, time: TrainingTime, records: Sequence[TrialRecord]) -> float:
-        """Seconds of the finals that ended, and those that the running ones will take."""
+        """Seconds of the completed and pruned finals, and predicted seconds of the running ones."""
         assert self.plan is not None
         known = {r.trial: r.mult_adds for r in records}
         running = (trial for trial, seconds in self._begun.items() if seconds == 0.0)
-        owed = (self._seconds(time, known[t], self.plan.epochs) for t in running if t in known)
-        return sum(self._begun.values()) + _RACING * sum(owed)
+        predicted = (self._seconds(time, known[t], self.plan.epochs) for t in running if t in known)
+        return sum(self._begun.values()) + _RACING * sum(predicted)
 
-    def verdict(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
-        """Why a final is stopped after the last epoch of its curve; None if it goes on.
+    def prune_reason(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
+        """Return why a final is pruned after the last epoch of its curve; None if it is not.
 
-        It is stopped in its second half if another final of no larger cost was ahead of it at the
-        same epoch by more than two standard errors of an accuracy of `images` validation images.
+        A final is pruned in its second half if the accuracy of another final of at most its cost
+        was higher at the same epoch by more than two standard errors over `images` images.
         """
         assert self.plan is not None
         if len(curve) < _LOOK_FROM * self.plan.epochs or len(curve) >= self.plan.epochs:
@@ -293,16 +297,19 @@ class FinalRounds:
         )
 
     def forecast(self, record: TrialRecord, curve: Sequence[Epoch]) -> float | None:
-        """Final accuracy of a pruned final: as far behind the best of no larger cost as it was."""
-        rivals = [other for other in self._completed(record) if len(other) > len(curve)]
-        if not rivals:
+        """Predict the accuracy of a pruned final at its end; None without a completed final.
+
+        It keeps its distance to the best final of at most its cost.
+        """
+        others = [other for other in self._completed(record) if len(other) > len(curve)]
+        if not others:
             return None
-        best = max(rivals, key=lambda c: c[len(curve) - 1].validation_accuracy)
+        best = max(others, key=lambda c: c[len(curve) - 1].validation_accuracy)
         gap = best[len(curve) - 1].validation_accuracy - curve[-1].validation_accuracy
         return max(0.0, best[-1].validation_accuracy - gap)
 
     def _ahead(self, record: TrialRecord, epoch: int) -> float | None:
-        """The best accuracy after this epoch of finals of no larger cost, which have completed."""
+        """Best accuracy after this epoch of the completed finals of at most the same cost."""
         found = [c[epoch - 1].validation_accuracy for c in self._completed(record)]
         return max(found, default=None)
 
@@ -316,18 +323,18 @@ class FinalRounds:
 
 
 def strongest(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The best reference of each family, by the longest training that all have; the best first.
+    """Return the best reference of each family, sorted by predicted or measured accuracy.
 
-    A donor's own network comes before all: it is what one would train without a search, and starts
-    slower than networks of a supernet.
+    The donor's own network comes first: it is what one would train without a search, and it learns
+    more slowly at first than networks of a supernet.
     """
     references = [r for r in records if r.is_baseline and r.state is State.COMPLETE]
     best: dict[str, TrialRecord] = {}
-    for record in sorted(references, key=lambda r: (-r.likely, r.cost)):
+    for record in sorted(references, key=lambda r: (-r.selection_accuracy, r.cost)):
         best.setdefault(record.origin, record)
     return sorted(best.values(), key=lambda record: record.origin not in DONORS)
 
 
 def _size(budget: Budget) -> float:
-    """What budgets are sorted by: their first bound, as its logarithm."""
+    """Sort key of budgets: the logarithm of their first bound."""
     return math.log(next(iter(budget.bounds().values())))

@@ -1,13 +1,12 @@
-"""What a study still owes: trials that were interrupted, baselines and repeats that are missing.
+"""Pending work of a study: interrupted trials, and missing baselines, repeats and promotions.
 
-Always derived from the storage, so that a killed driver's successor finds the same work.
+It is derived from the storage alone, so that the run after a killed one finds the same work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -19,51 +18,44 @@ from mbsearch.search.references import chosen_references
 from mbsearch.search.sampler.observations import ABANDONED
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import Fidelity, complete
-from mbsearch.study.store import (
-    StudyStore,
-    fidelity_of,
-    objectives,
-    recorded_cost,
-    recorded_fidelity,
-)
+from mbsearch.study.store import StudyStore
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
-MAX_ATTEMPTS = 3  # a trial whose worker or driver died is tried again twice
+MAX_ATTEMPTS = 3  # of a trial whose worker or run was killed
 
 
 @dataclass(slots=True)
 class Job:
-    """A trial in flight, and how far it has come."""
+    """A running trial and its progress."""
 
     study: optuna.Study
     number: int
-    record: Mapping[str, Any]
-    architecture: Architecture
+    spec: TrialSpec
     attempts: int = 1
     epochs_done: int = 0
     checkpoint: bytes | None = None
 
-    @property
-    def fidelity(self) -> Fidelity:
-        """How the network is trained."""
-        return recorded_fidelity(self.record)
 
-    @property
-    def cost(self) -> int:
-        """What accuracy is weighed against."""
-        return recorded_cost(self.record)
+@dataclass(frozen=True, slots=True)
+class MissingBaseline:
+    """A screening of a reference that a study lacks: the first one, or a repeat."""
+
+    family: str
+    network: Architecture
+    kind: TrialKind
 
 
 def interrupted(store: StudyStore) -> list[Job]:
-    """Trials that an earlier driver left in flight, to be trained again under their own numbers.
+    """Return the trials that an earlier run left running, to be trained again.
 
-    Those whose outcome was stored already are told; those that were cut off too often fail. What
-    is trained again counts as another attempt by `begin_again`.
+    Trials whose outcome is stored are completed here. Trials with too many attempts fail.
+    `begin_again` counts the new attempt of the others.
     """
     jobs: list[Job] = []
     for study in (store.baselines, store.search):
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            data, evaluation = (trial.user_attrs.get(k) for k in ("record", "evaluation"))
-            if data is None:  # the driver was killed before it had all of the suggestion
+            spec, evaluation = store.spec(trial), trial.user_attrs.get("evaluation")
+            if spec is None:  # the run was killed while the suggestion was written
                 store.set_attr(study, trial.number, ABANDONED, True)
                 study.tell(trial.number, state=TrialState.FAIL)
             elif "error" in trial.user_attrs:
@@ -71,79 +63,82 @@ def interrupted(store: StudyStore) -> list[Job]:
             elif evaluation is not None and "stopped" in trial.user_attrs:
                 study.tell(trial.number, state=TrialState.PRUNED)
             elif evaluation is not None:
-                study.tell(trial.number, objectives(evaluation, data))
+                study.tell(trial.number, spec.objectives(evaluation["accuracy"]))
             else:
-                jobs.append(_again(store, study, trial, data))
+                jobs.append(_again(store, study, trial, spec))
     return [job for job in jobs if job.attempts <= MAX_ATTEMPTS]
 
 
-def _again(
-    store: StudyStore, study: optuna.Study, trial: FrozenTrial, data: Mapping[str, Any]
-) -> Job:
+def _again(store: StudyStore, study: optuna.Study, trial: FrozenTrial, spec: TrialSpec) -> Job:
     attempts = trial.user_attrs.get("attempts", 1) + 1
-    architecture = Architecture.model_validate(data["architecture"])
-    job = Job(study, trial.number, data, architecture, attempts)
+    job = Job(study, trial.number, spec, attempts)
     if attempts > MAX_ATTEMPTS:
         fail(store, job, f"gave up after {MAX_ATTEMPTS} attempts: the run was killed each time")
     return job
 
 
 def begin_again(store: StudyStore, job: Job) -> Job:
-    """Count the attempt that now begins at a trial of an earlier driver."""
+    """Store the number of attempts of an interrupted trial that is trained again."""
     store.set_attr(job.study, job.number, "attempts", job.attempts)
     return job
 
 
 def fail(store: StudyStore, job: Job, error: str) -> None:
-    """Tell a trial as failed, with its reason."""
+    """Store the error of a trial and set its state to failed."""
     store.set_attr(job.study, job.number, "error", error)
     job.study.tell(job.number, state=TrialState.FAIL)
 
 
 def missing_baselines(
     store: StudyStore, space: SearchSpecification, measure: Measure
-) -> list[tuple[str, Architecture, bool]]:
-    """Baselines and repeats that the study lacks: (reference, network, is it a repeat)."""
-    have: dict[str, int] = {}
-    for trial in store.baselines.get_trials(deepcopy=False):
-        if "record" in trial.user_attrs and fidelity_of(trial) is Fidelity.SCREENING:
-            fingerprint = trial.user_attrs["record"]["fingerprint"]
-            have[fingerprint] = have.get(fingerprint, 0) + 1
+) -> list[MissingBaseline]:
+    """Return the baselines that a study lacks, then the repeats that it lacks."""
+    trained = Counter(
+        spec.fingerprint
+        for _, spec in store.trials(store.baselines)
+        if spec.fidelity is Fidelity.SCREENING
+    )
     wanted = [
-        (name, network.replace(num_classes=_num_classes(space, network)))
-        for name, network in baseline_architectures(space)
+        (family, network.replace(num_classes=_num_classes(space, network)))
+        for family, network in baseline_architectures(space)
     ]
     if space.settings.references == "auto":
         wanted += chosen_references(space, measure)
-    wanted = list({network.fingerprint: (name, network) for name, network in wanted}.values())
-    wanted = [(n, a) for n, a in wanted if space.settings.excess(measure(a)) is None]
-    missing = [(n, a, False) for n, a in wanted if a.fingerprint not in have]
+    wanted = list({network.fingerprint: (family, network) for family, network in wanted}.values())
+    wanted = [
+        (family, network)
+        for family, network in wanted
+        if space.settings.excess(measure(network)) is None
+    ]
+    missing = [
+        MissingBaseline(family, network, TrialKind.BASELINE)
+        for family, network in wanted
+        if network.fingerprint not in trained
+    ]
     if wanted:
-        # The noise is measured on the baseline of median cost: neither end is typical.
+        # The baseline of median cost shows the noise: neither end of the costs is typical.
         by_cost = sorted(wanted, key=lambda w: measure(w[1])[space.settings.metric])
-        name, network = by_cost[len(by_cost) // 2]
-        trained = max(have.get(network.fingerprint, 0), 1)
-        missing += [(name, network, True)] * (space.settings.proxy.noise_seeds - trained)
+        family, network = by_cost[len(by_cost) // 2]
+        repeats = space.settings.proxy.noise_seeds - max(trained[network.fingerprint], 1)
+        missing += [MissingBaseline(family, network, TrialKind.REPEAT)] * repeats
     return missing
 
 
 def find_promotions(store: StudyStore, space: SearchSpecification) -> Promotions:
-    """Which networks of a study are to be trained longer, by what has been so far."""
+    """Return the promotions of a study, including those that have begun."""
     proxy, records = space.settings.proxy, store.records()
-    longer = [
-        trial.user_attrs["record"]
-        for trial in store.baselines.get_trials(deepcopy=False)
-        if fidelity_of(trial) is Fidelity.PROMOTION
-    ]
-    repeats, several = [data for data in longer if data["repeat"]], store.repeats()
+    specs = [spec for _, spec in store.trials(store.baselines)]
+    begun = {spec.trial for spec in specs if spec.kind is TrialKind.PROMOTION}
+    repeats = [spec for spec in specs if spec.kind is TrialKind.PROMOTION_REPEAT]
+    several = store.repeats()
     repeated = next((r for r in complete(records) if r.fingerprint in several), None)
     return Promotions(
         space.settings.promotion,
         records,
-        {data["trial"] for data in longer if not data["repeat"]},
+        begun,
         repeated,
         proxy.noise_seeds - 1 - len(repeats),
-        sum(data["costs"]["mult_adds"] for data in repeats),
+        sum(spec.costs["mult_adds"] for spec in repeats),
         [
             bounds[space.settings.metric]
             for budget in space.settings.budgets

@@ -1,7 +1,7 @@
-"""The pilot: trainings of one reference that set how long a screening is.
+"""The pilot: trainings of one reference that determine the length of a screening.
 
-A screening of few images is few steps, and after few steps every network is near chance. So the
-length follows from the number of steps, and is doubled until a reference is well above chance.
+With few images an epoch has few steps, and after few steps every network is near chance. So the
+length starts from a number of images, and is doubled until a reference is well above chance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mbsearch.config.settings import Proxy
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, settled
 from mbsearch.execution.protocol import Task
@@ -20,14 +20,14 @@ from mbsearch.space.architecture import Architecture
 PILOT = "pilot"
 """User attribute of a study: its pilot."""
 
-_IMAGES = 12_000  # that a screening sees at least, repetitions counted: four epochs of 3,000
-_ABOVE_CHANCE = 0.35  # of the way from chance to 1
+_IMAGES = 12_000  # least number of images times epochs of a screening: four epochs of 3,000
+_ABOVE_CHANCE = 0.35  # share of the range from chance to 1
 _DOUBLINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PilotTraining:
-    """One training of the pilot: its length, and the validation accuracy it reached."""
+    """One training of the pilot: its epochs, validation accuracy and seconds."""
 
     epochs: int
     accuracy: float
@@ -36,7 +36,7 @@ class PilotTraining:
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """The trainings of a pilot, of which the last has the length that was chosen."""
+    """The trainings of a pilot; the last has the chosen length."""
 
     network: str
     trainings: tuple[PilotTraining, ...]
@@ -48,7 +48,7 @@ class Pilot:
         return self.trainings[-1].epochs
 
     def sentence(self) -> str:
-        """What the pilot found, in words."""
+        """Describe the pilot's result."""
         last = self.trainings[-1]
         seconds = sum(training.seconds for training in self.trainings)
         text = (
@@ -74,14 +74,14 @@ class Pilot:
 
 
 def well_above_chance(accuracy: float, chance: float) -> bool:
-    """Whether an accuracy tells networks apart: it has come 35 % of the way from chance to 1."""
+    """Whether an accuracy is at least 35 % of the way from chance to 1."""
     return accuracy - chance >= _ABOVE_CHANCE * (1 - chance)
 
 
 def first_length(proxy: Proxy, images: int) -> int:
-    """Epochs of a screening, so that it sees as many images as the recipe means to.
+    """Return the number of screening epochs that the pilot tries first.
 
-    `images` is the number of training images there are.
+    `images` is the number of training images of the data set.
     """
     seen = min(proxy.train_images or images, images)
     return max(proxy.epochs, math.ceil(_IMAGES / seen))
@@ -90,15 +90,15 @@ def first_length(proxy: Proxy, images: int) -> int:
 def run_pilot(
     executor: Executor, network: Architecture, proxy: Proxy, images: int, chance: float, seed: int
 ) -> Pilot:
-    """Train a reference for longer and longer, until it is well above chance.
+    """Train a reference for twice as long each time, until it is well above chance.
 
     Args:
-        executor: of the study.
+        executor: executor of the study.
         network: a reference within the smallest budget.
         proxy: the recipe of a screening.
         images: number of training images.
         chance: share of the largest class, or of one class of many.
-        seed: of the trainings.
+        seed: seed of the trainings.
 
     Raises:
         DataError, StorageError: as the evaluator.

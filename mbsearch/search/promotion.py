@@ -1,8 +1,8 @@
-"""Promotion: the best networks of a search are trained longer, and judged by that.
+"""Promotion: a longer training of the best networks of a search.
 
-The best of many noisy scores is in part the luckiest, and a short training does not rank as a long
-one does. So a search ends with a second, longer training of few: of its front, of the MobileNets
-of the same cost and at round budgets, and of what may belong to the front after all.
+The best of many noisy accuracies is partly the luckiest, and short trainings rank networks
+otherwise than long ones. So a search ends with a longer training of its front, of the MobileNets of
+the same cost and at round budgets, and of further contenders for the front.
 """
 
 from __future__ import annotations
@@ -15,42 +15,44 @@ import numpy as np
 from scipy.special import ndtr
 
 from mbsearch.analysis.calibration import Calibration
+from mbsearch.analysis.findings import natural_budgets
 from mbsearch.analysis.pareto import hypervolume, hypervolume_history, pareto_front
-from mbsearch.analysis.tables import mobilenets, natural_budgets
-from mbsearch.config.settings import Promotion
+from mbsearch.analysis.reference_families import best_by_screening
+from mbsearch.config.promotion_settings import Promotion
 from mbsearch.study.log_odds import logit
 from mbsearch.study.records import Evaluation, TrialRecord, complete
 
-# A network that would beat the front at its cost with less probability than this is left alone.
+# A network is not promoted if its probability of beating the front at its cost is lower than this.
 LEAST_CHANCE = 0.05
 
-# A network of the front that adds less than this part of its hypervolume may be there by luck: it
-# is promoted if it has a chance, as one behind the front is.
+# A network of the front that adds less than this share of its hypervolume may be there by chance.
+# It is promoted as a contender only.
 LEAST_GAIN = 0.001
 
-# Where the share does not pay for that, it is spent on fewer of the front, which leave out no more
-# than this part of its hypervolume.
+# If the share does not pay for the front, fewer of its networks are promoted, which lose at most
+# this part of its hypervolume.
 MOST_LEFT_OUT = 0.01
 
-# What may belong to the front, or is only compared with, is promoted for no more than this part of
-# what is left of the share: otherwise one dear network takes it all, and at the end trains alone.
+# Contenders and references at round budgets may each cost at most this part of what is left of the
+# share. Otherwise one large network takes it all, and trains alone at the end.
 MOST_OF_THE_REST = 0.5
 
 
 @dataclass
 class Promotions:
-    """Which networks of a study are to be trained longer, and how far its share of the work goes.
+    """The networks of a study to promote, within a share of the work.
 
-    Work is reckoned in Mult-Adds times images: unlike seconds, the same on every machine. Trials
-    that were stopped early count as whole, so what racing saves may go into promotion.
+    Work is measured in Mult-Adds times images, which is the same on every machine. Pruned trials
+    count as complete, so that the work saved by racing may go into promotion.
 
     Args:
-        records: of the whole study.
-        begun: trials whose longer training has begun, those included where it has ended or failed.
-        repeated: the network whose repeats measure the noise; None where there is none.
-        repeats: how often, beside once, it is still to be trained longer for that.
-        repeats_work: Mult-Adds of those repeats that have begun.
-        budgets: bounds of the study's budgets on its cost; without any, round ones.
+        settings: share of the work, and length of a promotion in screenings.
+        records: records of the whole study.
+        begun: trials whose promotion has begun, has completed or has failed.
+        repeated: the network whose repeats measure the noise, if there is one.
+        repeats: number of repeats of its promotion that have not begun.
+        repeats_work: Mult-Adds of the repeats that have begun.
+        budgets: bounds of the study's budgets on its cost; if empty, round budgets are used.
     """
 
     settings: Promotion
@@ -63,41 +65,41 @@ class Promotions:
 
     @property
     def affordable(self) -> bool:
-        """Whether the share pays for all that must be promoted together: half a front is none."""
-        return self._affords(self.required() + self._owed_repeats())
+        """Whether the share pays for all required promotions."""
+        return self._affords(self.required() + self._missing_repeats())
 
     @property
     def needed(self) -> float:
-        """The share of all work that what must be promoted together takes."""
+        """Share of the work that the required promotions need."""
         short, longer = self._work()
-        owed = self.required() + self._owed_repeats()
-        longer += self.settings.longer * sum(r.mult_adds for r in owed)
+        required = self.required() + self._missing_repeats()
+        longer += self.settings.longer * sum(r.mult_adds for r in required)
         return longer / max(1, longer + short)
 
-    def expect(self, accuracies: Mapping[int, float]) -> None:
-        """Take up what accuracies are expected after the proxy's training, by trial.
+    def predict(self, accuracies: Mapping[int, float]) -> None:
+        """Set the predicted accuracies after the screening, by trial.
 
-        They say who is a contender, not what must be promoted.
+        They rank the contenders; what must be promoted follows from measured accuracies.
         """
-        self.records = [replace(r, expected=accuracies.get(r.trial)) for r in self.records]
+        self.records = [replace(r, predicted=accuracies.get(r.trial)) for r in self.records]
 
     def next(self) -> tuple[TrialRecord, bool] | None:
-        """The network to train longer next, and whether it only repeats one for the noise.
+        """Return the next network to promote, and whether it is a repeat; None if there is none.
 
-        None where none is worth it, or the share is used up.
+        There is none if no network has a chance, or the share is used up.
         """
-        if owed := self.required():
-            chosen, repeat = owed[0], False
+        if required := self.required():
+            chosen, repeat = required[0], False
         elif self.repeated is not None and self.repeats > 0:
             chosen, repeat = self.repeated, True
-        elif (other := self._rival_at_a_budget() or self._contender()) is not None:
+        elif (other := self._reference_at_a_budget() or self._contender()) is not None:
             chosen, repeat = other, False
         else:
             return None
         return (chosen, repeat) if self._affords([chosen]) else None
 
     def begin(self, record: TrialRecord, repeat: bool) -> None:
-        """Take up that a network is in longer training."""
+        """Add a promotion that has begun."""
         if repeat:
             self.repeats -= 1
             self.repeats_work += record.mult_adds
@@ -105,67 +107,71 @@ class Promotions:
             self.begun.add(record.trial)
 
     def add(self, trial: int, evaluation: Evaluation) -> None:
-        """Take up the outcome of a longer training."""
+        """Add the evaluation of a promotion."""
         self.records = [
             replace(r, promotion=evaluation) if r.trial == trial else r for r in self.records
         ]
 
     def required(self) -> list[TrialRecord]:
-        """What is still to be promoted in any case: the front, and the MobileNets of its costs.
+        """Return the networks that are promoted in any case and have not begun.
 
-        The front is that part of it which makes its hypervolume, and less of it where the share
-        does not pay for that. Of the network that shows the noise, the first training is among
-        them. First comes what adds most hypervolume to what stands before it, so that a search
-        that is cut off has networks of all costs.
+        These are the networks that make up the front's hypervolume, or fewer if the share does not
+        pay for all; the MobileNets of their costs; and the network whose repeats measure the noise.
+        They are sorted by the hypervolume that each adds to those before it, so that an interrupted
+        run has promotions of all costs.
         """
         done = complete(list(self.records))
         front = _spread(
             [done[i] for i in pareto_front([r.accuracy for r in done], [r.cost for r in done])]
         )
-        owed: list[TrialRecord] = []
+        required: list[TrialRecord] = []
         for count in _counts(front):
-            owed = self._waiting(done, front[:count])
-            if self._affords(owed + self._owed_repeats()):
+            required = self._waiting(done, front[:count])
+            if self._affords(required + self._missing_repeats()):
                 break
-        return _spread(owed)
+        return _spread(required)
 
     def _waiting(
         self, done: Sequence[TrialRecord], front: Sequence[TrialRecord]
     ) -> list[TrialRecord]:
-        """What of a front, its MobileNets and the network that shows the noise has not begun."""
+        """Promotions of a front, its MobileNets and the repeated network that have not begun."""
         best = self.begun | {r.trial for r in front}
         budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
-        rivals = [rival for budget in budgets for rival in mobilenets(done, budget)]
-        chosen = [*front, *rivals] + ([] if self.repeated is None else [self.repeated])
+        references = [
+            each
+            for budget in budgets
+            for each in best_by_screening([r for r in done if r.cost <= budget])
+        ]
+        chosen = [*front, *references] + ([] if self.repeated is None else [self.repeated])
         return list({r.trial: r for r in chosen if r.trial not in self.begun}.values())
 
-    def _owed_repeats(self) -> list[TrialRecord]:
+    def _missing_repeats(self) -> list[TrialRecord]:
         return [] if self.repeated is None else [self.repeated] * self.repeats
 
-    def _rival_at_a_budget(self) -> TrialRecord | None:
-        """A MobileNet that answers are compared with at round budgets, which has not begun.
+    def _reference_at_a_budget(self) -> TrialRecord | None:
+        """Return a MobileNet that answers at budgets are compared with and that has not begun.
 
-        A budget may buy more than the best network costs that was found within it.
+        It may cost more than the best candidate within the budget.
         """
         short = [replace(r, promotion=None) for r in self.records]
         chosen = [r for r in short if r.trial in self.begun and not r.is_baseline]
         limit = MOST_OF_THE_REST * self._left()
         for budget in self.budgets or natural_budgets(short):
             if budget < 2 * max((r.cost for r in chosen), default=0):
-                for rival in mobilenets(short, budget):
-                    if rival.trial not in self.begun and rival.mult_adds <= limit:
-                        return rival
+                for reference in best_by_screening([r for r in short if r.cost <= budget]):
+                    if reference.trial not in self.begun and reference.mult_adds <= limit:
+                        return reference
         return None
 
     def _contender(self) -> TrialRecord | None:
-        """The network with most to gain on the promoted ones; None where none has a chance.
+        """Return the network of largest expected improvement over the promoted ones.
 
-        By the accuracies that are expected after the short training: they tell more of the longer
-        one than those measured do.
+        It uses the predicted accuracies of screenings, which correlate better with promotions than
+        measured ones. None if no network has a chance.
         """
         promoted = [(r, r.promotion.accuracy) for r in self.records if r.promotion is not None]
         calibration = Calibration.between(
-            [r.likely for r, _ in promoted], [after for _, after in promoted]
+            [r.selection_accuracy for r, _ in promoted], [after for _, after in promoted]
         )
         if calibration is None:
             return None
@@ -173,27 +179,28 @@ class Promotions:
         for record in complete(list(self.records)):
             if record.is_baseline or record.trial in self.begun or record.mult_adds > limit:
                 continue
-            rivals = [logit(after) for r, after in promoted if r.cost <= record.cost]
-            if not rivals:
+            promoted_logits = [logit(after) for r, after in promoted if r.cost <= record.cost]
+            if not promoted_logits:
                 continue
-            z = (calibration.logit_of(record.likely) - max(rivals)) / calibration.spread
+            lead = calibration.logit_of(record.selection_accuracy) - max(promoted_logits)
+            z = lead / calibration.spread
             gain = z * float(ndtr(z)) + math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
             if gain > most and ndtr(z) >= LEAST_CHANCE:
                 best, most = record, gain
         return best
 
     def _affords(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether the share pays for the longer training of these beside those begun."""
+        """Whether the share pays for these promotions beside those that have begun."""
         return sum(r.mult_adds for r in records) <= self._left()
 
     def _left(self) -> float:
-        """Mult-Adds of networks whose longer training the share still pays for."""
+        """Mult-Adds of the networks whose promotion the share still pays for."""
         short, longer = self._work()
         share = self.settings.share
         return (share / (1 - share) * short - longer) / self.settings.longer
 
     def _work(self) -> tuple[int, int]:
-        """Work of the short trainings, and of the longer ones begun."""
+        """Work of the screenings, and of the promotions that have begun."""
         trained = (r for r in self.records if not r.is_baseline and r.evaluation is not None)
         begun = (r for r in self.records if r.trial in self.begun)
         longer = self.repeats_work + sum(r.mult_adds for r in begun)
@@ -201,7 +208,7 @@ class Promotions:
 
 
 def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
-    """First what adds most hypervolume to what stands before it."""
+    """Sort records by the hypervolume that each adds to those before it, most first."""
     left = sorted(records, key=lambda r: (r.cost, r.trial))
     ordered: list[TrialRecord] = []
 
@@ -214,7 +221,7 @@ def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _counts(front: Sequence[TrialRecord]) -> range:
-    """How many of a front, ordered by `_spread`, may stand for it; most first."""
+    """Numbers of networks of a front, sorted by `_spread`, that represent it; most first."""
     if not front:
         return range(1)
     volumes = hypervolume_history(*_columns(front), _worst(front))
@@ -229,5 +236,5 @@ def _columns(records: Sequence[TrialRecord]) -> tuple[list[float], list[float]]:
 
 
 def _worst(records: Sequence[TrialRecord]) -> tuple[float, float]:
-    """A point that all records beat, in the columns' units."""
+    """Reference point of the hypervolume, in the columns' units."""
     return 0.0, math.log10(2 * max(r.cost for r in records))

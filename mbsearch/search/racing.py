@@ -1,9 +1,8 @@
-"""Front racing: between epochs, stop a trial that will add too little to the front.
+"""Front racing: prune trials whose predicted accuracy adds too little to the front.
 
-Optuna cannot stop trials of a study with two objectives, and stopping by accuracy alone would kill
-the small networks first. Here a trial is held against those only that cost no more than it does,
-and not by how it stands half-way but by how it is likely to end: networks learn at different
-speeds.
+Optuna cannot prune trials of a study with two objectives, and pruning by accuracy alone would prune
+the small networks first. Here a trial is compared with trials of at most its cost, by its predicted
+final accuracy, because networks learn at different speeds.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from mbsearch.config.settings import Racing
+from mbsearch.config.racing_settings import Racing
 from mbsearch.study.log_odds import accuracy_of, logit
 from mbsearch.study.records import Epoch
 
-# Strength of the belief that a standardised regressor says nothing, in trials.
+# Ridge penalty of the standardised regressors.
 RIDGE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """How a trial is likely to end: a Student distribution over the logit of its accuracy."""
+    """Predicted final accuracy of a trial: a Student distribution over its logit."""
 
     centre: float
     spread: float
@@ -34,54 +33,54 @@ class Forecast:
 
     @property
     def accuracy(self) -> float:
-        """The median."""
+        """Median of the predicted accuracy."""
         return accuracy_of(self.centre)
 
     def probability_above(self, accuracy: float) -> float:
-        """Probability of a final accuracy above this one, the noise of a training included."""
+        """Probability that the final accuracy, with its noise, is above this one."""
         return float(stdtr(self.freedom, (self.centre - logit(accuracy)) / self.spread))
 
 
 @dataclass
 class Race:
-    """The trials of a study that were trained to the end, and the rule that looks at a new one."""
+    """Learning curves of the completed trials of a study, and the rule that prunes others."""
 
     settings: Racing
     with_finals: bool = False
-    whole: list[tuple[int, Sequence[Epoch]]] = field(default_factory=list)
+    completed: list[tuple[int, Sequence[Epoch]]] = field(default_factory=list)
 
     def add(self, cost: int, curve: Sequence[Epoch]) -> None:
-        """Take up the curve of a trial that was trained to the end."""
-        self.whole.append((cost, curve))
+        """Add the learning curve of a completed trial."""
+        self.completed.append((cost, curve))
 
     def next_rung(self, epochs: int, done: int, usual: int | None = None) -> int | None:
-        """The epoch to train until before the next look; None for the end of the schedule.
+        """Return the next epoch at which a trial may be pruned; None if there is none.
 
-        The rungs are meant for a schedule of `usual` epochs; a longer one has them later.
+        The rungs are for a schedule of `usual` epochs; they are stretched for a longer one.
         """
         stretch = epochs / (usual or epochs)
         rungs = (round(stretch * rung) for rung in self.settings.rungs)
         return min((rung for rung in rungs if done < rung < epochs), default=None)
 
     def forecast(self, cost: int, curve: Sequence[Epoch]) -> Forecast | None:
-        """How a trial will end, from its last epoch; None with less than the least evidence.
+        """Predict the final accuracy of a trial from its last epoch; None with too few peers.
 
-        Ridge regression over the trials that ended, of the logit of the final accuracy on the logit
-        of the accuracy and the log training loss after that epoch, on log cost, and on the
-        square of that, for accuracy saturates. The training loss is an average over the whole
-        epoch, and so much less noisy than the accuracy at a high learning rate.
+        A ridge regression over the completed trials: the logit of the final accuracy on the logit
+        of the accuracy and the log training loss after that epoch, on log cost and its square. The
+        training loss is an average over the epoch, and so less noisy than the accuracy at a high
+        learning rate.
         """
-        peers = [(each, other) for each, other in self.whole if len(other) >= len(curve)]
+        peers = [(each, other) for each, other in self.completed if len(other) >= len(curve)]
         if len(peers) < self.settings.min_peers:
             return None
         rung = len(curve) - 1
-        known = np.array([_signs(each, other[rung]) for each, other in peers])
+        known = np.array([_regressors(each, other[rung]) for each, other in peers])
         ends = np.array([logit(other[-1].validation_accuracy) for _, other in peers])
         centre, scale = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-9)
         inputs = _with_square((known - centre) / scale)
         middle = inputs.mean(axis=0)
         inputs -= middle
-        own = _with_square((np.array([_signs(cost, curve[-1])]) - centre) / scale)[0] - middle
+        own = _with_square((np.array([_regressors(cost, curve[-1])]) - centre) / scale)[0] - middle
         covariance = np.linalg.inv(inputs.T @ inputs + RIDGE * np.eye(len(own)))
         weights = covariance @ inputs.T @ (ends - ends.mean())
         misses = ends - ends.mean() - inputs @ weights
@@ -90,18 +89,18 @@ class Race:
         spread = max(math.sqrt(variance), 1e-6)
         return Forecast(float(ends.mean() + own @ weights), spread, freedom)
 
-    def verdict(self, cost: int, curve: Sequence[Epoch]) -> str | None:
-        """Why a trial is stopped after the last epoch of its curve; None where it goes on.
+    def prune_reason(self, cost: int, curve: Sequence[Epoch]) -> str | None:
+        """Return why a trial is pruned after the last epoch of its curve; None if it is not.
 
-        It is stopped when it will, with the `confidence` of the settings, not end `gain` above the
-        best trial of at most its cost, and so add little or nothing to the front. In a search with
-        finals it is stopped when it will end `slack` below that trial.
+        A trial is pruned if, with the `confidence` of the settings, its final accuracy is not
+        `gain` above that of the best trial of at most its cost. In a search with finals it is
+        pruned if its final accuracy is more than `slack` below that of the best.
         """
         forecast, settings = self.forecast(cost, curve), self.settings
-        rivals = [other[-1].validation_accuracy for each, other in self.whole if each <= cost]
-        if forecast is None or not rivals:
+        others = [other[-1].validation_accuracy for each, other in self.completed if each <= cost]
+        if forecast is None or not others:
             return None
-        needed = max(rivals) + (-settings.slack if self.with_finals else settings.gain)
+        needed = max(others) + (-settings.slack if self.with_finals else settings.gain)
         if forecast.probability_above(needed) >= 1 - settings.confidence:
             return None
         return (
@@ -110,10 +109,11 @@ class Race:
         )
 
 
-def _signs(cost: int, epoch: Epoch) -> list[float]:
+def _regressors(cost: int, epoch: Epoch) -> list[float]:
     loss = math.log(max(epoch.train_loss, 1e-6))
     return [math.log10(cost), logit(epoch.validation_accuracy), loss]
 
 
-def _with_square(signs: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.column_stack([signs, signs[:, 0] ** 2])
+def _with_square(regressors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add the square of the first column."""
+    return np.column_stack([regressors, regressors[:, 0] ** 2])

@@ -1,23 +1,17 @@
-"""References of a budget: the widths and resolutions at which a MobileNet fills it."""
+"""References of a budget: MobileNets of the widths and resolutions that use most of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
 
-from mbsearch.config.settings import LATENCY, Bounds, Budget, name_of
+from mbsearch.config.budgets import Bounds, Budget
+from mbsearch.config.families import COMPARED, DONORS, FAMILIES, scaled_reference
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import Gap, gaps
-from mbsearch.cost.units import round_amounts
+from mbsearch.cost.metrics import round_amounts
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import (
-    DONORS,
-    FAMILIES,
-    PUBLISHED_ALPHAS,
-    PUBLISHED_RESOLUTION,
-    scaled_reference,
-)
 
 LARGEST_ALPHA = 1.4
 """The largest width that the V2 paper publishes (arXiv 1801.04381, table 4)."""
@@ -25,7 +19,7 @@ LARGEST_ALPHA = 1.4
 _RESOLUTIONS = (40, *range(48, 289, 16))
 _SMALLEST_ALPHA = 0.05
 _FILLED = 0.85  # share of a budget
-_AT_LEAST = 6  # references of a family, where there are as many within the budget
+_AT_LEAST = 6  # references of a family, if there are as many within the budget
 
 
 def fitting_references(
@@ -57,9 +51,9 @@ def fitting_references(
     Raises:
         SpecError: there is no reference of that name.
     """
-    lowest = PUBLISHED_ALPHAS[family] if published else _SMALLEST_ALPHA
+    lowest = (published and FAMILIES[family].smallest_alpha) or _SMALLEST_ALPHA
     largest = 1.0 if family in DONORS else LARGEST_ALPHA
-    smallest = PUBLISHED_RESOLUTION if published else 0
+    smallest = FAMILIES[family].smallest_resolution if published else 0
 
     def costs_within(network: Architecture) -> dict[str, int] | None:
         """The costs of a network that keeps every bound."""
@@ -99,12 +93,12 @@ def chosen_references(
     packaged donor is a family too: at alpha 1 on few pixels, and narrower on more.
     """
     settings = space.settings
-    senses = [(family, published) for family in FAMILIES for published in (False, True)]
+    scalings = [(family, published) for family in COMPARED for published in (False, True)]
     if settings.weights in DONORS:
-        senses.insert(0, (settings.weights, False))
+        scalings.insert(0, (settings.weights, False))
     classes = space.template.get("num_classes", Architecture.model_fields["num_classes"].default)
     found: dict[str, tuple[str, Architecture]] = {}
-    for budget, (family, published) in product(settings.budgets, senses):
+    for budget, (family, published) in product(settings.budgets, scalings):
         fitting = fitting_references(
             family,
             budget,
@@ -119,14 +113,14 @@ def chosen_references(
 
 
 def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tuple[Budget, ...]:
-    """Return round budgets between the cheapest and the dearest published reference that fits.
+    """Return the round budgets within the cost range of the published references that fit.
 
     Budgets bound the study's cost. A reference fits if it is within the limits of the space.
     """
     settings = space.settings
     costs = [
         costs[settings.metric]
-        for family, alpha, resolution in product(FAMILIES, (0.35, 1.0), (96, 224))
+        for family, alpha, resolution in product(COMPARED, (0.35, 1.0), (96, 224))
         if settings.limits.excess(
             costs := measure(scaled_reference(family, alpha, resolution, 1000))
         )
@@ -135,18 +129,14 @@ def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tup
     if not costs:
         return ()
     return tuple(
-        Budget.model_validate({name_of(settings.metric): _written(settings.metric, round(amount))})
+        Budget.of({settings.metric: round(amount)})
         for amount in round_amounts(settings.metric)
         if min(costs) <= amount <= max(costs)
     )
 
 
-def _written(metric: str, amount: int) -> str:
-    return f"{amount}us" if metric == LATENCY else str(amount)
-
-
 def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:
-    """So many of the networks, evenly spaced, the first and the last among them."""
+    """Return `count` of the networks, evenly spaced, including the first and the last."""
     if len(networks) <= count:
         return list(networks)
     return [networks[round(i * (len(networks) - 1) / (count - 1))] for i in range(count)]
@@ -168,11 +158,11 @@ def missing_references(space: SearchSpecification, measure: Measure = measure) -
         gap
         for budget in budgets
         if budget.bounds().keys() <= known
-        for family, name in FAMILIES.items()
+        for family, row in COMPARED.items()
         for gap in gaps(
             space,
             budget.label,
-            name,
+            row.name,
             fitting_references(
                 family, budget, num_classes=some.num_classes, published=False, measure=measure
             ),

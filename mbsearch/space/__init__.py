@@ -1,4 +1,4 @@
-"""What can be built: architectures, spaces of them, and the layer programs they lower to.
+"""Architectures, search spaces, and the layer programs that architectures lower to.
 
-Pure data. Nothing in this package imports torch or optuna.
+Pure data: nothing in this package imports torch or optuna.
 """

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from mbsearch.errors import SpecError
-from mbsearch.space.blocks import AnyStage, Channels, Kernel, Row, round_channels
+from mbsearch.space.blocks import AnyStage, Channels, Kernel, round_channels
 from mbsearch.space.layers import (
     Activation,
     Block,
@@ -24,12 +24,12 @@ from mbsearch.space.layers import (
     SqueezeExcite,
     trace,
 )
-from mbsearch.space.yaml_source import explain
+from mbsearch.space.yaml_source import StrictModel, format_first_error
 
 Rounding = Literal["multiple_of_8", "truncate"]
 
 
-class Stem(Row):
+class Stem(StrictModel):
     """First convolution of the network."""
 
     channels: Channels
@@ -38,12 +38,12 @@ class Stem(Row):
     activation: Activation | None = None
 
 
-class Head(Row):
+class Head(StrictModel):
     """What follows the last stage: [1x1 convolution,] pooling, [hidden layer,] classifier.
 
-    `scaling` says whether alpha applies to the 1x1 convolution: ``always`` (V3), only ``up`` (V2
-    keeps its 1280 channels for alpha below 1), or ``never`` (MnasNet). The hidden layer is never
-    scaled (V3).
+    `scaling` is the range of alphas that scale the 1x1 convolution: ``always`` (V3), ``up`` for
+    those above 1 (V2 keeps its 1280 channels below), or ``never`` (MnasNet). The hidden layer is
+    never scaled (V3).
     """
 
     channels: Channels | None = None
@@ -52,12 +52,11 @@ class Head(Row):
     activation: Activation | None = None
 
 
-class Architecture(Row):
-    """One network: everything that its cost and its weights' shapes depend on.
+class Architecture(StrictModel):
+    """One network: all that determines its costs and the shapes of its weights.
 
-    `rounding` says how alpha scales nominal channels: ``truncate`` is V1's ``max(int(c * alpha),
-    8)``, ``multiple_of_8`` is the rule of V2 and its successors. At alpha 1 the nominal channels
-    are taken as they stand.
+    `rounding` is the rule by which alpha scales nominal channels: V1's ``max(int(c * alpha), 8)``
+    (``truncate``), or V2's (``multiple_of_8``). At alpha 1 nominal channels are not rounded.
     """
 
     name: str = "network"
@@ -75,11 +74,11 @@ class Architecture(Row):
 
     @property
     def rho(self) -> float:
-        """Resolution multiplier of the V1 paper: resolution / 224."""
+        """Resolution multiplier of the V1 paper: the resolution divided by 224."""
         return self.resolution / 224
 
     def scale(self, channels: int) -> int:
-        """Apply the width multiplier to nominal channels, with the family's rounding."""
+        """Return nominal channels multiplied by alpha and rounded."""
         if self.alpha == 1:
             return channels
         if self.rounding == "truncate":
@@ -87,7 +86,7 @@ class Architecture(Row):
         return round_channels(channels * self.alpha)
 
     def lower(self) -> Program:
-        """The network as a layer program; blocks that do nothing are left out."""
+        """Return the network as a layer program, without blocks that compute nothing."""
         stem = self.stem
         c_in = self.scale(stem.channels)
         act = stem.activation or self.activation
@@ -116,7 +115,7 @@ class Architecture(Row):
         return tuple(layers)
 
     def layers(self) -> Iterator[PlacedLayer]:
-        """Every layer in order, with its shapes at the architecture's own resolution.
+        """Yield every layer in order, with its shapes at the architecture's own resolution.
 
         Raises:
             SpecError: a stride meets a map that has no second pixel to step to.
@@ -136,10 +135,10 @@ class Architecture(Row):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the network itself: equal for any two descriptions of the same network.
+        """Hash of the network, in 16 hexadecimal digits; equal for all descriptions of a network.
 
-        Names, stage borders and blocks that do nothing do not count; resolution, layers, widths
-        and activations do. 16 hexadecimal digits.
+        It depends on resolution, layers, widths and activations. Names, borders of stages and
+        blocks that compute nothing do not change it.
         """
         program = self.lower()
         blocks = "|".join(_signature(block) for stage in program.stages for block in stage)
@@ -155,7 +154,7 @@ class Architecture(Row):
         num_classes: int | None = None,
         name: str | None = None,
     ) -> Architecture:
-        """The same architecture at another width, resolution, number of classes or name.
+        """Return the architecture at another width, resolution, number of classes or name.
 
         Raises:
             SpecError: a value is out of its range.
@@ -171,19 +170,21 @@ class Architecture(Row):
         try:
             return Architecture.model_validate(fields)
         except ValidationError as error:
-            raise SpecError(f"{self.name}: {explain(error)}") from None
+            raise SpecError(f"{self.name}: {format_first_error(error)}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data with every default written out, in the order of the YAML."""
+        """Return plain data in the order of the YAML, defaults included."""
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
-        """The YAML file that reads back as this architecture."""
-        return yaml.safe_dump(_spare(self), sort_keys=False, default_flow_style=None, width=100)
+        """Return the text of a YAML file that reads back as this architecture."""
+        return yaml.safe_dump(
+            _without_defaults(self), sort_keys=False, default_flow_style=None, width=100
+        )
 
 
-def _spare(row: BaseModel) -> dict[str, Any]:
-    """Plain data without the fields that stand at their default, `block` first."""
+def _without_defaults(row: BaseModel) -> dict[str, Any]:
+    """Return plain data without the fields at their defaults, `block` first."""
     out: dict[str, Any] = {}
     fields = type(row).model_fields
     for key in sorted(fields, key=lambda k: k != "block"):
@@ -191,9 +192,9 @@ def _spare(row: BaseModel) -> dict[str, Any]:
         if key != "name" and value == fields[key].default and not fields[key].is_required():
             continue
         if isinstance(value, BaseModel):
-            value = _spare(value)
+            value = _without_defaults(value)
         elif isinstance(value, tuple):
-            value = [_spare(item) for item in value]
+            value = [_without_defaults(item) for item in value]
         out[key] = value
     return out
 
@@ -202,7 +203,7 @@ def _spare(row: BaseModel) -> dict[str, Any]:
 def _lower_stage(
     stage: AnyStage, c_in: int, c_out: int, activation: Activation
 ) -> tuple[Block, ...]:
-    """All blocks of a stage: the first takes the stride and the change of width."""
+    """Return the blocks of a stage; the first one has the stride and the change of width."""
     first, rest = (
         replace(stage.lower(c, c_out, stride, activation), kind=stage.block)
         for c, stride in ((c_in, stage.stride), (c_out, 1))
@@ -212,7 +213,7 @@ def _lower_stage(
 
 @lru_cache(maxsize=65536)
 def _signature(block: Block) -> str:
-    """What a block computes, without the names of its layers."""
+    """Return a text that is equal for blocks that compute the same; layer names are left out."""
     body = ",".join(map(_layer_signature, block.body))
     shortcut = block.shortcut
     skip = "-" if shortcut is None else "+" + ",".join(map(_layer_signature, shortcut))

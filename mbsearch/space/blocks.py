@@ -1,17 +1,18 @@
-"""The block types: one frozen class each, and `lower` is the only description of a block.
+"""The block types: one class each, whose `lower` is the only description of the block.
 
-Every class is one row of an architecture's stage table. Channels are nominal there; the width
-multiplier is applied by the architecture, which hands the real widths to `lower`.
+An instance is a stage of an architecture. Its channels are nominal. The architecture applies the
+width multiplier and passes the actual widths to `lower`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from mbsearch.space.layers import Activation, Block, Conv, Gate, SqueezeExcite
+from mbsearch.space.yaml_source import StrictModel
 
 
 def _odd(kernel: int) -> int:
@@ -28,22 +29,16 @@ SqueezeStyle = Literal["mobilenet_v3", "mnasnet"]
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
-    """Nearest multiple of `divisor`, at least `divisor`, never under 90 % of `channels`.
+    """Return the nearest multiple of `divisor`, at least `divisor` and 90 % of `channels`.
 
-    The rule of MobileNet V2 and its successors (their reference code's ``make_divisible``).
+    This is the rule of MobileNet V2 and its successors (their reference code's ``make_divisible``).
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-class Row(BaseModel):
-    """Base of everything written as one mapping in the YAML: frozen, strict, no unknown key."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class Stage(Row):
-    """What the stages of every block type have in common."""
+class Stage(StrictModel):
+    """Base class of the stages of every block type."""
 
     channels: Channels
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
@@ -51,24 +46,24 @@ class Stage(Row):
 
     @abstractmethod
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Lower one block of the stage.
+        """Return one block of the stage as layers.
 
         Args:
             c_in: channels of the input map.
             c_out: channels of the output map, the width multiplier already applied.
             stride: of this block; only the first block of a stage has the stage's stride.
-            default: the architecture's activation, where the stage names none.
+            default: the activation, unless the stage sets its own.
         """
 
 
 def _squeeze(
     ratio: float, style: SqueezeStyle, c_in: int, c_squeezed: int
 ) -> tuple[SqueezeExcite, ...]:
-    """Squeeze-excite of `c_squeezed` channels inside a block with `c_in` input channels.
+    """Return the squeeze-excite of a map of `c_squeezed` channels; none for a ratio of 0.
 
-    MobileNetV3 takes the ratio of the squeezed map itself, rounds to a multiple of 8 and gates
-    by a hard sigmoid (V3 paper, section 5.3). MnasNet takes the ratio of the block's input,
-    rounds to the nearest integer and gates by a sigmoid (MnasNet paper, figure 7).
+    MobileNetV3 multiplies the ratio by the channels of this map, rounds to a multiple of 8 and
+    gates with a hard sigmoid (V3 paper, section 5.3). MnasNet multiplies it by `c_in`, the channels
+    of the block's input, rounds to an integer and gates with a sigmoid (MnasNet paper, figure 7).
     """
     if ratio == 0:
         return ()
@@ -81,7 +76,7 @@ def _squeeze(
 
 
 class Standard(Stage):
-    """Standard k x k convolution: the block that the MobileNets replace."""
+    """Standard k x k convolution."""
 
     block: Literal["standard"]
     kernel: Kernel = 3
@@ -118,7 +113,7 @@ class Separable(Stage):
 class InvertedResidual(Stage):
     """Inverted residual with linear bottleneck (V2 paper, section 3.3 and table 1).
 
-    The shortcut joins the narrow ends, and only where the stride is 1 and the channels agree.
+    The shortcut connects input and output if the stride is 1 and their channels are equal.
     """
 
     block: Literal["inverted_residual"]
@@ -130,9 +125,9 @@ class InvertedResidual(Stage):
     linear: bool = True
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """[Expansion,] depthwise [, squeeze-excite], projection (linear unless switched off)."""
+        """[Expansion,] depthwise [, squeeze-excite], projection (by default linear)."""
         k, act = self.kernel, self.activation or default
-        # Expansion 1 has no expansion layer, and its width is the input's, whatever its rounding.
+        # With expansion 1 there is no expansion layer, and the width is the input's, not rounded.
         wide = round_channels(c_in * self.expansion) if self.expansion > 1 else c_in
         return Block(
             (
@@ -148,8 +143,8 @@ class InvertedResidual(Stage):
 class Bottleneck(Stage):
     """ResNet's residual block: reduce, k x k, expand (arXiv 1512.03385, figure 5).
 
-    The inner width is the output's divided by `reduction`; where the shape changes the shortcut
-    is a 1x1 projection, and the activation follows the addition.
+    The inner width is the output's divided by `reduction`. If the shape changes, the shortcut is a
+    1x1 projection. The activation follows the addition.
     """
 
     block: Literal["bottleneck"]
@@ -196,7 +191,7 @@ class SpatialSeparable(Stage):
 
 
 class Identity(Stage):
-    """Nothing at all; where the shape changes, a linear 1x1 convolution that changes it."""
+    """No layers; if the shape changes, one linear 1x1 convolution."""
 
     block: Literal["identity"]
 
@@ -207,13 +202,10 @@ class Identity(Stage):
         return Block((Conv("conv", c_out, stride=(stride, stride)),))
 
 
+# To add a block type, add its class above and its name here.
 AnyStage = Standard | Separable | InvertedResidual | Bottleneck | SpatialSeparable | Identity
 
 BLOCKS: dict[str, type[AnyStage]] = {
-    "standard": Standard,
-    "separable": Separable,
-    "inverted_residual": InvertedResidual,
-    "bottleneck": Bottleneck,
-    "spatial_separable": SpatialSeparable,
-    "identity": Identity,
+    get_args(model.model_fields["block"].annotation)[0]: model for model in get_args(AnyStage)
 }
+"""The block types by their names in the YAML."""

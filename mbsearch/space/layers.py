@@ -1,9 +1,8 @@
-"""The layer program: a network as data, the one description that cost, module and export read.
+"""The layer program: a network as data, from which costs, modules and exports are made.
 
-A `Program` is a stem, stages of blocks, and a head. Every convolution is followed by batch
-normalisation and carries no bias, as in the MobileNet papers; linear layers carry a bias.
-Spatial sides follow ``ceil(side / stride)``: TensorFlow's SAME, equal to a padding of
-``kernel // 2`` for odd kernels.
+A `Program` is a stem, stages of blocks, and a head. Convolutions have no bias and are followed by
+batch normalisation, as in the MobileNet papers. Linear layers have a bias. A stride divides
+the side of a map, rounded up: TensorFlow's SAME, or a padding of ``kernel // 2`` for odd kernels.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Conv:
     activation: Activation | None = None
 
     def out_shape(self, x: Shape) -> Shape:
-        """Shape (C, H, W) after the convolution: sides are ``ceil(side / stride)``."""
+        """Return the shape (C, H, W) after the convolution."""
         return Shape(self.channels, -(-x.height // self.stride[0]), -(-x.width // self.stride[1]))
 
 
@@ -56,7 +55,7 @@ class SqueezeExcite:
     gate: Gate
 
     def out_shape(self, x: Shape) -> Shape:
-        """The shape does not change."""
+        """Return the same shape."""
         return x
 
 
@@ -67,7 +66,7 @@ class Pool:
     name: str
 
     def out_shape(self, x: Shape) -> Shape:
-        """Shape (C, 1, 1)."""
+        """Return the shape (C, 1, 1)."""
         return Shape(x.channels, 1, 1)
 
 
@@ -80,7 +79,7 @@ class Linear:
     activation: Activation | None = None
 
     def out_shape(self, x: Shape) -> Shape:
-        """Shape (features, 1, 1)."""
+        """Return the shape (features, 1, 1)."""
         return Shape(self.features, 1, 1)
 
 
@@ -89,11 +88,11 @@ Layer = Conv | SqueezeExcite | Pool | Linear
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Repeated unit of a stage: a chain of layers, perhaps with a shortcut around it.
+    """Repeated unit of a stage: a chain of layers with an optional shortcut.
 
-    `shortcut` is None for a plain chain, an empty tuple for the identity, and the layers of a
-    projection where the shape changes. `activation` follows the addition. `kind` is the block type
-    as the YAML names it; it says what people should call the block, and changes nothing.
+    `shortcut` is None for a plain chain, empty for an identity shortcut, and else the layers of a
+    projection. `activation` follows the addition. `kind` is the name of the block type in the YAML;
+    it does not change what the block computes.
     """
 
     body: tuple[Conv | SqueezeExcite, ...]
@@ -104,10 +103,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A whole network, ready to be costed, built or written out.
+    """A whole network as layers.
 
-    Stages without any block are left out; `stage_indices` says which ones of the architecture's
-    the others are.
+    Stages without a block are left out. `stage_indices` are the others' indices in the
+    architecture.
     """
 
     stem: Conv
@@ -117,9 +116,9 @@ class Program:
 
 
 class PlacedLayer(NamedTuple):
-    """A layer where it stands: its dotted name, its shapes, and what is held beside it.
+    """A layer at its place in a network: its dotted name and its shapes.
 
-    `held` counts the values of open shortcuts that must stay in memory while the layer runs.
+    `held` is the number of values of open shortcuts that are in memory while the layer runs.
     """
 
     name: str
@@ -130,7 +129,7 @@ class PlacedLayer(NamedTuple):
 
 
 def trace(program: Program, resolution: int) -> Iterator[PlacedLayer]:
-    """Walk a program on one RGB image of `resolution` x `resolution` pixels, layer by layer."""
+    """Yield the layers of a program for one RGB image of `resolution` x `resolution` pixels."""
     x = Shape(3, resolution, resolution)
     x_next = program.stem.out_shape(x)
     yield PlacedLayer(program.stem.name, program.stem, x, x_next, 0)
@@ -144,7 +143,7 @@ def trace(program: Program, resolution: int) -> Iterator[PlacedLayer]:
                 yield PlacedLayer(prefix + layer.name, layer, x, x_next, open_shortcut)
                 x = x_next
                 if block.shortcut is not None:
-                    # From the second layer on, the block's input is kept beside the layer's own.
+                    # From the second layer on, the block's input is in memory too.
                     open_shortcut = x_in.elements
             held_out = x.elements
             for layer in block.shortcut or ():

@@ -1,4 +1,4 @@
-"""Ranges of numbers: ``{range: [0.1, 1.4], step: 0.01}`` in the place of a list of choices."""
+"""Ranges of numbers: ``{range: [0.1, 1.4], step: 0.01}`` instead of a list of choices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from mbsearch.errors import did_you_mean
-from mbsearch.space.yaml_source import Document, Path_, shown
+from mbsearch.space.yaml_source import Document, NodePath, format_value
 
 MOST_VALUES = 1000
 DEFAULT_POINTS = 20
@@ -23,10 +23,10 @@ Number = int | float
 class Range:
     """Numbers from `low` to `high`, evenly spaced by a `step` or on a logarithmic scale.
 
-    With a `step` they are `low`, `low + step`, ..., up to `high` or the last below it, exact
-    decimals; whole numbers if `low` and `step` are. Without one they are `points` numbers at equal
-    ratios, rounded to three significant digits between the ends, and to whole numbers if both ends
-    are; numbers that become equal are listed once.
+    With a `step` they are `low`, `low + step`, ..., at most `high`: exact decimals, or integers if
+    `low` and `step` are. Without a step they are `points` numbers at equal ratios. Between the ends
+    these are rounded to three significant digits, or to integers if both ends are; equal numbers
+    are listed once.
     """
 
     low: Number
@@ -46,7 +46,7 @@ class Range:
 
     @property
     def steps(self) -> int:
-        """How many steps there are from the first number to the last."""
+        """Number of steps from the first number to the last."""
         step = Decimal(str(self.step))
         return int((Decimal(str(self.high)) - Decimal(str(self.low))) // step)
 
@@ -60,17 +60,17 @@ class Range:
         return tuple(sorted({ends[0], *inner, ends[1]}))
 
     def to_dict(self) -> dict[str, Any]:
-        """The mapping in the YAML that reads back as this range."""
+        """Return the mapping of a YAML file that reads back as this range."""
         spacing = {"log": True, "points": self.points} if self.step is None else {"step": self.step}
         return {"range": [self.low, self.high], **spacing}
 
 
-def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Range:
-    """Read a mapping with the key ``range``.
+def parse_range(document: Document, data: Mapping[str, Any], path: NodePath) -> Range:
+    """Return the range of a mapping with the key ``range``.
 
     Raises:
-        SpecError: ends that are not two ascending numbers, a step that is none above 0, a
-            logarithmic scale from 0, more than 1,000 values, another key.
+        SpecError: ends that are not two ascending numbers, a step that is not a positive number, a
+            logarithmic scale from 0, more than 1,000 values, or an unknown key.
     """
     for key in data:
         if key not in _KEYS:
@@ -79,7 +79,7 @@ def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Ran
     low, high = _ends(document, data["range"], (*path, "range"))
     log = data.get("log", False)
     if not isinstance(log, bool):
-        raise document.error((*path, "log"), f"expected true or false, got {shown(log)}")
+        raise document.error((*path, "log"), f"expected true or false, got {format_value(log)}")
     if log:
         return _log_range(document, data, path, low, high)
     if "points" in data:
@@ -88,7 +88,7 @@ def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Ran
         raise document.error(path, "expected a step or log: true beside the range")
     step = _number(document, data["step"], (*path, "step"))
     if step <= 0:
-        raise document.error((*path, "step"), f"expected a number > 0, got {shown(step)}")
+        raise document.error((*path, "step"), f"expected a number > 0, got {format_value(step)}")
     found = Range(low, high, step)
     if found.steps >= MOST_VALUES:
         raise document.error(
@@ -99,25 +99,26 @@ def parse_range(document: Document, data: Mapping[str, Any], path: Path_) -> Ran
 
 
 def _log_range(
-    document: Document, data: Mapping[str, Any], path: Path_, low: Number, high: Number
+    document: Document, data: Mapping[str, Any], path: NodePath, low: Number, high: Number
 ) -> Range:
     if "step" in data:
         raise document.error((*path, "step"), "expected none with log: true; use points")
     if low <= 0:
         raise document.error(
-            (*path, "range", 0), f"expected a number > 0 with log: true, got {shown(low)}"
+            (*path, "range", 0), f"expected a number > 0 with log: true, got {format_value(low)}"
         )
     points = data.get("points", DEFAULT_POINTS)
     if isinstance(points, bool) or not isinstance(points, int) or not 2 <= points <= MOST_VALUES:
         raise document.error(
-            (*path, "points"), f"expected an integer from 2 to {MOST_VALUES:,}, got {shown(points)}"
+            (*path, "points"),
+            f"expected an integer from 2 to {MOST_VALUES:,}, got {format_value(points)}",
         )
     return Range(low, high, None, points)
 
 
-def _ends(document: Document, given: object, path: Path_) -> tuple[Number, Number]:
+def _ends(document: Document, given: object, path: NodePath) -> tuple[Number, Number]:
     if not isinstance(given, list) or len(given) != 2:
-        got = f"{len(given)} items" if isinstance(given, list) and given else shown(given)
+        got = f"{len(given)} items" if isinstance(given, list) and given else format_value(given)
         raise document.error(path, f"expected two numbers [low, high], got {got}")
     low, high = (_number(document, end, (*path, i)) for i, end in enumerate(given))
     if low > high:
@@ -125,7 +126,7 @@ def _ends(document: Document, given: object, path: Path_) -> tuple[Number, Numbe
     return low, high
 
 
-def _number(document: Document, given: object, path: Path_) -> Number:
+def _number(document: Document, given: object, path: NodePath) -> Number:
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise document.error(path, f"expected a finite number, got {shown(given)}")
+        raise document.error(path, f"expected a finite number, got {format_value(given)}")
     return given

@@ -14,7 +14,7 @@ import yaml
 
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import BLOCKS, Row
+from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.template import (
     Choice,
     Mismatch,
@@ -29,47 +29,47 @@ from mbsearch.space.template import (
     sample_params,
 )
 from mbsearch.space.validate import check_template
-from mbsearch.space.yaml_source import Document, shown
+from mbsearch.space.yaml_source import Document, StrictModel, format_value
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All the networks that a YAML file with choices can mean."""
+    """The set of networks that a YAML file with choices describes."""
 
     name: str
     template: Mapping[str, Node]
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """Every choice, in the order of the file; their names are the search's parameters."""
+        """Every choice, in the order of the file; its name is the name of a search parameter."""
         return tuple(choices_in(self.template))
 
     @cached_property
     def size(self) -> int:
-        """Exact number of canonical encodings; equal networks may have several."""
+        """Exact number of canonical encodings; one network may have several."""
         return count(self.template)
 
     def decode(self, params: Mapping[str, Any]) -> Architecture:
-        """The network that the parameters name; those of choices that do not count are ignored.
+        """Return the network of these parameters; those of inactive choices are ignored.
 
         Raises:
-            SpecError: a parameter is unknown, missing, or names no option.
+            SpecError: a parameter is unknown, missing, or not one of the options.
         """
         return self.decode_canonical(params)[0]
 
     @property
     def largest_resolution(self) -> int:
-        """The largest resolution of a network, in pixels."""
+        """The largest resolution of the networks, in pixels."""
         node = self.template.get("resolution", Architecture.model_fields["resolution"].default)
         values = node.values if isinstance(node, Choice) else (node,)
         return max(cast("tuple[int, ...]", values))
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
-        """The same parameters without those that do not count."""
+        """Return the parameters without those of inactive choices."""
         return self.decode_canonical(params)[1]
 
     def decode_canonical(self, params: Mapping[str, Any]) -> tuple[Architecture, Params]:
-        """What `decode` and `canonical` give, at the price of one."""
+        """Return the results of `decode` and `canonical` from one pass."""
         unknown = params.keys() - self._names
         if unknown:
             raise SpecError(
@@ -91,10 +91,10 @@ class SearchSpace:
         return frozenset(choice.name for choice in self.choices)
 
     def encode(self, architecture: Architecture) -> Params:
-        """The canonical parameters that decode to this architecture.
+        """Return the canonical parameters that decode to this architecture.
 
         Raises:
-            SpecError: it is not in the space; the first difference is named.
+            SpecError: it is not in the space; the message names the first difference.
         """
         try:
             return match(self.template, architecture)
@@ -104,53 +104,53 @@ class SearchSpace:
             ) from None
 
     def complete(self, params: Mapping[str, Any]) -> Params:
-        """A value for every choice: the given ones, the first option where one does not count."""
+        """Return a value for every choice: the given one, or the first option."""
         return {choice.name: params.get(choice.name, choice.values[0]) for choice in self.choices}
 
     def sample(self, seed: int) -> Architecture:
-        """One network drawn uniformly over the encodings, the same for the same seed."""
+        """Return a network drawn uniformly over the encodings; the seed determines it."""
         return self.decode(self.sample_params(Random(seed)))
 
     def sample_params(self, rng: Random) -> Params:
-        """Canonical parameters drawn uniformly over the encodings."""
+        """Return canonical parameters drawn uniformly over the encodings."""
         return sample_params(self.template, rng)
 
     def enumerate_params(self) -> Iterator[Params]:
-        """Every canonical encoding once; for spaces of a size that can be walked."""
+        """Yield every canonical encoding once."""
         return enumerate_params(self.template)
 
     def with_classes(self, num_classes: int) -> Self:
-        """The space with the images' number of classes, unless the file fixed one itself."""
+        """Return the space with this number of classes, unless its file sets one."""
         if "num_classes" in self.template:
             return self
         return replace(self, template={**self.template, "num_classes": num_classes})
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the set of networks: 16 hexadecimal digits.
+        """Hash of the set of networks, in 16 hexadecimal digits.
 
-        A range has that of the list of its numbers.
+        A range and the list of its numbers have the same one.
         """
         text = json.dumps(_plain(self.template, ranges=False), sort_keys=True)
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data of the YAML file that reads back as this space."""
+        """Return the plain data of a YAML file that reads back as this space."""
         return {"name": self.name, **_plain(self.template)}
 
     def to_yaml(self) -> str:
-        """The YAML file that reads back as this space."""
+        """Return the text of a YAML file that reads back as this space."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=100)
 
 
 @lru_cache(maxsize=65536)
-def _row(model: type[Row], items: tuple[tuple[str, Any], ...]) -> Row:
-    """Rows repeat from candidate to candidate: validating each once makes decoding cheap."""
+def _row(model: type[StrictModel], items: tuple[tuple[str, Any], ...]) -> StrictModel:
+    """Return the validated model; cached, as candidates share most of their stages."""
     return model.model_validate(dict(items))
 
 
 def _plain(node: Node, *, ranges: bool = True) -> Any:
-    """Plain data of a template; without `ranges` each is the list of its numbers."""
+    """Return plain data of a template; without `ranges`, ranges become lists of their numbers."""
     if isinstance(node, Choice):
         if ranges and node.range is not None:
             return node.range.to_dict()
@@ -163,19 +163,19 @@ def _plain(node: Node, *, ranges: bool = True) -> Any:
 
 
 def read_space(document: Document, other_keys: Sequence[str] = ()) -> SearchSpace:
-    """A search space from a parsed YAML file.
+    """Return the search space of a parsed YAML file.
 
     Args:
         document: the parsed file.
-        other_keys: top-level keys that the file may have beside those of an architecture.
+        other_keys: top-level keys that are allowed besides those of an architecture.
 
     Raises:
-        SpecError: with file, line and path of the first mistake.
+        SpecError: a mistake in the file; the message has its line and path.
     """
     data: dict[str, Any] = document.data
     name = data.get("name", document.name.removesuffix(".yaml").removesuffix(".yml"))
     if not isinstance(name, str):
-        raise document.error(("name",), f"expected text, got {shown(name)}")
+        raise document.error(("name",), f"expected text, got {format_value(name)}")
     rest = {k: v for k, v in data.items() if k not in other_keys and k != "name"}
     whole = parse(document, rest)
     if isinstance(whole, Choice):
@@ -188,12 +188,12 @@ def read_space(document: Document, other_keys: Sequence[str] = ()) -> SearchSpac
 
 
 def read_architecture(document: Document, other_keys: Sequence[str] = ()) -> Architecture:
-    """An architecture from a parsed YAML file without choices.
+    """Return the architecture of a parsed YAML file without choices.
 
-    `other_keys` are top-level keys that the file may have beside those of an architecture.
+    `other_keys` are top-level keys that are allowed besides those of an architecture.
 
     Raises:
-        SpecError: with file, line and path of the first mistake.
+        SpecError: a mistake in the file; the message has its line and path.
     """
     space = read_space(document, other_keys)
     if space.choices:

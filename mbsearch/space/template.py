@@ -1,8 +1,8 @@
-"""A template: an architecture's plain data with choices in the place of some of its nodes.
+"""Templates: an architecture's plain data in which some nodes are choices.
 
-A node is a scalar, a mapping, a tuple or a `Choice`. Every question about a template (how many
-encodings, which one, is this network among them) is one recursion over its nodes. A stage whose
-block type is itself a choice keeps, for each type, only the keys that this type has.
+A node is a scalar, a mapping, a tuple or a `Choice`. Counting, sampling, decoding and encoding are
+each one recursion over the nodes. A choice is active if the options picked around it contain it. If
+the block type of a stage is a choice, each type has only the keys of its own class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.ranges import Range, parse_range
-from mbsearch.space.yaml_source import Document, Path_, shown
+from mbsearch.space.yaml_source import Document, NodePath, format_value
 
 Scalar = str | int | float | bool | None
 Node = Union[Scalar, Mapping[str, "Node"], tuple["Node", ...], "Choice"]
@@ -31,11 +31,10 @@ _MOST_LISTED = 20  # values of a choice in a message
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A place left open: `name` is its path in the YAML, and the parameter's name everywhere.
+    """A node with several options; `name` is its path in the YAML and the parameter's name.
 
-    The parameter's values are the options themselves where they are scalars, and their indices
-    where they are whole stages or stage lists (`structural`). The options of a `range` are its
-    numbers.
+    The parameter's values are the options themselves if they are scalars, and the options' indices
+    if they are stages or lists of stages (`structural`). The options of a `range` are its numbers.
     """
 
     name: str
@@ -51,25 +50,25 @@ class Choice:
         return cast("tuple[Scalar, ...]", self.options)
 
     def pick(self, params: Mapping[str, Any]) -> int:
-        """Index of the option that the parameters name.
+        """Return the index of the parameters' option.
 
         Raises:
-            SpecError: they name none, or one that does not exist.
+            SpecError: the parameter is missing, or not one of the options.
         """
         if self.name not in params:
             raise SpecError(f"{self.name}: expected one of {self._listed()}, got no value")
         try:
             return self.values.index(params[self.name])
         except ValueError:
-            got = shown(params[self.name])
+            got = format_value(params[self.name])
             raise SpecError(f"{self.name}: expected one of {self._listed()}, got {got}") from None
 
     def _listed(self) -> str:
         texts = [str(value) for value in self.values]
         return ", ".join([*texts[:2], "...", texts[-1]] if len(texts) > _MOST_LISTED else texts)
 
-    def lacking(self, value: object) -> str:
-        """Why a value is none of the options: ``starts at 0.35``, ``has relu6 or hard_swish``."""
+    def absence(self, value: object) -> str:
+        """Return why a value is not an option: ``starts at 0.35``, ``has relu6 or hard_swish``."""
         options = [o for o in self.options if _is_number(o)]
         if len(options) < len(self.options) or not _is_number(value):
             return f"has {' or '.join(map(str, self.options))}"
@@ -85,48 +84,70 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def parse(document: Document, data: Any, path: Path_ = ()) -> Node:
-    """Turn plain data into a template: ``{choices: [...]}`` becomes a `Choice`, as does a range.
+def parse(document: Document, data: Any, path: NodePath = ()) -> Node:
+    """Return the template of plain data: ``{choices: [...]}`` and ranges become a `Choice`.
 
     Raises:
-        SpecError: choices that are empty, no list, of mixed kinds, doubled, or beside other keys;
-            a range as `parse_range` says.
+        SpecError: choices that are empty, not a list, of mixed kinds, repeated, or beside other
+            keys; a range that `parse_range` refuses.
     """
     if isinstance(data, list):
         return tuple(parse(document, item, (*path, i)) for i, item in enumerate(data))
     if not isinstance(data, dict):
         return cast("Scalar", data)
-    name = ".".join(map(str, path))
-    if path and "range" in data and "choices" not in data:
+    if "choices" in data:
+        return _parse_choice(document, data, path)
+    if path and "range" in data:
         found = parse_range(document, data, path)
-        return Choice(name, found.values, structural=False, range=found)
-    if "choices" not in data:
-        near = did_you_mean(next(iter(data), ""), ["choices", "range"]) if len(data) == 1 else ""
-        if near and isinstance(next(iter(data.values())), list):
+        return Choice(_dotted(path), found.values, structural=False, range=found)
+    _refuse_misspelt_choices(document, data, path)
+    return {key: parse(document, value, (*path, key)) for key, value in data.items()}
+
+
+def _dotted(path: NodePath) -> str:
+    return ".".join(map(str, path))
+
+
+def _refuse_misspelt_choices(document: Document, data: Mapping[str, Any], path: NodePath) -> None:
+    """Refuse a mapping whose only key is a list under a name close to ``choices``."""
+    if len(data) == 1 and isinstance(next(iter(data.values())), list):
+        near = did_you_mean(next(iter(data)), ["choices", "range"])
+        if near:
             raise document.error(path, f"unknown key {next(iter(data))!r}{near}")
-        return {key: parse(document, value, (*path, key)) for key, value in data.items()}
+
+
+def _parse_choice(document: Document, data: Mapping[str, Any], path: NodePath) -> Choice:
+    """Return the choice of a mapping with the key ``choices``."""
     extra = [key for key in data if key != "choices"]
     if extra:
         raise document.error((*path, extra[0]), "expected no other key beside 'choices'")
     options, at = data["choices"], (*path, "choices")
     if not isinstance(options, list) or not options:
-        raise document.error(at, f"expected a list of options, got {shown(options)}")
-    structural = isinstance(options[0], dict | list)
-    for i, option in enumerate(options):
-        if type(option) is not type(options[0]) and structural != isinstance(option, dict | list):
-            raise document.error(
-                (*at, i), f"expected options of one kind, got {shown(option)} among others"
-            )
-        if isinstance(option, dict) and ("choices" in option or "range" in option):
-            raise document.error((*at, i), "expected an option, got another list of choices")
-        if option in options[:i]:
-            raise document.error((*at, i), f"expected distinct options, got {shown(option)} twice")
+        raise document.error(at, f"expected a list of options, got {format_value(options)}")
+    for i in range(len(options)):
+        _check_option(document, options, i, at)
     nodes = tuple(parse(document, option, (*at, i)) for i, option in enumerate(options))
-    return Choice(name, nodes, structural)
+    return Choice(_dotted(path), nodes, structural=isinstance(options[0], dict | list))
+
+
+def _check_option(document: Document, options: list[Any], i: int, path: NodePath) -> None:
+    """Refuse an option of another kind than the first, a nested list of choices, and a repeat."""
+    first, option = options[0], options[i]
+    structural = isinstance(first, dict | list)
+    if type(option) is not type(first) and structural != isinstance(option, dict | list):
+        raise document.error(
+            (*path, i), f"expected options of one kind, got {format_value(option)} among others"
+        )
+    if isinstance(option, dict) and ("choices" in option or "range" in option):
+        raise document.error((*path, i), "expected an option, got another list of choices")
+    if option in options[:i]:
+        raise document.error(
+            (*path, i), f"expected distinct options, got {format_value(option)} twice"
+        )
 
 
 def choices_in(node: Node) -> Iterator[Choice]:
-    """Every choice of a template, in the order of the YAML, outer before inner."""
+    """Yield every choice of a template, in the order of the YAML, outer before inner."""
     if isinstance(node, Choice):
         yield node
         for option in node.options:
@@ -140,13 +161,13 @@ def choices_in(node: Node) -> Iterator[Choice]:
 
 
 def block_types(row: Mapping[str, Node]) -> tuple[str, ...]:
-    """The block types that a stage can have."""
+    """Return the block types that a stage can have."""
     block = row["block"]
     return cast("tuple[str, ...]", block.options if isinstance(block, Choice) else (block,))
 
 
 def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]]:
-    """A mapping's alternatives: one a block type of a stage, with only that type's keys."""
+    """Yield the alternatives of a mapping: for a stage, one for each block type, with its keys."""
     if "block" not in row:
         yield {}, row
         return
@@ -158,16 +179,16 @@ def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]
 
 
 def keys_of(row: Mapping[str, Node], block: str) -> Mapping[str, Node]:
-    """A stage's row with the keys that this block type has, `block` made plain."""
+    """Return a stage's mapping with the keys of this block type only."""
     fields = BLOCKS[block].model_fields
     return {key: value for key, value in row.items() if key in fields} | {"block": block}
 
 
 def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
-    """Plain data of the network that the parameters name; `used` collects those that counted.
+    """Return the plain data of the parameters' network; add the active parameters to `used`.
 
     Raises:
-        SpecError: a parameter that counts is missing or names no option.
+        SpecError: an active parameter is missing or not one of the options.
     """
     if isinstance(node, Choice):
         index = node.pick(params)
@@ -184,7 +205,7 @@ def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
 
 
 def count(node: Node) -> int:
-    """Exact number of canonical encodings: ways to settle every choice that then counts."""
+    """Return the exact number of canonical encodings: values of the active choices only."""
     if isinstance(node, Choice):
         return sum(map(count, node.options)) if node.structural else len(node.options)
     if isinstance(node, Mapping):
@@ -195,7 +216,7 @@ def count(node: Node) -> int:
 
 
 def enumerate_params(node: Node) -> Iterator[Params]:
-    """Every canonical encoding once."""
+    """Yield every canonical encoding once."""
     if isinstance(node, Choice):
         for value, option in zip(node.values, node.options, strict=True):
             for params in enumerate_params(option):
@@ -219,7 +240,7 @@ def _joined(parts: list[list[Params]]) -> Iterator[Params]:
 
 
 def sample_params(node: Node, rng: Random) -> Params:
-    """One canonical encoding, each with the same probability."""
+    """Return a canonical encoding drawn uniformly."""
     if isinstance(node, Choice):
         weights = [count(o) for o in node.options] if node.structural else [1] * len(node.options)
         index = _weighted(weights, rng)
@@ -245,10 +266,10 @@ def _merged(*parts: Params) -> Params:
 
 
 class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recursion
-    """The network is not among the template's: at which `path`, and why.
+    """A network is not in the template.
 
-    `got` is what the network has there, and `reason` what the template has in its place, as a
-    sentence goes on after the path: ``starts at 0.35``.
+    `path` is the first key that differs. `got` is the network's value. `reason` describes the
+    template's values and continues a sentence after the path: ``starts at 0.35``.
     """
 
     def __init__(self, path: str, got: str, reason: str) -> None:
@@ -257,15 +278,15 @@ class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recur
 
     @property
     def stage(self) -> int:
-        """The stage that differs; -1 where none does, or there are too few or too many."""
+        """Index of the stage that differs; -1 if another key or the number of stages differs."""
         return next((int(part) for part in self.path.split(".") if part.isdigit()), -1)
 
 
 def match(node: Node, value: Any, path: str = "") -> Params:
-    """The canonical encoding that resolves to `value`, a pydantic row, tuple or scalar.
+    """Return the canonical encoding that resolves to `value`, a model, tuple or scalar.
 
     Raises:
-        Mismatch: there is none; of several options, the one that agrees longest is compared.
+        Mismatch: there is none; of several options, the one with the latest difference counts.
     """
     if isinstance(node, Choice):
         return _match_choice(node, value, path)
@@ -278,14 +299,14 @@ def match(node: Node, value: Any, path: str = "") -> Params:
             *(match(n, v, f"{path}.{i}") for i, (n, v) in enumerate(zip(node, value, strict=True)))
         )
     if node != value:
-        raise Mismatch(path, shown(value), f"has {shown(node)}")
+        raise Mismatch(path, format_value(value), f"has {format_value(node)}")
     return {}
 
 
 def _match_choice(choice: Choice, value: Any, path: str) -> Params:
     if not choice.structural:
         if value not in choice.options:
-            raise Mismatch(path, shown(value), choice.lacking(value))
+            raise Mismatch(path, format_value(value), choice.absence(value))
         return {choice.name: choice.values[choice.options.index(value)]}
     differences = []
     for option, name in zip(choice.options, choice.values, strict=True):
@@ -314,5 +335,9 @@ def _match_row(row: Mapping[str, Node], value: BaseModel, path: str) -> Params:
         if key in row:
             params |= match(row[key], given, f"{path}.{key}".lstrip("."))
         elif given != field.default:
-            raise Mismatch(f"{path}.{key}".lstrip("."), shown(given), f"has {shown(field.default)}")
+            raise Mismatch(
+                f"{path}.{key}".lstrip("."),
+                format_value(given),
+                f"has {format_value(field.default)}",
+            )
     return params

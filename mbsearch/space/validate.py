@@ -1,4 +1,4 @@
-"""Checks a template before any network is made of it: every option of every choice must fit."""
+"""Validate a template: every option of every choice must be valid."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from mbsearch.errors import did_you_mean
 from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import BLOCKS, Row
+from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.template import Choice, Node, block_types, keys_of
-from mbsearch.space.yaml_source import Document, Path_, expectation, shown
+from mbsearch.space.yaml_source import Document, NodePath, StrictModel, format_error, format_value
 
 _FIXED = ("num_classes",)  # the images decide it, not the search
 
@@ -19,13 +19,13 @@ _FIXED = ("num_classes",)  # the images decide it, not the search
 def check_template(
     document: Document, template: Mapping[str, Node], other_keys: Sequence[str] = ()
 ) -> None:
-    """Check all that a template can become, without walking its combinations.
+    """Validate every option of a template without enumerating their combinations.
 
-    Each row of scalars is validated once as a whole and once more for every further option.
-    `other_keys` are the file's further keys, which a message about an unknown key proposes too.
+    Each mapping of scalars is validated once with the first options, and once for every further
+    option. `other_keys` are allowed keys of the file, which a message about an unknown key lists.
 
     Raises:
-        SpecError: with file, line and path of the first misfit.
+        SpecError: an invalid option; the message has its file, line and path.
     """
     rows: dict[str, Any] = {}
     known = (*Architecture.model_fields, *other_keys)
@@ -44,36 +44,38 @@ def check_template(
     _check_row(document, Architecture, {**template, **rows}, ())
 
 
-def _check_mapping(document: Document, model: type[Row], node: Node, path: Path_) -> Row:
-    """A stem or a head, or a choice between several."""
+def _check_mapping(
+    document: Document, model: type[StrictModel], node: Node, path: NodePath
+) -> StrictModel:
+    """Validate a stem or a head, or a choice between several."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)]
         return rows[0]
     if not isinstance(node, Mapping):
-        raise document.error(path, f"expected a mapping, got {_shown(node)}")
+        raise document.error(path, f"expected a mapping, got {_format_node(node)}")
     return _check_row(document, model, node, path)
 
 
-def _check_stages(document: Document, node: Node, path: Path_) -> tuple[Row, ...]:
-    """The list of stages, or a choice between several lists."""
+def _check_stages(document: Document, node: Node, path: NodePath) -> tuple[StrictModel, ...]:
+    """Validate the list of stages, or a choice between several lists."""
     if isinstance(node, Choice):
         at = (*path, "choices")
         rows = [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)]
         return rows[0]
     if not isinstance(node, tuple) or not node:
-        raise document.error(path, f"expected a list of stages, got {_shown(node)}")
+        raise document.error(path, f"expected a list of stages, got {_format_node(node)}")
     return tuple(_check_stage(document, stage, (*path, i)) for i, stage in enumerate(node))
 
 
-def _check_stage(document: Document, node: Node, path: Path_) -> Row:
-    """A stage, of one block type or of several, or a choice between several stages."""
+def _check_stage(document: Document, node: Node, path: NodePath) -> StrictModel:
+    """Validate a stage of one or several block types, or a choice between several stages."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_stage(document, o, (*at, i)) for i, o in enumerate(node.options)]
         return rows[0]
     if not isinstance(node, Mapping):
-        raise document.error(path, f"expected a stage (a mapping), got {_shown(node)}")
+        raise document.error(path, f"expected a stage (a mapping), got {_format_node(node)}")
     if "block" not in node:
         raise document.error((*path, "block"), f"expected one of {', '.join(BLOCKS)}, got nothing")
     blocks = block_types(node)
@@ -82,7 +84,7 @@ def _check_stage(document: Document, node: Node, path: Path_) -> Row:
             at = (*path, "block", "choices", i) if len(blocks) > 1 else (*path, "block")
             raise document.error(
                 at,
-                f"expected one of {', '.join(BLOCKS)}, got {shown(block)}"
+                f"expected one of {', '.join(BLOCKS)}, got {format_value(block)}"
                 + did_you_mean(str(block), BLOCKS),
             )
     known = sorted({key for block in blocks for key in BLOCKS[block].model_fields})
@@ -94,12 +96,14 @@ def _check_stage(document: Document, node: Node, path: Path_) -> Row:
     return checked[0]
 
 
-def _check_row(document: Document, model: type[Row], row: Mapping[str, Any], path: Path_) -> Row:
-    """One mapping of scalars and choices of scalars."""
+def _check_row(
+    document: Document, model: type[StrictModel], row: Mapping[str, Any], path: NodePath
+) -> StrictModel:
+    """Validate a mapping of scalars and choices of scalars."""
     for key, node in row.items():
         structured = isinstance(node, Mapping | tuple) and not _is_checked(node)
         if structured or (isinstance(node, Choice) and node.structural):
-            raise document.error((*path, key), f"expected a single value, got {_shown(node)}")
+            raise document.error((*path, key), f"expected a single value, got {_format_node(node)}")
     first = {k: v.options[0] if isinstance(v, Choice) else v for k, v in row.items()}
     result = _validated(document, model, first, path, row)
     for key, node in row.items():
@@ -110,30 +114,30 @@ def _check_row(document: Document, model: type[Row], row: Mapping[str, Any], pat
 
 
 def _is_checked(node: object) -> bool:
-    """Whether it is what the checks of this module returned: the stages of an architecture."""
-    return isinstance(node, tuple) and all(isinstance(item, Row) for item in node)
+    """Whether a node is a tuple of stages that this module has validated."""
+    return isinstance(node, tuple) and all(isinstance(item, StrictModel) for item in node)
 
 
 def _validated(
     document: Document,
-    model: type[Row],
+    model: type[StrictModel],
     data: Mapping[str, Any],
-    path: Path_,
+    path: NodePath,
     row: Mapping[str, Any],
     changed: tuple[str, int] | None = None,
-) -> Row:
+) -> StrictModel:
     try:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        at: Path_ = (*path, key)
+        at: NodePath = (*path, key)
         node = row.get(key)
         if isinstance(node, Choice):
             index = changed[1] if changed and changed[0] == key else 0
             at = (*at, "choices", index) if node.range is None else (*at, "range")
-        raise document.error(at, expectation(first, tuple(model.model_fields))) from None
+        raise document.error(at, format_error(first, tuple(model.model_fields))) from None
 
 
-def _shown(node: Node) -> str:
-    return "choices" if isinstance(node, Choice) else shown(node)
+def _format_node(node: Node) -> str:
+    return "choices" if isinstance(node, Choice) else format_value(node)

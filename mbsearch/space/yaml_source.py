@@ -1,4 +1,4 @@
-"""YAML files that remember their lines, and errors that say where, what was expected, what came."""
+"""YAML files with line numbers, and errors with line, path, expected and actual value."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from mbsearch.errors import SpecError, did_you_mean
 
-Path_ = tuple[str | int, ...]
+NodePath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 _EXPECTED = {
@@ -48,8 +48,14 @@ _RELATIONS = {
 }
 
 
-def shown(value: object) -> str:
-    """A value as a message shows it: scalars as written, containers by kind."""
+class StrictModel(BaseModel):
+    """Base class of the models of a YAML file's mappings: frozen, strict, no unknown key."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+def format_value(value: object) -> str:
+    """Return a value for a message: scalars as written, containers by kind."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -61,8 +67,8 @@ def shown(value: object) -> str:
     return repr(value)
 
 
-def expectation(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
-    """One pydantic error in plain words: ``expected a number >= 1, got 0``."""
+def format_error(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
+    """Return one of pydantic's errors as a message: ``expected a number >= 1, got 0``."""
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
         return f"expected {_EXPECTED[kind]}"
@@ -72,41 +78,41 @@ def expectation(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
         return f"unknown key, expected one of {keys}" + did_you_mean(key, known_keys)
     if kind in _RELATIONS:
         sign, key = _RELATIONS[kind]
-        return f"expected a number {sign} {context[key]:g}, got {shown(got)}"
+        return f"expected a number {sign} {context[key]:g}, got {format_value(got)}"
     if kind in ("literal_error", "union_tag_invalid"):
         text = str(context.get("expected", context.get("expected_tags")))
         words = [w.strip(" '") for w in text.replace(" or ", ", ").split(",")]
         if kind == "union_tag_invalid":
             got = context["tag"]
-        return f"expected one of {', '.join(words)}, got {shown(got)}" + did_you_mean(
+        return f"expected one of {', '.join(words)}, got {format_value(got)}" + did_you_mean(
             str(got), words
         )
     if kind == "too_short":
-        return f"expected at least {context['min_length']} item, got {shown(got)}"
+        return f"expected at least {context['min_length']} item, got {format_value(got)}"
     if kind == "value_error":
-        return f"expected {context['error']}, got {shown(got)}"
-    return f"expected {_EXPECTED.get(kind, error['msg'])}, got {shown(got)}"
+        return f"expected {context['error']}, got {format_value(got)}"
+    return f"expected {_EXPECTED.get(kind, error['msg'])}, got {format_value(got)}"
 
 
-def explain(error: ValidationError, known_keys: Sequence[str] = ()) -> str:
-    """The first of pydantic's errors as ``path: expected …, got …``."""
+def format_first_error(error: ValidationError, known_keys: Sequence[str] = ()) -> str:
+    """Return the first of pydantic's errors as ``path: expected …, got …``."""
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
-    return f"{path}: {expectation(first, known_keys)}"
+    return f"{path}: {format_error(first, known_keys)}"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed YAML file: its plain data, and the line of every node by path."""
+    """A parsed YAML file: its plain data, and the lines of its nodes by path."""
 
     name: str
     data: Any
-    lines: Mapping[Path_, int] = field(default_factory=dict)
+    lines: Mapping[NodePath, int] = field(default_factory=dict)
 
-    def error(self, path: Path_, message: str) -> SpecError:
-        """The error for a node: ``v2.yaml:14: stages.1.expansion: message``.
+    def error(self, path: NodePath, message: str) -> SpecError:
+        """Return the error of a node: ``v2.yaml:14: stages.1.expansion: message``.
 
-        A node that is not there is placed at its nearest ancestor's line.
+        A missing node has the line of its nearest ancestor.
         """
         at = path
         while at and at not in self.lines:
@@ -115,22 +121,22 @@ class Document:
         where = self.name if line is None else f"{self.name}:{line}"
         return SpecError(": ".join(filter(None, (where, ".".join(map(str, path)), message))))
 
-    def validate(self, model: type[M], value: Any, path: Path_ = ()) -> M:
-        """Validate plain data under `path` against a pydantic model.
+    def validate(self, model: type[M], value: Any, path: NodePath = ()) -> M:
+        """Return plain data, found at `path`, as an instance of a pydantic model.
 
         Raises:
-            SpecError: the data do not fit; the first misfit is named with file, line and path.
+            SpecError: the data are invalid; the message has file, line and path.
         """
         try:
             return model.model_validate(value)
         except ValidationError as error:
             first = error.errors()[0]
             known = _keys_at(model, first["loc"][:-1])
-            raise self.error((*path, *first["loc"]), expectation(first, known)) from None
+            raise self.error((*path, *first["loc"]), format_error(first, known)) from None
 
 
-def _keys_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
-    """The keys of the mapping that stands at a path of a model's data."""
+def _keys_at(model: type[BaseModel], path: NodePath) -> tuple[str, ...]:
+    """Return the keys of the mapping at a path of a model's data."""
     for key in path:
         if isinstance(key, str) and key in model.model_fields:
             model = next(_models(model.model_fields[key].annotation), model)
@@ -138,7 +144,7 @@ def _keys_at(model: type[BaseModel], path: Path_) -> tuple[str, ...]:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Every model of an annotation, as of ``tuple[Baseline, ...]``."""
+    """Yield every model in an annotation such as ``tuple[Baseline, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -146,7 +152,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def read_document(path: Path) -> Document:
-    """Read a YAML file.
+    """Return a parsed YAML file.
 
     Raises:
         SpecError: the file cannot be read, is not YAML, or gives a key twice.
@@ -168,18 +174,18 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, name: str) -> Document:
-    """Parse YAML text; `name` stands for the file in messages.
+    """Return parsed YAML text; messages call the file `name`.
 
     Raises:
         SpecError: the text is not YAML, gives a key twice, or is not a mapping.
     """
-    lines: dict[Path_, int] = {}
+    lines: dict[NodePath, int] = {}
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
         if root is None:
             raise SpecError(f"{name}: expected a mapping, got an empty file")
-        _refuse_double_keys(root, (), name, set())
+        _refuse_repeated_keys(root, (), name, set())
         data = _construct(loader, root, (), lines, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -193,14 +199,14 @@ def parse_document(text: str, name: str) -> Document:
         loader.dispose()
     document = Document(name, data, lines)
     if not isinstance(data, dict):
-        raise document.error((), f"expected a mapping, got {shown(data)}")
+        raise document.error((), f"expected a mapping, got {format_value(data)}")
     return document
 
 
 def _construct(
-    loader: yaml.SafeLoader, node: yaml.Node, path: Path_, lines: dict[Path_, int], name: str
+    loader: yaml.SafeLoader, node: yaml.Node, path: NodePath, lines: dict[NodePath, int], name: str
 ) -> Any:
-    """Plain data of a node; yaml's own constructor would lose lines and swallow double keys."""
+    """Return a node's plain data and record its lines, which yaml's own constructor loses."""
     lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.SequenceNode):
         return [
@@ -212,12 +218,12 @@ def _construct(
         for key_node, value_node in node.value:
             key = str(key_node.value)
             mapping[key] = _construct(loader, value_node, (*path, key), lines, name)
-            # A block mapping starts below its key: the key's line is what one looks for.
+            # A block mapping starts below its key; messages should name the key's line.
             lines[(*path, key)] = key_node.start_mark.line + 1
         return mapping
     try:
         return loader.construct_object(node)
-    except (ValueError, LookupError, AttributeError):  # text that its tag does not fit
+    except (ValueError, LookupError, AttributeError):  # text that is invalid for its tag
         kind = node.tag.rpartition(":")[2]
         dotted = ".".join(map(str, path))
         raise SpecError(
@@ -226,14 +232,17 @@ def _construct(
         ) from None
 
 
-def _refuse_double_keys(node: yaml.Node, path: Path_, name: str, seen: set[int]) -> None:
-    """Look through all nodes, each once: one may be used again, and merging keys changes it."""
+def _refuse_repeated_keys(node: yaml.Node, path: NodePath, name: str, seen: set[int]) -> None:
+    """Refuse a key that a mapping has twice.
+
+    Each node is checked once: anchors reuse nodes, and merging keys changes them.
+    """
     if id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            _refuse_double_keys(item, (*path, i), name, seen)
+            _refuse_repeated_keys(item, (*path, i), name, seen)
     if not isinstance(node, yaml.MappingNode):
         return
     first_line: dict[str, int] = {}
@@ -246,4 +255,4 @@ def _refuse_double_keys(node: yaml.Node, path: Path_, name: str, seen: set[int])
                 f"(first in line {first_line[key]})"
             )
         first_line[key] = line
-        _refuse_double_keys(value_node, (*path, key), name, seen)
+        _refuse_repeated_keys(value_node, (*path, key), name, seen)

@@ -1,4 +1,7 @@
-"""What a study and an audit are bound to, and how two of these differ."""
+"""Study identity: the settings that trials or trainings depend on, and how two of them differ.
+
+A study keeps its identity under the key ``stamp``. A run with another one is refused.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from typing import Any
 from mbsearch.config.settings import Settings
 from mbsearch.config.specification import SearchSpecification
 
-Stamp = Mapping[str, Any]
-"""By key what trials or trainings depend on, as plain data."""
+Identity = Mapping[str, Any]
+"""Settings, seed and content keys by name, as plain data."""
 
 _OPAQUE = {"space": "its space has other choices now", "data_key": "its images are others now"}
 
 
-def scored_by(space: SearchSpecification, data_key: str) -> Stamp:
-    """The part that a study and its audit have in common: images, space and proxy."""
+def scoring_identity(space: SearchSpecification, data_key: str) -> Identity:
+    """Return the part of a study's identity that its audit must match: images, space, proxy."""
     return {
         "data_key": data_key,
         "space": space.fingerprint,
@@ -25,27 +28,27 @@ def scored_by(space: SearchSpecification, data_key: str) -> Stamp:
     }
 
 
-def key_of(stamp: Stamp) -> str:
-    """A short name: what is kept by different stamps never mixes."""
-    return blake2b(json.dumps(stamp, sort_keys=True).encode(), digest_size=4).hexdigest()
+def fingerprint_of(identity: Identity) -> str:
+    """Hash an identity to a short name: results of different identities have separate files."""
+    return blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
-def filled(stamp: Stamp) -> Stamp:
-    """A stamp of an older version with what came later, as it was then."""
+def with_defaults(identity: Identity) -> Identity:
+    """Add the keys that an older version's identity lacks, with that version's values."""
     before = Settings()
     return {
         "objectives": list(before.objectives),
         "promotion": before.promotion.model_dump(mode="json", include={"longer"}),
         "weights": None,
         "teacher": None,
-        **stamp,
-        "proxy": {"growth": 0.0} | stamp["proxy"],
-        "limits": before.limits.model_dump(mode="json") | stamp["limits"],
+        **identity,
+        "proxy": {"growth": 0.0} | identity["proxy"],
+        "limits": before.limits.model_dump(mode="json") | identity["limits"],
     }
 
 
-def difference(old: Stamp, new: Stamp) -> str | None:
-    """How a stamp differs first from an old one, in words; None where it does not."""
+def difference(old: Identity, new: Identity) -> str | None:
+    """Describe the first difference of two identities; None if they are equal."""
     key = next((k for k in new if old.get(k) != new[k]), None)
     if key is None:
         return None

@@ -1,8 +1,8 @@
-"""The journal file: Optuna's storage for one machine, with a lock that survives kill -9.
+"""The journal file of a study: Optuna's journal storage, safe against kill -9.
 
-Optuna's own file locks stall or spin after a killed owner, and a torn last line makes its journal
-unreadable for ever. Here the kernel drops the lock with its owner, and whoever takes it next trims
-what a killed writer left unfinished.
+Optuna's own file locks stall or spin after their owner is killed, and an incomplete last line makes
+its journal unreadable. Here the kernel releases the lock with its owner, and the next owner trims
+an incomplete last line.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mbsearch.errors import StorageError
 
 
 class FlockTrimLock(JournalFileOpenLock):
-    """Exclusive lock by ``flock`` on a file beside the journal; trims a torn last line.
+    """Exclusive lock by ``flock`` on a file beside the journal; trims an incomplete last line.
 
-    Of its parent it keeps only the type, which Optuna asks for.
+    It inherits only the type from its parent: Optuna checks it.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -32,7 +32,7 @@ class FlockTrimLock(JournalFileOpenLock):
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Wait for the lock, then cut the journal back to its last whole line."""
+        """Wait for the lock, then trim an incomplete last line of the journal."""
         descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         self._descriptor = descriptor
@@ -40,18 +40,17 @@ class FlockTrimLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 class JournalFile(JournalFileBackend):
-    """Optuna's journal file, written to the disk itself once a trial instead of once a parameter.
+    """Optuna's journal file, synced to disk for each trial instead of each parameter.
 
-    A kill loses nothing that was written; a power cut may lose what follows the last line that was
-    forced to the disk. A trial has a line for each parameter, and only what follows them matters:
-    its record and its end, which take the parameters along.
+    A kill loses no line that was written; a power cut may lose lines after the last sync. Lines of
+    parameters are not synced: the lines of the trial that follow them are.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -59,7 +58,7 @@ class JournalFile(JournalFileBackend):
         super().__init__(str(journal), lock_obj=self._own_lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append lines; one that a kill cuts short is trimmed by the next writer."""
+        """Append lines; the next writer trims a line that a kill left incomplete."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._own_lock.acquire()
         try:
@@ -73,7 +72,7 @@ class JournalFile(JournalFileBackend):
 
 
 def trim_torn_line(journal: Path) -> None:
-    """Cut off what follows the last line feed: a write that was never finished."""
+    """Truncate a journal after its last line feed."""
     with journal.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         end = size
@@ -93,10 +92,10 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
     """Open the journal of a study.
 
     Raises:
-        StorageError: there is none (and `create` is off), it cannot be written, or it is damaged;
-            a damaged line is named.
+        StorageError: there is no journal (without `create`), it cannot be written, or it is
+            damaged; the message names a damaged line.
     """
-    # An absolute path: relative ones break Optuna's file handling when the folder changes.
+    # Optuna opens the file again by its path, also after the working folder has changed.
     path = path.resolve()
     if not create and not path.is_file():
         raise StorageError(f"{path.parent}: expected a study, got no {path.name} in this folder")

@@ -1,4 +1,4 @@
-"""Accuracies on the scale of log odds, on which differences add up."""
+"""Convert accuracies to log odds and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def logit(accuracy: float) -> float:
-    """Log odds of an accuracy, which is kept off 0 and 1."""
+    """Return the log odds of an accuracy, clipped to [0.001, 0.999]."""
     inside = min(max(accuracy, 1e-3), 1 - 1e-3)
     return math.log(inside / (1 - inside))
 

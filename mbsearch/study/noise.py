@@ -1,8 +1,7 @@
-"""Standard error of one accuracy: a finite number of images, and the seed of the training.
+"""Standard error of one accuracy, over validation images and seeds.
 
-The variance over images is binomial, p(1 - p)/n. The variance over seeds depends on the accuracy:
-it is taken as constant on the logit scale, so that its deviation is sigma p(1 - p) on the scale of
-accuracies (delta method).
+The variance over images is binomial, p(1 - p)/n. The deviation over seeds is constant on the logit
+scale, that is, sigma p(1 - p) on the scale of accuracies (delta method).
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ import numpy as np
 
 SEED_DEVIATION = 0.1
 """Prior deviation over seeds on the logit scale: 0.9 points at an accuracy of 0.9."""
-_LEAST_ACCURACY = 1e-3  # and its complement: where the logit scale ends
+_LEAST_ACCURACY = 1e-3  # and its complement: accuracies are clipped for the logit
 _PRIOR_DEGREES = 8.0  # of freedom: the prior weighs as much as 4 networks of 3 seeds
 _CAP = 3.0  # a network's variance counts at most as this multiple of the pooled one
 _LEAST_SHARE = 0.1  # of the prior deviation
-# Trainings of one network fail on the same hard images. Of the binomial variance about this share
-# differs between trainings that are scored on the same images.
+# Trainings of one network misclassify the same difficult images. About this share of the binomial
+# variance differs between trainings that are scored on the same images.
 _UNSHARED = 0.5
 
 
 def standard_error(accuracy: float, images: int, seed_logit_sd: float) -> float:
-    """Standard deviation of one accuracy over images and seeds.
+    """Return the standard deviation of one accuracy over images and seeds.
 
-    At 0 and 1 the variance is that of half an image more, or less (Jeffreys), not 0.
+    Half a pseudo-image (Jeffreys) keeps the variance above 0 at accuracies of 0 and 1.
     """
     p = _inside(accuracy, images)
     return math.sqrt(p * (1 - p) / images + (seed_logit_sd * p * (1 - p)) ** 2)
@@ -36,7 +35,7 @@ def standard_error(accuracy: float, images: int, seed_logit_sd: float) -> float:
 def interval(
     accuracy: float, images: int, seed_logit_sd: float, level: float = 0.95
 ) -> tuple[float, float]:
-    """Confidence interval of an accuracy, inside [0, 1].
+    """Return the confidence interval of an accuracy, inside [0, 1].
 
     Over images it is Wilson's (1927). Its distances from its centre are added in quadrature to
     those over seeds, on the logit scale.
@@ -52,7 +51,7 @@ def interval(
 
 
 def interval_of(accuracy: float, deviation: float) -> tuple[float, float]:
-    """95 % interval of an accuracy with a known standard deviation, inside [0, 1].
+    """Return the 95 % interval of an accuracy with a known standard deviation, inside [0, 1].
 
     It is symmetric on the logit scale, where the deviation is divided by p(1 - p) (delta method).
     """
@@ -67,12 +66,12 @@ def interval_of(accuracy: float, deviation: float) -> tuple[float, float]:
 def pooled_seed_deviation(
     repeats: Sequence[Sequence[float]], images: int, prior: float = SEED_DEVIATION
 ) -> float:
-    """Deviation over seeds on the logit scale, from repeated trainings of several networks.
+    """Pool the deviation over seeds on the logit scale from repeated trainings of networks.
 
     Args:
-        repeats: accuracies of each network, one a seed; a single one tells nothing.
-        images: that each accuracy was measured on, the same for all.
-        prior: the deviation expected without any repeats.
+        repeats: accuracies of each network, one per seed; networks with one seed are ignored.
+        images: number of images of each accuracy, the same for all.
+        prior: the deviation without any repeats.
     """
     variances, degrees = [], []
     for accuracies in repeats:
@@ -89,11 +88,11 @@ def pooled_seed_deviation(
 def pooled_deviation(
     variances: Sequence[float], degrees: Sequence[int], prior: float = SEED_DEVIATION
 ) -> float:
-    """Pool variances with a prior, so that a single odd one does not decide.
+    """Pool variances robustly with a prior.
 
     The pooled variance is the mean weighted by degrees of freedom, with a scaled inverse chi-square
     prior. Each variance is clipped at three times the pooled one (a Huber-type M-estimate), which
-    is found by iteration from the prior.
+    is computed by iteration from the prior.
     """
     found, weights = np.array(variances, float), np.array(degrees, float)
     pooled, before, least = prior**2, 0.0, (_LEAST_SHARE * prior) ** 2

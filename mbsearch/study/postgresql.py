@@ -1,4 +1,4 @@
-"""Studies in PostgreSQL: read from any machine, and gone on with from any machine."""
+"""Studies in PostgreSQL, which any machine can read and resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mbsearch.errors import StorageError
 from mbsearch.study.store import StudyStore, create_study
 
 _DRIVER = "postgresql+psycopg"
-# PostgreSQL's advisory locks are numbers: ours are those of this class, one for each study.
+# PostgreSQL's advisory locks are pairs of numbers: this class, and one number for each study.
 _LOCK_CLASS = 1_835_168_627
 _HOLDER = text(
     "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
@@ -27,12 +27,13 @@ _HOLDER = text(
 
 
 def connect(url: str, *, create: bool) -> RDBStorage:
-    """Open a PostgreSQL database, for writing with `create`, which makes Optuna's tables.
+    """Open a PostgreSQL database; with `create`, for writing, creating Optuna's tables.
 
-    A writer keeps its connections; a reader, which may never close, opens one for each question.
+    A writer keeps its connections; a reader, which may stay open for long, opens one a query.
 
     Raises:
-        StorageError: it is no PostgreSQL, psycopg is not installed, or it cannot be reached.
+        StorageError: the URL is not one of PostgreSQL, psycopg is not installed, or the database
+            cannot be reached.
     """
     address = _address(url)
     us = f"mbsearch {socket.gethostname()} process {os.getpid()}"
@@ -43,7 +44,7 @@ def connect(url: str, *, create: bool) -> RDBStorage:
                 engine_kwargs={
                     "connect_args": {"application_name": us},
                     "poolclass": QueuePool if create else NullPool,
-                    # A connection that the server, or a firewall, has dropped is found before use.
+                    # Detect connections that the server or a firewall has dropped.
                     "pool_pre_ping": True,
                 },
                 skip_table_creation=not create,
@@ -61,10 +62,10 @@ def connect(url: str, *, create: bool) -> RDBStorage:
 
 @contextmanager
 def _table_maker(address: URL) -> Iterator[None]:
-    """Be the only one who makes the tables of a database, or looks whether they are there.
+    """Lock the creation of a database's tables.
 
-    PostgreSQL fails when two make them at once, and Optuna makes the last one, of the version,
-    for a reader too when it meets a database that is only half made.
+    PostgreSQL fails if two processes create them at once. A reader needs the lock too: Optuna
+    creates the last table, of the version, if it is missing.
     """
     engine = create_engine(address, poolclass=NullPool)
     with engine.connect() as connection:
@@ -92,12 +93,13 @@ def _address(url: str) -> URL:
 
 @contextmanager
 def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[[], None]]]:
-    """Open a study of a database for its only driver, making it where it does not exist.
+    """Open a study of a database for writing and lock it; create it if it does not exist.
 
-    With it comes a function that raises when the connection, and so the lock, was lost.
+    Yields the study, and a function that raises an error if the connection, and so the lock, was
+    lost.
 
     Raises:
-        StorageError: another driver holds the study, or the database fails, also later.
+        StorageError: another run holds the lock, or the database fails, now or later.
     """
     storage = connect(url, create=True)
     try:
@@ -105,8 +107,8 @@ def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[
             yield create_study(storage, study), still_held
     except UpdateFinishedTrialError:
         raise StorageError(
-            f"study {study!r}: another driver has ended a trial of this one; what was told is "
-            "kept, and the same command goes on"
+            f"study {study!r}: another run has completed a trial of this one; completed trials "
+            "are saved, run the same command to resume"
         ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         raise _failed(study, error) from None
@@ -116,14 +118,14 @@ def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[
 
 @contextmanager
 def _lock(storage: RDBStorage, study: str) -> Iterator[Callable[[], None]]:
-    """Hold a study as its only driver; the server lets go of it with the connection."""
+    """Hold the advisory lock of a study; the server releases it with the connection."""
     key = {
         "lock_class": _LOCK_CLASS,
         "study": int.from_bytes(blake2b(study.encode(), digest_size=4).digest()) & 0x7FFFFFFF,
     }
     with storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.detach()  # not back to the pool, where the lock would stay
-        # A driver whose machine was switched off is found dead within a minute, not within hours.
+        connection.detach()  # the pool would keep the connection, and so the lock
+        # The server drops the connection of a machine that was switched off within a minute.
         for setting, seconds in (("idle", 30), ("interval", 10), ("count", 3)):
             connection.execute(text(f"SET tcp_keepalives_{setting} = {seconds}"))
         free = text("SELECT pg_try_advisory_lock(:lock_class, :study)")
@@ -142,7 +144,7 @@ def _lock(storage: RDBStorage, study: str) -> Iterator[Callable[[], None]]:
                     connection.execute(text("SELECT 1"))
                 except SQLAlchemyError as error:
                     lost.append(_failed(study, error))
-            if lost:  # asked again, the connection would give another reason
+            if lost:  # a second query would fail for another reason
                 raise lost[0]
 
         yield still_held
@@ -150,13 +152,13 @@ def _lock(storage: RDBStorage, study: str) -> Iterator[Callable[[], None]]:
 
 def _failed(study: str, error: Exception) -> StorageError:
     return StorageError(
-        f"study {study!r}: the database failed: {_reason(error)}; what was told to it is "
-        "kept, and the same command goes on"
+        f"study {study!r}: the database failed: {_reason(error)}; completed trials are saved, "
+        "run the same command to resume"
     )
 
 
 def _reason(error: Exception) -> str:
-    """The cause of a database's error in one line, as its driver says it."""
+    """Message of a database's error in one line."""
     inner = error.__cause__ if isinstance(error, StorageInternalError) else error
     cause = getattr(inner, "orig", None) or inner or error
     return " ".join(str(cause).split())

@@ -1,4 +1,4 @@
-"""What is known of a network after its trial: the only thing that search, page and export share."""
+"""Records of trials: the immutable data that search, analysis, pages and export share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mbsearch.config.families import family_name
+from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import family_name
 from mbsearch.study.log_odds import MOST
 
-BASELINE_FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 SEARCH = "search"
 DEFAULT_METRIC = "mult_adds"
 TABLE = "table"
@@ -27,7 +27,7 @@ UNTRIED = -1
 
 
 class State(StrEnum):
-    """How far a trial has come."""
+    """State of a trial."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -36,10 +36,10 @@ class State(StrEnum):
 
 
 class StartKind(StrEnum):
-    """Which weights a training begins with.
+    """Weights that a training starts from.
 
-    Those of a donor as it is are `DONOR` for the donor's own networks, else `INHERITED`; a
-    supernet's come from a donor too.
+    `DONOR` is the donor's own network with all its weights, `INHERITED` another network with those
+    weights of the donor that correspond. The weights of a `SUPERNET` come from a donor, too.
     """
 
     FRESH = "fresh"
@@ -49,7 +49,7 @@ class StartKind(StrEnum):
 
     @property
     def phrase(self) -> str:
-        """How a sentence says it."""
+        """The start in a sentence: ``from scratch``, ``fine-tuned``, ``inherited``."""
         return _PHRASES[self]
 
 
@@ -63,14 +63,14 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The weights that a training begins with, and the share of a network's weights they are."""
+    """Start of a training: the kind of weights, and their share of the network's weights."""
 
     kind: StartKind
     share: float
 
 
 class Fidelity(StrEnum):
-    """How a network was trained, from the shortest training to the longest."""
+    """Fidelity of a training, from the shortest to the longest."""
 
     SCREENING = "screening"
     PROMOTION = "promotion"
@@ -79,7 +79,7 @@ class Fidelity(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Classes of the images of a split, and the classes that a network predicts, in one order."""
+    """Labels of the images of a split and the classes that a network predicts, in one order."""
 
     labels: NDArray[np.uint16]
     predicted: NDArray[np.uint16]
@@ -90,12 +90,12 @@ class Predictions:
         return np.asarray(self.labels == self.predicted)
 
     def to_dict(self) -> dict[str, str]:
-        """Plain data, for storage."""
+        """Encode as plain data."""
         return {"labels": _packed(self.labels), "predicted": _packed(self.predicted)}
 
     @staticmethod
     def from_dict(data: Mapping[str, str]) -> Predictions:
-        """Inverse of `to_dict`."""
+        """Decode plain data."""
         return Predictions(_unpacked(data["labels"]), _unpacked(data["predicted"]))
 
 
@@ -119,14 +119,13 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Outcome of training one network: its score, and all that is needed to train it again.
+    """Result of training one network, with all that is needed to train it again.
 
-    `accuracy` is the fraction of validation images classified rightly; the test split is never
-    seen. `pixels` is the side of the images trained on. `seconds` is the time of training and
-    validation in the worker. `recipe` is the proxy as plain data, `versions` those of the
-    libraries that matter. `images` is the number of images that scored it, None in older studies.
-    `predictions` are those of the validation images, kept of finals. `start` is None where every
-    network of the study starts fresh.
+    `accuracy` is the fraction of validation images classified correctly; the test split is not
+    used. `pixels` is the side of the images trained on. `seconds` is the time of training and
+    validation in the worker. `recipe` is the proxy as plain data. `versions` are those of mbsearch
+    and torch. `images` is the number of validation images, None in older studies. `predictions`
+    are kept for finals. `start` is None if every network of the study starts from scratch.
     """
 
     accuracy: float
@@ -145,7 +144,7 @@ class Evaluation:
     predictions: Predictions | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for storage."""
+        """Encode as plain data."""
         data = asdict(replace(self, predictions=None))
         if self.predictions is None:
             del data["predictions"]
@@ -154,7 +153,7 @@ class Evaluation:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Evaluation:
-        """Inverse of `to_dict`."""
+        """Decode plain data."""
         curve = tuple(Epoch(**epoch) for epoch in data["curve"])
         kept, begun = data.get("predictions"), data.get("start")
         predictions = None if kept is None else Predictions.from_dict(kept)
@@ -164,7 +163,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A predicted accuracy with its standard deviation, both without the noise of a training."""
+    """A predicted accuracy with its standard deviation, both without the noise of one training."""
 
     accuracy: float
     deviation: float
@@ -172,18 +171,17 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One trial of a study: a search trial, or a baseline trained by the same proxy.
+    """One trial of a study: a searched network, or a baseline trained by the same proxy.
 
-    `trial` counts search trials and baselines together and is unique in the study. `origin` is
-    ``search`` or the name of the reference (``mobilenet_v2``). `params` are the space's choices;
-    empty for a baseline. `accuracy_noise` is the standard error of the accuracy, over seeds and
-    validation images; None where no network of the study was trained with several seeds yet.
-    `metric` is the cost that the study weighs accuracy against, a key of `costs`. `promotion` is
-    the outcome of the longer training, for a network that was promoted to it, and `promotion_noise`
-    the noise of that. `finals` are the completed trainings by the full recipe, one a seed.
-    `expected` is the accuracy that a model of all trials predicts for the network after the longest
-    training of the study, and `expected_deviation` its standard deviation; None where no run has
-    ended with one.
+    `trial` counts searched networks and baselines together and is unique in the study. `origin` is
+    ``search`` or the name of the reference (``mobilenet_v2``). `params` are the options chosen in
+    the space, empty for a baseline. `accuracy_noise` is the standard error of the accuracy, over
+    seeds and validation images. It is None until a network of the study has several seeds.
+    `metric` is the cost objective of the study, a key of `costs`. `promotion` is the result of the
+    longer training of a promoted network, `promotion_noise` the standard error of its accuracy.
+    `finals` are the completed trainings by the full recipe, one per seed. `predicted` is the
+    accuracy that a model of all trials predicts for the longest training of the study, and
+    `predicted_deviation` its standard deviation; None before a run has completed.
     """
 
     trial: int
@@ -198,8 +196,8 @@ class TrialRecord:
     promotion: Evaluation | None = None
     promotion_noise: float | None = None
     finals: tuple[Evaluation, ...] = ()
-    expected: float | None = None
-    expected_deviation: float | None = None
+    predicted: float | None = None
+    predicted_deviation: float | None = None
     error: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
@@ -213,7 +211,7 @@ class TrialRecord:
     def label(self) -> str:
         """Name of the network in text: ``trial 43``, or ``MobileNetV2 0.35/128``.
 
-        A reference is named by its family, width multiplier and resolution.
+        A reference has the name of its family with width multiplier and resolution.
         """
         if not self.is_baseline:
             return f"trial {self.trial}"
@@ -223,16 +221,16 @@ class TrialRecord:
 
     @property
     def start(self) -> Start | None:
-        """The weights that its longest training began with.
+        """Start of the longest training.
 
-        None before a training has ended, and where every network of the study starts fresh.
+        None before a training is complete, or if all networks of the study start from scratch.
         """
-        longest = self.finals[0] if self.finals else self.highest.evaluation
+        longest = self.finals[0] if self.finals else self.at_highest_fidelity.evaluation
         return None if longest is None else longest.start
 
     @property
-    def described(self) -> str:
-        """The label, of a reference with its start: ``EfficientNet-Lite0 0.5/72 fine-tuned``."""
+    def label_with_start(self) -> str:
+        """The label; for a reference with its start: ``EfficientNet-Lite0 0.5/72 fine-tuned``."""
         if self.start is None or not self.is_baseline:
             return self.label
         return f"{self.label} {self.start.kind.phrase}"
@@ -246,12 +244,12 @@ class TrialRecord:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the trial is a reference network rather than a candidate of the space."""
+        """Whether the network is a reference, not a candidate of the space."""
         return self.origin != SEARCH
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy of a trial that has one.
+        """Validation accuracy.
 
         Raises:
             ValueError: the trial was not evaluated.
@@ -261,7 +259,7 @@ class TrialRecord:
         return self.evaluation.accuracy
 
     @property
-    def likely(self) -> float:
+    def selection_accuracy(self) -> float:
         """Accuracy used for selection: the prediction if there is one, else the measured accuracy.
 
         Both are clipped as by `logit`, so that a measured 1 does not win over every prediction.
@@ -269,49 +267,62 @@ class TrialRecord:
         Raises:
             ValueError: the trial was not evaluated.
         """
-        return min(self.accuracy, MOST) if self.expected is None else self.expected
+        return min(self.accuracy, MOST) if self.predicted is None else self.predicted
 
     @property
-    def highest(self) -> TrialRecord:
-        """The record with the accuracy of its longest training.
-
-        It bears the noise of that.
-        """
+    def at_highest_fidelity(self) -> TrialRecord:
+        """The record with the evaluation of its promotion, if it was promoted."""
         if self.promotion is None:
             return self
-        return replace(self, evaluation=self.promotion, accuracy_noise=self.likely_noise)
+        return replace(self, evaluation=self.promotion, accuracy_noise=self.selection_noise)
 
     @property
-    def likely_noise(self) -> float | None:
-        """The noise of what a choice goes by: that of the longer training, where it is known."""
+    def selection_noise(self) -> float | None:
+        """Standard error of the measured accuracy at the highest fidelity, if it is known."""
         return self.accuracy_noise if self.promotion_noise is None else self.promotion_noise
 
     @property
     def mult_adds(self) -> int:
-        """Multiply-accumulates for one image at the candidate's own resolution."""
+        """Multiply-accumulates for one image at the network's own resolution."""
         return self.costs["mult_adds"]
 
     @property
     def cost(self) -> int:
-        """The cost that the study weighs accuracy against."""
+        """The cost objective of the study."""
         return self.costs[self.metric]
 
 
 def metric_of(records: Sequence[TrialRecord]) -> str:
-    """The cost that a study weighs accuracy against, by its records."""
+    """Return the cost objective of a study."""
     return next((r.metric for r in records), DEFAULT_METRIC)
 
 
 def complete(records: list[TrialRecord]) -> list[TrialRecord]:
-    """The records that finished their training, in their order."""
+    """Return the records of completed trials, in their order."""
     return [r for r in records if r.state is State.COMPLETE and r.evaluation is not None]
 
 
-def shown(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The records that a study is judged by: those of the highest fidelity that it has.
+def of_highest_fidelity(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the records of the highest fidelity below finals.
 
-    Where networks were promoted, these alone, with the accuracy of their longer training; else all
-    that finished the proxy's.
+    If networks were promoted, these are the promoted ones with the accuracy of their longer
+    training; else all completed trials.
     """
-    promoted = [r.highest for r in records if r.promotion is not None]
+    promoted = [r.at_highest_fidelity for r in records if r.promotion is not None]
     return promoted or complete(list(records))
+
+
+def find_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:
+    """Return the record of a trial number, at its highest fidelity.
+
+    Raises:
+        StorageError: there is none.
+    """
+    for record in records:
+        if record.trial == trial:
+            return record.at_highest_fidelity
+    last = max((r.trial for r in records), default=None)
+    numbers = "no trials yet"
+    if last is not None:
+        numbers = f"0 to {last}, except repeated trainings of another trial"
+    raise StorageError(f"trial {trial}: expected a trial of the study ({numbers})")

@@ -1,19 +1,18 @@
-"""Studies as mbsearch keeps them in an Optuna storage: written by one driver, read by anyone.
+"""Studies in an Optuna storage: one process writes, any number read.
 
 A study NAME is two Optuna studies in one storage: ``NAME`` holds the search trials, and
-``NAME.baselines`` what must not meet a sampler: the references, which are not points of the space,
-and the longer trainings of promoted networks. Every trial carries its network and cost in the
-attribute ``record``, and its outcome in ``evaluation`` or ``error``.
+``NAME.baselines`` the trials that a sampler must not see. These are the references, which are not
+points of the space, repeats, promotions and finals. The user attribute ``record`` of a trial is its
+`TrialSpec` as plain data; its outcome is in ``evaluation`` or ``error``.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,26 +23,16 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.errors import StorageError
-from mbsearch.space.architecture import Architecture
-from mbsearch.study.journal import open_journal
 from mbsearch.study.noise import pooled_seed_deviation, standard_error
-from mbsearch.study.records import (
-    DEFAULT_METRIC,
-    SEARCH,
-    Epoch,
-    Estimate,
-    Evaluation,
-    Fidelity,
-    State,
-    TrialRecord,
-)
+from mbsearch.study.records import SEARCH, Epoch, Estimate, Evaluation, Fidelity, State, TrialRecord
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
-# Optuna announces every study and trial on stderr; what a run shows is the command line's matter.
+# Optuna logs every study and trial to stderr; the command line shows its own progress.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-RESULTS = Path("results")
-JOURNAL = "journal.log"
 BASELINES = ".baselines"
+RECORD = "record"
+"""User attribute of a trial: its `TrialSpec` as plain data."""
 BUDGETS = "budgets"
 """User attribute of a study: the budgets that it answers, as plain data."""
 DONOR = "donor"
@@ -67,43 +56,76 @@ _STATES = {
 
 @dataclass(frozen=True)
 class StudyStore:
-    """An open study: the storage, and the ids of its two Optuna studies."""
+    """An open study: its storage and its two Optuna studies.
+
+    Specifications, completed records and evaluations are decoded once and kept.
+    """
 
     storage: BaseStorage
     name: str
     search: optuna.Study
     baselines: optuna.Study
+    _specs: dict[int, TrialSpec] = field(default_factory=dict, repr=False)
     _records: dict[int, TrialRecord | None] = field(default_factory=dict, repr=False)
     _evaluations: dict[int, Evaluation] = field(default_factory=dict, repr=False)
 
     def study_of(self, origin: str) -> optuna.Study:
-        """The Optuna study that a trial of this origin belongs to."""
+        """Return the Optuna study of the trials of an origin."""
         return self.search if origin == SEARCH else self.baselines
 
     def set_attr(self, study: optuna.Study, number: int, key: str, value: Any) -> None:
-        """Write one attribute of a running trial, also of one that an earlier driver began."""
+        """Write a user attribute of a running trial, including one that an earlier run began."""
         self.storage.set_trial_user_attr(self._trial_id(study, number), key, value)
 
     def record(self, study: optuna.Study, number: int) -> TrialRecord | None:
-        """One trial, read without the others."""
-        return to_record(self.storage.get_trial(self._trial_id(study, number)))
+        """Read the record of one trial."""
+        return self._decoded(self.storage.get_trial(self._trial_id(study, number)))
+
+    def trials(
+        self, study: optuna.Study, states: Container[TrialState] | None = None
+    ) -> Iterator[tuple[FrozenTrial, TrialSpec]]:
+        """Iterate over the trials of a study that were trained, with their specifications."""
+        for trial in study.get_trials(deepcopy=False, states=states):
+            spec = self.spec(trial)
+            if spec is not None:
+                yield trial, spec
+
+    def spec(self, trial: FrozenTrial) -> TrialSpec | None:
+        """Specification of a trial; None for a suggestion that was not trained."""
+        if trial._trial_id not in self._specs:
+            spec = decode_spec(trial)
+            if spec is None:  # a running trial may still get one
+                return None
+            self._specs[trial._trial_id] = spec
+        return self._specs[trial._trial_id]
+
+    def numbers(self) -> dict[int, int]:
+        """Numbers of the search study's trials by trial of the study."""
+        return {spec.trial: trial.number for trial, spec in self.trials(self.search)}
+
+    def ended_candidates(self) -> int:
+        """Count the search trials that have completed, failed or been pruned after training."""
+        return sum(
+            RECORD in trial.user_attrs and trial.state.is_finished()
+            for trial in self.search.get_trials(deepcopy=False)
+        )
 
     def _trial_id(self, study: optuna.Study, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def settings(self) -> dict[str, Any]:
-        """What the study was made with: space, proxy, data, versions, noise, targets."""
+        """User attributes of the study: its space, identity, plans and predictions."""
         return dict(self.search.user_attrs)
 
     def name_objectives(self, metric: str) -> None:
-        """Tell Optuna's own tools what the two objectives are."""
+        """Name the two objectives for Optuna's own tools."""
         with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
             for study in (self.search, self.baselines):
                 study.set_metric_names(["accuracy", f"log10 {metric}"])
 
     def records(self) -> list[TrialRecord]:
-        """Every trial of the study, baselines and search together, in the order they began."""
+        """Records of all baselines and search trials, sorted by trial number."""
         found = [
             record
             for study in (self.baselines, self.search)
@@ -113,25 +135,28 @@ class StudyStore:
         return self.joined(found)
 
     def _decoded(self, trial: FrozenTrial) -> TrialRecord | None:
-        """A trial as a record; those that have ended are decoded once."""
+        """Record of a trial, decoded once if the trial is no longer running."""
+        spec = self.spec(trial)
+        if spec is None:
+            return None
         if not trial.state.is_finished():
-            return to_record(trial)
+            return _record(trial, spec)
         if trial._trial_id not in self._records:
-            self._records[trial._trial_id] = to_record(trial)
+            self._records[trial._trial_id] = _record(trial, spec)
         return self._records[trial._trial_id]
 
     def _evaluation(self, trial: FrozenTrial) -> Evaluation:
-        """Outcome of a trial that has ended, decoded once."""
+        """Evaluation of a completed trial, decoded once."""
         if trial._trial_id not in self._evaluations:
             evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
             self._evaluations[trial._trial_id] = evaluation
         return self._evaluations[trial._trial_id]
 
     def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Records in the order they began, with what other trials tell of them."""
+        """Sort records by trial, and add longer trainings, noise and predictions."""
         promotions = self.promotions()
         noise, promotion_noise = self._noise_of(promoted=False), self._noise_of(promoted=True)
-        expected, finals = self.expected(), self.finals()
+        predictions, finals = self.predictions(), self.finals()
         deviations: dict[str, float] = self.search.user_attrs.get(EXPECTED_DEVIATION, {})
         return [
             replace(
@@ -140,47 +165,47 @@ class StudyStore:
                 promotion=promotions.get(r.trial),
                 promotion_noise=promotion_noise(promotions.get(r.trial)),
                 finals=finals.get(r.trial, ()),
-                expected=expected.get(str(r.trial)),
-                expected_deviation=deviations.get(str(r.trial)),
+                predicted=predictions.get(str(r.trial)),
+                predicted_deviation=deviations.get(str(r.trial)),
             )
             for r in sorted(records, key=lambda r: r.trial)
         ]
 
     def promotions(self) -> dict[int, Evaluation]:
-        """Outcomes of the longer trainings, by trial; those that only repeat one are left out."""
+        """Evaluations of the completed promotions, by trial, without the repeats."""
         return {
-            trial.user_attrs["record"]["trial"]: self._evaluation(trial)
-            for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if fidelity_of(trial) is Fidelity.PROMOTION and not trial.user_attrs["record"]["repeat"]
+            spec.trial: self._evaluation(trial)
+            for trial, spec in self.trials(self.baselines, (TrialState.COMPLETE,))
+            if spec.kind is TrialKind.PROMOTION
         }
 
     def finals(self) -> dict[int, tuple[Evaluation, ...]]:
-        """Completed trainings by the full recipe, by trial, in the order of their seeds."""
+        """Evaluations of the completed finals, by trial, sorted by seed."""
         found: dict[int, list[Evaluation]] = {}
-        for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if fidelity_of(trial) is Fidelity.FINAL:
-                evaluation = self._evaluation(trial)
-                found.setdefault(trial.user_attrs["record"]["trial"], []).append(evaluation)
+        for trial, spec in self.trials(self.baselines, (TrialState.COMPLETE,)):
+            if spec.kind is TrialKind.FINAL:
+                found.setdefault(spec.trial, []).append(self._evaluation(trial))
         return {trial: tuple(sorted(each, key=lambda e: e.seed)) for trial, each in found.items()}
 
-    def expected(self) -> dict[str, float]:
-        """Accuracies predicted for the study's networks when its last run ended, by trial."""
+    def predictions(self) -> dict[str, float]:
+        """Predicted accuracies of the networks, by trial, from the end of the last run."""
         found: dict[str, float] = self.search.user_attrs.get(EXPECTED, {})
         return found
 
-    def expect(self, estimates: Mapping[int, Estimate]) -> None:
-        """Keep the predicted accuracies of networks, by trial, instead of those kept before."""
-        told = {str(trial): each.accuracy for trial, each in estimates.items()}
-        if told != self.expected():
+    def keep_predictions(self, estimates: Mapping[int, Estimate]) -> None:
+        """Store the predicted accuracies of networks, by trial, in the place of earlier ones."""
+        accuracies = {str(trial): each.accuracy for trial, each in estimates.items()}
+        if accuracies != self.predictions():
             deviations = {str(trial): each.deviation for trial, each in estimates.items()}
             self.search.set_user_attr(EXPECTED_DEVIATION, deviations)
-            self.search.set_user_attr(EXPECTED, told)
+            self.search.set_user_attr(EXPECTED, accuracies)
 
     def _noise_of(self, *, promoted: bool) -> Callable[[Evaluation | None], float | None]:
-        """The standard error of one evaluation's accuracy, over seeds and validation images.
+        """Return a function from an evaluation to the standard error of its accuracy.
 
-        It depends on the accuracy and the number of images. Older studies do not know the latter;
-        there it is the standard deviation over seeds, the same for all.
+        The error covers seeds and validation images, and depends on the accuracy and the number of
+        images. Older studies lack that number: there the function returns the standard deviation
+        over seeds.
         """
         repeats = self.repeats(promoted).values()
         accuracies = [[c[-1].validation_accuracy for c in curves] for curves in repeats]
@@ -199,22 +224,20 @@ class StudyStore:
         return noise
 
     def noise(self, promoted: bool = False) -> float | None:
-        """Standard deviation of one evaluation's accuracy over seeds; None before it is known."""
+        """Pooled standard deviation of the accuracy over seeds; None without repeats."""
         repeats = self.repeats(promoted).values()
         return accuracy_noise([[c[-1].validation_accuracy for c in curves] for curves in repeats])
 
     def repeats(self, promoted: bool = False) -> dict[str, list[tuple[Epoch, ...]]]:
-        """Curves of every network that was trained with several seeds, by fingerprint.
+        """Learning curves of the networks trained with several seeds, by fingerprint.
 
-        Those of the proxy, or those of the longer training.
+        The curves of screenings, or with `promoted` those of promotions.
         """
+        fidelity = Fidelity.PROMOTION if promoted else Fidelity.SCREENING
         curves: dict[str, list[tuple[Epoch, ...]]] = {}
-        for trial in self.baselines.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            kind = Fidelity.PROMOTION if promoted else Fidelity.SCREENING
-            if "record" in trial.user_attrs and fidelity_of(trial) is kind:
-                fingerprint = trial.user_attrs["record"]["fingerprint"]
-                evaluation = self._evaluation(trial)
-                curves.setdefault(fingerprint, []).append(evaluation.curve)
+        for trial, spec in self.trials(self.baselines, (TrialState.COMPLETE,)):
+            if spec.fidelity is fidelity:
+                curves.setdefault(spec.fingerprint, []).append(self._evaluation(trial).curve)
         return {key: values for key, values in curves.items() if len(values) > 1}
 
 
@@ -227,36 +250,33 @@ def accuracy_noise(repeats: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(squares / freedom)
 
 
-def fidelity_of(trial: FrozenTrial) -> Fidelity:
-    """How a trial is trained: above screening, it is a longer training of another one's network."""
-    return recorded_fidelity(trial.user_attrs.get("record", {}))
-
-
-def recorded_fidelity(record: Mapping[str, Any]) -> Fidelity:
-    """How a trial is trained, from its attribute ``record``; older ones say it by ``promoted``."""
-    if "fidelity" in record:
-        return Fidelity(record["fidelity"])
-    return Fidelity.PROMOTION if record.get("promoted") else Fidelity.SCREENING
-
-
 def to_record(trial: FrozenTrial) -> TrialRecord | None:
-    """What a trial tells the reader; None for what never was one.
+    """Record of a stored trial; None if it is not the first training of a network.
 
-    Suggestions that were answered without training (known or over a limit), repeats for the noise
-    and longer trainings are not records.
+    Suggestions that were not trained, repeats and longer trainings have no record of their own.
     """
-    data = trial.user_attrs.get("record")
-    if data is None or data.get("repeat") or fidelity_of(trial) is not Fidelity.SCREENING:
+    spec = decode_spec(trial)
+    return None if spec is None else _record(trial, spec)
+
+
+def decode_spec(trial: FrozenTrial) -> TrialSpec | None:
+    """Specification of a stored trial; None for a suggestion that was not trained."""
+    data = trial.user_attrs.get(RECORD)
+    return None if data is None else TrialSpec.from_dict(data)
+
+
+def _record(trial: FrozenTrial, spec: TrialSpec) -> TrialRecord | None:
+    if spec.kind not in (TrialKind.SEARCH, TrialKind.BASELINE):
         return None
     evaluation = trial.user_attrs.get("evaluation")
     return TrialRecord(
-        trial=data["trial"],
-        origin=data["origin"],
+        trial=spec.trial,
+        origin=spec.origin,
         state=_STATES[trial.state],
-        architecture=Architecture.model_validate(data["architecture"]),
-        costs=data["costs"],
-        params=data["params"],
-        metric=data.get("metric", DEFAULT_METRIC),  # older studies knew no other
+        architecture=spec.architecture,
+        costs=spec.costs,
+        params=spec.params,
+        metric=spec.metric,
         evaluation=None if evaluation is None else Evaluation.from_dict(evaluation),
         error=trial.user_attrs.get("error", trial.user_attrs.get("stopped")),
         started=trial.datetime_start,
@@ -264,46 +284,8 @@ def to_record(trial: FrozenTrial) -> TrialRecord | None:
     )
 
 
-def new_record(
-    trial: int,
-    origin: str,
-    architecture: Architecture,
-    costs: Mapping[str, int],
-    params: Mapping[str, Any],
-    *,
-    seed: int,
-    metric: str = DEFAULT_METRIC,
-    repeat: bool = False,
-    fidelity: Fidelity = Fidelity.SCREENING,
-) -> dict[str, Any]:
-    """The attribute ``record`` of a trial that is about to be trained."""
-    return {
-        "trial": trial,
-        "origin": origin,
-        "architecture": architecture.to_dict(),
-        "fingerprint": architecture.fingerprint,
-        "costs": dict(costs),
-        "metric": metric,
-        "params": dict(params),
-        "seed": seed,
-        "repeat": repeat,
-        "fidelity": str(fidelity),
-    }
-
-
-def recorded_cost(record: Mapping[str, Any]) -> int:
-    """The cost that the study of a trial weighs accuracy against, from its attribute ``record``."""
-    cost: int = record["costs"][record.get("metric", DEFAULT_METRIC)]
-    return cost
-
-
-def objectives(evaluation: Mapping[str, Any], record: Mapping[str, Any]) -> list[float]:
-    """The two objectives: accuracy up, log10 of the cost down (the scale that samplers like)."""
-    return [evaluation["accuracy"], math.log10(recorded_cost(record))]
-
-
 def create_study(storage: BaseStorage, name: str) -> StudyStore:
-    """Open a study for writing, making it where it does not exist.
+    """Open a study for writing; create it if it does not exist.
 
     Raises:
         StorageError: the storage cannot be written.
@@ -323,27 +305,16 @@ def create_study(storage: BaseStorage, name: str) -> StudyStore:
 
 
 def study_names(storage: BaseStorage) -> list[str]:
-    """Names of the studies that a storage holds."""
+    """Names of the studies in a storage."""
     names = optuna.get_all_study_names(storage)
     return sorted(n.removesuffix(BASELINES) for n in names if n.endswith(BASELINES))
 
 
-def open_database(url: str) -> BaseStorage:
-    """Open a PostgreSQL database of studies for reading; makes nothing in it.
-
-    Raises:
-        StorageError: it is none, or it cannot be reached.
-    """
-    from mbsearch.study.postgresql import connect  # SQLAlchemy is slow to import
-
-    return connect(url, create=False)
-
-
 def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
-    """Open a study for reading; without a name, the only one that the storage holds.
+    """Open a study for reading; without a name, the only one in the storage.
 
     Raises:
-        StorageError: there is no such study, and those that exist are named; or it is damaged.
+        StorageError: there is no such study (the message names those that exist), or it is damaged.
     """
     known = study_names(storage)
     if name is None and len(known) == 1:
@@ -358,76 +329,7 @@ def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
         )
     except KeyError:
         raise StorageError(
-            f"study {name!r}: expected one that is whole, got a damaged one; restore it from a copy"
+            f"study {name!r}: it is damaged: expected two Optuna studies, got one; "
+            "restore it from a copy"
         ) from None
     return StudyStore(storage, name, search, baselines)
-
-
-def study_folder(name: str, results: Path = RESULTS) -> Path:
-    """Where the files of a study of this name belong.
-
-    Raises:
-        StorageError: it is no name of a folder in `results`.
-    """
-    if Path(name).name != name or name in ("", ".."):
-        raise StorageError(f"{results}: expected a study of a folder's name, got {name!r}")
-    return results / name
-
-
-def results_folder(path: Path) -> Path:
-    """The folder of a study: `path` itself, or the study below it that was written last.
-
-    Raises:
-        StorageError: there is no study.
-    """
-    if not path.is_dir():
-        raise StorageError(
-            f"{path}: expected the folder of a study, got no such folder; "
-            "make one with `mbsearch run`"
-        )
-    found = journals(path)
-    if not found:
-        raise StorageError(
-            f"{path}: expected the folder of a study, got one without {JOURNAL}; "
-            "make one with `mbsearch run`"
-        )
-    return max(found, key=lambda journal: journal.stat().st_mtime).parent
-
-
-def journals(path: Path) -> list[Path]:
-    """The journal of a study's folder, or those of the studies below it."""
-    own = path / JOURNAL
-    return [own] if own.is_file() else list(path.glob(f"*/{JOURNAL}"))
-
-
-def files_of(path: Path | None = None, database: str | None = None) -> Path:
-    """The folder of a study's files, also of one in a database.
-
-    Raises:
-        StorageError: there is no study.
-    """
-    if database is None:
-        return results_folder(path or RESULTS)
-    return beside_database(path) / read_study(path, database).name
-
-
-def beside_database(path: Path | None) -> Path:
-    """Where the files of a database's studies are: as the `path` to one says, or ``results``."""
-    return RESULTS if path is None or path.parent == Path() else path.parent
-
-
-def read_study(path: Path | None = None, database: str | None = None) -> StudyStore:
-    """Open a study for reading: that of a results folder, or that of a database.
-
-    Args:
-        path: a study's folder, or one of several: then the newest; ``results`` by default. In a
-            database its last part is the study's name; without it, there must be one study only.
-        database: a PostgreSQL URL.
-
-    Raises:
-        StorageError: there is no such study, its journal is damaged, or the database fails.
-    """
-    if database is None:
-        folder = results_folder(path or RESULTS)
-        return load_study(open_journal(folder / JOURNAL, create=False))
-    return load_study(open_database(database), path.name if path else None)

@@ -1,4 +1,4 @@
-"""The machine that a network is trained on: its device, its threads and its memory."""
+"""The device that a network is trained on: choice, precision, threads and memory."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from threadpoolctl import threadpool_limits
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import usable_cores
 
-# What training takes; torch's optimisers import the last.
-_IMPORTS = ("mbsearch.training.long_training", "mbsearch.training.proxy", "torch._dynamo")
+# What workers import; torch's optimizers import the last.
+_IMPORTS = (
+    "mbsearch.training.long_training",
+    "mbsearch.training.proxy",
+    "mbsearch.accel.preload",
+    "torch._dynamo",
+)
 
-_JOBS_OF_A_GPU = 4  # where it is busy (docs/throughput.md); each takes over a GiB of it
+_JOBS_OF_A_GPU = (
+    4  # enough to keep it busy (docs/throughput.md); each needs over a GiB of its memory
+)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device to train on: the one named, else CUDA, else Apple's MPS, else the CPU.
+    """Return the device to train on: the one named, else CUDA, else Apple's MPS, else the CPU.
 
     Raises:
-        EvaluationError: this machine has no device of that name.
+        EvaluationError: this machine has no such device.
     """
     if name is not None:
         try:
@@ -42,10 +49,10 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
-    """The devices that share one long training: every GPU there is, unless one device is named.
+    """Return the devices that share one long training: all GPUs, unless one device is named.
 
     Raises:
-        EvaluationError: this machine has no device of that name.
+        EvaluationError: this machine has no such device.
     """
     if name is None and torch.cuda.device_count() > 1:
         return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
@@ -53,20 +60,20 @@ def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
 
 
 def default_jobs(device: torch.device) -> int:
-    """Worker processes that a device feeds: one a core, and on a GPU a few that share it."""
+    """Return the number of worker processes: one per core, or a few that share a GPU."""
     return usable_cores() if device.type == "cpu" else min(usable_cores(), _JOBS_OF_A_GPU)
 
 
 def worker_imports(device: torch.device) -> tuple[str, ...]:
-    """Modules that workers of a device may have imported for them, and be forked then.
+    """Return modules to import before workers of a device are forked.
 
-    For a GPU none: a fork of a process that has looked for it cannot use it.
+    For a GPU there are none: a process forked after CUDA was initialized cannot use it.
     """
     return _IMPORTS if device.type == "cpu" else ()
 
 
 def device_name(device: torch.device) -> str:
-    """The device in words, for the record of a trial."""
+    """Return a description of the device for the record of a trial."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     processor = platform.processor() or platform.machine()
@@ -74,9 +81,9 @@ def device_name(device: torch.device) -> str:
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Compute in bfloat16 what bears it, where the device is made for that; weights stay float32.
+    """Autocast to bfloat16 on devices that are built for it; weights stay float32.
 
-    bfloat16 has float32's range, so a training needs no scaling of its loss.
+    bfloat16 has float32's range, so the loss needs no scaling.
     """
     if multiplies_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -84,10 +91,10 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device is made for products in bfloat16.
+    """Return whether products in bfloat16 are faster than in float32 on a device.
 
-    Other processors compute them too, but no faster than in float32: Intel's without AMX have half
-    as many units for them (docs/throughput.md), and NVIDIA's before Ampere only emulate them.
+    Other processors compute them too, but no faster: Intel's without AMX have half as many units
+    for them (docs/throughput.md), NVIDIA's before Ampere emulate them.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -98,17 +105,17 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 @cache
 def _processor() -> str:
-    """The processor as LLVM calls it."""
+    """LLVM's name of the processor."""
     name: str = get_host_cpu_name()
     return name
 
 
 def prepare_worker() -> None:
-    """Make this process a worker: one thread, and memory that is kept for the next step.
+    """Configure this process as a worker: one thread, and freed memory is kept.
 
-    Two workers of two threads each slow each other down tenfold on two cores. By default glibc
-    gives every large map back to the system, and each training step pays page faults to have it
-    again: a fifth of its time (docs/throughput.md). A worker's size stays at its peak instead.
+    Two workers with two threads each slow each other down tenfold on two cores. By default glibc
+    returns large blocks to the system, and page faults then take a fifth of each training step
+    (docs/throughput.md). With this setting a worker's memory stays at its peak.
     """
     torch.set_num_threads(1)
     threadpool_limits(1)

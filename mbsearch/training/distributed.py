@@ -1,4 +1,4 @@
-"""One training on several devices of this machine: a process each, joined by torch.distributed."""
+"""One training on several devices of this machine, with one process per device."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mbsearch.training.devices import prepare_worker
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """One of the processes that train a network together: the `index`-th of `count`."""
+    """The index of a process among those that train a network together."""
 
     index: int
     count: int
 
 
 def together(work: Callable[[Rank], object], devices: Sequence[torch.device]) -> None:
-    """Do the same work in a process for each device, which may talk to each other.
+    """Run the same work in one process per device, connected by torch.distributed.
 
     Raises:
-        EvaluationError: the work failed in one of them, or one died; the others are ended.
+        EvaluationError: the work failed in a process, or it died; the others are terminated.
     """
     with tempfile.TemporaryDirectory(prefix="mbsearch-") as folder:
         meeting = f"file://{folder}/meeting"

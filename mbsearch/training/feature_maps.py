@@ -1,4 +1,4 @@
-"""A network as a backbone: its feature maps at every stride instead of logits."""
+"""A network as a backbone that returns feature maps at every stride."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mbsearch.training.network import build
 
 
 class FeatureMaps(nn.Module):
-    """Stem and stages of a network; it returns the last map of every stride.
+    """Stem and stages of a network; returns the last map of every stride.
 
-    The maps come in a dictionary from ``"stride 4"`` and its like, finest first, as torchvision's
-    detectors and feature pyramids take them. `strides` and `channels` describe them in the same
-    order. The weights have the names that they have in the whole network.
+    The maps are a dictionary with keys such as ``"stride 4"``, finest first, as torchvision's
+    detectors and feature pyramids expect. `strides` and `channels` describe them in the same order.
+    Weights have the same names as in the whole network.
     """
 
     def __init__(self, stem: nn.Module, stages: nn.Module, program: Program) -> None:
@@ -45,14 +45,14 @@ class FeatureMaps(nn.Module):
 
 
 def build_features(architecture: Architecture, *, seed: int = 0) -> FeatureMaps:
-    """Build a network without its head; its weights are those of the whole network's `seed`."""
+    """Build a network without its head, with the weights of the whole network for this seed."""
     network = build(architecture, seed=seed)
     stem, stages = network.get_submodule("stem"), network.get_submodule("stages")
     return FeatureMaps(stem, stages, architecture.lower())
 
 
 def _taps(program: Program) -> Iterator[tuple[str, int, int]]:
-    """Name, stride and channels of every block that is the last one of its stride."""
+    """Name, stride and channels of the last block of each stride."""
     name, stride, channels = "stem", program.stem.stride[0], program.stem.channels
     for i, stage in enumerate(program.stages):
         for j, block in enumerate(stage):

@@ -1,4 +1,4 @@
-"""The last word on a network: a long training on all images but the test's, then the test."""
+"""Long training by the full recipe, and its evaluation on test images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mbsearch.analysis.retrained_margins import WEIGHTS, training_folder
-from mbsearch.config.settings import Retrain, Teacher
+from mbsearch.config.preparation_settings import Teacher
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Batch, Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.study.final_files import write_bytes_whole
+from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import Evaluation, Predictions, Start
+from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
 from mbsearch.training.devices import device_name
 from mbsearch.training.distributed import Rank, together
 from mbsearch.training.loop import Training, evaluate, predict
@@ -30,19 +31,17 @@ from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
 from mbsearch.training.weights import content_of, load_weights
 
-_CHECKPOINT = "checkpoint.pt"
-
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """Weights that one network's training begins from: see `load_weights`."""
+    """Initial weights of one network's training; see `load_weights`."""
 
     fingerprint: str
     path: Path
     eps: float = BATCH_NORM_EPS
 
     def facts(self) -> dict[str, Any]:
-        """What a training that begins so depends on.
+        """Return what a training from this file depends on.
 
         Raises:
             DataError: the file cannot be read.
@@ -57,11 +56,11 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True)
 class FinalTraining:
-    """Evaluator that trains each network for long, and opens the test images when it has ended.
+    """Evaluator that trains each network by the full recipe, then evaluates it on test images.
 
-    After every epoch the state of the training is on disk, in a folder of its own below `folder`:
-    whatever kills the process, the same task goes on from there. What stays is `weights.pt`.
-    Several `devices` share each batch of a training; the first one scores it.
+    After every epoch the state is saved in the training's own folder below `folder`, and the same
+    task resumes from it. The final weights are in `weights.pt`. Several `devices` share each batch
+    of a training; the first one evaluates it.
     """
 
     recipe: Retrain
@@ -75,13 +74,13 @@ class FinalTraining:
     teacher: Teacher = field(default_factory=Teacher)
 
     def home(self, task: Task) -> Path:
-        """The folder of one training."""
+        """Return the folder of one training."""
         return training_folder(self.folder, task.architecture.fingerprint, task.seed)
 
     def evaluate(self, task: Task) -> Outcome:
-        """Train one network to the end, from where it stands on disk, and score it on the test.
+        """Train one network from its state on disk to the last epoch, and evaluate it.
 
-        The evaluation's accuracy, loss and predictions are of the test images.
+        Accuracy, loss and predictions are those on the test images.
 
         Raises:
             DataError: the images, or the weights to start from, cannot be read.
@@ -114,13 +113,13 @@ class FinalTraining:
         )
 
     def _train_share(self, task: Task, rank: Rank) -> None:
-        """What each of the processes does that train a network together."""
+        """The work of each process if several train a network together."""
         self._train(task, load_source(self.data, seed=self.split_seed), rank)
 
     def _train(
         self, task: Task, source: ImageSource, rank: Rank | None = None
     ) -> tuple[LongTraining, Start | None]:
-        """Train to the end from where the training stands on disk, which the first rank keeps."""
+        """Train from the state on disk to the last epoch; the first rank saves the state."""
         seen, recipe, start = source.seen(self._pixels(task)), self.recipe, None
         architecture = task.architecture.replace(num_classes=source.num_classes)
         network = build(
@@ -144,11 +143,13 @@ class FinalTraining:
             teacher=self.teacher,
             rank=rank,
         )
-        _restore(training, self.home(task) / _CHECKPOINT)
+        _restore(training, self.home(task) / CHECKPOINT)
         while len(training.curve) < self.recipe.epochs:
             training.run_epoch()
             if rank is None or rank.index == 0:
-                write_bytes_whole(self.home(task) / _CHECKPOINT, training.checkpoint())
+                write_atomically(
+                    self.home(task) / CHECKPOINT, training.checkpoint(), exclusive=True
+                )
         return training, start
 
     def _pixels(self, task: Task) -> int:
@@ -156,17 +157,17 @@ class FinalTraining:
 
 
 def predictions(network: nn.Module, split: Split, device: torch.device) -> Predictions:
-    """Classes of a split's images, and those that a network predicts."""
+    """Return the true and predicted classes of a split's images."""
     predicted = predict(network, split, device).numpy()
     return Predictions(split.labels.numpy().astype(np.uint16), predicted.astype(np.uint16))
 
 
 @dataclass
 class LongTraining(Training):
-    """Training with what long schedules gain from: averaged weights, mixed images, several devices.
+    """Training with averaged weights, mixup and several devices, for long schedules.
 
-    Every rank draws the same batches and takes its share of each; gradients are averaged over
-    ranks, batch statistics are each rank's own, and the first rank's are kept.
+    Every rank draws the same batches and trains on its share of each. Gradients are averaged over
+    ranks. Batch statistics are computed per rank; those of the first rank are saved.
     """
 
     recipe: Retrain
@@ -182,11 +183,11 @@ class LongTraining(Training):
 
     @property
     def repeats(self) -> bool:
-        """Not where chance or other devices take part in it."""
+        """Whether a step involves neither random numbers nor other devices."""
         return self.recipe.mixup == 0 and self.rank is None
 
     def see(self, train_split: Split, validation_split: Split | None) -> None:
-        """Go on with images of another size; the average of the weights starts anew then."""
+        """Replace the images; with another size the average of the weights restarts."""
         resized = train_split.images.shape != self.train_split.images.shape
         super().see(train_split, validation_split)
         if resized and self._average is not None:
@@ -194,11 +195,11 @@ class LongTraining(Training):
 
     @property
     def scored(self) -> nn.Module:
-        """The average of the weights, where there is one, else the network."""
+        """The averaged weights' network if there is one, else the network."""
         return self.network if self._average is None else self._average.module
 
     def loss(self, batch: Batch) -> Tensor:
-        """As a shorter training's; with mixup, of weighted pairs of images, without a teacher."""
+        """Return the loss (nats) of a step; with mixup, of mixed images and without a teacher."""
         if self.rank is not None:
             share = slice(self.rank.index, None, self.rank.count)
             images, labels, taught = batch
@@ -207,7 +208,7 @@ class LongTraining(Training):
         if self.recipe.mixup == 0:
             return super().loss(batch)
         images, labels, _ = batch
-        # One draw from the generator of all ranks, whose shares may differ in size.
+        # One draw from the generator in all ranks, whose shares may differ in size.
         seed = int(torch.randint(2**31, (), generator=self._generator))
         chance = np.random.default_rng(seed)
         weight = float(chance.beta(self.recipe.mixup, self.recipe.mixup))
@@ -219,18 +220,18 @@ class LongTraining(Training):
         return weight * first + (1 - weight) * second
 
     def stepped(self) -> None:
-        """Move the average: by less and less at first, as TensorFlow's does.
+        """Update the average, with a decay that increases over the first steps as in TensorFlow.
 
-        Of few steps it would else be made of the first weights, which nothing has trained.
+        With a constant decay the untrained initial weights would dominate for many steps.
         """
         if self._average is not None:
-            steps = int(self._average.n_averaged)  # on the CPU: no device is waited for
+            steps = int(self._average.n_averaged)  # on the CPU: no wait for the device
             decay = min(self.recipe.ema_decay, (1 + steps) / (10 + steps))
             self._average.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self._average.update_parameters(self.network)
 
     def state(self) -> dict[str, Any]:
-        """The checkpoint, with the average."""
+        """Return the checkpoint, with the average."""
         average = None if self._average is None else self._average.state_dict()
         return super().state() | {"average": average}
 

@@ -5,32 +5,43 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
-from mbsearch.accel.adamw import AdamW
-from mbsearch.accel.cuda_graph import Replayed
-from mbsearch.config.settings import Recipe, Teacher
+from mbsearch import accel
+from mbsearch.config.preparation_settings import Teacher
+from mbsearch.config.recipe import Recipe
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.errors import EvaluationError
 from mbsearch.study.records import Epoch
-from mbsearch.training.devices import mixed_precision
-from mbsearch.training.network import fold_norms
+from mbsearch.training.devices import mixed_precision, multiplies_bfloat16
+from mbsearch.training.folding import fold_norms
 
-EVALUATION_BATCH = 250  # larger ones only spill the caches of a core
+EVALUATION_BATCH = 250  # larger ones exceed the caches of a core
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, channels last, and accelerate it there; in place."""
+    return accel.accelerate(network.to(device).to(memory_format=torch.channels_last), device)
+
+
+def compile_ahead(device: torch.device) -> None:
+    """Compile the kernels of trainings on a device, once per machine."""
+    accel.compile_ahead(device, bfloat16=multiplies_bfloat16(device))
 
 
 @dataclass
 class Training:
-    """A network in training: the state that a checkpoint holds, and the step to the next epoch.
+    """A network in training, one epoch at a time; a checkpoint holds its whole state.
 
-    Without a validation split the curve has no validation values (NaN). Where the training split
-    has a teacher's logits, the loss is `distillation` with the `teacher`'s settings.
+    Without a validation split the curve's validation values are NaN. If the training split has a
+    teacher's logits, the loss is `distillation` with the settings in `teacher`.
     """
 
     network: nn.Module
@@ -44,16 +55,16 @@ class Training:
     curve: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.network.to(self.device).to(memory_format=torch.channels_last)
-        self._optimizer = _optimizer(self.network, self.recipe, self.device)
+        place(self.network, self.device)
+        groups = decay_groups(self.network.parameters(), self.recipe.weight_decay)
+        self._optimizer = accel.optimizer(groups, self.recipe, self.device)
         self._generator = torch.Generator().manual_seed(self.seed)
         self._forward: nn.Module = self.network
-        replays = self.device.type == "cuda" and self.repeats
-        self._replayed = Replayed(self.device) if replays else None
+        self._run_step = accel.step_runner(self.device, constant=self.repeats)
 
     @property
     def repeats(self) -> bool:
-        """Whether a step does the same whatever the batch, and only on the device."""
+        """Whether every step runs the same operations, all of them on the device."""
         return True
 
     @property
@@ -62,16 +73,15 @@ class Training:
         return self.network
 
     def see(self, train_split: Split, validation_split: Split | None) -> None:
-        """Go on with images of another size."""
+        """Replace the images, possibly by images of another size."""
         self.train_split, self.validation_split = train_split, validation_split
-        if self._replayed is not None:  # what was recorded is of the former size
-            self._replayed = Replayed(self.device)
+        self._run_step = accel.step_runner(self.device, constant=self.repeats)
 
     def run_epoch(self) -> Epoch:
-        """Train over the images once, then score the validation split where there is one.
+        """Train over the images once, then evaluate on the validation split if there is one.
 
         Raises:
-            EvaluationError: the loss is not finite any more.
+            EvaluationError: the loss is not finite.
         """
         started = time.perf_counter()
         train_loss = self._train_once()
@@ -110,18 +120,14 @@ class Training:
         for step, batch in enumerate(epoch, start=done):
             rate = recipe.learning_rate * schedule(step, whole, recipe.warmup)
             self._set_rate(rate)
-            total += self._train_on(batch)  # read once an epoch: a read stalls the device
+            tensors = [each for each in batch if each is not None]
+            # Read the sum once per epoch: a read waits for the device.
+            total += self._run_step(self._step, *tensors)
             self.stepped()
         return float(total) / steps
 
-    def _train_on(self, batch: Batch) -> Tensor:
-        tensors = [each for each in batch if each is not None]
-        if self._replayed is None:
-            return self._step(*tensors)
-        return self._replayed(self._step, *tensors)
-
     def _step(self, *tensors: Tensor) -> Tensor:
-        """Train on the tensors of one batch, and give its loss."""
+        """Train on the tensors of one batch and return its loss."""
         with mixed_precision(self.device):
             loss = self.loss(Batch(*tensors))
         self._optimizer.zero_grad(set_to_none=True)
@@ -143,22 +149,22 @@ class Training:
         return distillation(loss, logits, batch.taught, self.teacher)
 
     def stepped(self) -> None:
-        """Called after every step of the optimiser; here it does nothing."""
+        """Called after every optimizer step; does nothing unless overridden."""
 
     def checkpoint(self) -> bytes:
-        """Everything that the next epoch depends on."""
+        """Return everything that the next epoch depends on."""
         buffer = io.BytesIO()
         torch.save(self.state(), buffer)
         return buffer.getvalue()
 
     def restore(self, checkpoint: bytes) -> None:
-        """Go on from a checkpoint of the same network and recipe."""
+        """Resume from a checkpoint of the same network and recipe."""
         self.load_state(
             torch.load(io.BytesIO(checkpoint), map_location=self.device, weights_only=True)
         )
 
     def state(self) -> dict[str, Any]:
-        """The checkpoint as plain data and tensors."""
+        """Return the checkpoint as plain data and tensors."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -172,11 +178,30 @@ class Training:
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
         self.network.load_state_dict(state["network"])
-        # Rates and switches are this device's; the checkpoint may be another's.
+        # Learning rates and options are for this device; the checkpoint may come from another.
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict(state["optimizer"] | {"param_groups": groups})
         self._generator.set_state(state["generator"].cpu())
         self.curve = [Epoch(*point) for point in state["curve"]]
+
+
+def forward_with(weights: Mapping[str, Tensor], network: nn.Module, images: Tensor) -> Tensor:
+    """Return logits (N, num_classes) of a network in training with the given weights.
+
+    Running statistics are not kept: they mean nothing to another network with the same weights.
+
+    Args:
+        weights: every parameter by name, on the images' device.
+        network: a `skeleton` is enough; it is accelerated in place.
+        images: normalized, (N, 3, H, W).
+    """
+    state = dict(weights) | {
+        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
+        for name, buffer in network.named_buffers()
+    }
+    network = accel.accelerate(network.train(), images.device)
+    logits: Tensor = functional_call(network, state, (images,))
+    return logits
 
 
 def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: Teacher) -> Tensor:
@@ -204,7 +229,7 @@ def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: T
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Factor on the learning rate: a linear rise over the first part, then half a cosine to 0."""
+    """Return the factor on the learning rate: linear warmup, then half a cosine to 0."""
     rise = max(1, round(warmup * steps))
     if step < rise:
         return (step + 1) / rise
@@ -213,7 +238,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy of a network on a split, without augmentation."""
+    """Return mean cross-entropy (nats) and accuracy of a network on a split, unaugmented."""
     folded = fold_norms(network)
     loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -227,7 +252,7 @@ def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[fl
 
 @torch.inference_mode()
 def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
-    """Class that a network predicts of each image of a split, in its order: int64 (N,)."""
+    """Return the class that a network predicts for each image of a split: int64 (N,)."""
     folded = fold_norms(network)
     found = []
     for batch in batches(split, EVALUATION_BATCH, device=device):
@@ -237,23 +262,9 @@ def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Groups of an optimiser: weights decay; biases and norms, which shift and scale, do not."""
+    """Return optimizer groups: weights with decay, biases and norms without."""
     parameters = list(parameters)
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
-    groups = decay_groups(network.parameters(), recipe.weight_decay)
-    on_gpu = device.type == "cuda"
-    if recipe.optimizer == "adamw" and device.type == "cpu":
-        return AdamW(groups, recipe.learning_rate)
-    # A step that is replayed reads its learning rate from the device.
-    rate = torch.tensor(recipe.learning_rate, device=device) if on_gpu else recipe.learning_rate
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
-    return torch.optim.SGD(
-        groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
-    )

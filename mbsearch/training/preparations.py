@@ -1,34 +1,36 @@
-"""The trainings before a search: a teacher and a supernet, from a donor where there is one."""
+"""Plan and run the trainings before a search: a teacher and a supernet."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbsearch.config.settings import AUTO, EMBEDDED, SCRATCH, Settings
+from mbsearch.config.proxy_settings import EMBEDDED
+from mbsearch.config.settings import AUTO, SCRATCH, Settings
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.sources import ImageSource
+from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.pretrained import Pretrained, trained_donor
-from mbsearch.training.resumable_training import PreparatoryTraining, prepare
-from mbsearch.training.supernet.path_training import SupernetTraining
+from mbsearch.training.resumable_training import prepare
+from mbsearch.training.supernet.supernet_training import SupernetTraining
 from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
 
 SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"
-"""Files of a study's folder: shared weights, the teacher's, and its logits."""
+"""Files in a study's folder: shared weights, the teacher's weights, and its logits."""
 
-OnStep = Callable[[str, int, int, float], None]
-"""Called after every step: what is trained, steps done, their target, mean loss (nats)."""
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Preparations:
-    """The trainings before a search, and where their files belong.
+    """The trainings before a search, and the folder of their files.
 
-    `space` has the settings that suit the start; `supernet` is None if trials do not share weights.
+    `space` has settings adapted to the initial weights. `supernet` is None if trials do not share
+    weights.
     """
 
     space: SearchSpecification
@@ -43,7 +45,7 @@ class Preparations:
     def planned(
         space: SearchSpecification, source: ImageSource, seed: int, device: str | None, folder: Path
     ) -> Preparations:
-        """What a space's settings ask for on these images.
+        """Return the trainings that a space's settings require on these images.
 
         Raises:
             DataError: there is no such donor, or its file cannot be read.
@@ -61,7 +63,7 @@ class Preparations:
 
     @property
     def pretrained(self) -> Pretrained | None:
-        """The start of networks that inherit; None from scratch."""
+        """Initial weights from the donor; None without a donor."""
         if self.donor is None:
             return None
         return _start(self.donor, self.space.settings, self.folder)
@@ -72,17 +74,17 @@ class Preparations:
 
     @property
     def needed(self) -> bool:
-        """Whether anything is to be trained before the search."""
+        """Whether a training is needed before the search."""
         return self.supernet is not None or self._teaches
 
     @property
     def key(self) -> str | None:
-        """Identity of the donor and its teacher; None from scratch."""
+        """Identity of the donor; None without one."""
         return None if self.donor is None else self.donor.key
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """The start in lines of text."""
+        """Lines of text about the initial weights."""
         if self.donor is None:
             return ()
         return (f"start: {self.donor.title} (--weights none trains from scratch)",)
@@ -91,23 +93,21 @@ class Preparations:
         self,
         space: SearchSpecification,
         deadline: float = math.inf,
-        on_step: OnStep = lambda _noun, _done, _steps, _loss: None,
-        say: Callable[[str], None] = lambda _line: None,
+        on_progress: OnProgress = ignore_progress,
     ) -> bool:
-        """Train what is missing on disk; False where the deadline came first.
+        """Train what is missing on disk; return False if the deadline came first.
 
         Args:
             space: the same, with the budgets of the study.
             deadline: on time.monotonic's clock.
-            on_step: called after every step.
-            say: called with a line when the teacher is trained.
+            on_progress: receives an event after every step.
 
         Raises:
             DataError: the donor's file cannot be read.
             EvaluationError: training diverged.
             StorageError: a file cannot be written, is damaged, or belongs to another study.
         """
-        prepare_worker()  # a second thread gains nothing in these small networks
+        prepare_worker()  # a second thread does not speed up such small networks
         device = choose_device(self.device)
         trained = None if self.donor is None else trained_donor(self.donor)
         lessons = None
@@ -116,34 +116,29 @@ class Preparations:
             path = self.folder / LESSONS
             if not (self.folder / TEACHER).exists():
                 path.unlink(missing_ok=True)  # the logits of a teacher that was deleted
-            say(f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px")
-            if not self._prepare(teacher, self.folder / TEACHER, deadline, on_step):
+            _LOGGER.info(
+                f"teacher: {teacher.settings.steps:,} steps at {teacher.settings.pixels} px"
+            )
+            if not prepare(
+                teacher, self.folder / TEACHER, deadline=deadline, on_progress=on_progress
+            ):
                 return False
             if not path.exists():
                 write_lessons(teacher.lessons(), path)
             lessons = read_lessons(path)
-            say(
+            _LOGGER.info(
                 f"teacher: validation accuracy {lessons.accuracy:.3f} at "
                 f"{teacher.settings.pixels} px, {lessons.bytes / 1e6:.1f} MB of logits"
             )
         if self.supernet is None:
             return True
         supernet = SupernetTraining(space, self.source, self.seed, device, trained, lessons)
-        say(f"supernet: {supernet.settings.steps:,} steps")
-        return self._prepare(supernet, self.supernet, deadline, on_step)
-
-    @staticmethod
-    def _prepare(
-        training: PreparatoryTraining, path: Path, deadline: float, on_step: OnStep
-    ) -> bool:
-        def step(done: int, loss: float) -> None:
-            on_step(training.noun, done, training.settings.steps, loss)
-
-        return prepare(training, path, deadline=deadline, on_step=step)
+        _LOGGER.info(f"supernet: {supernet.settings.steps:,} steps")
+        return prepare(supernet, self.supernet, deadline=deadline, on_progress=on_progress)
 
 
 def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
-    """The donor that a setting means on these images; None from scratch.
+    """Return the donor that a setting selects for these images; None without one.
 
     Raises:
         DataError: there is no such donor, or its file cannot be read.
@@ -159,13 +154,13 @@ def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
 def kept_start(
     settings: Settings, source: ImageSource, folder: Path, *, teacher: bool = True
 ) -> Pretrained | None:
-    """The start that a study's networks have had; None from scratch.
+    """Return the initial weights of a study's networks; None without a donor.
 
     Args:
-        settings: of the study, as it keeps them.
+        settings: stored in the study.
         source: its images.
         folder: of the study.
-        teacher: whether networks learn from its teacher, where it has one.
+        teacher: whether networks learn from the study's teacher, if it has one.
 
     Raises:
         DataError: the donor is missing or cannot be read.
@@ -175,7 +170,7 @@ def kept_start(
 
 
 def _start(donor: Donor, settings: Settings, folder: Path, *, teacher: bool = True) -> Pretrained:
-    """The start from a donor, with the files in a study's folder that its settings ask for."""
+    """Initial weights from a donor, with the files that the settings require."""
     sharing = settings.proxy.evaluator == "supernet"
     teaching = teacher and settings.teacher.weight > 0
     return Pretrained(

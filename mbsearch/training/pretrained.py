@@ -1,9 +1,9 @@
-"""The pretrained start of a training: which weights a network begins with, and what follows.
+"""Initial weights from a donor or supernet, and recipes adapted to them.
 
-Candidates, and references that correspond to the donor, take over their part of the supernet, or
-without one of the donor. The donor's own networks, thinner or on fewer pixels, take over the donor
-as it is: that is what one would do without a search. A network that inherits less than half of its
-weights starts fresh.
+Candidates, and references that correspond to the donor, inherit their part of the supernet, or of
+the donor if there is no supernet. The donor's own family, at smaller widths or resolutions,
+inherits from the donor directly, as one would without a search. A network that inherits less than
+half of its weights starts from fresh weights.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mbsearch.config.settings import Proxy, Retrain
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import Start, StartKind
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
 from mbsearch.training.donors.inheritance import copy_given, donated, inherited_share
-from mbsearch.training.supernet.path_training import load_shared
 from mbsearch.training.supernet.shared_weights import inherit
+from mbsearch.training.supernet.supernet_training import load_shared
 from mbsearch.training.teacher import Lessons, TaughtSplit, read_lessons
 
 LEAST_SHARE = 0.5
-"""Of its weights, that a network inherits, or it starts fresh."""
+"""Least share of inherited weights; below it a network starts from fresh weights."""
 _SCREENING_RATE = 4
-"""Factor on a short training's rate for weights that no supernet has trained."""
+"""Factor on a short training's learning rate for weights not trained in a supernet."""
 _SLICE_RATE = 2
-"""Factor on a long training's rate for slices (docs/experiments/inheritance.md)."""
+"""Factor on a long training's learning rate for slices (docs/experiments/inheritance.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A donor, and the files of the supernet and of the teacher's logits that come from it."""
+    """A donor, and the files of its supernet and of its teacher's logits."""
 
     donor: Donor
     supernet: Path | None = None
@@ -44,7 +45,7 @@ class Pretrained:
 
     @torch.no_grad()
     def begin(self, network: nn.Module, architecture: Architecture, origin: str) -> Start:
-        """Give a fresh network the weights that it begins with, and return what they are.
+        """Copy the initial weights into a fresh network, and return where they come from.
 
         Args:
             network: built from the architecture; changed in place.
@@ -70,7 +71,7 @@ class Pretrained:
     def taught(
         self, split: Split, source: ImageSource, kind: TaughtSplit, limit: int | None
     ) -> Split:
-        """A part of a split with the teacher's logits, where there is a teacher.
+        """Return a part of a split with the teacher's logits, if there is a teacher.
 
         Raises:
             StorageError: the teacher's file is missing or damaged.
@@ -80,12 +81,12 @@ class Pretrained:
         return _lessons(self.lessons).attached(split, kind, source.positions(kind, limit))
 
     def taught_on_all(self, split: Split) -> Split:
-        """The split of training and validation images with the teacher's logits."""
+        """Return the split of training and validation images with the teacher's logits."""
         return split if self.lessons is None else _lessons(self.lessons).on_all(split)
 
 
 def screening_recipe(proxy: Proxy, start: Start) -> Proxy:
-    """The proxy's recipe, as it suits a start."""
+    """Return the proxy's recipe adapted to the origin of the weights."""
     match start.kind:
         case StartKind.FRESH:
             return proxy.from_scratch()
@@ -97,7 +98,7 @@ def screening_recipe(proxy: Proxy, start: Start) -> Proxy:
 
 
 def long_recipe(recipe: Retrain, start: Start, architecture: Architecture) -> Retrain:
-    """The recipe of finals and of retraining, as it suits a start."""
+    """Return the recipe of finals and retraining adapted to the origin of the weights."""
     if start.kind is StartKind.FRESH:
         return recipe
     factor = _SLICE_RATE if architecture.alpha < 1 else 1
@@ -106,7 +107,7 @@ def long_recipe(recipe: Retrain, start: Start, architecture: Architecture) -> Re
 
 @lru_cache(maxsize=1)
 def trained_donor(donor: Donor) -> TrainedDonor:
-    """A donor in memory; a process reads it once.
+    """Return a donor in memory; a process reads it once.
 
     Raises:
         DataError: the file cannot be read, or does not fit.
@@ -116,7 +117,7 @@ def trained_donor(donor: Donor) -> TrainedDonor:
 
 @lru_cache(maxsize=1)
 def shared_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a supernet in memory; a process reads them once.
+    """Return the weights of a supernet; a process reads them once.
 
     Raises:
         StorageError: the file is missing or damaged.

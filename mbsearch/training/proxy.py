@@ -16,7 +16,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from mbsearch.config.settings import Finals, Proxy, Recipe, Retrain, Teacher
+from mbsearch.config.finals_settings import Finals
+from mbsearch.config.preparation_settings import Teacher
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.recipe import Recipe
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
@@ -40,14 +44,13 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 @dataclass(frozen=True, slots=True)
 class ProxyTraining:
-    """Evaluator that trains each network alone, by the same short recipe.
+    """Evaluator that trains each network alone by the same short recipe.
 
-    The network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes;
-    it sees training and validation images only. It starts as `pretrained` has it, or without that
-    from its part of the weights in the file `shared`, or without either from fresh weights. A
-    promoted one sees `longer` times as many images; a final follows the `retrain` recipe on all
-    training images, at `final_scale` of the network's own resolution. `teacher` is how they learn
-    from a teacher.
+    A network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes, on
+    training and validation images only. Its initial weights come from `pretrained`, else from the
+    supernet in the file `shared`, else they are fresh. A promotion trains on `longer` times as many
+    images. A final follows the `retrain` recipe on all training images, at `final_scale` times the
+    network's own resolution. `teacher` has the settings of distillation.
     """
 
     proxy: Proxy
@@ -63,7 +66,7 @@ class ProxyTraining:
     teacher: Teacher = field(default_factory=Teacher)
 
     def evaluate(self, task: Task) -> Outcome:
-        """Train one network, from its checkpoint where it has one, and score it.
+        """Train one network, from its checkpoint if it has one, and evaluate it.
 
         Raises:
             DataError: the images cannot be read.
@@ -76,7 +79,7 @@ class ProxyTraining:
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
-        # Out here, where no traceback holds the training any more, its memory can be given back.
+        # Here no traceback refers to the training any more, so its memory can be freed.
         if torch.cuda.is_available():
             gc.collect()
             torch.cuda.empty_cache()
@@ -120,7 +123,7 @@ class ProxyTraining:
     def _network(
         self, architecture: Architecture, task: Task, recipe: Recipe
     ) -> tuple[nn.Module, Start | None]:
-        """The network of a task with the weights that it starts from."""
+        """The network of a task with its initial weights."""
         classes = self._source().num_classes
         network = build(
             architecture,
@@ -134,7 +137,7 @@ class ProxyTraining:
         return network, self.pretrained.begin(network, ours, task.origin)
 
     def _train_final(self, task: Task) -> Outcome:
-        """Train by the full recipe at the network's own pixels, and predict validation images."""
+        """Train by the full recipe at the network's own resolution; predict validation images."""
         source = self._source()
         recipe = self.retrain.sized(len(source.members["train"].rows))
         network, start = self._network(task.architecture, task, recipe)
@@ -206,7 +209,7 @@ class ProxyTraining:
 
 
 def _stop_epoch(task: Task, recipe: Recipe) -> int:
-    """The epoch at which a task ends."""
+    """The last epoch of a task."""
     return recipe.epochs if task.stop_epoch is None else min(task.stop_epoch, recipe.epochs)
 
 
@@ -219,7 +222,7 @@ def _no_memory(task: Task) -> str:
 
 @lru_cache(maxsize=2)
 def _source(data: str, seed: int) -> ImageSource:
-    """A worker opens its images once, not once a task."""
+    """The images; a worker opens them once, not in each task."""
     return load_source(data, seed=seed)
 
 

@@ -1,6 +1,6 @@
-"""A training before a search: one step at a time, with its state on disk every hundred steps.
+"""Trainings before a search: step by step, saved to disk every hundred steps.
 
-Whatever kills the process, the next run resumes from the last state.
+After an interruption the next run resumes from the saved state.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +19,22 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mbsearch.config.settings import Preparation
+from mbsearch.config.preparation_settings import Preparation
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.data.sources import ImageSource
 from mbsearch.errors import EvaluationError, StorageError
-from mbsearch.training.loop import decay_groups, schedule
-from mbsearch.training.supernet.shared_weights import Shared, forward
+from mbsearch.progress import OnProgress, Progress, ignore_progress
+from mbsearch.study.atomic_files import replacing
+from mbsearch.training.loop import decay_groups, forward_with, schedule
+from mbsearch.training.supernet.shared_weights import Shared
 
 _SAVE_EVERY = 100  # steps
 _AVERAGED = 50  # steps
 
 
 class Drawn(NamedTuple):
-    """The network of one step: its skeleton, its weights, and the side of its images in pixels."""
+    """The network of one step: skeleton, weights, and side of its images in pixels."""
 
     network: nn.Module
     views: Mapping[str, Tensor]
@@ -41,10 +43,7 @@ class Drawn(NamedTuple):
 
 @dataclass
 class PreparatoryTraining(ABC):
-    """Weights of a space's networks in training on a source's images.
-
-    Images are augmented as the proxy's are.
-    """
+    """A training of weights before a search; images are augmented as in the proxy."""
 
     space: SearchSpecification
     source: ImageSource
@@ -68,7 +67,7 @@ class PreparatoryTraining(ABC):
 
     @abstractmethod
     def _start(self) -> Shared:
-        """Weights to start from."""
+        """The initial weights."""
 
     @abstractmethod
     def _draw(self) -> Drawn:
@@ -88,7 +87,7 @@ class PreparatoryTraining(ABC):
 
     @cached_property
     def weights(self) -> dict[str, nn.Parameter]:
-        """The weights by name; those to start from, unless `restore` has read others."""
+        """The weights by name: the initial ones, unless `restore` has read others."""
         return self._parameters(self._start())
 
     @cached_property
@@ -101,14 +100,14 @@ class PreparatoryTraining(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether every step has been made."""
+        """Whether all steps are done."""
         return len(self.losses) >= self.settings.steps
 
     def step(self) -> None:
         """Train one network on one batch.
 
         Raises:
-            EvaluationError: the loss is not finite any more.
+            EvaluationError: the loss is not finite.
         """
         started, settings = time.perf_counter(), self.settings
         network, views, pixels = self._draw()
@@ -116,7 +115,7 @@ class PreparatoryTraining(ABC):
         rate = settings.learning_rate * schedule(len(self.losses), settings.steps, settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(forward(network, views, batch.images), batch)
+        loss = self._loss(forward_with(views, network, batch.images), batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EvaluationError(
@@ -130,12 +129,12 @@ class PreparatoryTraining(ABC):
         self.seconds += time.perf_counter() - started
 
     def loss(self) -> float:
-        """Mean training loss (nats) of the last steps."""
+        """Return the mean training loss (nats) of the last steps."""
         last = self.losses[-_AVERAGED:]
         return sum(last) / len(last) if last else math.nan
 
     def _batch(self, pixels: int) -> Batch:
-        """Random images of a size, augmented as the proxy's are."""
+        """Random images of a size, augmented as in the proxy."""
         if pixels not in self._splits:
             self._splits[pixels] = self._split(pixels)
         split, how = self._splits[pixels], self.space.settings.proxy
@@ -161,7 +160,7 @@ class PreparatoryTraining(ABC):
         return next(whole)
 
     def save(self, path: Path) -> None:
-        """Write everything that the next step depends on, all or nothing.
+        """Write everything that the next step depends on, atomically.
 
         Raises:
             StorageError: it cannot be written.
@@ -178,7 +177,7 @@ class PreparatoryTraining(ABC):
         write_tensors(path, state, self.noun)
 
     def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote.
+        """Resume from a file of `save`.
 
         Raises:
             StorageError: the file is damaged, or was made by other settings.
@@ -201,15 +200,15 @@ def prepare(
     path: Path,
     *,
     deadline: float = math.inf,
-    on_step: Callable[[int, float], None] = lambda _done, _loss: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> bool:
-    """Train to the end, from where the training stands on disk; False where time ran out before.
+    """Train from the state on disk to the last step; return False if the deadline came first.
 
     Args:
         training: what is trained.
         path: of the file that holds the weights.
         deadline: on time.monotonic's clock.
-        on_step: called after every step with their number and the mean loss of the last ones.
+        on_progress: receives an event after every step.
 
     Raises:
         EvaluationError: training diverged.
@@ -223,20 +222,27 @@ def prepare(
         over = training.done or time.monotonic() >= deadline
         if over or len(training.losses) % _SAVE_EVERY == 0:
             training.save(path)
-        on_step(len(training.losses), training.loss())
+        on_progress(_event(training))
     return training.done
 
 
+def _event(training: PreparatoryTraining) -> Progress:
+    """Return the progress event of the last step."""
+    steps, loss = training.settings.steps, f"loss {training.loss():.2f}"
+    message = f"{training.noun} trained: {steps:,} steps, {loss}" if training.done else None
+    completed = len(training.losses)
+    return Progress(training.noun, completed, steps, detail=loss, message=message)
+
+
 def write_tensors(path: Path, state: dict[str, Any], noun: str) -> None:
-    """Write a file of tensors, all or nothing; `noun` names its content in messages.
+    """Write a file of tensors atomically; `noun` names its content in messages.
 
     Raises:
         StorageError: it cannot be written.
     """
-    part = path.with_suffix(".part")
     try:
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path, exclusive=True) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:  # the latter from torch, on a full disk
         raise StorageError(f"{path}: the {noun} cannot be written: {error}") from None
 

@@ -1,6 +1,6 @@
-"""The teacher: the donor, fine-tuned on a study's images, whose logits other networks learn from.
+"""The teacher: the donor, fine-tuned on a study's images; networks learn from its logits.
 
-The logits are computed once for each image and view (as it is, and mirrored), and kept as float16.
+The logits are computed once for each image and view (original and mirrored), in float16.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mbsearch.config.settings import Teacher
+from mbsearch.config.preparation_settings import Teacher
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import TrainedDonor
 from mbsearch.training.donors.inheritance import inherit_from
-from mbsearch.training.loop import EVALUATION_BATCH, evaluate
-from mbsearch.training.network import build, fold_norms, skeleton
+from mbsearch.training.folding import fold_norms
+from mbsearch.training.loop import EVALUATION_BATCH, evaluate, place
+from mbsearch.training.network import build, skeleton
 from mbsearch.training.resumable_training import (
     Drawn,
     PreparatoryTraining,
@@ -34,7 +35,7 @@ from mbsearch.training.supernet.shared_weights import Shared
 TaughtSplit = Literal["train", "validation"]
 
 _SMOOTHING = 0.1
-_STATISTICS_STEPS = 50  # batch statistics forget within some thirty
+_STATISTICS_STEPS = 50  # running statistics forget within some thirty
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,12 @@ class Lessons:
     accuracy: float
 
     def attached(self, split: Split, kind: TaughtSplit, positions: Tensor | None = None) -> Split:
-        """A split, or the part at some `positions` of it, with the teacher's logits."""
+        """Return a split, or its part at `positions`, with the teacher's logits."""
         logits = self.logits[kind]
         return replace(split, taught=logits if positions is None else logits[positions])
 
     def on_all(self, split: Split) -> Split:
-        """The split of training and then validation images, with the teacher's logits."""
+        """Return the split of training and then validation images, with the teacher's logits."""
         both = torch.cat([self.logits["train"], self.logits["validation"]])
         return replace(split, taught=both)
 
@@ -96,7 +97,7 @@ class TeacherTraining(PreparatoryTraining):
         return F.cross_entropy(logits, batch.labels, label_smoothing=_SMOOTHING)
 
     def _made_by(self) -> dict[str, Any]:
-        """What the weights depend on; how others learn from them is not among it."""
+        """What the weights depend on; temperature and weight of the distillation do not matter."""
         proxy = self.space.settings.proxy
         return {
             "donor": self.donor.key,
@@ -107,9 +108,8 @@ class TeacherTraining(PreparatoryTraining):
         }
 
     def network(self) -> nn.Module:
-        """The trained teacher, with statistics of training images."""
-        network = build(self._architecture)
-        network.to(self.device).to(memory_format=torch.channels_last)
+        """Return the trained teacher, with running statistics of training images."""
+        network = place(build(self._architecture), self.device)
         network.load_state_dict(dict(self.weights), strict=False)
         with torch.no_grad():
             network.train()
@@ -134,7 +134,7 @@ _KINDS: tuple[TaughtSplit, ...] = ("train", "validation")
 
 @torch.inference_mode()
 def _logits(network: nn.Module, split: Split, views: int, device: torch.device) -> Tensor:
-    """Logits (N, views, num_classes) of a split's images, as they are and mirrored."""
+    """Logits (N, views, num_classes) of a split's images, original and mirrored."""
     folded, found = fold_norms(network), []
     for images, *_ in batches(split, EVALUATION_BATCH, device=device):
         with mixed_precision(device):

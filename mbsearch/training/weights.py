@@ -1,4 +1,4 @@
-"""Weights from files: our own, or those that torchvision and timm publish for the MobileNets."""
+"""Weights from files of mbsearch, torchvision or timm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mbsearch.training.network import BATCH_NORM_EPS
 _CLASSIFIER = "head.classifier."
 _SAFETENSORS = ".safetensors"
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
-# Modules of torchvision and timm, as they follow each other; between numbers, by those.
+# Modules of torchvision and timm in the order of execution; numbered ones are sorted by number.
 _ORDER = (
     *("conv_stem", "features", "layers", "conv_dw", "conv", "bn1", "blocks", "se", "conv_pw"),
     *("conv_head", "bn2", "classifier", "conv_reduce", "conv_expand", "fc1", "fc2", *_TENSORS),
@@ -26,20 +26,22 @@ _INVERTED = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3")
 
 
 def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS) -> None:
-    """Load a file of weights into a network: safetensors, or what ``torch.save`` wrote.
+    """Load a file of weights (safetensors or ``torch.save``) into a network.
 
-    The names may be ours, or those of any library that lists the same layers in the same order, as
-    torchvision and timm list V1, V2, V3 and MnasNet. A classifier of another number of classes is
-    left as it is. (timm's ``tf_`` weights load too, but were trained with TensorFlow's padding.)
+    Names may be those of mbsearch, or of any library that lists the same layers in the same order,
+    as torchvision and timm do for V1, V2, V3 and MnasNet. A classifier with another number of
+    classes is skipped. (timm's ``tf_`` weights load too, but were trained with TensorFlow's
+    padding.)
 
     Args:
-        network: whose weights are replaced.
+        network: its weights are replaced.
         path: of the file.
-        eps: what the file's batch normalisations add to their variances: 0.001 in torchvision's
-            V3. The variances are shifted, so that the outputs are the same.
+        eps: epsilon of the batch normalizations that the file was trained with: 0.001 in
+            torchvision's V3. Variances are shifted, so that the outputs are the same.
 
     Raises:
-        DataError: the file cannot be read, or does not fit; the first misfit is named.
+        DataError: the file cannot be read, or does not match; the message names the first
+            mismatch.
     """
     tensors = match_weights(network, read_weights(path), path, eps=eps)
     network.load_state_dict(tensors, strict=False)
@@ -48,13 +50,13 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a file that outputs depend on, in the order of the layers.
 
-    A file by our own names may have any order.
+    With names of mbsearch the order does not matter.
 
     Raises:
         DataError: the file cannot be read.
     """
     tensors = _counted(_read(path))
-    if path.suffix == _SAFETENSORS:  # which has them by the alphabet
+    if path.suffix == _SAFETENSORS:  # whose tensors are in alphabetical order
         return {name: tensors[name] for name in _in_order(tensors)}
     return tensors
 
@@ -62,23 +64,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def match_weights(
     network: nn.Module, theirs: Mapping[str, Tensor], path: Path, *, eps: float = BATCH_NORM_EPS
 ) -> dict[str, Tensor]:
-    """Return the tensors of a file by the names and with the shapes of a network's own.
+    """Return the tensors of a file with the names and shapes of a network's tensors.
 
     Args:
-        network: whose shapes are expected; a `skeleton` has them.
+        network: with the expected shapes; a `skeleton` is enough.
         theirs: tensors of the file; see `read_weights`.
         path: of the file, for messages.
         eps: as in `load_weights`.
 
     Raises:
-        DataError: they do not fit; the first misfit is named.
+        DataError: they do not match; the message names the first mismatch.
     """
     ours = _counted(network.state_dict())
     if len(ours) != len(theirs):
         raise DataError(
             f"{path}: expected the {len(ours)} tensors of this network, got {len(theirs)}"
         )
-    # With names of another library it is the order that says what is what.
+    # Names of another library correspond by their order.
     names: Iterable[str] = ours if set(ours) == set(theirs) else theirs
     matched: dict[str, Tensor] = {}
     for (name, target), other in zip(ours.items(), names, strict=True):
@@ -96,7 +98,7 @@ def match_weights(
 
 
 def classes_of(path: Path) -> int:
-    """The number of classes that a file of our own weights tells apart.
+    """Return the number of classes of a file with names of mbsearch.
 
     Raises:
         DataError: the file cannot be read, or holds no classifier of ours.
@@ -108,7 +110,7 @@ def classes_of(path: Path) -> int:
 
 
 def _in_order(names: Collection[str]) -> list[str]:
-    """Names of torchvision or timm in the order of the modules that they are the names of."""
+    """Names of torchvision or timm in the order of their modules."""
     narrowing = {name.partition("conv_pwl")[0] for name in names if "conv_pwl" in name}
 
     def place(name: str) -> list[tuple[int, int, str]]:
@@ -124,7 +126,7 @@ def _in_order(names: Collection[str]) -> list[str]:
 
 
 def content_of(path: Path) -> str:
-    """A hash of what a file holds.
+    """Return a hash of a file's content.
 
     Raises:
         DataError: it cannot be read.
@@ -137,7 +139,7 @@ def content_of(path: Path) -> str:
 
 
 def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that outputs depend on; how many batches a normalisation saw is none."""
+    """The tensors that outputs depend on: all but the norms' batch counters."""
     return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
@@ -153,7 +155,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"{path}: expected the package safetensors to read it; "
             "run: pip install 'mbsearch[export]'"
         ) from None
-    except Exception as error:  # pickle, zip and safetensors each have errors of their own
+    except Exception as error:  # pickle, zip and safetensors raise different errors
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{path}: expected a file of weights, got {reason}") from None
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):

@@ -1,4 +1,4 @@
-"""Images are read as a person sees them, and what is left out or changed is said beforehand."""
+"""Images are decoded as viewers show them; files left out and changes are reported first."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from mbsearch import progress
 from mbsearch.data.sources import load_source
+from mbsearch.display.progress_display import ProgressDisplay
+from mbsearch.progress import Progress
 
 DryRun = Callable[..., Any]
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
@@ -99,7 +100,7 @@ def pixels_of(folder: Path, side: int = 16) -> dict[str, np.ndarray]:
     for kind, members in source.members.items():
         images = source.split(kind, side).images.numpy()
         for row, image in zip(members.rows.tolist(), images, strict=True):
-            found[members.pool.paths[row].name] = image
+            found[Path(members.pool.where(row)).name] = image
     return found
 
 
@@ -470,7 +471,7 @@ def test_copies_within_a_class_are_counted_and_stay_in_one_split(
         source = load_source(folder, seed=0)
         splits = [
             {
-                members.pool.paths[row].name[:3] + str(members.pool.labels[row])
+                Path(members.pool.where(row)).name[:3] + str(members.pool.labels[row])
                 for row in members.rows
             }
             for members in source.members.values()
@@ -632,19 +633,15 @@ def test_large_images_are_read_and_said_to_be_slow(
 @in_process
 def test_reading_reports_every_image(tmp_path: Path) -> None:
     folder = write_pets(tmp_path / "photos", 20)
-    seen: list[tuple[str, int, int]] = []
-
-    def show(noun: str, done: int, total: int) -> None:
-        seen.append((noun, done, total))
-
-    source = load_source(folder, seed=0, on_images=show)
-    assert seen[-1] == ("checking images", 40, 40)
-    source.statistics(show)
-    assert seen[-1] == ("measuring images", 28, 28)
-    source.prepare("train", [16, 24, 32], None, show)
-    assert seen[-1] == ("preparing train images", 28, 28)
+    seen: list[Progress] = []
+    source = load_source(folder, seed=0, on_progress=seen.append)
+    assert seen[-1] == Progress("checking images", 40, 40)
+    source.statistics(seen.append)
+    assert seen[-1] == Progress("measuring images", 28, 28)
+    source.prepare("train", [16, 24, 32], None, seen.append)
+    assert seen[-1] == Progress("preparing train images", 28, 28)
     before = len(seen)
-    source.prepare("train", [16, 24, 32], None, show)
+    source.prepare("train", [16, 24, 32], None, seen.append)
     assert len(seen) == before, "all is in the cache"
 
 
@@ -654,12 +651,12 @@ def test_without_a_terminal_there_is_a_line_every_five_seconds(
     monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("mbsearch.display.progress_display.time.monotonic", lambda: now)
     console = Console(file=StringIO(), force_terminal=False)
-    display = progress.RunDisplay(console)
+    display = ProgressDisplay(console)
     for done in range(seconds * 10):
         now = (done + 1) / 10
-        display.images("checking images", done + 1, seconds * 10)
+        display.update(Progress("checking images", done + 1, seconds * 10))
     assert isinstance(console.file, StringIO)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == seconds // 5

@@ -1,30 +1,27 @@
-"""Batch norms and activations of a chain: what stands between its convolutions."""
+"""Kernels of batch norms and activations in a chain."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from mbsearch.accel.kernels.jit import Moments, Values, compiled
 from mbsearch.accel.kernels.passes import (
     CACHED,
     LEAST,
     MOST,
-    Moments,
     Settings,
+    activation_backward,
+    add_and_clear,
     add_moments,
     add_products,
     copy_values,
-    drain,
-    let_through,
-    norm_back,
-    normed,
+    norm_backward,
+    norm_coefficients,
+    read_values,
+    repeated,
     row_width,
-    see,
-    through_norm,
-    widened,
+    write_terms,
 )
-from mbsearch.accel.kernels.steps import Values, compiled
-
-# Compiled with what it is made of at 80c4c550a5cc.
 
 
 @compiled
@@ -36,7 +33,7 @@ def start(
     settings: Settings,
     z_terms: Values,
 ) -> None:
-    """Write to z_terms (6, C) what a batch norm and activation will do to a map z (M, C)."""
+    """Write the terms (6, C) of a map z (M, C) from its batch norm and activation."""
     pixels, channels = z.shape
     rows = max(1, CACHED // channels)
     width, flat = row_width(channels), z.reshape(-1)
@@ -47,37 +44,37 @@ def start(
     for first in range(0, pixels, rows):
         count = min(rows, pixels - first)
         add_moments(flat, first * channels, count * channels, around, part, square)
-        drain(part, sums[0])
-        drain(square, sums[1])
-    normed(sums, around, pixels, scale, shift, running, settings, z_terms)
+        add_and_clear(part, sums[0])
+        add_and_clear(square, sums[1])
+    write_terms(sums, around, pixels, scale, shift, running, settings, z_terms)
 
 
 @compiled
-def start_back(
+def start_backward(
     grad: Values, z: Values, z_terms: Values, z_sums: Moments, z_grad: Values, norm_grads: Values
 ) -> None:
-    """Gradients of what `start` starts with: of z, and of its batch norm's scale and shift.
+    """Gradients of `start`: of z, and of its batch norm's scale and shift.
 
-    `grad` is that of the normalised z, and z_sums are its `norm_sums`.
+    `grad` is the gradient of the normalized z, and z_sums are its `norm_sums`.
     """
-    back = norm_back(z_terms, z_sums, len(z), norm_grads)
-    through_norm(grad.reshape(-1), z.reshape(-1), 0, z.size, back, z_grad.reshape(-1), 0)
+    back = norm_coefficients(z_terms, z_sums, len(z), norm_grads)
+    norm_backward(grad.reshape(-1), z.reshape(-1), 0, z.size, back, z_grad.reshape(-1), 0)
 
 
 @compiled
 def activate(x: Values, terms: Values, y: Values) -> None:
-    """Write to y what is seen of the map x."""
-    see(x.reshape(-1), 0, x.size, widened(terms), y.reshape(-1), 0)
+    """Write the normalized and activated map x to y."""
+    read_values(x.reshape(-1), 0, x.size, repeated(terms), y.reshape(-1), 0)
 
 
 @compiled
 def norm_sums(grad: Values, x: Values, terms: Values, passed: Values, sums: Moments) -> None:
-    """Write to passed what the activation of x lets through of a gradient, and add it up.
+    """Write the gradient before the activation of x to passed, and its sums.
 
-    To sums (2, C) go its sum, and that of its product with the distance of x from its mean. Of no
-    activation, passed is the gradient itself, which is only read then.
+    The sums (2, C) are those of the gradient, and of its product with the distance of x from its
+    mean. Without an activation, passed is the gradient itself, and is only read.
     """
-    wide = widened(terms)
+    wide = repeated(terms)
     width = wide.shape[1]
     part, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
     step = max(1, CACHED // width) * width
@@ -90,7 +87,7 @@ def norm_sums(grad: Values, x: Values, terms: Values, passed: Values, sums: Mome
             add_products(old, first, count, flat, wide, part, product)
         else:
             copy_values(old, first, count, new, first)
-            see(flat, first, count, wide, y, 0)
-            let_through(new, first, count, y, 0, flat, wide, part, product)
-        drain(part, sums[0])
-        drain(product, sums[1])
+            read_values(flat, first, count, wide, y, 0)
+            activation_backward(new, first, count, y, 0, flat, wide, part, product)
+        add_and_clear(part, sums[0])
+        add_and_clear(product, sums[1])

@@ -1,36 +1,32 @@
-"""Pointwise convolutions of a chain: matrix products of some pixels at a time."""
+"""Kernels of pointwise convolutions in a chain: matrix products of blocks of pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from mbsearch.accel.kernels.jit import Moments, Values, compiled, inner
 from mbsearch.accel.kernels.passes import (
     CACHED,
-    Moments,
     Settings,
+    activation_backward,
+    add_and_clear,
     add_moments,
-    drain,
-    inner,
-    let_through,
-    norm_back,
-    normed,
+    norm_backward,
+    norm_coefficients,
+    read_values,
+    repeated,
     row_width,
-    see,
-    through_norm,
-    widened,
+    write_terms,
 )
-from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_back
-from mbsearch.accel.kernels.steps import Values, compiled
+from mbsearch.accel.kernels.products import add_weight_gradient, multiply, multiply_backward
 
-# Compiled with what it is made of at 80c4c550a5cc.
-
-# So many pixels make up for what a matrix product does once, whatever their number.
+# Fewest pixels of a matrix product; with fewer its fixed cost would dominate.
 _LEAST_PIXELS = 512
 
 
 @inner
-def pixels_at_once(pixels: int, c_in: int, c_out: int) -> int:
-    """How many pixels of a layer lie in the cache together with what becomes of them."""
+def pixels_per_block(pixels: int, c_in: int, c_out: int) -> int:
+    """Return the number of pixels whose inputs and outputs fit into the cache together."""
     return min(pixels, max(_LEAST_PIXELS, CACHED // (c_in + c_out)))
 
 
@@ -46,15 +42,15 @@ def pointwise(
     z: Values,
     z_terms: Values,
 ) -> None:
-    """Write a pointwise convolution of x (M, K) by weights (N, K) to z (M, N), a row a pixel.
+    """Write a pointwise convolution of x (M, K) by weights (N, K) to z (M, N), one row per pixel.
 
-    What its batch norm and activation will do to it goes to z_terms (6, N). Moments are taken about
-    an origin near the map: a variance far below the squared mean would be lost.
+    The terms of its batch norm and activation go to z_terms (6, N). Moments are taken about an
+    origin near the map: else a variance far below the squared mean would be lost.
     """
     pixels, c_in = x.shape
     c_out = len(weight)
-    rows = pixels_at_once(pixels, c_in, c_out)
-    y, wide = np.empty((rows, c_in), np.float32), widened(terms)
+    rows = pixels_per_block(pixels, c_in, c_out)
+    y, wide = np.empty((rows, c_in), np.float32), repeated(terms)
     flat, flat_y, flat_z = x.reshape(-1), y.reshape(-1), z.reshape(-1)
     width = row_width(c_out)
     part, square = np.zeros(width, np.float32), np.zeros(width, np.float32)
@@ -64,19 +60,19 @@ def pointwise(
         if terms.shape[1] == 0:
             multiply(x[first : first + count], weight, z[first : first + count])
         else:
-            see(flat, first * c_in, count * c_in, wide, flat_y, 0)
+            read_values(flat, first * c_in, count * c_in, wide, flat_y, 0)
             multiply(y[:count], weight, z[first : first + count])
         if first == 0:
             for t in range(width):
                 around[t] = z[0, t % c_out]
         add_moments(flat_z, first * c_out, count * c_out, around, part, square)
-        drain(part, sums[0])
-        drain(square, sums[1])
-    normed(sums, around, pixels, scale, shift, running, settings, z_terms)
+        add_and_clear(part, sums[0])
+        add_and_clear(square, sums[1])
+    write_terms(sums, around, pixels, scale, shift, running, settings, z_terms)
 
 
 @compiled
-def pointwise_back(
+def pointwise_backward(
     grad: Values,
     z: Values,
     z_terms: Values,
@@ -89,33 +85,33 @@ def pointwise_back(
     norm_grads: Values,
     sums: Moments,
 ) -> None:
-    """Gradients of `pointwise` and its batch norm: of what it saw, its weights, scale and shift.
+    """Gradients of `pointwise` and its batch norm: of its input, weights, scale and shift.
 
-    `grad` is that of the normalised z, and z_sums are its `norm_sums`. Where x has terms, x_grad is
-    what its activation lets through, and sums are those of x.
+    `grad` is the gradient of the normalized z, and z_sums are its `norm_sums`. If x has terms,
+    x_grad is the gradient before the activation of x, and sums are the `norm_sums` of x.
     """
     pixels, c_in = x.shape
     c_out = len(weight)
-    rows = pixels_at_once(pixels, c_in, c_out)
+    rows = pixels_per_block(pixels, c_in, c_out)
     y, z_grad = np.empty((rows, c_in), np.float32), np.empty((rows, c_out), np.float32)
     flat, flat_grad, flat_z = x.reshape(-1), grad.reshape(-1), z.reshape(-1)
     flat_y, flat_x_grad, flat_z_grad = y.reshape(-1), x_grad.reshape(-1), z_grad.reshape(-1)
-    wide, wide_back = widened(terms), norm_back(z_terms, z_sums, pixels, norm_grads)
+    wide, wide_back = repeated(terms), norm_coefficients(z_terms, z_sums, pixels, norm_grads)
     width = wide.shape[1]
     part, product = np.zeros(width, np.float32), np.zeros(width, np.float32)
     weight_grad[:] = 0
     for first in range(0, pixels, rows):
         count = min(rows, pixels - first)
-        through_norm(flat_grad, flat_z, first * c_out, count * c_out, wide_back, flat_z_grad, 0)
+        norm_backward(flat_grad, flat_z, first * c_out, count * c_out, wide_back, flat_z_grad, 0)
         if terms.shape[1] == 0:
             add_weight_gradient(z_grad[:count], x[first : first + count], weight_grad)
         else:
-            see(flat, first * c_in, count * c_in, wide, flat_y, 0)
+            read_values(flat, first * c_in, count * c_in, wide, flat_y, 0)
             add_weight_gradient(z_grad[:count], y[:count], weight_grad)
-        multiply_back(z_grad[:count], weight, x_grad[first : first + count])
+        multiply_backward(z_grad[:count], weight, x_grad[first : first + count])
         if terms.shape[1] > 0:
-            let_through(
+            activation_backward(
                 flat_x_grad, first * c_in, count * c_in, flat_y, 0, flat, wide, part, product
             )
-            drain(part, sums[0])
-            drain(product, sums[1])
+            add_and_clear(part, sums[0])
+            add_and_clear(product, sums[1])

@@ -1,17 +1,17 @@
-"""Images of bytes become the batches of a training."""
+"""Batches of normalized images from images of bytes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.accel.kernels.steps import Values, compiled
+from mbsearch.accel.kernels.jit import Values, compiled
 
 Places = NDArray[np.int64]
 
 
 @compiled
-def normalised(
+def normalize(
     images: NDArray[np.uint8],
     chosen: Places,
     rows: Places,
@@ -20,10 +20,10 @@ def normalised(
     offset: Values,
     out: Values,
 ) -> None:
-    """Write chosen images (N, C, H, W) to out (B, H, W, 3), times a scale, and an offset added.
+    """Write chosen images (N, C, H, W), times scale plus offset, to out (B, H, W, 3).
 
-    Each pixel comes from its row (B, H) and column (B, W) of the image. Where there is only one
-    channel, scale or offset, it is every channel's.
+    Pixels are read from the given rows (B, H) and columns (B, W) of an image. A single channel,
+    scale or offset is used for all three channels.
     """
     count, height, width, depth = out.shape
     for b in range(count):

@@ -1,58 +1,45 @@
-"""Passes over values that lie in a core's cache, of which the kernels of chains are made.
+"""Inner loops of the chains' kernels, over values in a core's cache.
 
-Values are float32, in the order of memory: channels next to each other, then pixels. How a map is
-read stands in its `terms` (6, C): mean and inverse deviation of the batch, scale and shift that
-normalise it, and the least and the most that the activation lets through. A map without terms
-(6, 0) is read as it is.
-
-Numba looks for changes of a kernel in the kernel's own file only. So each file of chains names what
-it was compiled with, and `tests/test_warm_up.py` says what that is after a change here.
+Values are float32 in the order of memory: channels of a pixel, then the next pixel. The `terms`
+(6, C) of a map say how the next layer reads it: mean and inverse deviation of the batch, scale and
+shift of the normalization, lower and upper bound of the activation. A map with terms (6, 0) is read
+as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit, uintp
-from numpy.typing import NDArray
+from numba import uintp
 
-from mbsearch.accel.kernels.steps import FREEDOMS, Values, batch_terms
+from mbsearch.accel.kernels.jit import Moments, Values, inner
+from mbsearch.accel.kernels.steps import batch_terms
 
-Moments = NDArray[np.float64]
 Settings = tuple[float, float, float, float]
-"""Epsilon and momentum of a batch norm, the least and the most that the activation lets through."""
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+"""Epsilon and momentum of a batch norm, lower and upper bound of the activation."""
 
 MEAN, INVERSE, SCALE, SHIFT, LEAST, MOST = range(6)
 """Rows of a map's terms."""
 CACHED = 48 * 1024
-"""Values that a core keeps near."""
-# Pixels of few channels are seen as rows of several, long enough to make up for a loop's start.
+"""Values that fit into a core's cache."""
+# Least number of values in a row: shorter loops would spend their time on starting.
 _ROW = 192
 
-# From a row to the next of an array of which a loop reads several rows. As it is the same for all
-# arrays, one register is enough for where they are. It is no multiple of a page, for the processor
-# takes addresses for the same whose last twelve bits are.
+# Distance between rows of an array of which a loop reads several rows. It is the same for all
+# arrays, so that one register holds it. It is no multiple of a page: the processor confuses
+# addresses whose last twelve bits are equal.
 PITCH = 16 * 1024 + 336
 WIDEST = 16 * 1024
-"""Channels of the widest map that the kernels know."""
+"""Most channels of a map that the kernels accept."""
 
-# With signed ones LLVM must allow for indices from the end, and takes no vectors.
+# Signed indices may count from the end; LLVM does not vectorize loops that allow for it.
 unsigned: Any = uintp
-
-
-def inner(function: _Function) -> _Function:
-    """A function that only kernels call: it becomes a part of them."""
-    part: Any = njit(fastmath=FREEDOMS, error_model="numpy", forceinline=True)(function)
-    return cast(_Function, part)
 
 
 @inner
 def row_width(channels: int) -> int:
-    """Values of so many whole pixels that they make a row."""
+    """Return the values of a row: the fewest whole pixels that reach the least row."""
     width = channels
     while 0 < width < _ROW:
         width += channels
@@ -60,8 +47,8 @@ def row_width(channels: int) -> int:
 
 
 @inner
-def widened(terms: Values) -> Values:
-    """Terms, or any rows of a value a channel, for a whole row of pixels."""
+def repeated(terms: Values) -> Values:
+    """Repeat per-channel rows, such as terms, to the length of a row of pixels."""
     rows, channels = terms.shape
     wide = np.empty((rows, row_width(channels)), np.float32)
     for row in range(rows):
@@ -71,8 +58,8 @@ def widened(terms: Values) -> Values:
 
 
 @inner
-def drain(part: Values, total: Any) -> None:
-    """Add a row up by channels, and empty it."""
+def add_and_clear(part: Values, total: Any) -> None:
+    """Add a row to per-channel totals, and set it to zero."""
     channels = len(total)
     for start in range(0, len(part), channels):
         for c in range(channels):
@@ -82,15 +69,15 @@ def drain(part: Values, total: Any) -> None:
 
 @inner
 def copy_values(x: Values, first: int, count: int, y: Values, at: int) -> None:
-    """Write some values of x to y."""
+    """Copy values of x to y."""
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     for t in range(count):
         y[at + t] = x[first + t]
 
 
 @inner
-def see(x: Values, first: int, count: int, terms: Values, y: Values, at: int) -> None:
-    """Write to y what a layer sees of some values of x."""
+def read_values(x: Values, first: int, count: int, terms: Values, y: Values, at: int) -> None:
+    """Write normalized and activated values of x to y, by its terms."""
     if terms.shape[1] == 0:
         copy_values(x, first, count, y, at)
         return
@@ -109,7 +96,7 @@ def see(x: Values, first: int, count: int, terms: Values, y: Values, at: int) ->
 def add_moments(
     z: Values, first: int, count: int, origin: Values, part: Values, square: Values
 ) -> None:
-    """Add up the distances of some values from an origin, and their squares."""
+    """Sum the distances of values from an origin, and their squares."""
     first, count = unsigned(first), unsigned(count)
     width, start = unsigned(len(origin)), unsigned(0)
     while start < count:
@@ -121,10 +108,10 @@ def add_moments(
 
 
 @inner
-def through_norm(
+def norm_backward(
     grad: Values, z: Values, first: int, count: int, back: Values, out: Values, at: int
 ) -> None:
-    """Write the gradient of z from that of what its batch norm made of it; see `norm_back`."""
+    """Write the gradient of z from that of its normalized values; see `norm_coefficients`."""
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     width, start = unsigned(back.shape[1]), unsigned(0)
     while start < count:
@@ -136,7 +123,7 @@ def through_norm(
 
 
 @inner
-def let_through(
+def activation_backward(
     grad: Values,
     first: int,
     count: int,
@@ -147,7 +134,7 @@ def let_through(
     part: Values,
     product: Values,
 ) -> None:
-    """Leave of a gradient what the activation y of x let through, and add up `norm_sums`."""
+    """Apply the activation's derivative at y to a gradient in place; add up `norm_sums` of x."""
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     width, start = unsigned(terms.shape[1]), unsigned(0)
     least, most = terms[LEAST, 0], terms[MOST, 0]
@@ -166,7 +153,7 @@ def let_through(
 def add_products(
     grad: Values, first: int, count: int, x: Values, terms: Values, part: Values, product: Values
 ) -> None:
-    """Add up some of a gradient, and its products with the distance of x from its mean."""
+    """Sum a gradient, and its products with the distance of x from its mean."""
     first, count = unsigned(first), unsigned(count)
     width, start = unsigned(terms.shape[1]), unsigned(0)
     while start < count:
@@ -178,7 +165,7 @@ def add_products(
 
 
 @inner
-def normed(
+def write_terms(
     moments: Moments,
     origin: Values,
     pixels: int,
@@ -188,9 +175,9 @@ def normed(
     settings: Settings,
     terms: Values,
 ) -> None:
-    """Fill the terms of a map from the distances of its values from an origin, and their squares.
+    """Write the terms of a map from its moments about an origin.
 
-    The running mean and variance of its batch norm take their step.
+    The running mean and variance of its batch norm are updated.
     """
     epsilon, momentum, least, most = settings
     of_batch = (moments[0], moments[1], origin, pixels)
@@ -200,13 +187,14 @@ def normed(
 
 
 @inner
-def norm_back(terms: Values, sums: Moments, pixels: int, grads: Values) -> Values:
-    """What takes the gradient of a normalised map back to that of the map z, as wide as a row.
+def norm_coefficients(terms: Values, sums: Moments, pixels: int, grads: Values) -> Values:
+    """Return the coefficients of a batch norm's backward pass, and write its weight gradients.
 
-    With dy the gradient, n = (z - mean) * inverse, and the sums of `norm_sums`: the bias has the
-    sum of dy, the weight the sum of dy * n, both in grads (2, C), weight first; and z has
-    scale * (dy - mean of dy - n * mean of dy * n) (arXiv 1502.03167, section 3). The rows are the
-    mean, the factor of dy, the factor of z - mean, and the offset.
+    Let dy be the gradient of the normalized map and n = (z - mean) * inverse. The gradient of the
+    bias is the sum of dy, that of the weight the sum of dy * n; grads (2, C) has the weight first.
+    The gradient of z is scale * (dy - mean of dy - n * mean of dy * n) (arXiv 1502.03167,
+    section 3). Rows of the result: mean, factor of dy, factor of z - mean, offset; as wide as a
+    row. `sums` are those of `norm_sums`.
     """
     back = np.empty((4, terms.shape[1]), np.float32)
     for c in range(terms.shape[1]):
@@ -215,4 +203,4 @@ def norm_back(terms: Values, sums: Moments, pixels: int, grads: Values) -> Value
         back[0, c], back[1, c] = terms[MEAN, c], scale
         back[2, c] = -scale * inverse * grads[0, c] / pixels
         back[3, c] = -scale * grads[1, c] / pixels
-    return widened(back)
+    return repeated(back)

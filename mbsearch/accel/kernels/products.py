@@ -1,6 +1,6 @@
-"""Matrix products within kernels, by the library that torch itself multiplies with.
+"""Matrix products inside kernels, by the BLAS library of torch.
 
-On the narrow matrices of small networks it is up to twice as fast as the one that Numba would call
+On the narrow matrices of small networks it is up to twice as fast as the library that Numba calls
 (docs/throughput.md).
 """
 
@@ -15,24 +15,23 @@ import torch
 from llvmlite import binding
 from numba import types
 
-from mbsearch.accel.kernels.passes import inner
-from mbsearch.accel.kernels.steps import Values
+from mbsearch.accel.kernels.jit import Values, inner
 
 _N, _T = ord("N"), ord("T")
 
 
-def of_torch() -> int:
-    """Where BLAS's sgemm lies in memory, as torch calls it.
+def torch_sgemm() -> int:
+    """Return the address of torch's sgemm.
 
     Raises:
-        AttributeError: torch keeps it to itself, as on Windows.
+        AttributeError: torch does not export it, as on Windows.
     """
-    library = ctypes.CDLL(torch._C.__file__)  # what it is linked with is searched too
+    library = ctypes.CDLL(torch._C.__file__)  # libraries that it is linked with are searched too
     return _address(library.sgemm_)
 
 
-def of_scipy() -> int:
-    """Where it lies in SciPy's library, which everyone may call."""
+def scipy_sgemm() -> int:
+    """Return the address of SciPy's sgemm, which is public."""
     capsule = import_module("scipy.linalg.cython_blas").__pyx_capi__["sgemm"]
     name = ctypes.pythonapi.PyCapsule_GetName
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
@@ -47,16 +46,16 @@ def _address(function: object) -> int:
     return address
 
 
-def found() -> int:
-    """Where sgemm lies: torch's where it can be called, else SciPy's."""
+def sgemm_address() -> int:
+    """Return the address of torch's sgemm if it is exported, else of SciPy's."""
     try:
-        return of_torch()
+        return torch_sgemm()
     except (AttributeError, OSError):
-        return of_scipy()
+        return scipy_sgemm()
 
 
-# Compiled kernels are kept with the name, and look for where it is in each process anew.
-binding.add_symbol("mbsearch_sgemm", found())
+# Cached kernels refer to the name; each process resolves it to its own address.
+binding.add_symbol("mbsearch_sgemm", sgemm_address())
 _sgemm: Any = types.ExternalFunction("mbsearch_sgemm", types.void(*[types.voidptr] * 13))
 
 
@@ -70,9 +69,9 @@ def _multiply(
     fresh: bool,
     c: Values,
 ) -> None:
-    """BLAS's sgemm: what its columns are, rows are here, so that a product's factors are swapped.
+    """Call sgemm. BLAS's matrices are column-major, so the factors of the product are swapped.
 
-    The pitches of the matrices, which have no gaps, are the lengths of their rows.
+    Matrices are contiguous: the leading dimensions are the lengths of their rows.
     """
     flags = np.array([flag_a, flag_b], np.uint8)
     sizes = np.array([*sides, a.shape[1], b.shape[1], c.shape[1]], np.int32)
@@ -101,7 +100,7 @@ def multiply(y: Values, weight: Values, z: Values) -> None:
 
 
 @inner
-def multiply_back(z_grad: Values, weight: Values, y_grad: Values) -> None:
+def multiply_backward(z_grad: Values, weight: Values, y_grad: Values) -> None:
     """Write gradients (M, N) times weights (N, K) to y_grad (M, K)."""
     _multiply(_N, _N, (weight.shape[1], len(z_grad), len(weight)), weight, z_grad, True, y_grad)
 

@@ -1,80 +1,38 @@
-"""Single steps of a training that PyTorch has no fast form of on a CPU.
+"""Kernels of single layers: batch normalization, and gradients of depthwise convolutions.
 
-Maps are arrays in the order N, H, W, C, of float32, or of bfloat16 whose bits numpy knows as
-uint16; all sums are of float32 and float64.
+Maps are arrays (N, H, W, C) of float32, or of bfloat16 stored as uint16. Sums are in float32 and
+float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from llvmlite.binding import get_host_cpu_features
-from numba import config, njit, types
-from numba.core.caching import FunctionCache
+from numba import njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-Stored = NDArray[np.float32] | NDArray[np.uint16]
-Values = NDArray[np.float32]
-Pair = tuple[int, int]
-"""Along height and width."""
+from mbsearch.accel.kernels.jit import Stored, Values, compiled
+
 DTYPES = (torch.float32, torch.bfloat16)
 
-# For Intel's processors LLVM takes vectors of half the width, for the sake of their clock. Whole
-# ones save a twentieth of a step (docs/throughput.md).
-_numba: Any = config
-if (_features := get_host_cpu_features()).get("avx512f") and _numba.CPU_FEATURES is None:
-    _numba.CPU_FEATURES = f"{_features.flatten()},-prefer-256-bit"
-
-_FunctionCache: Any = FunctionCache  # numba has no types
-_Kernel = TypeVar("_Kernel", bound=Callable[..., None])
-# Sums may be reordered, so that they take the processor's vectors. NaN stays NaN: a training that
-# diverged must show.
-FREEDOMS = {"contract", "reassoc", "nsz"}
-# So many rows are summed in float32 before their sum is added to one of float64.
+# Rows that are summed in float32 before the sum is added to a total in float64.
 _BLOCK = 128
 
 
 def stored(x: torch.Tensor) -> Stored:
-    """The memory of a tensor of one of `DTYPES`, for a kernel; a copy where it has gaps."""
+    """Return a tensor of one of `DTYPES` as an array for a kernel; a copy if not contiguous."""
     x = x.detach().contiguous()
     memory: Stored = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
     return memory
 
 
 def new_map(x: torch.Tensor) -> torch.Tensor:
-    """A map of the shape (N, C, H, W) and precision of x, channels_last whatever its sides."""
+    """Return an empty map with the shape (N, C, H, W) and precision of x, channels_last."""
     n, c, h, w = x.shape
     return torch.empty((n, h, w, c), dtype=x.dtype).permute(0, 3, 1, 2)
-
-
-class _Kept(_FunctionCache):  # type: ignore[misc]
-    """A kernel's machine code on disk: trouble with the file costs a compilation, no training."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # numba lets out whatever a damaged file makes of pickle
-            with suppress(Exception):
-                self.flush()
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        with suppress(Exception):  # as on a full disk
-            super().save_overload(sig, data)
-
-
-def compiled(kernel: _Kernel) -> _Kernel:
-    """A kernel that is compiled for its arguments' types on first use, and kept on disk."""
-    options: dict[str, Any] = {"fastmath": FREEDOMS, "error_model": "numpy"}
-    compiled: _Kernel = njit(**options)(kernel)
-    with suppress(RuntimeError):  # no folder to keep it in: compiled again by each process
-        compiled._cache = _Kept(kernel)  # type: ignore[attr-defined]
-    return compiled
 
 
 def _read(value: Any) -> Any:
@@ -90,7 +48,7 @@ def _read_compiled(value: Any) -> Any:
 
 
 def _written(value: Any, like: Any) -> Any:
-    """A float32 as the array `like` stores it: bfloat16 is rounded to the nearest, or even."""
+    """A float32 in the precision of `like`: bfloat16 is rounded to the nearest, ties to even."""
     raise NotImplementedError
 
 
@@ -117,14 +75,14 @@ def _tiled(values: Values, width: int) -> Values:
 
 @njit(inline="always")
 def _add_pixels(sums: NDArray[np.float64], channels: int) -> None:
-    """Leave in the first channels the sums over all pixels of a row."""
+    """Add the sums of a row's other pixels to those of its first pixel."""
     for c in range(channels, len(sums)):
         sums[c % channels] += sums[c]
 
 
 @njit(inline="always")
 def _passed(grad: Any, z: Any, bottom: Any, top: Any) -> Any:
-    """The part of a gradient that a clip lets through."""
+    """The gradient before a clip at z: zero at and beyond the bounds."""
     return np.float32(0) if (z <= bottom) | (z >= top) else grad
 
 
@@ -139,11 +97,10 @@ def batch_terms(
     running_variance: Values,
     terms: Values,
 ) -> None:
-    """What a batch norm does to each channel: mean, inverse deviation, scale and shift (rows).
+    """Write a batch norm's mean, inverse deviation, scale and shift (rows) of each channel.
 
-    The moments are the distances from an origin, added up, their squares, the origin, and how many
-    pixels there were. The running moments step towards the batch's, the variance by its unbiased
-    estimate.
+    The moments are the sum of distances from an origin, the sum of their squares, the origin and
+    the number of pixels. Running moments are updated, the variance by its unbiased estimate.
     """
     total, squares, origin, pixels = moments
     for c in range(len(weight)):
@@ -159,7 +116,7 @@ def batch_terms(
 
 
 @compiled
-def normalise(
+def normalize(
     x: Stored,
     weight: Values,
     bias: Values,
@@ -172,15 +129,15 @@ def normalise(
     y: Stored,
     terms: Values,
 ) -> None:
-    """Normalise every channel by its mean and variance, scale, shift and clip it.
+    """Normalize every channel by its mean and variance, scale, shift and clip it.
 
-    Rows (M, F * C) of F pixels each are read from x and written to y. All else has a value a
-    channel. To terms (4, C) goes what `normalise_back` needs, see `batch_terms`.
+    Rows (M, F * C) of F pixels are read from x and written to y. The other arrays have one value
+    per channel. The terms (4, C) for `normalize_backward` are those of `batch_terms`.
     """
     rows, width = x.shape
     channels = len(weight)
     pixels = rows * (width // channels)
-    # Distances from a first value: a variance far below the squared mean would be lost.
+    # Distances from a first value: else a variance far below the squared mean would be lost.
     origin = np.empty(width, np.float32)
     for c in range(width):
         origin[c] = _read(x[0, c % channels])
@@ -210,14 +167,14 @@ def normalise(
 
 
 @compiled
-def normalise_back(
+def normalize_backward(
     x: Stored, grad: Stored, terms: Values, low: float, high: float, x_grad: Stored, grads: Values
 ) -> None:
-    """Gradients of `normalise` from that of y: of x, and in grads (2, C) of weight and bias.
+    """Gradients of `normalize` from that of y: of x, and in grads (2, C) of weight and bias.
 
-    With dz the gradient that passes the clip, and n = (x - mean) * inverse: the bias has the sum of
-    dz, the weight the sum of dz * n, and x has, by arXiv 1502.03167, section 3,
-    weight * inverse * (dz - mean of dz - n * mean of dz * n).
+    Let dz be the gradient before the clip, and n = (x - mean) * inverse. The gradient of the bias
+    is the sum of dz, that of the weight the sum of dz * n, and that of x is
+    weight * inverse * (dz - mean of dz - n * mean of dz * n) (arXiv 1502.03167, section 3).
     """
     rows, width = x.shape
     channels = terms.shape[1]
@@ -267,7 +224,7 @@ def filter_gradient(
 ) -> None:
     """Write the gradient of depthwise filters to out (kh, kw, C).
 
-    `x` is the map (N, H, W, C) that the filters went over, `grad` the gradient of what they gave.
+    `x` is the input (N, H, W, C) of the convolution, `grad` the gradient of its output.
     """
     images, height, width, channels = x.shape
     _, out_height, out_width, _ = grad.shape
@@ -288,33 +245,39 @@ def filter_gradient(
                             out[a, b, c] += _read(x[n, row, column, c]) * _read(grad[n, i, j, c])
 
 
+@njit(inline="always")
+def _add_row_gradient(
+    grad: Any, n: int, i: int, weight: Values, a: int, stride: int, padding: int, line: Values
+) -> None:
+    """Add to a row (W, C) the gradient from output row i of image n, by row a of the filters."""
+    width, channels = line.shape
+    for j in range(grad.shape[2]):
+        for b in range(weight.shape[1]):
+            column = j * stride + b - padding
+            if column < 0 or column >= width:
+                continue
+            for c in range(channels):
+                line[column, c] += _read(grad[n, i, j, c]) * weight[a, b, c]
+
+
 @compiled
 def input_gradient(
     grad: Stored, weight: Values, stride: tuple[int, int], padding: tuple[int, int], out: Stored
 ) -> None:
-    """Write to out (N, H, W, C) the gradient of the map that depthwise filters went over.
+    """Write the gradient of a depthwise convolution's input to out (N, H, W, C).
 
-    `grad` is the gradient of what they gave, `weight` are the filters (kh, kw, C). Each pixel hears
-    of those that it was part of.
+    `grad` is the gradient of its output, `weight` are the filters (kh, kw, C).
     """
     images, height, width, channels = out.shape
-    _, out_height, out_width, _ = grad.shape
-    kh, kw, _ = weight.shape
+    out_height, kh = grad.shape[1], len(weight)
     line = np.empty((width, channels), np.float32)
     for n in range(images):
         for row in range(height):
             line[:] = 0
             for a in range((row + padding[0]) % stride[0], kh, stride[0]):
                 i = (row + padding[0] - a) // stride[0]
-                if i < 0 or i >= out_height:
-                    continue
-                for j in range(out_width):
-                    for b in range(kw):
-                        column = j * stride[1] + b - padding[1]
-                        if column < 0 or column >= width:
-                            continue
-                        for c in range(channels):
-                            line[column, c] += _read(grad[n, i, j, c]) * weight[a, b, c]
+                if 0 <= i < out_height:
+                    _add_row_gradient(grad, n, i, weight, a, stride[1], padding[1], line)
             for column in range(width):
                 for c in range(channels):
                     out[n, row, column, c] = _written(line[column, c], out)

@@ -1,6 +1,6 @@
-"""Loops of depthwise convolutions over a frame: what taps make of its rows, and their gradients.
+"""Inner loops of depthwise convolutions over a frame: correlations, and their gradients.
 
-Rows are as long as is needed; taps are as wide as a row of terms, and lie `PITCH` apart.
+A tap is one value per channel, repeated to the length of a row of terms. Taps lie `PITCH` apart.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from mbsearch.accel.kernels.passes import PITCH, inner, row_width, unsigned
-from mbsearch.accel.kernels.steps import Values
+from mbsearch.accel.kernels.jit import Values, inner
+from mbsearch.accel.kernels.passes import PITCH, row_width, unsigned
 
 NINE = 9
-"""Taps of a filter that are taken at once."""
+"""Taps of a filter that one loop multiplies by."""
 
 
 @inner
-def in_nines(filters: Values, turned: bool) -> Values:
-    """Filters (C, taps), each tap as wide as a row, in nines; the last may be of zeros.
+def grouped_taps(filters: Values, turned: bool) -> Values:
+    """Return filters (C, taps) as groups of nine taps, padded with zeros, in rows.
 
-    Turned ones begin with their last tap.
+    `turned` reverses the order of the taps, as the input gradient needs it.
     """
     channels, taps = filters.shape
     nines = np.empty((-(-taps // NINE) * NINE, PITCH), np.float32)
@@ -32,7 +32,7 @@ def in_nines(filters: Values, turned: bool) -> Values:
 
 
 @inner
-def add_nine(
+def add_nine_taps(
     frame: Values,
     first: int,
     offsets: Any,
@@ -43,9 +43,9 @@ def add_nine(
     at: int,
     fresh: bool,
 ) -> None:
-    """Add to out what nine taps, as wide as a row, make of a frame, or begin with it.
+    """Accumulate a correlation of a frame with nine taps into out; overwrite if `fresh`.
 
-    What each of them meets first lies at its offset from `first`.
+    Tap i starts at ``first + offsets[i]`` in the frame.
     """
     count, at, first = unsigned(count), unsigned(at), unsigned(first)
     a, b, c = first + offsets[0], first + offsets[1], first + offsets[2]
@@ -82,9 +82,9 @@ def write_two_rows(
     out: Values,
     at: int,
 ) -> None:
-    """Write two rows of what a 3 x 3 filter makes of a frame of this pitch.
+    """Compute two output rows of a 3 x 3 correlation; `pitch` separates the rows of the frame.
 
-    What both of them meet is read once.
+    The two rows of the frame that both need are read once.
     """
     a, pitch, one, two = unsigned(first), unsigned(pitch), unsigned(column), unsigned(2 * column)
     b, c, d = unsigned(a + pitch), unsigned(a + 2 * pitch), unsigned(a + 3 * pitch)
@@ -108,7 +108,7 @@ def write_two_rows(
 
 @inner
 def add_tap(frame: Values, first: int, tap: Values, count: int, out: Values, at: int) -> None:
-    """Add to out what one tap, as wide as a row, makes of a frame."""
+    """Add the product of a frame's values and one tap to out."""
     count, first, at = unsigned(count), unsigned(first), unsigned(at)
     width, start = unsigned(len(tap)), unsigned(0)
     while start < count:
@@ -121,9 +121,10 @@ def add_tap(frame: Values, first: int, tap: Values, count: int, out: Values, at:
 def add_products(
     frame: Values, x: Any, grads: Values, g: Any, count: int, products: Values, width: int
 ) -> None:
-    """Add up products of six rows of a frame, which begin at x, and four of gradients, at g.
+    """Add the products of six rows of a frame and four rows of gradients, for three taps.
 
-    Three taps below each other meet with each gradient its row of the frame, and the next two.
+    The rows start at `x` and `g`. The three taps are in one column of the filter: the gradient of
+    row i is multiplied by rows i, i + 1 and i + 2 of the frame.
     """
     count, width, start = unsigned(count), unsigned(width), unsigned(0)
     x0, x1, x2, x3 = unsigned(x[0]), unsigned(x[1]), unsigned(x[2]), unsigned(x[3])

@@ -1,4 +1,4 @@
-"""The page that says which choices matter, and which option wins at which cost."""
+"""Page of the choices: their importance, and the best options by cost."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from mbsearch.figures.choices import distribution_figure, importance_figure, par
 from mbsearch.figures.front import front_figure
 from mbsearch.study.records import TrialRecord
 
+TITLE, ADDRESS, ORDER = "What matters", "choices", 5
+
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """The whole page."""
+    """Return the whole page."""
     records = snapshot.records
     found = effects(records)
     if not found:
         return parts.notice(
-            "Too early to tell",
+            "Too few networks",
             f"At least {MIN_NETWORKS} networks of the space have to be trained, with options that "
             f"differ; {len(searched(records))} are.",
         )
@@ -41,9 +43,9 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
         [
             dcc.Store(id="choices-drawn", data=_drawn(snapshot, choice)),
             parts.panel(
-                "Which option wins",
+                "Which options are better",
                 dmc.Text(
-                    "Mean accuracy at equal cost, where it is more than noise.",
+                    "Mean accuracy at equal cost, if the difference is significant.",
                     size="sm",
                     c="dimmed",
                 ),
@@ -61,7 +63,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 mb="md",
             ),
             parts.panel(
-                "Accuracy by option, at like cost",
+                "Accuracy by option, at similar cost",
                 dmc.Select(
                     id={"control": "choice"},
                     label="Choice",
@@ -72,7 +74,8 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     maw=320,
                 ),
                 dmc.Text(
-                    "Networks up to each accuracy, in bands of cost with equally many of them.",
+                    "Cumulative distribution of accuracy, in three bands of cost with equally "
+                    "many networks.",
                     size="sm",
                     c="dimmed",
                     mt="xs",
@@ -112,13 +115,13 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
-    """What makes the page be drawn anew: other choices that can be told of."""
+def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
+    """Return the choices with enough networks."""
     return sorted(effect.choice for effect in effects(snapshot.records))
 
 
 def register(app: Dash, library: Library) -> None:
-    """The distribution follows the choice, the parallel axes the selection."""
+    """Update the distribution with the choice, and the parallel axes with the selection."""
 
     @app.callback(
         Output("importance", "figure"),
@@ -139,19 +142,19 @@ def register(app: Dash, library: Library) -> None:
         snapshot = library.snapshot(fields.get("study"))
         records = snapshot.records
         found = effects(records)
-        if not found:  # the page is about to say so
+        if not found:  # the page shows a notice instead
             return (no_update,) * 6
         choice = _choice(View.parse(fields), found)
         now = _drawn(snapshot, choice)
         if now == drawn:
             return (no_update,) * 6
-        grown = now["networks"] != drawn["networks"]
+        changed = now["networks"] != drawn["networks"]
         return (
-            importance_figure(found) if grown else no_update,
-            [html.Li(rule) for rule in rules(records)] if grown else no_update,
+            importance_figure(found) if changed else no_update,
+            [html.Li(rule) for rule in rules(records)] if changed else no_update,
             distribution_figure(records, choice, cost_bands(records)),
-            _selectable_front(records) if grown else no_update,
-            _parallel(records, found, selected) if grown else no_update,
+            _selectable_front(records) if changed else no_update,
+            _parallel(records, found, selected) if changed else no_update,
             now,
         )
 
@@ -178,7 +181,7 @@ def _drawn(snapshot: Snapshot, choice: str) -> dict[str, Any]:
 def _parallel(
     records: Sequence[TrialRecord], found: Sequence[Effect], selected: dict[str, Any] | None
 ) -> Any:
-    """Lines of the selected networks; of all where none is."""
+    """Return the parallel axes of the selected networks, or of all."""
     points = (selected or {}).get("points") or []
     trials = {point["customdata"][0] for point in points if "customdata" in point}
     return parallel_figure([r for r in records if not trials or r.trial in trials], found)
@@ -194,6 +197,6 @@ def _selectable_front(records: Sequence[TrialRecord]) -> Any:
         dragmode="select", showlegend=False, uirevision="small"
     )
     figure.update_traces(mode="markers", selector={"mode": "lines+markers+text"})
-    # Everything can be selected, so there is no note of what lies lower.
+    # All networks can be selected, so the axis has no note on hidden ones.
     title = figure.layout.yaxis.title.text.partition(";")[0]
     return figure.update_yaxes(title_text=title, autorangeoptions=None)

@@ -1,4 +1,4 @@
-"""The page that holds two networks against each other."""
+"""Page that compares two networks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.pareto import Z_95
-from mbsearch.cost.units import NOUNS, quantity
+from mbsearch.analysis.front import front_of
+from mbsearch.analysis.intervals import Z_95
+from mbsearch.config.families import COMPETITORS
+from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.pages.network import chosen, shown, training
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.network import curve_figure, drawing, nearest
-from mbsearch.figures.style import metric_title
-from mbsearch.study.records import BASELINE_FAMILIES, TrialRecord, complete
 from mbsearch.study.records import State as TrialState
+from mbsearch.study.records import TrialRecord, complete
+
+TITLE, ADDRESS, ORDER = "Compare", "compare", 3
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """The whole page; without a second network, against the nearest MobileNet V2 (or V1)."""
+    """Return the whole page; the second network is by default a MobileNet of similar cost."""
     pair = _pair(snapshot, fields)
     if pair is None:
         return parts.notice(
@@ -48,17 +50,17 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, fields: Fields) -> Any:
-    """What makes the page be drawn anew: other facts of the networks, and others to choose from."""
+def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
+    """Return the accuracies of the two networks, and the networks of the menus."""
     pair = _pair(snapshot, fields)
     if pair is None:
         return None
-    choice = [r.trial for r in results.front(snapshot.records)]
+    choice = [r.trial for r in front_of(snapshot.records)]
     return [choice, *([r.trial, str(r.state), *_accuracies(r).values()] for r in pair)]
 
 
 def register(app: Dash, library: Library) -> None:
-    """Other networks may be chosen here too, where there is no shift key."""
+    """Redraw the comparison when another network is selected."""
 
     @app.callback(
         Output("compared", "children"),
@@ -78,9 +80,9 @@ def register(app: Dash, library: Library) -> None:
 def _select(
     field: str, title: str, chosen: int | None, shown: TrialRecord, snapshot: Snapshot
 ) -> Component:
-    """Choose among the front and the baselines; nothing chosen means what is shown by itself."""
+    """Return a menu of the front and the baselines."""
     done = complete(list(snapshot.records))
-    choice = [*results.front(snapshot.findings.within), *(r for r in done if r.is_baseline), shown]
+    choice = [*front_of(snapshot.findings.within), *(r for r in done if r.is_baseline), shown]
     return dmc.Select(
         id={"control": field},
         label=title,
@@ -100,11 +102,11 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
     return html.Div(
         [
             dmc.Title(f"{first.label} and {second.label}", order=1, size="h3"),
-            dmc.Text(_capital(verdict(first, second)), size="lg", mb="md", id="verdict"),
+            dmc.Text(_capital(comparison(first, second)), size="lg", mb="md", id="comparison"),
             *(
                 parts.panel(
                     record.label,
-                    dmc.Text("On a scale of its own.", size="sm", c="dimmed"),
+                    dmc.Text("Each drawing has its own scale.", size="sm", c="dimmed"),
                     html.Div(
                         parts.graph(
                             f"drawing-{i}",
@@ -134,28 +136,28 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
     )
 
 
-def verdict(first: TrialRecord, second: TrialRecord) -> str:
-    """Which of two networks is ahead, and whether the noise explains it."""
+def comparison(first: TrialRecord, second: TrialRecord) -> str:
+    """Return a sentence on the difference in cost and accuracy, and its significance."""
     ratio = first.cost / second.cost
-    cost = f"{first.label} needs {ratio:.2f} times the {NOUNS[first.metric]} of {second.label}"
+    noun = find_metric(first.metric).noun
+    cost = f"{first.label} needs {ratio:.2f} times the {noun} of {second.label}"
     if first.evaluation is None or second.evaluation is None:
         return f"{cost}."
     after = ""
     if first.promotion is not None and second.promotion is not None:
-        first, second = first.highest, second.highest
+        first, second = first.at_highest_fidelity, second.at_highest_fidelity
     elif first.promotion is not None or second.promotion is not None:
         after = " after the short training"
     if TrialState.PRUNED in (first.state, second.state):
-        return f"{cost}; a training that was stopped early says nothing of which is better."
-    lead, noise = first.accuracy - second.accuracy, first.accuracy_noise
-    text = (
-        f"{cost}, and its accuracy is {abs(lead):.3f} {'higher' if lead >= 0 else 'lower'}{after}"
-    )
+        return f"{cost}; a pruned training does not show which one is more accurate."
+    difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
+    direction = "higher" if difference >= 0 else "lower"
+    text = f"{cost}, and its accuracy is {abs(difference):.3f} {direction}{after}"
     if noise is None:
         return f"{text}."
     # The difference of two evaluations has sqrt(2) times the noise of one.
-    inside = abs(lead) < Z_95 * math.sqrt(2) * noise
-    return f"{text}, {'within' if inside else 'more than'} what the noise explains."
+    inside = abs(difference) < Z_95 * math.sqrt(2) * noise
+    return f"{text}, {'not significant' if inside else 'significant'} given the noise."
 
 
 def _capital(text: str) -> str:
@@ -166,16 +168,16 @@ def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord]
     first, other = chosen(snapshot, fields), View.parse(fields).other
     if first is None:
         return None
-    rivals = [r for r in snapshot.records if r.trial == other]
-    for family in reversed(BASELINE_FAMILIES):
-        rival = nearest(snapshot.records, family, first.cost)
-        rivals += [] if rival is None else [rival]
-    second = next((r for r in rivals if r.trial != first.trial), None)
+    others = [r for r in snapshot.records if r.trial == other]
+    for family in reversed(COMPETITORS):
+        reference = nearest(snapshot.records, family, first.cost)
+        others += [] if reference is None else [reference]
+    second = next((r for r in others if r.trial != first.trial), None)
     return None if second is None else (first, second)
 
 
 def _table(first: TrialRecord, second: TrialRecord) -> Any:
-    """Facts side by side; those that differ come first and bear a mark."""
+    """Return facts side by side, the different ones first and marked."""
     left, right = _facts(first), _facts(second)
     rows = []
     for name in {**left, **right}:
@@ -192,25 +194,25 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
     trained = training(record)
     return {
         **_accuracies(record),
-        **{metric_title(m): quantity(m, value) for m, value in record.costs.items()},
+        **{find_metric(m).title: quantity(m, value) for m, value in record.costs.items()},
         **dict(_leaves(record.architecture.to_dict())),
         **{key: trained[key] for key in ("seconds", "seed", "image side") if key in trained},
     }
 
 
 def _accuracies(record: TrialRecord) -> dict[str, str]:
-    """Of the short training, and of the longer one where there was one."""
+    """Return the accuracies of the short training, and of the longer one if there is one."""
     short = replace(record, promotion=None)
     found = {"accuracy, short training": parts.accuracy(short)}
     if record.state is TrialState.PRUNED:
-        found["accuracy, short training"] += " (stopped early)"
+        found["accuracy, short training"] += " (pruned)"
     if record.promotion is not None:
         found["accuracy, longer training"] = parts.accuracy(record)
     return found
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of an architecture that is set, by its path; what it is called is no part."""
+    """Yield every value of an architecture with its path, except the name."""
     if isinstance(value, dict | list):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             if path or key != "name":

@@ -1,4 +1,4 @@
-"""The page where networks are compared by accuracy and cost, and one is chosen."""
+"""Page of the Pareto front, with the answers to the budgets."""
 
 from __future__ import annotations
 
@@ -11,32 +11,28 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import answers, said
-from mbsearch.config.settings import Budget
-from mbsearch.cost.units import TITLES, columns, quantity
+from mbsearch.analysis.answer import answer_text
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.front import front_of
+from mbsearch.config.budgets import Budget
+from mbsearch.cost.metrics import METRICS, columns, find_metric, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import BUDGETS, View, query
-from mbsearch.figures.front import (
-    budget_shapes,
-    front_figure,
-    selection_annotations,
-    traits,
-)
-from mbsearch.figures.style import METRIC_TITLES, metric_title, short_title
+from mbsearch.figures.front import budget_shapes, front_figure, selection_annotations, traits
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
+TITLE, ADDRESS, ORDER = "Front", "front", 1
+
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")
-_LABELS = {"peak_activation_bytes": "bytes", "latency_us": "milliseconds"}  # see client.js
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """The whole page, drawn for the fields of an address."""
+    """Return the whole page."""
     view = _view(fields, snapshot)
     return html.Div(
         [
@@ -84,13 +80,13 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     )
 
 
-def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
-    """What makes the page be drawn anew: another choice of axes."""
+def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
+    """Return the available latency axes."""
     return sorted(snapshot.measured.latencies)
 
 
 def register(app: Dash, library: Library) -> None:
-    """Redraw what a change of the address or of the study touches."""
+    """Redraw the parts that a change of the URL or of the study affects."""
 
     @app.callback(
         Output("front-fresh", "data"),
@@ -133,7 +129,7 @@ def register(app: Dash, library: Library) -> None:
             now,
         )
 
-    # Dash writes a zoom back into the figure, where plotly's own uirevision does not find it.
+    # Dash writes a zoom back into the figure, where plotly's uirevision does not keep it.
     app.clientside_callback(
         ClientsideFunction("mbsearch", "keep"),
         Output("front", "figure", allow_duplicate=True),
@@ -143,21 +139,21 @@ def register(app: Dash, library: Library) -> None:
 
 
 def sentence(snapshot: Snapshot, view: View) -> str:
-    """The answer to the budget of the view, among the networks that its filters let pass."""
+    """Return the answer to the view's budget among the networks that pass its filters."""
     findings = snapshot.findings
     unbounded = replace(view, budgets={})
     passing = [r for r in findings.records if unbounded.passes(r)]
     budget = Budget.of(_bounds(snapshot, view))
     (found,) = answers(replace(findings, records=passing), [budget]).values()
-    return f"{said(found)}."
+    return f"{answer_text(found)}."
 
 
 def others(snapshot: Snapshot, view: View) -> list[Component]:
-    """The answers to the study's other budgets, a line each."""
+    """Return the answers to the study's other budgets, one line each."""
     shown = _bounds(snapshot, view)
     budgets = [budget for budget in snapshot.questions if budget.bounds() != shown]
     found = answers(snapshot.findings, budgets).values()
-    return [dmc.Text(f"{said(each)}.", c="dimmed", size="sm") for each in found]
+    return [dmc.Text(f"{answer_text(each)}.", c="dimmed", size="sm") for each in found]
 
 
 def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
@@ -165,7 +161,7 @@ def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _controls(snapshot: Snapshot) -> dict[str, Any]:
-    """The `range` of the sliders and the `options` of the filters, which follow the study alone."""
+    """Return the `range` of the sliders and the `options` of the filters."""
     records = snapshot.findings.within
     costs = [[r.costs[metric] for r in records] for metric in _bounded(records)]
     bounds = [[min(each), max(each)] for each in costs if each]
@@ -176,9 +172,9 @@ def _controls(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
-    """The bounds of the first budget, and those of the address in their place.
+    """Return the bounds of the first budget, replaced by those of the URL.
 
-    There is always one on the study's cost.
+    The study's cost always has a bound.
     """
     metric, known = metric_of(snapshot.records), _bounded(snapshot.records)
     first = snapshot.questions[0].bounds() if snapshot.questions else {}
@@ -188,18 +184,20 @@ def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
 
 
 def _other_budgets(view: View) -> set[str]:
-    """Budgets that hide networks, since the axis does not show them."""
+    """Return the fields of budgets on costs that are not the axis."""
     return {f"max_{metric}" for metric in BUDGETS if metric != view.metric}
 
 
 def caption(snapshot: Snapshot, view: View) -> str:
-    """How to read the plot, and what a latency axis leaves out."""
+    """Return how to read the plot, and what a latency axis leaves out."""
     text = (
-        "Labels are alpha/resolution, bars the noise of one evaluation, rings the networks that it "
-        "does not tell from the front."
+        "Labels are alpha/resolution, bars the noise of one evaluation. Rings mark networks within "
+        "this noise of the front."
     )
     if any(r.promotion is not None for r in snapshot.records):
-        text += " Faint points were not promoted to the longer training, and lie lower for that."
+        text += (
+            " Faint points were not promoted to a longer training, and are lower for this reason."
+        )
     latencies = snapshot.measured.latencies.get(view.metric)
     if latencies is None:
         return text
@@ -217,15 +215,15 @@ def _measuring(snapshot: Snapshot) -> str:
 
 
 def _view(fields: Fields, snapshot: Snapshot) -> View:
-    """The view of an address; a cost that the study does not know falls to its own."""
+    """Return the view of a URL; an unknown cost is replaced by the study's."""
     view = View.parse(fields)
     known = view.metric in _metrics(snapshot)
     return view if known else replace(view, metric=metric_of(snapshot.records))
 
 
 def _metrics(snapshot: Snapshot) -> list[str]:
-    """The costs that can be an axis: exact ones, and latencies of networks that are there."""
-    exact = [m for m in METRIC_TITLES if all(m in r.costs for r in snapshot.records)]
+    """Return the costs that can be an axis: exact ones and measured latencies."""
+    exact = [m for m in METRICS if all(m in r.costs for r in snapshot.records)]
     done = complete(list(snapshot.records))
     return exact + [
         metric
@@ -274,7 +272,7 @@ def _description(snapshot: Snapshot) -> str:
 
 
 def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
-    """The selected networks; how to select where none is."""
+    """Return a card for each selected network, or how to select one."""
     selected = _selected(snapshot.records, view)
     if not selected:
         hint = (
@@ -305,7 +303,7 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
 
 
 def _budgets(snapshot: Snapshot, view: View) -> Any:
-    """A slider for each cost, on a logarithmic scale."""
+    """Return a slider for each cost, on a logarithmic scale."""
     values, first = _bounds(snapshot, view), _bounds(snapshot, View())
     within = snapshot.findings.within
     return dmc.SimpleGrid(
@@ -320,7 +318,7 @@ def _budgets(snapshot: Snapshot, view: View) -> Any:
 
 
 def _bounded(records: Sequence[TrialRecord]) -> list[str]:
-    """The costs that have a slider."""
+    """Return the costs that have a slider."""
     return [metric for metric in BUDGETS if all(metric in r.costs for r in records)]
 
 
@@ -330,9 +328,9 @@ def _slider(
     found = [r.costs[metric] for r in records] or [1]
     ends = found if value is None else [*found, value]
     low, high = math.log10(min(ends)), math.log10(max(ends)) + 0.01
-    name = short_title(metric)
-    # At the top of its slider a budget is none, unless the sentence always has one.
-    # The sentence follows the study's cost at every step; the others redraw the plot, once let go.
+    name = find_metric(metric).short_title
+    # A slider at its maximum means no bound, except for the costs of the first budget.
+    # The slider of the study's cost updates the sentence while dragged; others redraw on release.
     live = metric == metric_of(records)
     start = high if value is None else math.log10(value)
     return dmc.Box(
@@ -350,7 +348,7 @@ def _slider(
                 step=0.01,
                 value=start,
                 updatemode="drag" if live else "mouseup",
-                label={"function": _LABELS.get(metric, "count")},
+                label={"function": find_metric(metric).unit.slider_label},
                 labelAlwaysOn=False,
                 marks=[
                     {"value": low, "label": quantity(metric, min(ends))},
@@ -365,7 +363,7 @@ def _slider(
 
 
 def _options(records: Sequence[TrialRecord]) -> list[list[Any]]:
-    """What the search's trials can be coloured and filtered by: traits, blocks, alphas, ..."""
+    """Return the values of each filter: traits, blocks, alphas, resolutions, states."""
     searched = [r for r in records if not r.is_baseline]
     blocks = {stage.block for r in searched for stage in r.architecture.stages}
     return [
@@ -387,7 +385,7 @@ def _filters(snapshot: Snapshot, view: View) -> Any:
                     id={"control": "metric"},
                     label="Cost axis",
                     value=view.metric,
-                    data=[{"value": m, "label": metric_title(m)} for m in _metrics(snapshot)],
+                    data=[{"value": m, "label": find_metric(m).title} for m in _metrics(snapshot)],
                     allowDeselect=False,
                     description=None if snapshot.measured.latencies else f"{_measuring(snapshot)}.",
                 ),
@@ -422,7 +420,7 @@ def _multiple(field: str, name: str, chosen: Sequence[Any], options: Sequence[An
 
 
 def _exact(value: Any) -> str:
-    """A value in full, for an address leads back to it: a rounded alpha would be no network's."""
+    """Return a value with all digits; a rounded alpha would match no network."""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
@@ -438,7 +436,13 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         ]
-        for r in results.front([r for r in records if view.passes(r, ignoring=metric)])
+        for r in front_of([r for r in records if view.passes(r, ignoring=metric)])
     ]
-    head = ("Network", "Accuracy", *(TITLES[cost] for cost in costs), "Alpha", "Resolution")
-    return parts.panel("The front, cheapest first", parts.table(head, rows))
+    head = (
+        "Network",
+        "Accuracy",
+        *(find_metric(cost).column for cost in costs),
+        "Alpha",
+        "Resolution",
+    )
+    return parts.panel("The front, by cost", parts.table(head, rows))

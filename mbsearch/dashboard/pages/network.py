@@ -1,4 +1,4 @@
-"""The page of one network: drawn, costed, explained, and there to be taken along."""
+"""Page of one network: drawing, costs, training and downloads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch.analysis import tables as results
-from mbsearch.analysis.answer import Answer, answers
+from mbsearch.analysis.answer import Answer
+from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import zipped_export
@@ -20,13 +21,15 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
-from mbsearch.figures.retrained import RETRAINED_HEAD, lead_sentences, retrained_rows
-from mbsearch.study.artifacts import Retrained
+from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
+from mbsearch.study.retrained_file import Retrained
+
+TITLE, ADDRESS, ORDER = "Network", "network", 2
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """The whole page; without a selected trial, that of the answer."""
+    """Return the whole page; by default for the answer to the first budget."""
     record = chosen(snapshot, fields)
     if record is None:
         trial = View.parse(fields).trial
@@ -48,7 +51,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             html.Nav(
                 _neighbours(snapshot, record, fields), className="row", **parts.aria(label="Front")
             ),
-            _take_along(snapshot, record),
+            _downloads(snapshot, record),
             parts.panel(
                 "Drawn to scale",
                 dmc.Text(
@@ -91,20 +94,20 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 cols={"base": 1, "md": 2},
                 mb="md",
             ),
-            *_trained_for_long(snapshot.measured.retrained_beside(record.fingerprint)),
+            *_retraining(snapshot.measured.retrained_beside(record.fingerprint)),
             parts.panel("Layers", _layer_table(record)),
             dcc.Download(id="download"),
         ]
     )
 
 
-def stamp(snapshot: Snapshot, fields: Fields) -> Any:
-    """What makes the page be drawn anew."""
+def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
+    """Return the facts of the network that may change."""
     record = chosen(snapshot, fields)
     if record is None:
         return None
     finals = snapshot.measured.retrained_beside(record.fingerprint)
-    expected = None if record.expected is None else f"{record.expected:.4f}"
+    expected = None if record.predicted is None else f"{record.predicted:.4f}"
     return [
         record.trial,
         str(record.state),
@@ -115,7 +118,7 @@ def stamp(snapshot: Snapshot, fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """The downloads are the only thing that waits for a click."""
+    """Add the downloads."""
 
     @app.callback(
         Output("download", "data"),
@@ -125,7 +128,7 @@ def register(app: Dash, library: Library) -> None:
     )
     def download(_clicks: int, fields: Fields) -> Any:
         record = chosen(library.snapshot(fields.get("study")), fields)
-        assert record is not None, "the button stands on a network's page"
+        assert record is not None, "only the page of a network has this button"
         text = record.architecture.to_yaml()
         return {"content": text, "filename": f"{record.slug}.yaml"}
 
@@ -140,7 +143,7 @@ def register(app: Dash, library: Library) -> None:
     def export(_clicks: int, fields: Fields) -> Any:
         snapshot = library.snapshot(fields.get("study"))
         record = chosen(snapshot, fields)
-        assert record is not None, "the button stands on a network's page"
+        assert record is not None, "only the page of a network has this button"
         try:
             with library.exporting:
                 archive = zipped_export(library.arguments(snapshot.name), record.trial)
@@ -151,17 +154,17 @@ def register(app: Dash, library: Library) -> None:
         return {"content": content, "filename": name, "base64": True}, ""
 
 
-def _trained_for_long(finals: Sequence[Retrained]) -> list[Component]:
+def _retraining(finals: Sequence[Retrained]) -> list[Component]:
     """Retraining results of a network and its references of equal cost, if there are any."""
     if not finals:
         return []
     table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
-    sentences = html.Ul([html.Li(lead) for lead in lead_sentences(finals)])
-    return [parts.panel("Trained for long", table, sentences, mb="md", id="finals")]
+    sentences = html.Ul([html.Li(lead) for lead in margin_sentences(finals)])
+    return [parts.panel("Retraining", table, sentences, mb="md", id="finals")]
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
-    """The selected network, else the answer to the first budget; None where it is not there."""
+    """Return the selected network, by default the answer; None for an unknown trial."""
     trial = View.parse(fields).trial
     if trial is None:
         trial = _answered(snapshot).trial
@@ -169,22 +172,22 @@ def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
 
 
 def _answered(snapshot: Snapshot) -> TrialRecord:
-    """The answer to the first budget; the knee where there is none among the trials."""
+    """Return the answer to the first budget; the knee if it is not a trial."""
     findings = snapshot.findings
     for found in answers(findings, snapshot.questions[:1]).values():
         if isinstance(found, Answer) and found.record.trial != UNTRIED:
             return found.record
-    return results.knee(findings.within if complete(findings.within) else findings.records)
+    return knee_of(findings.within if complete(findings.within) else findings.records)
 
 
 def choices(record: TrialRecord) -> dict[str, Any]:
-    """What was chosen for a network: the space's choices, or width and resolution of a baseline."""
+    """Return the choices of a network: the space's, or alpha and resolution of a reference."""
     architecture = record.architecture
     return {"alpha": architecture.alpha, "resolution": architecture.resolution, **record.params}
 
 
 def training(record: TrialRecord) -> dict[str, Any]:
-    """How the accuracy came about, as far as it did."""
+    """Return the facts of a network's training."""
     facts: dict[str, Any] = {"state": record.state, "origin": record.origin}
     if record.error is not None:
         facts["message"] = record.error
@@ -200,8 +203,8 @@ def training(record: TrialRecord) -> dict[str, Any]:
             **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},
         }
-    if record.expected is not None:
-        facts["accuracy expected by a model of all trials"] = f"{record.expected:.4f}"
+    if record.predicted is not None:
+        facts["predicted accuracy"] = f"{record.predicted:.4f}"
     if record.promotion is not None:
         facts["accuracy, longer training"] = f"{record.promotion.accuracy:.4f}"
         for key, value in flat_recipe(record.promotion.recipe).items():
@@ -226,11 +229,11 @@ def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
-    """Links along the front, to the next cheaper and the next dearer network."""
-    front = results.front(snapshot.findings.within)
-    cheaper = [r for r in front if r.cost < record.cost]
-    dearer = [r for r in front if r.cost > record.cost]
-    ends = [("Cheaper", cheaper[-1:]), ("Dearer", dearer[:1])]
+    """Return links to the neighbours on the front, of smaller and of larger cost."""
+    front = front_of(snapshot.findings.within)
+    smaller = [r for r in front if r.cost < record.cost]
+    larger = [r for r in front if r.cost > record.cost]
+    ends = [("Smaller cost", smaller[-1:]), ("Larger cost", larger[:1])]
     return [
         dcc.Link(
             f"{word} on the front: {r.label}",
@@ -241,7 +244,7 @@ def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list
     ]
 
 
-def _take_along(snapshot: Snapshot, record: TrialRecord) -> Any:
+def _downloads(snapshot: Snapshot, record: TrialRecord) -> Any:
     command = f"mbsearch export {snapshot.location} --trial {record.trial}"
     command += f" -o {record.slug}"
     return dmc.Group(
@@ -262,7 +265,7 @@ def _facts(facts: Mapping[str, Any]) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as a table prints it."""
+    """Return a value as text for a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The page of the published ImageNet tables, and of what the proxy is worth: its audit."""
+"""Page of published ImageNet results, and of the audit of the proxy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
-from mbsearch.figures.published import AXES, FAMILIES, published_figure
-from mbsearch.study.store import RESULTS
+from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
+from mbsearch.study.opening import RESULTS
+
+TITLE, ADDRESS, ORDER = "Published", "published", 6
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """The whole page."""
+    """Return the whole page."""
     axis = View.parse(fields).axis
     return html.Div(
         [
@@ -44,20 +46,20 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 published_figure(published(), axis),
                 "ImageNet accuracy against cost of published networks",
             ),
-            parts.panel("How well the proxy ranks", *_audit(snapshot), my="md"),
+            parts.panel("Rank agreement of the proxy", *_audit(snapshot), my="md"),
             parts.panel("Every published row, with its source", _table()),
         ]
     )
 
 
-def stamp(snapshot: Snapshot, _fields: Fields) -> Any:
-    """What makes the page be drawn anew: another audit."""
+def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
+    """Return the contents of the audit."""
     audit = snapshot.measured.audit
     return None if audit is None else [audit.sentence(), audit_rows(audit), audit_facts(audit)]
 
 
 def register(app: Dash, _library: Library) -> None:
-    """Another cost, another axis."""
+    """Redraw the plot for another cost axis."""
 
     @app.callback(Output("published", "figure"), Input("view", "data"), prevent_initial_call=True)
     def redraw(fields: Fields) -> object:
@@ -65,31 +67,33 @@ def register(app: Dash, _library: Library) -> None:
 
 
 def _audit(snapshot: Snapshot) -> list[Component]:
-    """What an audit found; the command that makes one where there is none."""
+    """Return the results of the audit, or the command that runs it."""
     audit = snapshot.measured.audit
     if audit is None:
-        text = (
-            f"Not measured yet; this does it: `{audit_command(snapshot.folder, snapshot.settings)}`"
-        )
+        command = audit_command(snapshot.folder, snapshot.settings)
+        text = f"Not measured yet; to measure it, run `{command}`"
         return [dmc.Text(text, id="audit")]
     sentence = audit.sentence()
     return [
         dmc.Text(f"{sentence[0].upper()}{sentence[1:]}.", fw=600, id="audit"),
         dmc.Text(audit_facts(audit), size="sm", c="dimmed"),
         parts.graph(
-            "agreement", audit_figure(audit), "Kendall's tau of each score with the truth", "340px"
+            "agreement",
+            audit_figure(audit),
+            "Kendall's tau of each score with the long training",
+            "340px",
         ),
         parts.table(HEAD, audit_rows(audit)),
     ]
 
 
 def audit_command(folder: Path, settings: Mapping[str, Any]) -> str:
-    """The command that audits a study, on its own images and by the space file in its folder."""
+    """Return the command that audits a study on its images, with the space in its folder."""
     folder = folder if folder.name else folder.resolve()
     words = ["mbsearch", "audit", "--space", str(folder / "space.yaml"), "--name", folder.name]
     if (stamp := settings.get("stamp")) is not None:
         words += ["--data", stamp["data"], "--seed", str(stamp["seed"])]
-        if "weights" not in stamp:  # of an older version, whose trainings began from scratch
+        if "weights" not in stamp:  # studies of older versions train from scratch
             words += ["--weights", SCRATCH]
     if folder.parent != RESULTS:
         words += ["--results", str(folder.parent)]
@@ -101,7 +105,7 @@ def _table() -> Component:
     rows = [
         [
             r.model,
-            FAMILIES[r.family][0],
+            PUBLISHED_FAMILIES[r.family][0],
             html.Span(r.source, className="source"),
             f"{r.top1:.1%}",
             f"{r.mult_adds / 1e6:g}",

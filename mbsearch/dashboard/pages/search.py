@@ -1,4 +1,4 @@
-"""The page of the search itself: how far it is, what it found when, and every trial."""
+"""Page of the search: its progress, its hypervolume over time, and every trial."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from mbsearch.figures.search import hypervolume_figure
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord
 
+TITLE, ADDRESS, ORDER = "Search", "search", 4
+
 _SHOWN_MESSAGES = 20
-_PACE_TRIALS = 20  # the last so many trials say how fast the search goes
+_PACE_TRIALS = 20  # the number of last trials that the speed is measured on
 _ENDLESS = 10**8  # a search by time has no number of trials to count towards
-# The table takes the page's colours, whatever they are.
+# The table uses the colours of the page.
 _THEME = (
     "themeQuartz.withParams({backgroundColor: 'var(--mantine-color-body)', "
     "foregroundColor: 'var(--mantine-color-text)', "
@@ -59,15 +61,15 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "message", "minWidth": 300},
 ]
 _STATE_NAMES = {
-    TrialState.COMPLETE: "Finished",
-    TrialState.RUNNING: "In training",
-    TrialState.PRUNED: "Stopped early",
+    TrialState.COMPLETE: "Completed",
+    TrialState.RUNNING: "Running",
+    TrialState.PRUNED: "Pruned",
     TrialState.FAILED: "Failed",
 }
 
 
 def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
-    """The whole page."""
+    """Return the whole page."""
     view, records = View.parse(fields), snapshot.records
     others = [name for name in library.names() if name != snapshot.name]
     return html.Div(
@@ -75,7 +77,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
             dcc.Store(id="search-drawn", data=_drawn(fields, snapshot, library)),
             html.Div(_status(snapshot), id="status"),
             parts.panel(
-                "What the search has found",
+                "Hypervolume",
                 dmc.Group(
                     [
                         dmc.SegmentedControl(
@@ -91,15 +93,15 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                             value=view.beside,
                             data=others,
                             clearable=True,
-                            placeholder="beside another study",
+                            placeholder="another study",
                             disabled=not others,
-                            **parts.aria(label="Beside another study"),
+                            **parts.aria(label="Compare with another study"),
                         ),
                     ]
                 ),
                 dmc.Text(
-                    "Area under the front: more is better. Beside it goes a study of the same "
-                    "space, as one with --sampler random.",
+                    "Area under the front: larger is better. Compare with a study of the same "
+                    "space, for example one with --sampler random.",
                     size="sm",
                     c="dimmed",
                     mt="xs",
@@ -107,7 +109,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                 parts.graph(
                     "hypervolume",
                     _figure(snapshot, view, library),
-                    "Hypervolume as the search went on",
+                    "Hypervolume over the search",
                     "380px",
                 ),
                 mb="md",
@@ -129,8 +131,13 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
     )
 
 
+def redraw_key(_snapshot: Snapshot, _fields: Fields) -> Any:
+    """Return None: callbacks update everything."""
+    return None
+
+
 def register(app: Dash, library: Library) -> None:
-    """New trials are sent alone; the table keeps its order, filter and place."""
+    """Send changed trials only, so that the table keeps its order, filter and position."""
 
     @app.callback(
         Output("status", "children"),
@@ -151,12 +158,12 @@ def register(app: Dash, library: Library) -> None:
             return (no_update,) * 6
         records = snapshot.records
         fresh = [r for r in records if r.trial > drawn["last"]]
-        ended = [r for r in records if r.trial in drawn["running"]]
+        changed = [r for r in records if r.trial in drawn["running"]]
         return (
             _status(snapshot),
             _figure(snapshot, View.parse(fields), library),
             _messages(records),
-            {"add": _rows(fresh), "update": _rows(ended)} if fresh or ended else no_update,
+            {"add": _rows(fresh), "update": _rows(changed)} if fresh or changed else no_update,
             _open_link(fields),
             now,
         )
@@ -182,7 +189,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def pace(records: Sequence[TrialRecord]) -> float | None:
-    """Seconds from the end of one trial to the end of the next, of late; None before it shows."""
+    """Return the mean seconds between completions of the last trials; None before the second."""
     ends = sorted(r.ended for r in records if r.ended is not None)[-_PACE_TRIALS:]
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
 
@@ -206,7 +213,7 @@ def _figure(snapshot: Snapshot, view: View, library: Library) -> Any:
 
 
 def _beside(view: View, library: Library) -> Snapshot | None:
-    """The study to hold against the page's own."""
+    """Return the study that the page's own is compared with."""
     if view.beside is None or view.beside not in library.names():
         return None
     return library.snapshot(view.beside)
@@ -243,12 +250,12 @@ def _status(snapshot: Snapshot) -> Any:
 
 
 def _messages(records: Sequence[TrialRecord]) -> Any:
-    """Why trials failed or were stopped, the latest first."""
+    """Return the messages of failed and pruned trials, the latest first."""
     told = [r for r in reversed(records) if r.error]
     if not told:
         return None
     rows = [[r.label, str(r.state), r.error] for r in told[:_SHOWN_MESSAGES]]
-    title = f"Failed or stopped ({len(told)})"
+    title = f"Failed or pruned ({len(told)})"
     if len(told) > _SHOWN_MESSAGES:
         title += f", the last {_SHOWN_MESSAGES}"
     table = parts.table(("Network", "State", "Message"), rows, 2, long=True)

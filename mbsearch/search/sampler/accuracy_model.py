@@ -1,4 +1,4 @@
-"""What the trials of a study make one believe about the accuracy of any network."""
+"""Posterior distribution of the accuracy of any network, given the trials of a study."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from mbsearch.search.sampler.observations import History
 
 Array = NDArray[np.float64]
 
-# Hyperparameters are fitted to at most FIT_SIZE trials: after every trial up to REFIT_ALWAYS, and
-# from there on each time the number of trials has grown by the factor REFIT_GROWTH. The trials to
-# fit to depend on the number of trials alone, never on when this process started.
+# Hyperparameters are fitted to at most FIT_SIZE trials: after every trial up to REFIT_ALWAYS, then
+# each time the number of trials has increased by the factor REFIT_GROWTH. Which trials they are
+# fitted to depends on the number of trials alone, so that a restart changes nothing.
 FIT_SIZE = 200
 REFIT_ALWAYS = 50
 REFIT_GROWTH = 1.06
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """A distribution over the accuracy of networks; accuracies are in the study's own units."""
+class AccuracyPosterior:
+    """Posterior distribution of accuracies, in the study's own units."""
 
     encoder: Encoder
     posterior: Posterior
@@ -51,7 +51,7 @@ class Belief:
         front: tuple[Array, Array],
         reference_point: tuple[float, float],
     ) -> Array:
-        """Expected gain of each network over a front of (accuracies, costs)."""
+        """Expected hypervolume improvement of each network over a front of (accuracies, costs)."""
         mean, deviation = self.posterior.predict(self.encoder(networks))
         costs = np.array([n.cost for n in networks])
         return expected_hypervolume_gain(mean, deviation, costs, front, reference_point, self.warp)
@@ -62,23 +62,23 @@ class Belief:
         return self.warp.expected_excess(mean, deviation, np.array(incumbent))
 
     def correlation(self, networks: Sequence[Network], others: Sequence[Network]) -> Array:
-        """How alike networks are to others for the model, from 0 to 1: (n, m)."""
+        """Prior correlation of networks with others by the model's kernel: (n, m)."""
         return self.posterior.correlation(self.encoder(networks), self.encoder(others))
 
-    def believing(self, pending: Sequence[Network]) -> Belief:
-        """The belief as if networks under way had come out as predicted."""
-        return replace(self, posterior=self.posterior.believing(self.encoder(pending)))
+    def with_pending(self, pending: Sequence[Network]) -> AccuracyPosterior:
+        """Return the posterior if running networks got their predicted accuracy."""
+        return replace(self, posterior=self.posterior.with_pending(self.encoder(pending)))
 
 
 class AccuracyModel:
-    """Turns a history into a belief, and remembers the last fit."""
+    """Fits the posterior to a history; the last fit of the hyperparameters is cached."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._fitted: tuple[Hashable, Hyperparameters, Warp] | None = None
 
-    def given(self, history: History) -> Belief:
-        """Belief after at least two measured trials."""
+    def given(self, history: History) -> AccuracyPosterior:
+        """Return the posterior given a history of at least two accuracies."""
         columns, accuracies, deviations = (
             self._encoder.columns,
             history.accuracies,
@@ -93,11 +93,11 @@ class AccuracyModel:
         _, parameters, warp = self._fitted
         own = own_noise(warp, accuracies, deviations)
         posterior = Posterior(inputs, columns, warp.forward(accuracies), parameters, own)
-        return Belief(self._encoder, posterior, warp)
+        return AccuracyPosterior(self._encoder, posterior, warp)
 
 
 def _trials_to_fit(measured: int) -> NDArray[np.intp]:
-    """Evenly spaced indices into the first trials, as many as the last refit saw."""
+    """Evenly spaced indices into the trials that existed at the last refit."""
     count = measured
     if measured > REFIT_ALWAYS:
         refits = math.floor(math.log(measured / REFIT_ALWAYS) / math.log(REFIT_GROWTH) + 1e-9)

@@ -1,4 +1,4 @@
-"""What training a network is expected to add to the front, when its cost is certain."""
+"""Expected hypervolume improvement of a network whose cost is certain."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def expected_hypervolume_gain(
     reference_point: tuple[float, float],
     warp: Warp,
 ) -> Array:
-    """Expected growth of the front's hypervolume for each candidate, in closed form.
+    """Return the expected growth of the front's hypervolume for each candidate, in closed form.
 
     `mean` and `deviation` describe the warped accuracy of the candidates, `cost` their exact cost
     on the scale of the area (log cost). `front` = (accuracy, cost) of known networks, dominated
     ones allowed, and `reference_point` = (accuracy, cost) as in `pareto.hypervolume`.
 
     At an accuracy level a, a candidate of cost c that reaches it widens the dominated area by
-    max(0, C(a) - c), where C(a) is the cost of the cheapest known network that reaches a. C is a
-    staircase, so the expectation over the candidate's accuracy A is a sum over its steps of
+    max(0, C(a) - c), where C(a) is the least cost of a known network that reaches a. C is a
+    staircase, so the mean over the candidate's accuracy A is a sum over its steps of
     max(0, C_k - c) (E[max(0, A - a_k)] - E[max(0, A - a_(k+1))]).
     """
     accuracies, costs = front

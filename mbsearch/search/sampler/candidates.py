@@ -1,10 +1,10 @@
-"""What is known of every network for nothing: cost, feasibility, identity, features."""
+"""Networks of a search space with the facts that are known before their trials."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -13,27 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbsearch.errors import SpecError
+from mbsearch.search.sampler.facts import Describe, Facts, Params
 from mbsearch.search.sampler.parameters import ChoiceSpace, Rows
 
-Params = Mapping[str, Any]
-
 CACHE_SIZE = 20_000
-# How many parameter sets are walked through, at most, when drawing finds nothing new.
+# Parameter sets that are enumerated at most when random draws find no new network.
 WALK_LIMIT = 50_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A parameter set and its free facts; `cost` is on the scale of the search (log cost).
+    """A row of the search space and its `Facts`; `cost` is on the scale of the search (log cost).
 
-    `work` is what its training takes, beside that of others, and `growth` the log odds of accuracy
-    that it will gain after it, beside them.
-
-    `within` tells for each budget whether the network keeps within it, and `gain_features` are the
-    numbers on which the gain from a short to a long training may depend.
-
-    `key` is None when the network is that of a trial that did not ask for every parameter: any
-    network that agrees in the active ones is the same.
+    `key` is None for the network of a trial that did not ask for every parameter. Every network
+    with the same active parameters is then the same network.
     """
 
     row: Rows
@@ -51,8 +44,8 @@ class Network:
 class KnownNetworks:
     """Networks that must not be suggested again.
 
-    A trial of a define-by-run study names only the parameters it asked for. Any network that agrees
-    with it in those would take the same path, and so is the same network.
+    A trial of a define-by-run study has only the parameters that it asked for. Any network with the
+    same values of these would take the same path, and so is the same network.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
@@ -70,7 +63,7 @@ class KnownNetworks:
         return bool(same.all(axis=1).any())
 
     def without(self, networks: Sequence[Network]) -> list[Network]:
-        """Those that are new, each once."""
+        """Return the networks that are not known, without duplicates."""
         fresh: dict[Hashable | None, Network] = {}
         for network in networks:
             if network.key not in fresh and network not in self:
@@ -78,47 +71,34 @@ class KnownNetworks:
         return list(fresh.values())
 
 
-class Catalog:
-    """Looks networks up by their row, and remembers a bounded number of them."""
+class Candidates:
+    """Networks of a search space by their rows; a bounded number of them is cached."""
 
-    def __init__(
-        self,
-        space: ChoiceSpace,
-        cost: Callable[[dict[str, Any]], float],
-        features: Callable[[dict[str, Any]], Sequence[float]] | None,
-        canonical: Callable[[dict[str, Any]], Params] | None,
-        key: Callable[[dict[str, Any]], Hashable] | None,
-        feasible: Callable[[dict[str, Any]], bool] | None,
-        log_cost: bool,
-        work: Callable[[dict[str, Any]], float] | None,
-        growth: Callable[[dict[str, Any]], float] | None,
-        budgets: Callable[[dict[str, Any]], Sequence[bool]] | None,
-        gain_features: Callable[[dict[str, Any]], Sequence[float]] | None,
-    ) -> None:
-        self.space, self.has_budgets = space, budgets is not None
-        self._cost, self._features, self._canonical = cost, features, canonical
-        self._key, self._feasible, self._log_cost = key, feasible, log_cost
-        self._work, self._growth = work, growth
-        self._budgets, self._gain_features = budgets, gain_features
+    def __init__(self, space: ChoiceSpace, describe: Describe, log_cost: bool) -> None:
+        self.space, self._facts, self._log_cost = space, describe, log_cost
         self._cache: OrderedDict[bytes, Network] = OrderedDict()
         self._rows: dict[tuple[tuple[str, Any], ...], Rows | None] = {}
         self._walked = 0  # parameter sets
         self._met: dict[Hashable | None, Network] = {}  # feasible networks among them
 
     def network(self, row: Rows) -> Network:
-        """Free facts of a complete row."""
-        if (found := self._remembered(row)) is None:
-            found = self._describe(row)
-            self._remember(row, found)
+        """Network of a row without NaN."""
+        address = row.tobytes()
+        if (found := self._cache.get(address)) is not None:
+            self._cache.move_to_end(address)
+            return found
+        found = self._cache[address] = self._describe(row)
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
         return found
 
     def network_of(self, params: Params) -> Network | None:
         """Network of a trial's parameters; None if there are none or one is outside the space.
 
-        Parameters that a define-by-run trial did not ask for are inactive. Its cost and features
-        are those of the network with their first values.
+        Parameters that a define-by-run trial did not ask for are inactive. The facts are those of
+        the network with their first values.
         """
-        # Every suggestion reads all trials: what a parameter set encodes to is remembered.
+        # Every suggestion reads all trials, so the rows of their parameters are cached.
         address = tuple(params.items())
         if address not in self._rows:
             if len(self._rows) >= CACHE_SIZE:
@@ -136,17 +116,17 @@ class Catalog:
         return replace(full, active=full.active & ~missing, key=None)
 
     def networks(self, rows: Iterable[Rows]) -> list[Network]:
-        """Free facts of several rows, the infeasible ones left out."""
+        """Feasible networks of several rows."""
         return [found for row in rows if (found := self.network(row)).feasible]
 
     def half(self, cost: float) -> float:
-        """Half of a cost, both on the scale of the search."""
+        """Half of a cost; both are on the scale of the search."""
         return cost - math.log(2) if self._log_cost else cost / 2
 
     def first_unknown(self, known: KnownNetworks) -> Network | None:
-        """A feasible network that is not known, found by walking through the space.
+        """Find a feasible network that is not known by enumerating the space.
 
-        The last resort when drawing finds nothing new. None says that a finite space of at most
+        Used when random draws find nothing new. Returns None if a finite space of at most
         `WALK_LIMIT` parameter sets is exhausted.
         """
         if (met := next((n for n in self._met.values() if n not in known), None)) is not None:
@@ -163,12 +143,12 @@ class Catalog:
                     return network
         return None
 
-    def cheapest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
-        """Least expensive feasible network (of a budget) that a descent from `start` reaches."""
+    def smallest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
+        """Feasible network (within a budget) of least cost that a descent from `start` finds."""
         return self._extreme(start, 1.0, budget)
 
-    def dearest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
-        """Most expensive feasible network (of a budget) that an ascent from `start` reaches."""
+    def largest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
+        """Feasible network (within a budget) of most cost that an ascent from `start` finds."""
         return self._extreme(start, -1.0, budget)
 
     def _extreme(self, start: Iterable[Network], sign: float, budget: int | None) -> Network | None:
@@ -179,8 +159,8 @@ class Catalog:
         improved = best is not None
         while best is not None and improved:
             improved = False
-            # One parameter at a time, keeping each gain: for a cost that rises or falls along
-            # every parameter whatever the others are, one pass ends at the exact extreme.
+            # One parameter at a time, keeping each gain. If the cost is monotonic in every
+            # parameter, whatever the others are, one pass finds the exact extreme.
             for i in np.flatnonzero(best.active):
                 only = np.zeros(len(best.row), dtype=bool)
                 only[i] = True
@@ -190,74 +170,43 @@ class Catalog:
                         best, improved = other, True
         return best if best is not None and _keeps(best, budget) else None
 
-    def _remembered(self, row: Rows) -> Network | None:
-        address = row.tobytes()
-        if (found := self._cache.get(address)) is not None:
-            self._cache.move_to_end(address)
-        return found
-
-    def _remember(self, row: Rows, network: Network) -> None:
-        self._cache[row.tobytes()] = network
-        if len(self._cache) > CACHE_SIZE:
-            self._cache.popitem(last=False)
-
     def _describe(self, row: Rows) -> Network:
-        """Facts of a row; rows that differ in inactive parameters only are measured once."""
         params = self.space.decode(row)
-        if self._canonical is None:
-            return self._measure(params, row, np.ones(len(row), dtype=bool))
-        kept = self._canonical(dict(params))
-        active = np.array([axis.name in kept for axis in self.space.axes])
-        whole: Rows | None = row
-        if any(params.get(name) != value for name, value in kept.items()):  # put in a fixed order
-            params.update(kept)
-            whole = self.space.encode(params)
-        if whole is None:
-            raise SpecError(f"canonical: a value outside the search space in {dict(kept)!r}")
-        shared = np.where(active, whole, math.nan)
-        if (found := self._remembered(shared)) is None:
-            found = self._measure(params, whole, active)
-            self._remember(shared, found)
-        # Its own row: whose is in the cache depends on what a process has seen before.
-        return replace(found, row=whole)
-
-    def _measure(self, params: dict[str, Any], row: Rows, active: NDArray[np.bool_]) -> Network:
-        if self._key is not None:
-            identity = self._key(dict(params))
-        else:
-            identity = np.where(active, row, math.nan).tobytes()
-        cost = float(self._cost(dict(params)))
-        if not math.isfinite(cost) or (self._log_cost and cost <= 0):
-            wanted = "a number above 0 (or log_cost=False)" if self._log_cost else "a finite number"
-            raise SpecError(f"cost: expected {wanted}, got {cost!r} for {params!r}")
-        work = 1.0 if self._work is None else float(self._work(dict(params)))
-        if not 0 < work < math.inf:
-            raise SpecError(f"work: expected a number above 0, got {work!r} for {params!r}")
-        growth = 0.0 if self._growth is None else float(self._growth(dict(params)))
-        if not math.isfinite(growth):
-            raise SpecError(f"growth: expected a finite number, got {growth!r} for {params!r}")
-        within = tuple(map(bool, self._budgets(dict(params)))) if self._budgets else ()
-        feasible = self._feasible is None or bool(self._feasible(dict(params)))
+        facts = self._facts(dict(params))
+        active = np.ones(len(row), dtype=bool)
+        if facts.canonical is not None:
+            active = np.array([axis.name in facts.canonical for axis in self.space.axes])
+            ordered = self.space.with_values(params, facts.canonical)
+            if ordered != params and (whole := self.space.encode(ordered)) is not None:
+                row = whole
+        _check(facts, params, self._log_cost)
+        within = tuple(facts.within)
         return Network(
             row=row,
             active=active,
-            key=identity,
-            cost=math.log(cost) if self._log_cost else cost,
-            feasible=feasible and (self._budgets is None or any(within)),
-            features=_numbers(self._features, params),
-            work=work,
-            growth=growth,
+            key=np.where(active, row, math.nan).tobytes() if facts.key is None else facts.key,
+            cost=math.log(facts.cost) if self._log_cost else float(facts.cost),
+            feasible=facts.feasible and (not within or any(within)),
+            features=tuple(facts.features),
+            work=float(facts.work),
+            growth=float(facts.growth),
             within=within,
-            gain_features=_numbers(self._gain_features, params),
+            gain_features=tuple(facts.gain_features),
         )
 
 
+def _check(facts: Facts, params: Params, log_cost: bool) -> None:
+    """Raise a `SpecError` for a number that cannot be used."""
+    cost, work, growth = facts.cost, facts.work, facts.growth
+    if not math.isfinite(cost) or (log_cost and cost <= 0):
+        wanted = "a number above 0 (or log_cost=False)" if log_cost else "a finite number"
+        raise SpecError(f"cost: expected {wanted}, got {cost!r} for {params!r}")
+    if not 0 < work < math.inf:
+        raise SpecError(f"work: expected a number above 0, got {work!r} for {params!r}")
+    if not math.isfinite(growth):
+        raise SpecError(f"growth: expected a finite number, got {growth!r} for {params!r}")
+
+
 def _keeps(network: Network, budget: int | None) -> bool:
-    """Whether a network is feasible, and within a budget where one is given."""
+    """Whether a network is feasible and, if a budget is given, within it."""
     return network.feasible and (budget is None or network.within[budget])
-
-
-def _numbers(
-    function: Callable[[dict[str, Any]], Sequence[float]] | None, params: dict[str, Any]
-) -> tuple[float, ...]:
-    return () if function is None else tuple(map(float, function(dict(params))))

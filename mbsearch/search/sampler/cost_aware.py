@@ -17,22 +17,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.analysis.pareto import pareto_front
 from mbsearch.errors import SpecError
-from mbsearch.search.sampler.accuracy_model import AccuracyModel, Belief
-from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network, Params
+from mbsearch.search.sampler.accuracy_model import AccuracyModel, AccuracyPosterior
+from mbsearch.search.sampler.candidates import Candidates, KnownNetworks, Network
 from mbsearch.search.sampler.encoding import Encoder
+from mbsearch.search.sampler.facts import Describe, Params, SeparateFunctions
 from mbsearch.search.sampler.observations import History, read_history
 from mbsearch.search.sampler.parameters import ChoiceSpace
 from mbsearch.search.sampler.proposals import Budget, Proposals
 
 STARTUP_TRIALS = 8
-# The best candidates are improved by small changes, this many rounds.
+# Local search: the best candidates are improved by small changes for this many rounds.
 IMPROVED = 8
 IMPROVEMENTS = 150
 ROUNDS = 2
-# Relatives are made of this many of the best networks within a budget.
+# Variations are made of this many of the best networks within a budget.
 PARENTS = 8
-# Weight of being unlike the other finalists, in standard deviations of the candidates' bounds. It
-# falls with their number: the first tell mostly how short and final trainings are related.
+# Weight of the novelty of a finalist, in standard deviations of the candidates' bounds. It falls
+# with the number of finals: the first ones mostly calibrate short trainings.
 DIVERSITY = 4.0
 DIVERSITY_HALVED = 8
 # Suggestions remembered until the storage shows their parameters (threads of one process).
@@ -40,58 +41,59 @@ SUGGESTED_SIZE = 256
 
 
 class CostAwareSampler(BaseSampler):
-    """Suggests the network expected to add most to the front of accuracy against a known cost.
+    """Suggest the network with the largest expected gain of the accuracy-cost front.
 
     For studies with `directions=["maximize", "minimize"]` whose second objective can be computed
-    from the parameters. It starts with networks spread evenly over (log) cost, from the cheapest to
-    the dearest. From then on a Gaussian process models the first objective only, and the suggestion
-    is the network with the largest expected gain of hypervolume, which has a closed form because
-    cost is certain. Trials still running are counted at their predicted value. No network is
-    suggested twice while new ones remain; after that the front is measured again, the least
-    measured network first. The same seed and history give the same suggestion, in a new process
-    too.
+    from the parameters. The first suggestions are spread evenly over (log) cost, from the smallest
+    to the largest network. Then a Gaussian process models the first objective, and the suggestion
+    has the largest expected hypervolume improvement, in closed form because the cost is certain.
+    Running trials count at their predicted value. No network is suggested twice while new ones
+    remain; after that the networks of the front are measured again, the least measured first. The
+    same seed and trials give the same suggestion, in a new process too.
 
-    Trials with values outside `search_space` are ignored. A PRUNED trial with a number in its user
-    attribute `partial_accuracy` is learned from like a finished one, but is never on the front.
+    Trials with values outside `search_space` are ignored. The model also learns from a PRUNED trial
+    with a number in its user attribute `partial_accuracy`, but it is never on the front.
 
     Args:
         search_space: Name and distribution of every parameter. Suggesting all of them in every
-            trial works best; parameters that a trial did not ask for count as inactive in it.
+            trial works best; parameters that a trial did not ask for are inactive in it.
         cost: Exact second objective of a parameter dict. Called often: aim at under a millisecond.
-        features: More numbers known of a parameter dict, as many for each, such as the logarithm of
-            a second cost. They are rescaled, so units do not matter. Repeating parameters, or
-            counts of equal choices, is no help: the model has them.
-        canonical: The same network described without its inactive parameters, which are left out of
-            the returned dict, and with interchangeable values in one fixed order.
+        describe: All facts of a parameter dict in one call, in the place of `cost` and the other
+            functions.
+        features: Further numbers known of a parameter dict, such as the logarithm of a second
+            cost; the same number of them for each. They are rescaled, so units do not matter.
+            Do not repeat parameters or counts of equal choices: the model has them.
+        canonical: Parameters of the same network without the inactive ones, and with
+            interchangeable values in one fixed order.
         key: Identity of the network; equal keys are one network. Default: the canonical parameters.
-        feasible: Hard limits. A parameter dict for which it is false is never suggested.
-        log_cost: Whether hypervolume and start-up count cost on a logarithmic scale.
-        work: What training a network takes, in any unit. The suggestion is then the network with
-            the largest gain for its work, so that the same time buys more; without it, the same
-            number of trials does.
-        budgets: For each budget, whether the network keeps within it; one within none is not
-            feasible. The suggestion then maximises, for one budget after the other, the expected
-            improvement of the accuracy after the final training on the best network within that
-            budget, and is not divided by `work`.
-        gain_features: Numbers on which the gain from a short to a long training may depend, as many
-            for each network. Their scale does not matter.
-        growth: Log odds that a network's accuracy is believed to gain after a trial. With it,
-            accuracies must lie in [0, 1], and the front is sought of what they grow to.
-        start: Parameters of a feasible network, to begin from where drawing finds none.
-        startup_trials: Networks known before the model takes over, those of other origin included.
-        seed: Makes suggestions reproducible; None draws one.
+        feasible: Whether the network is within the hard limits; others are never suggested.
+        log_cost: Whether hypervolume and start-up use the logarithm of the cost.
+        work: Effort of a trial, in any unit. The expected gain is then divided by it, which favours
+            many cheap trials when the time is limited.
+        budgets: For each budget, whether the network is within it; a network within none is not
+            feasible. For one budget after the other, the suggestion then has the largest expected
+            improvement of the final accuracy over the best network within that budget; it is not
+            divided by `work`.
+        gain_features: Numbers on which the gain from a short to a long training may depend, the
+            same number of them for each network. Their scale does not matter.
+        growth: Log odds that the accuracy gains by longer training after a trial. Accuracies must
+            then be in [0, 1], and the front is that of the accuracies with this gain.
+        start: Parameters of a feasible network, used if random draws find none.
+        startup_trials: Number of networks before the model is used, anchors included.
+        seed: Seed of the suggestions; None draws one.
 
     Raises:
-        SpecError: On use in a study of other directions, an unknown kind of distribution, a cost
-            or growth that is not a number (above 0 with `log_cost`), work that is not one above 0,
-            or a space without a feasible network.
+        SpecError: The study has other directions, a distribution is of an unknown kind, a cost or
+            growth is not a number (above 0 with `log_cost`), a work is not above 0, or no network
+            is feasible.
     """
 
     def __init__(
         self,
         search_space: Mapping[str, BaseDistribution],
-        cost: Callable[[dict[str, Any]], float],
+        cost: Callable[[dict[str, Any]], float] | None = None,
         *,
+        describe: Describe | None = None,
         features: Callable[[dict[str, Any]], Sequence[float]] | None = None,
         canonical: Callable[[dict[str, Any]], Params] | None = None,
         key: Callable[[dict[str, Any]], Hashable] | None = None,
@@ -108,19 +110,27 @@ class CostAwareSampler(BaseSampler):
         if not search_space:
             raise SpecError("search_space: expected at least one parameter, got none")
         self._search_space = dict(search_space)
-        self._catalog = Catalog(
-            ChoiceSpace(search_space),
-            cost,
-            features,
-            canonical,
-            key,
-            feasible,
-            log_cost,
-            work,
-            growth,
-            budgets,
-            gain_features,
-        )
+        space = ChoiceSpace(search_space)
+        functions = (features, canonical, key, feasible, work, growth, budgets, gain_features)
+        if (cost is None) == (describe is None):
+            raise SpecError("CostAwareSampler: expected one of cost and describe, got both or none")
+        if cost is not None:
+            describe = SeparateFunctions(
+                space,
+                cost,
+                canonical=canonical,
+                key=key,
+                feasible=feasible,
+                features=features,
+                work=work,
+                growth=growth,
+                budgets=budgets,
+                gain_features=gain_features,
+            )
+        elif any(function is not None for function in functions):
+            raise SpecError("CostAwareSampler: expected describe alone, got other functions too")
+        assert describe is not None
+        self._candidates = Candidates(space, describe, log_cost)
         self._startup_trials, self._start = startup_trials, start
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
         self._suggested: dict[int, Network] = {}
@@ -143,7 +153,7 @@ class CostAwareSampler(BaseSampler):
             self._suggested[trial.number] = network
             if len(self._suggested) > SUGGESTED_SIZE:
                 del self._suggested[next(iter(self._suggested))]
-            return self._catalog.space.decode(network.row)
+            return self._candidates.space.decode(network.row)
 
     def sample_independent(
         self,
@@ -160,30 +170,30 @@ class CostAwareSampler(BaseSampler):
     def predict(
         self, study: Study, params: Sequence[Params]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Accuracy the model expects of networks, and the standard deviation of its belief.
+        """Predict the accuracy of networks: its posterior median and standard deviation.
 
-        Both are without the noise of a training, in the units of the first objective, after the
-        `growth`; the former is the median. Raises `SpecError` before two trials have finished and
-        for parameters outside the search space.
+        Both are without the noise of a training, in the units of the first objective, with the
+        `growth`. Raises `SpecError` before two trials have an accuracy, and for parameters outside
+        the search space.
         """
         _check_directions(study)
         with self._lock:
             history = self._history(study)
             if len(history.measured) < 2:
-                raise SpecError("predict: expected at least two finished trials")
+                raise SpecError("predict: expected at least two completed trials")
             networks = []
             for one in params:
-                network = self._catalog.network_of(one)
+                network = self._candidates.network_of(one)
                 if network is None:
                     raise SpecError(f"predict: {dict(one)!r} is not in the search space")
                 networks.append(network)
             return self._model.given(history).accuracy(networks)
 
     def front(self, study: Study) -> list[FrozenTrial]:
-        """Finished trials that form the front by the model's means, cheapest first.
+        """Return the completed trials on the front of predicted accuracy, sorted by cost.
 
-        Single accuracies are noisy, and a front of the luckiest ones flatters itself. The model has
-        seen each network's relatives too. Before two trials have finished, these are the front.
+        A front of measured accuracies is too optimistic: they are noisy, and it selects the
+        luckiest. Before two trials have an accuracy, all completed trials are returned.
         """
         _check_directions(study)
         with self._lock:
@@ -200,26 +210,26 @@ class CostAwareSampler(BaseSampler):
     def finalists(
         self, study: Study, count: int, *, budget: int | None = None, begun: Collection[int] = ()
     ) -> list[int]:
-        """Numbers of at most `count` completed trials that deserve the final training next.
+        """Return the numbers of at most `count` completed trials whose final comes next.
 
-        For one budget after the other, the network with the highest upper confidence bound of its
-        final accuracy, and a bonus for being unlike, by the model's kernel, the networks that have
-        had a final training or were chosen already. With `budget` all are within that one. Trials
-        whose final training has `begun` are left out.
+        For one budget after the other, the trial with the highest upper confidence bound of its
+        final accuracy plus a bonus for novelty: a low correlation, by the model's kernel, with
+        networks that have a final or are chosen already. With `budget` all are within that budget.
+        Trials whose final has `begun` are left out.
         """
         _check_directions(study)
         with self._lock:
             history = self._history(study)
             if len(history.measured) < 2:
                 return []
-            belief = self._model.given(history)
+            posterior = self._model.given(history)
             running = {
                 i for i, t in enumerate(history.trials) if t is not None and t.number in begun
             }
             had = history.has_final | running
             waiting = [i for i in _completed(history) if i not in had]
             taken, chosen = sorted(had), list[int]()
-            budgets = len(self._proposals.cheapest.within)
+            budgets = len(self._proposals.smallest.within)
             for turn in range(count):
                 inside = [
                     i
@@ -232,7 +242,9 @@ class CostAwareSampler(BaseSampler):
                 ]
                 if inside:
                     known = [history.measured[i] for i in [*taken, *chosen]]
-                    scores = _finalist_scores(belief, [history.measured[i] for i in inside], known)
+                    scores = _finalist_scores(
+                        posterior, [history.measured[i] for i in inside], known
+                    )
                     chosen.append(inside[int(np.argmax(scores))])
             return [trial.number for i in chosen if (trial := history.trials[i]) is not None]
 
@@ -249,21 +261,21 @@ class CostAwareSampler(BaseSampler):
 
     @cached_property
     def _proposals(self) -> Proposals:
-        return Proposals(self._catalog, self._seed, self._start)
+        return Proposals(self._candidates, self._seed, self._start)
 
     @cached_property
     def _model(self) -> AccuracyModel:
-        return AccuracyModel(Encoder(self._catalog.space, self._proposals.sample))
+        return AccuracyModel(Encoder(self._candidates.space, self._proposals.sample))
 
     def _history(self, study: Study, skip: int | None = None) -> History:
-        return read_history(study, self._catalog, self._suggested, skip)
+        return read_history(study, self._candidates, self._suggested, skip)
 
     def _suggest(self, history: History, number: int) -> Network:
         starting = len(history.seen) < self._startup_trials or len(history.measured) < 2
         proposals = self._proposals
         network: Network | None
-        if self._catalog.has_budgets:
-            budget = proposals.budget(len(history.seen) % len(proposals.cheapest.within))
+        if proposals.smallest.within:
+            budget = proposals.budget(len(history.seen) % len(proposals.smallest.within))
             if starting:
                 network = proposals.startup_within(budget, history.seen, history.known)
             else:
@@ -275,26 +287,26 @@ class CostAwareSampler(BaseSampler):
         return network or self._fresh(history) or self._repeat(history)
 
     def _most_promising(self, history: History, number: int) -> Network | None:
-        """The candidate whose training is expected to add most hypervolume for its work."""
+        """Candidate of the largest expected hypervolume improvement divided by its work."""
         proposals, known = self._proposals, history.known
-        belief = self._model.given(history).believing(history.pending)
-        accuracies, _ = belief.accuracy(history.seen)
+        posterior = self._model.given(history).with_pending(history.pending)
+        accuracies, _ = posterior.accuracy(history.seen)
         costs = np.array([n.cost for n in history.seen])
-        # The margin lets the dear end count for something.
-        margin = 0.05 * (proposals.dearest.cost - proposals.cheapest.cost) or 1.0
-        reference_point = float(np.min(accuracies)), proposals.dearest.cost + margin
+        # Without the margin the largest networks could not improve the hypervolume.
+        margin = 0.05 * (proposals.largest.cost - proposals.smallest.cost) or 1.0
+        reference_point = float(np.min(accuracies)), proposals.largest.cost + margin
 
         def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
-            gain = belief.hypervolume_gain(networks, (accuracies, costs), reference_point)
+            gain = posterior.hypervolume_gain(networks, (accuracies, costs), reference_point)
             return np.asarray(gain / np.array([n.work for n in networks]))
 
         front = [history.seen[i] for i in pareto_front(accuracies, costs)]
         return self._improved(proposals.around(front, known, number), gains, known, number)
 
     def _best_within(self, budget: Budget, history: History, number: int) -> Network | None:
-        """The candidate expected to improve most on the best known network within a budget."""
-        belief = self._model.given(history).believing(history.pending)
-        accuracies, _ = belief.accuracy(history.seen)
+        """Candidate of the largest expected improvement over the best network within a budget."""
+        posterior = self._model.given(history).with_pending(history.pending)
+        accuracies, _ = posterior.accuracy(history.seen)
         inside = [i for i, n in enumerate(history.seen) if budget.holds(n)]
         inside.sort(key=lambda i: -accuracies[i])
         incumbent = float(accuracies[inside[0]] if inside else np.min(accuracies))
@@ -302,7 +314,7 @@ class CostAwareSampler(BaseSampler):
         candidates = self._proposals.around_best(parents, budget, history.known, number)
 
         def gains(networks: Sequence[Network]) -> NDArray[np.float64]:
-            gain = belief.expected_improvement(networks, incumbent)
+            gain = posterior.expected_improvement(networks, incumbent)
             return np.where([budget.holds(n) for n in networks], gain, -1.0)
 
         return self._improved(candidates, gains, history.known, number)
@@ -314,7 +326,7 @@ class CostAwareSampler(BaseSampler):
         known: KnownNetworks,
         number: int,
     ) -> Network | None:
-        """The best of the candidates and of some rounds of small changes to the best of them."""
+        """Best of the candidates after a local search."""
         if not candidates:
             return None
         scores = gains(candidates)
@@ -328,14 +340,14 @@ class CostAwareSampler(BaseSampler):
         return candidates[int(np.argmax(scores))]
 
     def _fresh(self, history: History) -> Network | None:
-        """Any network not tried yet, when drawing has found none."""
+        """Any network that has not been tried, if no proposal was new."""
         fresh = history.known.without(self._proposals.sample)
-        return fresh[0] if fresh else self._catalog.first_unknown(history.known)
+        return fresh[0] if fresh else self._candidates.first_unknown(history.known)
 
     def _repeat(self, history: History) -> Network:
-        """The network of the front measured least often: all that is left to learn is noise."""
+        """Network of the front with the fewest trials; used when the space is exhausted."""
         if not history.measured:
-            return self._proposals.cheapest
+            return self._proposals.smallest
         times = Counter(n.key for n in history.seen)
         front = pareto_front(history.accuracies, [n.cost for n in history.measured])
         return history.measured[min(front.tolist(), key=lambda i: times[history.measured[i].key])]
@@ -351,14 +363,14 @@ def _completed(history: History) -> dict[int, FrozenTrial]:
 
 
 def _finalist_scores(
-    belief: Belief, networks: Sequence[Network], known: Sequence[Network]
+    posterior: AccuracyPosterior, networks: Sequence[Network], known: Sequence[Network]
 ) -> NDArray[np.float64]:
-    """Upper confidence bounds, with a bonus of up to their spread for what is unlike the known."""
-    accuracies, deviations = belief.accuracy(networks)
+    """Upper confidence bounds of final accuracies, with a bonus for novelty."""
+    accuracies, deviations = posterior.accuracy(networks)
     bounds = accuracies + deviations
     if not known:
         return bounds
-    novelty = 1 - belief.correlation(networks, known).max(axis=1)
+    novelty = 1 - posterior.correlation(networks, known).max(axis=1)
     weight = DIVERSITY / (1 + len(known) / DIVERSITY_HALVED)
     return np.asarray(bounds + weight * np.std(bounds) * novelty / max(novelty.max(), 1e-12))
 

@@ -12,10 +12,10 @@ from mbsearch.search.sampler.candidates import Network
 from mbsearch.search.sampler.gaussian_process import Columns
 from mbsearch.search.sampler.parameters import ChoiceSpace, Rows
 
-# Expected length scales, in units of a column's range. Those of parameters grow with the square
-# root of their number, as distances between networks do (Hvarfner et al., "Vanilla Bayesian
-# optimization performs great in high dimensions", 2024). Redundant features shorten distances for
-# nothing, so those of the user start long and become short if the trials say so.
+# Prior medians of length scales, in units of a column's range. Those of parameters grow with the
+# square root of their number, as distances between networks do (Hvarfner et al., "Vanilla Bayesian
+# optimization performs great in high dimensions", 2024). The user's features may be redundant, so
+# their length scales are long before the fit.
 COST_LENGTH = 0.5
 COUNT_LENGTH = 0.7
 FEATURE_LENGTH = 1.5
@@ -97,9 +97,9 @@ class Encoder:
 
 
 def _families(space: ChoiceSpace) -> list[tuple[list[int], int]]:
-    """Parameters that share their choices: their axes, and the number of choices to count.
+    """Groups of parameters with the same choices: their axes, and the number of choices to count.
 
-    0 stands for ordered or binary ones, of which the mean says as much.
+    The number is 0 for ordered or binary parameters, for which the mean is as informative.
     """
     alike: dict[Hashable, list[int]] = {}
     for i, axis in enumerate(space.axes):

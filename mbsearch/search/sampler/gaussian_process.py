@@ -1,8 +1,8 @@
-"""Accuracy as a Gaussian process over what is known of a network before it is trained.
+"""Gaussian process of the accuracy over the facts of a network that are known before its trial.
 
-Accuracy is first warped to -log(ceiling - accuracy): differences near the top count for more, as
-they do for anyone who trains networks, and noise becomes more even. The ceiling is not assumed to
-be 1; it is chosen by likelihood, so that accuracies in per cent, or scores of any other kind, work.
+Accuracy is first warped to -log(ceiling - accuracy): differences near the ceiling get more weight,
+and the noise becomes more even. The ceiling is chosen by likelihood, so that accuracies in per cent
+and other scores work too.
 
 The kernel is a Matern 5/2 whose length scale differs between groups of columns, with a fitted noise
 term. All are found by maximum a posteriori with analytic gradients (Rasmussen and Williams,
@@ -24,18 +24,18 @@ Array = NDArray[np.float64]
 
 SQRT_5 = math.sqrt(5.0)
 JITTER = 1e-8
-# Log-normal beliefs: median and spread of the variances of signal and noise (the warped accuracy
-# has variance 1) and the spread of length scales, whose medians come with the columns.
+# Log-normal priors: median and spread of the variances of signal and noise (the warped accuracy has
+# variance 1), and the spread of the length scales, whose medians are in `Columns`.
 SIGNAL_PRIOR = (1.0, 1.0)
 NOISE_PRIOR = (0.01, 1.5)
 LENGTH_SPREAD = 0.8
-# Distances of the ceiling above the best accuracy, in units of the range seen.
+# Distances of the ceiling from the best accuracy, in units of the range of accuracies.
 CEILINGS = (0.1, 0.2, 0.4, 0.8, 1.6, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the columns of the inputs mean: their group, and each group's expected length scale."""
+    """Groups of the inputs' columns, and the prior median of each group's length scale."""
 
     group: NDArray[np.intp]
     length: Array
@@ -54,12 +54,12 @@ class Warp:
 
     @classmethod
     def fit(cls, accuracy: Array, ceiling: float) -> Warp:
-        """Standardise what the ceiling makes of the accuracies."""
+        """Fit mean and scale to the accuracies under a ceiling."""
         raw = accuracy if math.isinf(ceiling) else -np.log(ceiling - accuracy)
         return cls(ceiling, float(np.mean(raw)), float(np.std(raw)) or 1.0)
 
     def forward(self, accuracy: Array) -> Array:
-        """Warped accuracy; what lies above the ceiling is put just below it."""
+        """Warp accuracies; those above the ceiling are clipped to just below it."""
         if math.isinf(self.ceiling):
             return (accuracy - self.mean) / self.scale
         gap = np.maximum(self.ceiling - accuracy, 1e-9 * max(1.0, abs(self.ceiling)))
@@ -71,7 +71,7 @@ class Warp:
         return raw if math.isinf(self.ceiling) else self.ceiling - np.exp(-raw)
 
     def log_slope(self, accuracy: Array) -> float:
-        """Sum of log derivatives of the raw map: what makes likelihoods of ceilings comparable."""
+        """Sum of the log derivatives of the raw map, which makes likelihoods comparable."""
         if math.isinf(self.ceiling):
             return -len(accuracy) * math.log(self.scale)
         gaps = np.log(self.ceiling - accuracy)
@@ -85,7 +85,7 @@ class Warp:
         return np.asarray(1 / (gap * self.scale))
 
     def expected_excess(self, mean: Array, deviation: Array, level: Array) -> Array:
-        """E[max(0, A - level)] in accuracy, for accuracies A whose warped value is normal.
+        """Expected improvement E[max(0, A - level)] of accuracies A with a normal warped value.
 
         `mean` and `deviation` belong to the warped value, `level` is an accuracy. The three are
         broadcast. Closed form: the normal one without a ceiling, the log-normal one with.
@@ -222,8 +222,8 @@ class Posterior:
         )
         return cross.T @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
 
-    def believing(self, inputs: Array) -> Posterior:
-        """The process after also seeing its own means at `inputs` (the kriging believer)."""
+    def with_pending(self, inputs: Array) -> Posterior:
+        """Condition on the means at `inputs` as well (kriging believer)."""
         if len(inputs) == 0:
             return self
         mean, _ = self.predict(inputs)

@@ -1,4 +1,4 @@
-"""Observations of a study: networks with accuracies on one scale, pending and known networks."""
+"""Observations of a study: networks with accuracies on one scale, and other known networks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.analysis.calibration import Array, GainModel, denoised
-from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network
+from mbsearch.search.sampler.candidates import Candidates, KnownNetworks, Network
 from mbsearch.study.log_odds import logit
 
 PARTIAL_ACCURACY = "partial_accuracy"
-"""User attribute of a PRUNED trial: the forecast of its final accuracy."""
+"""User attribute of a PRUNED trial: its predicted final accuracy."""
 
 EVALUATION = "evaluation"
-"""User attribute of a finished trial: a mapping whose `validation_loss` denoises its accuracy."""
+"""User attribute of a completed trial: a mapping whose `validation_loss` denoises its accuracy."""
 
 ABANDONED = "abandoned"
-"""User attribute of a FAILED trial whose network was never tried, and may be half written."""
+"""User attribute of a FAILED trial whose parameters may be incomplete: it bans no network."""
 
 PROMOTED = "promoted"
 """User attribute of a study: accuracies after a longer training, by the number of the trial."""
@@ -37,21 +37,14 @@ A list of mappings with `params` and `accuracy`, and, each a number or None, `va
 """
 
 
-FINALS = "finals"
-"""User attribute of a study: accuracies after a final training, by the number of the trial."""
-
-ANCHORS = "anchors"
-"""User attribute of a study: networks of known accuracy that are none of its trials."""
-
-
 @dataclass(frozen=True, slots=True)
 class History:
-    """Networks with an accuracy, those being trained, and all networks tried.
+    """Networks with an accuracy, running networks, and all networks that were tried.
 
-    The first four are in step: the trial (None for an anchor), its network, its accuracy, and the
-    standard deviation of what the accuracy does not tell because it comes from a shorter training.
-    All accuracies are on the scale of the longest training that the study has: where networks had
-    a final training, on that scale. Until then they include the networks' `growth`.
+    The first four lists correspond: the trial (None for an anchor), its network, its accuracy, and
+    the standard deviation of the calibration from a shorter training. All accuracies are on the
+    scale of the longest training of the study. Before the first final, they include the networks'
+    `growth`.
     """
 
     trials: list[FrozenTrial | None]
@@ -65,13 +58,13 @@ class History:
 
     @property
     def seen(self) -> list[Network]:
-        """Networks with an accuracy, then those that will have one."""
+        """Networks with an accuracy, then the running ones."""
         return [*self.measured, *self.pending]
 
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """A network and its accuracies after trainings of each length; NaN where there is none."""
+    """A network and its accuracy after each length of training; NaN if there is none."""
 
     trial: FrozenTrial | None
     network: Network
@@ -82,16 +75,16 @@ class _Observation:
 
 
 def read_history(
-    study: Study, catalog: Catalog, suggested: Mapping[int, Network], skip: int | None
+    study: Study, candidates: Candidates, suggested: Mapping[int, Network], skip: int | None
 ) -> History:
-    """History of a study: its anchors, then its trials by their numbers, without trial `skip`.
+    """Read the history of a study: its anchors, then its trials by number, without trial `skip`.
 
-    Trials that wait, that have not asked for a parameter yet, that have a value outside the search
-    space, or that were abandoned are left out, as are anchors outside the search space. A trial
-    that failed was tried: its network is not run again. While the parameters of a running trial are
-    still being written, `suggested` (by number) provides its network.
+    Trials are left out that wait, have no parameter yet, have a value outside the search space, or
+    are marked as abandoned, and so are anchors outside the search space. The network of a failed
+    trial counts as tried. While the parameters of a running trial are still being written,
+    `suggested` (by number) provides its network.
     """
-    found = _anchors(study, catalog)
+    found = _anchors(study, candidates)
     networks, pending = [each.network for each in found], []
     attributes = study.user_attrs
     promoted, finals = attributes.get(PROMOTED, {}), attributes.get(FINALS, {})
@@ -100,7 +93,7 @@ def read_history(
             continue
         if ABANDONED in trial.user_attrs:
             continue
-        network = catalog.network_of(trial.params)
+        network = candidates.network_of(trial.params)
         running = trial.state == TrialState.RUNNING
         if running and (network is None or network.key is None):
             network = suggested.get(trial.number, network)
@@ -128,10 +121,10 @@ def read_history(
     )
 
 
-def _anchors(study: Study, catalog: Catalog) -> list[_Observation]:
+def _anchors(study: Study, candidates: Candidates) -> list[_Observation]:
     found = []
     for each in study.user_attrs.get(ANCHORS, []):
-        network = catalog.network_of(each["params"])
+        network = candidates.network_of(each["params"])
         if network is not None:
             numbers = [_number(each.get(key)) for key in ("validation_loss", "promoted", "final")]
             found.append(_Observation(None, network, float(each["accuracy"]), *numbers))
@@ -139,7 +132,7 @@ def _anchors(study: Study, catalog: Catalog) -> list[_Observation]:
 
 
 def _on_one_scale(found: Sequence[_Observation]) -> tuple[Array, Array]:
-    """Accuracies on the scale of the longest training, and deviations for how they got there."""
+    """Return accuracies on the scale of the longest training, with the calibration's deviation."""
     accuracies = np.array(_denoised(found))
     deviations = np.zeros(len(found))
     if not found:
@@ -148,19 +141,19 @@ def _on_one_scale(found: Sequence[_Observation]) -> tuple[Array, Array]:
     growth = np.array([each.network.growth for each in found])
     promoted = np.array([each.promoted for each in found])
     finals = np.array([each.final for each in found])
-    accuracies, deviations = _raised(accuracies, deviations, promoted, features)
+    accuracies, deviations = _calibrated(accuracies, deviations, promoted, features)
     if growth.any():
         accuracies = _accuracies(_logits(accuracies) + growth)
-    return _raised(accuracies, deviations, finals, features)
+    return _calibrated(accuracies, deviations, finals, features)
 
 
-def _raised(
+def _calibrated(
     accuracies: Array, deviations: Array, longer: Array, features: Array
 ) -> tuple[Array, Array]:
-    """Replace accuracies by those after a longer training: measured, or predicted from the others.
+    """Replace accuracies by those after a longer training: measured, or predicted by calibration.
 
-    One scale for all, so that the model learns from shorter and from longer trainings alike. Too
-    few longer trainings leave everything as it was.
+    All are then on one scale, so that the model learns from trainings of any length. With too few
+    longer trainings the accuracies are returned unchanged.
     """
     known = np.isfinite(longer)
     if not known.any():
@@ -185,9 +178,9 @@ def _accuracies(logits: Array) -> Array:
 
 
 def _denoised(found: Sequence[_Observation]) -> list[float]:
-    """Accuracies, those with a validation loss averaged with what the loss predicts.
+    """Average accuracies with predictions from the validation loss, where there is a loss.
 
-    Of a trial that was stopped early the loss is not that of its accuracy, which is a forecast.
+    Pruned trials have no loss here: their accuracy is a prediction.
     """
     with_loss = [i for i, each in enumerate(found) if math.isfinite(each.loss)]
     values = denoised([found[i].accuracy for i in with_loss], [found[i].loss for i in with_loss])
@@ -198,7 +191,7 @@ def _denoised(found: Sequence[_Observation]) -> list[float]:
 
 
 def _loss(trial: FrozenTrial) -> float:
-    """Validation loss of a completed trial; NaN where it is not known."""
+    """Validation loss of a completed trial; NaN if it is unknown."""
     evaluation = trial.user_attrs.get(EVALUATION)
     if trial.state != TrialState.COMPLETE or not isinstance(evaluation, Mapping):
         return math.nan
@@ -206,7 +199,7 @@ def _loss(trial: FrozenTrial) -> float:
 
 
 def _accuracy(trial: FrozenTrial) -> float:
-    """First objective of a completed trial, the forecast of a pruned one, else NaN."""
+    """First objective of a completed trial, the predicted one of a pruned trial, else NaN."""
     match trial.state:
         case TrialState.COMPLETE:
             return float(trial.values[0])

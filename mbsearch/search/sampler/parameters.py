@@ -1,8 +1,7 @@
-"""A search space as rows of numbers: what a sampler draws, mutates and measures distances on.
+"""A search space as rows of numbers, which a sampler draws, mutates and compares.
 
-One row is one network, one column (axis) one parameter. A finite axis holds the index of the value,
-a continuous one the position between its bounds in [0, 1]. NaN marks a parameter that plays no part
-in that network.
+A row is a network, a column (axis) a parameter. A finite axis has the index of the value, a
+continuous one the position between its bounds in [0, 1]. NaN marks an inactive parameter.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from mbsearch.errors import SpecError
 Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 Rows = NDArray[np.float64]
 
-# A share of mutations of a long ordered axis stays close by; this is how close, in [0, 1].
+# Standard deviation of the small mutations of a long ordered axis, in [0, 1].
 NEARBY = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One parameter: its distribution, how many values it has, and where these lie in [0, 1].
+    """One parameter: its distribution, number of values, and their positions in [0, 1].
 
     `count` is None for a continuous parameter. `units` has the position of each value of an
     ordered finite axis and is None for an unordered one and a continuous one.
@@ -46,11 +45,11 @@ class Axis:
 
     @property
     def ordered(self) -> bool:
-        """Whether values have an order (numbers), so that neighbours are alike."""
+        """Whether the values are numbers, so that neighbouring values are similar."""
         return self.units is not None or self.count is None
 
     def encode(self, value: Any) -> float:
-        """Entry of a row for a value; NaN when the value does not belong to the distribution."""
+        """Entry of a row for a value; NaN if the distribution does not contain the value."""
         if isinstance(self.distribution, CategoricalDistribution):
             try:
                 return self.distribution.to_internal_repr(value)
@@ -82,7 +81,7 @@ class Axis:
                 return min(high, max(low, float(value)))
 
     def draw(self, rng: np.random.Generator, size: int) -> Rows:
-        """Entries drawn as the distribution says: evenly, or evenly over the logarithm."""
+        """Draw entries uniformly, or uniformly over the logarithm if the distribution does."""
         if self.count is None:
             return rng.random(size)
         if self.units is None or isinstance(self.distribution, CategoricalDistribution):
@@ -90,7 +89,7 @@ class Axis:
         return nearest(self.units, rng.random(size))
 
     def mutate(self, rng: np.random.Generator, entry: float) -> float:
-        """Another entry; on a long ordered axis as often a near one as any."""
+        """Draw another entry; on a long ordered axis half of the draws are near."""
         near = rng.random() < 0.5
         if self.count is None:
             other = entry + rng.normal(0.0, NEARBY) if near else rng.random()
@@ -107,7 +106,7 @@ class Axis:
 
 
 class ChoiceSpace:
-    """All axes of a search space; rows in, rows out."""
+    """The axes of a search space."""
 
     def __init__(self, search_space: Mapping[str, BaseDistribution]) -> None:
         self.axes = tuple(_axis(name, search_space[name]) for name in search_space)
@@ -119,7 +118,7 @@ class ChoiceSpace:
         return math.prod(c for c in counts if c is not None) if None not in counts else None
 
     def encode(self, params: Mapping[str, Any]) -> Rows | None:
-        """Row of a parameter set, NaN where one is missing; None if a value does not belong."""
+        """Row of a parameter set, NaN for missing ones; None if a value is outside the space."""
         row = np.full(len(self.axes), math.nan)
         for i, axis in enumerate(self.axes):
             if axis.name in params:
@@ -127,6 +126,19 @@ class ChoiceSpace:
                 if math.isnan(row[i]):
                     return None
         return row
+
+    def with_values(
+        self, params: Mapping[str, Any], canonical: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Replace values of a parameter set by those of its canonical form.
+
+        Raises:
+            SpecError: a value of the canonical form is outside the space.
+        """
+        changed = {**params, **canonical}
+        if changed != params and self.encode(changed) is None:
+            raise SpecError(f"canonical: a value outside the search space in {dict(canonical)!r}")
+        return changed
 
     def decode(self, row: Rows) -> dict[str, Any]:
         """Parameters of a row without NaN."""
@@ -137,7 +149,7 @@ class ChoiceSpace:
         return np.column_stack([axis.draw(rng, size) for axis in self.axes])
 
     def mutate(self, rng: np.random.Generator, row: Rows, active: NDArray[np.bool_]) -> Rows:
-        """The row with one, two or a few of its active parameters changed."""
+        """Change one, two or a few active parameters of a row."""
         axes = np.flatnonzero(active)
         if axes.size == 0:
             return row

@@ -1,7 +1,7 @@
-"""Which networks are worth scoring: evenly spread over cost at first, around the front later.
+"""Networks to score for a suggestion: evenly spread over cost at first, near the front later.
 
-Nothing here depends on accuracy models, and everything random comes from generators passed in or
-derived from the seed, so that the same history leads to the same candidates.
+Nothing here depends on the accuracy model. All random numbers come from generators that are passed
+in or derived from the seed, so that the same trials lead to the same proposals.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from mbsearch.errors import SpecError
-from mbsearch.search.sampler.candidates import Catalog, KnownNetworks, Network, Params
+from mbsearch.search.sampler.candidates import Candidates, KnownNetworks, Network
+from mbsearch.search.sampler.facts import Params
 from mbsearch.search.sampler.parameters import Rows
 
-# A finite space of at most this many parameter sets is listed instead of sampled.
+# A finite space of at most this many parameter sets is enumerated instead of sampled.
 LISTED_SIZE = 2_000
-# Random networks come in blocks drawn from the seed alone. A suggestion looks at a window of them,
-# which moves on by one block every second time, so that few costs are new.
+# Random networks come in blocks drawn from the seed alone. A suggestion uses a window of blocks,
+# which moves by one block every second trial, so that most costs are cached.
 BLOCK_SIZE = 100
 WINDOW = 10
 SEARCHED_BLOCKS = 50  # for a first feasible network
@@ -27,84 +28,84 @@ BLENDS = 300
 MUTATIONS = 150
 CROSSINGS = 100
 FRONT_NEIGHBOURS = 1500
-# Start-up takes, of this many networks nearest to the wanted cost, the least like those known.
+# Start-up chooses the most novel of this many networks nearest to the wanted cost.
 NEAREST = 12
-# Networks changed so that they lie just within a budget: at the start, and for each suggestion.
+# Number of networks fitted to a budget: at the start, and for each suggestion.
 FITTED_AT_START = 100
 FITTED = 60
-RANDOM_SHARE = 0.25  # of those that begin as random networks rather than relatives of the best
-ENLARGED = 2  # ordered parameters raised as far as the budget allows
-GRID = 33  # values of a continuous parameter that are considered for that
+RANDOM_SHARE = 0.25  # share of these that start from a random network, not from the best
+ENLARGED = 2  # ordered parameters that are raised as far as the budget allows
+GRID = 33  # values of a continuous parameter that are tried for that
 
 
 class Proposals:
-    """Candidates of one search space under one seed."""
+    """Networks of a search space to score, drawn with a seed."""
 
-    def __init__(self, catalog: Catalog, seed: int, start: Params | None = None) -> None:
-        self._catalog, self._seed = catalog, seed
-        space = catalog.space
+    def __init__(self, candidates: Candidates, seed: int, start: Params | None = None) -> None:
+        self._candidates, self._seed = candidates, seed
+        space = candidates.space
         listed = space.size is not None and space.size <= LISTED_SIZE
-        self._listed = catalog.networks(space.all_rows()) if listed else None
+        self._listed = candidates.networks(space.all_rows()) if listed else None
         sample = self._listed if self._listed is not None else self._block(0)
-        cheapest = catalog.cheapest(sample or self._any_feasible())
-        given = None if start is None else catalog.network_of(start)
-        if cheapest is None and given is not None:  # the limits trade against the cost
-            cheapest = catalog.cheapest([given])
-        if cheapest is None:
+        smallest = candidates.smallest(sample or self._any_feasible())
+        given = None if start is None else candidates.network_of(start)
+        if smallest is None and given is not None:  # the limits trade against the cost
+            smallest = candidates.smallest([given])
+        if smallest is None:
             raise SpecError("feasible: no parameter set of the search space was found feasible")
-        self.cheapest = cheapest
-        self.dearest = catalog.dearest([cheapest, *sample]) or cheapest
+        self.smallest = smallest
+        self.largest = candidates.largest([smallest, *sample]) or smallest
         self._blends = self._listed if self._listed is not None else self._blend(sample)
         self._budgets: dict[int, Budget] = {}
         self._pools: dict[int, list[Network]] = {}
 
     def budget(self, number: int) -> Budget:
-        """What a budget allows.
+        """Return a budget with its smallest and largest network.
 
         Raises:
             SpecError: no network within it was found.
         """
         if number not in self._budgets:
-            start = [self.cheapest, *self._blends]
-            smallest = self._catalog.cheapest(start, number)
+            start = [self.smallest, *self._blends]
+            smallest = self._candidates.smallest(start, number)
             if smallest is None:
                 raise SpecError(f"budgets: no network was found within budget {number + 1}")
-            largest = self._catalog.dearest([smallest, *start], number) or smallest
+            largest = self._candidates.largest([smallest, *start], number) or smallest
             self._budgets[number] = Budget(number, smallest, largest)
         return self._budgets[number]
 
     @property
     def sample(self) -> list[Network]:
-        """Feasible networks over the whole range of cost; the same ones every time."""
-        return [self.cheapest, self.dearest, *self._blends]
+        """Feasible networks over the whole range of cost; always the same ones."""
+        return [self.smallest, self.largest, *self._blends]
 
     def startup(self, seen: Sequence[Network], known: KnownNetworks) -> Network | None:
-        """The network that best fills the largest gap in cost between those seen.
+        """Return a network in the largest gap in cost between those seen.
 
-        The cheapest comes first and the dearest second; None when the sample holds nothing new.
+        The smallest comes first and the largest second. None if the sample has no new network.
         """
-        for extreme in (self.cheapest, self.dearest):
+        for extreme in (self.smallest, self.largest):
             if extreme not in known:
                 return extreme
         fresh = known.without(self.sample)
         if not fresh:
             return None
-        return _fill_gap(fresh, seen, (self.cheapest.cost, self.dearest.cost))
+        return _fill_gap(fresh, seen, (self.smallest.cost, self.largest.cost))
 
     def startup_within(
         self, budget: Budget, seen: Sequence[Network], known: KnownNetworks
     ) -> Network | None:
-        """The network that best fills the largest gap in cost between half a budget and all of it.
+        """Return a network in the largest gap in cost between half a budget and all of it.
 
-        None when no new network of the budget was found.
+        None if no new network of the budget was found.
         """
         if budget.number not in self._pools:
             rng = np.random.default_rng([self._seed, 4, budget.number])
-            rows = self._catalog.space.draw(rng, FITTED_AT_START)
+            rows = self._candidates.space.draw(rng, FITTED_AT_START)
             found = [*self.sample, *(self._fitted(row, budget, rng) for row in rows)]
             self._pools[budget.number] = _within(found, budget)
         fresh = known.without(self._pools[budget.number])
-        limits = self._catalog.half(budget.largest.cost), budget.largest.cost
+        limits = self._candidates.half(budget.largest.cost), budget.largest.cost
         upper = [n for n in fresh if n.cost >= limits[0]]
         if not fresh:
             return None
@@ -113,29 +114,28 @@ class Proposals:
     def around_best(
         self, best: Sequence[Network], budget: Budget, known: KnownNetworks, trial_number: int
     ) -> list[Network]:
-        """New networks of a budget worth scoring: random ones, and relatives of its best.
+        """Return new networks of a budget to score: random ones, and variations of its best.
 
-        Many lie just within the budget: relatives that were enlarged as far as it allows. None
-        costs less than a quarter of it, unless all do: of networks that small nothing is known but
-        that they are small, and the model would go there for that.
+        Many are enlarged until they use the budget. None costs less than a quarter of it, unless
+        all do: the model is uncertain about such small networks, and would select them for that.
         """
         if self._listed is not None:
             return known.without(_within(self._listed, budget))
         rng = np.random.default_rng([self._seed, 5, trial_number])
-        space = self._catalog.space
+        space = self._candidates.space
         found, rows = self._window(trial_number), self._neighbours(best, rng)
         children = [self._child(best, rng) for _ in range(MUTATIONS + CROSSINGS)]
         fitted = []
         for _ in range(FITTED):
             start = space.draw(rng, 1)[0] if rng.random() < RANDOM_SHARE else self._child(best, rng)
             fitted.append(self._fitted(start, budget, rng))
-        relatives = [*self._catalog.networks([*rows, *children]), *fitted]
+        relatives = [*self._candidates.networks([*rows, *children]), *fitted]
         fresh = known.without(_within([*self._blends, *found, *relatives], budget))
-        least = self._catalog.half(self._catalog.half(budget.largest.cost))
+        least = self._candidates.half(self._candidates.half(budget.largest.cost))
         return [network for network in fresh if network.cost >= least] or fresh
 
     def _window(self, trial_number: int) -> list[Network]:
-        """The random networks that a suggestion looks at."""
+        """Random networks of the blocks that a suggestion uses."""
         first = trial_number // 2
         return [n for block in range(first, first + WINDOW) for n in self._block(block)]
 
@@ -143,14 +143,14 @@ class Proposals:
         """Rows that differ from one of the networks by one parameter; a draw of them if many."""
         rows: list[Rows] = []
         for network in networks:
-            rows += self._catalog.space.neighbours(network.row, network.active, reach=4)
+            rows += self._candidates.space.neighbours(network.row, network.active, reach=4)
         if len(rows) > FRONT_NEIGHBOURS:
             rows = [rows[i] for i in rng.choice(len(rows), FRONT_NEIGHBOURS, replace=False)]
         return rows
 
     def _child(self, parents: Sequence[Network], rng: np.random.Generator) -> Rows:
-        """A mutation of one network, or a crossing of two."""
-        space = self._catalog.space
+        """Mutate one network, or cross two."""
+        space = self._candidates.space
         first = parents[int(rng.integers(len(parents)))]
         if len(parents) == 1 or rng.random() < MUTATIONS / (MUTATIONS + CROSSINGS):
             return space.mutate(rng, first.row, first.active)
@@ -158,10 +158,10 @@ class Proposals:
         return np.where(rng.random(len(space.axes)) < 0.5, first.row, second.row)
 
     def _fitted(self, row: Rows, budget: Budget, rng: np.random.Generator) -> Network:
-        """The row changed so that it lies within a budget and uses it.
+        """Change a row until its network is within a budget and uses most of it.
 
-        A network outside takes over as few parameters of the smallest one, in random order, as
-        bring it within. Then some ordered parameters are raised as far as the budget allows.
+        A network outside the budget gets as few parameters of the smallest one, in random order, as
+        are needed. Then some ordered parameters are raised as far as the budget allows.
         """
         order = rng.permutation(len(row))
 
@@ -170,22 +170,22 @@ class Proposals:
             other[order[:count]] = budget.smallest.row[order[:count]]
             return other
 
-        if not budget.holds(self._catalog.network(row)):
+        if not budget.holds(self._candidates.network(row)):
             row = self._last_within([shrunk(k) for k in range(len(row), 0, -1)], budget)
         weights = self._influence
         if not weights.any():
-            return self._catalog.network(row)
+            return self._candidates.network(row)
         count = min(ENLARGED, int(np.count_nonzero(weights)))
         chosen = rng.choice(
             len(row), count, replace=False, p=np.abs(weights) / np.abs(weights).sum()
         )
         for i in chosen:
             row = self._last_within(self._larger(row, int(i), weights[i] > 0), budget)
-        return self._catalog.network(row)
+        return self._candidates.network(row)
 
     def _larger(self, row: Rows, i: int, rising: bool) -> list[Rows]:
-        """The row, and those with a larger value of an ordered parameter: the costliest last."""
-        axis = self._catalog.space.axes[i]
+        """The row, and rows with larger values of an ordered parameter, sorted by cost."""
+        axis = self._candidates.space.axes[i]
         if axis.count is None:
             entries = np.linspace(row[i], 1.0 if rising else 0.0, GRID)
         else:
@@ -200,11 +200,11 @@ class Proposals:
         return found
 
     def _last_within(self, rows: Sequence[Rows], budget: Budget) -> Rows:
-        """The last row within a budget, by bisection; the first is taken to be within."""
+        """The last row within a budget, by bisection; the first is assumed to be within."""
         low, high = 0, len(rows)
         while high - low > 1:
             middle = (low + high) // 2
-            if budget.holds(self._catalog.network(rows[middle])):
+            if budget.holds(self._candidates.network(rows[middle])):
                 low = middle
             else:
                 high = middle
@@ -214,9 +214,9 @@ class Proposals:
     def _influence(self) -> Rows:
         """Correlation of cost and each ordered parameter over random networks; 0 for others."""
         rows = self._rows(0)
-        costs = np.array([self._catalog.network(row).cost for row in rows])
+        costs = np.array([self._candidates.network(row).cost for row in rows])
         found = np.zeros(rows.shape[1])
-        for i, axis in enumerate(self._catalog.space.axes):
+        for i, axis in enumerate(self._candidates.space.axes):
             if not axis.ordered:
                 continue
             positions = rows[:, i] if axis.units is None else axis.units[rows[:, i].astype(int)]
@@ -227,12 +227,12 @@ class Proposals:
     def around(
         self, front: Sequence[Network], known: KnownNetworks, trial_number: int
     ) -> list[Network]:
-        """New networks worth scoring: random ones, and relatives of the front."""
+        """Return new networks to score: random ones, and variations of the front."""
         if self._listed is not None:
             return known.without(self._listed)
         rng = np.random.default_rng([self._seed, 1, trial_number])
-        space = self._catalog.space
-        # The front's neighbours are mostly those of the last suggestion and so cost nothing.
+        space = self._candidates.space
+        # Most of the front's neighbours are cached from the last suggestion.
         found, rows = self._window(trial_number), self._neighbours(front, rng)
         for _ in range(MUTATIONS):
             parent = front[int(rng.integers(len(front)))]
@@ -241,44 +241,46 @@ class Proposals:
             i = int(rng.integers(len(front) - 1))
             j = min(len(front) - 1, i + int(rng.geometric(0.5)))
             rows.append(np.where(rng.random(len(space.axes)) < 0.5, front[i].row, front[j].row))
-        return known.without(self._blends + found + self._catalog.networks(rows))
+        return known.without(self._blends + found + self._candidates.networks(rows))
 
     def near(
         self, parents: Sequence[Network], known: KnownNetworks, size: int, rng_key: Sequence[int]
     ) -> list[Network]:
-        """New networks that differ little from the parents: at most `size` of them."""
+        """Return at most `size` new networks that differ from a parent in one parameter."""
         rng = np.random.default_rng([self._seed, 2, *rng_key])
         rows = [
-            row for p in parents for row in self._catalog.space.neighbours(p.row, p.active, reach=4)
+            row
+            for p in parents
+            for row in self._candidates.space.neighbours(p.row, p.active, reach=4)
         ]
         if len(rows) > size:
             rows = [rows[i] for i in rng.choice(len(rows), size, replace=False)]
-        return known.without(self._catalog.networks(rows))
+        return known.without(self._candidates.networks(rows))
 
     def _any_feasible(self) -> list[Network]:
-        """Networks to start from where the first block has no feasible one: a later one, or all."""
+        """Blocks of networks until one has a feasible network; the start of a descent."""
         drawn: list[Network] = []
         for block in range(SEARCHED_BLOCKS):
-            drawn += [self._catalog.network(row) for row in self._rows(block)]
+            drawn += [self._candidates.network(row) for row in self._rows(block)]
             if any(network.feasible for network in drawn[-BLOCK_SIZE:]):
                 break
         return drawn
 
     def _rows(self, block: int) -> Rows:
         rng = np.random.default_rng([self._seed, 0, block])
-        return self._catalog.space.draw(rng, BLOCK_SIZE)
+        return self._candidates.space.draw(rng, BLOCK_SIZE)
 
     def _block(self, block: int) -> list[Network]:
-        return self._catalog.networks(self._rows(block))
+        return self._candidates.networks(self._rows(block))
 
     def _blend(self, sample: Sequence[Network]) -> list[Network]:
-        """Random networks and their mixtures with the extremes: thin tails of cost are filled."""
+        """Random networks and their mixtures with the extremes, which fill the tails of cost."""
         rng = np.random.default_rng([self._seed, 3])
         rows = []
-        for i, row in enumerate(self._catalog.space.draw(rng, BLENDS)):
-            extreme = (self.cheapest, self.dearest)[i % 2].row
+        for i, row in enumerate(self._candidates.space.draw(rng, BLENDS)):
+            extreme = (self.smallest, self.largest)[i % 2].row
             rows.append(np.where(rng.random(len(row)) < rng.random(), extreme, row))
-        return [*sample, *self._catalog.networks(rows)]
+        return [*sample, *self._candidates.networks(rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +303,7 @@ def _within(networks: Iterable[Network], budget: Budget) -> list[Network]:
 def _fill_gap(
     fresh: Sequence[Network], seen: Sequence[Network], limits: tuple[float, float]
 ) -> Network:
-    """The network in the middle of the largest gap in cost that is least like those seen."""
+    """Return the most novel network near the middle of the largest gap in cost."""
     costs = np.array([n.cost for n in fresh])
     edges = np.unique(np.clip([*limits, *(n.cost for n in seen)], *limits))
     widest = int(np.argmax(np.diff(edges))) if len(edges) > 1 else 0

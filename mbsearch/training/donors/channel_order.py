@@ -1,7 +1,6 @@
-"""Channels sorted by importance, so that the leading ones are those worth inheriting.
+"""Sort channels by importance, so that narrower networks inherit the most important ones.
 
-Once-for-all networks sort their channels so before they train narrower ones (arXiv 1908.09791,
-section 3.3).
+Once-for-all networks do the same before they train narrower ones (arXiv 1908.09791, section 3.3).
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Layer, Linear, Pool, Program, SqueezeExcite
 
 Criterion = Literal["readers", "writers", "norms"]
-"""What a channel's importance is: see `sort_channels`."""
+"""Definition of a channel's importance; see `sort_channels`."""
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(slots=True, eq=False)
 class _Channels:
-    """Channels that keep one common order: a residual stream, or the inside of a block.
+    """Channels with one common order: a residual stream, or the inside of a block.
 
-    `writers`, `readers` and `norms` name the weights that importance is read from, `first` and
-    `second` all tensors whose first or second dimension these channels are.
+    `writers`, `readers` and `norms` name the weights that importance is computed from. `first` and
+    `second` name all tensors with these channels in the first or second dimension.
     """
 
     writers: list[str] = field(default_factory=list)
@@ -37,7 +36,7 @@ class _Channels:
     second: list[str] = field(default_factory=list)
 
     def join(self, other: _Channels) -> None:
-        """Take over channels that are added to these."""
+        """Add channels that are summed with these in the network."""
         self.writers += other.writers
         self.readers += other.readers
         self.norms += other.norms
@@ -45,7 +44,7 @@ class _Channels:
         self.second += other.second
 
     def importance(self, state: Mapping[str, Tensor], criterion: Criterion) -> Tensor:
-        """One value a channel, the higher the more important."""
+        """Return one value per channel; higher is more important."""
         match criterion:
             case "readers":
                 weights = [state[name].transpose(0, 1) for name in self.readers]
@@ -66,17 +65,16 @@ def sort_channels(
 ) -> dict[str, Tensor]:
     """Sort the channels of a trained network by importance, the most important first.
 
-    The channels of a residual stream are moved together, wherever they are written, normalised,
-    gated or read, so that the network's outputs are the same up to rounding. Blocks of every type
-    are sorted.
+    Channels of a residual stream are permuted in every layer that writes, normalizes, gates or
+    reads them. So the network's outputs stay the same up to rounding.
 
     Args:
         architecture: of the network.
         state: its parameters and running statistics by name.
-        criterion: what a channel's importance is. ``readers``: the sum of the absolute weights of
-            the convolutions and linear layers that read the channel. ``writers``: of those that
-            produce it. ``norms``: the absolute scale of the batch normalisations behind these.
-            Depthwise convolutions do not count, nor does squeeze-excite outside its own channels.
+        criterion: ``readers``: sum of absolute weights of the convolutions and linear layers that
+            read the channel. ``writers``: of those that produce it. ``norms``: absolute scale of
+            the batch normalizations after these. Depthwise convolutions do not count, nor does
+            squeeze-excite outside its own channels.
     """
     ordered = dict(state)
     for channels in _groups(architecture.lower()):
@@ -89,7 +87,7 @@ def sort_channels(
 
 
 def _groups(program: Program) -> list[_Channels]:
-    """The channels of a program that may be reordered: all but the image's and the classes."""
+    """The channels of a program that may be permuted: all but the image's and the classes."""
     image = _Channels()
     groups = [image]
     stream = _through((program.stem,), "", image, groups)
@@ -110,7 +108,7 @@ def _groups(program: Program) -> list[_Channels]:
 def _through(
     layers: Sequence[Layer], prefix: str, channels: _Channels, groups: list[_Channels]
 ) -> _Channels:
-    """The channels that leave a chain of layers; those that it begins are added to `groups`."""
+    """The output channels of consecutive layers; new channels are added to `groups`."""
     for layer in layers:
         name = prefix + layer.name
         match layer:

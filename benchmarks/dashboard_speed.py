@@ -1,0 +1,193 @@
+"""Time the dashboard with a study of 10,000 trials in a real browser.
+
+    python benchmarks/dashboard_speed.py --trials 10000
+
+The study is made once and kept in --folder. A separate process serves it. Headless Chromium has no
+GPU, so WebGL runs in software: a desktop is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from random import Random
+from shutil import which
+from typing import Any
+
+import psutil
+from browser import answers, chromium, wait_for
+from optuna.trial import TrialState, create_trial
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from mbsearch.config.specification import baseline_architectures, load_specification
+from mbsearch.cost import measure
+from mbsearch.search.factory import distributions
+from mbsearch.space.architecture import Architecture
+from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL
+from mbsearch.study.records import SEARCH, Epoch, Evaluation
+from mbsearch.study.store import StudyStore, create_study, load_study
+from mbsearch.study.trial_spec import TrialKind, TrialSpec
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+SPACE = load_specification("v2")
+SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
+WATCHED_TRIALS = 8
+# Record the times of the page's requests and redraws.
+WATCH = """
+window.requests = []; window.drawings = [];
+const send = window.fetch;
+window.fetch = (url, options) => {
+  if (String(url).includes('_dash-update-component')) window.requests.push(performance.now());
+  return send(url, options);
+};
+const look = setInterval(() => {
+  const plot = document.querySelector('#front .js-plotly-plot');
+  if (!plot || !plot.on || !document.querySelector('#front .scatterlayer .trace')) return;
+  clearInterval(look);
+  requestAnimationFrame(() => requestAnimationFrame(() => { window.painted = performance.now(); }));
+  plot.on('plotly_afterplot', () => { window.drawings.push(performance.now()); });
+}, 10);
+"""
+
+
+def add(store: StudyStore, number: int, origin: str, network: Architecture, params: Any) -> None:
+    """Add a completed trial as a driver stores it."""
+    rng = Random(number)
+    costs = measure(network)
+    accuracy = min(0.99, 1 - 3 / math.log10(costs["mult_adds"]) ** 1.2 + rng.gauss(0, 0.01))
+    curve = tuple(Epoch(1.0, 1.0, accuracy * (1 - 0.5**e), 5.0) for e in range(1, 5))
+    evaluation = Evaluation(
+        accuracy, 1.0, 20.0, number, 48, curve, "made up", {"epochs": 4}, "none"
+    )
+    kind = TrialKind.SEARCH if origin == SEARCH else TrialKind.BASELINE
+    spec = TrialSpec(kind, number, origin, network, network.fingerprint, costs, params, seed=number)
+    store.study_of(origin).add_trial(
+        create_trial(
+            state=TrialState.COMPLETE,
+            values=spec.objectives(evaluation.accuracy),
+            params=SPACE.complete(params) if params else {},
+            distributions=distributions(SPACE) if params else {},
+            user_attrs={"record": spec.to_dict(), "evaluation": evaluation.to_dict()},
+        )
+    )
+
+
+def make_study(folder: Path, trials: int) -> StudyStore:
+    """Return a study of at least this many trials; make it if there is none."""
+    if (folder / JOURNAL).is_file():
+        store = load_study(open_journal(folder / JOURNAL, create=False))
+        if len(store.search.get_trials(deepcopy=False)) >= trials:
+            return store
+    store = create_study(open_journal(folder / JOURNAL, create=True), SPACE.name)
+    baselines = baseline_architectures(SPACE)
+    for number, (origin, network) in enumerate(baselines):
+        add(store, number, origin, network, {})
+    rng = Random(0)
+    for number in range(len(baselines), trials + len(baselines)):
+        params = SPACE.sample_params(rng)
+        add(store, number, "search", SPACE.decode(params), params)
+    return store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000, help="trials of the study")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("results/dashboard-benchmark"),
+        help="folder of the study",
+    )
+    parser.add_argument("--port", type=int, default=8097, help="port of the server")
+    arguments = parser.parse_args()
+    store = make_study(arguments.folder, arguments.trials)
+    print(
+        f"{arguments.trials:,} trials, {(arguments.folder / JOURNAL).stat().st_size / 1e6:.0f} MB"
+    )
+    url = f"http://127.0.0.1:{arguments.port}"
+    started = time.monotonic()
+    command = [sys.executable, "-m", "mbsearch", "dashboard", str(arguments.folder)]
+    server = subprocess.Popen([*command, "--port", str(arguments.port)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: answers(url), "the server")
+        print(f"server answers after {time.monotonic() - started:.2f} s")
+        with chromium(str(which("chromium")), str(which("chromedriver"))) as browser:
+            browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
+            measure_page(browser, url, store, started, psutil.Process(server.pid))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def measure_page(
+    browser: Any, url: str, store: StudyStore, started: float, server: psutil.Process
+) -> None:
+    """Print the times of a paint, a live update and a budget step, and the idle load."""
+
+    def js(script: str) -> Any:
+        return browser.execute_script(f"return {script}")
+
+    def changed(script: str, before: object) -> bool:
+        return bool(js(script) != before)
+
+    browser.get(url)
+    wait_for(lambda: js("window.painted"), "the first paint", 120)
+    print(f"study read and front painted {time.monotonic() - started:.2f} s after the start")
+    paints = []
+    for _ in range(5):
+        browser.get(url)
+        paints.append(wait_for(lambda: js("window.painted"), "the paint", 60) / 1000)
+    print(f"first paint of the front: {statistics.median(paints):.2f} s (median of 5)")
+
+    updates, rng = [], Random(1)
+    for _ in range(5):
+        drawn, number = js("window.drawings.length"), len(store.records())
+        params = SPACE.sample_params(rng)
+        add(store, number, "search", SPACE.decode(params), params)
+        wait_for(partial(changed, "window.drawings.length", drawn), "the update")
+        time.sleep(0.5)
+        end = js("window.drawings.at(-1)")
+        # The last two requests before the redraw: the poll that found the trial, then its update.
+        begin = js(f"window.requests.filter(t => t < {end}).at(-2)")
+        updates.append((end - begin) / 1000)
+    print(f"live update, poll to plot: {statistics.median(updates):.2f} s (median of 5)")
+
+    thumb = browser.find_element(By.CSS_SELECTOR, "[role=slider]")
+    steps = []
+    for _ in range(9):
+        before, begin = js("document.querySelector('#sentence').textContent"), time.monotonic()
+        thumb.send_keys(Keys.ARROW_LEFT)
+        wait_for(
+            partial(changed, "document.querySelector('#sentence').textContent", before),
+            "another sentence",
+        )
+        steps.append(time.monotonic() - begin)
+    print(f"step of the budget to its sentence: {statistics.median(steps):.2f} s (median of 9)")
+
+    def share(news: bool) -> float:
+        """Return the server's share of all cores, with new trials at the rate of a search."""
+        begin, started = float(sum(server.cpu_times()[:2])), time.monotonic()
+        for _ in range(WATCHED_TRIALS):
+            time.sleep(SECONDS_PER_TRIAL)
+            if news:
+                params = SPACE.sample_params(rng)
+                add(store, len(store.records()), "search", SPACE.decode(params), params)
+        used = float(sum(server.cpu_times()[:2])) - begin
+        return used / (time.monotonic() - started) / (os.cpu_count() or 1)
+
+    print(f"server's share of all cores with an open page and nothing new: {share(False):.1%}")
+    print(f"... with a trial every {SECONDS_PER_TRIAL:g} s: {share(True):.1%}")
+
+
+if __name__ == "__main__":
+    main()

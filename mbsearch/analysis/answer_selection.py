@@ -1,0 +1,135 @@
+"""Choose the answer to a budget: the best network, and the networks that it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mbsearch.analysis.answer import Answer, Margin
+from mbsearch.analysis.fidelity_levels import (
+    FidelityLevel,
+    best_of,
+    fidelity_levels,
+)
+from mbsearch.analysis.findings import Findings, budget_of, is_within, require_costs
+from mbsearch.analysis.intervals import TIED_WITHIN
+from mbsearch.analysis.reference_families import best_by_screening
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import COMPARED, DONORS, is_published
+from mbsearch.errors import NoAnswerError, StorageError
+from mbsearch.study.records import Fidelity, TrialRecord
+
+
+def answer(findings: Findings, budget: Budget) -> Answer:
+    """Choose the best network within a budget.
+
+    Raises:
+        NoAnswerError: no trained network is within the budget; the smallest is named.
+        StorageError: the budget bounds a cost that the study does not have.
+    """
+    level = fidelity_levels(findings, budget)[-1]
+    indices = range(len(level.records))
+    best = best_of(level, indices)
+    record = level.records[best]
+    searched = [i for i in indices if not level.records[i].is_baseline]
+    cheaper = _smallest_as_accurate(level, best)
+    short = level.basis(best) in (Fidelity.SCREENING, Fidelity.PROMOTION)
+    affordable = [r for r in findings.records if budget.excess(r.costs) is None]
+    return Answer(
+        budget=budget,
+        best=level.scored(best),
+        basis=level.basis(best),
+        predicted=level.predicted(best),
+        pixels=level.pixels(best),
+        margins=tuple(_margins(level, best)),
+        cheaper=None if cheaper == best else level.scored(cheaper),
+        searched=(
+            _margin_over(level, best, best_of(level, searched), published=False)
+            if record.is_baseline and searched
+            else None
+        ),
+        unpromoted=tuple(_unpromoted(affordable, level)) if short else (),
+    )
+
+
+def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answer | str]:
+    """Choose the answer to each budget, or say in a line why there is none.
+
+    Budgets with the same networks within them are computed once.
+
+    Raises:
+        StorageError: as `answer`.
+    """
+    found: dict[Budget, Answer | str] = {}
+    known: dict[tuple[int, ...], Answer] = {}
+    for budget in budgets:
+        require_costs(findings.records, budget)
+        within = tuple(
+            i for i, r in enumerate(findings.records) if budget.excess(r.costs) is None
+        ) + tuple(-1 - i for i, r in enumerate(findings.retrained) if is_within(budget, r.costs))
+        if within in known and tuple(known[within].budget.bounds()) == tuple(budget.bounds()):
+            found[budget] = replace(known[within], budget=budget)
+            continue
+        try:
+            found[budget] = known[within] = answer(findings, budget)
+        except NoAnswerError as error:
+            found[budget] = str(error)
+    return found
+
+
+def cheapest_tied(
+    findings: Findings, record: TrialRecord, budget: Budget | None = None
+) -> TrialRecord:
+    """Return the smallest network in a budget that is as accurate as `record` within `TIED_WITHIN`.
+
+    It may be `record` itself, whose cost is the default budget.
+
+    Raises:
+        StorageError: the training of the trial is not complete.
+    """
+    for level in reversed(fidelity_levels(findings, budget or budget_of(record))):
+        for i, other in enumerate(level.records):
+            if other.fingerprint == record.fingerprint:
+                return level.records[_smallest_as_accurate(level, i)]
+    raise StorageError(
+        f"trial {record.trial}: expected a completed training to find networks that are as "
+        "accurate, got none"
+    )
+
+
+def _margins(level: FidelityLevel, best: int) -> list[Margin]:
+    """Compare with the best reference of each family, and with its best published one."""
+    chosen, found = level.records[best], []
+    for family in (*DONORS, *COMPARED):
+        members = [i for i, r in enumerate(level.records) if r.origin == family and i != best]
+        published = [i for i in members if is_published(family, level.records[i].architecture)]
+        strongest = best_of(level, members) if members and chosen.origin != family else None
+        if strongest is not None:
+            found.append(_margin_over(level, best, strongest, strongest in published))
+        if published and (other := best_of(level, published)) != strongest:
+            found.append(_margin_over(level, best, other, published=True))
+    return found
+
+
+def _unpromoted(records: Sequence[TrialRecord], level: FidelityLevel) -> list[TrialRecord]:
+    """Return the best reference of each family by screening, if it was not promoted."""
+    compared = {r.trial for r in level.records}
+    families = (*DONORS, *COMPARED)
+    best = [r for r in best_by_screening(records) if r.origin in families]
+    return [r for r in best if r.trial not in compared]
+
+
+def _margin_over(level: FidelityLevel, i: int, j: int, published: bool) -> Margin:
+    return Margin(level.scored(j), level.margin(i, j), published)
+
+
+def _smallest_as_accurate(level: FidelityLevel, i: int) -> int:
+    """Return the smallest network whose 95 % interval is at most `TIED_WITHIN` below network i."""
+    value, cost = level.estimate(i), level.records[i].cost
+    near = [
+        j
+        for j, record in enumerate(level.records)
+        if record.cost < cost and level.estimate(j) >= value - TIED_WITHIN
+    ]
+    near.sort(key=lambda j: (level.records[j].cost, -level.estimate(j)))
+    return next((j for j in near if level.margin(j, i).low >= -TIED_WITHIN), i)

@@ -1,0 +1,317 @@
+"""Networks by fidelity: which fidelity decides within a budget, and how accuracies compare in it.
+
+Networks are compared with networks of the same fidelity only. The highest fidelity that covers the
+budget decides: retraining overrides finals, these override promotion, and promotion screening.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+from mbsearch.analysis.findings import Findings, is_within, require_costs
+from mbsearch.analysis.intervals import Interval, independent_difference
+from mbsearch.analysis.paired_comparison import Posterior, posterior
+from mbsearch.analysis.repeated_trainings import (
+    USUAL_IMAGES,
+    Trainings,
+    pooled_seed_deviation_of,
+    trainings_of_finals,
+    trainings_of_retrained,
+)
+from mbsearch.config.budgets import Budget
+from mbsearch.config.families import COMPARED, DONORS, scaled_reference
+from mbsearch.cost.metrics import amount, quantity
+from mbsearch.errors import NoAnswerError, SpecError
+from mbsearch.study.noise import SEED_DEVIATION, interval_of, standard_error
+from mbsearch.study.records import (
+    TABLE,
+    UNTRIED,
+    Fidelity,
+    State,
+    TrialRecord,
+    complete,
+    metric_of,
+    of_highest_fidelity,
+)
+from mbsearch.study.retrained_file import Retrained
+
+RETRAINING = "retraining"
+"""Basis of an answer whose networks were retrained by the full recipe and tested."""
+_REACH = 0.5  # finals decide if they reach this share of the budget that screening uses
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A network with its accuracy."""
+
+    record: TrialRecord
+    accuracy: Interval
+
+    def brief(self) -> str:
+        """Format name, cost and accuracy: ``MobileNetV2 0.35/128 (12.6 M, 0.725)``."""
+        cost = quantity(self.record.metric, self.record.cost)
+        return f"{self.record.label} ({cost}, {self.accuracy.mean:.3f})"
+
+
+class FidelityLevel(Protocol):
+    """Networks whose accuracies are of one fidelity, by index."""
+
+    @property
+    def records(self) -> Sequence[TrialRecord]:
+        """Records of the networks, by index."""
+
+    def estimate(self, i: int) -> float:
+        """Accuracy that networks are ranked by."""
+
+    def scored(self, i: int) -> Scored:
+        """Network i with its accuracy and interval."""
+
+    def margin(self, i: int, j: int) -> Interval:
+        """Accuracy of network i minus that of j."""
+
+    def basis(self, i: int) -> str:
+        """Name of the fidelity."""
+
+    def predicted(self, i: int) -> bool:
+        """Whether the accuracy is a prediction."""
+
+    def pixels(self, i: int) -> int | None:
+        """Side of the images trained on."""
+
+
+def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
+    """Return the fidelities that cover a budget, lowest first.
+
+    Finals cover it if they include a searched network and reach at least half of the budget that
+    screening reaches. Retraining covers it if it includes the network that would be the answer
+    without it.
+
+    Raises:
+        NoAnswerError: no trained network is within the budget; the smallest is named.
+        StorageError: the budget bounds a cost that the study does not have.
+    """
+    records = [r for r in findings.records if is_within(findings.limits, r.costs)]
+    require_costs(findings.records, budget)
+    screened = [r for r in _choosable(records) if budget.excess(r.costs) is None]
+    if not screened:
+        raise _no_answer(findings, records, budget)
+    levels: list[FidelityLevel] = [_Screened(screened)]
+    finals = [r for r in records if r.finals and budget.excess(r.costs) is None]
+    if _covers(finals, screened, budget):
+        levels.append(_finals(finals))
+    retrained = _retrained(findings, budget)
+    chosen = levels[-1].records[best_of(levels[-1], range(len(levels[-1].records)))]
+    if chosen.fingerprint in {record.fingerprint for record, _ in retrained}:
+        levels.append(_Trained(retrained, RETRAINING))
+    return levels
+
+
+def _covers(finals: Sequence[TrialRecord], screened: Sequence[TrialRecord], budget: Budget) -> bool:
+    if not finals:
+        return False
+    if all(r.is_baseline for r in finals) and not all(r.is_baseline for r in screened):
+        return False
+    reached = max(budget.used_share(r.costs) for r in finals)
+    return reached >= _REACH * max(budget.used_share(r.costs) for r in screened)
+
+
+def best_of(level: FidelityLevel, among: Sequence[int]) -> int:
+    """Return the network of the highest estimate; of equals the more accurate, then the smaller."""
+
+    def rank(i: int) -> tuple[float, float, int]:
+        record = level.records[i]
+        measured = 0.0 if record.evaluation is None else record.accuracy
+        return level.estimate(i), measured, -record.cost
+
+    return max(among, key=rank)
+
+
+@dataclass(frozen=True)
+class _Screened:
+    """Networks by screening and promotion: measured accuracies, or predictions of a model."""
+
+    records: Sequence[TrialRecord]
+
+    def estimate(self, i: int) -> float:
+        return self.records[i].selection_accuracy
+
+    def scored(self, i: int) -> Scored:
+        record = self.records[i]
+        mean = record.accuracy if record.predicted is None else record.predicted
+        low, high = interval_of(mean, self._deviation(i))
+        return Scored(record, Interval(mean, low, high))
+
+    def margin(self, i: int, j: int) -> Interval:
+        mean = self.records[i].selection_accuracy - self.records[j].selection_accuracy
+        return independent_difference(mean, self._deviation(i), self._deviation(j))
+
+    def basis(self, i: int) -> str:
+        promoted = self.records[i].promotion is not None
+        return str(Fidelity.PROMOTION if promoted else Fidelity.SCREENING)
+
+    def predicted(self, i: int) -> bool:
+        return self.records[i].predicted is not None
+
+    def pixels(self, i: int) -> int | None:
+        evaluation = self.records[i].evaluation
+        return None if evaluation is None else evaluation.pixels
+
+    def _deviation(self, i: int) -> float:
+        record = self.records[i]
+        assert record.evaluation is not None, "only networks with an accuracy are chosen from"
+        if record.evaluation.evaluator == TABLE:
+            return 0.0
+        if record.predicted is not None and record.predicted_deviation is not None:
+            return record.predicted_deviation
+        if record.selection_noise is not None:
+            return record.selection_noise
+        images = record.evaluation.images or USUAL_IMAGES
+        return standard_error(record.selection_accuracy, images, SEED_DEVIATION)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Networks by trainings of the full recipe, with their measured accuracies."""
+
+    trained: Sequence[tuple[TrialRecord, Trainings]]
+    fidelity: str
+
+    @property
+    def records(self) -> Sequence[TrialRecord]:
+        return [record for record, _ in self.trained]
+
+    def estimate(self, i: int) -> float:
+        return self.trained[i][1].mean
+
+    def scored(self, i: int) -> Scored:
+        mean = self.estimate(i)
+        low, high = interval_of(mean, self._deviation(i))
+        return Scored(self.trained[i][0], Interval(mean, low, high))
+
+    def margin(self, i: int, j: int) -> Interval:
+        return self.trained[i][1].margin(self.trained[j][1], self._seed_deviation)
+
+    def basis(self, i: int) -> str:
+        return self.fidelity
+
+    def predicted(self, i: int) -> bool:
+        return False
+
+    def pixels(self, i: int) -> int | None:
+        return self.trained[i][1].pixels
+
+    def _deviation(self, i: int) -> float:
+        return self.trained[i][1].deviation(self._seed_deviation)
+
+    @cached_property
+    def _seed_deviation(self) -> float:
+        return pooled_seed_deviation_of([trainings for _, trainings in self.trained])
+
+
+@dataclass(frozen=True)
+class _Shrunk(_Trained):
+    """Networks by finals, with accuracies shrunk towards the mean of all.
+
+    All were scored on the same images. Predicted accuracies are no prior: the model was fitted to
+    the finals.
+    """
+
+    @cached_property
+    def _posterior(self) -> Posterior:
+        networks = [t.correct for _, t in self.trained]
+        level = sum(t.mean for _, t in self.trained) / len(self.trained)
+        prior = [level] * len(networks)
+        return posterior(networks, prior, self._seed_deviation * level * (1 - level))
+
+    def estimate(self, i: int) -> float:
+        return float(self._posterior.mean[i])
+
+    def margin(self, i: int, j: int) -> Interval:
+        return Interval(*self._posterior.margin(i, j))
+
+    def _deviation(self, i: int) -> float:
+        return math.sqrt(max(0.0, float(self._posterior.covariance[i, i])))
+
+
+def screened_level(records: Sequence[TrialRecord]) -> FidelityLevel:
+    """Return networks by screening and promotion."""
+    return _Screened(records)
+
+
+def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
+    """Networks by their finals: paired by images if all of them kept their predictions."""
+    trained = [(record, trainings_of_finals(record.finals)) for record in records]
+    paired = all(t.predictions for _, t in trained) and len({t.images for _, t in trained}) == 1
+    basis = str(Fidelity.FINAL)
+    return _Shrunk(trained, basis) if paired else _Trained(trained, basis)
+
+
+def _retrained(findings: Findings, budget: Budget) -> list[tuple[TrialRecord, Trainings]]:
+    """Retrained networks within a budget, and references that only retraining trained."""
+    found: dict[str, tuple[TrialRecord, Trainings]] = {}
+    known = {r.fingerprint: r for r in findings.records}
+    for row in findings.retrained:
+        record = known.get(row.fingerprint) or _outside(row, findings.records)
+        if record is None or not is_within(budget, record.costs):
+            continue
+        if not is_within(findings.limits, record.costs):
+            continue
+        found.setdefault(record.fingerprint, (record, trainings_of_retrained(row)))
+    return list(found.values())
+
+
+def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Make the record of a reference that only retraining trained; None for another network."""
+    if row.family not in (*DONORS, *COMPARED) or not records:
+        return None
+    network = row.architecture
+    if network is None:  # a row of an older version
+        classes = records[0].architecture.num_classes
+        try:
+            network = scaled_reference(row.family, row.alpha, row.resolution, classes)
+        except SpecError:
+            return None
+    if network.fingerprint != row.fingerprint:
+        return None
+    return TrialRecord(
+        UNTRIED,
+        row.family,
+        State.COMPLETE,
+        network,
+        row.costs,
+        params={},
+        metric=metric_of(records),
+    )
+
+
+def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the records whose accuracies are of one fidelity, measured or predicted.
+
+    Predictions are for the longest training of the study. Without finals, that is the training of
+    the records of the highest fidelity, and both are comparable. With finals, it is not, and
+    measurements are compared if a reference has no prediction.
+    """
+    measured = {r.trial: r for r in of_highest_fidelity(records)}
+    predicted = {r.trial: r for r in complete(list(records)) if r.predicted is not None}
+    if not any(r.finals for r in records):
+        return list((predicted | measured).values())
+    references = {r.trial for r in measured.values() if r.is_baseline}
+    if predicted and references <= predicted.keys():
+        return list(predicted.values())
+    return [replace(r, predicted=None, predicted_deviation=None) for r in measured.values()]
+
+
+def _no_answer(findings: Findings, records: Sequence[TrialRecord], budget: Budget) -> NoAnswerError:
+    done = complete(list(records)) or complete(list(findings.records))
+    if not done:
+        return NoAnswerError(f"At {budget.label}: no network is trained yet")
+    smallest = min(done, key=lambda r: budget.used_share(r.costs))
+    needs = " and ".join(amount(m, smallest.costs[m]) for m in budget.bounds())
+    return NoAnswerError(
+        f"At {budget.label}: no trained network is within this budget; the smallest, "
+        f"{smallest.label}, has {needs}"
+    )

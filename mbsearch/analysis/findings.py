@@ -1,0 +1,118 @@
+"""Findings of a study: what answers are computed from, and the budgets that are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from mbsearch.config.budgets import Budget, Limits
+from mbsearch.config.settings import Settings
+from mbsearch.cost.metrics import find_metric, round_amounts
+from mbsearch.errors import StorageError
+from mbsearch.study.records import TrialRecord, metric_of, of_highest_fidelity
+from mbsearch.study.retrained_file import Retrained
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The records of a study, its retrained networks, its limits and its budgets."""
+
+    records: Sequence[TrialRecord]
+    retrained: Sequence[Retrained] = ()
+    limits: Limits = field(default_factory=Limits)
+    budgets: tuple[Budget, ...] = ()
+
+    @cached_property
+    def within(self) -> list[TrialRecord]:
+        """The records within the limits and at least one budget, which are shown by default."""
+        bounds = Settings(limits=self.limits, budgets=self.budgets)
+        if not self.records or not _has_costs(self.records, [self.limits, *self.budgets]):
+            return list(self.records)
+        return [r for r in self.records if bounds.excess(r.costs) is None]
+
+    @property
+    def requested(self) -> tuple[Budget, ...]:
+        """The budgets of the search: its own, else all its limits together."""
+        return Settings(limits=self.limits, budgets=self.budgets).questions
+
+    @cached_property
+    def default_budgets(self) -> tuple[Budget, ...]:
+        """The budgets answered by default.
+
+        Those of the search; else round amounts of the study's cost between the
+        smallest and the largest reference; else between the smallest and the largest network.
+        """
+        if self.requested:
+            return self.requested
+        metric = metric_of(self.records)
+        references = [r.cost for r in of_highest_fidelity(self.records) if r.is_baseline]
+        low, high = min(references, default=1), max(references, default=0)
+        amounts = [round(a) for a in round_amounts(metric) if low <= a <= high]
+        amounts = amounts or natural_budgets(self.records)
+        return tuple(Budget.of({metric: each}) for each in amounts)
+
+    @property
+    def main_budget(self) -> Budget | None:
+        """The budget whose answer is a headline, and is exported by default.
+
+        The first one of the search, else the middle one of the round amounts. None before any
+        training is complete.
+        """
+        if self.requested:
+            return self.requested[0]
+        return (
+            self.default_budgets[len(self.default_budgets) // 2] if self.default_budgets else None
+        )
+
+
+def findings_of(
+    records: Sequence[TrialRecord],
+    settings: Mapping[str, Any],
+    retrained: Sequence[Retrained] = (),
+) -> Findings:
+    """Collect findings from a study's records and its stored settings."""
+    limits = (settings.get("stamp") or {}).get("limits", {})
+    budgets = settings.get("budgets", ())
+    return Findings(
+        records,
+        retrained,
+        Limits.model_validate(limits),
+        tuple(Budget.model_validate(each) for each in budgets),
+    )
+
+
+def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
+    """Return round budgets of the study's cost (1, 2, 5, ... M) in the range of its networks."""
+    costs = [r.cost for r in of_highest_fidelity(records)]
+    if not costs:
+        return []
+    low, high = min(costs), max(costs)
+    inside = [round(b) for b in round_amounts(metric_of(records)) if low <= b < 2 * high]
+    return inside or [high]
+
+
+def budget_of(record: TrialRecord) -> Budget:
+    """Return the budget that equals a network's cost."""
+    return Budget.of({record.metric: record.cost})
+
+
+def is_within(bounds: Limits | Budget, costs: Mapping[str, int]) -> bool:
+    """Whether a network is within every bound on a cost that it has."""
+    return all(costs[m] <= bound for m, bound in bounds.bounds().items() if m in costs)
+
+
+def require_costs(records: Sequence[TrialRecord], budget: Budget) -> None:
+    """Raise `StorageError` for a bound on a cost that the study does not have."""
+    for metric in budget.bounds():
+        if records and any(metric not in r.costs for r in records):
+            raise StorageError(
+                f"expected a study that knows {find_metric(metric).noun}, got one without: it was "
+                "searched with other objectives and limits"
+            )
+
+
+def _has_costs(records: Sequence[TrialRecord], bounds: Sequence[Limits | Budget]) -> bool:
+    bounded = {metric for each in bounds for metric in each.bounds()}
+    return all(bounded <= r.costs.keys() for r in records)

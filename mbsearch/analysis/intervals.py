@@ -1,0 +1,65 @@
+"""Accuracies and differences of accuracies with their 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+TIED_WITHIN = 0.01
+"""Networks are statistically tied where the whole interval of their difference lies within this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An accuracy, or a difference of two, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether the value has no noise, as one of a table."""
+        return self.low == self.high
+
+    @property
+    def tied(self) -> bool:
+        """Whether the whole interval lies within `TIED_WITHIN` of 0."""
+        return self.low >= -TIED_WITHIN and self.high <= TIED_WITHIN
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+    def bounds(self) -> str:
+        """Format the bounds of an accuracy: ``0.721 to 0.778``."""
+        return f"{self.low:.3f} to {self.high:.3f}"
+
+    def in_points(self) -> str:
+        """Format the bounds of a difference, in percentage points.
+
+        ``95 % interval +0.4 to +4.6, significant``.
+        """
+        significance = "significant" if self.significant else "not significant"
+        if self.tied:
+            significance = f"statistically tied within {tie_margin()}"
+        return f"95 % interval {points(self.low)} to {points(self.high)}, {significance}"
+
+
+def independent_difference(mean: float, first: float, second: float) -> Interval:
+    """Difference of two independent accuracies, from their standard deviations."""
+    half = Z_95 * math.hypot(first, second)
+    return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
+
+
+def points(difference: float) -> str:
+    """Format a difference of accuracies in percentage points, with its sign."""
+    return f"{100 * difference + 0.0:+.1f}"
+
+
+def tie_margin() -> str:
+    """Format `TIED_WITHIN`: ``1 point``."""
+    return f"{100 * TIED_WITHIN:g} point"

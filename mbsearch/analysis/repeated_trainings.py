@@ -1,0 +1,75 @@
+"""Accuracies of one network over several seeds, and their differences between networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbsearch.analysis.intervals import Interval, independent_difference
+from mbsearch.analysis.paired_comparison import compare, seed_deviation_of
+from mbsearch.study.noise import pooled_seed_deviation, standard_error
+from mbsearch.study.records import Evaluation, Predictions
+from mbsearch.study.retrained_file import Retrained
+
+USUAL_IMAGES = 1000
+"""Number of images that an accuracy was measured on, if an old study does not have it."""
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Trainings of one network, one per seed; with predictions if all of them kept theirs."""
+
+    accuracies: Sequence[float]
+    predictions: Sequence[Predictions]
+    pixels: int
+    images: int
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+    @property
+    def correct(self) -> list[NDArray[np.bool_]]:
+        """Whether each image is classified correctly, by seed."""
+        return [each.correct for each in self.predictions]
+
+    def deviation(self, seed_deviation: float) -> float:
+        """Standard error of the mean, from the deviation over seeds on the logit scale."""
+        over_seeds = seed_deviation / math.sqrt(len(self.accuracies))
+        return standard_error(self.mean, self.images, over_seeds)
+
+    def margin(self, other: Trainings, seed_deviation: float) -> Interval:
+        """Mean accuracy minus that of another network, by images if both kept predictions."""
+        if self.predictions and other.predictions and self.images == other.images:
+            paired = compare(self.correct, other.correct, seed_deviation)
+            return Interval(paired.difference, paired.low, paired.high)
+        deviations = self.deviation(seed_deviation), other.deviation(seed_deviation)
+        return independent_difference(self.mean - other.mean, *deviations)
+
+
+def pooled_seed_deviation_of(networks: Sequence[Trainings]) -> float:
+    """Pool the deviation over seeds on the logit scale, over networks."""
+    kept = [each.correct for each in networks if each.predictions]
+    if kept:
+        return seed_deviation_of(kept)
+    images = min(each.images for each in networks)
+    return pooled_seed_deviation([each.accuracies for each in networks], images)
+
+
+def trainings_of_finals(finals: Sequence[Evaluation]) -> Trainings:
+    """Return the finals of one network, which are at least one."""
+    kept = [e.predictions for e in finals if e.predictions is not None]
+    predictions = kept if len(kept) == len(finals) else []
+    images = len(predictions[0].labels) if predictions else USUAL_IMAGES
+    return Trainings([e.accuracy for e in finals], predictions, finals[-1].pixels, images)
+
+
+def trainings_of_retrained(row: Retrained) -> Trainings:
+    """Return the trainings of a retrained network."""
+    images = len(row.predictions[0].labels) if row.predictions else row.images
+    return Trainings(row.accuracies, row.predictions, row.pixels, images or USUAL_IMAGES)

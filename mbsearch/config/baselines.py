@@ -1,0 +1,32 @@
+"""Baselines: reference networks that a search specification lists by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from mbsearch.space.yaml_source import StrictModel
+
+Alpha = Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]
+Resolution = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class Baseline(StrictModel):
+    """One reference at every combination of the alphas and resolutions, trained by the proxy."""
+
+    reference: str
+    alpha: Annotated[
+        tuple[Alpha, ...],
+        BeforeValidator(_as_list, json_schema_input_type=Alpha | tuple[Alpha, ...]),
+        Field(strict=False, min_length=1),
+    ] = (1.0,)
+    resolution: Annotated[
+        tuple[Resolution, ...],
+        BeforeValidator(_as_list, json_schema_input_type=Resolution | tuple[Resolution, ...]),
+        Field(strict=False, min_length=1),
+    ] = (224,)

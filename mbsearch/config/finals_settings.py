@@ -1,0 +1,41 @@
+"""Settings of the finals: the full recipe for a few networks inside a search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field
+
+from mbsearch.space.yaml_source import StrictModel
+
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Resizing = Annotated[tuple[_Share, _Share], Field(strict=False)]
+
+
+class Finals(StrictModel):
+    """Trainings by the full recipe inside a search, which decide its answers.
+
+    `minutes` bounds their time. By default it is the time of the candidates' other trainings, at
+    most 15 minutes; 0 turns the finals off. `networks` (candidates for each budget) and `epochs`
+    are by default planned from that time. `progressive` resizing trains the first epochs on smaller
+    images. It lists pairs (share of the epochs, share of the network's resolution until then).
+    """
+
+    minutes: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
+    networks: Annotated[int, Field(ge=1, le=1000)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    progressive: Annotated[tuple[_Resizing, ...], Field(strict=False)] = ((0.5, 0.5),)
+
+    def from_donor(self) -> Self:
+        """Return the settings for networks that inherit a donor's weights: without resizing.
+
+        Epochs at half the resolution lose what was inherited (docs/experiments/inheritance.md).
+        """
+        if "progressive" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"progressive": ()})
+
+    def pixel_scale(self, epoch: int, epochs: int) -> float:
+        """Return the share of a network's resolution in an epoch, counted from 0, of `epochs`."""
+        done = (epoch + 1) / epochs
+        return next((scale for until, scale in self.progressive if done <= until), 1.0)

@@ -1,0 +1,45 @@
+"""Settings of retraining: the full recipe, judged on test images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field
+
+from mbsearch.config.recipe import Recipe
+
+_FEW_IMAGES = 5_000  # training images, below which the default batch is smaller
+
+
+class Retrain(Recipe):
+    """The full recipe: a long training on all images but the test split.
+
+    `ema_decay` averages the weights over the steps and scores the average; in step n the factor is
+    at most (1 + n) / (10 + n). `mixup` is the parameter of the Beta distribution that mixes pairs
+    of images (arXiv 1710.09412). At 0 both are off. `Settings.final_scale` gives the default of
+    `resolution_scale`. `tuning_rate` is the learning rate of networks that inherit a donor's
+    weights.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    resolution_scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    tuning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
+
+    def sized(self, images: int) -> Self:
+        """Return the recipe for this number of training images.
+
+        Few images mean few steps. Below 5,000 images the default batch size is therefore halved,
+        and the default learning rates with it (docs/proxy.md).
+        """
+        if images >= _FEW_IMAGES or "batch_size" in self.model_fields_set:
+            return self
+        changes: dict[str, Any] = {"batch_size": self.batch_size // 2}
+        for rate in ("learning_rate", "tuning_rate"):
+            if rate not in self.model_fields_set:
+                changes[rate] = getattr(self, rate) / 2
+        return self.model_copy(update=changes)

@@ -1,0 +1,86 @@
+"""Exact costs of a network: arithmetic on its layers, without torch and without a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from mbsearch.cost.layer_counts import count_layer
+from mbsearch.cost.memory import activation_bytes
+from mbsearch.cost.metrics import METRICS
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, Shape, SqueezeExcite
+
+Measure = Callable[[Architecture], dict[str, int]]
+"""A function that returns all costs of a network: `measure`, or one that adds the latency."""
+
+
+def measure(architecture: Architecture) -> dict[str, int]:
+    """Return the exact costs of a network by the keys of `METRICS`, such as `mult_adds`.
+
+    Raises:
+        SpecError: a stride meets a map without a second pixel.
+    """
+    return total(architecture.layers())
+
+
+def total(layers: Iterable[PlacedLayer]) -> dict[str, int]:
+    """Return the exact costs of a network from its layers."""
+    # A search costs hundreds of networks a trial, so that each layer is counted once.
+    counted = [count_layer(placed) for placed in layers]
+    return {
+        key: metric.of_layers(counted)
+        for key, metric in METRICS.items()
+        if metric.of_layers is not None
+    }
+
+
+class LayerCost(NamedTuple):
+    """Costs of one layer: a row of the table that ``mbsearch count --layers`` prints."""
+
+    name: str
+    kind: str
+    in_shape: Shape
+    out_shape: Shape
+    mult_adds: int
+    params: int
+    weights: int
+    activation_bytes: int
+
+
+def layer_costs(architecture: Architecture) -> list[LayerCost]:
+    """Return the costs of a network's layers, in the order of execution.
+
+    Raises:
+        SpecError: a stride meets a map without a second pixel.
+    """
+    return [
+        LayerCost(
+            placed.name,
+            _kind(placed),
+            placed.in_shape,
+            placed.out_shape,
+            counts.mult_adds,
+            counts.params,
+            counts.weights,
+            activation_bytes(placed),
+        )
+        for placed in architecture.layers()
+        for counts in (count_layer(placed),)
+    ]
+
+
+def _kind(placed: PlacedLayer) -> str:
+    layer = placed.layer
+    match layer:
+        case Conv():
+            kind = "depthwise" if layer.depthwise else "conv"
+            stride = max(layer.stride)
+            suffix = f" /{stride}" if stride > 1 else ""
+            return f"{kind} {layer.kernel[0]}x{layer.kernel[1]}{suffix}"
+        case SqueezeExcite():
+            return f"squeeze-excite {layer.squeezed}"
+        case Linear():
+            return "linear"
+        case Pool():
+            return "average pool"

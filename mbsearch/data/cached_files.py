@@ -1,0 +1,100 @@
+"""Files that mbsearch keeps outside a study: image arrays, downloaded data sets, compiled kernels.
+
+All of them are made again when they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mbsearch.data.cache import cache_dir
+from mbsearch.errors import StorageError
+
+_ARRAYS = ("*.npy", "*.lock", ".*.part", "inspection-*.json", "damaged-*.txt")
+_KERNELS = ("*.nbi", "*.nbc", "compiled-*")
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFiles:
+    """Cached files of one kind."""
+
+    kind: str
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.files if path.exists())
+
+    def clear(self) -> None:
+        """Delete the files.
+
+        Raises:
+            StorageError: a file cannot be deleted.
+        """
+        _delete(self.files)
+
+
+def cached_files(kernels: Path | None) -> list[CachedFiles]:
+    """Return what is cached, by kind.
+
+    Args:
+        kernels: folder of compiled kernels; None if there is none.
+
+    Raises:
+        DataError: the cache folder cannot be made.
+    """
+    folder = cache_dir()
+    downloads = folder / "datasets"
+    found = [
+        CachedFiles("image arrays", folder, _matching(folder, _ARRAYS)),
+        CachedFiles("downloaded data sets", downloads, _below(downloads)),
+    ]
+    if kernels is not None:
+        found.append(CachedFiles("compiled kernels", kernels, _matching(kernels, _KERNELS)))
+    return found
+
+
+def shrink_arrays(limit: int) -> int:
+    """Delete the least recently used image arrays until the others take at most `limit` bytes.
+
+    Returns:
+        the number of deleted arrays.
+
+    Raises:
+        DataError: the cache folder cannot be made.
+        StorageError: an array cannot be deleted.
+    """
+    arrays = sorted(cache_dir().glob("*.npy"), key=_last_use, reverse=True)
+    size, deleted = 0, []
+    for path in arrays:
+        size += path.stat().st_size
+        if size > limit:
+            deleted.append(path)
+    _delete(deleted)
+    return len(deleted)
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(path for pattern in patterns for path in sorted(folder.glob(pattern)))
+
+
+def _below(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _last_use(path: Path) -> float:
+    """Return the time of the last access; file systems may not record reads."""
+    facts = path.stat()
+    return max(facts.st_atime, facts.st_mtime)
+
+
+def _delete(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be deleted: {error.strerror}") from None

@@ -1,0 +1,42 @@
+"""Log records of mbsearch as plain lines on a console."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+_LOGGER = logging.getLogger("mbsearch")
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is: no markup, no colours, no wrapping."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def log_to(console: Console) -> Iterator[None]:
+    """Print the log records of mbsearch from level INFO, one line each."""
+    handler, level = _ConsoleHandler(console), _LOGGER.level
+    _LOGGER.addHandler(handler)
+    if not _LOGGER.isEnabledFor(logging.INFO):
+        _LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _LOGGER.removeHandler(handler)
+        _LOGGER.setLevel(level)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Print log records on a console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record, above the bar if there is one."""
+        print_line(self._console, self.format(record))

@@ -1,0 +1,65 @@
+"""Formats of mobile runtimes: ExecuTorch and LiteRT, for one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mbsearch.export.exportable import Exportable, Runner
+from mbsearch.export.graphs import program
+
+EXECUTORCH = "model.pte"
+LITERT = "model.tflite"
+
+
+def write_executorch(exportable: Exportable, folder: Path) -> None:
+    """Write an ExecuTorch program for the XNNPACK backend."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    lowered = to_edge_transform_and_lower(
+        program(exportable, batch=1), partitioner=[XnnpackPartitioner()]
+    )
+    (folder / EXECUTORCH).write_bytes(lowered.to_executorch().buffer)
+
+
+def read_executorch(exportable: Exportable, folder: Path) -> Runner:
+    """Load the program into ExecuTorch's runtime."""
+    from executorch.runtime import Runtime
+
+    forward = Runtime.get().load_program(folder / EXECUTORCH).load_method("forward")
+    # The runtime reuses the memory of its outputs.
+    return _one_by_one(lambda image: forward.execute([image])[0].clone())
+
+
+def write_litert(exportable: Exportable, folder: Path) -> None:
+    """Write a LiteRT (formerly TensorFlow Lite) file."""
+    import litert_torch
+
+    side = exportable.side
+    litert_torch.convert(exportable.module, (torch.zeros(1, 3, side, side),)).export(
+        folder / LITERT
+    )
+
+
+def read_litert(exportable: Exportable, folder: Path) -> Runner:
+    """Load the file into LiteRT's interpreter."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(folder / LITERT), num_threads=1)
+    interpreter.allocate_tensors()
+    (images,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(image: Tensor) -> Tensor:
+        interpreter.set_tensor(images["index"], image.numpy())
+        interpreter.invoke()
+        return torch.from_numpy(interpreter.get_tensor(logits["index"]))
+
+    return _one_by_one(run)
+
+
+def _one_by_one(run: Callable[[Tensor], Tensor]) -> Runner:
+    return lambda images: torch.cat([run(image) for image in images.unsqueeze(1)])

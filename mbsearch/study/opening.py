@@ -1,0 +1,134 @@
+"""Open studies: where their folders are, and how they are opened to read or to write.
+
+A study is in the journal file of its folder, or in a PostgreSQL database. This is the only module
+that imports `mbsearch.study.postgresql`, and it does so late: SQLAlchemy is slow to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optuna.storages import BaseStorage
+
+from mbsearch.errors import StorageError
+from mbsearch.study.journal import open_journal
+from mbsearch.study.lock import driver_lock
+from mbsearch.study.store import StudyStore, create_study, load_study, study_names
+
+RESULTS = Path("results")
+JOURNAL = "journal.log"
+
+
+@contextmanager
+def drive(
+    folder: Path, name: str, database: str | None
+) -> Iterator[tuple[StudyStore, Callable[[], None]]]:
+    """Open a study for writing and lock it; create it if it does not exist.
+
+    Yields the study, and a function that raises an error if the lock was lost.
+
+    Args:
+        folder: folder of the study's files.
+        name: name of a new study in a journal; a study in a database has the folder's name.
+        database: URL of a PostgreSQL database; None stores the study in the folder's journal.
+
+    Raises:
+        StorageError: another run holds the lock, or the storage fails, now or later.
+    """
+    with driver_lock(folder):
+        if database is None:
+            journal = open_journal(folder / JOURNAL, create=True)
+            # A folder holds one study, whatever the name of the space of this run.
+            yield create_study(journal, (*study_names(journal), name)[0]), lambda: None
+        else:
+            from mbsearch.study.postgresql import drive_database
+
+            with drive_database(database, folder.name) as driven:
+                yield driven
+
+
+def open_database(url: str) -> BaseStorage:
+    """Open a PostgreSQL database of studies for reading, without creating tables.
+
+    Raises:
+        StorageError: the database holds no study, or cannot be reached.
+    """
+    from mbsearch.study.postgresql import connect
+
+    return connect(url, create=False)
+
+
+def study_folder(name: str, results: Path = RESULTS) -> Path:
+    """Return the folder for the files of a study of this name.
+
+    Raises:
+        StorageError: the name is not that of a folder in `results`.
+    """
+    if Path(name).name != name or name in ("", ".."):
+        raise StorageError(f"{results}: expected a study name that can name a folder, got {name!r}")
+    return results / name
+
+
+def results_folder(path: Path) -> Path:
+    """Return the folder of a study: `path`, or the most recently written study in it.
+
+    Raises:
+        StorageError: there is no study.
+    """
+    if not path.is_dir():
+        raise StorageError(
+            f"{path}: expected the folder of a study, got no such folder; "
+            "make one with `mbsearch run`"
+        )
+    found = journals(path)
+    if not found:
+        raise StorageError(
+            f"{path}: expected the folder of a study, got one without {JOURNAL}; "
+            "make one with `mbsearch run`"
+        )
+    return max(found, key=lambda journal: journal.stat().st_mtime).parent
+
+
+def journals(path: Path) -> list[Path]:
+    """Return the journal of a study's folder, or the journals of the studies in a folder."""
+    own = path / JOURNAL
+    return [own] if own.is_file() else list(path.glob(f"*/{JOURNAL}"))
+
+
+def files_of(path: Path | None = None, database: str | None = None) -> Path:
+    """Return the folder of a study's files, also for a study in a database.
+
+    Raises:
+        StorageError: there is no study.
+    """
+    if database is None:
+        return results_folder(path or RESULTS)
+    return beside_database(path) / read_study(path, database).name
+
+
+def beside_database(path: Path | None) -> Path:
+    """Return the folder that holds the folders of a database's studies.
+
+    It is the parent of the `path` to one of them, or ``results``.
+    """
+    return RESULTS if path is None or path.parent == Path() else path.parent
+
+
+def read_study(path: Path | None = None, database: str | None = None) -> StudyStore:
+    """Open a study for reading, from a folder or a database.
+
+    Args:
+        path: folder of a study, or of several, of which the most recently written is opened;
+            ``results`` by default. With `database` its last part is the study's name; without
+            it, the database must hold one study only.
+        database: URL of a PostgreSQL database.
+
+    Raises:
+        StorageError: there is no such study, its journal is damaged, or the database fails.
+    """
+    if database is None:
+        folder = results_folder(path or RESULTS)
+        return load_study(open_journal(folder / JOURNAL, create=False))
+    return load_study(open_database(database), path.name if path else None)

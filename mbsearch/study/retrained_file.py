@@ -1,0 +1,266 @@
+"""``retrain.json``: test accuracies of retrained networks, as `mbsearch retrain` wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+from mbsearch.cost import METRICS
+from mbsearch.errors import StorageError
+from mbsearch.space.architecture import Architecture
+from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.json_files import read_json
+from mbsearch.study.records import Predictions
+
+RETRAINED = "retrain.json"
+TABLE = "retrain.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """A network after retraining: its accuracies on the test images, one per seed.
+
+    `family` is ``search``, ``given``, or a reference's name. `compared_with` is the candidate that
+    a reference is compared with. `proxy_accuracy` is None if the search did not train the network.
+    `images` is the number of test images, `predictions` has those of each seed if they were kept.
+    `margins` compares a candidate with each of its references, in words.
+    """
+
+    name: str
+    family: str
+    fingerprint: str
+    alpha: float
+    resolution: int
+    costs: Mapping[str, int]
+    proxy_accuracy: float | None
+    seeds: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    pixels: int
+    seconds: float
+    compared_with: str | None = None
+    architecture: Architecture | None = None
+    images: int | None = None
+    predictions: tuple[Predictions, ...] = field(default=(), compare=False)
+    margins: tuple[str, ...] = ()
+
+    @property
+    def candidate(self) -> str:
+        """The candidate that a reference is compared with; a candidate's own name."""
+        return self.compared_with or self.name
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy over the seeds."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None with a single seed."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    def with_seeds_of(self, earlier: Retrained) -> Retrained:
+        """Add the seeds that only an earlier retraining of the same network has."""
+        trainings = earlier._by_seed() | self._by_seed()
+        seeds = sorted(trainings)
+        kept = [predictions for _, predictions in (trainings[seed] for seed in seeds)]
+        added = (len(seeds) - len(self.seeds)) / len(earlier.seeds)
+        return replace(
+            self,
+            seeds=tuple(seeds),
+            accuracies=tuple(trainings[seed][0] for seed in seeds),
+            seconds=self.seconds + added * earlier.seconds,
+            predictions=() if None in kept else tuple(p for p in kept if p is not None),
+        )
+
+    def with_trainings_of(self, other: Retrained) -> Retrained:
+        """Take the trainings of the same network in another row."""
+        return replace(
+            self,
+            seeds=other.seeds,
+            accuracies=other.accuracies,
+            predictions=other.predictions,
+            seconds=other.seconds,
+        )
+
+    def _by_seed(self) -> dict[int, tuple[float, Predictions | None]]:
+        kept = self.predictions or (None,) * len(self.seeds)
+        return dict(zip(self.seeds, zip(self.accuracies, kept, strict=True), strict=True))
+
+    def to_row(self) -> dict[str, Any]:
+        """Encode as one flat row, without architecture and predictions."""
+        return {
+            "name": self.name,
+            "family": self.family,
+            "rival_of": self.compared_with,
+            "fingerprint": self.fingerprint,
+            "alpha": self.alpha,
+            "resolution": self.resolution,
+            **self.costs,
+            "proxy_accuracy": self.proxy_accuracy,
+            "test_accuracy": self.accuracy,
+            "spread": self.spread,
+            "accuracies": list(self.accuracies),
+            "seeds": list(self.seeds),
+            "pixels": self.pixels,
+            "seconds": self.seconds,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Encode as plain data."""
+        network = None if self.architecture is None else self.architecture.to_dict()
+        kept = [predictions.to_dict() for predictions in self.predictions]
+        return self.to_row() | {"architecture": network, "predictions": kept}
+
+    @staticmethod
+    def from_dict(
+        row: Mapping[str, Any], images: int | None = None, margins: Sequence[str] = ()
+    ) -> Retrained:
+        """Decode plain data. Older rows have neither an architecture nor predictions."""
+        proxy, network = row["proxy_accuracy"], row.get("architecture")
+        kept = row.get("predictions", ())
+        if not len(row["seeds"]) == len(row["accuracies"]) >= 1 or len(kept) not in (
+            0,
+            len(row["seeds"]),
+        ):
+            raise ValueError("seeds")
+        return Retrained(
+            name=str(row["name"]),
+            family=str(row["family"]),
+            fingerprint=str(row["fingerprint"]),
+            alpha=float(row["alpha"]),
+            resolution=int(row["resolution"]),
+            costs={metric: int(row[metric]) for metric in METRICS if metric in row},
+            proxy_accuracy=None if proxy is None else float(proxy),
+            seeds=tuple(map(int, row["seeds"])),
+            accuracies=tuple(map(float, row["accuracies"])),
+            pixels=int(row["pixels"]),
+            seconds=float(row["seconds"]),
+            compared_with=row["rival_of"],
+            architecture=None if network is None else Architecture.model_validate(network),
+            images=images,
+            predictions=tuple(map(Predictions.from_dict, kept)),
+            margins=tuple(margins),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainedMargin:
+    """Mean test accuracy of a candidate minus that of a reference, with its 95 % interval."""
+
+    candidate: str
+    reference: str
+    difference: float
+    low: float
+    high: float
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Encode as plain data, by the keys of the file."""
+        return {
+            "candidate": self.candidate,
+            "rival": self.reference,
+            "difference": self.difference,
+            "lower": self.low,
+            "upper": self.high,
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainedFile:
+    """The retrained networks of a study.
+
+    `settings` are the recipe and the images of the trainings. ``settings["folder"]`` is the name of
+    the folder of this recipe.
+    """
+
+    settings: Mapping[str, Any]
+    networks: tuple[Retrained, ...]
+
+    def write(self, folder: Path, margins: Sequence[RetrainedMargin]) -> None:
+        """Write the file, and a table of the networks as CSV, into a study's folder.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        import pandas as pd
+
+        data = {
+            "settings": dict(self.settings),
+            "networks": [each.to_dict() for each in self.networks],
+            "leads": [margin.to_dict() for margin in margins],
+        }
+        write_atomically(folder / RETRAINED, json.dumps(data, indent=2) + "\n")
+        table = pd.DataFrame([each.to_row() for each in self.networks])
+        write_atomically(folder / TABLE, table.to_csv(index=False))
+
+    @staticmethod
+    def read(folder: Path) -> RetrainedFile | None:
+        """Read the file in a study's folder; None if there is none.
+
+        Raises:
+            StorageError: the file is damaged.
+        """
+        return read_json(folder / RETRAINED, "retrain", RetrainedFile._decoded)
+
+    @staticmethod
+    def _decoded(data: Any) -> RetrainedFile:
+        settings = data["settings"]
+        sentences = [(row["candidate"], str(row["sentence"])) for row in data["leads"]]
+        networks = (
+            Retrained.from_dict(
+                row,
+                settings.get("test_images"),
+                [sentence for candidate, sentence in sentences if candidate == row["name"]],
+            )
+            for row in data["networks"]
+        )
+        return RetrainedFile(settings, tuple(networks))
+
+
+def read_retrained(folder: Path) -> tuple[Retrained, ...]:
+    """Read the retrained networks of a study; none without a file.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
+    found = RetrainedFile.read(folder)
+    return () if found is None else found.networks
+
+
+def retrained_by(folder: Path, settings: Mapping[str, Any]) -> tuple[Retrained, ...]:
+    """Read the networks that were retrained by the same settings; none of a damaged file."""
+    try:
+        found = RetrainedFile.read(folder)
+    except StorageError:
+        return ()
+    same = found is not None and found.settings == json.loads(json.dumps(dict(settings)))
+    return found.networks if found is not None and same else ()
+
+
+def merged(
+    earlier: Sequence[Retrained], results: Sequence[Retrained]
+) -> tuple[tuple[Retrained, ...], list[Retrained]]:
+    """Merge networks with those of an earlier retraining by the same settings.
+
+    Equal networks get the seeds of both.
+
+    Returns:
+        All networks, and the results with their seeds.
+    """
+    trained = {each.fingerprint: each for each in reversed(earlier)}
+    results = [
+        r.with_seeds_of(trained[r.fingerprint]) if r.fingerprint in trained else r for r in results
+    ]
+    fresh = {each.fingerprint: each for each in results}
+    candidates = {each.candidate for each in results}
+    kept = [
+        each.with_trainings_of(fresh[each.fingerprint]) if each.fingerprint in fresh else each
+        for each in earlier
+        if each.candidate not in candidates
+    ]
+    return (*kept, *results), results

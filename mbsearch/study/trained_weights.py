@@ -1,0 +1,100 @@
+"""Trained weights of a study's networks: where they lie, and how accurate they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from mbsearch.study.json_files import damaged_file
+from mbsearch.study.records import TrialRecord
+from mbsearch.study.retrained_file import RETRAINED, RetrainedFile
+from mbsearch.study.training_files import RETRAIN_FOLDER, WEIGHTS, FinalFiles, training_folder
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedWeights:
+    """A file of a network's trained weights, and the accuracy on the images of a split.
+
+    `accuracy` is that of these weights, `mean` and `spread` are over `seeds` trainings. `pixels` is
+    the side of the images trained on, `command` the one that trained them.
+    """
+
+    path: Path
+    seed: int
+    accuracy: float
+    mean: float
+    spread: float | None
+    seeds: int
+    pixels: int
+    recipe: Mapping[str, Any]
+    split: str = "test"
+    command: str = "mbsearch retrain"
+
+    def sentence(self) -> str:
+        """Describe the training and its accuracy, for a model card."""
+        spread = "" if self.spread is None else f" ± {self.spread:.4f}"
+        return (
+            f"trained by `{self.command}` at {self.pixels} pixels with seed {self.seed}: "
+            f"{self.split} accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}"
+            f"{spread}). The files take images of that size."
+        )
+
+
+def trained_weights(folder: Path, record: TrialRecord) -> TrainedWeights | None:
+    """Find the weights of a network in a study's folder: of retraining, else of its finals.
+
+    Raises:
+        StorageError: ``retrain.json`` is damaged.
+    """
+    return retrained_weights(folder, record.fingerprint) or _weights_of_finals(folder, record)
+
+
+def retrained_weights(folder: Path, fingerprint: str) -> TrainedWeights | None:
+    """Find the weights that retraining left of a network, of its first seed.
+
+    Raises:
+        StorageError: ``retrain.json`` is damaged.
+    """
+    found = RetrainedFile.read(folder)
+    rows = () if found is None else found.networks
+    row = next((each for each in rows if each.fingerprint == fingerprint), None)
+    if found is None or row is None:
+        return None
+    if "folder" not in found.settings:
+        raise damaged_file(folder / RETRAINED, "retrain")
+    home = folder / RETRAIN_FOLDER / found.settings["folder"]
+    return TrainedWeights(
+        training_folder(home, fingerprint, row.seeds[0]) / WEIGHTS,
+        row.seeds[0],
+        row.accuracies[0],
+        row.accuracy,
+        row.spread,
+        len(row.seeds),
+        row.pixels,
+        found.settings,
+    )
+
+
+def _weights_of_finals(folder: Path, record: TrialRecord) -> TrainedWeights | None:
+    if not record.finals:
+        return None
+    final = record.finals[0]
+    path = FinalFiles(folder).weights(record.fingerprint, final.seed)
+    if not path.is_file():
+        return None
+    accuracies = [each.accuracy for each in record.finals]
+    return TrainedWeights(
+        path,
+        final.seed,
+        final.accuracy,
+        fmean(accuracies),
+        stdev(accuracies) if len(accuracies) > 1 else None,
+        len(accuracies),
+        final.pixels,
+        final.recipe,
+        split="validation",
+        command="mbsearch run",
+    )

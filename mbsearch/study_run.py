@@ -1,0 +1,519 @@
+"""A run: search a space on images, and write the study and its result files."""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from threadpoolctl import threadpool_limits
+
+from mbsearch.analysis.findings import findings_of
+from mbsearch.config.settings import AUTO, SCRATCH
+from mbsearch.config.specification import (
+    SearchSpecification,
+    load_specification,
+    read_specification,
+)
+from mbsearch.config.survey import require_feasible
+from mbsearch.cost import Measure, measure
+from mbsearch.cost.coverage import oversized
+from mbsearch.errors import SpecError, StorageError
+from mbsearch.evaluation import Scoring, by_evaluator, by_table, by_training
+from mbsearch.execution.local import Executor, LocalProcesses
+from mbsearch.latency.model import MODEL_KEY, LatencyModel
+from mbsearch.progress import OnProgress, ignore_progress
+from mbsearch.report.result_files import write_results
+from mbsearch.search.driver import Driver
+from mbsearch.search.estimates import Estimates
+from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler
+from mbsearch.search.pilot import PILOT, Pilot, run_pilot
+from mbsearch.search.references import chosen_references, missing_references, round_budgets
+from mbsearch.space.library import space_names
+from mbsearch.space.template import Params
+from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
+from mbsearch.study.opening import drive, read_study
+from mbsearch.study.records import TrialRecord, complete
+from mbsearch.study.store import BUDGETS, DONOR, StudyStore
+
+if TYPE_CHECKING:
+    from mbsearch.execution.protocol import Evaluator
+    from mbsearch.training.pretrained import Pretrained
+
+SKIPPED = "skipped_images.txt"
+"""File of a study: image files that were left out as damaged, with the reason."""
+
+_MOST_LISTED = 6  # resolutions or gaps, in the plan of a run
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Result of a run.
+
+    Args:
+        folder: of the study's files.
+        records: of all trials.
+        exhausted: whether every network of the space within the limits has been tried.
+        identity: that the study is bound to.
+        unpromoted: the share of the work that promotion needs, if it is above the share given.
+    """
+
+    folder: Path
+    records: list[TrialRecord]
+    exhausted: bool
+    identity: Identity
+    unpromoted: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """Where trainings run, and how many at a time."""
+
+    jobs: int | None
+    ray: str | None
+    gpus_per_trial: float
+
+    def executor(self, scoring: Scoring) -> Executor:
+        """Return the workers of this machine or of a Ray cluster."""
+        if self.ray is None:
+            return LocalProcesses(
+                scoring.evaluator, self.jobs or scoring.jobs(), scoring.prepare, scoring.imports()
+            )
+        from mbsearch.execution.ray import RayCluster
+
+        return RayCluster(
+            scoring.evaluator,
+            self.ray,
+            gpus_per_trial=self.gpus_per_trial,
+            jobs=self.jobs,
+            prepare=scoring.prepare,
+        )
+
+
+def run(
+    space: SearchSpecification,
+    *,
+    trials: int | None,
+    folder: Path,
+    storage: str | None = None,
+    data: str | None = None,
+    table: Path | None = None,
+    evaluator: Evaluator | None = None,
+    minutes: float | None = None,
+    jobs: int | None = None,
+    ray: str | None = None,
+    gpus_per_trial: float = 0.0,
+    sampler: str = "cost-aware",
+    seed: int = 0,
+    device: str | None = None,
+    skip_damaged: bool = False,
+    dry_run: bool = False,
+    on_progress: OnProgress = ignore_progress,
+) -> RunResult:
+    """Search a space by proxy trainings, the references first; resume a study that exists.
+
+    An interrupted run resumes by the same call. More trials extend a study. When the run ends or is
+    interrupted, the result files are written, with the predicted accuracies.
+
+    Args:
+        space: to search.
+        trials: number of networks of the space that the study trains in all; references are not
+            counted. None for no limit.
+        folder: of the study's files, and of the study itself unless `storage` is given.
+        storage: URL of a PostgreSQL database that holds the study, under the folder's name.
+        data: images (a folder or a name); None for the space's `proxy.data`.
+        table: a file of accuracies to look up instead of training, without references.
+        evaluator: scores networks instead of the proxy.
+        minutes: hard limit on the run's time; running trainings are left to the next run.
+        jobs: worker processes; None for one a core, four on a GPU, or the cluster's number.
+        ray: address of a Ray cluster that trains, instead of this machine.
+        gpus_per_trial: share of a GPU that a training on the cluster occupies.
+        sampler: name of the sampler.
+        seed: of the sampler, the split and the trainings.
+        device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
+        dry_run: log the plan of the run, and stop before it starts.
+        on_progress: receives every progress event.
+
+    Raises:
+        SpecError: no network of the space is within the limits.
+        DataError: the images cannot be used.
+        StorageError: the study is busy, damaged, not writable, or was made by other settings.
+        ClusterError: the Ray cluster cannot be used, or is gone.
+    """
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    workers = _Workers(jobs, ray, gpus_per_trial)
+    _check_options(trials, minutes, workers, sampler)
+    space = _as_stored(space, folder, storage)
+    if table is not None:
+        scoring = by_table(space, table)
+    elif evaluator is not None:
+        scoring = by_evaluator(space, evaluator)
+    else:
+        if ray is None:
+            _check_device(device)
+        scoring = by_training(
+            space,
+            data or space.settings.proxy.data,
+            seed,
+            device,
+            folder,
+            skip_damaged=skip_damaged,
+            on_progress=on_progress,
+        )
+    space = scoring.space
+    feasible = require_feasible(replace(space, settings=space.settings.exact))
+    for line in (*scoring.facts, *_plan_lines(scoring, trials, jobs or scoring.jobs())):
+        _LOGGER.info(line)
+    if dry_run:
+        return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
+    with drive(folder, space.name, storage) as (store, still_held):
+        study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
+        if scoring.prepare_images is not None and ray is None:
+            scoring.prepare_images(on_progress)
+        study.log_start(trials)
+        with closing(workers.executor(scoring)) as executor:
+            if scoring.compile is not None and ray is None:
+                scoring.compile()
+            if scoring.train_shared is not None and not scoring.train_shared(
+                study.space, deadline, on_progress
+            ):
+                return RunResult(folder, store.records(), exhausted=False, identity=study.identity)
+            store.keep_predictions({})  # predictions of an earlier run are outdated
+            driver = study.driver(executor, trials, deadline, on_progress)
+            # The sampler's matrices are small, and the workers need the cores. With a BLAS thread
+            # a core, a suggestion took three times as long.
+            with threadpool_limits(1, user_api="blas"):
+                try:
+                    driver.run()
+                finally:
+                    executor.close()  # free the cores for the model of the accuracies
+                    records = study.write_results(predict=table is None)
+    return RunResult(folder, records, driver.exhausted, study.identity, driver.unpromoted)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenStudy:
+    """A study that this process may write to.
+
+    Args:
+        store: of its trials.
+        still_held: raises StorageError if another process may have taken the study over.
+        folder: of its files.
+        scoring: of its networks.
+        space: with every budget that the study answers.
+        measure: costs of a network, with the latency if the study needs it.
+        seed: of the sampler, the split and the trainings.
+        identity: that the study is bound to.
+    """
+
+    store: StudyStore
+    still_held: Callable[[], None]
+    folder: Path
+    scoring: Scoring
+    space: SearchSpecification
+    measure: Measure
+    seed: int
+    identity: Identity
+
+    @staticmethod
+    def opened(
+        store: StudyStore,
+        still_held: Callable[[], None],
+        folder: Path,
+        scoring: Scoring,
+        seed: int,
+        sampler: str,
+        feasible: Params,
+    ) -> _OpenStudy:
+        """Check and complete what the store knows of the study, and set its sampler.
+
+        Raises:
+            SpecError: no network of the space is within the limits.
+            StorageError: the study was made by other settings.
+        """
+        identity = _identity(scoring, seed)
+        _check_identity(store, folder, identity)
+        model = _latency_model(store, scoring.space, seed)
+        meter = measure if model is None else model.measure
+        space = with_questions(scoring.space, meter)
+        if model is not None:  # the other limits are checked already
+            feasible = require_feasible(space, meter)
+        _keep(store, folder, identity, space, model, scoring.pretrained)
+        store.search.sampler = make_sampler(
+            sampler,
+            space,
+            seed=seed,
+            trials=len(store.search.get_trials(deepcopy=False)),
+            measure=meter,
+            feasible=feasible,
+        )
+        write_atomically(folder / "space.yaml", space.to_yaml())
+        if scoring.skipped:
+            skipped = "".join(f"{line}\n" for line in scoring.skipped)
+            write_atomically(folder / SKIPPED, skipped)
+        return _OpenStudy(store, still_held, folder, scoring, space, meter, seed, identity)
+
+    def log_start(self, trials: int | None) -> None:
+        """Log how many trials are completed, unless the study is new."""
+        completed = self.store.ended_candidates()
+        if trials is not None and completed >= trials:
+            more = f"--trials {trials + 100} for more"
+            _LOGGER.info(f"{completed} of {trials} trials are completed; {more}")
+        elif completed:
+            limit = "" if trials is None else f" of {trials}"
+            _LOGGER.info(f"resuming: {completed}{limit} trials are completed")
+
+    def driver(
+        self, executor: Executor, trials: int | None, deadline: float, on_progress: OnProgress
+    ) -> Driver:
+        """Return the driver of the search, with the screening's length from a pilot."""
+        pilot = self._pilot(executor)
+        return Driver(
+            self.store,
+            self.space,
+            executor,
+            trials,
+            self.seed,
+            on_progress,
+            deadline,
+            self.measure,
+            self.still_held,
+            self.folder,
+            self.scoring.images,
+            None if pilot is None else pilot.epochs,
+            final_scale=self.scoring.final_scale,
+        )
+
+    def _pilot(self, executor: Executor) -> Pilot | None:
+        """Return the study's pilot, run now if it has none; None if the epochs are given."""
+        space, proxy = self.space, self.space.settings.proxy
+        wanted = space.settings.references == "auto" and proxy.evaluator == "training"
+        if not wanted or "epochs" in proxy.model_fields_set:
+            return None
+        kept = self.store.settings().get(PILOT)
+        if kept is not None:
+            return Pilot.from_dict(kept)
+        if self.store.ended_candidates():  # a study of a version without pilots
+            return None
+        references = chosen_references(space, self.measure)
+        if not references:
+            return None
+        metric, scoring = space.settings.metric, self.scoring
+        smallest = min((n for _, n in references), key=lambda n: self.measure(n)[metric])
+        pilot = run_pilot(
+            executor, smallest, proxy, scoring.images.train, scoring.chance, self.seed
+        )
+        self.store.search.set_user_attr(PILOT, pilot.to_dict())
+        _LOGGER.info(pilot.sentence())
+        return pilot
+
+    def write_results(self, *, predict: bool) -> list[TrialRecord]:
+        """Write the result files, and return the records.
+
+        Args:
+            predict: also store the accuracies that a model of all trials predicts.
+
+        Raises:
+            StorageError: the study is held by another process, or cannot be written.
+        """
+        self.still_held()
+        if predict:
+            estimates = Estimates(self.store, self.space, self.measure)
+            self.store.keep_predictions(estimates.highest())
+        records = self.store.records()
+        if complete(records):
+            findings = findings_of(records, self.store.settings())
+            write_results(self.folder, findings, f"{self.space.name} on {self.scoring.data}")
+        return records
+
+
+def _check_options(
+    trials: int | None, minutes: float | None, workers: _Workers, sampler: str
+) -> None:
+    """Raise an error for options that do not fit, before anything is written."""
+    if trials is not None and trials < 1:
+        raise SpecError(f"trials: expected a number >= 1, got {trials}")
+    if workers.jobs is not None and workers.jobs < 1:
+        raise SpecError(f"jobs: expected a number >= 1, got {workers.jobs}")
+    if workers.gpus_per_trial and workers.ray is None:
+        raise SpecError("--gpus-per-trial: expected --ray with it, got none")
+    if minutes is not None and not minutes > 0:
+        raise SpecError(f"minutes: expected a number > 0, got {minutes:g}")
+    if workers.ray is not None:
+        import mbsearch.execution.ray  # noqa: F401  raises ClusterError without Ray
+    if sampler not in SAMPLERS:
+        raise unknown_sampler(sampler)
+
+
+def _check_device(device: str | None) -> None:
+    """Raise EvaluationError for a device that this machine lacks, before anything is written."""
+    if device is not None:
+        from mbsearch.training.devices import choose_device
+
+        choose_device(device)
+
+
+def _as_stored(
+    space: SearchSpecification, folder: Path, storage: str | None
+) -> SearchSpecification:
+    """Return the space with the choices that an existing study has already made.
+
+    If a packaged space has changed since, it is the stored one. Automatic weights become the
+    study's.
+    """
+    try:
+        known = read_study(folder, storage).settings()
+    except StorageError:  # no study yet, or one that `drive` reports an error for
+        return space
+    kept, stamp = known.get("space_yaml"), known.get("stamp")
+    if kept is None or stamp is None:
+        return space
+    stored = read_specification(parse_document(kept, f"{folder}/space.yaml"))
+    if space.settings.weights == AUTO:
+        donor = stamp.get("weights")
+        weights = SCRATCH if donor is None else stored.settings.weights
+        space = space.with_settings({"weights": weights})
+    if space.name not in space_names():
+        return space
+    if load_specification(space.name).fingerprint != space.fingerprint:
+        return space
+    classes = stored.template.get("num_classes")
+    given = space.with_classes(classes) if isinstance(classes, int) else space
+    if stored.fingerprint == given.fingerprint:
+        return space
+    _LOGGER.warning(
+        f"{folder}: the packaged space {space.name} has changed since; the stored one is used"
+    )
+    return stored.with_settings({"budgets": space.settings.budgets or stored.settings.budgets})
+
+
+def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
+    """Return the plan of a run in lines of text: budgets, references, trainings, workers."""
+    space, settings, lines = scoring.space, scoring.space.settings, []
+    if scoring.photo_side is not None and (large := oversized(space, scoring.photo_side)):
+        more = " ..." * (len(large) > _MOST_LISTED)
+        lines.append(
+            f"resolutions above the photos' own {scoring.photo_side} pixels: "
+            f"{', '.join(map(str, large[:_MOST_LISTED]))}{more}"
+        )
+    if not settings.needs_latency:  # a latency model is not measured before the run starts
+        asked = with_questions(space)
+        budgets = ", ".join(budget.label for budget in asked.settings.budgets)
+        lines.append(f"budgets: {budgets or 'none; the whole front'}")
+        if settings.references == "auto":
+            families = "MobileNet V1, V2, V3-small"
+            if scoring.weights is None:
+                outside = missing_references(asked)
+            else:  # references cannot inherit weights, so that the space need not contain them
+                outside, families = [], f"{families}, the donor"
+            lines.append(f"references: {len(chosen_references(asked))} ({families})")
+            lines += [f"outside the space: {gap}" for gap in outside[:_MOST_LISTED]]
+    finals = "no finals" if settings.finals.minutes == 0 else "then finals"
+    if settings.finals.minutes:
+        finals += f" of {settings.finals.minutes:g} min"
+    if trials is not None:
+        lines.append(f"trials: {trials:,} by {jobs} workers, {finals}")
+    return lines
+
+
+def with_questions(space: SearchSpecification, measure: Measure = measure) -> SearchSpecification:
+    """Return the space with every budget that its study answers.
+
+    These are the budgets given, else all limits as one budget, else round budgets if references are
+    chosen automatically, else none.
+    """
+    settings = space.settings
+    budgets = settings.questions
+    if not budgets and settings.references == "auto":
+        budgets = round_budgets(space, measure)
+    return space.with_settings({"budgets": budgets})
+
+
+def _identity(scoring: Scoring, seed: int) -> Identity:
+    """Return everything that the trials of a study depend on."""
+    settings = scoring.space.settings
+    return {
+        "data": scoring.data,  # named first in messages: other data change the space too
+        **scoring_identity(scoring.space, scoring.key),
+        "objectives": list(settings.objectives),
+        "limits": settings.limits.model_dump(mode="json"),
+        "promotion": settings.promotion.model_dump(mode="json", include={"longer"}),
+        "seed": seed,
+        "weights": scoring.weights,
+        "teacher": None if scoring.weights is None else settings.teacher.model_dump(mode="json"),
+    }
+
+
+def _check_identity(store: StudyStore, folder: Path, identity: Identity) -> None:
+    """Raise StorageError if a study has another identity; the path of its images may differ."""
+    known = store.settings().get("stamp")
+    if known is None:
+        return
+    old = {"promotion": identity["promotion"], **known}  # older versions did not store it
+    if old["data_key"] == identity["data_key"]:
+        old["data"] = identity["data"]
+    if (what := difference(with_defaults(old), identity)) is not None:
+        raise StorageError(
+            f"{folder}: this study was made by other settings ({what}), and its trials are not "
+            "comparable; use the same settings, or start another study with --name"
+        )
+
+
+def _keep(
+    store: StudyStore,
+    folder: Path,
+    identity: Identity,
+    space: SearchSpecification,
+    model: LatencyModel | None,
+    pretrained: Pretrained | None,
+) -> None:
+    """Store what defines a study; for an existing one only what may change."""
+    known, text = store.settings(), space.to_yaml()
+    if known.get("space_yaml") != text:
+        store.search.set_user_attr("space_yaml", text)
+    budgets = [
+        budget.model_dump(mode="json", exclude_none=True) for budget in space.settings.budgets
+    ]
+    if known.get(BUDGETS, []) != budgets:
+        store.search.set_user_attr(BUDGETS, budgets)
+    if pretrained is not None and DONOR not in known:
+        store.search.set_user_attr(DONOR, pretrained.donor.facts())
+    if "stamp" not in known:
+        store.search.set_user_attr("versions", _versions())
+        store.name_objectives(space.settings.metric)
+    if known.get("stamp") != identity:
+        store.search.set_user_attr("stamp", identity)  # last: a study without it is incomplete
+    if model is not None:
+        if MODEL_KEY not in known:
+            store.search.set_user_attr(MODEL_KEY, model.to_dict())
+        model.write(folder)
+
+
+def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> LatencyModel | None:
+    """Return the study's latency model, fitted on this machine if it has none; None if unneeded."""
+    if not space.settings.needs_latency:
+        return None
+    kept = store.settings().get(MODEL_KEY)
+    if kept is not None:
+        return LatencyModel.from_dict(kept)
+    from mbsearch.latency.fit import fit_latency
+
+    return fit_latency(space, seed)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of Python and the packages that a study depends on."""
+    packages = ("mbsearch", "torch", "optuna", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -1,0 +1,90 @@
+"""What a page shows and its address, without a browser."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mbsearch.dashboard import app as dashboard_app
+from mbsearch.dashboard.pages import compare
+from mbsearch.dashboard.pages.compare import comparison
+from mbsearch.dashboard.pages.front import sentence
+from mbsearch.dashboard.pages.network import flat_recipe
+from mbsearch.dashboard.pages.published import audit_command
+from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
+from mbsearch.dashboard.view import View, query, read_query
+from mbsearch.study.opening import read_study
+from mbsearch.study.records import State, TrialRecord
+
+
+def test_the_audit_command_names_the_folder_of_the_study() -> None:
+    command = "mbsearch audit --space results/v2/space.yaml --name v2"
+    assert audit_command(Path("results/v2"), {}) == command
+    assert audit_command(Path("/far/v2"), {}).endswith("--name v2 --results /far")
+    here = f"--name {Path.cwd().name} --results {Path.cwd().parent}"
+    assert audit_command(Path(), {}).endswith(here)
+    stamp = {"data": "my photos", "seed": 3}
+    of_study = f"{command} --data 'my photos' --seed 3"
+    assert audit_command(Path("results/v2"), {"stamp": stamp | {"weights": None}}) == of_study
+    old = audit_command(Path("results/v2"), {"stamp": stamp})
+    assert old == f"{of_study} --weights none", "its version had no donors"
+
+
+def test_supernet_settings_are_shown_only_if_one_was_trained() -> None:
+    recipe = {"epochs": 4, "cutout": None, "supernet": {"steps": 9}, "evaluator": "training"}
+    assert flat_recipe(recipe) == {"epochs": 4, "evaluator": "training"}
+    assert flat_recipe({**recipe, "evaluator": "supernet"})["supernet steps"] == 9
+
+
+def compared(studies: Path, *pair: TrialRecord) -> str:
+    """Return the comparison page of two networks as text."""
+    snapshot = Snapshot("a", "a", studies, records=pair)
+    fields = {"trial": str(pair[0].trial), "other": str(pair[1].trial)}
+    return str(compare.layout(snapshot, fields, Library(ResultsFolder(studies))))
+
+
+def test_a_pruned_training_is_not_compared_with_a_complete_one(studies: Path) -> None:
+    first, second, *_ = read_study(studies / "first").records()
+    stopped = replace(second, state=State.PRUNED)
+    assert "significant given the noise" in comparison(first, second)
+    assert comparison(first, stopped).endswith(
+        "pruned training does not show which one is more accurate."
+    )
+    promoted = replace(first, promotion=first.evaluation)
+    assert "accuracy, longer training" in compared(studies, promoted, stopped)
+    assert "(pruned)" in compared(studies, promoted, stopped)
+    assert "accuracy, longer training" not in compared(studies, first, second)
+    assert "(pruned)" not in compared(studies, first, second)
+
+
+def test_without_networks_the_sentence_has_the_unit_of_the_objective(studies: Path) -> None:
+    records = [replace(r, metric="params") for r in read_study(studies / "first").records()]
+    view = View.parse({"alphas": "0.99", "max_params": "500000"})
+    none = Snapshot("a", "a", studies, records=tuple(r for r in records if not r.is_baseline))
+    assert sentence(none, view).startswith("At 500 k parameters: no network is trained yet")
+
+
+def test_a_changed_notice_is_drawn_again(studies: Path) -> None:
+    running, failed = Snapshot("a", "a", studies), Snapshot("a", "a", studies)
+    [record, *_] = read_study(studies / "failing").records()
+    running = replace(running, records=(replace(record, state=State.RUNNING),))
+    failed = replace(failed, records=(record,))
+    keys = [dashboard_app._redraw_key("/", {}, each) for each in (running, failed)]
+    assert keys[0] != keys[1]
+    assert dashboard_app._redraw_key("/", {}, replace(failed, name="b")) != keys[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["trial=x", "max_mult_adds=nan", "alphas=1e400,,&resolutions=-", "states=lost", "metric="],
+)
+def test_invalid_address_fields_fall_back_to_defaults(text: str) -> None:
+    assert View.parse(read_query(text)) == View()
+
+
+def test_an_address_survives_a_round_trip() -> None:
+    fields = {"study": "a b", "alphas": "0.5,1", "max_params": "2000000"}
+    assert read_query(query(fields)) == fields
+    assert View.parse(fields).alphas == (0.5, 1.0)
