@@ -57,7 +57,7 @@ _LOWER_BYTES = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the pixel values of a data set become 8 bits.
+    """How the pixel values of a data set are scaled to 8 bits.
 
     `ranges` maps a depth to the lowest and highest value of the data set, which become 0 and 255.
     A depth without a range has that of its type.
@@ -133,7 +133,7 @@ def plain(image: Image.Image, channels: int, reading: Reading) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class DeepValues:
-    """What the pixel values of a deep image are: their range, alpha aside."""
+    """Range of the pixel values of a deep image, without alpha, and what they show."""
 
     low: float
     high: float
@@ -142,9 +142,9 @@ class DeepValues:
 
 
 def decoding_bytes(image: Image.Image, stored: tuple[int, int]) -> int:
-    """Return the memory that decoding takes at most, of an image that is `stored` at a size.
+    """Return the most bytes that decoding takes, for an image of size `stored` in the file.
 
-    A progressive JPEG is decoded reduced too, but its coefficients are all kept meanwhile.
+    A progressive JPEG can be decoded at a reduced size, but all its coefficients are in memory.
     """
     needed = BYTES_PER_PIXEL * image.width * image.height
     if image.info.get("progressive"):
@@ -203,7 +203,7 @@ def local_files() -> Iterator[None]:
 
 
 def _rawmode(image: Image.Image) -> str | None:
-    """How the pixels lie in the file, as Pillow calls it; None for an image that is no file."""
+    """Pillow's name of the pixel layout in the file; None for an image without a file."""
     tiles = getattr(image, "tile", None)
     if not tiles or not tiles[0][3]:
         return None
@@ -212,10 +212,10 @@ def _rawmode(image: Image.Image) -> str | None:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How to turn the image so that it lies as the camera was held; None if it does, or no EXIF.
+    """The rotation or mirroring by the EXIF orientation; None without one.
 
-    An EXIF that cannot be read does not matter. Pillow's own ``exif_transpose`` writes the whole
-    EXIF anew, and fails on odd entries of it.
+    Unreadable EXIF data is ignored. Pillow's ``exif_transpose`` rewrites the whole EXIF data and
+    fails on malformed entries.
     """
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)

@@ -1,4 +1,4 @@
-"""What was left out of a folder of images, and what was changed, in lines of text."""
+"""Lines of text about files that were left out of an image folder, and about changed pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LISTED = 6  # classes or files in a line
 
 
 def left_out_notes(left_out: Mapping[str, Counter[str]]) -> list[str]:
-    """Return a line for each class of which files were left out, those of most files first."""
+    """Return a line for each class with files left out, sorted by their number."""
     ordered = sorted(left_out.items(), key=lambda each: -each[1].total())
     lines = [
         f"left out of {name}: {_files(counts.total())} ({reasons(counts)})"

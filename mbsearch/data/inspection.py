@@ -1,4 +1,4 @@
-"""Read every image file once, before time is spent: what is damaged, deep, transparent, equal.
+"""Read every image file once: which are damaged, deep, transparent or equal.
 
 The result is kept in the cache under a hash of the files' names, sizes and times.
 """
@@ -50,10 +50,10 @@ _CHUNK = 4
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What reading one file found.
+    """Result of reading one file.
 
-    `fault` says why it cannot be used, and is empty for an image; `is_image` is False where the
-    file is not named like an image either. `digest` is a hash of its content. `low` and `high`
+    `fault` is the reason why it cannot be used, and is empty for an image. `is_image` is False if
+    the file also has no extension of an image. `digest` is a hash of its content. `low` and `high`
     are the least and greatest pixel value of a deep image.
     """
 
@@ -73,7 +73,7 @@ class FileReport:
 
 
 Inspected = tuple[ListedFile, FileReport]
-"""A file and what reading it found."""
+"""A file and the result of reading it."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""List the image files below class folders: each file once, nothing skipped without a reason."""
+"""List the image files below class folders: each file once, and skipped files by reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ListedFile:
 
 @dataclass(slots=True)
 class Listing:
-    """What lies below the class folders.
+    """Files below the class folders.
 
     `files` are in the order of classes, folders and names. `broken` are links without a target that
     are named like files. `left_out` counts files by class name and reason; `linked` counts further
@@ -54,7 +54,7 @@ class Listing:
 
 
 def left_out_reason(name: str) -> str | None:
-    """Why a file or folder of this name is no image of the user's; None if it may be."""
+    """Return why a file or folder of this name is left out; None if it is not."""
     lower = name.lower()
     if lower in _THUMBNAIL_FOLDERS or lower in _THUMBNAIL_FILES:
         return THUMBNAIL
@@ -94,7 +94,7 @@ def list_files(classes: Mapping[tuple[str, str], Path], known: Iterable[str]) ->
 def _require_apart(
     classes: Mapping[tuple[str, str], Path], homes: Mapping[tuple[str, str], str]
 ) -> None:
-    """Refuse class folders of which one is, by a link, in another."""
+    """Raise DataError for a class folder that is, by a link, inside another."""
     keys = sorted(homes, key=lambda key: Path(homes[key]).parts)  # a folder, then its own
     for outer, inner in pairwise(keys):
         if _inside(homes[inner], homes[outer]):
@@ -172,7 +172,7 @@ class _Walk:
             self.listing.leave_out(self.name, SPECIAL)
 
     def _require_own(self, link: str, target: str, real: str) -> None:
-        """Refuse a link to a folder that holds it, or into another class or split."""
+        """Raise DataError for a link to a folder that holds it, or into another class or split."""
         if _inside(real, target):
             raise DataError(
                 f"{link}: expected images, got a link to a folder that holds it ({target})"

@@ -38,7 +38,7 @@ class MemoryBound:
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes; more than there are means all of them."""
+        """Hold `size` bytes, at most all of them."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._used + size <= self._size)
