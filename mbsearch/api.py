@@ -59,6 +59,7 @@ def run(
     jobs: int | None = None,
     sampler: str = "cost-aware",
     seed: int = 0,
+    skip_damaged: bool = False,
     evaluator: Evaluator | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -75,6 +76,7 @@ def run(
         jobs: worker processes; one a core by default.
         sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
         seed: of the search, the split and the trainings.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
         evaluator: scores networks instead of the proxy (see mbsearch/execution/protocol.py).
         progress: show the progress on stderr: a bar on a terminal, else one line a trial.
 
@@ -96,6 +98,7 @@ def run(
             jobs=jobs,
             sampler=sampler,
             seed=seed,
+            skip_damaged=skip_damaged,
             on_progress=on_progress,
         )
     return to_frame(result.records)

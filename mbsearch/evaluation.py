@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,14 @@ from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.proxy_settings import EMBEDDED
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import SearchSpecification
+from mbsearch.cost.coverage import resolutions
 from mbsearch.execution.local import usable_cores
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
-from mbsearch.progress import OnProgress
+from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.search.driver import Images
 
 if TYPE_CHECKING:
+    from mbsearch.data.sources import ImageSource
     from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.pretrained import Pretrained
 
@@ -43,6 +46,8 @@ class Scoring:
         chance: share of the largest class.
         facts: lines of text that describe the images and the pretrained weights.
         photo_side: median of the photos' shorter sides in pixels; None for the embedded images.
+        prepare_images: writes the images of short trainings into the cache.
+        skipped: damaged image files that were left out, with the reason.
         weights: identifies the pretrained weights; None from scratch.
         pretrained: the pretrained weights that networks inherit; None from scratch.
     """
@@ -61,12 +66,21 @@ class Scoring:
     chance: float = 0.0
     facts: tuple[str, ...] = ()
     photo_side: int | None = None
+    prepare_images: Callable[[OnProgress], None] | None = None
+    skipped: tuple[str, ...] = ()
     weights: str | None = None
     pretrained: Pretrained | None = None
 
 
 def by_training(
-    space: SearchSpecification, data: str, seed: int, device: str | None, folder: Path
+    space: SearchSpecification,
+    data: str,
+    seed: int,
+    device: str | None,
+    folder: Path,
+    *,
+    skip_damaged: bool = False,
+    on_progress: OnProgress = ignore_progress,
 ) -> Scoring:
     """Return the scoring by proxy trainings.
 
@@ -76,6 +90,8 @@ def by_training(
         seed: of the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         folder: of the study, for the weights of a teacher and a supernet.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
+        on_progress: receives events while images are checked.
 
     Raises:
         DataError: the images cannot be used.
@@ -92,7 +108,9 @@ def by_training(
     from mbsearch.training.preparations import Preparations
     from mbsearch.training.proxy import ProxyTraining
 
-    source = load_source(data, seed=seed)
+    source = load_source(data, seed=seed, on_progress=on_progress)
+    if not skip_damaged:
+        source.require_undamaged()
     prepared = Preparations.planned(space, source, seed, device, folder)
     space = prepared.space
     settings, pretrained = space.settings, prepared.pretrained
@@ -123,17 +141,33 @@ def by_training(
         source.chance,
         (*source.facts(), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
+        partial(_prepare_images, source, space),
+        tuple(f"{file.path}\t{file.fault}" for file in source.damaged),
         prepared.key,
         pretrained,
     )
 
 
-def default_space(data: str | None, weights: str | None) -> str:
+def _prepare_images(
+    source: ImageSource, space: SearchSpecification, on_progress: OnProgress
+) -> None:
+    """Write the images of short trainings into the cache, at every resolution of the space."""
+    source.statistics(on_progress)
+    proxy = space.settings.proxy
+    sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
+    source.prepare("train", sides, proxy.train_images, on_progress)
+    source.prepare("validation", sides, proxy.validation_images, on_progress)
+
+
+def default_space(
+    data: str | None, weights: str | None, on_progress: OnProgress = ignore_progress
+) -> str:
     """Return the default space for images: ``photos`` if networks inherit weights, else ``v2``.
 
     Args:
         data: an image folder or the name of a data set; None for the embedded images.
         weights: as `Settings.weights`; None for ``auto``.
+        on_progress: receives events while images are checked.
 
     Raises:
         DataError: the images or the donor cannot be used.
@@ -143,7 +177,8 @@ def default_space(data: str | None, weights: str | None) -> str:
     from mbsearch.data.sources import load_source
     from mbsearch.training.preparations import chosen_donor
 
-    donor = chosen_donor(weights or AUTO, load_source(data or EMBEDDED, seed=0))
+    source = load_source(data or EMBEDDED, seed=0, on_progress=on_progress)
+    donor = chosen_donor(weights or AUTO, source)
     return "v2" if donor is None else "photos"
 
 

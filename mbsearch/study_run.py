@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.pretrained import Pretrained
 
+SKIPPED = "skipped_images.txt"
+"""File of a study: image files that were left out as damaged, with the reason."""
+
 _MOST_LISTED = 6  # resolutions or gaps, in the plan of a run
 
 _LOGGER = logging.getLogger(__name__)
@@ -114,6 +117,7 @@ def run(
     sampler: str = "cost-aware",
     seed: int = 0,
     device: str | None = None,
+    skip_damaged: bool = False,
     dry_run: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> RunResult:
@@ -138,6 +142,7 @@ def run(
         sampler: name of the sampler.
         seed: of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
         dry_run: log the plan of the run, and stop before it starts.
         on_progress: receives every progress event.
 
@@ -158,7 +163,15 @@ def run(
     else:
         if ray is None:
             _check_device(device)
-        scoring = by_training(space, data or space.settings.proxy.data, seed, device, folder)
+        scoring = by_training(
+            space,
+            data or space.settings.proxy.data,
+            seed,
+            device,
+            folder,
+            skip_damaged=skip_damaged,
+            on_progress=on_progress,
+        )
     space = scoring.space
     feasible = require_feasible(replace(space, settings=space.settings.exact))
     for line in (*scoring.facts, *_plan_lines(scoring, trials, jobs or scoring.jobs())):
@@ -167,6 +180,8 @@ def run(
         return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
     with drive(folder, space.name, storage) as (store, still_held):
         study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
+        if scoring.prepare_images is not None and ray is None:
+            scoring.prepare_images(on_progress)
         study.log_start(trials)
         with closing(workers.executor(scoring)) as executor:
             if scoring.compile is not None and ray is None:
@@ -245,6 +260,9 @@ class _OpenStudy:
             feasible=feasible,
         )
         write_atomically(folder / "space.yaml", space.to_yaml())
+        if scoring.skipped:
+            skipped = "".join(f"{line}\n" for line in scoring.skipped)
+            write_atomically(folder / SKIPPED, skipped)
         return _OpenStudy(store, still_held, folder, scoring, space, meter, seed, identity)
 
     def log_start(self, trials: int | None) -> None:

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from mbsearch import cli
-from mbsearch.data.cache import cached_array
+from mbsearch.data.cache import cached_array, cached_text
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder with one array, a file of somebody else, and compiled kernels."""
+    """A cache folder with an array, a report of images, an unknown file, and compiled kernels."""
     folder, kernels = tmp_path / "cache", tmp_path / "kernels"
     monkeypatch.setenv("MBSEARCH_CACHE", str(folder))
     monkeypatch.setattr("mbsearch.accel.kernel_cache_folder", lambda: kernels)
     cached_array("images", (10, 1000), np.uint8, iter(np.zeros((10, 1000), np.uint8)))
+    cached_text(folder / "inspection-1.json", lambda: "[]")
     kernels.mkdir()
     (kernels / "steps.norm-1.nbc").write_bytes(b"0" * 2_000_000)
     (kernels / "steps.cpython-312.pyc").write_bytes(b"bytecode")

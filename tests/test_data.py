@@ -26,8 +26,8 @@ from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
 from mbsearch.data import cache, sources, torchvision_sets
-from mbsearch.data import readers as pools
 from mbsearch.data.batches import Split, batches
+from mbsearch.data.decoding import AS_DECLARED, plain
 from mbsearch.data.sources import ImageSource, SplitName, load_source
 from mbsearch.data.splits import stratified
 from mbsearch.errors import DataError
@@ -46,9 +46,19 @@ def write_classes(folder: Path, counts: dict[str, int], mode: str = "RGB") -> Pa
     for label, (name, count) in enumerate(counts.items()):
         (folder / name).mkdir(parents=True)
         for i in range(count):
-            pixel = (40 * label + 10, i, len(folder.name))
+            pixel = (40 * label + 10, i, sum(folder.name.encode()) % 256)
             Image.new("RGB", (9, 7), pixel).convert(mode).save(folder / name / f"{i:03}.png")
     return folder
+
+
+def save_in_classes(image: Image.Image, folder: Path, extension: str, **how: Any) -> None:
+    """Three files of equal pixels and different content in each of two classes."""
+    for label in "ab":
+        (folder / label).mkdir(parents=True)
+        for i in range(3):
+            path = folder / label / f"{i}.{extension}"
+            image.save(path, **how)
+            path.write_bytes(path.read_bytes() + f"{label}{i}".encode())
 
 
 def rows_of(source: ImageSource, kind: SplitName) -> set[tuple[int, int]]:
@@ -265,8 +275,9 @@ def test_content_key_follows_the_files(tmp_path: Path) -> None:
 def test_resizing_is_antialiased_bilinear(tmp_path: Path, side: int) -> None:
     folder = write_classes(tmp_path / "photos", {"a": 3, "b": 3})
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
-    for path in folder.glob("a/*.png"):
+    for i, path in enumerate(folder.glob("a/*.png")):
         Image.fromarray(pixels).save(path)
+        path.write_bytes(path.read_bytes() + bytes([i]))  # copies would stay together
     split = load_source(folder, seed=0).split("train", side)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     oracle = tv.resize(tensor, [side, side], antialias=True)
@@ -283,10 +294,7 @@ def test_modes(tmp_path: Path, mode: str) -> None:
         image.info["transparency"] = b"\x00\x10"
     else:
         image = grey.convert("RGB").convert(mode)
-    for label in "ab":
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(3):
-            image.save(tmp_path / "photos" / label / f"{i}.{'tif' if mode == 'CMYK' else 'png'}")
+    save_in_classes(image, tmp_path / "photos", "tif" if mode == "CMYK" else "png")
     split = load_source(tmp_path / "photos", seed=0).split("train", 3)
     assert split.images.shape[1] == (1 if mode in ("1", "L", "LA", "I;16") else 3)
     assert bool((split.images == 255).all())
@@ -300,10 +308,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     image.paste(255, (0, 0, 8, 4))
     exif = Image.Exif()
     exif[0x0112] = 3  # the camera was upside down
-    for label in "ab":
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(3):
-            image.save(tmp_path / "photos" / label / f"{i}.jpg", exif=exif)
+    save_in_classes(image, tmp_path / "photos", "jpg", exif=exif)
     split = load_source(tmp_path / "photos", seed=0).split("train", 2)
     assert split.images[0, 0, 0].max() < 50
     assert split.images[0, 0, 1].min() > 200
@@ -313,7 +318,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 def test_orientations_are_those_of_pillow(orientation: int) -> None:
     image = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
     image.getexif()[0x0112] = orientation
-    upright, expected = pools._upright(image), ImageOps.exif_transpose(image)
+    upright, expected = plain(image, 1, AS_DECLARED), ImageOps.exif_transpose(image)
     assert np.array_equal(np.asarray(upright), np.asarray(expected))
 
 
@@ -328,7 +333,7 @@ def test_malformed_exif_data_is_ignored(tmp_path: Path) -> None:
         rational, text = b"\x1a\x01\x05\x00", b"\x1a\x01\x02\x00"
     (tmp_path / "odd.jpg").write_bytes(data.replace(rational, text))
     with Image.open(tmp_path / "odd.jpg") as image:
-        assert pools._upright(image).size == (4, 8)
+        assert plain(image, 1, AS_DECLARED).size == (4, 8)
         with pytest.raises((struct.error, TypeError, AttributeError)):
             ImageOps.exif_transpose(image)
 
@@ -383,7 +388,7 @@ def test_class_without_images(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "photos", {"a": 5, "b": 5})
     (folder / "c").mkdir()
     (folder / "c" / "._0.png").touch()  # macOS leaves such files; they are no images
-    with pytest.raises(DataError, match=r"photos/c: expected images \(\.jpg, .*\), got none"):
+    with pytest.raises(DataError, match=r"photos/c: expected images that Pillow opens, got only"):
         load_source(folder, seed=0)
 
 
@@ -412,36 +417,41 @@ def test_too_few_images_to_split(tmp_path: Path) -> None:
     assert [len(rows_of(load_source(folder, seed=0), kind)) for kind in KINDS] == [4, 2, 2]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "not an image", "float", "gone"])
-def test_unreadable_image(tmp_path: Path, cache_folder: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "not an image", "NaN", "no target"])
+def test_unreadable_image(tmp_path: Path, damage: str) -> None:
     folder = write_classes(tmp_path / "photos" / "train", {"a": 2, "b": 2}).parent
     write_classes(folder / "val", {"a": 2, "b": 2})
     write_classes(folder / "test", {"a": 2, "b": 2})
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     bad = folder / "val" / "b" / "001.png"
-    Image.fromarray(noise).save(bad)
+    bad.unlink()
     if damage == "truncated":
+        Image.fromarray(noise).save(bad)
         bad.write_bytes(bad.read_bytes()[:2000])
     elif damage == "not an image":
         bad.write_text("Not found")
-    elif damage == "float":
-        bad.unlink()
+    elif damage == "NaN":
         bad = bad.with_suffix(".tif")
-        Image.fromarray(np.zeros((4, 4), np.float32)).save(bad)
+        Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(bad)
+    else:
+        bad.symlink_to(folder / "gone.png")
     source = load_source(folder, seed=0)
-    if damage == "gone":
-        bad.unlink()
-    with pytest.raises(DataError, match=rf"val/b/{bad.name}: expected an image, got a file that"):
+    assert len(source.split("validation", 8)) == 3
+    with pytest.raises(
+        DataError, match=rf"val/b/{bad.name}: expected an image, got a file that .*--skip-damaged"
+    ):
+        source.require_undamaged()
+
+
+def test_file_deleted_after_the_inspection(tmp_path: Path, cache_folder: Path) -> None:
+    folder = write_classes(tmp_path / "photos", {"a": 5, "b": 5})
+    source = load_source(folder, seed=0)
+    for path in folder.glob("b/*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"b/00\d.png: expected an image, got a file that cannot"):
         source.split("validation", 8)
     assert not list(cache_folder.glob("validation*.npy"))
     assert not list(cache_folder.glob("*.part"))
-
-
-def test_file_deleted_while_the_folder_is_listed(tmp_path: Path) -> None:
-    folder = write_classes(tmp_path / "photos", {"a": 5, "b": 5})
-    (folder / "a" / "link.png").symlink_to(folder / "gone.png")
-    with pytest.raises(DataError, match=r"a/link.png: expected an image, got a file that cannot"):
-        load_source(folder, seed=0)
 
 
 # Cache

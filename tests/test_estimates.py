@@ -274,7 +274,7 @@ def _trials(store: StudyStore) -> set[int]:
 def test_a_run_stores_predictions_and_the_next_run_replaces_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fake(space: SearchSpecification, *_: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object, **__: object) -> Scoring:
         return Scoring(EVALUATOR, space, "fake", "key")
 
     monkeypatch.setattr("mbsearch.study_run.by_training", fake)

@@ -517,7 +517,7 @@ def test_a_run_interrupted_in_promotion_resumes_promotion(
     class CutError(Exception):
         pass
 
-    def fake(space: SearchSpecification, *_: object) -> Scoring:
+    def fake(space: SearchSpecification, *_: object, **__: object) -> Scoring:
         return Scoring(FakeEvaluator(epochs=EPOCHS), space, "fake", "0")
 
     def cut(progress: Progress) -> None:

@@ -82,6 +82,7 @@ def spoil_test(images: Path) -> None:
 
 def test_search_and_training_never_open_a_test_image(images: Path) -> None:
     # Files of the test that nobody can read stop the one step that needs them, and nothing else.
+    load_source(str(images), seed=0)  # all files are checked once, before
     spoil_test(images)
     proxy = Proxy(epochs=1, batch_size=8, train_images=None, validation_images=None)
     ProxyTraining(proxy, str(images)).evaluate(Task(SMALL, seed=0))

@@ -50,6 +50,7 @@ def audit(
     jobs: int | None = None,
     seed: int = 0,
     device: str | None = None,
+    skip_damaged: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> Audit:
     """Measure the rank agreement of a space's proxy; write the result to `folder`.
@@ -69,8 +70,9 @@ def audit(
         jobs: worker processes; None for one a core, or four on a GPU.
         seed: of the sample and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
-        on_progress: receives an event for every completed training, and for every step of a
-            training before them.
+        skip_damaged: leave out image files that cannot be read; by default they are an error.
+        on_progress: receives an event for every completed training, for every step of a training
+            before them, and while images are read.
 
     Raises:
         SpecError: the space, or the number of networks, is too small.
@@ -81,7 +83,15 @@ def audit(
     if networks < SMALLEST:
         raise SpecError(f"--networks: expected at least {SMALLEST}, got {networks}")
     images = data or space.settings.proxy.data
-    scoring = by_training(space, images, seed, device, folder)
+    scoring = by_training(
+        space,
+        images,
+        seed,
+        device,
+        folder,
+        skip_damaged=skip_damaged,
+        on_progress=on_progress,
+    )
     subjects = _Subjects.sampled(scoring.space, networks, seed)
     known = None
     if truth is None:

@@ -15,6 +15,7 @@ from mbsearch.cli.terminal import (
     Device,
     Evaluator,
     Json,
+    SkipDamaged,
     StudyName,
     TrainingJobs,
     Weights,
@@ -53,6 +54,7 @@ def audit(
         int, typer.Option(min=0, help="Seed of the sample, the split and the trainings.")
     ] = 0,
     device: Device = None,
+    skip_damaged: SkipDamaged = False,
     as_json: Json = False,
 ) -> None:
     """Measure the rank agreement of the proxy with a long training, and compare it with Mult-Adds.
@@ -80,6 +82,7 @@ def audit(
             jobs=jobs,
             seed=seed,
             device=device,
+            skip_damaged=skip_damaged,
             on_progress=display.update,
         )
     if as_json:

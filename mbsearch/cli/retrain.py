@@ -15,6 +15,7 @@ from mbsearch.cli.terminal import (
     Budgets,
     Device,
     Json,
+    SkipDamaged,
     StudyFolder,
     TrainingJobs,
     err,
@@ -83,6 +84,7 @@ def retrain(
     ] = None,
     jobs: TrainingJobs = None,
     device: Device = None,
+    skip_damaged: SkipDamaged = False,
     as_json: Json = False,
 ) -> None:
     """Train networks by the full recipe on train and validation images, and test them.
@@ -134,6 +136,7 @@ def retrain(
             split_seed=study.identity["seed"],
             jobs=jobs,
             device=device,
+            skip_damaged=skip_damaged,
             start=(
                 None if weights is None else WeightsFile(given[0].fingerprint, weights, weights_eps)
             ),

@@ -20,6 +20,7 @@ from mbsearch.cli.terminal import (
     Device,
     Evaluator,
     Json,
+    SkipDamaged,
     Storage,
     StudyName,
     Weights,
@@ -144,6 +145,7 @@ def run(
             help="Export each answer into the study's folder: weights, ONNX, int8, model card."
         ),
     ] = True,
+    skip_damaged: SkipDamaged = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan of the run, and exit.")
     ] = False,
@@ -169,7 +171,8 @@ def run(
             | {"refine": refine, "weights": weights}
         )
     if space is None:
-        space = default_space(data, weights) if table is None else "v2"
+        with ProgressDisplay(err) as display:
+            space = "v2" if table is not None else default_space(data, weights, display.update)
     overrides = _Overrides(
         evaluator, weights, limit or [], objective, budget or [], finals, racing, refine
     )
@@ -191,6 +194,7 @@ def run(
                 sampler=sampler,
                 seed=seed,
                 device=device,
+                skip_damaged=skip_damaged,
                 dry_run=dry_run,
                 on_progress=display.update,
             )

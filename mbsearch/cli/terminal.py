@@ -139,6 +139,15 @@ def parse_budgets(given: Sequence[str] | None, at: str | None, metric: str) -> l
     return found if at is None else [*found, parse_budget("--at", at, metric)]
 
 
+SkipDamaged = Annotated[
+    bool,
+    typer.Option(
+        "--skip-damaged",
+        help="Leave out image files that cannot be read; by default they are named and refused.",
+    ),
+]
+
+
 def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
     """Raise an error for an unknown value of an option.
 

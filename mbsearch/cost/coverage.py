@@ -57,6 +57,14 @@ def gaps(
     ]
 
 
+def resolutions(space: SearchSpace) -> list[int]:
+    """Return the resolutions of a space, in ascending order."""
+    found = next((c.values for c in space.choices if c.name == "resolution"), None)
+    if found is None:
+        found = (space.decode(space.complete({})).resolution,)
+    return sorted(int(r) for r in found if isinstance(r, int))
+
+
 def oversized(space: SearchSpace, photo_side: int) -> list[int]:
     """Return the resolutions of a space above the photos' own, in ascending order.
 
@@ -64,7 +72,4 @@ def oversized(space: SearchSpace, photo_side: int) -> list[int]:
         space: the space with these resolutions.
         photo_side: the shorter side of most photos, in pixels.
     """
-    resolutions = next((c.values for c in space.choices if c.name == "resolution"), None)
-    if resolutions is None:
-        resolutions = (space.decode(space.complete({})).resolution,)
-    return sorted(int(r) for r in resolutions if isinstance(r, int) and r > photo_side)
+    return [resolution for resolution in resolutions(space) if resolution > photo_side]

@@ -1,4 +1,4 @@
-"""Arrays cached on disk; every process maps the same file.
+"""Arrays and texts cached on disk; every process maps the same file of an array.
 
 The folder is $MBSEARCH_CACHE, else $XDG_CACHE_HOME/mbsearch, else ~/.cache/mbsearch. A file's name
 contains a hash of everything that its content depends on, so a file is never stale. It may be
@@ -8,9 +8,10 @@ deleted at any time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -63,38 +64,110 @@ def cached_array(
     Raises:
         DataError: the folder is not writable or the disk is full.
     """
-    found = load_array(name, shape, dtype)
-    if found is not None:
-        return found
-    path = _path(name)
+    found = cached_arrays({name: shape}, dtype, lambda _missing: ((row,) for row in rows))
+    return found[name]
+
+
+def cached_arrays(
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: type[np.generic],
+    make: Callable[[list[str]], Iterable[Sequence[Array]]],
+) -> dict[str, Array]:
+    """Return cached arrays of equal length by their names; missing ones are created together.
+
+    Args:
+        shapes: of each array, by its name.
+        dtype: of all arrays.
+        make: returns rows for the names of missing arrays; each row has one array for each name.
+
+    Raises:
+        DataError: the folder is not writable or the disk is full.
+    """
+    found = {name: load_array(name, shape, dtype) for name, shape in shapes.items()}
+    missing = sorted(name for name, array in found.items() if array is None)
+    if missing:
+        with ExitStack() as stack:
+            for name in missing:  # sorted, so that processes do not wait for each other
+                stack.enter_context(_locked(_path(name)))
+            left = [name for name in missing if load_array(name, shapes[name], dtype) is None]
+            if left:
+                _write({_path(name): shapes[name] for name in left}, dtype, make(left))
+        found |= {name: load_array(name, shapes[name], dtype) for name in missing}
+    arrays = {name: array for name, array in found.items() if array is not None}
+    for name in shapes:
+        if name not in arrays:
+            raise _not_read_back(_path(name))
+    return arrays
+
+
+def cached_text(path: Path, make: Callable[[], str]) -> str:
+    """Return the text of a file of the cache folder; created if missing.
+
+    Raises:
+        DataError: the folder is not writable or the disk is full.
+    """
+    text = _read_text(path)
+    if text is None:
+        with _locked(path):
+            text = _read_text(path)
+            if text is None:
+                with _writing(path) as file:
+                    file.write(make().encode("utf-8", "surrogateescape"))
+                text = _read_text(path)
+    if text is None:
+        raise _not_read_back(path)
+    return text
+
+
+def _read_text(path: Path) -> str | None:
     try:
-        with FileLock(path.with_suffix(".lock")):
-            found = load_array(name, shape, dtype)
-            if found is None:
-                with replacing(path, exclusive=True) as partial:
-                    _write(partial, shape, dtype, rows)
-                found = load_array(name, shape, dtype)
-    except OSError as error:
-        raise _not_written(path, error) from error
-    if found is None:
-        raise DataError(f"{path}: the image cache was written but does not read back")
-    return found
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
 
 
 def _path(name: str) -> Path:
     return cache_dir() / f"{name}.npy"
 
 
-def _write(
-    path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: Iterable[Array]
-) -> None:
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for row in rows:
-            file.write(np.ascontiguousarray(row, dtype).tobytes())
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file; an OSError within means that the cache is not writable."""
+    try:
+        with FileLock(path.with_suffix(".lock")):
+            yield
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when it is complete; the caller holds its lock."""
+    with replacing(path, exclusive=True) as partial, partial.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def _write(
+    shapes: Mapping[Path, tuple[int, ...]],
+    dtype: type[np.generic],
+    rows: Iterable[Sequence[Array]],
+) -> None:
+    with ExitStack() as stack:
+        files = []
+        for path, shape in shapes.items():
+            file = stack.enter_context(_writing(path))
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            files.append(file)
+        for row in rows:
+            for file, part in zip(files, row, strict=True):
+                file.write(np.ascontiguousarray(part, dtype).tobytes())
+
+
+def _not_read_back(path: Path) -> DataError:
+    return DataError(f"{path}: the image cache was written but does not read back")
 
 
 def _not_written(path: Path, error: OSError | RuntimeError) -> DataError:

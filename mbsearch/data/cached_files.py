@@ -12,7 +12,7 @@ from pathlib import Path
 from mbsearch.data.cache import cache_dir
 from mbsearch.errors import StorageError
 
-_ARRAYS = ("*.npy", "*.lock", "*.partial")
+_ARRAYS = ("*.npy", "*.lock", ".*.part", "inspection-*.json", "damaged-*.txt")
 _KERNELS = ("*.nbi", "*.nbc", "compiled-*")
 
 

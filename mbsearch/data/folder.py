@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
+from mbsearch.data.cache import cache_dir, cached_text
+from mbsearch.data.decoding import Depth, Reading, scaling_range
+from mbsearch.data.equal_contents import in_later_split, originals
+from mbsearch.data.folder_notes import image_notes, left_out_notes, reasons
+from mbsearch.data.inspection import FileReport, Inspected, image_extensions, inspect_files
+from mbsearch.data.listing import Listing, count_files, left_out_reason, list_files
 from mbsearch.data.readers import FilePool
+from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
+from mbsearch.progress import OnProgress
 
 _PARTS = {  # in lower case
     "train": "train",
@@ -21,16 +30,115 @@ _PARTS = {  # in lower case
     "test": "test",
     "testing": "test",
 }
+_NAMED = 10  # damaged files in a message
+_BESIDE = "beside the class folders"
+# How the first version scaled grey images: such data sets keep their key.
+_UNCHANGED = {("16-bit", 0, 65535), ("32-bit", 0, 65535)}
 
 
-def read_folder(root: Path) -> tuple[tuple[str, ...], dict[str, FilePool], str]:
-    """Return class names, images of each part ("train" always), and a hash of the file list.
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A file that is named like an image and cannot be read, and why."""
+
+    path: Path
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolder:
+    """The images of a folder that can be read.
+
+    `pools` has the images of each split found, "train" always. `originals` gives for each training
+    image the row of the first one of equal content. `key` is a hash of the files' names, sizes and
+    times, and of what else changes their pixels or splits. `notes` describe what was left out and
+    changed.
+    """
+
+    class_names: tuple[str, ...]
+    pools: Mapping[str, FilePool]
+    originals: Rows
+    key: str
+    notes: tuple[str, ...]
+    damaged: tuple[DamagedFile, ...]
+
+
+def read_folder(root: Path, on_progress: OnProgress | None = None) -> ImageFolder:
+    """List a folder, and read every image once or the report of an earlier reading.
+
+    Args:
+        root: the folder.
+        on_progress: receives events while images are read; None writes lines to the log.
 
     Raises:
-        DataError: the folder is missing or has another layout; the message names the place.
+        DataError: the folder is missing or has another layout, a class has no images, or two
+            classes share an image; the message names the place.
     """
     parts = _parts(root)
     names = {part: tuple(sorted(_subfolders(folder))) for part, folder in parts.items()}
+    classes = _class_names(parts, names)
+    homes = {(part, name): folder / name for part, folder in parts.items() for name in classes}
+    listing = list_files(homes, image_extensions())
+    _leave_out_beside(root, parts, listing)
+    images, damaged = _sorted_out(listing, inspect_files(root, listing.files, on_progress))
+    copied = in_later_split(images)
+    left = Counter((images[row][0].split, images[row][0].class_name) for row in copied)
+    images = [image for row, image in enumerate(images) if row not in copied]
+    _require_images(homes, images, damaged, listing, left)
+    reading = _reading(images)
+    pools = {part: _pool(part, images, classes, reading) for part in parts}
+    first = originals([image for image in images if image[0].split == "train"])
+    copies = len(first) - len(np.unique(first))
+    notes = (
+        *left_out_notes(listing.left_out),
+        *_copy_notes(listing.linked, copies, len(copied)),
+        *image_notes(root, images, reading),
+    )
+    key = _key(root, parts, images, _changes(images, reading, copies))
+    return ImageFolder(classes, pools, first, key, notes, tuple(damaged))
+
+
+def _sorted_out(
+    listing: Listing, reports: Sequence[FileReport]
+) -> tuple[list[Inspected], list[DamagedFile]]:
+    """Images that can be read, and those that cannot; other files are counted as left out."""
+    images: list[Inspected] = []
+    damaged = [DamagedFile(file.path, "the link has no target") for file in listing.broken]
+    for file, report in zip(listing.files, reports, strict=True):
+        if not report.fault:
+            images.append((file, report))
+        elif report.is_image:
+            damaged.append(DamagedFile(file.path, report.fault))
+        else:
+            listing.leave_out(file.class_name, report.fault)
+    return images, damaged
+
+
+def damage_message(root: str | Path, damaged: Sequence[DamagedFile]) -> str:
+    """Name files that cannot be read: the first ten, and a file that lists all if there are more.
+
+    Raises:
+        DataError: the cache, where the list is written, is not writable.
+    """
+    named = ", ".join(f"{file.path} ({file.fault})" for file in damaged[:_NAMED])
+    if len(damaged) == 1:
+        return (
+            f"{damaged[0].path}: expected an image, got a file that cannot be read "
+            f"({damaged[0].fault})"
+        )
+    message = f"{root}: expected images, got {len(damaged):,} files that cannot be read: {named}"
+    if len(damaged) <= _NAMED:
+        return message
+    lines = "".join(f"{file.path}\t{file.fault}\n" for file in damaged)
+    name = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    path = cache_dir() / f"damaged-{name}.txt"
+    cached_text(path, lambda: lines)
+    return f"{message} and {len(damaged) - _NAMED:,} more; {path} lists all"
+
+
+def _class_names(
+    parts: Mapping[str, Path], names: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Names of the classes, which every split must have."""
     classes = names["train"]
     if not classes:
         got = "nothing" if not any(parts["train"].iterdir()) else "no folders"
@@ -45,8 +153,7 @@ def read_folder(root: Path) -> tuple[tuple[str, ...], dict[str, FilePool], str]:
                 f"{parts[part]}: expected the class folders of {parts['train']}; "
                 f"missing here: {_listed(classes, found)}; only here: {_listed(found, classes)}"
             )
-    pools = {part: _pool(folder, classes) for part, folder in parts.items()}
-    return classes, pools, _fingerprint(root, pools)
+    return classes
 
 
 def _parts(root: Path) -> dict[str, Path]:
@@ -78,44 +185,111 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return {
         path.name: path
         for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
+        if path.is_dir() and left_out_reason(path.name) is None
     }
 
 
-def _pool(folder: Path, classes: tuple[str, ...]) -> FilePool:
-    samples = make_dataset(
-        str(folder),
-        {name: label for label, name in enumerate(classes)},
-        extensions=IMG_EXTENSIONS,
-        allow_empty=True,
-    )
-    kept = [
-        (Path(path), label)
-        for path, label in samples
-        if not any(part.startswith(".") for part in Path(path).relative_to(folder).parts)
-    ]
-    pool = FilePool(
-        tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64)
-    )
-    counts = np.bincount(pool.labels, minlength=len(classes))
-    if not counts.all():
-        empty = folder / classes[int(counts.argmin())]
-        raise DataError(f"{empty}: expected images ({', '.join(IMG_EXTENSIONS)}), got none")
-    return pool
+def _leave_out_beside(root: Path, parts: Mapping[str, Path], listing: Listing) -> None:
+    """Count the files that are in no class folder, and those of folders beside the splits."""
+    for folder in dict.fromkeys((root, *parts.values())):
+        used = set(parts.values()) if folder == root and root not in parts.values() else None
+        name = folder.resolve().name
+        for path in folder.iterdir():
+            reason = left_out_reason(path.name)
+            if not path.is_dir():
+                listing.leave_out(name, reason or _BESIDE)
+            elif reason is not None:
+                listing.leave_out(name, reason, count_files(path))
+            elif used is not None and path not in used:
+                listing.leave_out(name, f"in {path.name}, beside train", count_files(path))
 
 
-def _fingerprint(root: Path, pools: dict[str, FilePool]) -> str:
+def _require_images(
+    homes: Mapping[tuple[str, str], Path],
+    images: Sequence[Inspected],
+    damaged: Sequence[DamagedFile],
+    listing: Listing,
+    dropped: Collection[tuple[str, str]],
+) -> None:
+    """Every class must have an image in every split."""
+    counts = Counter((file.split, file.class_name) for file, _ in images)
+    for key, home in homes.items():
+        if counts[key]:
+            continue
+        if lost := [file for file in damaged if home in file.path.parents]:
+            raise DataError(damage_message(home, lost))
+        if key in dropped:
+            raise DataError(
+                f"{home}: expected images of its own, got only copies of images of a later split "
+                "(validation, then test)"
+            )
+        why = listing.left_out.get(key[1])
+        got = f"only other files ({reasons(why)})" if why else "none"
+        raise DataError(f"{home}: expected images that Pillow opens, got {got}")
+
+
+def _pool(
+    part: str, images: Sequence[Inspected], classes: Sequence[str], reading: Reading
+) -> FilePool:
+    chosen = [(file, report) for file, report in images if file.split == part]
+    label = {name: number for number, name in enumerate(classes)}
+    return FilePool(
+        tuple(file.path for file, _ in chosen),
+        np.array([label[file.class_name] for file, _ in chosen], np.int64),
+        np.array([report.grey for _, report in chosen], np.bool_),
+        reading,
+    )
+
+
+def _reading(images: Sequence[Inspected]) -> Reading:
+    """How the pixel values of a data set are scaled to 8 bits."""
+    ranges: list[tuple[Depth, float, float]] = []
+    for depth in ("16-bit", "32-bit", "floating-point"):
+        deep = [report for _, report in images if report.depth == depth]
+        if deep:
+            low, high = min(each.low for each in deep), max(each.high for each in deep)
+            ranges.append((depth, *scaling_range(depth, low, high)))
+    return Reading(tuple(ranges))
+
+
+def _changes(images: Sequence[Inspected], reading: Reading, copies: int) -> list[str]:
+    """Reasons why pixels or splits differ from those of the first version of mbsearch."""
+    changes = [f"{each}" for each in reading.ranges if each not in _UNCHANGED]
+    if any(report.depth == "16-bit" and not report.grey for _, report in images):
+        changes.append("16-bit colours")
+    if any(report.transparent for _, report in images):
+        changes.append("on white")
+    if copies:
+        changes.append("copies in one split")
+    return changes
+
+
+def _copy_notes(linked: int, copies: int, dropped: int) -> list[str]:
+    notes = []
+    if linked:
+        notes.append(f"links to files that are listed already, counted once: {linked:,}")
+    if copies:
+        notes.append(f"equal training images, kept in the same split: {copies:,} copies")
+    if dropped:
+        notes.append(
+            f"left out: {dropped:,} images of which a later split (validation, then test) holds "
+            "an equal one"
+        )
+    return notes
+
+
+def _key(
+    root: Path, parts: Iterable[str], images: Sequence[Inspected], changes: Iterable[str]
+) -> str:
+    """Hash of the files used, and of the reasons for other pixels or splits."""
     digest = hashlib.sha256()
-    for part, pool in pools.items():
-        for path in pool.paths:
-            try:
-                stat = path.stat()
-            except OSError as error:
-                raise DataError(
-                    f"{path}: expected an image, got a file that cannot be read ({error.strerror})"
-                ) from error
-            line = f"{part}\0{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
+    for part in parts:
+        for file, _ in images:
+            if file.split == part:
+                line = f"{part}\0{file.path.relative_to(root)}\0{file.size}\0{file.mtime_ns}\n"
+                digest.update(line.encode("utf-8", "surrogateescape"))
+    for change in changes:
+        digest.update(f"{change}\n".encode())
     return digest.hexdigest()
 
 

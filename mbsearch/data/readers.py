@@ -11,14 +11,24 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
+from mbsearch.data.decoding import (
+    AS_DECLARED,
+    Reading,
+    decoding_bytes,
+    is_grey,
+    local_files,
+    plain,
+)
+from mbsearch.data.inspection import formats_of
+from mbsearch.data.parallel import MEMORY, MemoryBound, map_in_threads
 from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
-_GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+_CHUNK = 8  # images to a task of a thread
 
 
 class Pool(Protocol):
@@ -27,6 +37,10 @@ class Pool(Protocol):
     @property
     def labels(self) -> Rows:
         """Class of each image."""
+
+    @property
+    def reading(self) -> Reading:
+        """How pixel values are scaled to 8 bits."""
 
     def open(self, row: int) -> Image.Image:
         """Open one image; raises Pillow's errors."""
@@ -43,6 +57,7 @@ class PackedPool:
     first: int
     side: int
     labels: Rows
+    reading: Reading = AS_DECLARED
 
     @cached_property
     def _images(self) -> Pixels:
@@ -60,14 +75,17 @@ class PackedPool:
 
 @dataclass(frozen=True)
 class FilePool:
-    """One image file per row."""
+    """One image file per row; `grey` is true for each without colour."""
 
     paths: tuple[Path, ...]
     labels: Rows
+    grey: NDArray[np.bool_]
+    reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
         """Open the file of one row without reading its pixels."""
-        return Image.open(self.paths[row])
+        path = self.paths[row]
+        return Image.open(path, formats=formats_of(path))
 
     def where(self, row: int) -> str:
         """Return the path of the file."""
@@ -81,6 +99,7 @@ class TorchvisionPool:
     name: str
     dataset: Sequence[tuple[Image.Image, Any]]
     labels: Rows
+    reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
         """Return the image of one row."""
@@ -92,10 +111,12 @@ class TorchvisionPool:
 
 
 def channels(pool: Pool, rows: Rows) -> int:
-    """Return 1 if all these images are grey, else 3; reads only headers of files."""
+    """Return 1 if all these images are grey, else 3; reads no pixels."""
+    if isinstance(pool, FilePool):
+        return 1 if pool.grey[rows].all() else 3
     for row in rows.tolist():
         with _open(pool, row) as image:
-            if image.mode not in _GREY:
+            if not is_grey(image):
                 return 3
     return 1
 
@@ -104,43 +125,68 @@ def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
     """Return the shorter side of each image in pixels; reads only headers of files."""
     found = []
     for row in rows.tolist():
-        with _open(pool, row) as image:
+        with local_files(), _open(pool, row) as image:
             found.append(min(image.size))
     return found
 
 
-def squares(pool: Pool, rows: Rows, pixels: int, channels: int) -> Iterator[Pixels]:
-    """Decode images and resize each to a square, as uint8 (channels, pixels, pixels).
+def squares(
+    pool: Pool, rows: Rows, sides: Sequence[int], channels: int
+) -> Iterator[tuple[Pixels, ...]]:
+    """Decode images and resize each to squares, as uint8 (channels, side, side).
 
     The whole image is resized to the square without cropping, so every resolution has the same
     content. The filter is bilinear with antialiasing, as in the training of the references; without
     antialiasing small images are noisy.
 
+    An image is decoded once for all sides, a JPEG once for each fraction of its size. The threads
+    that decode share `MEMORY` bytes.
+
     Raises:
         DataError: an image cannot be read; the message names it.
     """
-    for row in rows.tolist():
+    memory = MemoryBound(MEMORY)
+
+    def resized(row: int) -> tuple[Pixels, ...]:
+        found: dict[int, Pixels] = {}
         try:
-            with _open(pool, row) as image:
-                # JPEG only: decode at a reduced size, at least twice the final one.
-                image.draft(None, (2 * pixels, 2 * pixels))
-                square = _plain(image, channels).resize((pixels, pixels), Image.Resampling.BILINEAR)
+            while len(found) < len(sides):
+                with _open(pool, row) as image:
+                    wanted = [side for side in sides if side not in found]
+                    alike = [
+                        s for s in wanted if _reduction(image, s) == _reduction(image, wanted[0])
+                    ]
+                    stored = image.size
+                    # JPEG only: decode at a reduced size, at least twice the final one.
+                    image.draft(None, (2 * alike[0], 2 * alike[0]))
+                    with memory.hold(decoding_bytes(image, stored)):
+                        shown = plain(image, channels, pool.reading)
+                        found |= {side: _square(shown, side) for side in alike}
         except (MemoryError, DataError):
             raise
         except Exception as error:  # Pillow's decoders raise any error for damaged files
             raise _unreadable(pool, row, error) from error
-        yield np.atleast_3d(np.asarray(square)).transpose(2, 0, 1)
+        return tuple(found[side] for side in sides)
+
+    with local_files():
+        if len(rows):
+            _open(pool, int(rows[0])).close()  # packed images are unpacked once, before the threads
+        yield from map_in_threads(resized, rows.tolist(), _CHUNK)
 
 
-_TURNS = {  # EXIF 2.32, tag 0x0112
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+def _reduction(image: Image.Image, side: int) -> int:
+    """The fraction of its size at which Pillow decodes a JPEG that is to become a square."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    most = min(image.size) // (2 * side)
+    return next((scale for scale in (8, 4, 2) if most >= scale), 1)
+
+
+def _square(image: Image.Image, side: int) -> Pixels:
+    resized = image.resize((side, side), Image.Resampling.BILINEAR)
+    return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
+
+
 # Opening a file, Pillow raises SyntaxError for some damaged ones.
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
@@ -150,32 +196,6 @@ def _open(pool: Pool, row: int) -> Image.Image:
         return pool.open(row)
     except _UNREADABLE as error:
         raise _unreadable(pool, row, error) from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image rotated by its EXIF orientation; unreadable EXIF data is ignored.
-
-    Pillow's ``exif_transpose`` rewrites the whole EXIF data and fails on malformed entries.
-    """
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return image
-    turn = _TURNS.get(orientation or 1)
-    return image if turn is None else image.transpose(turn)
-
-
-def _plain(image: Image.Image, channels: int) -> Image.Image:
-    """The image upright, in 8 bits, grey or RGB; transparency is dropped, as torchvision does."""
-    image = _upright(image)
-    if image.mode == "F":
-        raise ValueError("expected pixels of 8 or 16 bits, got floating-point ones")
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray((wide / 257).round().astype(np.uint8))
-    if "transparency" in image.info and image.mode == "P":
-        image = image.convert("RGBA")
-    return image.convert("L" if channels == 1 else "RGB")
 
 
 def _unreadable(pool: Pool, row: int, error: BaseException) -> DataError:

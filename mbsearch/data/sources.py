@@ -8,7 +8,7 @@ the validation split 20 % if the test split is given, else 15 %.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -20,10 +20,19 @@ from torch import Tensor
 
 from mbsearch.config.proxy_settings import EMBEDDED
 from mbsearch.data.batches import Split
-from mbsearch.data.cache import Array, cached_array, load_array
-from mbsearch.data.readers import PackedPool, Pool, channels, shorter_sides, squares
+from mbsearch.data.cache import Array, cached_array, cached_arrays, load_array
+from mbsearch.data.folder import DamagedFile, ImageFolder, damage_message, read_folder
+from mbsearch.data.parallel import reported
+from mbsearch.data.readers import (
+    PackedPool,
+    Pool,
+    channels,
+    shorter_sides,
+    squares,
+)
 from mbsearch.data.splits import Rows, stratified
 from mbsearch.errors import DataError, did_you_mean
+from mbsearch.progress import OnProgress
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -72,8 +81,9 @@ class ImageSource:
     """A data set with fixed splits; images are read on demand.
 
     `content_key` is a hash of the images (for folders: of the files' names, sizes and times), equal
-    for equal data. The embedded set's key identifies its training images. `flippable` says whether
-    a mirrored image has the same class.
+    for equal data; the embedded set's key identifies its training images. `flippable` says that a
+    mirrored image is still one of its class. `notes` say what was left out and changed. `damaged`
+    are files that cannot be read; no split holds them.
     """
 
     name: str
@@ -82,6 +92,8 @@ class ImageSource:
     flippable: bool
     seed: int
     members: Mapping[SplitName, Members] = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+    damaged: tuple[DamagedFile, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -105,7 +117,7 @@ class ImageSource:
         return int(np.median(shorter_sides(members.pool, members.rows[::step])))
 
     def facts(self) -> tuple[str, ...]:
-        """Return lines of text: classes, splits, images per class, chance."""
+        """Return lines of text: classes, splits, images per class, chance, changes."""
         labels = {kind: self.members[kind].labels for kind in get_args(SplitName)}
         total = np.bincount(np.concatenate(list(labels.values())), minlength=self.num_classes)
         low, high = total.min(), total.max()
@@ -114,7 +126,28 @@ class ImageSource:
         return (
             f"data: {self.name}, {self.num_classes} classes of {sizes} images; {splits}",
             f"chance: {self.chance:.3f} (the share of the largest class)",
+            *self.notes,
+            *self.damage,
         )
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Return a line of text about damaged files that were left out, if there are any."""
+        if not self.damaged:
+            return ()
+        return (f"left out: {damage_message(self.name, self.damaged)}",)
+
+    def require_undamaged(self) -> None:
+        """Raise an error for files that cannot be read.
+
+        Raises:
+            DataError: there are some; the message names them.
+        """
+        if self.damaged:
+            them = "it" if len(self.damaged) == 1 else "them"
+            raise DataError(
+                f"{damage_message(self.name, self.damaged)}; --skip-damaged leaves {them} out"
+            )
 
     def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
         """Return images of one split as squares with `pixels` per side, cached on disk.
@@ -182,36 +215,65 @@ class ImageSource:
     @property
     def coloured(self) -> bool:
         """Whether the training images have colours."""
-        return len(self.statistics()[0]) > 1
+        members = self._measured
+        return channels(members.pool, members.rows) > 1
+
+    def prepare(
+        self,
+        kind: SplitName,
+        sides: Iterable[int],
+        limit: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Write a split into the cache at several sizes, decoding each image once.
+
+        Raises:
+            DataError: as `split`.
+        """
+        self._cached(kind, self._limited(kind, limit), sorted(set(sides)), on_progress)
 
     def _images(self, kind: SplitName, members: Members, pixels: int) -> Array:
-        name = f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
-        count = len(members.rows)
+        name = self._name(kind, members, pixels)
         for depth in (1, 3):  # known only from the images' headers, or from an existing cache file
-            found = load_array(name, (count, depth, pixels, pixels), np.uint8)
+            found = load_array(name, (len(members.rows), depth, pixels, pixels), np.uint8)
             if found is not None:
                 return found
-        depth = channels(members.pool, members.rows)
-        return cached_array(
-            name,
-            (count, depth, pixels, pixels),
-            np.uint8,
-            squares(members.pool, members.rows, pixels, depth),
-        )
+        return self._cached(kind, members, [pixels], None)[name]
 
-    def statistics(self) -> Array:
+    def _cached(
+        self,
+        kind: SplitName,
+        members: Members,
+        sides: Sequence[int],
+        on_progress: OnProgress | None,
+    ) -> dict[str, Array]:
+        """Arrays of a split by their name, one for each side."""
+        depth, count = channels(members.pool, members.rows), len(members.rows)
+        by_name = {self._name(kind, members, side): side for side in sides}
+        shapes = {name: (count, depth, side, side) for name, side in by_name.items()}
+
+        def make(missing: list[str]) -> Iterator[tuple[Array, ...]]:
+            wanted = [by_name[name] for name in missing]
+            rows = squares(members.pool, members.rows, wanted, depth)
+            return reported(rows, f"preparing {kind} images", count, on_progress)
+
+        return cached_arrays(shapes, np.uint8, make)
+
+    def _name(self, kind: SplitName, members: Members, pixels: int) -> str:
+        return f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
+
+    def statistics(self, on_progress: OnProgress | None = None) -> Array:
         """Return mean and standard deviation per channel of training images, (2, C) on [0, 1]."""
-        members = self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
+        members = self._measured
         name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
         for depth in (1, 3):
             found = load_array(name, (2, depth), np.float64)
             if found is not None:
                 return found
         depth = channels(members.pool, members.rows)
-        counts = np.zeros(
-            (depth, 256), np.int64
-        )  # of each byte value: exact for any number of images
-        for square in squares(members.pool, members.rows, _STATISTICS_PIXELS, depth):
+        counts = np.zeros((depth, 256), np.int64)  # of each byte value: exact for any number
+        rows = squares(members.pool, members.rows, (_STATISTICS_PIXELS,), depth)
+        for (square,) in reported(rows, "measuring images", len(members.rows), on_progress):
             for channel, plane in enumerate(square):
                 counts[channel] += np.bincount(plane.ravel(), minlength=256)
         level, weight = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
@@ -220,55 +282,71 @@ class ImageSource:
         std = np.sqrt(variance).clip(min=1 / 255)  # constant images must not divide by zero
         return cached_array(name, (2, depth), np.float64, (mean, std))
 
+    @property
+    def _measured(self) -> Members:
+        """The training images that the statistics are computed from."""
+        return self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
+
     def _key(self, kind: SplitName | Literal["seen"], rows: Rows, pixels: int) -> str:
         head = f"{_CACHE_VERSION}\0{self.content_key}\0{kind}\0{pixels}\0"
         return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()[:24]
 
 
-def load_source(name_or_path: str | Path, *, seed: int) -> ImageSource:
+def load_source(
+    name_or_path: str | Path, *, seed: int, on_progress: OnProgress | None = None
+) -> ImageSource:
     """Return the data set with a name ("embedded" or one of torchvision's), or of a folder.
 
     A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, each with
     one folder per class; or only one folder per class. Upper case, ``training`` and ``testing`` are
     accepted too. If a word is both a name and a folder, the name is used; write ``./word`` for the
-    folder.
+    folder. Every file of a folder is read once, and the report is cached. Files that cannot be read
+    are left out; `ImageSource.require_undamaged` raises an error for them.
+
+    Args:
+        name_or_path: the name or the folder.
+        seed: of the splits.
+        on_progress: receives events while files are read; None writes lines to the log.
 
     Raises:
         DataError: the name is unknown, the folder has another layout, a class has too few images to
             split, the embedded file is damaged, or a download failed.
     """
     name, is_name = str(name_or_path), isinstance(name_or_path, str)
-    pools: Mapping[str, Pool]
     if is_name and name == EMBEDDED:
-        classes, pools, key, flippable = _EMBEDDED_CLASSES, _read_embedded(), _EMBEDDED_KEY, True
-    else:
-        classes, pools, key, flippable = _read_others(name, is_name)
-    return ImageSource(name, classes, key, flippable, seed, _splits(name, classes, pools, seed))
-
-
-def _read_others(name: str, is_name: bool) -> tuple[tuple[str, ...], Mapping[str, Pool], str, bool]:
-    """Class names, pools, content key, and whether images may be mirrored."""
+        pools = _read_embedded()
+        splits = _splits(name, _EMBEDDED_CLASSES, pools, seed)
+        return ImageSource(name, _EMBEDDED_CLASSES, _EMBEDDED_KEY, True, seed, splits)
     # Importing torchvision takes seconds, and the embedded set does not need it.
-    from mbsearch.data.folder import read_folder
     from mbsearch.data.torchvision_sets import TORCHVISION_SETS, read_torchvision
 
     if is_name and name in TORCHVISION_SETS:
         classes, found = read_torchvision(name)
         labels = b"".join(pool.labels.tobytes() for pool in found.values())
         key = hashlib.sha256(name.encode() + labels).hexdigest()
-        return classes, found, key, TORCHVISION_SETS[name].flippable
+        flippable = TORCHVISION_SETS[name].flippable
+        splits = _splits(name, classes, found, seed)
+        return ImageSource(name, classes, key, flippable, seed, splits)
+    folder = _read_folder(name, is_name, (EMBEDDED, *TORCHVISION_SETS), on_progress)
+    splits = _splits(name, folder.class_names, folder.pools, seed, folder.originals)
+    return ImageSource(
+        name, folder.class_names, folder.key, True, seed, splits, folder.notes, folder.damaged
+    )
+
+
+def _read_folder(
+    name: str, is_name: bool, known: Sequence[str], on_progress: OnProgress | None
+) -> ImageFolder:
     try:
         folder = Path(name).expanduser()
         if is_name and Path(name).name == name and not folder.exists():
-            known = (EMBEDDED, *TORCHVISION_SETS)
             raise DataError(
                 f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
                 f"of images, got neither{did_you_mean(name.lower(), known)}"
             )
-        classes, files_found, key = read_folder(folder)
+        return read_folder(folder, on_progress)
     except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
         raise DataError(f"{name}: expected a folder of images, got {error}") from error
-    return classes, files_found, key, True
 
 
 def _read_embedded() -> dict[str, Pool]:
@@ -290,16 +368,27 @@ def _read_embedded() -> dict[str, Pool]:
 
 
 def _splits(
-    name: str, classes: tuple[str, ...], pools: Mapping[str, Pool], seed: int
+    name: str,
+    classes: tuple[str, ...],
+    pools: Mapping[str, Pool],
+    seed: int,
+    originals: Rows | None = None,
 ) -> dict[SplitName, Members]:
-    """The three splits; missing ones are taken from the training images."""
+    """The three splits; missing ones are taken from the training images.
+
+    `originals` holds for each training image the row of the first one of equal content: images of
+    equal content stay in one split.
+    """
     pool = pools["train"]
     missing: dict[SplitName, float] = {}
     if "test" not in pools:
         missing["test"] = _SHARE_OF_TRAIN
     if "validation" not in pools:
         missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _SHARE_OF_TRAIN
-    counts = np.bincount(pool.labels, minlength=len(classes))
+    if originals is None:
+        originals = np.arange(len(pool.labels))
+    rows = np.unique(originals)
+    counts = np.bincount(pool.labels[rows], minlength=len(classes))
     if counts.min() <= len(missing):
         raise DataError(
             f"{name}: class {classes[int(counts.argmin())]!r}: expected at least "
@@ -310,13 +399,13 @@ def _splits(
         for kind in get_args(SplitName)
         if kind in pools
     }
-    rows = np.arange(len(pool.labels))
+    total = len(rows)
     for left, (kind, share) in enumerate(missing.items(), start=1):
         keep = 1 + len(missing) - left  # for the training images and the splits still missing
         most = len(rows) - keep * len(classes)
-        count = min(max(round(share * len(pool.labels)), len(classes)), most)
+        count = min(max(round(share * total), len(classes)), most)
         chosen, rest = stratified(pool.labels[rows], count, seed, keep=keep)
-        members[kind] = Members(pool, rows[chosen])
+        members[kind] = Members(pool, np.flatnonzero(np.isin(originals, rows[chosen])))
         rows = rows[rest]
-    members["train"] = Members(pool, rows)
+    members["train"] = Members(pool, np.flatnonzero(np.isin(originals, rows)))
     return members

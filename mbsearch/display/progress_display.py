@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from types import TracebackType
 
@@ -20,11 +21,14 @@ from rich.text import Text
 from mbsearch.display.console_log import print_line
 from mbsearch.progress import Progress
 
+_LINE_SECONDS = 5.0  # between lines of a phase without messages, if there is no bar
+
 
 class ProgressDisplay:
     """Show the progress events of a task on a console.
 
-    On a terminal there is a bar with the time left. Elsewhere every message is one plain line.
+    On a terminal there is a bar with the time left. Elsewhere every message is one plain line, and
+    preparations before the first training have a line every five seconds.
     """
 
     def __init__(self, console: Console) -> None:
@@ -39,8 +43,10 @@ class ProgressDisplay:
             TextColumn("left"),
             _TimeLeftColumn(),
             console=console,
+            transient=True,
             disable=not console.is_interactive,  # the last state of a bar would be a line
         )
+        self._line_at = time.monotonic() + _LINE_SECONDS
         self._task = self._bar.add_task("starting", total=None, seconds_left=None)
 
     def __enter__(self) -> ProgressDisplay:
@@ -59,6 +65,8 @@ class ProgressDisplay:
         """Print the message of an event, and move the bar."""
         if event.message is not None:
             print_line(self._console, event.message)
+        elif not self._console.is_interactive and not event.running:
+            self._print_count(event)
         parts = [event.phase]
         if event.running:
             parts.append(f"{event.running} running")
@@ -71,6 +79,13 @@ class ProgressDisplay:
             completed=event.completed,
             seconds_left=event.seconds_left,
         )
+
+    def _print_count(self, event: Progress) -> None:
+        """Print how much of a phase is completed, at most every five seconds."""
+        if event.total is not None and time.monotonic() >= self._line_at:
+            counts = f"{event.phase}: {event.completed:,} of {event.total:,}"
+            print_line(self._console, counts)
+            self._line_at = time.monotonic() + _LINE_SECONDS
 
 
 class _TimeLeftColumn(TextColumn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from mbsearch.study.records import Evaluation
 from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
 from mbsearch.training.long_training import FinalTraining
 from mbsearch.training.loop import compile_ahead
+
+_LOGGER = logging.getLogger(__name__)
 
 FOLDER = "arms"
 FIRST_SEED = 1000
@@ -65,13 +68,17 @@ class ArmsComparison:
         return asdict(self)
 
 
-def same_test_images(data: str, split_seeds: Sequence[int]) -> ImageSource:
-    """Return the images of studies with these split seeds.
+def same_test_images(
+    data: str, split_seeds: Sequence[int], on_progress: OnProgress = ignore_progress
+) -> ImageSource:
+    """Return the images of studies with these split seeds; `on_progress` shows their check.
 
     Raises:
         DataError: the images cannot be read, or the studies differ in their test images.
     """
-    first, *others = (load_source(data, seed=seed) for seed in dict.fromkeys(split_seeds))
+    first, *others = (
+        load_source(data, seed=seed, on_progress=on_progress) for seed in dict.fromkeys(split_seeds)
+    )
     rows = first.members["test"].rows
     for other in others:
         if not np.array_equal(other.members["test"].rows, rows):
@@ -116,6 +123,8 @@ def compare_arms(
         EvaluationError: a training failed.
         StorageError: another process trains in this folder, or it cannot be written.
     """
+    for line in source.damage:
+        _LOGGER.warning(line)
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
         "data_key": source.content_key,

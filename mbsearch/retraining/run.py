@@ -39,6 +39,7 @@ def retrain_study(
     split_seed: int,
     jobs: int | None = None,
     device: str | None = None,
+    skip_damaged: bool = False,
     start: WeightsFile | None = None,
     teacher: bool = True,
     measure: Measure = measure,
@@ -60,26 +61,32 @@ def retrain_study(
         jobs: trainings at a time; None for one a core, or four on a GPU.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available. Each training uses
             all GPUs.
+        skip_damaged: leave out image files that cannot be read. Files that the search left out are
+            left out in any case.
         start: initial weights of one of the networks.
         teacher: whether networks learn from the study's teacher, if it has one.
         measure: the costs of a network.
-        on_progress: receives an event for every completed training.
+        on_progress: receives an event for every completed training, and while images are checked.
 
     Raises:
         DataError: the images cannot be read.
         EvaluationError: every training of the candidates failed.
         StorageError: another process retrains this study, or its folder cannot be written.
     """
-    source = load_source(data, seed=split_seed)
+    source = load_source(data, seed=split_seed, on_progress=on_progress)
     recipe = settings.retrain.sized(
         sum(len(source.members[k].rows) for k in ("train", "validation"))
     )
     scale = settings.final_scale(data)
     if source.content_key != data_key:
+        if not skip_damaged:
+            source.require_undamaged()
         _LOGGER.warning(
             f"{data}: expected the images of the search, got others (names, sizes or times "
             "differ): the search may have trained on some of the test images"
         )
+    for line in source.damage:
+        _LOGGER.warning(line)
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
         "data_key": source.content_key,

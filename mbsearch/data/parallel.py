@@ -1,0 +1,104 @@
+"""Map a function over items in threads, in order; Pillow decodes and resizes without the GIL."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+from mbsearch.execution.local import usable_cores
+from mbsearch.progress import OnProgress, Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MEMORY = 2 << 30
+"""Bytes that the images decoded at the same time may take; a larger one is decoded alone."""
+
+_LINE_SECONDS = 5.0
+_REPORT_SECONDS = 0.1
+_AHEAD = 4  # chunks per thread that are computed before the first of them is used
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class MemoryBound:
+    """Bytes shared by threads: each waits until what it needs is free."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes, at most all of them."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + size <= self._size)
+            self._used += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], chunk: int
+) -> Iterator[Result]:
+    """Yield the function's results in the order of the items, `chunk` items to a task.
+
+    Few results are held at a time, however slowly they are used.
+    """
+
+    def run(part: list[Item]) -> list[Result]:
+        return [function(item) for item in part]
+
+    threads = usable_cores()
+    iterator = iter(items)
+    waiting: deque[Future[list[Result]]] = deque()
+    with ThreadPoolExecutor(threads, "mbsearch-images") as pool:
+        try:
+            while True:
+                while len(waiting) < _AHEAD * threads and (part := list(islice(iterator, chunk))):
+                    waiting.append(pool.submit(run, part))
+                if not waiting:
+                    return
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def reported(
+    results: Iterable[Result], phase: str, total: int, on_progress: OnProgress | None
+) -> Iterator[Result]:
+    """Yield the results, and emit at most ten progress events a second; None writes to the log."""
+    report = _ProgressLog() if on_progress is None else on_progress
+    shown = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - shown >= _REPORT_SECONDS or done == total:
+            report(Progress(phase, done, total))
+            shown = now
+
+
+class _ProgressLog:
+    """Log a progress event every few seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, event: Progress) -> None:
+        if time.monotonic() - self._last >= _LINE_SECONDS:
+            _LOGGER.info(f"{event.phase}: {event.completed:,} of {event.total:,}")
+            self._last = time.monotonic()
