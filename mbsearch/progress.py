@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,3 +36,23 @@ OnProgress = Callable[[Progress], None]
 
 def ignore_progress(_event: Progress) -> None:
     """Discard a progress event."""
+
+
+class CountLines:
+    """Write the counts of progress events as lines of text, at most one every five seconds.
+
+    Args:
+        write: receives each line.
+    """
+
+    _SECONDS = 5.0
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._next = time.monotonic() + self._SECONDS
+
+    def __call__(self, event: Progress) -> None:
+        """Write the count of an event, unless the last line is too recent."""
+        if event.total is not None and time.monotonic() >= self._next:
+            self._write(f"{event.phase}: {event.completed:,} of {event.total:,}")
+            self._next = time.monotonic() + self._SECONDS

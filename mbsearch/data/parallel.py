@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from mbsearch.execution.local import usable_cores
-from mbsearch.progress import OnProgress, Progress
+from mbsearch.progress import CountLines, OnProgress, Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,7 +21,6 @@ Result = TypeVar("Result")
 MEMORY = 2 << 30
 """Bytes that the images decoded at the same time may take; a larger one is decoded alone."""
 
-_LINE_SECONDS = 5.0
 _REPORT_SECONDS = 0.1
 _AHEAD = 4  # chunks per thread that are computed before the first of them is used
 
@@ -82,7 +81,7 @@ def reported(
     results: Iterable[Result], phase: str, total: int, on_progress: OnProgress | None
 ) -> Iterator[Result]:
     """Yield the results, and emit at most ten progress events a second; None writes to the log."""
-    report = _ProgressLog() if on_progress is None else on_progress
+    report = CountLines(_LOGGER.info) if on_progress is None else on_progress
     shown = time.monotonic()
     for done, result in enumerate(results, start=1):
         yield result
@@ -90,15 +89,3 @@ def reported(
         if now - shown >= _REPORT_SECONDS or done == total:
             report(Progress(phase, done, total))
             shown = now
-
-
-class _ProgressLog:
-    """Log a progress event every few seconds."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, event: Progress) -> None:
-        if time.monotonic() - self._last >= _LINE_SECONDS:
-            _LOGGER.info(f"{event.phase}: {event.completed:,} of {event.total:,}")
-            self._last = time.monotonic()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console
@@ -19,9 +19,7 @@ from rich.progress import Task as BarTask
 from rich.text import Text
 
 from mbsearch.display.console_log import print_line
-from mbsearch.progress import Progress
-
-_LINE_SECONDS = 5.0  # between lines of a phase without messages, if there is no bar
+from mbsearch.progress import CountLines, Progress
 
 
 class ProgressDisplay:
@@ -46,7 +44,7 @@ class ProgressDisplay:
             transient=True,
             disable=not console.is_interactive,  # the last state of a bar would be a line
         )
-        self._line_at = time.monotonic() + _LINE_SECONDS
+        self._print_count = CountLines(partial(print_line, console))
         self._task = self._bar.add_task("starting", total=None, seconds_left=None)
 
     def __enter__(self) -> ProgressDisplay:
@@ -79,13 +77,6 @@ class ProgressDisplay:
             completed=event.completed,
             seconds_left=event.seconds_left,
         )
-
-    def _print_count(self, event: Progress) -> None:
-        """Print how much of a phase is completed, at most every five seconds."""
-        if event.total is not None and time.monotonic() >= self._line_at:
-            counts = f"{event.phase}: {event.completed:,} of {event.total:,}"
-            print_line(self._console, counts)
-            self._line_at = time.monotonic() + _LINE_SECONDS
 
 
 class _TimeLeftColumn(TextColumn):

@@ -651,7 +651,7 @@ def test_without_a_terminal_there_is_a_line_every_five_seconds(
     monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("mbsearch.display.progress_display.time.monotonic", lambda: now)
+    monkeypatch.setattr("mbsearch.progress.time.monotonic", lambda: now)
     console = Console(file=StringIO(), force_terminal=False)
     display = ProgressDisplay(console)
     for done in range(seconds * 10):
