@@ -40,7 +40,7 @@ proxy:
   noise_seeds: 1
 promotion: {share: 0}
 retrain: {epochs: 1, seeds: 1, batch_size: 8}
-finals: {minutes: 0.5, networks: 1, epochs: 1}
+finals: {minutes: 5, networks: 1, epochs: 1}
 """
 
 
