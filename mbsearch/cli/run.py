@@ -106,11 +106,19 @@ def run(
             "May be repeated."
         ),
     ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(
+            help="Microcontroller whose RAM and flash are limits of the int8 network: stm32h743, "
+            "stm32f746, stm32l4r5, nano33ble, rp2040, esp32s3 or max78000.",
+            show_default=False,
+        ),
+    ] = None,
     objective: Annotated[
         str | None,
         typer.Option(
-            help="Cost of the Pareto front: mult_adds, params, peak_activation_bytes or latency. "
-            "By default the space's."
+            help="Cost of the Pareto front: mult_adds, params, peak_activation_bytes, flash_bytes, "
+            "ram_bytes or latency. By default the space's."
         ),
     ] = None,
     seed: Annotated[
@@ -159,6 +167,7 @@ def run(
 
     mbsearch run --space v2.yaml --data photos/ --weights none --budget 10M --budget 20M
     """
+    from mbsearch.config.boards import find_board
     from mbsearch.config.specification import load_specification
     from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.evaluation import default_space
@@ -173,8 +182,9 @@ def run(
     if space is None:
         with ProgressDisplay(err) as display:
             space = "v2" if table is not None else default_space(data, weights, display.update)
+    limits = [*(find_board(board).limits if board else []), *(limit or [])]
     overrides = _Overrides(
-        evaluator, weights, limit or [], objective, budget or [], finals, racing, refine
+        evaluator, weights, limits, objective, budget or [], finals, racing, refine
     )
     loaded = overrides.applied(load_specification(space))
     folder = study_folder(loaded.name if name is None else name, results)

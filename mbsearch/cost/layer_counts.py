@@ -40,7 +40,7 @@ class LayerCounts(NamedTuple):
 
 def count_layer(placed: PlacedLayer) -> LayerCounts:
     """Return the counts of a layer at its place in a network."""
-    _, layer, (c_in, _, _), (_, height, width), _ = placed
+    _, layer, (c_in, _, _), (_, height, width), *_ = placed
     match layer:
         case Conv():
             kh, kw = layer.kernel

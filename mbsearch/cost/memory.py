@@ -15,7 +15,7 @@ def activation_bytes(placed: PlacedLayer) -> int:
 
     Batch normalisation, activations and the scaling of a squeeze-excite work in place.
     """
-    _, layer, (channels, height, width), (c_out, h_out, w_out), held = placed
+    _, layer, (channels, height, width), (c_out, h_out, w_out), held, *_ = placed
     out = channels + layer.squeezed if isinstance(layer, SqueezeExcite) else c_out * h_out * w_out
     return FLOAT32_BYTES * (channels * height * width + out + held)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mbsearch.cost.deployment import flash_bytes, ram_bytes
 from mbsearch.cost.layer_counts import LayerCounts
 from mbsearch.cost.memory import peak_activation_bytes
 from mbsearch.cost.units import BYTES, MICROSECONDS, MILLIONS, THOUSANDS, Unit
@@ -110,6 +111,28 @@ _ROWS = (
         unit=BYTES,
         of_layers=peak_activation_bytes,
         name="peak_activation_bytes",
+    ),
+    Metric(
+        key="flash_bytes",
+        noun="flash",
+        column="Flash",
+        title="Flash for the int8 file",
+        label="Flash, int8 (bytes)",
+        unit=BYTES,
+        of_layers=flash_bytes,
+        name="flash_bytes",
+        slug="flash",
+    ),
+    Metric(
+        key="ram_bytes",
+        noun="RAM",
+        column="RAM",
+        title="RAM for int8 activations",
+        label="RAM for activations, int8 (bytes)",
+        unit=BYTES,
+        of_layers=ram_bytes,
+        name="ram_bytes",
+        slug="ram",
     ),
     Metric(
         key=LATENCY,

@@ -119,6 +119,8 @@ class PlacedLayer(NamedTuple):
     """A layer at its place in a network: its dotted name and its shapes.
 
     `held` is the number of values of open shortcuts that are in memory while the layer runs.
+    `source` is the index of the layer whose output it reads, -1 for the image. `added` is that of
+    the layer whose output is added to its own, None without an addition.
     """
 
     name: str
@@ -126,31 +128,46 @@ class PlacedLayer(NamedTuple):
     in_shape: Shape
     out_shape: Shape
     held: int
+    source: int
+    added: int | None = None
 
 
 def trace(program: Program, resolution: int) -> Iterator[PlacedLayer]:
     """Yield the layers of a program for one RGB image of `resolution` x `resolution` pixels."""
     x = Shape(3, resolution, resolution)
     x_next = program.stem.out_shape(x)
-    yield PlacedLayer(program.stem.name, program.stem, x, x_next, 0)
-    x = x_next
+    yield PlacedLayer(program.stem.name, program.stem, x, x_next, 0, -1)
+    x, last = x_next, 0
     for i, stage in enumerate(program.stages):
         for j, block in enumerate(stage):
-            x_in, open_shortcut = x, 0
-            prefix = f"stages.{i}.{j}."
-            for layer in block.body:
-                x_next = layer.out_shape(x)
-                yield PlacedLayer(prefix + layer.name, layer, x, x_next, open_shortcut)
-                x = x_next
-                if block.shortcut is not None:
-                    # From the second layer on, the block's input is in memory too.
-                    open_shortcut = x_in.elements
-            held_out = x.elements
-            for layer in block.shortcut or ():
-                x_next = layer.out_shape(x_in)
-                yield PlacedLayer(prefix + layer.name, layer, x_in, x_next, held_out)
-                x_in = x_next
-    for last in program.head:
-        x_next = last.out_shape(x)
-        yield PlacedLayer("head." + last.name, last, x, x_next, 0)
+            for placed in _trace_block(block, f"stages.{i}.{j}.", x, last):
+                yield placed
+                x = placed.out_shape
+                last += 1
+    for layer in program.head:
+        x_next = layer.out_shape(x)
+        yield PlacedLayer("head." + layer.name, layer, x, x_next, 0, last)
         x = x_next
+        last += 1
+
+
+def _trace_block(block: Block, prefix: str, x_in: Shape, source: int) -> Iterator[PlacedLayer]:
+    """Yield the layers of a block whose input is the output of layer `source`."""
+    x, last, held = x_in, source, 0
+    for layer in block.body:
+        x_next = layer.out_shape(x)
+        # Without layers of its own, the shortcut is added to the body's last output.
+        added = source if block.shortcut == () and layer is block.body[-1] else None
+        yield PlacedLayer(prefix + layer.name, layer, x, x_next, held, last, added)
+        x = x_next
+        last = source + 1 if last == source else last + 1
+        if block.shortcut is not None:
+            # From the second layer on, the block's input is in memory too.
+            held = x_in.elements
+    body, x_body = last, x
+    x, last = x_in, source
+    for index, layer in enumerate(block.shortcut or (), start=body + 1):
+        x_next = layer.out_shape(x)
+        added = body if layer is (block.shortcut or ())[-1] else None
+        yield PlacedLayer(prefix + layer.name, layer, x, x_next, x_body.elements, last, added)
+        x, last = x_next, index
