@@ -28,6 +28,7 @@ PEERS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v3_small 1.0": lambda: TV.mobilenet_v3_small(),
     "mnasnet_a1 1.0": lambda: timm.create_model("semnasnet_100"),
     "mnasnet_a1 0.5": lambda: timm.create_model("semnasnet_050"),
+    "mobilenet_v4_conv_small 1.0": lambda: timm.create_model("mobilenetv4_conv_small"),
 }
 BLOCKS_WITHOUT_A_PEER = Architecture(
     stem=Stem(channels=16),
@@ -88,6 +89,17 @@ def assert_cost_is_exact(architecture: Architecture) -> None:
 @pytest.mark.parametrize("name", reference_names())
 def test_cost_of_a_reference_is_what_torch_counts(name: str) -> None:
     assert_cost_is_exact(load_reference(name).replace(alpha=0.75, resolution=160))
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_counts_of_mobilenet_v4_are_those_of_timms_networks(size: str) -> None:
+    costs = measure(load_reference(f"mobilenet_v4_conv_{size}"))
+    with torch.device("meta"):
+        peer = timm.create_model(f"mobilenetv4_conv_{size}").eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            peer(torch.zeros(1, 3, 224, 224))
+    assert counter.get_total_flops() == 2 * costs["mult_adds"]
+    assert sum(p.numel() for p in peer.parameters()) == costs["params"]
 
 
 def test_cost_of_the_blocks_that_no_reference_has_is_what_torch_counts() -> None:

@@ -85,17 +85,19 @@ def standalone_source(architecture: Architecture, docstring: str, constants: str
 
 def _head(architecture: Architecture, placed: dict[str, PlacedLayer]) -> str:
     rows, steps = [], []
+    pooled = False
     for layer in architecture.lower().head:
         c_in = placed[f"head.{layer.name}"].in_shape.channels
         match layer:
             case Conv():
                 options = f"activation={ACTIVATIONS[layer.activation]}"
-                rows += call(
-                    "self.conv = ", "ConvNorm", [f"{c_in}", f"{layer.channels}", options], 8
-                )
-                steps.append("x = self.conv(x)")
+                name = f"self.{layer.name}"
+                rows += call(f"{name} = ", "ConvNorm", [f"{c_in}", f"{layer.channels}", options], 8)
+                x = "x[:, :, None, None]" if pooled else "x"
+                steps.append(f"x = {name}({x}){'.flatten(1)' if pooled else ''}")
             case Pool():
                 steps.append("x = x.mean((2, 3))")
+                pooled = True
             case Linear(name="classifier"):
                 rows.append(f"        self.classifier = nn.Linear({c_in}, num_classes)")
                 steps.append("return self.classifier(x)")

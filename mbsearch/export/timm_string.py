@@ -22,12 +22,15 @@ from mbsearch.space.layers import (
     Conv,
     Linear,
     PlacedLayer,
+    Pool,
     Program,
+    Shape,
     SqueezeExcite,
 )
 
 _TOKENS: dict[Activation, str] = {"relu": "nre", "relu6": "nr6", "hard_swish": "nhs"}
 _DIGITS = 12
+_PIXEL = Shape(1, 1, 1)
 _MOST_STRIDE = 32  # of timm's MobileNetV3, and the default of its EfficientNet
 
 
@@ -38,7 +41,8 @@ def timm_source(architecture: Architecture, docstring: str) -> str:
         ExportError: timm cannot express the network; the message names the reason.
     """
     program = architecture.lower()
-    hidden = [x.features for x in program.head[:-1] if isinstance(x, Linear)]
+    hidden = [layer.out_shape(_PIXEL).channels for layer in _hidden(program)]
+    normed = any(isinstance(layer, Conv) for layer in _hidden(program))
     family, module = ("MobileNetV3", "mobilenetv3") if hidden else ("EfficientNet", "efficientnet")
     stages = timm_strings(architecture)
     arguments = {
@@ -52,6 +56,10 @@ def timm_source(architecture: Architecture, docstring: str) -> str:
         arguments["stem_kernel_size"] = str(program.stem.kernel[0])
         # Beyond its output stride timm dilates in place of striding.
         arguments["output_stride"] = str(max(_MOST_STRIDE, _stride(program)))
+    if normed:
+        arguments |= {"head_bias": "False", "head_norm": "True"}
+    if any(string.startswith("uir") for stage in stages for string in stage):
+        arguments["layer_scale_init_value"] = "None"
     names, first = [family, "decode_arch_def"], ""
     gate = _gate(program)
     if gate is not None:
@@ -87,8 +95,8 @@ def timm_strings(architecture: Architecture) -> list[list[str]]:
     program = architecture.lower()
     placed = {layer.name: layer for layer in architecture.layers()}
     default = program.stem.activation
-    hidden = [layer for layer in program.head[:-1] if isinstance(layer, Linear)]
-    convs = [layer for layer in program.head if isinstance(layer, Conv)]
+    hidden = _hidden(program)
+    convs = [x for x in program.head if isinstance(x, Conv) and x not in hidden]
     _require_ends(program, default)
     _gate(program)
     stages = [
@@ -104,7 +112,7 @@ def timm_strings(architecture: Architecture) -> list[list[str]]:
 
 def _require_ends(program: Program, default: Activation | None) -> None:
     stem, head = program.stem, program.head
-    hidden = any(isinstance(layer, Linear) for layer in head[:-1])
+    hidden = _hidden(program)
     if stem.stride != (2, 2) or (hidden and stem.kernel != (3, 3)):
         kernel, stride = stem.kernel[0], stem.stride[0]
         raise ExportError(f"timm has no stem of kernel {kernel} and stride {stride} for this head")
@@ -114,8 +122,14 @@ def _require_ends(program: Program, default: Activation | None) -> None:
         )
     for layer in head[:-1]:
         own = layer.activation if isinstance(layer, Conv | Linear) else default
-        if own != default and not (hidden and isinstance(layer, Conv)):
+        if own != default and not (hidden and isinstance(layer, Conv) and layer not in hidden):
             raise ExportError(f"timm has one activation for stem and head, not {default} and {own}")
+
+
+def _hidden(program: Program) -> list[Conv | Linear]:
+    """Return the layers between pooling and classifier."""
+    pool = next(i for i, layer in enumerate(program.head) if isinstance(layer, Pool))
+    return [x for x in program.head[pool + 1 : -1] if isinstance(x, Conv | Linear)]
 
 
 def _head_width(program: Program) -> int:
@@ -158,12 +172,16 @@ class _Notation(NamedTuple):
     squeeze: SqueezeExcite | None = None
     squeeze_input: int = 0
     no_skip: bool | None = None
+    start_kernel: int | None = None
 
     def text(
         self, stride: int = 1, e: str = "", se: str = "", end: str = "", repeats: int = 1
     ) -> str:
         """Format `repeats` such blocks in a row."""
-        shape = f"_k{self.kernel}_s{stride}{e and '_e'}{e}_c{self.channels}{se and '_se'}{se}"
+        start = "" if self.start_kernel is None else f"_a{self.start_kernel}"
+        shape = (
+            f"{start}_k{self.kernel}_s{stride}{e and '_e'}{e}_c{self.channels}{se and '_se'}{se}"
+        )
         return f"{self.kind}_r{repeats}{shape}{self.activation}{end}"
 
 
@@ -211,6 +229,8 @@ def _notation(where: str, block: Block, c_in: int, default: Activation | None) -
     has_shortcut = block.shortcut is not None
     if len(convs) == 1 and not (has_shortcut or squeezes or convs[0].depthwise):
         return _conv_notation(where, convs[0], default)
+    if shape[-2:] == ["1x1", "1x1"] or shape == ["depthwise", "1x1", "depthwise", "1x1"]:
+        return _universal_notation(where, block, convs, c_in, default)
     act, last = convs[0].activation, convs[-1]
     hidden_agree = all(conv.activation == act for conv in convs[:-1])
     if act is None or not hidden_agree or last.activation not in (act, None) or block.shortcut:
@@ -228,7 +248,35 @@ def _notation(where: str, block: Block, c_in: int, default: Activation | None) -
         e = _Near(wide / c_in, lambda e: round_channels(c_in * e) == wide)
         kernel = _side(where, convs[1].kernel)
         return _Notation("ir", kernel, last.channels, token, e, squeeze, wide, no_skip)
+    if len(convs) == 2 and not convs[0].depthwise and shape[1] == "1x1" and not squeezes:
+        wide = convs[0].channels
+        e = _Near(wide / c_in, lambda e: round_channels(c_in * e) == wide)
+        kernel = _side(where, convs[0].kernel)
+        if last.activation is None:
+            return _Notation("er", kernel, last.channels, token, e, None, wide, no_skip)
     raise _lacks(where, block)
+
+
+def _universal_notation(
+    where: str, block: Block, convs: Sequence[Conv], c_in: int, default: Activation | None
+) -> _Notation:
+    """Return the notation of a universal inverted bottleneck whose layers `ir` does not have."""
+    start = convs[0] if convs[0].depthwise else None
+    expansion, *middle, last = convs[1:] if start else convs
+    act, wide = expansion.activation, expansion.channels
+    linear = last.activation is None and (start is None or start.activation is None)
+    if not linear or act is None or block.shortcut or any(c.activation != act for c in middle):
+        raise _lacks(where, block)
+    keeps_shape = last.channels == c_in and all(c.stride == (1, 1) for c in convs)
+    return _Notation(
+        "uir",
+        _side(where, middle[0].kernel) if middle else 0,
+        last.channels,
+        "" if act == default else f"_{_TOKENS[act]}",
+        _Near(wide / c_in, lambda e: round_channels(c_in * e) == wide),
+        no_skip=block.shortcut is None if keeps_shape else None,
+        start_kernel=_side(where, start.kernel) if start else 0,
+    )
 
 
 def _conv_notation(where: str, conv: Conv, default: Activation | None) -> _Notation:

@@ -43,12 +43,13 @@ class Head(StrictModel):
 
     `scaling` is the range of alphas that scale the 1x1 convolution: ``always`` (V3), ``up`` for
     those above 1 (V2 keeps its 1280 channels below), or ``never`` (MnasNet). The hidden layer is
-    never scaled (V3).
+    never scaled (V3). With `hidden_norm` it has batch normalisation and no bias (V4).
     """
 
     channels: Channels | None = None
     scaling: Literal["always", "up", "never"] = "always"
     hidden: Channels | None = None
+    hidden_norm: bool = False
     activation: Activation | None = None
 
 
@@ -110,7 +111,8 @@ class Architecture(StrictModel):
             layers.append(Conv("conv", width, activation=act))
         layers.append(Pool("pool"))
         if head.hidden is not None:
-            layers.append(Linear("hidden", head.hidden, act))
+            hidden = Conv if head.hidden_norm else Linear
+            layers.append(hidden("hidden", head.hidden, activation=act))
         layers.append(Linear("classifier", self.num_classes))
         return tuple(layers)
 

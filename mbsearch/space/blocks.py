@@ -7,9 +7,9 @@ width multiplier and passes the actual widths to `lower`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from mbsearch.space.layers import Activation, Block, Conv, Gate, SqueezeExcite
 from mbsearch.space.yaml_source import StrictModel
@@ -21,7 +21,14 @@ def _odd(kernel: int) -> int:
     return kernel
 
 
+def _odd_or_none(kernel: int) -> int:
+    if kernel % 2 == 0 and kernel > 0:
+        raise ValueError("an odd number, or 0 for no convolution")
+    return kernel
+
+
 Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
+OptionalKernel = Annotated[int, Field(ge=0, le=31), AfterValidator(_odd_or_none)]
 Channels = Annotated[int, Field(ge=1)]
 Expansion = Annotated[float, Field(ge=1, le=64, allow_inf_nan=False)]
 SqueezeRatio = Annotated[float, Field(ge=0, le=1)]
@@ -140,6 +147,68 @@ class InvertedResidual(Stage):
         )
 
 
+class UniversalInvertedBottleneck(Stage):
+    """Inverted residual with up to two depthwise convolutions (V4 paper, section 3).
+
+    `start_kernel` is that of the one before the expansion, `kernel` that of the one after it; 0
+    leaves it out. Both make the paper's ExtraDW, only the first its ConvNext-like block, none its
+    feed-forward network. The stride is that of the later one.
+    """
+
+    block: Literal["universal_inverted_bottleneck"]
+    start_kernel: OptionalKernel = 0
+    kernel: OptionalKernel = 3
+    expansion: Expansion = 4
+    activation: Activation | None = None
+
+    @model_validator(mode="after")
+    def _require_a_kernel_that_strides(self) -> Self:
+        if self.stride > 1 and not (self.kernel or self.start_kernel):
+            raise ValueError("a kernel or a start_kernel above 0, for the stride")
+        return self
+
+    def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
+        """[Depthwise,] expansion [, depthwise], linear projection."""
+        first, k, act = self.start_kernel, self.kernel, self.activation or default
+        wide = round_channels(c_in * self.expansion)
+        early = 1 if k else stride
+        start = Conv("start", c_in, (first, first), (early, early), depthwise=True)
+        depthwise = Conv("depthwise", wide, (k, k), (stride, stride), True, act)
+        return Block(
+            (
+                *([start] if first else []),
+                Conv("expansion", wide, activation=act),
+                *([depthwise] if k else []),
+                Conv("projection", c_out),
+            ),
+            shortcut=() if stride == 1 and c_in == c_out else None,
+        )
+
+
+class FusedInvertedResidual(Stage):
+    """Inverted residual with one k x k convolution in the place of expansion and depthwise.
+
+    It is the first block of MobileNetV4 and EfficientNetV2 (arXiv 2104.00298, figure 2).
+    """
+
+    block: Literal["fused_inverted_residual"]
+    kernel: Kernel = 3
+    expansion: Expansion = 4
+    activation: Activation | None = None
+
+    def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
+        """Expansion by a k x k convolution, linear projection."""
+        k, act = self.kernel, self.activation or default
+        wide = round_channels(c_in * self.expansion)
+        return Block(
+            (
+                Conv("expansion", wide, (k, k), (stride, stride), activation=act),
+                Conv("projection", c_out),
+            ),
+            shortcut=() if stride == 1 and c_in == c_out else None,
+        )
+
+
 class Bottleneck(Stage):
     """ResNet's residual block: reduce, k x k, expand (arXiv 1512.03385, figure 5).
 
@@ -203,7 +272,16 @@ class Identity(Stage):
 
 
 # To add a block type, add its class above and its name here.
-AnyStage = Standard | Separable | InvertedResidual | Bottleneck | SpatialSeparable | Identity
+AnyStage = (
+    Standard
+    | Separable
+    | InvertedResidual
+    | UniversalInvertedBottleneck
+    | FusedInvertedResidual
+    | Bottleneck
+    | SpatialSeparable
+    | Identity
+)
 
 BLOCKS: dict[str, type[AnyStage]] = {
     get_args(model.model_fields["block"].annotation)[0]: model for model in get_args(AnyStage)

@@ -65,6 +65,14 @@ class GlobalPool(nn.Module):
         return x.mean((2, 3))
 
 
+class PooledConvolution(nn.Sequential):
+    """1x1 convolution of pooled features, batch normalization, then an optional activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C) to (N, features)."""
+        return run_layers(self, x[:, :, None, None]).flatten(1)
+
+
 class Dense(nn.Linear):
     """Fully connected layer with bias, then an optional activation."""
 
@@ -195,21 +203,24 @@ def _block(block: Block, c_in: int) -> tuple[nn.Module, int]:
 def _layers(layers: Iterable[Layer], c_in: int) -> tuple[OrderedDict[str, nn.Module], int]:
     """Modules of consecutive layers by name, and the last one's output channels."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
-    c = c_in
+    c, pooled = c_in, False
     for layer in layers:
-        modules[layer.name] = _layer(layer, c)
+        modules[layer.name] = _layer(layer, c, pooled)
         match layer:
             case Conv():
                 c = layer.channels
             case Linear():
                 c = layer.features
+            case Pool():
+                pooled = True
     return modules, c
 
 
-def _layer(layer: Layer, c_in: int) -> nn.Module:
+def _layer(layer: Layer, c_in: int, pooled: bool) -> nn.Module:
     match layer:
         case Conv():
-            return _convolution(layer, c_in)
+            module = _convolution(layer, c_in)
+            return PooledConvolution(OrderedDict(module.named_children())) if pooled else module
         case SqueezeExcite():
             return SqueezeExcitation(layer, c_in)
         case Pool():
