@@ -41,7 +41,7 @@ from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
-from mbsearch.study.opening import drive, read_study
+from mbsearch.study.opening import drive, existing_study
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore
 
@@ -373,10 +373,10 @@ def _as_stored(
     If a packaged space has changed since, it is the stored one. Automatic weights become the
     study's.
     """
-    try:
-        known = read_study(folder, storage).settings()
-    except StorageError:  # no study yet, or one that `drive` reports an error for
+    stored_study = existing_study(folder, storage)
+    if stored_study is None:
         return space
+    known = stored_study.settings()
     kept, stamp = known.get("space_yaml"), known.get("stamp")
     if kept is None or stamp is None:
         return space

@@ -14,7 +14,7 @@ from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from mbsearch.errors import StorageError
+from mbsearch.errors import NoStudyError, StorageError
 from mbsearch.study.store import StudyStore, create_study
 
 _DRIVER = "postgresql+psycopg"
@@ -56,7 +56,7 @@ def connect(url: str, *, create: bool) -> RDBStorage:
         ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         if isinstance(error.__cause__, ProgrammingError) and not create:  # no such table
-            raise StorageError(f"{address}: expected a study, got a database without any") from None
+            raise NoStudyError(f"{address}: expected a study, got a database without any") from None
         raise StorageError(f"{address}: cannot be opened: {_reason(error)}") from None
 
 
