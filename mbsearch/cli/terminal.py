@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +82,12 @@ Evaluator = Annotated[
         show_default=False,
     ),
 ]
+
+
+def accept_any_file_name() -> None:
+    """Let stdout print names of files that are not UTF-8, as the bytes that they have."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def print_table(table: Table) -> None:

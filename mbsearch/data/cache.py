@@ -134,7 +134,8 @@ def _path(name: str) -> Path:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file; an OSError within means that the cache is not writable."""
     try:
-        with FileLock(path.with_suffix(".lock")):
+        # Without a fallback that would leave a lock behind a killed process.
+        with FileLock(path.with_suffix(".lock"), fallback_to_soft=False):
             yield
     except OSError as error:
         raise _not_written(path, error) from error

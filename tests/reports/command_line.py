@@ -23,8 +23,10 @@ def call(folder: Path, *arguments: str | Path, **environment: str) -> Ran:
     version = os.environ.get("MBSEARCH")
     words = [os.fspath(argument) for argument in arguments]
     if version is not None:
-        return in_process_of_its_own(folder, *words, PYTHONPATH=version, **environment)
-    stream = TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True)
+        path = ":".join(filter(None, [environment.pop("PYTHONPATH", ""), version]))
+        return in_process_of_its_own(folder, *words, PYTHONPATH=path, **environment)
+    printed = BytesIO()
+    stream = TextIOWrapper(printed, encoding="utf-8", write_through=True)
     with (
         chdir(folder),
         patch.dict(os.environ, environment),
@@ -36,7 +38,7 @@ def call(folder: Path, *arguments: str | Path, **environment: str) -> Ran:
         except SystemExit as end:
             code = end.code
     assert isinstance(code, int)
-    return Ran(code, stream.buffer.getvalue().decode(errors="replace"))  # type: ignore[attr-defined]
+    return Ran(code, printed.getvalue().decode(errors="replace"))
 
 
 def in_process_of_its_own(folder: Path, *words: str | Path, **environment: str) -> Ran:
@@ -54,10 +56,12 @@ def in_process_of_its_own(folder: Path, *words: str | Path, **environment: str) 
 
 
 def write_table(folder: Path) -> Path:
-    """Write accuracies of all networks of the space ``tiny``."""
-    networks = map(_TINY.decode, _TINY.enumerate_params())
+    """Write accuracies of all networks of the space ``tiny``, once."""
     path = folder / "truth.json"
-    path.write_text(json.dumps({n.fingerprint: 0.5 + i / 1000 for i, n in enumerate(networks)}))
+    if not path.exists():
+        networks = map(_TINY.decode, _TINY.enumerate_params())
+        truth = {n.fingerprint: 0.5 + i / 1000 for i, n in enumerate(networks)}
+        path.write_text(json.dumps(truth))
     return path
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from mbsearch.study.journal import open_journal
-from reports.command_line import call, search
+from reports.command_line import call, search, write_table
+from reports.conftest import Ran
 
 Lines = list[bytes]
 EARLIER = Path(__file__).parents[1] / "studies" / "made_by_88dd171"
@@ -224,7 +230,7 @@ def test_an_append_reads_only_what_is_new(folder: Path) -> None:
     other = open_journal(journal(folder), create=True)
     study, theirs = (optuna.load_study(study_name="tiny", storage=s) for s in (storage, other))
     read = 0
-    backend = storage._backend
+    backend: Any = storage._backend
     whole = backend._lines
 
     def counted(position: object) -> Iterator[Any]:
@@ -249,6 +255,160 @@ def test_several_processes_append_to_one_journal(folder: Path) -> None:
     storage = open_journal(journal(folder), create=True)
     attributes = optuna.load_study(study_name="tiny", storage=storage).user_attrs
     assert [attributes[f"note {i}"] for i in range(3)] == [19] * 3
+
+
+# 28. Locks and results do not follow links
+
+
+@pytest.mark.parametrize("lock", ["driver.lock", "journal.log.lock"])
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path, lock: str) -> None:
+    precious, missing = tmp_path / "precious", tmp_path / "missing"
+    precious.write_text("1234567890" * 10)
+    for target in (precious, missing):
+        shutil.rmtree(tmp_path / "results", ignore_errors=True)
+        journal(tmp_path).parent.mkdir(parents=True)
+        (journal(tmp_path).parent / lock).symlink_to(target)
+        message = search(tmp_path, trials=1).refused()
+        assert f"results/tiny/{lock}: expected a file, got a link" in message
+    assert precious.read_text() == "1234567890" * 10
+    assert not missing.exists()
+
+
+@pytest.mark.parametrize("name", ["best.yaml", "trials.csv", "front.html", "space.yaml"])
+def test_a_result_that_is_a_link_is_replaced(folder: Path, name: str) -> None:
+    precious = folder / "precious"
+    precious.write_text("precious")
+    result = folder / "results" / "tiny" / name
+    result.unlink()
+    result.symlink_to(precious)
+    search(folder).passed()
+    assert precious.read_text() == "precious"
+    assert not result.is_symlink()
+
+
+def test_a_journal_that_links_to_no_file_is_refused(tmp_path: Path) -> None:
+    journal(tmp_path).parent.mkdir(parents=True)
+    journal(tmp_path).symlink_to(tmp_path / "missing")
+    assert "expected a file, got a link" in search(tmp_path, trials=1).refused()
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o027, 0o002])
+def test_files_have_the_permissions_of_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        search(tmp_path, trials=1).passed()
+        call(tmp_path, "report", "results/tiny", "-o", "report.html").passed()
+    finally:
+        os.umask(before)
+    made = [*(tmp_path / "results" / "tiny").iterdir(), tmp_path / "report.html"]
+    assert len(made) >= 8
+    for path in made:
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path.name
+
+
+# 18, 29. No result is lost for another's sake
+
+
+@pytest.mark.parametrize("name", ["front.html", "trials.csv", "best.yaml"])
+def test_a_result_that_cannot_be_written_leaves_the_others_and_the_table(
+    folder: Path, name: str
+) -> None:
+    home = folder / "results" / "tiny"
+    for result in ("front.html", "trials.csv", "best.yaml", "front.csv"):
+        (home / result).unlink()
+    (home / name).mkdir()  # a file does not replace a folder, not even root's
+    ran = search(folder, trials=6)
+    assert f"results/tiny/{name}: cannot be written: " in ran.refused()
+    assert "Pareto front" in ran.text
+    for result in {"front.html", "trials.csv", "best.yaml", "front.csv"} - {name}:
+        assert (home / result).is_file(), result
+    assert not list(home.glob(".*"))
+    assert trials_in(folder) == 6
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let writes fail beyond a size of a file, as on a full disk, also for root."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_a_latency_table_that_cannot_be_written_is_printed(
+    folder: Path, option: tuple[str, ...]
+) -> None:
+    words = ("latency", "results/tiny", "--engine", "torch", "--runs", "10")
+    with files_of_at_most(0):
+        ran = call(folder, *words, *option)
+    assert "results/tiny/latency.json: cannot be written" in ran.refused()
+    assert ("median" if option else "One image, 1 thread") in ran.text
+    assert not list((folder / "results" / "tiny").glob(".*"))
+
+
+@pytest.mark.parametrize("size", [8_000, 30_000, 60_000])
+def test_a_full_disk_in_mid_study_is_named_with_the_journal(tmp_path: Path, size: int) -> None:
+    write_table(tmp_path)
+    with files_of_at_most(size):
+        ran = search(tmp_path, trials=40)
+    assert "results/tiny/journal.log: cannot be written: File too large" in ran.refused()
+    assert journal(tmp_path).read_bytes()[-1:] == b"\n"
+    if size > 20_000:
+        assert (tmp_path / "results/tiny/best.yaml").is_file()
+        assert (tmp_path / "results/tiny/trials.csv").is_file()
+    assert not list((tmp_path / "results" / "tiny").glob(".*"))
+    before = 0 if size < 20_000 else trials_in(tmp_path)
+    search(tmp_path, trials=before + 2).passed()
+    assert trials_in(tmp_path) == before + 2
+
+
+SITE = """
+import errno, os
+def fail(*_, error=getattr(errno, os.environ["FAILING"])):
+    raise OSError(error, os.strerror(error))
+import fcntl
+fcntl.flock = fail
+"""
+
+
+def without_locks(folder: Path, error: str, *words: str) -> Ran:
+    """Run a command as on a file system where flock fails."""
+    (folder / "site").mkdir(exist_ok=True)
+    (folder / "site" / "sitecustomize.py").write_text(SITE)
+    number = getattr(errno, error)
+    with patch("fcntl.flock", side_effect=OSError(number, os.strerror(number))):
+        return call(folder, *words, FAILING=error, PYTHONPATH=str(folder / "site"))
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_named_with_the_ways_out(tmp_path: Path, error: str) -> None:
+    write_table(tmp_path)
+    words = ("--table", "truth.json", "--trials", "1")
+    ran = without_locks(tmp_path, error, "run", "--space", "tiny", *words)
+    message = ran.refused()
+    assert "results/tiny: its file system has no file locks" in message
+    assert "--results" in message
+    assert "--storage" in message
+
+
+# 21. A run without a network
+
+
+@pytest.mark.parametrize("table", ['{"0": 0.5}', '{"abc": 0.1, "def": 0.2}', '{"x": 1.0}'])
+def test_a_run_of_which_every_trial_failed_shows_the_first_error(
+    tmp_path: Path, table: str
+) -> None:
+    (tmp_path / "none.json").write_text(table)
+    words = ("--space", "tiny", "--jobs", "1", "--trials", "2", "--table", "none.json")
+    ran = call(tmp_path, "run", *words)
+    assert ran.code == 1, ran.text
+    [line] = [each for each in ran.text.splitlines() if each.startswith("error: ")]
+    assert "error: every trial failed; the first, trial 0: " in line
+    assert "none.json" in line
 
 
 def _note(path: Path, writer: int) -> None:
