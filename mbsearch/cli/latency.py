@@ -15,8 +15,8 @@ from mbsearch.cli.terminal import Json, Storage, err, out, print_table
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
-    from mbsearch.latency.benchmark import NetworkLatency
     from mbsearch.space.architecture import Architecture
+    from mbsearch.study.latency_file import NetworkLatency
 
 
 def latency(

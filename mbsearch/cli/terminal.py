@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.study.environment import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from mbsearch.config.budgets import Budget
@@ -55,7 +56,12 @@ Device = Annotated[
 ]
 Storage = Annotated[
     str | None,
-    typer.Option(help="PostgreSQL database of the study, as postgresql://USER@HOST/DATABASE."),
+    typer.Option(
+        envvar=STORAGE_VARIABLE,
+        help="PostgreSQL database of the study, as postgresql://USER@HOST/DATABASE. By default the "
+        "study is in a folder. The password belongs into PGPASSWORD or ~/.pgpass.",
+        show_default=False,
+    ),
 ]
 Budgets = Annotated[
     list[str] | None,
