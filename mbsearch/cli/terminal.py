@@ -91,9 +91,10 @@ Evaluator = Annotated[
 
 
 def accept_any_file_name() -> None:
-    """Let stdout print names of files that are not UTF-8, as the bytes that they have."""
-    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="surrogateescape")
+    """Let both streams print names of files that are not UTF-8, as the bytes that they have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() == "utf-8":
+            stream.reconfigure(errors="surrogateescape")
 
 
 def print_table(table: Table) -> None:

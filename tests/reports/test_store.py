@@ -16,15 +16,27 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
+from PIL import Image
 
 from mbsearch.study.journal import open_journal
 from reports.command_line import call, search, write_table
 from reports.conftest import Ran
 
 Lines = list[bytes]
+# Only keys that older versions know.
+SPACE = """\
+name: small
+resolution: 32
+stem: {channels: 8}
+stages:
+  - {block: inverted_residual, channels: 16, stride: 2, expansion: {choices: [3, 6]}}
+head: {channels: 32}
+proxy: {epochs: 1, train_images: null, validation_images: null}
+"""
 EARLIER = Path(__file__).parents[1] / "studies" / "made_by_88dd171"
 
 
@@ -364,6 +376,46 @@ def test_a_full_disk_in_mid_study_is_named_with_the_journal(tmp_path: Path, size
     before = 0 if size < 20_000 else trials_in(tmp_path)
     search(tmp_path, trials=before + 2).passed()
     assert trials_in(tmp_path) == before + 2
+
+
+NAMES = {"Latin-1": b"m\xe4rz", "Shift-JIS": b"\x93\xfa\x96{", "cut UTF-8": b"caf\xc3"}
+
+
+@pytest.mark.parametrize("encoding", NAMES)
+def test_a_folder_whose_name_is_not_utf_8_holds_a_study(folder: Path, encoding: str) -> None:
+    name = os.fsdecode(NAMES[encoding])
+    (folder / "results").rename(folder / name)
+    search(folder, "--results", name, trials=6).passed()
+    study = f"{name}/tiny"
+    assert "6 complete" in call(folder, "status", study).passed()
+    call(folder, "report", study, "-o", f"{name}.html").passed()
+    (folder / f"{name}.html").read_text(encoding="utf-8", errors="surrogateescape")
+    call(folder, "export", study, "-o", f"{name}.yaml").passed()
+    call(folder, "latency", study, "--engine", "torch", "--runs", "10").passed()
+    assert not list((folder / study).glob(".*"))
+
+
+@pytest.mark.slow
+def test_images_whose_names_are_not_utf_8_are_searched_and_exported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    photos = tmp_path / os.fsdecode(NAMES["Latin-1"])
+    for name in map(os.fsdecode, NAMES.values()):
+        (photos / name).mkdir(parents=True)
+        for i in range(12):
+            image = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))
+            image.save(photos / name / f"{i} {name}.png")
+    (tmp_path / "small.yaml").write_text(SPACE)
+    words = ["--space", "small.yaml", "--data", photos, "--jobs", "1", "--weights", "none"]
+    cache = {"MBSEARCH_CACHE": str(tmp_path / "cache")}
+    results = f"results {photos.name}"
+    options = ("--trials", "1", "--finals", "0", "--results", results)
+    call(tmp_path, "run", *words, *options, **cache).passed()
+    study = f"{results}/small"
+    assert (tmp_path / study / "front.html").is_file()
+    exported = f"{photos.name} export"
+    call(tmp_path, "export", study, "--trial", "0", "-o", exported, **cache).passed()
+    labels = (tmp_path / exported / "labels.txt").read_bytes()
+    assert sorted(labels.splitlines()) == sorted(NAMES.values())
 
 
 SITE = """
