@@ -175,5 +175,6 @@ def _not_written(path: Path, error: OSError | RuntimeError) -> DataError:
     reason = getattr(error, "strerror", None) or error
     return DataError(
         f"{path}: cannot write the image cache ({reason}); expected a writable "
-        "folder with free space; the environment variable MBSEARCH_CACHE names another one"
+        "folder with free space and file locks; the environment variable MBSEARCH_CACHE names "
+        "another one"
     )

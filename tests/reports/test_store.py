@@ -378,6 +378,16 @@ def test_a_full_disk_in_mid_study_is_named_with_the_journal(tmp_path: Path, size
     assert trials_in(tmp_path) == before + 2
 
 
+def write_photos(folder: Path, classes: list[str]) -> None:
+    """Twelve images of noise a class."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(12):
+            image = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))
+            image.save(folder / name / f"{i} {name}.png")
+
+
 NAMES = {"Latin-1": b"m\xe4rz", "Shift-JIS": b"\x93\xfa\x96{", "cut UTF-8": b"caf\xc3"}
 
 
@@ -397,15 +407,10 @@ def test_a_folder_whose_name_is_not_utf_8_holds_a_study(folder: Path, encoding: 
 
 @pytest.mark.slow
 def test_images_whose_names_are_not_utf_8_are_searched_and_exported(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
     photos = tmp_path / os.fsdecode(NAMES["Latin-1"])
-    for name in map(os.fsdecode, NAMES.values()):
-        (photos / name).mkdir(parents=True)
-        for i in range(12):
-            image = Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))
-            image.save(photos / name / f"{i} {name}.png")
+    write_photos(photos, list(map(os.fsdecode, NAMES.values())))
     (tmp_path / "small.yaml").write_text(SPACE)
-    words = ["--space", "small.yaml", "--data", photos, "--jobs", "1", "--weights", "none"]
+    words = ["--space", "small.yaml", "--data", str(photos), "--jobs", "1", "--weights", "none"]
     cache = {"MBSEARCH_CACHE": str(tmp_path / "cache")}
     results = f"results {photos.name}"
     options = ("--trials", "1", "--finals", "0", "--results", results)
@@ -427,13 +432,13 @@ fcntl.flock = fail
 """
 
 
-def without_locks(folder: Path, error: str, *words: str) -> Ran:
+def without_locks(folder: Path, error: str, *words: str, **variables: str) -> Ran:
     """Run a command as on a file system where flock fails."""
     (folder / "site").mkdir(exist_ok=True)
     (folder / "site" / "sitecustomize.py").write_text(SITE)
     number = getattr(errno, error)
     with patch("fcntl.flock", side_effect=OSError(number, os.strerror(number))):
-        return call(folder, *words, FAILING=error, PYTHONPATH=str(folder / "site"))
+        return call(folder, *words, FAILING=error, PYTHONPATH=str(folder / "site"), **variables)
 
 
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
@@ -445,6 +450,18 @@ def test_a_file_system_without_locks_is_named_with_the_ways_out(tmp_path: Path, 
     assert "results/tiny: its file system has no file locks" in message
     assert "--results" in message
     assert "--storage" in message
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_cache_without_locks_is_named_with_its_variable(tmp_path: Path, error: str) -> None:
+    write_photos(tmp_path / "photos", ["cat", "dog"])
+    (tmp_path / "small.yaml").write_text(SPACE)
+    words = ("run", "--space", "small.yaml", "--data", "photos", "--weights", "none", "--dry-run")
+    cache = {"MBSEARCH_CACHE": str(tmp_path / "cache")}
+    message = without_locks(tmp_path, error, *words, **cache).refused()
+    assert str(tmp_path / "cache") in message
+    assert "cannot write the image cache" in message
+    assert "MBSEARCH_CACHE" in message
 
 
 # 21. A run without a network
