@@ -4,6 +4,7 @@
     ├── SpecError         a YAML file, a space, an architecture or a parameter is invalid
     ├── DataError         images: missing, unreadable, too few, not downloadable
     ├── StorageError      a study: damaged, busy, not writable, or made by other settings
+    │   ├── NoStudyError      there is no study in the folder or the database
     │   └── NoAnswerError     no trained network is within a budget
     ├── EvaluationError   one network could not be trained or measured
     ├── ClusterError      a Ray cluster: missing, full, or Ray is not installed
@@ -33,6 +34,10 @@ class DataError(MbsearchError):
 
 class StorageError(MbsearchError):
     """A study cannot be opened, read or written."""
+
+
+class NoStudyError(StorageError):
+    """There is no study in a folder, or none of that name in a database."""
 
 
 class NoAnswerError(StorageError):

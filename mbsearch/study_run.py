@@ -6,7 +6,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -39,9 +39,9 @@ from mbsearch.search.references import chosen_references, missing_references, ro
 from mbsearch.space.library import space_names
 from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
-from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.atomic_files import deferring, write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
-from mbsearch.study.opening import drive, read_study
+from mbsearch.study.opening import drive, existing_study
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore
 
@@ -74,6 +74,19 @@ class RunResult:
     exhausted: bool
     identity: Identity
     unpromoted: float | None = None
+
+
+class UnwrittenResultsError(StorageError):
+    """The search has ended, but some results could not be written.
+
+    Args:
+        failures: at least one.
+        result: of the run.
+    """
+
+    def __init__(self, failures: Sequence[StorageError], result: RunResult) -> None:
+        super().__init__("; ".join(map(str, failures)))
+        self.result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +205,13 @@ def run(
                 return RunResult(folder, store.records(), exhausted=False, identity=study.identity)
             store.keep_predictions({})  # predictions of an earlier run are outdated
             driver = study.driver(executor, trials, deadline, on_progress)
-            # The sampler's matrices are small, and the workers need the cores. With a BLAS thread
-            # a core, a suggestion took three times as long.
-            with threadpool_limits(1, user_api="blas"):
-                try:
-                    driver.run()
-                finally:
-                    executor.close()  # free the cores for the model of the accuracies
-                    records = study.write_results(predict=table is None)
-    return RunResult(folder, records, driver.exhausted, study.identity, driver.unpromoted)
+            unwritten = study.run(driver, executor, predict=table is None)
+            result = RunResult(
+                folder, store.records(), driver.exhausted, study.identity, driver.unpromoted
+            )
+    if unwritten:
+        raise UnwrittenResultsError(unwritten, result)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,24 +330,44 @@ class _OpenStudy:
         _LOGGER.info(pilot.sentence())
         return pilot
 
-    def write_results(self, *, predict: bool) -> list[TrialRecord]:
-        """Write the result files, and return the records.
+    def run(self, driver: Driver, executor: Executor, *, predict: bool) -> list[StorageError]:
+        """Search, and write the result files however it ends; return the errors in writing them.
 
         Args:
+            driver: of the search.
+            executor: closed before the results are written, to free the cores.
             predict: also store the accuracies that a model of all trials predicts.
-
-        Raises:
-            StorageError: the study is held by another process, or cannot be written.
         """
-        self.still_held()
+        # The sampler's matrices are small, and the workers need the cores. With a BLAS thread a
+        # core, a suggestion took three times as long.
+        with threadpool_limits(1, user_api="blas"):
+            try:
+                driver.run()
+            except BaseException:  # shown instead of errors in writing, which may follow from it
+                executor.close()
+                for failure in self._write_results(predict=predict):
+                    _LOGGER.warning(str(failure))
+                raise
+            executor.close()
+            return self._write_results(predict=predict)
+
+    def _write_results(self, *, predict: bool) -> list[StorageError]:
+        """Store predictions and write the result files; return the errors."""
+        failures: list[StorageError] = []
+        with deferring(failures):
+            self.still_held()
+        if failures:  # another process may write these files
+            return failures
         if predict:
             estimates = Estimates(self.store, self.space, self.measure)
-            self.store.keep_predictions(estimates.highest())
+            with deferring(failures):
+                self.store.keep_predictions(estimates.highest())
         records = self.store.records()
         if complete(records):
             findings = findings_of(records, self.store.settings())
-            write_results(self.folder, findings, f"{self.space.name} on {self.scoring.data}")
-        return records
+            title = f"{self.space.name} on {self.scoring.data}"
+            failures += write_results(self.folder, findings, title)
+        return failures
 
 
 def _check_options(
@@ -373,10 +404,10 @@ def _as_stored(
     If a packaged space has changed since, it is the stored one. Automatic weights become the
     study's.
     """
-    try:
-        known = read_study(folder, storage).settings()
-    except StorageError:  # no study yet, or one that `drive` reports an error for
+    stored_study = existing_study(folder, storage)
+    if stored_study is None:
         return space
+    known = stored_study.settings()
     kept, stamp = known.get("space_yaml"), known.get("stamp")
     if kept is None or stamp is None:
         return space

@@ -227,11 +227,12 @@ def test_no_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert "got one without journal.log" in run_cli(capsys, "status")
 
 
-def test_damaged_journal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_that_is_another_file(capsys: pytest.CaptureFixture[str]) -> None:
     journal = Path("results/s/journal.log")
     journal.parent.mkdir(parents=True)
     journal.write_text("{}{\nnot JSON\n{}\n")
-    assert "journal.log:1: the study is damaged" in run_cli(capsys, "status", "results/s")
+    message = run_cli(capsys, "status", "results/s")
+    assert "journal.log: expected the journal of a study of mbsearch, got another file" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -175,7 +175,7 @@ def test_an_older_study_has_mult_adds_as_objective_and_resumes(tmp_path: Path) -
     truth = table(tmp_path)
     run(TINY, trials=3, folder=tmp_path / "s", table=truth, jobs=1)
     journal = tmp_path / "s" / JOURNAL
-    text = journal.read_text()
+    text = re.sub(r'"mbsearch":\d+,|,"chain":"\w+"', "", journal.read_text())
     for new in (
         '"objectives":["accuracy","mult_adds"],',
         ',"latency":null',

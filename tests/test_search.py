@@ -230,8 +230,9 @@ def test_an_incomplete_suggestion_bans_no_network(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_trimmed_by_the_next_writer(tmp_path: Path) -> None:
     store, _ = search(tmp_path, trials=2)
     before = outcomes(store.records())
+    lines = (tmp_path / JOURNAL).read_bytes().count(b"\n")
     with (tmp_path / JOURNAL).open("ab") as file:
-        file.write(b'{"op_code": 4, "worker')
+        file.write(b'{"mbsearch":%d,"op_code":4,"worker' % lines)
     assert outcomes(read_study(tmp_path).records()) == before
     store, _ = search(tmp_path, trials=4)
     assert outcomes(store.records())[: len(before)] == before

@@ -41,8 +41,8 @@ def compile_kernels(*, bfloat16: bool) -> None:
     if compiled.exists():
         return
     _LOGGER.info("compiling the training kernels, once per machine: up to half a minute")
-    # Another run may be compiling. On a full disk the lock fails: then every worker compiles.
-    with suppress(OSError), FileLock(f"{compiled}.lock"):
+    # Another run may be compiling. Without the lock (a full disk, no file locks) every worker does.
+    with suppress(OSError), FileLock(f"{compiled}.lock", fallback_to_soft=False):
         if not compiled.exists():
             train_a_step(bfloat16)
             compiled.touch()

@@ -25,7 +25,7 @@ from mbsearch.cli.retrain import retrain
 from mbsearch.cli.run import run
 from mbsearch.cli.spaces import schema, spaces
 from mbsearch.cli.status import status
-from mbsearch.cli.terminal import err, out
+from mbsearch.cli.terminal import accept_any_file_name, err, out
 from mbsearch.display.console_log import log_to
 from mbsearch.errors import MbsearchError
 
@@ -93,6 +93,7 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error is one line on stderr and exit code 2."""
+    accept_any_file_name()
     try:
         app(arguments)
     except MbsearchError as error:

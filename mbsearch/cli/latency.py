@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
     from mbsearch.space.architecture import Architecture
+    from mbsearch.study.latency_file import NetworkLatency
 
 
 def latency(
@@ -42,7 +44,6 @@ def latency(
 
     Example: mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
     """
-    from mbsearch.cost.units import millions
     from mbsearch.latency.benchmark import ENGINES, measure_networks, tau_with_mult_adds
     from mbsearch.study.latency_file import LatencyFile
 
@@ -50,12 +51,24 @@ def latency(
     kept = LatencyFile() if folder is None else LatencyFile.read(folder)
     rows = measure_networks(networks, engine or list(ENGINES), threads=threads, runs=runs)
     agreement = tau_with_mult_adds(rows)
-    path = None if folder is None else kept.with_engines_of(rows).write(folder)
     if as_json:
         # Not rich's own, which would wrap long lines.
         data = [row.to_dict() for row in rows]
         print(json.dumps({"networks": data, "kendall_tau_with_mult_adds": agreement}))  # noqa: T201
-        return
+    else:
+        _print_table(rows, agreement, threads)
+    if folder is not None:  # after the table, which a folder that is not writable would lose
+        path = kept.with_engines_of(rows).write(folder)
+        if not as_json:
+            err.print(escape(f"written to {path}"), highlight=False, soft_wrap=True)
+
+
+def _print_table(
+    rows: Sequence[NetworkLatency], agreement: Mapping[str, float | None], threads: int
+) -> None:
+    """Print the latency of every network and engine, and the rank agreement with Mult-Adds."""
+    from mbsearch.cost.units import millions
+
     table = Table(title=f"One image, {threads} thread{'s' if threads > 1 else ''}")
     for column in ("network", "alpha", "px", "Mult-Adds", "engine", "median ms", "quartiles"):
         table.add_column(
@@ -80,8 +93,6 @@ def latency(
                 highlight=False,
                 soft_wrap=True,
             )
-    if path is not None:
-        err.print(escape(f"written to {path}"), highlight=False, soft_wrap=True)
 
 
 def _networks(

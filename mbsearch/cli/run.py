@@ -6,12 +6,13 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from mbsearch.cli.status import print_audit_summary, print_status
 from mbsearch.cli.terminal import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mbsearch.config.budgets import Limits
     from mbsearch.config.settings import Settings
     from mbsearch.config.specification import SearchSpecification
+    from mbsearch.study.records import TrialRecord
     from mbsearch.study_run import RunResult
 
 _DEFAULT_TRIALS = 50
@@ -172,6 +174,7 @@ def run(
     from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.evaluation import default_space
     from mbsearch.study.opening import study_folder
+    from mbsearch.study_run import UnwrittenResultsError
     from mbsearch.study_run import run as run_study
 
     if table is not None:
@@ -208,12 +211,16 @@ def run(
                 dry_run=dry_run,
                 on_progress=display.update,
             )
+    except UnwrittenResultsError as error:
+        _print_findings(error.result, storage, as_json=as_json, export=False)
+        raise
     except KeyboardInterrupt:
         _print_interrupted(folder, storage)
         raise
     if not dry_run:
         _print_unused(result, loaded.settings)
         _print_findings(result, storage, as_json=as_json, export=export and table is None)
+        _require_one_completed(result.records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +333,21 @@ def _print_unused(result: RunResult, settings: Settings) -> None:
         f"no {further}network was promoted to a longer training: the front and its MobileNets "
         f"need {needed:.0%} of the work, their share is {settings.promotion.share:.0%}{option}",
     )
+
+
+def _require_one_completed(records: Sequence[TrialRecord]) -> None:
+    """Exit with code 1 and the first error if every trial failed."""
+    from mbsearch.study.records import State
+
+    if records and all(record.state is State.FAILED for record in records):
+        first = records[0]
+        err.print(
+            f"[bold red]error:[/] every trial failed; the first, trial {first.trial}: "
+            f"{escape(str(first.error))}",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise typer.Exit(1)
 
 
 def _print_findings(result: RunResult, storage: str | None, *, as_json: bool, export: bool) -> None:

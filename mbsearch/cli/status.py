@@ -11,7 +11,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mbsearch.cli.terminal import Budgets, Json, Results, Storage, out, parse_budgets, print_table
+from mbsearch.cli.terminal import (
+    Budgets,
+    Json,
+    Results,
+    Storage,
+    err,
+    out,
+    parse_budgets,
+    print_table,
+)
+from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
     from mbsearch.analysis.findings import Findings
@@ -26,6 +36,13 @@ def status(
         str | None, typer.Option(help="Same as --budget with a single bound.", show_default=False)
     ] = None,
     storage: Storage = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Copy what is whole of a damaged study to FOLDER-repaired, and show that.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the front of a study and its answer to each budget; also during a run.
@@ -37,6 +54,8 @@ def status(
     from mbsearch.study.records import metric_of
     from mbsearch.study.retrained_file import read_retrained
 
+    if repair:
+        results = _repaired(results, storage)
     study, folder = read_study(results, storage), files_of(results, storage)
     findings = findings_of(study.records(), study.settings(), read_retrained(folder))
     budgets = parse_budgets(budget, at, metric_of(findings.records))
@@ -44,6 +63,23 @@ def status(
     print_status(where, findings, budgets, as_json)
     if not as_json:
         print_audit_summary(folder, study.settings().get("stamp"))
+
+
+def _repaired(results: Path | None, storage: str | None) -> Path:
+    """Copy what is whole of a damaged study; return the folder of the copy."""
+    from mbsearch.study.opening import RESULTS, results_folder
+    from mbsearch.study.repair import repaired_folder
+
+    if storage is not None:
+        raise SpecError("--repair: expected a study in a folder, got --storage")
+    folder = results_folder(results or RESULTS)
+    target = repaired_folder(folder)
+    err.print(
+        f"what is whole of {escape(str(folder))} is copied to {escape(str(target))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return target
 
 
 def print_audit_summary(folder: Path, stamp: Identity | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.study.environment import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from mbsearch.config.budgets import Budget
@@ -53,7 +56,12 @@ Device = Annotated[
 ]
 Storage = Annotated[
     str | None,
-    typer.Option(help="PostgreSQL database of the study, as postgresql://USER@HOST/DATABASE."),
+    typer.Option(
+        envvar=STORAGE_VARIABLE,
+        help="PostgreSQL database of the study, as postgresql://USER@HOST/DATABASE. By default the "
+        "study is in a folder. The password belongs into PGPASSWORD or ~/.pgpass.",
+        show_default=False,
+    ),
 ]
 Budgets = Annotated[
     list[str] | None,
@@ -80,6 +88,13 @@ Evaluator = Annotated[
         show_default=False,
     ),
 ]
+
+
+def accept_any_file_name() -> None:
+    """Let both streams print names of files that are not UTF-8, as the bytes that they have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() == "utf-8":
+            stream.reconfigure(errors="surrogateescape")
 
 
 def print_table(table: Table) -> None:

@@ -6,11 +6,12 @@ Exporting takes seconds and needs torch, which the dashboard does not import.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mbsearch.errors import ExportError
@@ -18,12 +19,13 @@ from mbsearch.errors import ExportError
 _TIMEOUT = 300  # seconds
 
 
-def zipped_export(study: Sequence[str], trial: int) -> bytes:
+def zipped_export(study: Sequence[str], trial: int, environment: Mapping[str, str]) -> bytes:
     """Return the folder of ``mbsearch export STUDY --trial N -o FOLDER`` as a ZIP file.
 
     Args:
         study: the arguments that name the study.
         trial: number of the trial.
+        environment: variables that name the study's database.
 
     Raises:
         ExportError: the command failed, or took longer than five minutes.
@@ -37,6 +39,7 @@ def zipped_export(study: Sequence[str], trial: int) -> bytes:
                 capture_output=True,
                 text=True,
                 timeout=_TIMEOUT,
+                env=os.environ | environment,
                 check=False,
             )
         except subprocess.TimeoutExpired:

@@ -15,6 +15,7 @@ from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
+from mbsearch.study.environment import STORAGE_VARIABLE
 from mbsearch.study.opening import (
     JOURNAL,
     RESULTS,
@@ -50,7 +51,10 @@ class StudySource(Protocol):
         """Return a study's name on the command line, without passwords."""
 
     def arguments(self, name: str) -> list[str]:
-        """Return the arguments of the command line that name a study."""
+        """Return the arguments of the command line that name a study, without its database."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of the command line's environment that name the database."""
 
     def folder(self, name: str) -> Path:
         """Return the folder of a study's files."""
@@ -90,6 +94,10 @@ class ResultsFolder:
         """Return the folder's path."""
         return [str(self.folder(name))]
 
+    def environment(self) -> dict[str, str]:
+        """Return no variables: there is no database."""
+        return {}
+
     def folder(self, name: str) -> Path:
         """Return the folder of the study."""
         return self.path if (self.path / JOURNAL).is_file() else self.path / name
@@ -121,8 +129,12 @@ class Database:
         return f"{shlex.quote(str(self.folder(name)))} --storage URL"
 
     def arguments(self, name: str) -> list[str]:
-        """Return the study's folder and its database."""
-        return [str(self.folder(name)), "--storage", self.url]
+        """Return the study's folder."""
+        return [str(self.folder(name))]
+
+    def environment(self) -> dict[str, str]:
+        """Return the URL, which may contain a password: other users see the arguments."""
+        return {STORAGE_VARIABLE: self.url}
 
     def folder(self, name: str) -> Path:
         """Return the folder where the command line writes the study's files."""
@@ -273,8 +285,12 @@ class Library:
         return list(self._source.names())
 
     def arguments(self, name: str) -> list[str]:
-        """Return the arguments of the command line that name a study."""
+        """Return the arguments of the command line that name a study, without its database."""
         return self._source.arguments(name)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of the command line's environment that name the database."""
+        return self._source.environment()
 
     def snapshot(self, name: str | None) -> Snapshot:
         """Return the current snapshot of a study; of the first study for an unknown name."""

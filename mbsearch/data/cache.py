@@ -134,7 +134,8 @@ def _path(name: str) -> Path:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file; an OSError within means that the cache is not writable."""
     try:
-        with FileLock(path.with_suffix(".lock")):
+        # Without a fallback that would leave a lock behind a killed process.
+        with FileLock(path.with_suffix(".lock"), fallback_to_soft=False):
             yield
     except OSError as error:
         raise _not_written(path, error) from error
@@ -174,5 +175,6 @@ def _not_written(path: Path, error: OSError | RuntimeError) -> DataError:
     reason = getattr(error, "strerror", None) or error
     return DataError(
         f"{path}: cannot write the image cache ({reason}); expected a writable "
-        "folder with free space; the environment variable MBSEARCH_CACHE names another one"
+        "folder with free space and file locks; the environment variable MBSEARCH_CACHE names "
+        "another one"
     )

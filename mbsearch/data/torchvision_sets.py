@@ -75,7 +75,8 @@ def read_torchvision(name: str) -> tuple[tuple[str, ...], dict[str, TorchvisionP
     entry, root = TORCHVISION_SETS[name], cache_dir() / "datasets"
     try:
         root.mkdir(exist_ok=True)
-        with FileLock(root / f"{name}.lock"):  # one process downloads, the others wait
+        # One process downloads, the others wait.
+        with FileLock(root / f"{name}.lock", fallback_to_soft=False):
             found = {
                 part: entry.dataset(str(root), download=True, **arguments)
                 for part, arguments in entry.parts.items()
@@ -84,7 +85,7 @@ def read_torchvision(name: str) -> tuple[tuple[str, ...], dict[str, TorchvisionP
         reason = " ".join(str(error).split())  # torchvision's own message has several lines
         raise DataError(
             f"data set {name!r}: expected a download into {root}, got {reason}; "
-            "check the network, or give a folder of images"
+            "check the network, set MBSEARCH_CACHE to another folder, or give a folder of images"
         ) from error
     pools = {
         part: TorchvisionPool(name, dataset, np.asarray(entry.labels(dataset), np.int64))

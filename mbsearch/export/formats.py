@@ -16,6 +16,7 @@ from torch import Tensor
 from mbsearch.errors import ExportError, did_you_mean
 from mbsearch.export import graphs, mobile_runtimes, python_files
 from mbsearch.export.exportable import Exportable, Runner
+from mbsearch.export.library_path import path_in_utf8
 
 TOLERANCE = 1e-5
 """Largest relative error of the logits of an exported file.
@@ -154,8 +155,11 @@ def export(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = folder if folder.is_dir() else folder.parent  # a mount's parent may be read-only
-        with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as made:
-            staging, logits = Path(made), _Logits.of(exportable)
+        with (
+            tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as made,
+            path_in_utf8(Path(made)) as staging,
+        ):
+            logits = _Logits.of(exportable)
             written = [
                 _written(each, exportable, staging, logits, explicit=len(chosen) == 1)
                 for each in chosen

@@ -36,7 +36,7 @@ def read_yaml(exportable: Exportable, folder: Path) -> Runner:
 
 def write_pytorch(exportable: Exportable, folder: Path) -> None:
     """Write Python source that imports only torch, and the weights beside it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     side = exportable.side
     normalised = (
@@ -57,8 +57,7 @@ def write_pytorch(exportable: Exportable, folder: Path) -> None:
     write_atomically(
         folder / SOURCE, standalone_source(exportable.architecture, docstring, constants)
     )
-    save_file(exportable.module.state_dict(), folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)
+    write_atomically(folder / WEIGHTS, save(exportable.module.state_dict()))
 
 
 def read_pytorch(exportable: Exportable, folder: Path) -> Runner:

@@ -18,6 +18,7 @@ from mbsearch.errors import DataError, ExportError
 from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
+from mbsearch.export.library_path import path_in_utf8
 from mbsearch.export.model_card import CARD, EXPORTED_BY, Origin, model_card
 from mbsearch.export.python_files import WEIGHTS
 from mbsearch.export.quantization import Quantised, quantise
@@ -104,7 +105,8 @@ def export_record(
     )  # the card identifies the files, even after a failure below
     if splits is None:
         return Exported(tuple(written))
-    quantised = quantise(folder, *splits)
+    with path_in_utf8(folder) as readable:
+        quantised = quantise(readable, *splits)
     origin = replace(origin, int8=quantised.sentence())
     write_atomically(folder / CARD, model_card(exportable, origin, written))
     return Exported(tuple(written), quantised)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,8 @@ from mbsearch.errors import StorageError
 def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block ends without an error.
 
+    The file gets the permissions of the user's umask. A link at `path` is replaced, not followed.
+
     Args:
         path: of the file. It is unchanged after an error.
         exclusive: the caller holds a lock on the file. The temporary path then has a fixed name, so
@@ -25,11 +27,10 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """
     if exclusive:
         temporary = path.with_name(f".{path.name}.part")
+        temporary.unlink(missing_ok=True)
     else:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
-        temporary.chmod(0o644)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         temporary.replace(path)
@@ -37,8 +38,19 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def deferring(failures: list[StorageError]) -> Iterator[None]:
+    """Append an error of the block to a list, so that what follows is written in spite of it."""
+    try:
+        yield
+    except StorageError as error:
+        failures.append(error)
+
+
 def write_atomically(path: Path, content: str | bytes, *, exclusive: bool = False) -> Path:
     """Write text as UTF-8, or bytes, and return the path.
+
+    Names of files that are not UTF-8 are written with the bytes that they have.
 
     Args:
         path: of the file. Its folder is created if it is missing.
@@ -48,7 +60,7 @@ def write_atomically(path: Path, content: str | bytes, *, exclusive: bool = Fals
     Raises:
         StorageError: it cannot be written. The previous file is unchanged.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, exclusive=exclusive) as temporary:

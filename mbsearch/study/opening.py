@@ -12,7 +12,7 @@ from pathlib import Path
 
 from optuna.storages import BaseStorage
 
-from mbsearch.errors import StorageError
+from mbsearch.errors import NoStudyError, StorageError
 from mbsearch.study.journal import open_journal
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.store import StudyStore, create_study, load_study, study_names
@@ -60,6 +60,24 @@ def open_database(url: str) -> BaseStorage:
     return connect(url, create=False)
 
 
+def existing_study(folder: Path, database: str | None) -> StudyStore | None:
+    """Open the study of a run for reading; None if there is none yet.
+
+    Args:
+        folder: of the study's files.
+        database: URL of a PostgreSQL database; None for the journal in the folder.
+
+    Raises:
+        StorageError: the study is damaged, or the database fails.
+    """
+    try:
+        if database is not None:
+            return load_study(open_database(database), folder.name)
+        return load_study(open_journal(folder / JOURNAL, create=False))
+    except NoStudyError:
+        return None
+
+
 def study_folder(name: str, results: Path = RESULTS) -> Path:
     """Return the folder for the files of a study of this name.
 
@@ -75,16 +93,16 @@ def results_folder(path: Path) -> Path:
     """Return the folder of a study: `path`, or the most recently written study in it.
 
     Raises:
-        StorageError: there is no study.
+        NoStudyError: there is no study.
     """
     if not path.is_dir():
-        raise StorageError(
+        raise NoStudyError(
             f"{path}: expected the folder of a study, got no such folder; "
             "make one with `mbsearch run`"
         )
     found = journals(path)
     if not found:
-        raise StorageError(
+        raise NoStudyError(
             f"{path}: expected the folder of a study, got one without {JOURNAL}; "
             "make one with `mbsearch run`"
         )
@@ -126,7 +144,8 @@ def read_study(path: Path | None = None, database: str | None = None) -> StudySt
         database: URL of a PostgreSQL database.
 
     Raises:
-        StorageError: there is no such study, its journal is damaged, or the database fails.
+        NoStudyError: there is no such study.
+        StorageError: its journal is damaged, or the database fails.
     """
     if database is None:
         folder = results_folder(path or RESULTS)

@@ -14,10 +14,13 @@ from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from mbsearch.errors import StorageError
+from mbsearch.errors import NoStudyError, StorageError
 from mbsearch.study.store import StudyStore, create_study
 
 _DRIVER = "postgresql+psycopg"
+_PUBLIC = ("host", "port", "user", "dbname", "service", "sslmode")
+"""Keys of a URL's query whose values are shown."""
+
 # PostgreSQL's advisory locks are pairs of numbers: this class, and one number for each study.
 _LOCK_CLASS = 1_835_168_627
 _HOLDER = text(
@@ -54,10 +57,12 @@ def connect(url: str, *, create: bool) -> RDBStorage:
             "--storage: PostgreSQL needs psycopg, which is not installed: "
             "pip install 'mbsearch[postgresql]'"
         ) from None
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError, ValueError) as error:
         if isinstance(error.__cause__, ProgrammingError) and not create:  # no such table
-            raise StorageError(f"{address}: expected a study, got a database without any") from None
-        raise StorageError(f"{address}: cannot be opened: {_reason(error)}") from None
+            raise NoStudyError(
+                f"{_shown(address)}: expected a study, got a database without any"
+            ) from None
+        raise StorageError(f"{_shown(address)}: cannot be opened: {_reason(error)}") from None
 
 
 @contextmanager
@@ -73,22 +78,42 @@ def _table_maker(address: URL) -> Iterator[None]:
         yield
 
 
-def _address(url: str) -> URL:
-    expected = "expected postgresql://USER@HOST/DATABASE"
+def _address(text: str) -> URL:
+    """Parse the URL of a database. No message shows a URL that was not parsed.
+
+    Raises:
+        StorageError: it is not a URL of PostgreSQL.
+    """
+    expected = "--storage: expected postgresql://USER@HOST/DATABASE"
+    if text.count("@") > 1:
+        raise StorageError(
+            f"{expected}, got a URL with several @; write one in a password as %40, or put the "
+            "password into PGPASSWORD or ~/.pgpass"
+        )
     try:
-        address = make_url(url)
-    except ArgumentError:
-        raise StorageError(f"--storage: {expected}, got {url!r}") from None
+        address = make_url(text)
+    except (ArgumentError, ValueError):
+        raise StorageError(
+            f"{expected}, got something else (not shown, as it may hold a password)"
+        ) from None
     match address.get_backend_name():
-        case "postgresql":
+        case "postgresql" | "postgres":
             return address.set(drivername=_DRIVER)
         case "sqlite":
             raise StorageError(
-                f"--storage: {expected}, got SQLite, which loses trials when several processes "
+                f"{expected}, got SQLite, which loses trials when several processes "
                 "use it; without --storage the study is a journal file, which does not"
             )
         case other:
-            raise StorageError(f"--storage: {expected}, got a URL of {other!r}")
+            raise StorageError(f"{expected}, got a URL of {other!r}")
+
+
+def _shown(address: URL) -> str:
+    """Return a URL for messages: without the password, also where the query has it."""
+    query = {
+        key: value if key in _PUBLIC else "***" for key, value in address.normalized_query.items()
+    }
+    return str(address.set(drivername="postgresql", query=query))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from mbsearch.errors import StorageError
+from mbsearch.errors import NoStudyError, StorageError
 from mbsearch.study.noise import pooled_seed_deviation, standard_error
 from mbsearch.study.records import SEARCH, Epoch, Estimate, Evaluation, Fidelity, State, TrialRecord
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
@@ -314,7 +314,8 @@ def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
     """Open a study for reading; without a name, the only one in the storage.
 
     Raises:
-        StorageError: there is no such study (the message names those that exist), or it is damaged.
+        NoStudyError: there is no such study; the message names those that exist.
+        StorageError: it is damaged.
     """
     known = study_names(storage)
     if name is None and len(known) == 1:
@@ -322,7 +323,7 @@ def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
     if name is None or name not in known:
         got = "none" if not known else ", ".join(known)
         asked = "one study" if name is None else f"a study {name!r}"
-        raise StorageError(f"expected {asked} in the storage, got {got}")
+        raise NoStudyError(f"expected {asked} in the storage, got {got}")
     try:
         search, baselines = (
             optuna.load_study(storage=storage, study_name=each) for each in (name, name + BASELINES)

@@ -34,7 +34,7 @@ def test_a_replaced_study_of_equal_name_is_read_again(tmp_path: Path) -> None:
 
 def test_a_failed_export_gives_the_reason(studies: Path) -> None:
     with pytest.raises(ExportError, match=r"trial 999: .*expected a trial of the study"):
-        zipped_export([str(studies / "first")], 999)
+        zipped_export([str(studies / "first")], 999, {})
 
 
 def test_only_local_host_names_are_served(studies: Path) -> None:

@@ -146,7 +146,8 @@ def register(app: Dash, library: Library) -> None:
         assert record is not None, "only the page of a network has this button"
         try:
             with library.exporting:
-                archive = zipped_export(library.arguments(snapshot.name), record.trial)
+                study = library.arguments(snapshot.name)
+                archive = zipped_export(study, record.trial, library.environment())
         except ExportError as error:
             return no_update, str(error)
         content = base64.b64encode(archive).decode()

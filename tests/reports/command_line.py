@@ -1,0 +1,81 @@
+"""The command line in this process, which starts in milliseconds; that of MBSEARCH if it is set."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from unittest.mock import patch
+
+from mbsearch import cli
+from mbsearch.config.specification import load_specification
+from reports.conftest import Ran
+
+_TINY = load_specification("tiny")
+
+
+def call(folder: Path, *arguments: str | Path, **environment: str) -> Ran:
+    """Run a command in a folder, with variables of the environment."""
+    version = os.environ.get("MBSEARCH")
+    words = [os.fspath(argument) for argument in arguments]
+    if version is not None:
+        path = ":".join(filter(None, [environment.pop("PYTHONPATH", ""), version]))
+        return in_process_of_its_own(folder, *words, PYTHONPATH=path, **environment)
+    printed = BytesIO()
+    stream = TextIOWrapper(printed, encoding="utf-8", write_through=True)
+    with (
+        chdir(folder),
+        patch.dict(os.environ, environment),
+        redirect_stdout(stream),
+        redirect_stderr(stream),
+    ):
+        try:
+            cli.main(words)
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return Ran(code, printed.getvalue().decode(errors="replace"))
+
+
+def in_process_of_its_own(folder: Path, *words: str | Path, **environment: str) -> Ran:
+    """Run a command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mbsearch", *words],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout.decode(errors="replace"))
+
+
+def write_table(folder: Path) -> Path:
+    """Write accuracies of all networks of the space ``tiny``, once."""
+    path = folder / "truth.json"
+    if not path.exists():
+        networks = map(_TINY.decode, _TINY.enumerate_params())
+        truth = {n.fingerprint: 0.5 + i / 1000 for i, n in enumerate(networks)}
+        path.write_text(json.dumps(truth))
+    return path
+
+
+def search(folder: Path, *options: str, trials: int = 5, **environment: str) -> Ran:
+    """Look up networks of the space ``tiny`` in a table; the study is in ``results/tiny``."""
+    words = [
+        "run",
+        "--space",
+        "tiny",
+        "--jobs",
+        "1",
+        "--sampler",
+        "random",
+        "--trials",
+        str(trials),
+    ]
+    return call(folder, *words, "--table", write_table(folder), *options, **environment)
