@@ -15,7 +15,7 @@ from mbsearch.config.proxy_settings import EMBEDDED
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost.coverage import resolutions
-from mbsearch.execution.local import usable_cores
+from mbsearch.execution.capacity import usable_cores
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.search.driver import Images

@@ -19,6 +19,7 @@ from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
 from mbsearch.cli.export import export
+from mbsearch.cli.interruption import interrupted_by_signals
 from mbsearch.cli.latency import latency
 from mbsearch.cli.report import report
 from mbsearch.cli.retrain import retrain
@@ -94,7 +95,8 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error is one line on stderr and exit code 2."""
     try:
-        app(arguments)
+        with interrupted_by_signals():
+            app(arguments)
     except MbsearchError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)

@@ -26,6 +26,9 @@ from mbsearch.execution.protocol import Evaluator, Outcome, Task
 _THREADS = "OMP_NUM_THREADS"  # read by the libraries of a process when they are loaded
 TASKS_PER_WORKER = 40  # a fresh process now and then keeps the memory of long studies flat
 _POLL_SECONDS = 2.0
+_INTERRUPTS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 MAX_DEATHS = 3  # of the workers of one task
 MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
@@ -257,15 +260,15 @@ def _importable_main() -> Iterator[None]:
 
 @contextmanager
 def _worker_environment() -> Iterator[None]:
-    """Start processes with one thread each that ignore Ctrl-C.
+    """Start processes with one thread each that ignore Ctrl-C, SIGTERM and SIGHUP.
 
     Workers also do both themselves, but only after their imports.
     """
-    resource_tracker.ensure_running()  # its start unblocks SIGINT
+    resource_tracker.ensure_running()  # its start unblocks signals
     threads = os.environ.get(_THREADS)
     os.environ[_THREADS] = "1"
     try:
-        with _blocked(signal.SIGINT):
+        with _blocked(_INTERRUPTS):
             yield
     finally:
         if threads is None:
@@ -275,12 +278,12 @@ def _worker_environment() -> Iterator[None]:
 
 
 @contextmanager
-def _blocked(sent: signal.Signals) -> Iterator[None]:
-    """Block a signal; child processes started meanwhile inherit the block."""
+def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Block signals; child processes started meanwhile inherit the block."""
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {sent})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
@@ -295,9 +298,11 @@ def _work(
 ) -> None:
     """Main function of a worker: send None when ready, then answer tasks until the pipe ends.
 
-    A worker ignores Ctrl-C, and exits with the driver.
+    A worker ignores Ctrl-C, SIGTERM and SIGHUP, which a terminal or a scheduler sends to all
+    processes of a run, and exits with the driver.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in _INTERRUPTS:
+        signal.signal(each, signal.SIG_IGN)
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(environment)  # that of the fork server may be older
     if prepare is not None:
@@ -352,8 +357,3 @@ def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
             else:
                 left -= 1
                 yield finished
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,193 @@
+"""Runs end politely: signals of schedulers, limits of containers, times with their zone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from noise_images import write_noise_images
+
+from mbsearch.execution.capacity import usable_cores, usable_memory
+from mbsearch.study.opening import read_study
+
+_VERSION = os.environ.get("MBSEARCH", str(Path(__file__).parents[2]))
+in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
+
+SPACE = """\
+name: long
+resolution: {choices: [32, 40, 48]}
+alpha: {choices: [0.5, 0.75, 1.0]}
+stem: {channels: 8}
+stages:
+  - {block: inverted_residual, channels: {choices: [8, 16]}, stride: 2, expansion: 3}
+head: {channels: 32}
+proxy: {epochs: 20, train_images: null, validation_images: null}
+racing: {rungs: []}
+"""
+
+
+@pytest.fixture
+def long_run(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a run of many trials in a session of its own, and waits for its first trial."""
+    write_noise_images(tmp_path / "images", {"train": 20, "val": 10, "test": 2})
+    (tmp_path / "long.yaml").write_text(SPACE)
+
+    def start(*prefix: str) -> subprocess.Popen[str]:
+        options = "--space long.yaml --data images --trials 30 --jobs 2 --weights none --finals 0"
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "mbsearch", "run", *options.split()],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": _VERSION, "MBSEARCH_CACHE": str(tmp_path / "cache")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
+        )
+        journal = tmp_path / "results" / "long" / "journal.log"
+        deadline = time.monotonic() + 60
+        while not (journal.exists() and b'"evaluation"' in journal.read_bytes()):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return process
+
+    return start
+
+
+# 17. Schedulers and closed terminals
+
+
+def interrupted(process: subprocess.Popen[str], folder: Path, sent: signal.Signals) -> None:
+    """Assert that a run has ended as by Ctrl-C."""
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + sent
+    assert "Traceback" not in text
+    assert text.count("interrupted; completed trials are saved") == 1
+    assert (folder / "trials.csv").exists()
+    assert (folder / "front.html").exists()
+    store = read_study(folder)
+    trials = [*store.search.get_trials(), *store.baselines.get_trials()]
+    running = [trial for trial in trials if not trial.state.is_finished()]
+    assert running
+    assert {trial.user_attrs.get("attempts", 0) for trial in running} == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_of_a_run_ends_it_as_ctrl_c_does(
+    long_run: Callable[..., subprocess.Popen[str]], tmp_path: Path, sent: signal.Signals
+) -> None:
+    process = long_run()
+    others = psutil.Process(process.pid).children(recursive=True)
+    assert len(others) >= 3
+    os.killpg(process.pid, sent)
+    interrupted(process, tmp_path / "results" / "long", sent)
+    _, alive = psutil.wait_procs(others, timeout=20)
+    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.slow
+def test_a_run_under_nohup_outlives_its_terminal_and_ends_by_sigterm(
+    long_run: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = long_run("nohup")
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(signal.SIGTERM)
+    interrupted(process, tmp_path / "results" / "long", signal.SIGTERM)
+
+
+# 23. Containers
+
+
+def _machine(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return root
+
+
+@in_process
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "300000 100000"}, 3),
+        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/cpu.max": "250000 100000"}, 2),
+        ({"proc/self/cgroup": "0::/docker/3f", "sys/fs/cgroup/cpu.max": "50000 100000"}, 1),
+        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"}, 64),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/docker/3f\n3:cpu,cpuacct:/docker/3f",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "400000",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+            4,
+        ),
+        (
+            {
+                "proc/self/cgroup": "2:cpuacct,cpu:/slice/job",
+                "sys/fs/cgroup/cpu/slice/job/cpu.cfs_quota_us": "150000",
+                "sys/fs/cgroup/cpu/slice/job/cpu.cfs_period_us": "50000",
+            },
+            3,
+        ),
+        (
+            {
+                "proc/self/cgroup": "1:cpu:/",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            64,
+        ),
+        ({}, 64),
+        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "damaged"}, 64),
+    ],
+)
+def test_workers_follow_the_cpu_quota_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert usable_cores(_machine(tmp_path, files)) == cores
+
+
+@in_process
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": "1500000000"},
+        {"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/memory.max": "1500000000"},
+        {
+            "proc/self/cgroup": "7:memory:/docker/3f\n1:cpu:/",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "1500000000",
+        },
+    ],
+)
+def test_workers_follow_the_memory_limit_of_a_container(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    assert usable_memory(_machine(tmp_path, files)) == 1.5e9
+
+
+@in_process
+@pytest.mark.parametrize(("gib", "jobs"), [(0.5, 1), (4, 3), (8, 7), (64, 16)])
+def test_a_gibibyte_of_memory_is_planned_for_each_worker(
+    monkeypatch: pytest.MonkeyPatch, gib: float, jobs: int
+) -> None:
+    from torch import device
+
+    from mbsearch.training import devices
+
+    monkeypatch.setattr(devices, "usable_cores", lambda: 16)
+    monkeypatch.setattr(devices, "usable_memory", lambda: gib * 2**30)
+    assert devices.default_jobs(device("cpu")) == jobs
