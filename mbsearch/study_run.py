@@ -6,12 +6,12 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
@@ -41,9 +41,11 @@ from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
+from mbsearch.study.images_record import IMAGES, ImagesRecord, KnownImages
 from mbsearch.study.opening import drive, read_study
 from mbsearch.study.records import TrialRecord, complete
-from mbsearch.study.store import BUDGETS, DONOR, StudyStore
+from mbsearch.study.store import BUDGETS, DONOR, StudyStore, restarted
+from mbsearch.study.writable import require_writable
 
 if TYPE_CHECKING:
     from mbsearch.execution.protocol import Evaluator
@@ -155,7 +157,10 @@ def run(
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     workers = _Workers(jobs, ray, gpus_per_trial)
     _check_options(trials, minutes, workers, sampler)
-    space = _as_stored(space, folder, storage)
+    if not dry_run:
+        require_writable(folder, "--results names another folder")
+    known = _stored_settings(folder, storage)
+    space = _as_stored(space, folder, known)
     if table is not None:
         scoring = by_table(space, table)
     elif evaluator is not None:
@@ -170,6 +175,7 @@ def run(
             device,
             folder,
             skip_damaged=skip_damaged,
+            known=KnownImages.of(known),
             on_progress=on_progress,
         )
     space = scoring.space
@@ -178,10 +184,13 @@ def run(
         _LOGGER.info(line)
     if dry_run:
         return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
+    # Damaged images or a full cache end the run before there is a study.
+    images = None if scoring.record_images is None else scoring.record_images(on_progress)
+    if scoring.prepare_images is not None and ray is None:
+        scoring.prepare_images(on_progress)
     with drive(folder, space.name, storage) as (store, still_held):
         study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
-        if scoring.prepare_images is not None and ray is None:
-            scoring.prepare_images(on_progress)
+        study.keep_images(images)
         study.log_start(trials)
         with closing(workers.executor(scoring)) as executor:
             if scoring.compile is not None and ray is None:
@@ -189,8 +198,10 @@ def run(
             if scoring.train_shared is not None and not scoring.train_shared(
                 study.space, deadline, on_progress
             ):
-                return RunResult(folder, store.records(), exhausted=False, identity=study.identity)
-            store.keep_predictions({})  # predictions of an earlier run are outdated
+                return RunResult(
+                    folder, study.store.records(), exhausted=False, identity=study.identity
+                )
+            study.store.keep_predictions({})  # predictions of an earlier run are outdated
             driver = study.driver(executor, trials, deadline, on_progress)
             # The sampler's matrices are small, and the workers need the cores. With a BLAS thread
             # a core, a suggestion took three times as long.
@@ -244,7 +255,7 @@ class _OpenStudy:
             StorageError: the study was made by other settings.
         """
         identity = _identity(scoring, seed)
-        _check_identity(store, folder, identity)
+        store = _with_identity(store, folder, identity)
         model = _latency_model(store, scoring.space, seed)
         meter = measure if model is None else model.measure
         space = with_questions(scoring.space, meter)
@@ -264,6 +275,11 @@ class _OpenStudy:
             skipped = "".join(f"{line}\n" for line in scoring.skipped)
             write_atomically(folder / SKIPPED, skipped)
         return _OpenStudy(store, still_held, folder, scoring, space, meter, seed, identity)
+
+    def keep_images(self, record: ImagesRecord | None) -> None:
+        """Store what the study records about its images, if it has any."""
+        if record is not None and ImagesRecord.of(self.store.settings()) != record:
+            self.store.search.set_user_attr(IMAGES, record.to_dict())
 
     def log_start(self, trials: int | None) -> None:
         """Log how many trials are completed, unless the study is new."""
@@ -365,18 +381,22 @@ def _check_device(device: str | None) -> None:
         choose_device(device)
 
 
+def _stored_settings(folder: Path, storage: str | None) -> Mapping[str, Any]:
+    """Return the user attributes of an existing study; none of a new or a damaged one."""
+    try:
+        return read_study(folder, storage).settings()
+    except StorageError:  # no study yet, or one that `drive` reports an error for
+        return {}
+
+
 def _as_stored(
-    space: SearchSpecification, folder: Path, storage: str | None
+    space: SearchSpecification, folder: Path, known: Mapping[str, Any]
 ) -> SearchSpecification:
     """Return the space with the choices that an existing study has already made.
 
     If a packaged space has changed since, it is the stored one. Automatic weights become the
     study's.
     """
-    try:
-        known = read_study(folder, storage).settings()
-    except StorageError:  # no study yet, or one that `drive` reports an error for
-        return space
     kept, stamp = known.get("space_yaml"), known.get("stamp")
     if kept is None or stamp is None:
         return space
@@ -445,7 +465,8 @@ def _identity(scoring: Scoring, seed: int) -> Identity:
     """Return everything that the trials of a study depend on."""
     settings = scoring.space.settings
     return {
-        "data": scoring.data,  # named first in messages: other data change the space too
+        "data": scoring.place
+        or scoring.data,  # named first in messages: other data change the space too
         **scoring_identity(scoring.space, scoring.key),
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
@@ -456,19 +477,29 @@ def _identity(scoring: Scoring, seed: int) -> Identity:
     }
 
 
-def _check_identity(store: StudyStore, folder: Path, identity: Identity) -> None:
-    """Raise StorageError if a study has another identity; the path of its images may differ."""
+def _with_identity(store: StudyStore, folder: Path, identity: Identity) -> StudyStore:
+    """Return a study that has an identity; one without a completed trial is started anew for it.
+
+    The path of the images may differ.
+
+    Raises:
+        StorageError: a study with completed trials has another identity.
+    """
     known = store.settings().get("stamp")
     if known is None:
-        return
+        return store
     old = {"promotion": identity["promotion"], **known}  # older versions did not store it
     if old["data_key"] == identity["data_key"]:
         old["data"] = identity["data"]
-    if (what := difference(with_defaults(old), identity)) is not None:
+    if (what := difference(with_defaults(old), identity)) is None:
+        return store
+    if store.has_results():
         raise StorageError(
             f"{folder}: this study was made by other settings ({what}), and its trials are not "
             "comparable; use the same settings, or start another study with --name"
         )
+    _LOGGER.warning(f"{folder}: no trial has completed; the study starts anew ({what})")
+    return restarted(store)
 
 
 def _keep(

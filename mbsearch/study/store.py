@@ -110,6 +110,11 @@ class StudyStore:
             for trial in self.search.get_trials(deepcopy=False)
         )
 
+    def has_results(self) -> bool:
+        """Whether a trial of the study has completed or been pruned."""
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
+        return any(next(self.trials(s, ended), None) for s in (self.search, self.baselines))
+
     def _trial_id(self, study: optuna.Study, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
@@ -302,6 +307,17 @@ def create_study(storage: BaseStorage, name: str) -> StudyStore:
     except ValueError as error:
         raise StorageError(f"study {name}: its journal is damaged: {error}") from None
     return StudyStore(storage, name, search, baselines)
+
+
+def restarted(store: StudyStore) -> StudyStore:
+    """Delete a study with its trials and settings, and create it anew.
+
+    Raises:
+        StorageError: the storage cannot be written.
+    """
+    for study in (store.search, store.baselines):
+        optuna.delete_study(study_name=study.study_name, storage=store.storage)
+    return create_study(store.storage, store.name)
 
 
 def study_names(storage: BaseStorage) -> list[str]:
