@@ -65,7 +65,9 @@ def run(
 ) -> pd.DataFrame:
     """Search a space as ``mbsearch run`` does, and return every record of the study.
 
-    Scripts must call it under ``if __name__ == "__main__":``, because workers import the script.
+    Scripts, notebooks and text on standard input may call it. An `evaluator` must be defined in a
+    module, or in a script that calls this function under ``if __name__ == "__main__":``, because
+    workers import it.
 
     Args:
         space: to search.

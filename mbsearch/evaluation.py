@@ -17,6 +17,7 @@ from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost.coverage import resolutions
 from mbsearch.errors import DataError
 from mbsearch.execution.capacity import usable_cores
+from mbsearch.execution.main_module import needs_main
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.search.driver import Images
@@ -227,7 +228,11 @@ def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
     """Return the scoring by an evaluator of the user's, without promotion and finals.
 
     The study is bound to the name of the evaluator's class.
+
+    Raises:
+        EvaluationError: workers cannot import the evaluator.
     """
+    needs_main(evaluator)  # report one that workers cannot import, before there is a study
     name = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"
     bare = _without_trainings(space)
     proxy = bare.settings.proxy

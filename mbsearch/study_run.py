@@ -28,6 +28,7 @@ from mbsearch.cost.coverage import oversized
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.evaluation import Scoring, by_evaluator, by_table, by_training
 from mbsearch.execution.local import Executor, LocalProcesses
+from mbsearch.execution.main_module import exit_if_imported_by_worker
 from mbsearch.latency.model import MODEL_KEY, LatencyModel
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.report.result_files import write_results
@@ -154,6 +155,7 @@ def run(
         StorageError: the study is busy, damaged, not writable, or was made by other settings.
         ClusterError: the Ray cluster cannot be used, or is gone.
     """
+    exit_if_imported_by_worker()
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     workers = _Workers(jobs, ray, gpus_per_trial)
     _check_options(trials, minutes, workers, sampler)
@@ -184,10 +186,7 @@ def run(
         _LOGGER.info(line)
     if dry_run:
         return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
-    # Damaged images or a full cache end the run before there is a study.
-    images = None if scoring.record_images is None else scoring.record_images(on_progress)
-    if scoring.prepare_images is not None and ray is None:
-        scoring.prepare_images(on_progress)
+    images = _cached_images(scoring, on_progress, decode=ray is None)
     with drive(folder, space.name, storage) as (store, still_held):
         study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
         study.keep_images(images)
@@ -212,6 +211,23 @@ def run(
                     executor.close()  # free the cores for the model of the accuracies
                     records = study.write_results(predict=table is None)
     return RunResult(folder, records, driver.exhausted, study.identity, driver.unpromoted)
+
+
+def _cached_images(
+    scoring: Scoring, on_progress: OnProgress, *, decode: bool
+) -> ImagesRecord | None:
+    """Measure the images, and `decode` them into the cache, before there is a study.
+
+    Returns:
+        what the study records about them; None if the evaluator has no images.
+
+    Raises:
+        DataError: the cache is not writable, or an image cannot be read.
+    """
+    record = None if scoring.record_images is None else scoring.record_images(on_progress)
+    if decode and scoring.prepare_images is not None:
+        scoring.prepare_images(on_progress)
+    return record
 
 
 @dataclass(frozen=True, slots=True)

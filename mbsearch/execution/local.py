@@ -16,11 +16,16 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from mbsearch.errors import DataError, EvaluationError, MbsearchError, StorageError
+from mbsearch.execution.main_module import (
+    UNGUARDED,
+    hidden_main,
+    needs_main,
+    unguarded_error,
+)
 from mbsearch.execution.protocol import Evaluator, Outcome, Task
 
 _THREADS = "OMP_NUM_THREADS"  # read by the libraries of a process when they are loaded
@@ -101,6 +106,7 @@ class LocalProcesses:
     ) -> None:
         self.slots = jobs
         self._evaluator, self._prepare, self._imports = evaluator, prepare, imports
+        self._needs_main = needs_main(evaluator)
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[int, Task]] = deque()
         self._stillborn = 0
@@ -165,7 +171,7 @@ class LocalProcesses:
         ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, dict(os.environ), self._evaluator, self._prepare)
         try:
-            with _importable_main():
+            with hidden_main(hidden=not self._needs_main):
                 server = _fork_server(self._imports)
                 context = server or multiprocessing.get_context("spawn")
                 process = context.Process(target=_work, args=arguments, name="mbsearch worker")
@@ -204,6 +210,8 @@ class LocalProcesses:
     def _remove_dead(self, worker: _Worker) -> Finished | None:
         """Remove a worker that died; its task, if it had one, is lost."""
         self._dismiss(worker)
+        if worker.process.exitcode == UNGUARDED:
+            raise unguarded_error() from None
         cause = _cause(worker.process.exitcode)
         if worker.ticket is not None:
             error = f"its worker process died ({cause})"
@@ -217,8 +225,7 @@ class LocalProcesses:
         self._stillborn += 1
         if self._stillborn > MAX_STILLBORN:
             raise EvaluationError(
-                f"workers die as soon as they are started ({cause}), {self._stillborn} in a "
-                'row; a script that calls mbsearch must do it under `if __name__ == "__main__"`'
+                f"workers die as soon as they are started ({cause}), {self._stillborn} in a row"
             )
 
 
@@ -241,21 +248,6 @@ def _fork_server(imports: Sequence[str]) -> ForkServerContext | None:
     with _worker_environment():
         forkserver.ensure_running()
     return context
-
-
-@contextmanager
-def _importable_main() -> Iterator[None]:
-    """Hide the file of a main module that is none, as ``<stdin>``: workers would import it."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if file is None or Path(file).exists():
-        yield
-        return
-    main.__file__ = None
-    try:
-        yield
-    finally:
-        main.__file__ = file
 
 
 @contextmanager

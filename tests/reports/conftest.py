@@ -103,15 +103,15 @@ def quick(
     """As `mbsearch`, but this version runs in this process, its trainings too."""
     if "MBSEARCH" in os.environ:
         return mbsearch
-    import mbsearch.retraining.run
-    import mbsearch.study_run
+    from mbsearch import study_run
     from mbsearch.cli import main
+    from mbsearch.retraining import run as retraining
 
     from .in_process import InThisProcess
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
-    for module in (mbsearch.study_run, mbsearch.retraining.run):
+    for module in (study_run, retraining):
         monkeypatch.setattr(module, "LocalProcesses", InThisProcess)
 
     def run(*arguments: str | Path) -> Ran:

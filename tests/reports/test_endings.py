@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from noise_images import write_noise_images
 
 from mbsearch.execution.capacity import usable_cores, usable_memory
 from mbsearch.study.opening import read_study
+
+from .conftest import Mbsearch
 
 _VERSION = os.environ.get("MBSEARCH", str(Path(__file__).parents[2]))
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
@@ -105,6 +108,94 @@ def test_a_run_under_nohup_outlives_its_terminal_and_ends_by_sigterm(
         process.wait(timeout=1)
     process.send_signal(signal.SIGTERM)
     interrupted(process, tmp_path / "results" / "long", signal.SIGTERM)
+
+
+# 22. Callers and surroundings
+
+OWN = """\
+import mbsearch as mb
+from fake_evaluator import FakeEvaluator
+class Own(FakeEvaluator):
+    pass
+"""
+CALL = "print(len(mb.run(mb.load('tiny'), trials=2, jobs=1, progress=False, evaluator={}())))\n"
+GUARDED = "if __name__ == '__main__':\n    "
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        (OWN + CALL.format("FakeEvaluator"), ["script.py"], "6"),
+        (OWN + GUARDED + CALL.format("Own"), ["script.py"], "6"),
+        (OWN + CALL.format("Own"), ["script.py"], 'call it under `if __name__ == "__main__":`'),
+        (
+            OWN + CALL.format("Own"),
+            ["-"],
+            "workers cannot import it from a notebook, from standard",
+        ),
+        (
+            OWN + CALL.format("Own"),
+            ["-c", OWN + CALL.format("Own")],
+            "workers cannot import it from",
+        ),
+    ],
+    ids=["no guard", "own evaluator, guard", "own, no guard", "own on stdin", "own in -c"],
+)
+def test_a_caller_works_or_reads_why_not(
+    tmp_path: Path, script: str, arguments: list[str], expected: str
+) -> None:
+    (tmp_path / "script.py").write_text(script)
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        input=script,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{_VERSION}{os.pathsep}{tests}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    last = (done.stderr if done.returncode else done.stdout).splitlines()[-1]
+    assert expected in last, done.stderr
+    assert done.stderr.count("Traceback") == (done.returncode != 0), "of the caller alone"
+
+
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has no name."""
+
+    def unknown(user: object) -> object:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+def unwritable_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/proc/nobody")
+
+
+def unwritable_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/caches")
+
+
+@in_process
+@pytest.mark.parametrize("surroundings", [no_home, unwritable_home, unwritable_caches])
+def test_without_a_cache_folder_one_line_names_the_variable(
+    quick: Mbsearch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    surroundings: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    write_noise_images(tmp_path / "images", {"train": 4, "val": 2, "test": 2})
+    monkeypatch.delenv("MBSEARCH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    surroundings(monkeypatch)
+    for data in ("images", "embedded"):
+        options = ("--space", "tiny", "--weights", "none", "--data", data, "--trials", "1")
+        assert "MBSEARCH_CACHE names another one" in quick("run", *options).refused()
+        assert not (tmp_path / "results").exists()
 
 
 # 23. Containers
