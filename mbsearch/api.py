@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from mbsearch.config.specification import SearchSpecification
+from mbsearch.execution.operating_system import require_supported_system
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.space.architecture import Architecture
 
@@ -85,6 +86,7 @@ def run(
     Raises:
         MbsearchError: as ``mbsearch run`` reports it.
     """
+    require_supported_system()
     from mbsearch.analysis.tables import to_frame
     from mbsearch.study.opening import study_folder
     from mbsearch.study_run import run as run_study
@@ -130,6 +132,7 @@ def load_results(path: str | Path | None = None, *, storage: str | None = None) 
     Raises:
         StorageError: there is no such study, or it is damaged.
     """
+    require_supported_system()
     from mbsearch.analysis.tables import to_frame
     from mbsearch.study.opening import read_study
 

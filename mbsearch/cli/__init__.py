@@ -29,6 +29,7 @@ from mbsearch.cli.status import status
 from mbsearch.cli.terminal import err, out
 from mbsearch.display.console_log import log_to
 from mbsearch.errors import MbsearchError
+from mbsearch.execution.operating_system import require_supported_system
 
 _INTERRUPTED = 130
 
@@ -71,6 +72,7 @@ def start(
 
     mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160
     """
+    require_supported_system()
     context.with_resource(log_to(err))
 
 

@@ -14,9 +14,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fake_evaluator import FakeEvaluator
 from noise_images import write_noise_images
+from processes import fork_servers
 
+import mbsearch as mb
 from mbsearch.execution.capacity import usable_cores, usable_memory
+from mbsearch.execution.local import LocalProcesses, settled
+from mbsearch.execution.protocol import Task
+from mbsearch.space.library import load_reference
 from mbsearch.study.opening import read_study
 
 from .conftest import Mbsearch
@@ -196,6 +202,58 @@ def test_without_a_cache_folder_one_line_names_the_variable(
         options = ("--space", "tiny", "--weights", "none", "--data", data, "--trials", "1")
         assert "MBSEARCH_CACHE names another one" in quick("run", *options).refused()
         assert not (tmp_path / "results").exists()
+
+
+@in_process
+@pytest.mark.parametrize("arguments", [["run", "--trials", "1"], ["status"], ["spaces"]])
+def test_windows_is_refused_in_one_line(
+    quick: Mbsearch, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert "mbsearch runs there in WSL 2" in quick(*arguments).refused()
+
+
+@in_process
+def test_the_api_refuses_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(mb.StorageError, match="expected Linux or macOS"):
+        mb.run(mb.load("tiny"), trials=1)
+    with pytest.raises(mb.StorageError, match="expected Linux or macOS"):
+        mb.load_results()
+
+
+@in_process
+def test_a_search_needs_nothing_that_macos_on_arm_lacks(
+    quick: Mbsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No kernels, no affinity, no glibc, no AVX: a network trains, and its record says float32."""
+    import torch
+
+    write_noise_images(tmp_path / "images", {"train": 8, "val": 4, "test": 2})
+    (tmp_path / "long.yaml").write_text(SPACE)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("MBSEARCH_ACCEL", "0")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    options = "--space long.yaml --data images --trials 1 --weights none --finals 0"
+    quick("run", *options.split()).passed()
+    (record,) = read_study(tmp_path / "results" / "long").records()
+    assert record.evaluation is not None
+    assert "bfloat16" not in record.evaluation.device
+
+
+@in_process
+def test_workers_are_spawned_where_forks_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: no fork server, however many modules the tasks need."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    before = fork_servers(os.getpid())
+    with LocalProcesses(FakeEvaluator(), 1, imports=["mbsearch.cost"]) as executor:
+        (ended,) = settled(executor, [Task(load_reference("mobilenet_v2"), seed=0)])
+        assert fork_servers(os.getpid()) == before
+    assert ended.error is None
 
 
 # 23. Containers
