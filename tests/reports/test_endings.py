@@ -8,22 +8,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
 from fake_evaluator import FakeEvaluator
+from fake_search import search
 from noise_images import write_noise_images
 from processes import fork_servers
 
 import mbsearch as mb
+from mbsearch.dashboard.pages.search import pace
 from mbsearch.execution.capacity import usable_cores, usable_memory
 from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.space.library import load_reference
 from mbsearch.study.opening import read_study
+from mbsearch.study.run_clock import Moment
 
 from .conftest import Mbsearch
 
@@ -121,6 +127,7 @@ def test_a_run_under_nohup_outlives_its_terminal_and_ends_by_sigterm(
 OWN = """\
 import mbsearch as mb
 from fake_evaluator import FakeEvaluator
+from fake_search import search
 class Own(FakeEvaluator):
     pass
 """
@@ -340,3 +347,77 @@ def test_a_gibibyte_of_memory_is_planned_for_each_worker(
     monkeypatch.setattr(devices, "usable_cores", lambda: 16)
     monkeypatch.setattr(devices, "usable_memory", lambda: gib * 2**30)
     assert devices.default_jobs(device("cpu")) == jobs
+
+
+# 24. Times
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Moves this process into a time zone."""
+
+    def move(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()
+
+
+@in_process
+def test_times_are_told_in_utc_wherever_they_are_read(
+    tmp_path: Path, zone: Callable[[str], None]
+) -> None:
+    zone("Pacific/Auckland")
+    search(tmp_path / "study", trials=2)
+    texts = set()
+    for name in ("Pacific/Auckland", "America/New_York", "Asia/Kolkata", "UTC"):
+        zone(name)
+        frame = mb.load_results(tmp_path / "study")
+        assert all(each.utcoffset().total_seconds() == 0 for each in frame["ended"])
+        texts.add(frame[["started", "ended"]].to_csv())
+    assert len(texts) == 1
+    assert texts.pop().count("+00:00") == 2 * len(frame)
+
+
+@in_process
+@pytest.mark.parametrize("hour", ["2026-10-25T00:30", "2026-10-25T01:30", "2026-03-29T00:59"])
+def test_daylight_saving_does_not_change_a_time(
+    tmp_path: Path, hour: str, zone: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hour that Berlin has twice, and the one that it lacks."""
+    then = datetime.fromisoformat(f"{hour}+00:00")
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromisoformat(then.astimezone(tz).isoformat())
+
+    monkeypatch.setattr("mbsearch.study.run_clock.datetime", Then)
+    zone("Europe/Berlin")
+    store, _ = search(tmp_path / "study", trials=1)
+    assert {each for r in store.records() for each in (r.started, r.ended)} == {then}
+
+
+@in_process
+def test_pace_and_order_follow_the_clock_of_one_run(tmp_path: Path) -> None:
+    """A night between two runs, and a clock that is set back, change neither."""
+    search(tmp_path / "study", trials=2)
+    store, _ = search(tmp_path / "study", trials=5)
+    records = [r for r in store.records() if not r.is_baseline]
+    runs = [r.moment.run for r in records if r.moment is not None]
+    assert runs == [1, 1, 2, 2, 2]
+    late = [
+        replace(r, moment=Moment(run, seconds, datetime(2026, 1, 9 - i, tzinfo=UTC)))
+        for i, (r, run, seconds) in enumerate(
+            zip(records, runs, (10, 30_000, 4, 6, 8), strict=True)
+        )
+    ]
+    assert pace(late) == 2
+    assert [r.trial for r in sorted(late, key=lambda r: r.end_order)] == [r.trial for r in records]
+    earlier = [replace(r, moment=None) for r in records]
+    assert pace(earlier) is None
+    assert sorted([*late, *earlier], key=lambda r: r.end_order)[:5] == sorted(
+        earlier, key=lambda r: r.ended or datetime.max
+    )
