@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,10 @@ import pytest
 from noise_images import write_noise_images
 from PIL import Image
 
+from mbsearch.config.specification import load_specification
+from mbsearch.cost import measure
 from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.search.factory import SAMPLERS
 from mbsearch.study.opening import read_study
 from mbsearch.training.proxy import ProxyTraining
 
@@ -130,3 +135,58 @@ def test_a_study_without_a_completed_trial_takes_corrected_settings(
     assert [record.state.value for record in study.records()] == ["complete"]
     refused = run(settings, "--data", photos).refused()
     assert "this study was made by other settings (proxy.epochs was 1 and is 3)" in refused
+
+
+# 12. Trials in parts
+
+WIDE = """\
+name: wide
+resolution: {choices: [64, 96, 128]}
+alpha: {choices: [0.5, 0.75, 1.0]}
+stem: {channels: 8}
+stages:
+  - {block: inverted_residual, channels: {choices: [8, 16, 24]}, stride: 2,
+     expansion: {choices: [2, 3, 4]}, kernel: {choices: [3, 5]}}
+head: {channels: 16}
+"""
+SAME_IN_PARTS = {"cost-aware"}
+"""Samplers whose trials do not depend on how a search is divided into runs."""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Accuracies of all networks of a space."""
+    (tmp_path / "wide.yaml").write_text(WIDE)
+    space = load_specification(str(tmp_path / "wide.yaml"))
+    networks = [space.decode(params) for params in space.enumerate_params()]
+    rng = np.random.default_rng(0)
+    accuracies = {
+        each.fingerprint: 1 - 3 / math.log(measure(each)["mult_adds"]) + 0.02 * rng.random()
+        for each in networks
+    }
+    (tmp_path / "table.json").write_text(json.dumps(accuracies))
+    return tmp_path / "table.json"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_trials_in_parts_are_those_at_once_for_the_samplers_that_docs_name(
+    quick: Mbsearch, tmp_path: Path, table: Path, sampler: str
+) -> None:
+    def search(name: str, trials: int) -> list[str]:
+        options = ("--table", table, "--sampler", sampler, "--jobs", "1", "--name", name)
+        text = quick("run", "--space", "wide.yaml", *options, "--trials", str(trials))
+        text.passed()
+        return [record.fingerprint for record in read_study(tmp_path / "results" / name).records()]
+
+    targets = (
+        (4, 8) if sampler == "gp" else (8, 16, 24)
+    )  # gp takes seconds a trial from the 10th on
+    at_once = search("whole", targets[-1])
+    parts = [search("parts", trials) for trials in targets]
+    first = targets[0]
+    assert parts[1][:first] == parts[0] == at_once[:first], "the first run is the same for each"
+    assert len(set(parts[-1])) == targets[-1]
+    assert (parts[-1] == at_once) == (sampler in SAME_IN_PARTS)
+    documented = (Path(__file__).parents[2] / "docs" / "running.md").read_text()
+    word = "yes" if sampler in SAME_IN_PARTS else "no"
+    assert f"| `{sampler}` | {word} |" in documented
