@@ -23,6 +23,7 @@ from noise_images import write_noise_images
 from processes import fork_servers
 
 import mbsearch as mb
+from mbsearch.config.specification import load_specification
 from mbsearch.dashboard.pages.search import pace
 from mbsearch.execution.capacity import usable_cores, usable_memory
 from mbsearch.execution.local import LocalProcesses, settled
@@ -226,7 +227,7 @@ def test_the_api_refuses_windows(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(mb.StorageError, match="expected Linux or macOS"):
-        mb.run(mb.load("tiny"), trials=1)
+        mb.run(load_specification("tiny"), trials=1)
     with pytest.raises(mb.StorageError, match="expected Linux or macOS"):
         mb.load_results()
 
