@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from mbsearch.config.specification import SearchSpecification
+from mbsearch.execution.operating_system import require_supported_system
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.space.architecture import Architecture
 
@@ -65,7 +66,9 @@ def run(
 ) -> pd.DataFrame:
     """Search a space as ``mbsearch run`` does, and return every record of the study.
 
-    Scripts must call it under ``if __name__ == "__main__":``, because workers import the script.
+    Scripts, notebooks and text on standard input may call it. An `evaluator` must be defined in a
+    module, or in a script that calls this function under ``if __name__ == "__main__":``, because
+    workers import it.
 
     Args:
         space: to search.
@@ -83,6 +86,7 @@ def run(
     Raises:
         MbsearchError: as ``mbsearch run`` reports it.
     """
+    require_supported_system()
     from mbsearch.analysis.tables import to_frame
     from mbsearch.study.opening import study_folder
     from mbsearch.study_run import run as run_study
@@ -128,6 +132,7 @@ def load_results(path: str | Path | None = None, *, storage: str | None = None) 
     Raises:
         StorageError: there is no such study, or it is damaged.
     """
+    require_supported_system()
     from mbsearch.analysis.tables import to_frame
     from mbsearch.study.opening import read_study
 

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from mbsearch.config.finals_settings import Finals
 from mbsearch.config.promotion_settings import Promotion
-from mbsearch.config.proxy_settings import EMBEDDED
+from mbsearch.config.proxy_settings import EMBEDDED, Proxy
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost.coverage import resolutions
-from mbsearch.execution.local import usable_cores
+from mbsearch.errors import DataError
+from mbsearch.execution.capacity import usable_cores
+from mbsearch.execution.main_module import needs_main
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.search.driver import Images
+from mbsearch.study.images_record import ImagesRecord, KnownImages
 
 if TYPE_CHECKING:
     from mbsearch.data.sources import ImageSource
@@ -33,7 +36,8 @@ class Scoring:
     Args:
         evaluator: scores one network.
         space: the space with the settings that suit the evaluator.
-        data: name of the images or of the table.
+        data: name of the images or of the table, as it was given.
+        place: absolute path of the images' folder; None without one.
         key: identifies the content of `data`.
         prepare: initializes a worker process.
         train_shared: trains the weights that all trials start from, until a deadline on
@@ -47,6 +51,7 @@ class Scoring:
         facts: lines of text that describe the images and the pretrained weights.
         photo_side: median of the photos' shorter sides in pixels; None for the embedded images.
         prepare_images: writes the images of short trainings into the cache.
+        record_images: returns what the study records about its images.
         skipped: damaged image files that were left out, with the reason.
         weights: identifies the pretrained weights; None from scratch.
         pretrained: the pretrained weights that networks inherit; None from scratch.
@@ -56,6 +61,7 @@ class Scoring:
     space: SearchSpecification
     data: str
     key: str
+    place: str | None = None
     prepare: Callable[[], None] | None = None
     train_shared: Callable[[SearchSpecification, float, OnProgress], bool] | None = None
     compile: Callable[[], None] | None = None
@@ -67,6 +73,7 @@ class Scoring:
     facts: tuple[str, ...] = ()
     photo_side: int | None = None
     prepare_images: Callable[[OnProgress], None] | None = None
+    record_images: Callable[[OnProgress], ImagesRecord] | None = None
     skipped: tuple[str, ...] = ()
     weights: str | None = None
     pretrained: Pretrained | None = None
@@ -80,6 +87,7 @@ def by_training(
     folder: Path,
     *,
     skip_damaged: bool = False,
+    known: KnownImages | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Scoring:
     """Return the scoring by proxy trainings.
@@ -91,6 +99,7 @@ def by_training(
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         folder: of the study, for the weights of a teacher and a supernet.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
+        known: images of the study, if it exists.
         on_progress: receives events while images are checked.
 
     Raises:
@@ -108,16 +117,19 @@ def by_training(
     from mbsearch.training.preparations import Preparations
     from mbsearch.training.proxy import ProxyTraining
 
-    source = load_source(data, seed=seed, on_progress=on_progress)
+    min_images = space.settings.proxy.min_images
+    source = load_source(data, seed=seed, min_images=min_images, on_progress=on_progress)
+    source = source.known_as(known)
     if not skip_damaged:
         source.require_undamaged()
     prepared = Preparations.planned(space, source, seed, device, folder)
+    _require_enough(prepared.space.settings.proxy, source)
     space = prepared.space
     settings, pretrained = space.settings, prepared.pretrained
     return Scoring(
         ProxyTraining(
             settings.proxy,
-            data,
+            source.place,
             seed,
             device,
             prepared.supernet,
@@ -130,7 +142,8 @@ def by_training(
         ),
         space.with_classes(source.num_classes),
         source.name,
-        source.content_key,
+        source.study_key,
+        source.place,
         prepare_worker,
         prepared.run if prepared.needed else None,
         lambda: compile_ahead(choose_device(device)),
@@ -142,17 +155,28 @@ def by_training(
         (*source.facts(), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
         partial(_prepare_images, source, space),
+        source.record,
         tuple(f"{file.path}\t{file.fault}" for file in source.damaged),
         prepared.key,
         pretrained,
     )
 
 
+def _require_enough(proxy: Proxy, source: ImageSource) -> None:
+    """Raise DataError for a number of images that leaves a class without one."""
+    limits = {"train": proxy.train_images, "validation": proxy.validation_images}
+    for kind, limit in limits.items():
+        if limit is not None and limit < source.num_classes:
+            raise DataError(
+                f"{source.name}: proxy.{kind}_images: expected at least {source.num_classes:,} "
+                f"(one image of each class), or null for all, got {limit:,}"
+            )
+
+
 def _prepare_images(
     source: ImageSource, space: SearchSpecification, on_progress: OnProgress
 ) -> None:
     """Write the images of short trainings into the cache, at every resolution of the space."""
-    source.statistics(on_progress)
     proxy = space.settings.proxy
     sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
     source.prepare("train", sides, proxy.train_images, on_progress)
@@ -160,13 +184,17 @@ def _prepare_images(
 
 
 def default_space(
-    data: str | None, weights: str | None, on_progress: OnProgress = ignore_progress
+    data: str | None,
+    weights: str | None,
+    min_images: int = 1,
+    on_progress: OnProgress = ignore_progress,
 ) -> str:
     """Return the default space for images: ``photos`` if networks inherit weights, else ``v2``.
 
     Args:
         data: an image folder or the name of a data set; None for the embedded images.
         weights: as `Settings.weights`; None for ``auto``.
+        min_images: as `Proxy.min_images`.
         on_progress: receives events while images are checked.
 
     Raises:
@@ -177,7 +205,7 @@ def default_space(
     from mbsearch.data.sources import load_source
     from mbsearch.training.preparations import chosen_donor
 
-    source = load_source(data or EMBEDDED, seed=0, on_progress=on_progress)
+    source = load_source(data or EMBEDDED, seed=0, min_images=min_images, on_progress=on_progress)
     donor = chosen_donor(weights or AUTO, source)
     return "v2" if donor is None else "photos"
 
@@ -200,7 +228,11 @@ def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
     """Return the scoring by an evaluator of the user's, without promotion and finals.
 
     The study is bound to the name of the evaluator's class.
+
+    Raises:
+        EvaluationError: workers cannot import the evaluator.
     """
+    needs_main(evaluator)  # report one that workers cannot import, before there is a study
     name = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"
     bare = _without_trainings(space)
     proxy = bare.settings.proxy

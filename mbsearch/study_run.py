@@ -6,12 +6,12 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
@@ -28,6 +28,7 @@ from mbsearch.cost.coverage import oversized
 from mbsearch.errors import SpecError, StorageError
 from mbsearch.evaluation import Scoring, by_evaluator, by_table, by_training
 from mbsearch.execution.local import Executor, LocalProcesses
+from mbsearch.execution.main_module import exit_if_imported_by_worker
 from mbsearch.latency.model import MODEL_KEY, LatencyModel
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.report.result_files import write_results
@@ -41,9 +42,11 @@ from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import deferring, write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
+from mbsearch.study.images_record import IMAGES, ImagesRecord, KnownImages
 from mbsearch.study.opening import drive, existing_study
 from mbsearch.study.records import TrialRecord, complete
-from mbsearch.study.store import BUDGETS, DONOR, StudyStore
+from mbsearch.study.store import BUDGETS, DONOR, StudyStore, restarted
+from mbsearch.study.writable import require_writable
 
 if TYPE_CHECKING:
     from mbsearch.execution.protocol import Evaluator
@@ -165,10 +168,14 @@ def run(
         StorageError: the study is busy, damaged, not writable, or was made by other settings.
         ClusterError: the Ray cluster cannot be used, or is gone.
     """
+    exit_if_imported_by_worker()
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     workers = _Workers(jobs, ray, gpus_per_trial)
     _check_options(trials, minutes, workers, sampler)
-    space = _as_stored(space, folder, storage)
+    if not dry_run:
+        require_writable(folder, "--results names another folder")
+    known = _stored_settings(folder, storage)
+    space = _as_stored(space, folder, known)
     if table is not None:
         scoring = by_table(space, table)
     elif evaluator is not None:
@@ -183,6 +190,7 @@ def run(
             device,
             folder,
             skip_damaged=skip_damaged,
+            known=KnownImages.of(known),
             on_progress=on_progress,
         )
     space = scoring.space
@@ -191,10 +199,10 @@ def run(
         _LOGGER.info(line)
     if dry_run:
         return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
+    images = _cached_images(scoring, on_progress, decode=ray is None)
     with drive(folder, space.name, storage) as (store, still_held):
         study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
-        if scoring.prepare_images is not None and ray is None:
-            scoring.prepare_images(on_progress)
+        study.keep_images(images)
         study.log_start(trials)
         with closing(workers.executor(scoring)) as executor:
             if scoring.compile is not None and ray is None:
@@ -202,16 +210,35 @@ def run(
             if scoring.train_shared is not None and not scoring.train_shared(
                 study.space, deadline, on_progress
             ):
-                return RunResult(folder, store.records(), exhausted=False, identity=study.identity)
-            store.keep_predictions({})  # predictions of an earlier run are outdated
+                return RunResult(
+                    folder, study.store.records(), exhausted=False, identity=study.identity
+                )
+            study.store.keep_predictions({})  # predictions of an earlier run are outdated
             driver = study.driver(executor, trials, deadline, on_progress)
             unwritten = study.run(driver, executor, predict=table is None)
             result = RunResult(
-                folder, store.records(), driver.exhausted, study.identity, driver.unpromoted
+                folder, study.store.records(), driver.exhausted, study.identity, driver.unpromoted
             )
     if unwritten:
         raise UnwrittenResultsError(unwritten, result)
     return result
+
+
+def _cached_images(
+    scoring: Scoring, on_progress: OnProgress, *, decode: bool
+) -> ImagesRecord | None:
+    """Measure the images, and `decode` them into the cache, before there is a study.
+
+    Returns:
+        what the study records about them; None if the evaluator has no images.
+
+    Raises:
+        DataError: the cache is not writable, or an image cannot be read.
+    """
+    record = None if scoring.record_images is None else scoring.record_images(on_progress)
+    if decode and scoring.prepare_images is not None:
+        scoring.prepare_images(on_progress)
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +282,7 @@ class _OpenStudy:
             StorageError: the study was made by other settings.
         """
         identity = _identity(scoring, seed)
-        _check_identity(store, folder, identity)
+        store = _with_identity(store, folder, identity)
         model = _latency_model(store, scoring.space, seed)
         meter = measure if model is None else model.measure
         space = with_questions(scoring.space, meter)
@@ -275,6 +302,11 @@ class _OpenStudy:
             skipped = "".join(f"{line}\n" for line in scoring.skipped)
             write_atomically(folder / SKIPPED, skipped)
         return _OpenStudy(store, still_held, folder, scoring, space, meter, seed, identity)
+
+    def keep_images(self, record: ImagesRecord | None) -> None:
+        """Store what the study records about its images, if it has any."""
+        if record is not None and ImagesRecord.of(self.store.settings()) != record:
+            self.store.search.set_user_attr(IMAGES, record.to_dict())
 
     def log_start(self, trials: int | None) -> None:
         """Log how many trials are completed, unless the study is new."""
@@ -396,18 +428,20 @@ def _check_device(device: str | None) -> None:
         choose_device(device)
 
 
+def _stored_settings(folder: Path, storage: str | None) -> Mapping[str, Any]:
+    """Return the user attributes of an existing study; none if there is no study yet."""
+    study = existing_study(folder, storage)
+    return {} if study is None else study.settings()
+
+
 def _as_stored(
-    space: SearchSpecification, folder: Path, storage: str | None
+    space: SearchSpecification, folder: Path, known: Mapping[str, Any]
 ) -> SearchSpecification:
     """Return the space with the choices that an existing study has already made.
 
     If a packaged space has changed since, it is the stored one. Automatic weights become the
     study's.
     """
-    stored_study = existing_study(folder, storage)
-    if stored_study is None:
-        return space
-    known = stored_study.settings()
     kept, stamp = known.get("space_yaml"), known.get("stamp")
     if kept is None or stamp is None:
         return space
@@ -476,7 +510,8 @@ def _identity(scoring: Scoring, seed: int) -> Identity:
     """Return everything that the trials of a study depend on."""
     settings = scoring.space.settings
     return {
-        "data": scoring.data,  # named first in messages: other data change the space too
+        "data": scoring.place
+        or scoring.data,  # named first in messages: other data change the space too
         **scoring_identity(scoring.space, scoring.key),
         "objectives": list(settings.objectives),
         "limits": settings.limits.model_dump(mode="json"),
@@ -487,19 +522,29 @@ def _identity(scoring: Scoring, seed: int) -> Identity:
     }
 
 
-def _check_identity(store: StudyStore, folder: Path, identity: Identity) -> None:
-    """Raise StorageError if a study has another identity; the path of its images may differ."""
+def _with_identity(store: StudyStore, folder: Path, identity: Identity) -> StudyStore:
+    """Return a study that has an identity; one without a completed trial is started anew for it.
+
+    The path of the images may differ.
+
+    Raises:
+        StorageError: a study with completed trials has another identity.
+    """
     known = store.settings().get("stamp")
     if known is None:
-        return
+        return store
     old = {"promotion": identity["promotion"], **known}  # older versions did not store it
     if old["data_key"] == identity["data_key"]:
         old["data"] = identity["data"]
-    if (what := difference(with_defaults(old), identity)) is not None:
+    if (what := difference(with_defaults(old), identity)) is None:
+        return store
+    if store.has_results():
         raise StorageError(
             f"{folder}: this study was made by other settings ({what}), and its trials are not "
             "comparable; use the same settings, or start another study with --name"
         )
+    _LOGGER.warning(f"{folder}: no trial has completed; the study starts anew ({what})")
+    return restarted(store)
 
 
 def _keep(

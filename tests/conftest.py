@@ -91,7 +91,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRec
 
     folder = tmp_path_factory.mktemp("tiny")
     store, _ = search(folder, trials=10)
-    store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "45cd70", "seed": 0})
+    key = (
+        "45cd70f53a423b4286e9c1c16a56a6bfd23b416d1bf9f9a3f02d5639a4237cea"  # of the embedded images
+    )
+    store.search.set_user_attr("stamp", {"data": "embedded", "data_key": key, "seed": 0})
     return folder, store.records()
 
 

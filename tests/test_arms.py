@@ -104,11 +104,11 @@ def test_a_failed_training_is_named_in_the_error() -> None:
 
 def test_studies_with_other_test_images_are_not_compared(tmp_path: Path) -> None:
     split = write_noise_images(tmp_path / "a", {"train": 30, "test": 5})
-    assert len(same_test_images(str(split), [0, 1, 0]).members["test"].rows) == 10
+    assert len(same_test_images(str(split), [0, 1, 0], 1).members["test"].rows) == 10
     whole = write_noise_images(tmp_path / "b", {"train": 30})
     with pytest.raises(DataError, match="splits of the seeds 0 and 1; search with one --seed"):
-        same_test_images(str(whole / "train"), [0, 1])
-    assert same_test_images(str(whole / "train"), [4, 4]).seed == 4
+        same_test_images(str(whole / "train"), [0, 1], 1)
+    assert same_test_images(str(whole / "train"), [4, 4], 1).seed == 4
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_arms_are_trained_and_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
     images = write_noise_images(tmp_path / "images", {"train": 16, "test": 10})
     recipe = Retrain(epochs=2, batch_size=8, seeds=1)
-    source = same_test_images(str(images), [0])
+    source = same_test_images(str(images), [0], 1)
     events: list[Progress] = []
 
     def compared() -> object:

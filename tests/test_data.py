@@ -265,6 +265,8 @@ def test_content_key_follows_the_files(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "photos", {"a": 4, "b": 4})
     before = load_source(folder, seed=0).content_key
     os.utime(folder / "a" / "000.png", ns=(1, 1))
+    assert load_source(folder, seed=0).content_key == before
+    Image.new("RGB", (8, 8), "red").save(folder / "a" / "000.png")
     assert load_source(folder, seed=0).content_key != before
 
 

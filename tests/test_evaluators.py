@@ -93,17 +93,16 @@ def test_a_search_is_silent_on_request_and_restores_the_logger(
 SCRIPT = """
 import mbsearch as mb
 
-if __name__ == "__main__":
-    space = mb.load("tiny")
-    proxy = {"train_images": 64, "validation_images": 100, "epochs": 1}
-    space = space.with_settings(
-        {
-            "baselines": (),
-            "finals": space.settings.finals.model_copy(update={"minutes": 0}),
-            "proxy": space.settings.proxy.model_copy(update=proxy),
-        }
-    )
-    print(len(mb.run(space, trials=2, jobs=1)))
+space = mb.load("tiny")
+proxy = {"train_images": 64, "validation_images": 100, "epochs": 1}
+space = space.with_settings(
+    {
+        "baselines": (),
+        "finals": space.settings.finals.model_copy(update={"minutes": 0}),
+        "proxy": space.settings.proxy.model_copy(update=proxy),
+    }
+)
+print(len(mb.run(space, trials=2, jobs=1)))
 """
 
 

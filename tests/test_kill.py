@@ -216,14 +216,14 @@ def test_the_same_images_by_another_path_go_on_and_other_images_are_named() -> N
     assert run("--data", f"{images.absolute()}/").returncode == 0
     assert sum(not r.is_baseline for r in records()) == 2
     known = read_study(Path("results/kill")).settings()
-    assert known["stamp"]["data"] == f"{images.absolute()}/", "where retraining finds them"
+    assert known["stamp"]["data"] == str(images.absolute()), "where retraining finds them"
     Path("kill.yaml").write_text(small + "retrain: {epochs: 7}\n")
     assert run("--data", str(images)).returncode == 0
     known = read_study(Path("results/kill")).settings()
     assert "epochs: 7" in known["space_yaml"], "the recipe of retraining may change"
     forgotten = run()
     assert forgotten.returncode == 2
-    assert "data was 'images' and is 'embedded'" in " ".join(forgotten.stderr.split())
+    assert f"data was '{images.absolute()}' and is 'embedded'" in " ".join(forgotten.stderr.split())
 
 
 def test_ctrl_c_in_the_first_seconds_leaves_no_traceback() -> None:

@@ -47,10 +47,11 @@ from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.identity import difference, with_defaults
+from mbsearch.study.images_record import KnownImages
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import Evaluation, Start, StartKind
 from mbsearch.study.store import DONOR, StudyStore
-from mbsearch.study_run import _as_stored, _check_identity, _identity
+from mbsearch.study_run import _as_stored, _identity, _stored_settings, _with_identity
 from mbsearch.study_run import run as run_study
 from mbsearch.training import proxy as proxy_module
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
@@ -392,8 +393,8 @@ def test_other_weights_are_another_retraining(
     def key(weights: str, *, teacher: bool = True, **settings: object) -> str:
         resolved = scored(images, weights, tmp_path, **settings).space.settings
         retrain_module.retrain_study(
-            tmp_path, [], resolved, data=images, data_key="", split_seed=0, jobs=1, device="cpu",
-            teacher=teacher,
+            tmp_path, [], resolved, known=KnownImages(images, "", None), split_seed=0, jobs=1,
+            device="cpu", teacher=teacher,
         )  # fmt: skip
         written = json.loads((tmp_path / "retrain.json").read_text())
         return str(written["settings"]["folder"])
@@ -441,16 +442,14 @@ def test_a_study_from_scratch_resumes_from_scratch(
 ) -> None:
     caplog.set_level(logging.INFO, "mbsearch")
     folder, old = tmp_path / "study", read_study(tmp_path / "study").settings()["stamp"]
-    space = _as_stored(few(), folder, None)
+    space = _as_stored(few(), folder, _stored_settings(folder, None))
     assert space.settings.weights == "none"
     resumed = by_training(space, images, 0, "cpu", folder)
     assert (resumed.weights, resumed.pretrained, resumed.train_shared) == (None, None, None)
     assert difference(with_defaults(old), _identity(resumed, 0)) is None
-    _check_identity(scratch_study, folder, _identity(resumed, 0))
+    assert _with_identity(scratch_study, folder, _identity(resumed, 0)) is scratch_study
     with pytest.raises(StorageError, match="this study was made by other settings") as error:
-        _check_identity(
-            scratch_study, folder, _identity(scored(images, str(donor.path), folder), 0)
-        )
+        _with_identity(scratch_study, folder, _identity(scored(images, str(donor.path), folder), 0))
     assert "\n" not in str(error.value)
     # The whole path of the command, until the search.
     planned = run_study(few(), trials=2, folder=folder, data=images, device="cpu", dry_run=True)
@@ -463,9 +462,11 @@ def test_a_study_with_a_donor_resumes_with_it(images: str, donor: Donor, tmp_pat
     store, _ = search(tmp_path / "study", trials=0, space=scoring.space)
     store.search.set_user_attr("space_yaml", scoring.space.to_yaml())
     # Killed before it was whole, it knows no donor, and the images choose again.
-    assert _as_stored(few(), tmp_path / "study", None).settings.weights == "auto"
+    folder = tmp_path / "study"
+    early = _as_stored(few(), folder, _stored_settings(folder, None))
+    assert early.settings.weights == "auto"
     store.search.set_user_attr("stamp", _identity(scoring, 0))
-    space = _as_stored(few(), tmp_path / "study", None)
+    space = _as_stored(few(), folder, _stored_settings(folder, None))
     assert space.settings.weights == str(donor.path)
     resumed = by_training(space, images, 0, "cpu", tmp_path)
     assert difference(with_defaults(_identity(scoring, 0)), _identity(resumed, 0)) is None

@@ -17,7 +17,7 @@ from mbsearch.config.proxy_settings import GROWTH
 from mbsearch.config.specification import SearchSpecification, baseline_architectures
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure
-from mbsearch.errors import EvaluationError, SpecError
+from mbsearch.errors import DataError, EvaluationError, SpecError
 from mbsearch.evaluation import Scoring, by_training
 from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Evaluator, Task
@@ -27,8 +27,10 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.identity import Identity, fingerprint_of, scoring_identity
+from mbsearch.study.images_record import KnownImages
 from mbsearch.study.json_files import damaged_file
 from mbsearch.study.lock import driver_lock
+from mbsearch.study.opening import journals, read_study
 from mbsearch.study.records import SEARCH, Evaluation
 
 SMALLEST = 6  # networks: two in each third of the costs
@@ -66,7 +68,7 @@ def audit(
         seeds: trainings by the proxy for each network, for the noise.
         epochs: of the long training on all training images.
         truth: a table of true accuracies, instead of the long training.
-        data: images; None for the space's.
+        data: images; None for the study's, or the space's if there is no study.
         jobs: worker processes; None for one a core, or four on a GPU.
         seed: of the sample and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
@@ -82,7 +84,8 @@ def audit(
     """
     if networks < SMALLEST:
         raise SpecError(f"--networks: expected at least {SMALLEST}, got {networks}")
-    images = data or space.settings.proxy.data
+    study = _images_of_study(folder)
+    images = data or (space.settings.proxy.data if study is None else study.place)
     scoring = by_training(
         space,
         images,
@@ -90,8 +93,15 @@ def audit(
         device,
         folder,
         skip_damaged=skip_damaged,
+        known=study,
         on_progress=on_progress,
     )
+    if study is not None and scoring.key != study.key:
+        raise DataError(
+            f"{scoring.data}: expected the images of the study in {folder} ({study.place}), got "
+            "others (names or contents differ); --data names where they are now, --name another "
+            "study"
+        )
     subjects = _Subjects.sampled(scoring.space, networks, seed)
     known = None
     if truth is None:
@@ -99,7 +109,7 @@ def audit(
     else:
         known = _known(truth, scoring.space, subjects.networks)
     procedure = _Procedure(scoring, seed, seeds, epochs, known)
-    passes = procedure.passes(subjects, images, device)
+    passes = procedure.passes(subjects, scoring.place or images, device)
     if scoring.compile is not None:  # raises an error for an unknown device, before any file
         scoring.compile()
     with driver_lock(folder):
@@ -111,6 +121,11 @@ def audit(
         found = procedure.result(subjects.without(failed), trained.rows, name)
         found.write(folder)
     return found
+
+
+def _images_of_study(folder: Path) -> KnownImages | None:
+    """Return the images of the study in a folder; None if there is no study."""
+    return KnownImages.of(read_study(folder).settings()) if journals(folder) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +282,7 @@ def _trained_by(scoring: Scoring, seed: int) -> Identity:
     shared = None
     if scoring.train_shared is not None:
         shared = [space.fingerprint, *(n.fingerprint for _, n in baseline_architectures(space))]
-    no_trainings = {"data", "growth", "noise_seeds"}
+    no_trainings = {"data", "min_images", "growth", "noise_seeds"}
     proxy = space.settings.proxy.model_dump(mode="json", exclude=no_trainings)
     stamp = {"proxy": proxy, "data_key": scoring.key, "shared": shared, "seed": seed}
     if scoring.weights is not None:

@@ -19,6 +19,7 @@ from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
 from mbsearch.cli.export import export
+from mbsearch.cli.interruption import interrupted_by_signals
 from mbsearch.cli.latency import latency
 from mbsearch.cli.report import report
 from mbsearch.cli.retrain import retrain
@@ -28,6 +29,7 @@ from mbsearch.cli.status import status
 from mbsearch.cli.terminal import accept_any_file_name, err, out
 from mbsearch.display.console_log import log_to
 from mbsearch.errors import MbsearchError
+from mbsearch.execution.operating_system import require_supported_system
 
 _INTERRUPTED = 130
 
@@ -70,6 +72,7 @@ def start(
 
     mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160
     """
+    require_supported_system()
     context.with_resource(log_to(err))
 
 
@@ -95,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error is one line on stderr and exit code 2."""
     accept_any_file_name()
     try:
-        app(arguments)
+        with interrupted_by_signals():
+            app(arguments)
     except MbsearchError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)

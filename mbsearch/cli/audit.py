@@ -15,6 +15,7 @@ from mbsearch.cli.terminal import (
     Device,
     Evaluator,
     Json,
+    MinImages,
     SkipDamaged,
     StudyName,
     TrainingJobs,
@@ -23,6 +24,7 @@ from mbsearch.cli.terminal import (
     out,
     print_table,
     with_evaluator,
+    with_min_images,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def audit(
     ] = 0,
     device: Device = None,
     skip_damaged: SkipDamaged = False,
+    min_images: MinImages = None,
     as_json: Json = False,
 ) -> None:
     """Measure the rank agreement of the proxy with a long training, and compare it with Mult-Adds.
@@ -66,7 +69,7 @@ def audit(
     from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.study.opening import study_folder
 
-    loaded = with_evaluator(load_specification(space), evaluator)
+    loaded = with_min_images(with_evaluator(load_specification(space), evaluator), min_images)
     if weights is not None:
         loaded = loaded.with_settings({"weights": weights})
     with ProgressDisplay(err) as display:

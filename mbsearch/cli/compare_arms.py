@@ -87,7 +87,12 @@ def compare_arms(
             [arm.network for arm in arms],
             list(references.values()),
             first.settings.retrain.model_copy(update={"seeds": seeds}),
-            source=same_test_images(data, [arm.stamp["seed"] for arm in arms], display.update),
+            source=same_test_images(
+                data,
+                [arm.stamp["seed"] for arm in arms],
+                first.settings.proxy.min_images,
+                display.update,
+            ),
             scale=first.settings.final_scale(data),
             folder=studies[0],
             jobs=jobs,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mbsearch.cli.terminal import Budgets, Results, Storage, cost, err, parse_budgets
+from mbsearch.cli.terminal import Budgets, Results, Storage, StudyData, cost, err, parse_budgets
 from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError, StorageError
 
@@ -73,6 +73,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Also quantize the ONNX file, and evaluate both.")
     ] = False,
+    data: StudyData = None,
     storage: Storage = None,
 ) -> None:
     """Export a network of a study, as YAML or as a folder of several formats.
@@ -98,7 +99,7 @@ def export(
         sys.stdout.write(record.architecture.to_yaml())
         return
     if is_folder:
-        _export_folder(record, store, output, results, storage, formats, int8=int8)
+        _export_folder(record, store, output, results, storage, formats, int8=int8, data=data)
     else:
         from mbsearch.study.atomic_files import write_atomically
 
@@ -186,6 +187,7 @@ def _export_folder(
     formats: str | None,
     *,
     int8: bool,
+    data: str | None,
 ) -> None:
     """Write a folder of several formats, and print how each file compares with the network."""
     from mbsearch.export.formats import DEFAULT_FORMATS
@@ -200,6 +202,7 @@ def _export_folder(
         command=_command(output, storage),
         home=results_folder(results or RESULTS) if storage is None else None,
         int8=int8,
+        data=data,
     )
     for each in exported.files:
         note = each.note if each.error is None else f"read back, relative error {each.error:.1g}"

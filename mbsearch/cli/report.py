@@ -32,7 +32,7 @@ def report(
 
     study = read_study(results, storage)
     stamp = study.settings().get("stamp")
-    data = "unknown images" if stamp is None else stamp["data"]
+    data = "unknown images" if stamp is None else Path(stamp["data"]).name
     measured = read_artifacts(files_of(results, storage), stamp)
     findings = findings_of(study.records(), study.settings(), measured.retrained)
     budgets = parse_budgets(budget, None, metric_of(findings.records))

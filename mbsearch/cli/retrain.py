@@ -16,6 +16,7 @@ from mbsearch.cli.terminal import (
     Device,
     Json,
     SkipDamaged,
+    StudyData,
     StudyFolder,
     TrainingJobs,
     err,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mbsearch.cost import Measure
     from mbsearch.space.architecture import Architecture
     from mbsearch.study.identity import Identity
+    from mbsearch.study.images_record import KnownImages
     from mbsearch.study.retrained_file import Retrained
 
 
@@ -82,6 +84,7 @@ def retrain(
             show_default=False,
         ),
     ] = None,
+    data: StudyData = None,
     jobs: TrainingJobs = None,
     device: Device = None,
     skip_damaged: SkipDamaged = False,
@@ -131,8 +134,8 @@ def retrain(
             study.folder,
             chosen,
             settings,
-            data=study.identity["data"],
-            data_key=study.identity["data_key"],
+            known=study.images,
+            data=data,
             split_seed=study.identity["seed"],
             jobs=jobs,
             device=device,
@@ -192,6 +195,15 @@ class _Study:
         """Images, split seed and settings that the study is bound to."""
         identity: Identity = self.facts["stamp"]
         return identity
+
+    @property
+    def images(self) -> KnownImages:
+        """Images that the study is bound to."""
+        from mbsearch.study.images_record import KnownImages
+
+        found = KnownImages.of(self.facts)
+        assert found is not None, "a study with trials has an identity"
+        return found
 
     @property
     def classes(self) -> int:

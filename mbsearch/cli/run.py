@@ -21,6 +21,7 @@ from mbsearch.cli.terminal import (
     Device,
     Evaluator,
     Json,
+    MinImages,
     SkipDamaged,
     Storage,
     StudyName,
@@ -30,6 +31,7 @@ from mbsearch.cli.terminal import (
     parse_budget,
     require_one_of,
     with_evaluator,
+    with_min_images,
 )
 from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError, did_you_mean
@@ -156,6 +158,7 @@ def run(
         ),
     ] = True,
     skip_damaged: SkipDamaged = False,
+    min_images: MinImages = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan of the run, and exit.")
     ] = False,
@@ -174,6 +177,7 @@ def run(
     from mbsearch.display.progress_display import ProgressDisplay
     from mbsearch.evaluation import default_space
     from mbsearch.study.opening import study_folder
+    from mbsearch.study.writable import require_writable
     from mbsearch.study_run import UnwrittenResultsError
     from mbsearch.study_run import run as run_study
 
@@ -182,12 +186,18 @@ def run(
             {"data": data, "device": device, "evaluator": evaluator}
             | {"refine": refine, "weights": weights}
         )
+    if not dry_run:  # before the images are read
+        require_writable(results, "--results names another folder")
     if space is None:
         with ProgressDisplay(err) as display:
-            space = "v2" if table is not None else default_space(data, weights, display.update)
+            space = (
+                "v2"
+                if table is not None
+                else default_space(data, weights, min_images or 1, display.update)
+            )
     limits = [*(find_board(board).limits if board else []), *(limit or [])]
     overrides = _Overrides(
-        evaluator, weights, limits, objective, budget or [], finals, racing, refine
+        evaluator, weights, limits, objective, budget or [], finals, racing, refine, min_images
     )
     loaded = overrides.applied(load_specification(space))
     folder = study_folder(loaded.name if name is None else name, results)
@@ -235,6 +245,7 @@ class _Overrides:
     finals: str | None
     racing: bool
     refine: float | None
+    min_images: int | None
 
     def applied(self, space: SearchSpecification) -> SearchSpecification:
         """Return the space with these settings.
@@ -245,7 +256,7 @@ class _Overrides:
         from mbsearch.config.racing_settings import Racing
         from mbsearch.cost.metrics import COSTS
 
-        space = with_evaluator(space, self.evaluator)
+        space = with_min_images(with_evaluator(space, self.evaluator), self.min_images)
         changes: dict[str, object] = {}
         if self.weights is not None:
             changes["weights"] = self.weights

@@ -47,6 +47,15 @@ Data = Annotated[
     str | None,
     typer.Option(help="Image folder or name of a data set. By default embedded Fashion-MNIST."),
 ]
+StudyData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Where the study's images are, if they were moved. By default where the search found "
+        "them.",
+        show_default=False,
+    ),
+]
 StudyName = Annotated[
     str | None, typer.Option(help="Name of the study. By default the name of the space.")
 ]
@@ -163,6 +172,17 @@ SkipDamaged = Annotated[
 ]
 
 
+MinImages = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Leave out classes with fewer training images. By default the space's "
+        "proxy.min_images, which is 1.",
+        show_default=False,
+    ),
+]
+
+
 def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
     """Raise an error for an unknown value of an option.
 
@@ -188,3 +208,12 @@ def with_evaluator(space: SearchSpecification, evaluator: str | None) -> SearchS
     require_one_of("--evaluator", evaluator, EVALUATORS)
     proxy = space.settings.proxy.starting_from(evaluator)
     return space.with_settings({"proxy": proxy})
+
+
+def with_min_images(space: SearchSpecification, min_images: int | None) -> SearchSpecification:
+    """Return a space that leaves out the classes below ``--min-images``; None changes nothing."""
+    if min_images is None:
+        return space
+    proxy = space.settings.proxy
+    given = proxy.model_dump(exclude_unset=True) | {"min_images": min_images}
+    return space.with_settings({"proxy": type(proxy).model_validate(given)})

@@ -35,7 +35,8 @@ class Proxy(Recipe):
     """A short training that ranks networks: a recipe on fewer and smaller images.
 
     `evaluator` names where the first weights come from: random (``training``), or the supernet
-    (``supernet``), which changes other defaults. `width_scale` multiplies the networks' channels in
+    (``supernet``), which changes other defaults. Classes with fewer than `min_images` training
+    images are left out. `width_scale` multiplies the networks' channels in
     the proxy only. `resolution_scale` multiplies their resolution; if the largest resolution of a
     space is below 128, its default is such that this resolution becomes 32 pixels. `growth`
     corrects for short trainings, which favour parameters over Mult-Adds: it is the expected gain
@@ -45,6 +46,7 @@ class Proxy(Recipe):
     evaluator: Evaluator = "training"
     supernet: Supernet = Supernet()
     data: str = EMBEDDED
+    min_images: Annotated[int, Field(ge=1)] = 1
     width_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     resolution_scale: Annotated[float, Field(gt=0, le=1)] = 0.25
     train_images: Annotated[int, Field(ge=2)] | None = 3000
@@ -74,7 +76,15 @@ class Proxy(Recipe):
 
     def from_scratch(self) -> Proxy:
         """Return the default recipe for random weights, with the same augmentation."""
-        fields = ("data", "width_scale", "validation_images", "flip", "shift", "cutout")
+        fields = (
+            "data",
+            "min_images",
+            "width_scale",
+            "validation_images",
+            "flip",
+            "shift",
+            "cutout",
+        )
         return Proxy.model_validate({name: getattr(self, name) for name in fields})
 
     def scaled_for(self, largest_resolution: int) -> Proxy:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from mbsearch.data.equal_contents import in_later_split, originals
 from mbsearch.data.folder_notes import image_notes, left_out_notes, reasons
 from mbsearch.data.inspection import FileReport, Inspected, image_extensions, inspect_files
 from mbsearch.data.listing import Listing, count_files, left_out_reason, list_files
+from mbsearch.data.rare_classes import MIN_IMAGES
 from mbsearch.data.readers import FilePool
 from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
@@ -50,7 +52,8 @@ class ImageFolder:
 
     `pools` has the images of each split found, "train" always. `originals` gives for each training
     image the row of the first one of equal content. `key` is a hash of the files' names, sizes and
-    times, and of what else changes their pixels or splits. `notes` describe what was left out and
+    contents, and of what else changes their pixels or splits. `former_key` has their times in place
+    of their contents, as in studies of earlier versions. `notes` describe what was left out and
     changed.
     """
 
@@ -58,16 +61,20 @@ class ImageFolder:
     pools: Mapping[str, FilePool]
     originals: Rows
     key: str
+    former_key: str
     notes: tuple[str, ...]
     damaged: tuple[DamagedFile, ...]
 
 
-def read_folder(root: Path, on_progress: OnProgress | None = None) -> ImageFolder:
+def read_folder(
+    root: Path, on_progress: OnProgress | None = None, min_images: int = 1
+) -> ImageFolder:
     """List a folder, and read every image once or the report of an earlier reading.
 
     Args:
         root: the folder.
         on_progress: receives events while images are read; None writes lines to the log.
+        min_images: classes with fewer training images, which are left out later, may be empty.
 
     Raises:
         DataError: the folder is missing or has another layout, a class has no images, or two
@@ -83,7 +90,9 @@ def read_folder(root: Path, on_progress: OnProgress | None = None) -> ImageFolde
     copied = in_later_split(images)
     left = Counter((images[row][0].split, images[row][0].class_name) for row in copied)
     images = [image for row, image in enumerate(images) if row not in copied]
-    _require_images(homes, images, damaged, listing, left)
+    rare = _classes_below(min_images, classes, images)
+    used = {key: home for key, home in homes.items() if key[1] not in rare}
+    _require_images(used, images, damaged, listing, left)
     reading = _reading(images)
     pools = {part: _pool(part, images, classes, reading) for part in parts}
     first = originals([image for image in images if image[0].split == "train"])
@@ -93,8 +102,9 @@ def read_folder(root: Path, on_progress: OnProgress | None = None) -> ImageFolde
         *_copy_notes(listing.linked, copies, len(copied)),
         *image_notes(root, images, reading),
     )
-    key = _key(root, parts, images, _changes(images, reading, copies))
-    return ImageFolder(classes, pools, first, key, notes, tuple(damaged))
+    changes = _changes(images, reading, copies)
+    key, former = (_key(root, parts, images, changes, by) for by in ("digest", "mtime_ns"))
+    return ImageFolder(classes, pools, first, key, former, notes, tuple(damaged))
 
 
 def _sorted_out(
@@ -225,7 +235,8 @@ def _require_images(
             )
         why = listing.left_out.get(key[1])
         got = f"only other files ({reasons(why)})" if why else "none"
-        raise DataError(f"{home}: expected images that Pillow opens, got {got}")
+        way = f"; {MIN_IMAGES} leaves classes of few images out" if key[0] == "train" else ""
+        raise DataError(f"{home}: expected images that Pillow opens, got {got}{way}")
 
 
 def _pool(
@@ -278,15 +289,28 @@ def _copy_notes(linked: int, copies: int, dropped: int) -> list[str]:
     return notes
 
 
+def _classes_below(
+    min_images: int, classes: Iterable[str], images: Sequence[Inspected]
+) -> set[str]:
+    """Classes with fewer training images than `min_images`."""
+    counts = Counter(file.class_name for file, _ in images if file.split == "train")
+    return {name for name in classes if min_images > 1 and counts[name] < min_images}
+
+
 def _key(
-    root: Path, parts: Iterable[str], images: Sequence[Inspected], changes: Iterable[str]
+    root: Path,
+    parts: Iterable[str],
+    images: Sequence[Inspected],
+    changes: Iterable[str],
+    by: Literal["digest", "mtime_ns"],
 ) -> str:
-    """Hash of the files used, and of the reasons for other pixels or splits."""
+    """Hash of the files used, by content or time, and of the reasons for other pixels or splits."""
     digest = hashlib.sha256()
     for part in parts:
-        for file, _ in images:
+        for file, report in images:
             if file.split == part:
-                line = f"{part}\0{file.path.relative_to(root)}\0{file.size}\0{file.mtime_ns}\n"
+                mark = report.digest if by == "digest" else file.mtime_ns
+                line = f"{part}\0{file.path.relative_to(root)}\0{file.size}\0{mark}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
     for change in changes:
         digest.update(f"{change}\n".encode())

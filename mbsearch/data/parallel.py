@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
-from mbsearch.execution.local import usable_cores
+from mbsearch.execution.capacity import usable_cores
 from mbsearch.progress import CountLines, OnProgress, Progress
 
 Item = TypeVar("Item")

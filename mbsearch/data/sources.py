@@ -8,6 +8,7 @@ the validation split 20 % if the test split is given, else 15 %.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -23,6 +24,7 @@ from mbsearch.data.batches import Split
 from mbsearch.data.cache import Array, cached_array, cached_arrays, load_array
 from mbsearch.data.folder import DamagedFile, ImageFolder, damage_message, read_folder
 from mbsearch.data.parallel import reported
+from mbsearch.data.rare_classes import MIN_IMAGES, ChosenClasses, choose_classes
 from mbsearch.data.readers import (
     PackedPool,
     Pool,
@@ -33,6 +35,7 @@ from mbsearch.data.readers import (
 from mbsearch.data.splits import Rows, stratified
 from mbsearch.errors import DataError, did_you_mean
 from mbsearch.progress import OnProgress
+from mbsearch.study.images_record import ImagesRecord, KnownImages
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -60,30 +63,33 @@ _SHARE_OF_TRAIN = 0.15
 _LOOKED_AT = 100  # images
 _STATISTICS_IMAGES = 4000
 _STATISTICS_PIXELS = 64
+_BYTES = ("utf-8", "surrogateescape")  # of names
 _CACHE_VERSION = "1"  # part of every key: increase it when the same inputs give other pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The rows of a pool in a split."""
+    """The rows of a pool in a split, and the class of each."""
 
     pool: Pool
     rows: Rows
+    labels: Rows
 
-    @property
-    def labels(self) -> Rows:
-        """Class of each row."""
-        return self.pool.labels[self.rows]
+    def part(self, positions: Rows) -> Members:
+        """Return the members at these positions."""
+        return Members(self.pool, self.rows[positions], self.labels[positions])
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
     """A data set with fixed splits; images are read on demand.
 
-    `content_key` is a hash of the images (for folders: of the files' names, sizes and times), equal
-    for equal data; the embedded set's key identifies its training images. `flippable` says that a
-    mirrored image is still one of its class. `notes` say what was left out and changed. `damaged`
-    are files that cannot be read; no split holds them.
+    `place` is the absolute path of a folder, else the name. `content_key` is a hash of the images
+    (for folders: of the files' names, sizes and contents), equal for equal data; the embedded set's
+    key identifies its training images. `study_key` is the key by which a study knows the images.
+    `flippable` says that a mirrored image is still one of its class. `notes` say what was left out
+    and changed. `damaged` are files that cannot be read; no split holds them. `min_images` is the
+    least number of training images of a class; `rare` has the number of each class left out.
     """
 
     name: str
@@ -92,8 +98,40 @@ class ImageSource:
     flippable: bool
     seed: int
     members: Mapping[SplitName, Members] = field(repr=False, compare=False)
+    place: str
+    study_key: str
+    former_key: str | None = None
     notes: tuple[str, ...] = ()
     damaged: tuple[DamagedFile, ...] = ()
+    min_images: int = 1
+    rare: Mapping[str, int] = field(default_factory=dict)
+
+    def known_as(self, known: KnownImages | None) -> ImageSource:
+        """Return the source with the key by which a study knows these images.
+
+        It is unchanged if the study has other images. Studies of earlier versions know folders by
+        the files' times.
+        """
+        if known is None:
+            return self
+        same = known.content == self.content_key or known.key in (self.content_key, self.former_key)
+        return replace(self, study_key=known.key) if same else self
+
+    def record(self, on_progress: OnProgress | None = None) -> ImagesRecord:
+        """Return what a study records about the images.
+
+        Raises:
+            DataError: an image is unreadable, or the cache is not writable.
+        """
+        mean, std = self.statistics(on_progress).tolist()
+        return ImagesRecord(
+            self.content_key,
+            self.class_names,
+            tuple(mean),
+            tuple(std),
+            self.min_images,
+            dict(self.rare),
+        )
 
     @property
     def num_classes(self) -> int:
@@ -210,7 +248,7 @@ class ImageSource:
 
     def _limited(self, kind: SplitName, limit: int | None) -> Members:
         members, chosen = self.members[kind], self.positions(kind, limit)
-        return members if chosen is None else Members(members.pool, members.rows[chosen.numpy()])
+        return members if chosen is None else members.part(chosen.numpy())
 
     @property
     def coloured(self) -> bool:
@@ -293,7 +331,11 @@ class ImageSource:
 
 
 def load_source(
-    name_or_path: str | Path, *, seed: int, on_progress: OnProgress | None = None
+    name_or_path: str | Path,
+    *,
+    seed: int,
+    min_images: int = 1,
+    on_progress: OnProgress | None = None,
 ) -> ImageSource:
     """Return the data set with a name ("embedded" or one of torchvision's), or of a folder.
 
@@ -306,6 +348,8 @@ def load_source(
     Args:
         name_or_path: the name or the folder.
         seed: of the splits.
+        min_images: leave out classes with fewer training images, counted before missing splits are
+            drawn from them; equal images count once.
         on_progress: receives events while files are read; None writes lines to the log.
 
     Raises:
@@ -314,28 +358,94 @@ def load_source(
     """
     name, is_name = str(name_or_path), isinstance(name_or_path, str)
     if is_name and name == EMBEDDED:
-        pools = _read_embedded()
-        splits = _splits(name, _EMBEDDED_CLASSES, pools, seed)
-        return ImageSource(name, _EMBEDDED_CLASSES, _EMBEDDED_KEY, True, seed, splits)
+        found = _Found(_EMBEDDED_CLASSES, _EMBEDDED_KEY, _read_embedded())
+        return found.source(name, name, seed, min_images)
     # Importing torchvision takes seconds, and the embedded set does not need it.
     from mbsearch.data.torchvision_sets import TORCHVISION_SETS, read_torchvision
 
     if is_name and name in TORCHVISION_SETS:
-        classes, found = read_torchvision(name)
-        labels = b"".join(pool.labels.tobytes() for pool in found.values())
+        classes, pools = read_torchvision(name)
+        labels = b"".join(pool.labels.tobytes() for pool in pools.values())
         key = hashlib.sha256(name.encode() + labels).hexdigest()
-        flippable = TORCHVISION_SETS[name].flippable
-        splits = _splits(name, classes, found, seed)
-        return ImageSource(name, classes, key, flippable, seed, splits)
-    folder = _read_folder(name, is_name, (EMBEDDED, *TORCHVISION_SETS), on_progress)
-    splits = _splits(name, folder.class_names, folder.pools, seed, folder.originals)
-    return ImageSource(
-        name, folder.class_names, folder.key, True, seed, splits, folder.notes, folder.damaged
+        found = _Found(classes, key, pools, flippable=TORCHVISION_SETS[name].flippable)
+        return found.source(name, name, seed, min_images)
+    known = (EMBEDDED, *TORCHVISION_SETS)
+    folder = _read_folder(name, is_name, known, on_progress, min_images)
+    found = _Found(folder.class_names, folder.key, folder.pools, folder.originals)
+    source = found.source(name, str(Path(name).expanduser().absolute()), seed, min_images)
+    return replace(
+        source,
+        former_key=None if source.rare else folder.former_key,
+        notes=(*folder.notes, *source.notes),
+        damaged=folder.damaged,
     )
 
 
+def load_known_source(
+    known: KnownImages,
+    data: str | None,
+    *,
+    seed: int,
+    min_images: int = 1,
+    on_progress: OnProgress | None = None,
+) -> ImageSource:
+    """Return the images of a study from `data`, or by default from where the search found them.
+
+    The result has another `study_key` than the study if its images are others.
+
+    Raises:
+        DataError: as `load_source`; also if there is nothing where the search found them.
+    """
+    if data is None and os.sep in known.place and not Path(known.place).is_dir():
+        raise DataError(
+            f"{known.place}: expected the study's images, got no such folder; --data names where "
+            "they are now"
+        )
+    source = load_source(
+        data or known.place, seed=seed, min_images=min_images, on_progress=on_progress
+    )
+    return source.known_as(known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A data set as it was found: all classes, before missing splits are drawn."""
+
+    class_names: tuple[str, ...]
+    key: str
+    pools: Mapping[str, Pool]
+    originals: Rows | None = None
+    flippable: bool = True
+
+    def source(self, name: str, place: str, seed: int, min_images: int) -> ImageSource:
+        """Return the splits of the classes with at least `min_images` training images."""
+        train = self.pools["train"].labels
+        originals = np.arange(len(train)) if self.originals is None else self.originals
+        chosen = choose_classes(name, self.class_names, train[np.unique(originals)], min_images)
+        key = self.key
+        if chosen.left_out:
+            key = hashlib.sha256("\0".join((key, *chosen.left_out)).encode(*_BYTES)).hexdigest()
+        return ImageSource(
+            name,
+            chosen.names,
+            key,
+            self.flippable,
+            seed,
+            _splits(name, chosen, self.pools, seed, originals),
+            place,
+            key,
+            notes=chosen.notes,
+            min_images=min_images,
+            rare=chosen.left_out,
+        )
+
+
 def _read_folder(
-    name: str, is_name: bool, known: Sequence[str], on_progress: OnProgress | None
+    name: str,
+    is_name: bool,
+    known: Sequence[str],
+    on_progress: OnProgress | None,
+    min_images: int,
 ) -> ImageFolder:
     try:
         folder = Path(name).expanduser()
@@ -344,7 +454,7 @@ def _read_folder(
                 f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
                 f"of images, got neither{did_you_mean(name.lower(), known)}"
             )
-        return read_folder(folder, on_progress)
+        return read_folder(folder, on_progress, min_images)
     except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
         raise DataError(f"{name}: expected a folder of images, got {error}") from error
 
@@ -368,44 +478,45 @@ def _read_embedded() -> dict[str, Pool]:
 
 
 def _splits(
-    name: str,
-    classes: tuple[str, ...],
-    pools: Mapping[str, Pool],
-    seed: int,
-    originals: Rows | None = None,
+    name: str, chosen: ChosenClasses, pools: Mapping[str, Pool], seed: int, originals: Rows
 ) -> dict[SplitName, Members]:
-    """The three splits; missing ones are taken from the training images.
+    """The three splits of the chosen classes; missing ones are taken from the training images.
 
     `originals` holds for each training image the row of the first one of equal content: images of
     equal content stay in one split.
     """
-    pool = pools["train"]
+    labels = {kind: chosen.numbers[pool.labels] for kind, pool in pools.items()}
+    train = labels["train"]
     missing: dict[SplitName, float] = {}
     if "test" not in pools:
         missing["test"] = _SHARE_OF_TRAIN
     if "validation" not in pools:
         missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _SHARE_OF_TRAIN
-    if originals is None:
-        originals = np.arange(len(pool.labels))
-    rows = np.unique(originals)
-    counts = np.bincount(pool.labels[rows], minlength=len(classes))
+    rows = np.unique(originals[train >= 0])
+    counts = np.bincount(train[rows], minlength=len(chosen.names))
     if counts.min() <= len(missing):
+        least = len(missing) + 1
         raise DataError(
-            f"{name}: class {classes[int(counts.argmin())]!r}: expected at least "
-            f"{len(missing) + 1} images to split, got {counts.min()}"
+            f"{name}: class {chosen.names[int(counts.argmin())]!r}: expected at least "
+            f"{least} images to split, got {counts.min()}; {MIN_IMAGES}: {least} leaves such "
+            "classes out"
         )
+
+    def members_of(kind: str, found: Rows) -> Members:
+        return Members(pools[kind], found, labels[kind][found])
+
     members = {
-        kind: Members(pools[kind], np.arange(len(pools[kind].labels)))
+        kind: members_of(kind, np.flatnonzero(labels[kind] >= 0))
         for kind in get_args(SplitName)
         if kind in pools
     }
     total = len(rows)
     for left, (kind, share) in enumerate(missing.items(), start=1):
         keep = 1 + len(missing) - left  # for the training images and the splits still missing
-        most = len(rows) - keep * len(classes)
-        count = min(max(round(share * total), len(classes)), most)
-        chosen, rest = stratified(pool.labels[rows], count, seed, keep=keep)
-        members[kind] = Members(pool, np.flatnonzero(np.isin(originals, rows[chosen])))
+        most = len(rows) - keep * len(chosen.names)
+        count = min(max(round(share * total), len(chosen.names)), most)
+        drawn, rest = stratified(train[rows], count, seed, keep=keep)
+        members[kind] = members_of("train", np.flatnonzero(np.isin(originals, rows[drawn])))
         rows = rows[rest]
-    members["train"] = Members(pool, np.flatnonzero(np.isin(originals, rows)))
+    members["train"] = members_of("train", np.flatnonzero(np.isin(originals, rows)))
     return members

@@ -16,16 +16,24 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from mbsearch.errors import DataError, EvaluationError, MbsearchError, StorageError
+from mbsearch.execution.main_module import (
+    UNGUARDED,
+    hidden_main,
+    needs_main,
+    unguarded_error,
+)
 from mbsearch.execution.protocol import Evaluator, Outcome, Task
 
 _THREADS = "OMP_NUM_THREADS"  # read by the libraries of a process when they are loaded
 TASKS_PER_WORKER = 40  # a fresh process now and then keeps the memory of long studies flat
 _POLL_SECONDS = 2.0
+_INTERRUPTS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 MAX_DEATHS = 3  # of the workers of one task
 MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
@@ -98,6 +106,7 @@ class LocalProcesses:
     ) -> None:
         self.slots = jobs
         self._evaluator, self._prepare, self._imports = evaluator, prepare, imports
+        self._needs_main = needs_main(evaluator)
         self._workers: list[_Worker] = []
         self._waiting: deque[tuple[int, Task]] = deque()
         self._stillborn = 0
@@ -162,7 +171,7 @@ class LocalProcesses:
         ours, theirs = multiprocessing.Pipe()
         arguments = (theirs, dict(os.environ), self._evaluator, self._prepare)
         try:
-            with _importable_main():
+            with hidden_main(hidden=not self._needs_main):
                 server = _fork_server(self._imports)
                 context = server or multiprocessing.get_context("spawn")
                 process = context.Process(target=_work, args=arguments, name="mbsearch worker")
@@ -201,6 +210,8 @@ class LocalProcesses:
     def _remove_dead(self, worker: _Worker) -> Finished | None:
         """Remove a worker that died; its task, if it had one, is lost."""
         self._dismiss(worker)
+        if worker.process.exitcode == UNGUARDED:
+            raise unguarded_error() from None
         cause = _cause(worker.process.exitcode)
         if worker.ticket is not None:
             error = f"its worker process died ({cause})"
@@ -214,8 +225,7 @@ class LocalProcesses:
         self._stillborn += 1
         if self._stillborn > MAX_STILLBORN:
             raise EvaluationError(
-                f"workers die as soon as they are started ({cause}), {self._stillborn} in a "
-                'row; a script that calls mbsearch must do it under `if __name__ == "__main__"`'
+                f"workers die as soon as they are started ({cause}), {self._stillborn} in a row"
             )
 
 
@@ -241,31 +251,16 @@ def _fork_server(imports: Sequence[str]) -> ForkServerContext | None:
 
 
 @contextmanager
-def _importable_main() -> Iterator[None]:
-    """Hide the file of a main module that is none, as ``<stdin>``: workers would import it."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if file is None or Path(file).exists():
-        yield
-        return
-    main.__file__ = None
-    try:
-        yield
-    finally:
-        main.__file__ = file
-
-
-@contextmanager
 def _worker_environment() -> Iterator[None]:
-    """Start processes with one thread each that ignore Ctrl-C.
+    """Start processes with one thread each that ignore Ctrl-C, SIGTERM and SIGHUP.
 
     Workers also do both themselves, but only after their imports.
     """
-    resource_tracker.ensure_running()  # its start unblocks SIGINT
+    resource_tracker.ensure_running()  # its start unblocks signals
     threads = os.environ.get(_THREADS)
     os.environ[_THREADS] = "1"
     try:
-        with _blocked(signal.SIGINT):
+        with _blocked(_INTERRUPTS):
             yield
     finally:
         if threads is None:
@@ -275,12 +270,12 @@ def _worker_environment() -> Iterator[None]:
 
 
 @contextmanager
-def _blocked(sent: signal.Signals) -> Iterator[None]:
-    """Block a signal; child processes started meanwhile inherit the block."""
+def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Block signals; child processes started meanwhile inherit the block."""
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {sent})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
@@ -295,9 +290,11 @@ def _work(
 ) -> None:
     """Main function of a worker: send None when ready, then answer tasks until the pipe ends.
 
-    A worker ignores Ctrl-C, and exits with the driver.
+    A worker ignores Ctrl-C, SIGTERM and SIGHUP, which a terminal or a scheduler sends to all
+    processes of a run, and exits with the driver.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in _INTERRUPTS:
+        signal.signal(each, signal.SIG_IGN)
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(environment)  # that of the fork server may be older
     if prepare is not None:
@@ -352,8 +349,3 @@ def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
             else:
                 left -= 1
                 yield finished
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

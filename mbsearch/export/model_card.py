@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mbsearch.analysis.answer import Answer, pixels_note
@@ -139,7 +140,7 @@ def _data(exportable: Exportable, origin: Origin) -> str:
     identity, evaluation = origin.settings["stamp"], origin.record.evaluation
     known = exportable.normalisation
     rows = [
-        ("Images", f"{identity['data']} (content key `{identity['data_key'][:16]}`)"),
+        ("Images", f"{Path(identity['data']).name} (content key `{identity['data_key'][:16]}`)"),
         ("Classes", str(exportable.architecture.num_classes)),
         ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
         ("Seed of search, split and training", str(identity["seed"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from mbsearch.analysis.findings import Findings, budget_of, findings_of
 from mbsearch.cost import measure
 from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
-from mbsearch.data.sources import ImageSource, SplitName, load_source
+from mbsearch.data.sources import ImageSource, SplitName, load_known_source
 from mbsearch.errors import DataError, ExportError
 from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.formats import FORMATS, WrittenFile, export, require
@@ -24,6 +25,7 @@ from mbsearch.export.python_files import WEIGHTS
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.images_record import ImagesRecord, KnownImages
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import StudyStore
@@ -34,6 +36,8 @@ from mbsearch.training.weights import classes_of, content_of, load_weights
 LABELS = "labels.txt"
 """File of class names in the order of the outputs, one per line."""
 _CALIBRATION = 256  # images
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ def export_record(
     command: str,
     home: Path | None = None,
     int8: bool = False,
+    data: str | None = None,
 ) -> Exported:
     """Write the network of a record into a folder, with its model card.
 
@@ -60,11 +65,13 @@ def export_record(
     those of the finals; else fresh ones. The input size is the one trained on. Files of an earlier
     export of another network or other weights are removed from the folder. With `int8` the ONNX
     file is quantised, too, and both are scored: on test images if the weights are trained, else on
-    validation images.
+    validation images. `data` is where the study's images are now; None for where the search found
+    them.
 
     Raises:
         ExportError: as `export`, or `int8` without ONNX.
-        DataError: retrained weights, or with `int8` the images, cannot be read.
+        DataError: retrained weights, or with `int8` the images, cannot be read; or the images are
+            not the study's.
     """
     require(formats)  # fail before slow work
     if int8 and "onnx" not in formats:
@@ -81,18 +88,18 @@ def export_record(
     if trained is not None:
         load_weights(network, trained.path)
     title = _title(architecture.replace(resolution=pixels or architecture.resolution))
-    source = _source(settings)
-    exportable = Exportable(architecture, network, title, _normalisation(source), pixels)
+    record_of_images = _images_record(settings, data)
+    exportable = Exportable(architecture, network, title, _normalisation(record_of_images), pixels)
     # Fail before anything is written if there are no images.
-    splits = _splits(
-        settings, "validation" if trained is None else "test", exportable.side, int8=int8
-    )
+    scored: SplitName = "validation" if trained is None else "test"
+    splits = _splits(settings, data, scored, exportable.side) if int8 else None
     weights = "fresh" if trained is None else content_of(trained.path)[:16]
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
-    if source is not None:
-        write_atomically(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
+    if record_of_images is not None:
+        names = record_of_images.class_names
+        write_atomically(folder / LABELS, "".join(f"{name}\n" for name in names))
     fresh = {each.file for each in written if each.error is not None}
     if "pytorch" in formats:
         fresh.add(WEIGHTS)
@@ -127,12 +134,14 @@ def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
 
 
 def _splits(
-    settings: Mapping[str, Any], scored: SplitName, side: int, *, int8: bool
-) -> tuple[Split, Split, SplitName] | None:
-    """Load the images that calibrate and score an int8 file; None without `int8`."""
-    if not int8:
-        return None
-    source = load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
+    settings: Mapping[str, Any], data: str | None, scored: SplitName, side: int
+) -> tuple[Split, Split, SplitName]:
+    """Load the images that calibrate and score an int8 file.
+
+    Raises:
+        DataError: they cannot be read, or are not the study's.
+    """
+    source = _source(settings, data)
     calibration = source.split("train", side, max(_CALIBRATION, source.num_classes))
     return calibration, source.split(scored, side), scored
 
@@ -158,21 +167,47 @@ def _title(network: Architecture) -> str:
     )
 
 
-def _source(settings: Mapping[str, Any]) -> ImageSource | None:
-    """Load the study's images; None if they do not exist any more."""
+def _source(settings: Mapping[str, Any], data: str | None) -> ImageSource:
+    """Load the study's images.
+
+    Raises:
+        DataError: they cannot be read, or are not the study's.
+    """
+    known, record = KnownImages.of(settings), ImagesRecord.of(settings)
+    if known is None:
+        raise DataError("expected a study that records its images, got none")
+    source = load_known_source(
+        known,
+        data,
+        seed=settings["stamp"]["seed"],
+        min_images=1 if record is None else record.min_images,
+    )
+    if source.study_key != known.key:
+        raise DataError(
+            f"{source.place}: expected the images of the study, got others (names or contents "
+            "differ); --data names where they are now"
+        )
+    return source
+
+
+def _images_record(settings: Mapping[str, Any], data: str | None) -> ImagesRecord | None:
+    """Return what the study records about its images; of an earlier version, read them.
+
+    None, with a warning, if they cannot be read or are others.
+    """
+    record = ImagesRecord.of(settings)
+    if record is not None:
+        return record
     try:
-        return load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
-    except DataError:
+        return _source(settings, data).record()
+    except DataError as error:
+        _LOGGER.warning(f"normalisation and class names are unknown: {error}")
         return None
 
 
-def _normalisation(source: ImageSource | None) -> Normalisation | None:
-    """Normalisation of the training images; None if they cannot be read."""
-    if source is None:
+def _normalisation(record: ImagesRecord | None) -> Normalisation | None:
+    """Normalisation of the training images; None if they are unknown."""
+    if record is None:
         return None
-    try:
-        mean, std = source.statistics().tolist()
-    except DataError:
-        return None
-    grey = len(mean) == 1
-    return Normalisation(tuple(mean * 3 if grey else mean), tuple(std * 3 if grey else std))
+    repeated = 3 if len(record.mean) == 1 else 1
+    return Normalisation(record.mean * repeated, record.std * repeated)

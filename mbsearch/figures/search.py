@@ -74,5 +74,5 @@ def _evaluated(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the completed and pruned trials in the order of their ends."""
     return sorted(
         (r for r in records if r.evaluation is not None and r.state in _EVALUATED),
-        key=lambda r: (r.ended.timestamp() if r.ended else math.inf, r.trial),
+        key=lambda r: r.end_order,
     )

@@ -69,7 +69,10 @@ class ArmsComparison:
 
 
 def same_test_images(
-    data: str, split_seeds: Sequence[int], on_progress: OnProgress = ignore_progress
+    data: str,
+    split_seeds: Sequence[int],
+    min_images: int,
+    on_progress: OnProgress = ignore_progress,
 ) -> ImageSource:
     """Return the images of studies with these split seeds; `on_progress` shows their check.
 
@@ -77,7 +80,8 @@ def same_test_images(
         DataError: the images cannot be read, or the studies differ in their test images.
     """
     first, *others = (
-        load_source(data, seed=seed, on_progress=on_progress) for seed in dict.fromkeys(split_seeds)
+        load_source(data, seed=seed, min_images=min_images, on_progress=on_progress)
+        for seed in dict.fromkeys(split_seeds)
     )
     rows = first.members["test"].rows
     for other in others:
@@ -134,7 +138,15 @@ def compare_arms(
         devices = training_devices(device)
         compile_ahead(devices[0])
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
-        evaluator = FinalTraining(recipe, scale, source.name, home, source.seed, devices)
+        evaluator = FinalTraining(
+            recipe,
+            scale,
+            source.place,
+            home,
+            source.seed,
+            devices,
+            min_images=source.min_images,
+        )
         imports = worker_imports(devices[0])
         with LocalProcesses(evaluator, jobs, prepare_worker, imports) as executor:
             return compare_trained(arms, references, executor, recipe.seeds, on_progress)

@@ -10,13 +10,14 @@ from typing import Any
 from mbsearch.analysis.retrained_margins import retrained_margins
 from mbsearch.config.settings import Settings
 from mbsearch.cost import Measure, measure
-from mbsearch.data.sources import load_source
+from mbsearch.data.sources import load_known_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.retraining.competitors import Competitor
 from mbsearch.study.identity import fingerprint_of
+from mbsearch.study.images_record import KnownImages
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
 from mbsearch.study.retrained_file import Retrained, RetrainedFile, merged, retrained_by
@@ -34,8 +35,8 @@ def retrain_study(
     chosen: Sequence[Competitor],
     settings: Settings,
     *,
-    data: str,
-    data_key: str,
+    known: KnownImages,
+    data: str | None = None,
     split_seed: int,
     jobs: int | None = None,
     device: str | None = None,
@@ -55,8 +56,8 @@ def retrain_study(
         folder: of the study.
         chosen: networks to train.
         settings: of the space, with the recipe in `retrain`.
-        data: the study's images.
-        data_key: content key of the images in the search.
+        known: what the study knows of its images.
+        data: where they are now; None for where the search found them.
         split_seed: of the study, for the same test images.
         jobs: trainings at a time; None for one a core, or four on a GPU.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available. Each training uses
@@ -73,23 +74,26 @@ def retrain_study(
         EvaluationError: every training of the candidates failed.
         StorageError: another process retrains this study, or its folder cannot be written.
     """
-    source = load_source(data, seed=split_seed, on_progress=on_progress)
+    min_images = settings.proxy.min_images
+    source = load_known_source(
+        known, data, seed=split_seed, min_images=min_images, on_progress=on_progress
+    )
     recipe = settings.retrain.sized(
         sum(len(source.members[k].rows) for k in ("train", "validation"))
     )
-    scale = settings.final_scale(data)
-    if source.content_key != data_key:
+    scale = settings.final_scale(source.place)
+    if source.study_key != known.key:
         if not skip_damaged:
             source.require_undamaged()
         _LOGGER.warning(
-            f"{data}: expected the images of the search, got others (names, sizes or times "
+            f"{source.name}: expected the images of the search, got others (names or contents "
             "differ): the search may have trained on some of the test images"
         )
     for line in source.damage:
         _LOGGER.warning(line)
     facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
         "resolution_scale": scale,
-        "data_key": source.content_key,
+        "data_key": source.study_key,
         "split_seed": split_seed,
         "averaging": "warmed up",  # results without it are not comparable
     }
@@ -108,7 +112,16 @@ def retrain_study(
         # A training uses all devices.
         jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
         evaluator = FinalTraining(
-            recipe, scale, data, home, split_seed, devices, start, pretrained, settings.teacher
+            recipe,
+            scale,
+            source.place,
+            home,
+            split_seed,
+            devices,
+            start,
+            pretrained,
+            settings.teacher,
+            min_images,
         )
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])

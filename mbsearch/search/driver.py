@@ -44,6 +44,7 @@ from mbsearch.search.sampler_data import update_sampler_data
 from mbsearch.search.suggestions import Suggestions
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import SEARCH, Evaluation, Fidelity, State, TrialRecord, complete
+from mbsearch.study.run_clock import STARTED
 from mbsearch.study.store import RECORD, StudyStore
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
@@ -314,7 +315,8 @@ class Driver:
         )
 
     def _start(self, study: optuna.Study, number: int, spec: TrialSpec) -> Job:
-        self.store.set_attr(study, number, RECORD, spec.to_dict())
+        started = self.store.clock.now().time.isoformat()
+        self.store.set_attr(study, number, RECORD, spec.to_dict() | {STARTED: started})
         return Job(study, number, spec)
 
     def _load_trials(self) -> None:

@@ -94,7 +94,7 @@ class Outcomes:
         if outcome.weights is not None:  # before the trial completes: then its files are there
             write_atomically(weights, outcome.weights, exclusive=True)
         self.store.set_attr(job.study, job.number, "evaluation", evaluation.to_dict())
-        job.study.tell(job.number, job.spec.objectives(evaluation.accuracy))
+        self.store.tell(job.study, job.number, job.spec.objectives(evaluation.accuracy))
         if kind.is_repeat:
             return
         if kind.fidelity is Fidelity.SCREENING:
@@ -146,7 +146,7 @@ class Outcomes:
         if predicted is not None:
             self.store.set_attr(job.study, job.number, PARTIAL_ACCURACY, predicted)
         self.store.set_attr(job.study, job.number, "evaluation", evaluation.to_dict())
-        job.study.tell(job.number, state=TrialState.PRUNED)
+        self.store.tell(job.study, job.number, state=TrialState.PRUNED)
         if job.spec.kind is TrialKind.FINAL:
             self._files(job)[0].unlink(missing_ok=True)
             self.finals.add(self._record_of(job), evaluation)

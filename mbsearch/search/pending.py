@@ -59,11 +59,11 @@ def interrupted(store: StudyStore) -> list[Job]:
                 store.set_attr(study, trial.number, ABANDONED, True)
                 study.tell(trial.number, state=TrialState.FAIL)
             elif "error" in trial.user_attrs:
-                study.tell(trial.number, state=TrialState.FAIL)
+                store.tell(study, trial.number, state=TrialState.FAIL)
             elif evaluation is not None and "stopped" in trial.user_attrs:
-                study.tell(trial.number, state=TrialState.PRUNED)
+                store.tell(study, trial.number, state=TrialState.PRUNED)
             elif evaluation is not None:
-                study.tell(trial.number, spec.objectives(evaluation["accuracy"]))
+                store.tell(study, trial.number, spec.objectives(evaluation["accuracy"]))
             else:
                 jobs.append(_again(store, study, trial, spec))
     return [job for job in jobs if job.attempts <= MAX_ATTEMPTS]
@@ -86,7 +86,7 @@ def begin_again(store: StudyStore, job: Job) -> Job:
 def fail(store: StudyStore, job: Job, error: str) -> None:
     """Store the error of a trial and set its state to failed."""
     store.set_attr(job.study, job.number, "error", error)
-    job.study.tell(job.number, state=TrialState.FAIL)
+    store.tell(job.study, job.number, state=TrialState.FAIL)
 
 
 def missing_baselines(

@@ -24,7 +24,7 @@ def scoring_identity(space: SearchSpecification, data_key: str) -> Identity:
     return {
         "data_key": data_key,
         "space": space.fingerprint,
-        "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data"}),
+        "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data", "min_images"}),
     }
 
 

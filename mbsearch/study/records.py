@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from mbsearch.config.families import family_name
 from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.log_odds import MOST
+from mbsearch.study.run_clock import Moment
 
 SEARCH = "search"
 DEFAULT_METRIC = "mult_adds"
@@ -181,7 +183,8 @@ class TrialRecord:
     longer training of a promoted network, `promotion_noise` the standard error of its accuracy.
     `finals` are the completed trainings by the full recipe, one per seed. `predicted` is the
     accuracy that a model of all trials predicts for the longest training of the study, and
-    `predicted_deviation` its standard deviation; None before a run has completed.
+    `predicted_deviation` its standard deviation; None before a run has completed. `started` and
+    `ended` are in UTC. `moment` is the end on the clock of its run; None in earlier versions.
     """
 
     trial: int
@@ -201,6 +204,14 @@ class TrialRecord:
     error: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
+    moment: Moment | None = None
+
+    @property
+    def end_order(self) -> tuple[float, float, int]:
+        """Sort key: the order of the ends of trials, those of earlier versions first."""
+        if self.moment is not None:
+            return (self.moment.run, self.moment.seconds, self.trial)
+        return (0.0, self.ended.timestamp() if self.ended else math.inf, self.trial)
 
     @property
     def fingerprint(self) -> str:

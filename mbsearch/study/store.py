@@ -12,7 +12,8 @@ import math
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from datetime import UTC, datetime
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mbsearch.errors import NoStudyError, StorageError
 from mbsearch.study.noise import pooled_seed_deviation, standard_error
 from mbsearch.study.records import SEARCH, Epoch, Estimate, Evaluation, Fidelity, State, TrialRecord
+from mbsearch.study.run_clock import MOMENT, STARTED, Moment, RunClock
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 # Optuna logs every study and trial to stderr; the command line shows its own progress.
@@ -77,6 +79,27 @@ class StudyStore:
         """Write a user attribute of a running trial, including one that an earlier run began."""
         self.storage.set_trial_user_attr(self._trial_id(study, number), key, value)
 
+    def tell(
+        self,
+        study: optuna.Study,
+        number: int,
+        values: Sequence[float] | None = None,
+        state: TrialState | None = None,
+    ) -> None:
+        """End a running trial, with its time on the clock of this run."""
+        self.set_attr(study, number, MOMENT, self.clock.now().to_dict())
+        study.tell(number, values, state=state)
+
+    @cached_property
+    def clock(self) -> RunClock:
+        """Clock of this run, which begins with the first trial that the run starts or ends."""
+        moments = (
+            _moment(trial)
+            for study in (self.search, self.baselines)
+            for trial in study.get_trials(deepcopy=False)
+        )
+        return RunClock(1 + max((each.run for each in moments if each is not None), default=0))
+
     def record(self, study: optuna.Study, number: int) -> TrialRecord | None:
         """Read the record of one trial."""
         return self._decoded(self.storage.get_trial(self._trial_id(study, number)))
@@ -109,6 +132,11 @@ class StudyStore:
             RECORD in trial.user_attrs and trial.state.is_finished()
             for trial in self.search.get_trials(deepcopy=False)
         )
+
+    def has_results(self) -> bool:
+        """Whether a trial of the study has completed or been pruned."""
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
+        return any(next(self.trials(s, ended), None) for s in (self.search, self.baselines))
 
     def _trial_id(self, study: optuna.Study, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(study.study_name)
@@ -268,7 +296,7 @@ def decode_spec(trial: FrozenTrial) -> TrialSpec | None:
 def _record(trial: FrozenTrial, spec: TrialSpec) -> TrialRecord | None:
     if spec.kind not in (TrialKind.SEARCH, TrialKind.BASELINE):
         return None
-    evaluation = trial.user_attrs.get("evaluation")
+    evaluation, moment = trial.user_attrs.get("evaluation"), _moment(trial)
     return TrialRecord(
         trial=spec.trial,
         origin=spec.origin,
@@ -279,9 +307,29 @@ def _record(trial: FrozenTrial, spec: TrialSpec) -> TrialRecord | None:
         metric=spec.metric,
         evaluation=None if evaluation is None else Evaluation.from_dict(evaluation),
         error=trial.user_attrs.get("error", trial.user_attrs.get("stopped")),
-        started=trial.datetime_start,
-        ended=trial.datetime_complete,
+        started=_started(trial),
+        ended=_utc(trial.datetime_complete) if moment is None else moment.time,
+        moment=moment,
     )
+
+
+def _started(trial: FrozenTrial) -> datetime | None:
+    text = trial.user_attrs[RECORD].get(STARTED)
+    return _utc(trial.datetime_start) if text is None else datetime.fromisoformat(text)
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    """Convert a time of Optuna's, which is in the reader's zone, to UTC.
+
+    In the hour that a zone has twice it may be an hour early.
+    """
+    return None if local is None else local.astimezone(UTC)
+
+
+def _moment(trial: FrozenTrial) -> Moment | None:
+    """Return the end of a trial on the clock of its run; None in studies of earlier versions."""
+    kept = trial.user_attrs.get(MOMENT)
+    return None if kept is None else Moment.from_dict(kept)
 
 
 def create_study(storage: BaseStorage, name: str) -> StudyStore:
@@ -302,6 +350,17 @@ def create_study(storage: BaseStorage, name: str) -> StudyStore:
     except ValueError as error:
         raise StorageError(f"study {name}: its journal is damaged: {error}") from None
     return StudyStore(storage, name, search, baselines)
+
+
+def restarted(store: StudyStore) -> StudyStore:
+    """Delete a study with its trials and settings, and create it anew.
+
+    Raises:
+        StorageError: the storage cannot be written.
+    """
+    for study in (store.search, store.baselines):
+        optuna.delete_study(study_name=study.study_name, storage=store.storage)
+    return create_study(store.storage, store.name)
 
 
 def study_names(storage: BaseStorage) -> list[str]:

@@ -14,7 +14,7 @@ from llvmlite.binding import get_host_cpu_name
 from threadpoolctl import threadpool_limits
 
 from mbsearch.errors import EvaluationError
-from mbsearch.execution.local import usable_cores
+from mbsearch.execution.capacity import usable_cores, usable_memory
 
 # What workers import; torch's optimizers import the last.
 _IMPORTS = (
@@ -27,6 +27,7 @@ _IMPORTS = (
 _JOBS_OF_A_GPU = (
     4  # enough to keep it busy (docs/throughput.md); each needs over a GiB of its memory
 )
+_BYTES_OF_A_WORKER = 1 << 30  # 0.3 GiB at 56 pixels, up to 1 GiB in finals at 224; so the driver
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -60,8 +61,13 @@ def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
 
 
 def default_jobs(device: torch.device) -> int:
-    """Return the number of worker processes: one per core, or a few that share a GPU."""
-    return usable_cores() if device.type == "cpu" else min(usable_cores(), _JOBS_OF_A_GPU)
+    """Return the number of worker processes: one per core, or a few that share a GPU.
+
+    Fewer run where memory, less a share for the driver, does not suffice.
+    """
+    most = usable_cores() if device.type == "cpu" else min(usable_cores(), _JOBS_OF_A_GPU)
+    fitting = usable_memory() // _BYTES_OF_A_WORKER - 1
+    return int(max(1, min(most, fitting)))
 
 
 def worker_imports(device: torch.device) -> tuple[str, ...]:

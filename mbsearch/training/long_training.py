@@ -72,6 +72,7 @@ class FinalTraining:
     start: WeightsFile | None = None
     pretrained: Pretrained | None = None
     teacher: Teacher = field(default_factory=Teacher)
+    min_images: int = 1
 
     def home(self, task: Task) -> Path:
         """Return the folder of one training."""
@@ -90,7 +91,7 @@ class FinalTraining:
         device = self.devices[0]
         if len(self.devices) > 1:
             together(partial(self._train_share, task), self.devices)
-        source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
+        source, pixels = self._source(), self._pixels(task)
         training, start = self._train(task, source)
         test = source.split("test", pixels)
         loss, accuracy = evaluate(training.scored, test, device)
@@ -104,7 +105,7 @@ class FinalTraining:
                 pixels=pixels,
                 curve=tuple(training.curve),
                 evaluator="retraining",
-                recipe=training.recipe.model_dump(mode="json") | {"data": self.data},
+                recipe=training.recipe.model_dump(mode="json") | {"data": Path(self.data).name},
                 device=device_name(device),
                 versions={name: version(name) for name in ("mbsearch", "torch")},
                 predictions=predictions(training.scored, test, device),
@@ -114,7 +115,10 @@ class FinalTraining:
 
     def _train_share(self, task: Task, rank: Rank) -> None:
         """The work of each process if several train a network together."""
-        self._train(task, load_source(self.data, seed=self.split_seed), rank)
+        self._train(task, self._source(), rank)
+
+    def _source(self) -> ImageSource:
+        return load_source(self.data, seed=self.split_seed, min_images=self.min_images)
 
     def _train(
         self, task: Task, source: ImageSource, rank: Rank | None = None

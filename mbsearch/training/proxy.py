@@ -118,7 +118,7 @@ class ProxyTraining:
         return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
 
     def _source(self) -> ImageSource:
-        return _source(self.data, self.split_seed)
+        return _source(self.data, self.split_seed, self.proxy.min_images)
 
     def _network(
         self, architecture: Architecture, task: Task, recipe: Recipe
@@ -183,7 +183,7 @@ class ProxyTraining:
         return Outcome(replace(evaluation, predictions=kept), weights=weights.getvalue())
 
     def _split(self, kind: Literal["train", "validation"], pixels: int, limit: int | None) -> Split:
-        split = _split(self.data, self.split_seed, kind, pixels, limit)
+        split = _split(self.data, self.split_seed, self.proxy.min_images, kind, pixels, limit)
         if self.pretrained is None or kind == "validation":
             return split
         return self.pretrained.taught(split, self._source(), kind, limit)
@@ -200,7 +200,7 @@ class ProxyTraining:
             pixels=pixels,
             curve=tuple(training.curve),
             evaluator=evaluator,
-            recipe=training.recipe.model_dump(mode="json") | {"data": self.data},
+            recipe=training.recipe.model_dump(mode="json") | {"data": Path(self.data).name},
             device=device_name(training.device),
             versions={name: version(name) for name in ("mbsearch", "torch")},
             images=None if training.validation_split is None else len(training.validation_split),
@@ -221,12 +221,14 @@ def _no_memory(task: Task) -> str:
 
 
 @lru_cache(maxsize=2)
-def _source(data: str, seed: int) -> ImageSource:
+def _source(data: str, seed: int, min_images: int) -> ImageSource:
     """The images; a worker opens them once, not in each task."""
-    return load_source(data, seed=seed)
+    return load_source(data, seed=seed, min_images=min_images)
 
 
 @lru_cache(maxsize=16)
-def _split(data: str, seed: int, kind: str, pixels: int, limit: int | None) -> Split:
-    source = _source(data, seed)
+def _split(
+    data: str, seed: int, min_images: int, kind: str, pixels: int, limit: int | None
+) -> Split:
+    source = _source(data, seed, min_images)
     return source.split("train" if kind == "train" else "validation", pixels, limit)

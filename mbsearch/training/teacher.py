@@ -103,7 +103,7 @@ class TeacherTraining(PreparatoryTraining):
             "donor": self.donor.key,
             "teacher": self.settings.model_dump(mode="json", exclude={"temperature", "weight"}),
             "augmentation": [proxy.flip, proxy.shift, proxy.cutout],
-            "data": self.source.content_key,
+            "data": self.source.study_key,
             "seed": self.seed,
         }
 

@@ -91,3 +91,37 @@ def dry_run(mbsearch: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
         return found
 
     return read
+
+
+@pytest.fixture
+def quick(
+    mbsearch: Mbsearch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Mbsearch:
+    """As `mbsearch`, but this version runs in this process, its trainings too."""
+    if "MBSEARCH" in os.environ:
+        return mbsearch
+    from mbsearch import study_run
+    from mbsearch.cli import main
+    from mbsearch.retraining import run as retraining
+
+    from .in_process import InThisProcess
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    for module in (study_run, retraining):
+        monkeypatch.setattr(module, "LocalProcesses", InThisProcess)
+
+    def run(*arguments: str | Path) -> Ran:
+        capfd.readouterr()
+        try:
+            main([str(each) for each in arguments])
+            code: str | int | None = 0
+        except SystemExit as ended:
+            code = ended.code
+        printed = capfd.readouterr()
+        return Ran(int(code or 0), printed.out + printed.err)
+
+    return run

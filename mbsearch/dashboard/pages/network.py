@@ -213,7 +213,7 @@ def training(record: TrialRecord) -> dict[str, Any]:
                 facts[f"{key}, longer training"] = value
     facts["fingerprint"] = record.fingerprint
     if record.started is not None:
-        facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S}"
+        facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S} UTC"
     return facts
 
 

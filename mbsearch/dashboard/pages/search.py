@@ -189,9 +189,13 @@ def register(app: Dash, library: Library) -> None:
 
 
 def pace(records: Sequence[TrialRecord]) -> float | None:
-    """Return the mean seconds between completions of the last trials; None before the second."""
-    ends = sorted(r.ended for r in records if r.ended is not None)[-_PACE_TRIALS:]
-    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
+    """Return the mean seconds between completions of the last run's last trials.
+
+    None before its second trial, and for studies of earlier versions.
+    """
+    moments = sorted(r.moment for r in records if r.moment is not None)
+    ends = [each.seconds for each in moments if each.run == moments[-1].run][-_PACE_TRIALS:]
+    return (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else None
 
 
 def _drawn(fields: Fields, snapshot: Snapshot, library: Library) -> dict[str, Any]:

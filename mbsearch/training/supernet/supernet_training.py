@@ -118,7 +118,7 @@ class SupernetTraining(PreparatoryTraining):
             "supernet": proxy.supernet.model_dump(mode="json"),
             "scales": [proxy.width_scale, proxy.resolution_scale],
             "augmentation": [proxy.flip, proxy.shift, proxy.cutout],
-            "data": self.source.content_key,
+            "data": self.source.study_key,
             "seed": self.seed,
         }
         if self.donor is not None:

@@ -1,0 +1,79 @@
+"""What a study records about its images, so that it does not depend on where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+IMAGES = "images"
+"""User attribute of a study: its `ImagesRecord` as plain data."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesRecord:
+    """The images of a study.
+
+    Args:
+        content: hash of their names, sizes and contents.
+        class_names: in the order of a network's outputs.
+        mean: of the training images on the scale [0, 1], per channel; one value if they are grey.
+        std: as `mean`.
+        min_images: the least number of training images of a class.
+        left_out: number of training images of each class that was left out, by its name.
+    """
+
+    content: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min_images: int
+    left_out: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Encode as plain data."""
+        return asdict(self) | {
+            "class_names": list(self.class_names),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @staticmethod
+    def of(settings: Mapping[str, Any]) -> ImagesRecord | None:
+        """Return the record in a study's user attributes; None in a study of an earlier version."""
+        data = settings.get(IMAGES)
+        if data is None:
+            return None
+        return ImagesRecord(
+            data["content"],
+            tuple(data["class_names"]),
+            tuple(data["mean"]),
+            tuple(data["std"]),
+            data["min_images"],
+            data["left_out"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImages:
+    """The images that an existing study is bound to.
+
+    Args:
+        place: absolute path or name; studies of earlier versions may have a relative path.
+        key: in the study's identity. In studies of earlier versions it depends on the files' times.
+        content: hash of the contents; None until such a study is resumed.
+    """
+
+    place: str
+    key: str
+    content: str | None
+
+    @staticmethod
+    def of(settings: Mapping[str, Any]) -> KnownImages | None:
+        """Return the images in a study's user attributes; None before the study has any."""
+        stamp, record = settings.get("stamp"), ImagesRecord.of(settings)
+        if stamp is None:
+            return None
+        return KnownImages(
+            stamp["data"], stamp["data_key"], None if record is None else record.content
+        )
