@@ -1,0 +1,149 @@
+"""Numbers and files are read as their writer meant them, or refused with their line."""
+
+# ruff: noqa: E501 - one line a case
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mbsearch.errors import SpecError
+from mbsearch.space.yaml_nodes import dump_yaml
+from mbsearch.space.yaml_source import parse_document
+from reports.typed_command import typed
+
+in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
+SPACE = """\
+name: small
+resolution: 32
+stem: {channels: 8}
+stages:
+  - {block: inverted_residual, channels: 16, stride: 2, expansion: {choices: [3, 6]}}
+head: {channels: 32}
+"""
+
+
+def write_space(folder: Path, *changes: tuple[str, str]) -> Path:
+    """A space with some of its text replaced."""
+    text = SPACE
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = folder / "s.yaml"
+    path.write_text(text)
+    return path
+
+
+# 8. Numbers and words of a YAML file
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("channels: 16", "channels: 024", "s.yaml:5: stages.0.channels: expected a number without a leading zero (24), or text in quotes, got 024"),
+        ("resolution: 32", "resolution: 0160", "s.yaml:2: resolution: expected a number without a leading zero (160), or text in quotes, got 0160"),
+        ("[3, 6]", "[3, 06]", "s.yaml:5: stages.0.expansion.choices.1: expected a number without a leading zero (6)"),
+        ("resolution: 32", "alpha: 00.5", "s.yaml:2: alpha: expected a number without a leading zero (0.5)"),
+        ("resolution: 32", "resolution: 1:36", "s.yaml:2: resolution: expected an integer, got '1:36'"),
+        ("resolution: 32", "alpha: 1:30.5", "s.yaml:2: alpha: expected a number, got '1:30.5'"),
+        ("stride: 2", "linear: yes, stride: 2", "s.yaml:5: stages.0.linear: expected true or false, got 'yes'"),
+        ("stride: 2", "linear: off, stride: 2", "s.yaml:5: stages.0.linear: expected true or false, got 'off'"),
+        ("resolution: 32", "resolution: ~", "s.yaml:2: resolution: expected an integer, got nothing"),
+        ("resolution: 32", "resolution: 2024-01-01", "s.yaml:2: resolution: expected an integer, got '2024-01-01'"),
+        ("resolution: 32", "\tresolution: 32", "s.yaml:2: not valid YAML: found a tab that cannot start any token"),
+        ("head: {", "resolution: 64\nhead: {", "s.yaml:6: resolution: expected every key once, got 'resolution' twice (first in line 2)"),
+        ("resolution: 32", "alpha: 1e999", "s.yaml:2: alpha: expected a finite number"),
+        ("head: {", "proxy: {learning_rate: .nan}\nhead: {", "s.yaml:6: proxy.learning_rate: expected a finite number, got nan"),
+        ("resolution: 32", "resolution: !!binary MzI=", "s.yaml:2: resolution: expected a value without the tag !!binary"),
+        ("resolution: 32", "? [resolution]\n: 32", "s.yaml:2: expected a key, got a list"),
+    ],
+)  # fmt: skip
+def test_what_yaml_1_1_would_change_is_refused_with_its_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert message in typed(tmp_path, "count", write_space(tmp_path, (old, new))).refused()
+
+
+def mult_adds(folder: Path, *changes: tuple[str, str]) -> int:
+    """The Mult-Adds of a network without choices."""
+    path = write_space(folder, ("{choices: [3, 6]}", "3"), *changes)
+    found: int = json.loads(typed(folder, "count", path, "--json").passed())["mult_adds"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spelling", "number"),
+    [("2E-1", 0.2), ("5e-1", 0.5), ("1e+0", 1), ("1E1", 10), (".5", 0.5), ("+2.", 2), ("1_0", 10)],
+)
+def test_every_number_of_yaml_1_2_is_a_number(tmp_path: Path, spelling: str, number: float) -> None:
+    old = "resolution: 32"
+    given, plain = (mult_adds(tmp_path, (old, f"{old}\nalpha: {n}")) for n in (spelling, number))
+    assert given == plain
+
+
+@pytest.mark.parametrize("name", ["no", "on", "2024-02-30", "12:30:45", "1.2.3", "yes", "0b1"])
+def test_words_and_dates_are_text(tmp_path: Path, name: str) -> None:
+    found = typed(tmp_path, "count", write_space(tmp_path, ("small", name))).passed()
+    assert f"{name}: 2 networks" in found
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_the_encodings_of_windows_are_read(tmp_path: Path, encoding: str) -> None:
+    path = write_space(tmp_path, ("small", "größe"))
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
+    assert "größe: 2 networks" in typed(tmp_path, "count", path).passed()
+
+
+def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    path = write_space(tmp_path, ("stem:", "# größe\nstem:"))
+    path.write_bytes(path.read_text().encode("latin-1"))
+    expected = "s.yaml:3: expected a YAML file in UTF-8, got byte 0xf6"
+    assert expected in typed(tmp_path, "count", path).refused()
+
+
+@in_process
+@given(
+    st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300),
+    st.sampled_from(["{!r}", "{:e}", "{:E}", "{:.17g}", "{:+}", "{:.3f}", "{:#.20G}"]),
+)
+def test_a_number_is_read_as_python_prints_it(number: float, spelling: str) -> None:
+    text = spelling.format(number)
+    found = parse_document(f"a: {text}", "s.yaml").data["a"]
+    assert isinstance(found, int | float)
+    assert math.isclose(found, float(text), rel_tol=1e-15)
+
+
+@in_process
+@given(st.integers(0, 10**17), st.integers(1, 5), st.sampled_from(["", "-", "+"]))
+def test_an_integer_is_decimal_and_has_no_leading_zero(number: int, zeros: int, sign: str) -> None:
+    assert parse_document(f"a: {sign}{number}", "s.yaml").data["a"] == int(f"{sign}{number}")
+    with pytest.raises(SpecError, match=r"s.yaml:1: a: expected a number without a leading zero"):
+        parse_document(f"a: {sign}{'0' * zeros}{number}", "s.yaml")
+
+
+@in_process
+@given(
+    st.recursive(
+        st.text(st.characters(exclude_categories=("Cs", "Cc", "Cf", "Cn", "Co", "Zl", "Zp")))
+        | st.from_regex(r"[-+0-9._eEoxyntf:]{1,8}", fullmatch=True)
+        | st.sampled_from(["yes", "No", "null", "~", "<<", "1e5", "0o7", "2024-01-01", "1:30"])
+        | st.integers(-(10**17), 10**17)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.none()
+        | st.booleans(),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_what_is_written_reads_back_here_and_by_yaml_1_1(data: Any) -> None:
+    text = dump_yaml({"a": data})
+    assert parse_document(text, "s.yaml").data == {"a": data}
+    assert yaml.safe_load(text) == {"a": data}
