@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mbsearch.config.specification import load_specification
 from mbsearch.errors import SpecError
 from mbsearch.space.yaml_nodes import dump_yaml
 from mbsearch.space.yaml_source import parse_document
@@ -147,3 +148,55 @@ def test_what_is_written_reads_back_here_and_by_yaml_1_1(data: Any) -> None:
     text = dump_yaml({"a": data})
     assert parse_document(text, "s.yaml").data == {"a": data}
     assert yaml.safe_load(text) == {"a": data}
+
+
+@pytest.mark.parametrize(
+    ("metric", "spelling", "bound"),
+    [
+        ("mult_adds", "600m", 600e6),
+        ("mult_adds", "6E8", 6e8),
+        ("mult_adds", "6e+8", 6e8),
+        ("mult_adds", "0.6 G", 6e8),
+        ("mult_adds", "600_000_000", 6e8),
+        ("params", "'1e+6'", 1e6),
+        ("params", "+2.5M", 2.5e6),
+        ("params", "500 K", 500e3),
+        ("peak_activation_bytes", "1.5MiB", 1.5 * 2**20),
+        ("peak_activation_bytes", "512 KiB", 2**19),
+        ("peak_activation_bytes", "500kB", 500e3),
+        ("peak_activation_bytes", "2mb", 2e6),
+        ("latency", "5μs", 5),
+        ("latency", "5µs", 5),
+        ("latency", "1e-3s", 1000),
+        ("latency", "2000ns", 2),
+        ("latency", ".5 ms", 500),
+    ],
+)
+def test_a_quantity_is_read_in_every_usual_spelling(
+    tmp_path: Path, metric: str, spelling: str, bound: float
+) -> None:
+    path = write_space(tmp_path, ("head:", f"limits: {{{metric}: {spelling}}}\nhead:"))
+    typed(tmp_path, "count", path).passed()
+    if "MBSEARCH" not in os.environ:
+        assert list(load_specification(path).settings.limits.bounds().values()) == [bound]
+
+
+@pytest.mark.parametrize(
+    ("metric", "spelling", "accepted"),
+    [
+        ("mult_adds", "600 MFLOPs", "(600M, 2.5M, 512k, 6e8)"),
+        ("mult_adds", "'2,5M'", "(600M, 2.5M, 512k, 6e8)"),
+        ("mult_adds", "'024M'", "(600M, 2.5M, 512k, 6e8)"),
+        ("params", "1e99", "(600M, 2.5M, 512k, 6e8)"),
+        ("peak_activation_bytes", "1.5 MiBit", "(500k, 1.5MiB)"),
+        ("latency", "5m", "(5ms, 800us)"),
+        ("latency", "5", "(5ms, 800us)"),
+    ],
+)
+def test_a_refused_quantity_shows_accepted_ones(
+    tmp_path: Path, metric: str, spelling: str, accepted: str
+) -> None:
+    path = write_space(tmp_path, ("head:", f"limits: {{{metric}: {spelling}}}\nhead:"))
+    message = typed(tmp_path, "count", path).refused()
+    assert f"s.yaml:6: limits.{metric}: expected a " in message
+    assert accepted in message
