@@ -78,6 +78,7 @@ def run(
         int | None,
         typer.Option(
             min=1,
+            max=4096,
             help="Trainings at a time. By default one a core, four on a GPU, or the cluster's "
             "slots.",
         ),

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import yaml
 from hypothesis import given
@@ -200,3 +201,71 @@ def test_a_refused_quantity_shows_accepted_ones(
     message = typed(tmp_path, "count", path).refused()
     assert f"s.yaml:6: limits.{metric}: expected a " in message
     assert accepted in message
+
+
+# 10. Options
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("count mobilenet_v2 --alpha 0.5 --alpha 1", "--alpha"),
+        ("count mobilenet_v2 --resolution 96 --resolution=128", "--resolution"),
+        ("run --space tiny --trials 3 --trials 4", "--trials"),
+        ("run --racing --no-racing", "--racing"),
+        ("status --at 20M --at 30M", "--at"),
+        ("export -o a --output b", "--output"),
+        ("dashboard --port 8050 --port 8051", "--port"),
+    ],
+)
+def test_an_option_of_one_value_is_given_once(tmp_path: Path, words: str, option: str) -> None:
+    message = typed(tmp_path, *words.split()).refused()
+    assert f"{option}: expected once, got twice" in message
+
+
+def test_a_cost_is_limited_once(tmp_path: Path) -> None:
+    words = ["run", "--space", "tiny", "--limit", "params=1M", "--limit", "params=2M"]
+    assert "expected each cost once, got params twice" in typed(tmp_path, *words).refused()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study of the space ``tiny``, without trainings."""
+    folder = tmp_path_factory.mktemp("study")
+    tiny = load_specification("tiny")
+    networks = map(tiny.decode, tiny.enumerate_params())
+    truth = {network.fingerprint: 0.5 + i / 1000 for i, network in enumerate(networks)}
+    (folder / "truth.json").write_text(json.dumps(truth))
+    words = "run --space tiny --table truth.json --trials 3 --jobs 1 --sampler random"
+    typed(folder, *words.split()).passed()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["best.onnxx", "best.pdf", "best.py", "best.h5", "best.ONX"])
+def test_an_output_of_an_unknown_extension_is_refused(study: Path, name: str) -> None:
+    message = typed(study, "export", "-o", name).refused()
+    assert f"--output {name}: expected a folder, or a file that ends in one of .yaml" in message
+    assert not (study / name).exists()
+
+
+@pytest.mark.parametrize("name", ["best.yaml", "best.YAML", "best.yml", "best.Yml"])
+def test_an_output_that_ends_in_yaml_is_that_file(study: Path, name: str) -> None:
+    typed(study, "export", "-o", name).passed()
+    assert (study / name).read_text().startswith("name: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["best.onnx", "new/best.ONNX", "best.pt2"])
+def test_an_output_that_ends_in_a_format_is_that_file(study: Path, name: str) -> None:
+    typed(study, "export", "-o", name).passed()
+    path = study / name
+    assert path.stat().st_size > 10_000
+    assert not [each for each in path.parent.iterdir() if each.name.startswith(".")]
+    if path.suffix.lower() == ".onnx":
+        onnx.checker.check_model(onnx.load(path))
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report.txt", "report"])
+def test_a_report_is_html(study: Path, name: str) -> None:
+    assert "expected a file that ends in .html" in typed(study, "report", "-o", name).refused()
+    assert not (study / name).exists()
