@@ -26,6 +26,7 @@ from mbsearch.space.layers import (
 from mbsearch.space.yaml_nodes import dump_yaml
 from mbsearch.space.yaml_source import StrictModel, format_first_error
 
+MOST_CLASSES = 1_000_000
 Rounding = Literal["multiple_of_8", "truncate"]
 
 
@@ -64,7 +65,7 @@ class Architecture(StrictModel):
     alpha: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = 1.0
     rounding: Rounding = "multiple_of_8"
     activation: Activation = "relu6"
-    num_classes: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 1000
     stem: Stem
     stages: Annotated[
         tuple[Annotated[AnyStage, Field(discriminator="block")], ...],

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 
 from mbsearch.config.specification import load_specification
 from mbsearch.errors import SpecError
+from mbsearch.execution.table import read_table
 from mbsearch.space.yaml_nodes import dump_yaml
 from mbsearch.space.yaml_source import parse_document
+from reports.conftest import Ran
 from reports.typed_command import typed
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
@@ -201,6 +204,108 @@ def test_a_refused_quantity_shows_accepted_ones(
     message = typed(tmp_path, "count", path).refused()
     assert f"s.yaml:6: limits.{metric}: expected a " in message
     assert accepted in message
+
+
+# 9. Tables
+
+
+def tiny_rows(options: Callable[[object], str] = str) -> list[list[str]]:
+    """A table of the space ``tiny``: its choices, and accuracies from 0.5."""
+    tiny = load_specification("tiny")
+    names = [choice.name for choice in tiny.choices]
+    rows = [[*names, "accuracy"]]
+    for i, params in enumerate(tiny.enumerate_params()):
+        rows.append(
+            [
+                *(options(params[name]) if name in params else "" for name in names),
+                options(0.5 + i / 1024),
+            ]
+        )
+    return rows
+
+
+def look_up(folder: Path, table: Path) -> Ran:
+    """Read a table as a run does; a version without --dry-run looks a network up."""
+    words = ["run", "--space", "tiny", "--sampler", "random", "--table", str(table)]
+    dry = "MBSEARCH" not in os.environ
+    return typed(folder, *words, *(["--dry-run"] if dry else ["--trials", "1", "--jobs", "1"]))
+
+
+def decimal_comma(value: object) -> str:
+    return str(value).replace(".", ",") if isinstance(value, float) else str(value)
+
+
+def shouted(rows: list[list[str]]) -> list[list[str]]:
+    """The header in another spelling: `` ACCURACY ``, `` ALPHA ``."""
+    return [[f" {name.upper()} " for name in rows[0]], *rows[1:]]
+
+
+TABLES = {
+    "semicolons": ("\n".join(";".join(row) for row in tiny_rows()), "utf-8"),
+    "tabs": ("\n".join("\t".join(row) for row in tiny_rows()), "utf-8"),
+    "decimal commas": ("\r\n".join(";".join(row) for row in tiny_rows(decimal_comma)), "utf-8-sig"),
+    "quoted decimal commas": ("\n".join(",".join(f'"{cell}"' for cell in row) for row in tiny_rows(decimal_comma)), "utf-8"),
+    "line for Excel": ("sep=;\r\n" + "\r\n".join(";".join(row) for row in tiny_rows(decimal_comma)), "cp1252"),
+    "UTF-16": ("\r\n".join("\t".join(row) for row in tiny_rows()), "utf-16"),
+    "UTF-16 without a mark": ("\r\n".join(";".join(row) for row in tiny_rows()), "utf-16-le"),
+    "header in capitals": ("\n".join(",".join(row) for row in shouted(tiny_rows())), "utf-8"),
+    "integers as decimals": ("\n".join(",".join(row) for row in tiny_rows(lambda v: str(float(v)) if type(v) is int else str(v))), "utf-8"),
+    "blank lines": ("\n\n".join(",".join(row) for row in tiny_rows()) + "\n\n\n", "utf-8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, case: str) -> None:
+    text, encoding = TABLES[case]
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode(encoding))
+    look_up(tmp_path, path).passed()
+    if "MBSEARCH" not in os.environ:
+        found = read_table(path, load_specification("tiny"))
+        assert list(found.values()) == [0.5 + i / 1024 for i in range(len(tiny_rows()) - 1)]
+
+
+def test_fingerprints_in_capitals_are_those_networks(tmp_path: Path) -> None:
+    tiny = load_specification("tiny")
+    fingerprints = [tiny.decode(params).fingerprint for params in tiny.enumerate_params()]
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({each.upper(): 0.5 for each in fingerprints}))
+    look_up(tmp_path, path).passed()
+    if "MBSEARCH" not in os.environ:
+        assert set(read_table(path, tiny)) == set(fingerprints)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "alpha;acc\n0.5;0.7\n", "t.csv:1: expected a column 'accuracy', columns separated by a comma, semicolon or tab; got 'alpha', 'acc'"),
+        ("t.csv", "alpha accuracy\n0.5 0.7\n", "t.csv:1: expected a column 'accuracy', columns separated"),
+        ("t.csv", "fingerprint,acuracy\n", "did you mean 'acuracy'?"),
+        ("t.csv", "fingerprint,Accuracy,accuracy\n", "t.csv:1: expected the column 'accuracy' once, got it twice"),
+        ("t.csv", "fingerprint,accuracy\n0123456789abcdef,0,81\n", "t.csv:2: expected 2 cells as in the first row, got 3"),
+        ("t.csv", "fingerprint,accuracy\n1.23457E+15,0.81\n", "t.csv:2: fingerprint: expected 16 hexadecimal digits, got '1.23457E+15'"),
+        ("t.csv", "fingerprint,accuracy\n0123456789abcdef,81%\n", "t.csv:2: accuracy: expected 0 to 1, got '81%'"),
+        ("t.csv", "fingerprint,accuracy\n0123456789abcdef,0.81\n", "t.csv: expected networks of the space tiny for 1000 classes"),
+        ("t.json", '{"0123456789ABCDEF": 0.5}', "t.json: expected networks of the space tiny"),
+        ("t.json", '{"0123456789abcdef": 0.5, "0123456789abcdef": 0.6}', "t.json: expected JSON, got an error: '0123456789abcdef' stands twice"),
+        ("t.json", '{"0123456789abcdef": true}', "t.json:row 1: accuracy: expected 0 to 1, got True"),
+        ("t.json", "[" * 100_000, "t.json: expected JSON, got one nested too deeply"),
+        ("t.csv", "", "t.csv:1: expected a column 'accuracy'"),
+    ],
+)  # fmt: skip
+def test_another_table_is_refused_with_what_was_found(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert message in look_up(tmp_path, path).refused()
+
+
+@pytest.mark.parametrize("text", ["alpha;acc\n0.5;0.7\n", "fingerprint,accuracy\nx,1\n", ""])
+def test_the_truth_of_an_audit_is_read_by_the_same_rules(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    words = ["audit", "--space", "tiny", "--truth", "t.csv"]
+    assert "error: t.csv:" in typed(tmp_path, *words).refused()
 
 
 # 10. Options
