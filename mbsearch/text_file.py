@@ -65,7 +65,7 @@ def read_text(path: Path, kind: str, error: type[MbsearchError], most_bytes: int
         before = content[len(mark) : len(mark) + fault.start].decode(encoding, "replace")
         line = before.count("\n") + 1
         raise error(
-            f"{path.name}:{line}: expected {kind} in {encoding[:6].strip('-').upper()}, got byte "
+            f"{path.name}:{line}: expected {kind} in UTF-8 or UTF-16, got byte "
             f"{fault.object[fault.start]:#04x}"
         ) from None
 

@@ -147,7 +147,7 @@ def test_empty_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_binary_file(capsys: pytest.CaptureFixture[str]) -> None:
     Path("s.yaml").write_bytes(b"\x89PNG\xff\xfe")
-    assert "s.yaml:1: expected a YAML file in UTF-8, got byte 0x89" in run_cli(
+    assert "s.yaml:1: expected a YAML file in UTF-8 or UTF-16, got byte 0x89" in run_cli(
         capsys, "count", "s.yaml"
     )
 

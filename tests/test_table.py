@@ -239,7 +239,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_table(tmp_path / "none.csv", TINY)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="it is not text"):
+    with pytest.raises(DataError, match="in UTF-8 or UTF-16, got byte"):
         read_table(tmp_path / "binary.csv", TINY)
 
 

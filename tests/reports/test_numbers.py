@@ -110,7 +110,7 @@ def test_the_encodings_of_windows_are_read(tmp_path: Path, encoding: str) -> Non
 def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     path = write_space(tmp_path, ("stem:", "# größe\nstem:"))
     path.write_bytes(path.read_text().encode("latin-1"))
-    expected = "s.yaml:3: expected a YAML file in UTF-8, got byte 0xf6"
+    expected = "s.yaml:3: expected a YAML file in UTF-8 or UTF-16, got byte 0xf6"
     assert expected in typed(tmp_path, "count", path).refused()
 
 
