@@ -77,7 +77,7 @@ def _address(url: str) -> URL:
     expected = "expected postgresql://USER@HOST/DATABASE"
     try:
         address = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StorageError(f"--storage: {expected}, got {url!r}") from None
     match address.get_backend_name():
         case "postgresql":
