@@ -54,7 +54,7 @@ def connect(url: str, *, create: bool) -> RDBStorage:
             "--storage: PostgreSQL needs psycopg, which is not installed: "
             "pip install 'mbsearch[postgresql]'"
         ) from None
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError, ValueError) as error:
         if isinstance(error.__cause__, ProgrammingError) and not create:  # no such table
             raise StorageError(f"{address}: expected a study, got a database without any") from None
         raise StorageError(f"{address}: cannot be opened: {_reason(error)}") from None

@@ -141,9 +141,9 @@ def test_any_bytes_of_yaml_end_in_one_line(tmp_path: Path, content: bytes) -> No
             ("audit", "--space", "tiny", "--networks", "1", "--name"),
             ("run", "--space", "tiny", "--table"),
             ("run", "--space"),
-            ("run", "--space", "tiny", "--limit"),
+            ("run", "--space", "tiny", "--table", "none.csv", "--limit"),
             ("status", "--budget"),
-            ("run", "--space", "tiny", "--finals"),
+            ("run", "--space", "tiny", "--table", "none.csv", "--finals"),
             (),
         ]
     ),
@@ -158,7 +158,8 @@ def test_any_word_ends_in_one_line(tmp_path: Path, words: tuple[str, ...], name:
 @quickly
 @given(
     st.sampled_from(["postgresql", "postgresql+psycopg", "postgres", "sqlite", "mysql", ""]),
-    st.text(max_size=8) | st.sampled_from(["u:p@w@", "u:%zz@", "[", "]"]),
+    # Without a slash the host is this machine, which refuses at once.
+    st.text(max_size=8).map(lambda text: text.replace("/", "")) | st.sampled_from(["u:%zz", "[]"]),
     st.text(max_size=6) | st.integers(0, 10**6).map(str),
     st.text(max_size=8),
 )
@@ -167,7 +168,7 @@ def test_any_word_ends_in_one_line(tmp_path: Path, words: tuple[str, ...], name:
 def test_any_url_ends_in_one_line(
     tmp_path: Path, scheme: str, user: str, port: str, rest: str
 ) -> None:
-    ending(tmp_path, "status", "--storage", f"{scheme}://{user}127.0.0.1:{port}/{rest}")
+    ending(tmp_path, "status", "--storage", f"{scheme}://{user}@127.0.0.1:{port}/{rest}")
 
 
 @given(st.text())
