@@ -5,16 +5,18 @@ Slow libraries are imported inside the commands, so that ``--help`` and ``count`
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn, cast
 
 import typer
 from rich.markup import escape
 
 from mbsearch.cli.audit import audit
 from mbsearch.cli.cache import cache
+from mbsearch.cli.command import Command
 from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
@@ -30,11 +32,14 @@ from mbsearch.cli.terminal import accept_any_file_name, err, out
 from mbsearch.display.console_log import log_to
 from mbsearch.errors import MbsearchError
 from mbsearch.execution.operating_system import require_supported_system
+from mbsearch.printable_text import one_line
 
 _INTERRUPTED = 130
+_TRACEBACK = "MBSEARCH_TRACEBACK"
+# Base class of the errors of typed words; typer does not export it.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -91,21 +96,38 @@ for _command in (
     schema,
     cache,
 ):
-    app.command()(_command)
+    app.command(cls=Command)(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error is one line on stderr and exit code 2."""
     accept_any_file_name()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         with interrupted_by_signals():
-            app(arguments)
+            sys.exit(app(words or ["--help"], prog_name="mbsearch", standalone_mode=False) or 0)
     except MbsearchError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(2)
+        _fail(str(error))
+    except _UsageError as error:
+        context = error.ctx
+        command = context.command_path if context else "mbsearch"
+        _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except OSError as error:  # a full disk or a lost drive; completed trials are saved
         where = f"{error.filename}: " if error.filename else ""
-        err.print(f"[bold red]error:[/] {escape(where)}{error.strerror or error}", soft_wrap=True)
-        sys.exit(2)
+        _fail(f"{where}{error.strerror or error}")
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        _fail(
+            f"{type(error).__name__}: {error}; this is a defect of mbsearch, please report it with "
+            f"the output of {_TRACEBACK}=1",
+            code=1,
+        )
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    """Print an error as one line, and exit."""
+    err.print(f"[bold red]error:[/] {escape(one_line(message))}", soft_wrap=True, highlight=False)
+    sys.exit(code)

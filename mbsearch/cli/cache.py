@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from mbsearch.cli.terminal import err, print_table
+from mbsearch.cost.units import BYTE_FACTORS, scaled
 from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError
-
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
 def cache(
@@ -67,7 +65,7 @@ def _bytes(option: str, text: str) -> int:
     Raises:
         SpecError: it is not a size; the option is named.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMG]?)B?", text.strip())
-    if match is None:
+    size = scaled(text, BYTE_FACTORS)
+    if size is None:
         raise SpecError(f"{option}: expected a size, as 10G or 500M, got {text!r}")
-    return round(float(match[1]) * _UNITS[match[2]])
+    return round(size)

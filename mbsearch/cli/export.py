@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +61,8 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for all formats, or a .yaml file. By default YAML to stdout.",
+            help="Folder for all formats, or one file: .yaml, .onnx, .pt2, .pte or .tflite. "
+            "By default YAML to stdout.",
         ),
     ] = None,
     formats: Annotated[
@@ -83,7 +86,8 @@ def export(
 
     Example: mbsearch export --budget 100M -o winner
     """
-    is_folder = output is not None and output.suffix not in _YAML
+    single = None if output is None else _single_format(output)
+    is_folder = output is not None and single is None
     if (formats is not None or int8) and not is_folder:
         option = "--int8" if formats is None else "--formats"
         raise SpecError(f"{option}: expected --output FOLDER with it, got none")
@@ -100,11 +104,30 @@ def export(
         return
     if is_folder:
         _export_folder(record, store, output, results, storage, formats, int8=int8, data=data)
-    else:
-        from mbsearch.study.atomic_files import write_atomically
-
-        write_atomically(output, record.architecture.to_yaml())
+    elif single is not None:
+        _export_file(record, store, output, results, storage, single, data)
     print_line(err, f"{record.label} written to {output}")
+
+
+def _single_format(output: Path) -> str | None:
+    """Return the format of a file by its extension; None for a folder.
+
+    Raises:
+        SpecError: the extension is that of no single file.
+    """
+    suffix = output.suffix.lower()
+    if suffix in _YAML:
+        return "yaml"
+    if output.is_dir() or not suffix[1:2].isalpha():  # "v1.2" has no extension
+        return None
+    from mbsearch.export.formats import FILE_FORMATS
+
+    if suffix not in FILE_FORMATS:
+        raise SpecError(
+            f"--output {output}: expected a folder, or a file that ends in one of "
+            f"{', '.join(FILE_FORMATS)}, got {output.suffix}"
+        )
+    return FILE_FORMATS[suffix].name
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +230,29 @@ def _export_folder(
     for each in exported.files:
         note = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
         print_line(err, f"{each.file}: {note}")
+
+
+def _export_file(
+    record: TrialRecord,
+    store: StudyStore,
+    output: Path,
+    results: Path | None,
+    storage: str | None,
+    single: str,
+    data: str | None,
+) -> None:
+    """Write a file of one format, which is read back like those of a folder."""
+    from mbsearch.study.atomic_files import write_atomically
+
+    if single == "yaml":
+        write_atomically(output, record.architecture.to_yaml())
+        return
+    from mbsearch.export.formats import FORMATS
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as made:
+        _export_folder(record, store, Path(made), results, storage, single, int8=False, data=data)
+        shutil.move(Path(made) / FORMATS[single].file, output)
 
 
 def _command(output: Path, storage: str | None) -> str:

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from mbsearch.cli.terminal import Budgets, Results, Storage, err, parse_budgets
+from mbsearch.errors import SpecError
 
 
 def report(
@@ -30,6 +31,8 @@ def report(
     from mbsearch.study.opening import files_of, read_study
     from mbsearch.study.records import metric_of
 
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise SpecError(f"--output {output}: expected a file that ends in .html")
     study = read_study(results, storage)
     stamp = study.settings().get("stamp")
     data = "unknown images" if stamp is None else Path(stamp["data"]).name

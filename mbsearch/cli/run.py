@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_TRIALS = 50
 _MOST_REFINED = 0.9
+_MINUTES = {"": 1.0, "m": 1.0, "min": 1.0, "s": 1 / 60, "h": 60.0}
 
 
 def run(
@@ -82,6 +82,7 @@ def run(
         int | None,
         typer.Option(
             min=1,
+            max=4096,
             help="Trainings at a time. By default one a core, four on a GPU, or the cluster's "
             "slots.",
         ),
@@ -296,6 +297,7 @@ def _limits(settings: Settings, given: list[str]) -> Limits:
     from mbsearch.cost.metrics import COSTS
 
     limits = settings.limits.model_dump(mode="json")
+    changed: dict[str, str] = {}
     for text in given:
         metric, _, value = text.partition("=")
         if metric not in limits:
@@ -303,9 +305,11 @@ def _limits(settings: Settings, given: list[str]) -> Limits:
                 f"--limit {text}: expected one of {', '.join(limits)} before '=', got {metric!r}"
                 + did_you_mean(metric, limits)
             )
+        if metric in changed:
+            raise SpecError(f"--limit {text}: expected each cost once, got {metric} twice")
         cost(f"--limit {metric}", value, COSTS[metric].key)
-        limits[metric] = value
-    return Limits.model_validate(limits)
+        changed[metric] = value
+    return Limits.model_validate(limits | changed)
 
 
 def _minutes(option: str, text: str) -> float:
@@ -314,10 +318,12 @@ def _minutes(option: str, text: str) -> float:
     Raises:
         SpecError: it is not a duration; the option is named.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h)?", text.strip())
-    if match is None:
-        raise SpecError(f"{option}: expected a time, as 15m, 900s or 0, got {text!r}")
-    return float(match[1]) * {"s": 1 / 60, "h": 60.0}.get(match[2] or "m", 1.0)
+    from mbsearch.cost.units import scaled
+
+    minutes = scaled(text, _MINUTES)
+    if minutes is None:
+        raise SpecError(f"{option}: expected a time, as 15m, 900s, 1h or 0, got {text!r}")
+    return minutes
 
 
 def _print_interrupted(folder: Path, storage: str | None) -> None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mbsearch.config.budgets import Budget
     from mbsearch.config.specification import SearchSpecification
 
-out = Console()
-err = Console(stderr=True)
+# Without emoji: ":cat:" in a name or a path stays as it is.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Results = Annotated[
@@ -41,7 +42,9 @@ StudyFolder = Annotated[
 ]
 TrainingJobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Trainings at a time. By default one a core, or four on a GPU."),
+    typer.Option(
+        min=1, max=4096, help="Trainings at a time. By default one a core, or four on a GPU."
+    ),
 ]
 Data = Annotated[
     str | None,

@@ -49,8 +49,8 @@ class Proxy(Recipe):
     min_images: Annotated[int, Field(ge=1)] = 1
     width_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     resolution_scale: Annotated[float, Field(gt=0, le=1)] = 0.25
-    train_images: Annotated[int, Field(ge=2)] | None = 3000
-    validation_images: Annotated[int, Field(ge=2)] | None = 2000
+    train_images: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = 3000
+    validation_images: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = 2000
     noise_seeds: Annotated[int, Field(ge=1, le=100)] = 3
     growth: Annotated[float, Field(ge=0, le=10)] = 0.0
 

@@ -19,8 +19,12 @@ class Racing(StrictModel):
     is at least `slack` below the incumbent's.
     """
 
-    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = (1, 2, 3)
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000)], ...], Field(strict=False)] = (
+        1,
+        2,
+        3,
+    )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.7
-    min_peers: Annotated[int, Field(ge=6)] = 10
+    min_peers: Annotated[int, Field(ge=6, le=1_000_000)] = 10
     gain: Annotated[float, Field(ge=0, le=1)] = 0.005
     slack: Annotated[float, Field(ge=0, le=1)] = 0.03

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _KIB, _MIB = 2**10, 2**20
-_SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-_MICROSECONDS = {"us": 1, "µs": 1, "ms": 10**3, "s": 10**6}
+# The keys are in lower case: 600m is 600M, as no cost has thousandths; the micro sign µ is μ.
+_COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_DECIMAL = {f"{prefix}b": factor for prefix, factor in _COUNTS.items()}
+_BINARY = {f"{k}i{b}": 1024**i for i, k in enumerate("kmg", start=1) for b in ("", "b")}
+BYTE_FACTORS = _COUNTS | _DECIMAL | _BINARY
+_MICROSECONDS = {"ns": 1e-3, "us": 1, "μs": 1, "ms": 10**3, "s": 10**6}
+_NUMBER = r"(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?"
+_LARGEST = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +39,57 @@ class Unit:
     slider_label: str
 
 
+def scaled(text: object, factors: Mapping[str, float]) -> float | None:
+    """Return a number multiplied by the factor of its unit; None if it is not one.
+
+    Args:
+        text: as a person writes it: ``600M``, ``1.5 MiB``, ``1e-3s``; or a number.
+        factors: by units in lower case; the key "" is a number without a unit.
+    """
+    if isinstance(text, bool) or not isinstance(text, int | float | str):
+        return None
+    match = re.fullmatch(rf"\+?({_NUMBER})\s*([^\W\d_]*)", str(text).strip().casefold())
+    if match is None or match[2] not in factors:
+        return None
+    value = float(match[1]) * factors[match[2]]
+    return value if value <= _LARGEST else None
+
+
 def parse_quantity(text: object) -> int:
-    """Parse a count: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.
+    """Parse a count: ``600M``, ``2.5m``, ``512k``, ``1e8`` or a plain number.
 
     Raises:
         ValueError: anything else; the message states what is expected.
     """
-    if not isinstance(text, bool) and isinstance(text, int | float | str):
-        match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([kKMG]?)", str(text).strip())
-        if match:
-            try:
-                value = round(float(match[1]) * _SUFFIXES[match[2]])
-            except (ValueError, OverflowError):
-                value = 0
-            if value > 0:
-                return value
-    raise ValueError("a positive number, perhaps with k, M or G (600M)")
+    return _positive(
+        text, _COUNTS, "a positive number, perhaps with k, M or G (600M, 2.5M, 512k, 6e8)"
+    )
+
+
+def parse_bytes(text: object) -> int:
+    """Parse a size in bytes: ``500k``, ``500kB``, ``1.5MiB`` or a plain number.
+
+    Raises:
+        ValueError: anything else; the message states what is expected.
+    """
+    expected = "a positive number of bytes, perhaps with kB, MB, GB, KiB, MiB or GiB (500k, 1.5MiB)"
+    return _positive(text, BYTE_FACTORS, expected)
 
 
 def parse_duration(text: object) -> int:
-    """Return a time in microseconds from the text of one: ``5ms``, ``800us``, ``0.01s``.
+    """Return a time in microseconds from the text of one: ``5ms``, ``800us``, ``1e-3s``.
 
     Raises:
         ValueError: anything else; the message states what is expected.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(us|µs|ms|s)", str(text).strip())
-    value = round(float(match[1]) * _MICROSECONDS[match[2]]) if match else 0
+    return _positive(text, _MICROSECONDS, "a time with its unit, ns, us, ms or s (5ms, 800us)")
+
+
+def _positive(text: object, factors: Mapping[str, float], expected: str) -> int:
+    value = round(scaled(text, factors) or 0)
     if value > 0:
         return value
-    raise ValueError("a time with its unit, us, ms or s (5ms)")
+    raise ValueError(expected)
 
 
 def millions(count: float) -> str:
@@ -106,7 +134,7 @@ def _binary_values(fine: bool) -> list[float]:
 _COUNT_TYPE = int | float | str
 MILLIONS = Unit(millions, parse_quantity, _COUNT_TYPE, int, _decimal_values, "count")
 THOUSANDS = Unit(thousands, parse_quantity, _COUNT_TYPE, int, _decimal_values, "count")
-BYTES = Unit(mebibytes, parse_quantity, _COUNT_TYPE, int, _binary_values, "bytes")
+BYTES = Unit(mebibytes, parse_bytes, _COUNT_TYPE, int, _binary_values, "bytes")
 MICROSECONDS = Unit(
     milliseconds, parse_duration, str, "{}us".format, _decimal_values, "milliseconds"
 )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +12,13 @@ from typing import Any
 
 from mbsearch.errors import DataError, EvaluationError, SpecError
 from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.execution.table_rows import ACCURACY, CLASSES, FINGERPRINT, STATE, table_rows
+from mbsearch.space.architecture import MOST_CLASSES
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import TABLE, Epoch, Evaluation, State
 
-ACCURACY, FINGERPRINT, CLASSES = "accuracy", "fingerprint", "num_classes"
+_MOST_LISTED = 20_000  # networks of a space, which takes seconds
+_LARGEST = 1e15  # number of a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class TableEvaluator:
     The file has one row (CSV) or object (JSON list) a network: `accuracy` in [0, 1], and either its
     `fingerprint` or the value of every active choice under the choice's name. It may also be a JSON
     object from fingerprints to accuracies, or a study's `trials.csv`. Of equal networks the last
-    row is used.
+    row is used. Columns are separated by commas, semicolons or tabs; numbers may have a decimal
+    comma.
     """
 
     path: Path
@@ -87,14 +90,29 @@ class _Keyed:
 def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, float]:
     """Read a table; `_modified` is part of the cache key."""
     table: dict[str, float] = {}
-    for where, row in _rows(path):
-        place = f"{path}:{where}"
+    by_choices = False
+    for place, row in table_rows(path, [choice.name for choice in keyed.space.choices]):
         accuracy = _accuracy(place, row)
         if accuracy is not None:
+            by_choices |= not row.get(FINGERPRINT)
             table[_fingerprint(place, row, keyed.space)] = accuracy
     if not table:
         raise DataError(f"{path}: expected at least one network with an accuracy, got none")
+    if not by_choices:
+        _require_a_network(path, table, keyed.space)
     return table
+
+
+def _require_a_network(path: Path, table: Mapping[str, float], space: SearchSpace) -> None:
+    """Refuse fingerprints of which none is in the space, if that is small enough to list."""
+    if space.size > _MOST_LISTED:
+        return
+    if not any(space.decode(params).fingerprint in table for params in space.enumerate_params()):
+        example = space.decode(space.complete({}))
+        raise DataError(
+            f"{path}: expected networks of the space {space.name} for {example.num_classes} "
+            f"classes (as {example.fingerprint}), got none of them in {len(table):,} rows"
+        )
 
 
 def table_classes(path: Path) -> int | None:
@@ -105,66 +123,46 @@ def table_classes(path: Path) -> int | None:
     Raises:
         DataError: the file is missing, is not CSV or JSON, or the number is invalid.
     """
-    where, row = next(iter(_rows(path)), ("", {}))
+    place, row = next(table_rows(path, ()), ("", {}))
     classes = row.get(CLASSES) or None
     if classes is None:
         return None
-    if not str(classes).isdecimal() or int(classes) < 1:
-        raise DataError(f"{path}:{where}: {CLASSES}: expected a number >= 1, got {classes!r}")
-    return int(classes)
-
-
-def _rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Rows of a file with their positions."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Excel writes a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise DataError(f"{path}: expected a table (CSV or JSON), got an error: {reason}") from None
-    return _json_rows(path, text) if path.suffix == ".json" else _csv_rows(path, text)
-
-
-def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    rows = csv.DictReader(text.splitlines())
-    try:
-        for number, row in enumerate(rows, start=2):
-            yield str(number), row
-    except csv.Error as error:
-        raise DataError(
-            f"{path}:{rows.line_num + 1}: expected CSV, got an error: {error}"
-        ) from None
-
-
-def _json_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: expected JSON, got an error: {error}") from None
-    if isinstance(data, dict):
-        data = [{FINGERPRINT: key, ACCURACY: value} for key, value in data.items()]
-    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
-        raise DataError(f"{path}: expected a list of objects, or one object, got something else")
-    return ((f"row {number}", row) for number, row in enumerate(data, start=1))
+    number = _number(classes)
+    if number is None or not 1 <= number <= MOST_CLASSES or number != int(number):
+        raise DataError(f"{place}: {CLASSES}: expected a number >= 1, got {classes!r}")
+    return int(number)
 
 
 def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
     """Accuracy of a row; None for a trial of `trials.csv` without one, or a pruned trial."""
-    if ACCURACY not in row:
-        raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none")
-    if row[ACCURACY] in ("", None) or row.get("state") == State.PRUNED:
+    if row[ACCURACY] in ("", None) or row.get(STATE) == State.PRUNED:
         return None
-    try:
-        accuracy = float(row[ACCURACY])
-    except (TypeError, ValueError):
-        accuracy = math.nan
-    if not 0 <= accuracy <= 1:
+    accuracy = _number(row[ACCURACY])
+    if accuracy is None or not 0 <= accuracy <= 1:
         raise DataError(f"{place}: {ACCURACY}: expected 0 to 1, got {row[ACCURACY]!r}")
     return accuracy
 
 
+def _number(cell: object) -> float | None:
+    """Return the number of a cell, which may have a decimal comma; None if it is none."""
+    if isinstance(cell, str):
+        number = re.fullmatch(
+            r"[-+]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?", cell.strip()
+        )
+        return float(number[0].replace(",", ".")) if number else None
+    if isinstance(cell, bool) or not isinstance(cell, int | float) or not abs(cell) < _LARGEST:
+        return None
+    return float(cell)
+
+
 def _fingerprint(place: str, row: Mapping[str, Any], space: SearchSpace) -> str:
     if row.get(FINGERPRINT):
-        return str(row[FINGERPRINT])
+        fingerprint = str(row[FINGERPRINT]).strip().lower()
+        if not re.fullmatch("[0-9a-f]{16}", fingerprint):
+            raise DataError(
+                f"{place}: {FINGERPRINT}: expected 16 hexadecimal digits, got {row[FINGERPRINT]!r}"
+            )
+        return fingerprint
     params = {
         choice.name: _option(choice.values, row[choice.name])
         for choice in space.choices
@@ -180,4 +178,8 @@ def _option(values: tuple[Any, ...], cell: Any) -> Any:
     """Option of a choice whose text is in a cell, as CSV has only text."""
     if not isinstance(cell, str):
         return cell
-    return next((value for value in values if str(value).lower() == cell.lower()), cell)
+    text, number = cell.strip().lower(), _number(cell)
+    for value in values:
+        if str(value).lower() == text or (number is not None and _number(value) == number):
+            return value
+    return cell

@@ -91,6 +91,10 @@ FORMATS = {
         ),
     )
 }
+FILE_FORMATS = {
+    suffix: each for each in FORMATS.values() if (suffix := Path(each.file).suffix) != ".py"
+}
+"""The formats whose file needs no other beside it, by its extension."""
 DEFAULT_FORMATS = tuple(f.name for f in FORMATS.values() if f.extra == "export")
 
 

@@ -8,7 +8,6 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from mbsearch.errors import SpecError
@@ -24,8 +23,10 @@ from mbsearch.space.layers import (
     SqueezeExcite,
     trace,
 )
+from mbsearch.space.yaml_nodes import dump_yaml
 from mbsearch.space.yaml_source import StrictModel, format_first_error
 
+MOST_CLASSES = 1_000_000
 Rounding = Literal["multiple_of_8", "truncate"]
 
 
@@ -65,7 +66,7 @@ class Architecture(StrictModel):
     alpha: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = 1.0
     rounding: Rounding = "multiple_of_8"
     activation: Activation = "relu6"
-    num_classes: Annotated[int, Field(ge=1)] = 1000
+    num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 1000
     stem: Stem
     stages: Annotated[
         tuple[Annotated[AnyStage, Field(discriminator="block")], ...],
@@ -180,9 +181,7 @@ class Architecture(StrictModel):
 
     def to_yaml(self) -> str:
         """Return the text of a YAML file that reads back as this architecture."""
-        return yaml.safe_dump(
-            _without_defaults(self), sort_keys=False, default_flow_style=None, width=100
-        )
+        return dump_yaml(_without_defaults(self))
 
 
 def _without_defaults(row: BaseModel) -> dict[str, Any]:

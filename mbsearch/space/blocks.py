@@ -29,7 +29,7 @@ def _odd_or_none(kernel: int) -> int:
 
 Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
 OptionalKernel = Annotated[int, Field(ge=0, le=31), AfterValidator(_odd_or_none)]
-Channels = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=1, le=65_536)]
 Expansion = Annotated[float, Field(ge=1, le=64, allow_inf_nan=False)]
 SqueezeRatio = Annotated[float, Field(ge=0, le=1)]
 SqueezeStyle = Literal["mobilenet_v3", "mnasnet"]

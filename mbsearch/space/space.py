@@ -10,9 +10,8 @@ from hashlib import blake2b
 from random import Random
 from typing import Any, Self, cast
 
-import yaml
-
 from mbsearch.errors import SpecError
+from mbsearch.printable_text import require_name
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.template import (
@@ -29,6 +28,7 @@ from mbsearch.space.template import (
     sample_params,
 )
 from mbsearch.space.validate import check_template
+from mbsearch.space.yaml_nodes import dump_yaml
 from mbsearch.space.yaml_source import Document, StrictModel, format_value
 
 
@@ -140,7 +140,7 @@ class SearchSpace:
 
     def to_yaml(self) -> str:
         """Return the text of a YAML file that reads back as this space."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=100)
+        return dump_yaml(self.to_dict())
 
 
 @lru_cache(maxsize=65536)
@@ -176,6 +176,11 @@ def read_space(document: Document, other_keys: Sequence[str] = ()) -> SearchSpac
     name = data.get("name", document.name.removesuffix(".yaml").removesuffix(".yml"))
     if not isinstance(name, str):
         raise document.error(("name",), f"expected text, got {format_value(name)}")
+    try:
+        require_name(name)
+    except ValueError as expected:
+        message = f"expected {expected}, got {format_value(name)}"
+        raise document.error(("name",), message) from None
     rest = {k: v for k, v in data.items() if k not in other_keys and k != "name"}
     whole = parse(document, rest)
     if isinstance(whole, Choice):

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.space.ranges import Range, parse_range
+from mbsearch.space.ranges import MOST_VALUES, Range, parse_range
 from mbsearch.space.yaml_source import Document, NodePath, format_value
 
 Scalar = str | int | float | bool | None
@@ -124,6 +124,10 @@ def _parse_choice(document: Document, data: Mapping[str, Any], path: NodePath) -
     options, at = data["choices"], (*path, "choices")
     if not isinstance(options, list) or not options:
         raise document.error(at, f"expected a list of options, got {format_value(options)}")
+    if len(options) > MOST_VALUES:
+        raise document.error(
+            at, f"expected at most {MOST_VALUES:,} options, got {len(options):,}: use a range"
+        )
     for i in range(len(options)):
         _check_option(document, options, i, at)
     nodes = tuple(parse(document, option, (*at, i)) for i, option in enumerate(options))

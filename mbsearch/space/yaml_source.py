@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.printable_text import is_printable
+from mbsearch.space.yaml_nodes import compose, merged, scalar
+from mbsearch.text_file import read_text
 
 NodePath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -32,14 +35,9 @@ _EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
-_TAGS = {
-    "int": "an integer",
-    "float": "a number",
-    "bool": "true or false",
-    "timestamp": "a date",
-    "binary": "base64",
-}
 _LONGEST = 60  # characters of a value in a message
+_MOST_BYTES = 4_000_000
+_COLLECTIONS = {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 _RELATIONS = {
     "greater_than_equal": (">=", "ge"),
     "greater_than": (">", "gt"),
@@ -51,7 +49,7 @@ _RELATIONS = {
 class StrictModel(BaseModel):
     """Base class of the models of a YAML file's mappings: frozen, strict, no unknown key."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def format_value(value: object) -> str:
@@ -64,6 +62,8 @@ def format_value(value: object) -> str:
         return "a mapping"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "a list" if value else "an empty list"
+    if isinstance(value, str) and len(value) > _LONGEST:
+        value = f"{value[:_LONGEST]}..."
     return repr(value)
 
 
@@ -78,7 +78,9 @@ def format_error(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
         return f"unknown key, expected one of {keys}" + did_you_mean(key, known_keys)
     if kind in _RELATIONS:
         sign, key = _RELATIONS[kind]
-        return f"expected a number {sign} {context[key]:g}, got {format_value(got)}"
+        bound = context[key]
+        text = f"{bound:g}" if isinstance(bound, float) else f"{bound:,}"
+        return f"expected a number {sign} {text}, got {format_value(got)}"
     if kind in ("literal_error", "union_tag_invalid"):
         text = str(context.get("expected", context.get("expected_tags")))
         words = [w.strip(" '") for w in text.replace(" or ", ", ").split(",")]
@@ -157,19 +159,7 @@ def read_document(path: Path) -> Document:
     Raises:
         SpecError: the file cannot be read, is not YAML, or gives a key twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise SpecError(f"{path}: expected a YAML file, got a folder") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(
-            f"{path}: expected a YAML file in UTF-8, got byte {error.object[error.start]:#04x} "
-            f"at offset {error.start}"
-        ) from None
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    text = read_text(path, "a YAML file", SpecError, _MOST_BYTES)
     return parse_document(text, path.name)
 
 
@@ -180,60 +170,65 @@ def parse_document(text: str, name: str) -> Document:
         SpecError: the text is not YAML, gives a key twice, or is not a mapping.
     """
     lines: dict[NodePath, int] = {}
-    loader = yaml.SafeLoader(text)
+    unreadable = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if unreadable:
+        line = text.count("\n", 0, unreadable.start()) + 1
+        raise SpecError(
+            f"{name}:{line}: not valid YAML: expected printable characters, got {unreadable[0]!a}"
+        )
     try:
-        root = loader.get_single_node()
+        root = compose(text)
         if root is None:
             raise SpecError(f"{name}: expected a mapping, got an empty file")
-        _refuse_repeated_keys(root, (), name, set())
-        data = _construct(loader, root, (), lines, name)
+        _check_keys(root, (), name, set())
+        data = _construct(root, (), lines, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
-        raise SpecError(f"{where}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
-    except RecursionError:
-        raise SpecError(f"{name}: not valid YAML: it is nested too deeply") from None
-    finally:
-        loader.dispose()
+        problem = str(error.problem or error.context).replace(r"character '\t'", "a tab")
+        raise SpecError(f"{where}: not valid YAML: {problem}") from None
     document = Document(name, data, lines)
     if not isinstance(data, dict):
         raise document.error((), f"expected a mapping, got {format_value(data)}")
     return document
 
 
-def _construct(
-    loader: yaml.SafeLoader, node: yaml.Node, path: NodePath, lines: dict[NodePath, int], name: str
-) -> Any:
+def _construct(node: yaml.Node, path: NodePath, lines: dict[NodePath, int], name: str) -> Any:
     """Return a node's plain data and record its lines, which yaml's own constructor loses."""
     lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            return scalar(node)
+        except ValueError as expected:
+            raise Document(name, None, lines).error(
+                path, f"expected {expected}, got {_as_written(node)}"
+            ) from None
+    if node.tag not in _COLLECTIONS:
+        raise Document(name, None, lines).error(
+            path, f"expected a list or a mapping without a tag, got {_as_written(node)}"
+        )
     if isinstance(node, yaml.SequenceNode):
-        return [
-            _construct(loader, item, (*path, i), lines, name) for i, item in enumerate(node.value)
-        ]
-    if isinstance(node, yaml.MappingNode):
-        loader.flatten_mapping(node)  # merge keys (<<) become plain ones, before the node's own
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            mapping[key] = _construct(loader, value_node, (*path, key), lines, name)
-            # A block mapping starts below its key; messages should name the key's line.
-            lines[(*path, key)] = key_node.start_mark.line + 1
-        return mapping
-    try:
-        return loader.construct_object(node)
-    except (ValueError, LookupError, AttributeError):  # text that is invalid for its tag
-        kind = node.tag.rpartition(":")[2]
-        dotted = ".".join(map(str, path))
-        raise SpecError(
-            f"{name}:{lines[path]}: {dotted}: expected {_TAGS.get(kind, kind)}, "
-            f"got {node.value[:_LONGEST]!r}"
-        ) from None
+        return [_construct(item, (*path, i), lines, name) for i, item in enumerate(node.value)]
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in merged(cast("yaml.MappingNode", node)):
+        key = str(key_node.value)
+        mapping[key] = _construct(value_node, (*path, key), lines, name)
+        # A block mapping starts below its key; messages should name the key's line.
+        lines[(*path, key)] = key_node.start_mark.line + 1
+    return mapping
 
 
-def _refuse_repeated_keys(node: yaml.Node, path: NodePath, name: str, seen: set[int]) -> None:
-    """Refuse a key that a mapping has twice.
+def _as_written(node: yaml.Node) -> str:
+    """Return a node for a message, with its tag if that is not one of YAML's core schema."""
+    kind = node.tag.replace("tag:yaml.org,2002:", "!!")
+    if not isinstance(node, yaml.ScalarNode):
+        return str(kind)
+    numeric = node.style is None and node.value and not node.value.strip("+-0123456789._eE")
+    return str(node.value[:_LONGEST]) if numeric else format_value(node.value)
+
+
+def _check_keys(node: yaml.Node, path: NodePath, name: str, seen: set[int]) -> None:
+    """Refuse a key that is not text, and one that a mapping has twice.
 
     Each node is checked once: anchors reuse nodes, and merging keys changes them.
     """
@@ -242,17 +237,20 @@ def _refuse_repeated_keys(node: yaml.Node, path: NodePath, name: str, seen: set[
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            _refuse_repeated_keys(item, (*path, i), name, seen)
+            _check_keys(item, (*path, i), name, seen)
     if not isinstance(node, yaml.MappingNode):
         return
     first_line: dict[str, int] = {}
     for key_node, value_node in node.value:
-        key, line = str(key_node.value), key_node.start_mark.line + 1
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode) or not is_printable(key_node.value):
+            got = _as_written(key_node).replace("!!seq", "a list").replace("!!map", "a mapping")
+            raise Document(name, None, {path: line}).error(path, f"expected a key, got {got}")
+        key = str(key_node.value)
         if key in first_line:
-            dotted = ".".join(map(str, (*path, key)))
-            raise SpecError(
-                f"{name}:{line}: {dotted}: expected every key once, got {key!r} twice "
-                f"(first in line {first_line[key]})"
+            message = (
+                f"expected every key once, got {key!r} twice (first in line {first_line[key]})"
             )
+            raise Document(name, None, {path: line}).error((*path, key), message)
         first_line[key] = line
-        _refuse_repeated_keys(value_node, (*path, key), name, seen)
+        _check_keys(value_node, (*path, key), name, seen)

@@ -13,6 +13,7 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 
 from mbsearch.errors import NoStudyError, StorageError
+from mbsearch.printable_text import require_name
 from mbsearch.study.journal import open_journal
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.store import StudyStore, create_study, load_study, study_names
@@ -86,6 +87,10 @@ def study_folder(name: str, results: Path = RESULTS) -> Path:
     """
     if Path(name).name != name or name in ("", ".."):
         raise StorageError(f"{results}: expected a study name that can name a folder, got {name!r}")
+    try:
+        require_name(name)
+    except ValueError as expected:
+        raise StorageError(f"{results}: expected {expected}, got {name!r}") from None
     return results / name
 
 

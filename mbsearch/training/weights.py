@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mbsearch.errors import DataError
+from mbsearch.text_file import require_regular
 from mbsearch.training.network import BATCH_NORM_EPS
 
 _CLASSIFIER = "head.classifier."
@@ -131,6 +133,7 @@ def content_of(path: Path) -> str:
     Raises:
         DataError: it cannot be read.
     """
+    require_regular(path, "a file of weights", DataError)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -143,7 +146,17 @@ def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
+def _content(path: Path) -> str | None:
+    """Return what a file holds that is no weights: nothing or text; None if it is binary."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "an empty file"
+    return "a text file" if start.isascii() and not set(start) & set(range(9)) else None
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
+    require_regular(path, "a file of weights", DataError)
     try:
         if path.suffix == _SAFETENSORS:
             from safetensors.torch import load_file
@@ -155,9 +168,15 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"{path}: expected the package safetensors to read it; "
             "run: pip install 'mbsearch[export]'"
         ) from None
-    except Exception as error:  # pickle, zip and safetensors raise different errors
+    except pickle.UnpicklingError:  # torch's message advises to run the file's code
+        raise DataError(
+            f"{path}: expected the tensors of a state_dict, as torch.save or safetensors writes "
+            f"them, got {_content(path) or 'other Python objects, which may run code'}"
+        ) from None
+    except Exception as error:  # zip and safetensors raise different errors
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: expected a file of weights, got {reason}") from None
+        got = _content(path) or reason
+        raise DataError(f"{path}: expected a file of weights, got {got}") from None
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise DataError(f"{path}: expected a dictionary of tensors, got {type(found).__name__}")
     return found

@@ -108,7 +108,8 @@ def find_donor(weights: str) -> Donor:
         return _packaged_donor()
     path = Path(weights)
     if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
+        other = "a folder" if path.is_dir() else "a pipe, socket or device"
+        got = other if path.exists() else "no such file"
         raise DataError(
             f"{weights}: expected {' or '.join(DONORS)} or a file of weights, got {got}"
             + did_you_mean(weights, tuple(DONORS))

@@ -1,0 +1,131 @@
+"""The rows of a table: CSV as spreadsheets of any language write it, or JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mbsearch.errors import DataError, did_you_mean
+from mbsearch.text_file import read_text
+
+ACCURACY, FINGERPRINT, CLASSES, STATE = "accuracy", "fingerprint", "num_classes", "state"
+
+Row = tuple[str, Mapping[str, Any]]
+"""The place of a row, for messages, and its cells by column."""
+
+_MOST_BYTES = 1_000_000_000
+_DELIMITERS = (",", ";", "\t")
+_MOST_LISTED = 10  # columns in a message
+
+
+def table_rows(path: Path, names: Collection[str]) -> Iterator[Row]:
+    """Yield the rows of a table.
+
+    Args:
+        path: a file with one row (CSV) or object (JSON list) a network, or a JSON object from
+            fingerprints to accuracies.
+        names: the choices that may be columns, beside those of this module.
+
+    Raises:
+        DataError: the file cannot be read, is not CSV or JSON, lacks the accuracies, names a column
+            or a fingerprint twice, or has a row of another length.
+    """
+    text = read_text(path, "a table (CSV or JSON)", DataError, _MOST_BYTES)
+    known = {_plain(name): name for name in (ACCURACY, FINGERPRINT, CLASSES, STATE, *names)}
+    if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
+        return _json_rows(path, text, known)
+    return _csv_rows(path, text, known)
+
+
+def _plain(name: str) -> str:
+    """Return a column's name without case, spaces and hyphens."""
+    return "_".join(name.casefold().replace("-", " ").replace("_", " ").split())
+
+
+def _named(place: str, columns: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Return columns under the names that are known, whatever their spelling."""
+    named = [known.get(_plain(column), column) for column in columns]
+    for name in known.values():
+        if named.count(name) > 1:
+            raise DataError(f"{place}: expected the column {name!r} once, got it twice")
+    return named
+
+
+def _csv_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
+    lines = StringIO(text, newline="")
+    first = 1
+    if text[:4].lower() == "sep=":  # a line for Excel
+        lines.readline()
+        first = 2
+    start = lines.tell()
+    delimiter = _delimiter(f"{path}:{first}", lines.readline(), known)
+    lines.seek(start)
+    rows = csv.reader(lines, delimiter=delimiter)
+    try:
+        columns = _named(f"{path}:{first}", next(rows), known)
+        for cells in rows:
+            place = f"{path}:{rows.line_num + first - 1}"
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(columns):
+                raise DataError(
+                    f"{place}: expected {len(columns)} cells as in the first row, got {len(cells)}"
+                )
+            yield place, dict(zip(columns, cells, strict=True))
+    except csv.Error as error:
+        place = f"{path}:{rows.line_num + first - 1}"
+        raise DataError(f"{place}: expected CSV, got an error: {error}") from None
+
+
+def _delimiter(place: str, header: str, known: Mapping[str, str]) -> str:
+    """Return the delimiter with which a header has a column of accuracies.
+
+    Raises:
+        DataError: it has none with any; the columns that were found are listed.
+    """
+    found: list[str] = []
+    for delimiter in _DELIMITERS:
+        columns = next(csv.reader([header], delimiter=delimiter), [])
+        if ACCURACY in (known.get(_plain(column)) for column in columns):
+            return delimiter
+        found = max(found, columns, key=len)
+    listed = ", ".join(repr(column) for column in islice(found, _MOST_LISTED))
+    more = ", ..." if len(found) > _MOST_LISTED else ""
+    raise DataError(
+        f"{place}: expected a column {ACCURACY!r}, columns separated by a comma, semicolon or tab; "
+        f"got {listed or 'an empty line'}{more}{did_you_mean(ACCURACY, map(_plain, found))}"
+    )
+
+
+def _json_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
+    try:
+        data = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise DataError(f"{path}: expected JSON, got one nested too deeply") from None
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, got an error: {error}") from None
+    if isinstance(data, dict):
+        data = [{FINGERPRINT: key, ACCURACY: value} for key, value in data.items()]
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise DataError(f"{path}: expected a list of objects, or one object, got something else")
+    for number, row in enumerate(data, start=1):
+        place = f"{path}:row {number}"
+        columns = _named(place, list(row), known)
+        if ACCURACY not in columns:
+            near = did_you_mean(ACCURACY, map(_plain, columns))
+            raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none{near}")
+        yield place, dict(zip(columns, row.values(), strict=True))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands twice")
+        found[key] = value
+    return found

@@ -1,0 +1,222 @@
+"""Every input ends in one line, soon: no traceback, no endless work, no Python in a message."""
+
+# ruff: noqa: E501 - one line a case
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from typer.main import get_command
+
+from mbsearch import cli
+from mbsearch.printable_text import is_printable, one_line
+from reports.test_numbers import SPACE, write_space
+from reports.typed_command import typed
+
+in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
+quickly = settings(
+    max_examples=700,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def commands_once() -> Iterator[None]:
+    """Build the commands once: each call of typer's application builds them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "app", get_command(cli.app))
+        yield
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Limit processor time, as other processes may use the machine too."""
+    started = time.process_time()
+    yield
+    assert time.process_time() - started < seconds
+
+
+def ending(folder: Path, *words: str | Path) -> str:
+    """What a command printed that ended well, or its only line; all other endings are defects."""
+    ran = typed(folder, *words)
+    assert ran.code in (0, 2), ran.text
+    assert "Traceback" not in ran.text
+    if ran.code == 2:
+        lines = ran.text.splitlines()
+        assert len(lines) == 1, ran.text
+        assert is_printable(lines[0])
+    return ran.text
+
+
+# 31. Text, names and numbers
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: small", 'name: "a\\0b"', r"s.yaml:1: name: expected printable text on one line, got 'a\x00b'"),
+        ("name: small", "name: a\0b", r"s.yaml:1: not valid YAML: expected printable characters, got '\x00'"),
+        ("name: small", 'name: "\\ud800"', "s.yaml:1: name: expected printable text on one line"),
+        ("name: small", 'name: "\\UFFFFFFFF"', "s.yaml:1: not valid YAML: a number is too large"),
+        ("name: small", "name: 'a\u202eb'", "s.yaml:1: name: expected printable text on one line"),
+        ("name: small", 'name: "a\\nb"', "s.yaml:1: name: expected printable text on one line"),
+        ("name: small", "name: '   '", "s.yaml:1: name: expected a name with at least one character that is not a space"),
+        ("name: small", "name: -rf", "s.yaml:1: name: expected a name that does not start with '-'"),
+        ("name: small", f"name: {'n' * 101}", "s.yaml:1: name: expected a name of at most 100 characters"),
+        ("channels: 16", f"channels: {'9' * 400}", "s.yaml:5: stages.0.channels: expected an integer of at most 18 digits"),
+        ("channels: 16", f"channels: {'9' * 5000}", "s.yaml:5: stages.0.channels: expected an integer of at most 18 digits"),
+        ("channels: 16", f"channels: {'9' * 17}", "s.yaml:5: stages.0.channels: expected a number <= 65,536"),
+        ("resolution: 32", f"num_classes: {'9' * 17}", "s.yaml:2: num_classes: expected a number <= 1,000,000"),
+        ("stride: 2", f"stride: 2, repeats: {'9' * 17}", "s.yaml:5: stages.0.repeats: expected a number <= 64"),
+        ("resolution: 32", f"weights: {'w' * 5000}", "s.yaml:2: weights: expected text of at most 4,096 characters"),
+    ],
+)  # fmt: skip
+def test_text_and_numbers_that_nothing_can_hold(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert message in ending(tmp_path, "count", write_space(tmp_path, (old, new)))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "-rf"], "expected a name that does not start with '-', as options do, got '-rf'"),
+        (["--name", "  "], "expected a name with at least one character that is not a space"),
+        (["--name", "a\u202eb"], "expected a name of printable characters on one line"),
+        (["--name", "a\nb"], "expected a name of printable characters on one line"),
+        (["--name", "n" * 300], "expected a name of at most 100 characters"),
+        (["--seed", "9" * 20], "--seed: expected an integer of at most 4,294,967,295"),
+        (["--minutes", "nan"], "--minutes: expected a finite number, got nan"),
+        (["--trials", "9" * 400], "--trials"),
+        (["--jobs", "99999"], "--jobs"),
+    ],
+)  # fmt: skip
+def test_options_that_nothing_can_hold(tmp_path: Path, words: list[str], message: str) -> None:
+    found = ending(tmp_path, "run", "--space", "tiny", "--table", "t.json", *words)
+    assert message in found
+    assert not (tmp_path / "results").exists()
+
+
+yaml_text = st.one_of(
+    st.binary(max_size=120),
+    st.text("{}[]:,-?!&*#|>%@`'\"\\ \n\t<=~.0123456789eEabx\0\ud800\u202e", max_size=60).map(
+        lambda text: text.encode("utf-8", "surrogatepass")
+    ),
+    st.tuples(
+        st.integers(0, len(SPACE) - 1),
+        st.integers(0, 12),
+        st.binary(max_size=6) | st.sampled_from([b"[", b"{", b"*a", b"&a", b"<<: ", b"!!", b"\t"]),
+    ).map(lambda edit: SPACE.encode()[: edit[0]] + edit[2] + SPACE.encode()[edit[0] + edit[1] :]),
+)
+
+
+@in_process
+@quickly
+@given(yaml_text)
+@example(b"\xff\xfe\x00")
+@example(b"%YAML 999999999999999999999999.1\n---\na: 1")
+@example(b'"\\U7fffffff": 1')
+def test_any_bytes_of_yaml_end_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "s.yaml").write_bytes(content)
+    ending(tmp_path, "count", "s.yaml", "--alpha", "1")
+
+
+@in_process
+@quickly
+@given(
+    st.sampled_from(
+        [
+            ("count",),
+            ("status",),
+            ("report", "-o"),
+            ("export", "-o"),
+            ("audit", "--space", "tiny", "--networks", "1", "--name"),
+            ("run", "--space", "tiny", "--table"),
+            ("run", "--space"),
+            ("run", "--space", "tiny", "--table", "none.csv", "--limit"),
+            ("status", "--budget"),
+            ("run", "--space", "tiny", "--table", "none.csv", "--finals"),
+            (),
+        ]
+    ),
+    st.text(max_size=300) | st.text("./\\-=: \0\n\x1b[31m\u202e\ud800~,0123456789eMk", max_size=12),
+)
+@example(("count",), "x" * 5000)
+def test_any_word_ends_in_one_line(tmp_path: Path, words: tuple[str, ...], name: str) -> None:
+    ending(tmp_path, *words, name)
+
+
+@in_process
+@quickly
+@given(
+    st.sampled_from(["postgresql", "postgresql+psycopg", "postgres", "sqlite", "mysql", ""]),
+    # Without a slash the host is this machine, which refuses at once.
+    st.text(max_size=8).map(lambda text: text.replace("/", "")) | st.sampled_from(["u:%zz", "[]"]),
+    st.text(max_size=6) | st.integers(0, 10**6).map(str),
+    st.text(max_size=8),
+)
+@example("postgresql", "", "port", "d")
+@example("postgresql", "", "99999999999", "d")
+def test_any_url_ends_in_one_line(
+    tmp_path: Path, scheme: str, user: str, port: str, rest: str
+) -> None:
+    ending(tmp_path, "status", "--storage", f"{scheme}://{user}@127.0.0.1:{port}/{rest}")
+
+
+@given(st.text())
+def test_a_message_is_one_printable_line(text: str) -> None:
+    assert is_printable(one_line(text))
+
+
+# 32. Bombs and pipes
+
+
+def aliases(first: str, repeat: str) -> str:
+    """Anchors nested nine deep, each nine times the one before."""
+    lines = [f"a0: &a0 {first}"]
+    lines += [f"a{i}: &a{i} {repeat.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 10)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (aliases("[x, x, x, x, x, x, x, x, x]", "[{}]"), "it has more than 20,000 keys and values, aliases expanded"),
+        (aliases("{x: 1}", "{{<<: [{}]}}"), "it has more than 20,000 keys and values, aliases expanded"),
+        ("a: [" + "1, " * 1_300_000 + "1]", "s.yaml:1: not valid YAML: it has more than 20,000 keys and values"),
+        ("a: {choices: [" + ", ".join(map(str, range(5000))) + "]}", "a.choices: expected at most 1,000 options, got 5,000"),
+        ("a: &a [*a]", "s.yaml:1: not valid YAML: an alias is inside its own anchor"),
+        ("a: " + "[" * 5000, "s.yaml:1: not valid YAML: it is nested more than 100 deep"),
+        ("a: " + "[" * 150 + "]" * 150, "s.yaml:1: not valid YAML: it is nested more than 100 deep"),
+        ("#" * 5_000_000, "s.yaml: expected a YAML file of at most 4,000,000 bytes, got a larger one"),
+    ],
+    ids=["lists", "merges", "list", "choices", "cycle", "open brackets", "brackets", "size"],
+)  # fmt: skip
+def test_a_yaml_bomb_is_refused_soon(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with within(5):
+        assert message in ending(tmp_path, "count", "s.yaml")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["count", "pipe"],
+        ["run", "--space", "pipe"],
+        ["run", "--space", "tiny", "--table", "pipe"],
+        ["audit", "--space", "tiny", "--truth", "pipe"],
+        ["run", "--space", "tiny", "--weights", "pipe"],
+    ],
+    ids=["network", "space", "table", "truth", "weights"],
+)
+def test_a_named_pipe_is_refused(tmp_path: Path, words: list[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "got a pipe, socket or device" in ending(tmp_path, *words)
