@@ -19,6 +19,7 @@ from mbsearch.execution.local import usable_cores
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.search.driver import Images
+from mbsearch.study.image_facts import ImageFacts
 
 if TYPE_CHECKING:
     from mbsearch.data.sources import ImageSource
@@ -50,6 +51,7 @@ class Scoring:
         skipped: damaged image files that were left out, with the reason.
         weights: identifies the pretrained weights; None from scratch.
         pretrained: the pretrained weights that networks inherit; None from scratch.
+        image_facts: classes of the images; None without images.
     """
 
     evaluator: Evaluator
@@ -70,6 +72,7 @@ class Scoring:
     skipped: tuple[str, ...] = ()
     weights: str | None = None
     pretrained: Pretrained | None = None
+    image_facts: ImageFacts | None = None
 
 
 def by_training(
@@ -145,6 +148,7 @@ def by_training(
         tuple(f"{file.path}\t{file.fault}" for file in source.damaged),
         prepared.key,
         pretrained,
+        source.image_facts(),
     )
 
 

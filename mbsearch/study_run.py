@@ -41,6 +41,7 @@ from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
+from mbsearch.study.image_facts import IMAGES, ImageFacts
 from mbsearch.study.opening import drive, read_study
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore
@@ -251,6 +252,7 @@ class _OpenStudy:
         if model is not None:  # the other limits are checked already
             feasible = require_feasible(space, meter)
         _keep(store, folder, identity, space, model, scoring.pretrained)
+        _keep_image_facts(store, scoring.image_facts)
         store.search.sampler = make_sampler(
             sampler,
             space,
@@ -499,6 +501,12 @@ def _keep(
         if MODEL_KEY not in known:
             store.search.set_user_attr(MODEL_KEY, model.to_dict())
         model.write(folder)
+
+
+def _keep_image_facts(store: StudyStore, facts: ImageFacts | None) -> None:
+    """Store the classes of the images; studies of earlier versions get them when they resume."""
+    if facts is not None and facts != ImageFacts.of(store.settings()):
+        store.search.set_user_attr(IMAGES, facts.to_dict())
 
 
 def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> LatencyModel | None:

@@ -33,6 +33,7 @@ from mbsearch.data.readers import (
 from mbsearch.data.splits import Rows, stratified
 from mbsearch.errors import DataError, did_you_mean
 from mbsearch.progress import OnProgress
+from mbsearch.study.image_facts import ImageFacts
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -103,7 +104,15 @@ class ImageSource:
     @property
     def chance(self) -> float:
         """Accuracy of always predicting the largest class of the training images."""
-        counts = np.bincount(self.members["train"].labels, minlength=self.num_classes)
+        return self._largest_class("train")
+
+    def image_facts(self) -> ImageFacts:
+        """Return what a study keeps of its images."""
+        splits = get_args(SplitName)
+        return ImageFacts(self.class_names, {kind: self._largest_class(kind) for kind in splits})
+
+    def _largest_class(self, kind: SplitName) -> float:
+        counts = np.bincount(self.members[kind].labels, minlength=self.num_classes)
         return float(counts.max() / counts.sum())
 
     def photo_side(self) -> int:

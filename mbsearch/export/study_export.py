@@ -18,11 +18,11 @@ from mbsearch.errors import DataError, ExportError
 from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
-from mbsearch.export.model_card import CARD, EXPORTED_BY, Origin, model_card
-from mbsearch.export.python_files import WEIGHTS
+from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.image_facts import ImageFacts
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import StudyStore
@@ -30,8 +30,6 @@ from mbsearch.study.trained_weights import trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
-LABELS = "labels.txt"
-"""File of class names in the order of the outputs, one per line."""
 _CALIBRATION = 256  # images
 
 
@@ -81,7 +79,8 @@ def export_record(
         load_weights(network, trained.path)
     title = _title(architecture.replace(resolution=pixels or architecture.resolution))
     source = _source(settings)
-    exportable = Exportable(architecture, network, title, _normalisation(source), pixels)
+    names = _class_names(settings, source, architecture.num_classes)
+    exportable = Exportable(architecture, network, title, _normalisation(source), pixels, names)
     # Fail before anything is written if there are no images.
     splits = _splits(
         settings, "validation" if trained is None else "test", exportable.side, int8=int8
@@ -90,11 +89,11 @@ def export_record(
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
-    if source is not None:
-        write_atomically(folder / LABELS, "".join(f"{name}\n" for name in source.class_names))
-    fresh = {each.file for each in written if each.error is not None}
-    if "pytorch" in formats:
-        fresh.add(WEIGHTS)
+    if names:
+        write_atomically(folder / LABELS, _one_a_line(names))
+    fresh = {f for each in written if each.error is not None for f in FORMATS[each.format].files}
+    if names:
+        fresh.add(LABELS)
     for file in stale - fresh:
         (folder / file).unlink(missing_ok=True)
     findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
@@ -145,7 +144,7 @@ def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
         return set()
     if content in card:  # the int8 file is made from the ONNX file
         return {INT8} if "onnx" in formats else set()
-    return {WEIGHTS, INT8, *(each.file for each in FORMATS.values())}
+    return {LABELS, INT8, *(file for each in FORMATS.values() for file in each.files)}
 
 
 def _title(network: Architecture) -> str:
@@ -164,6 +163,22 @@ def _source(settings: Mapping[str, Any]) -> ImageSource | None:
         return None
 
 
+def _class_names(
+    settings: Mapping[str, Any], source: ImageSource | None, count: int
+) -> tuple[str, ...]:
+    """Return the names of a network's classes; none if they are unknown."""
+    facts = ImageFacts.of(settings)  # studies of earlier versions have none
+    if facts is None and source is not None:
+        facts = source.image_facts()
+    return facts.class_names if facts is not None and len(facts.class_names) == count else ()
+
+
+def _one_a_line(names: Sequence[str]) -> bytes:
+    """Encode class names as one a line; a line break in a name becomes a space."""
+    lines = [name.replace("\n", " ").replace("\r", " ") for name in names]
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+
+
 def _normalisation(source: ImageSource | None) -> Normalisation | None:
     """Normalisation of the training images; None if they cannot be read."""
     if source is None:
@@ -173,4 +188,9 @@ def _normalisation(source: ImageSource | None) -> Normalisation | None:
     except DataError:
         return None
     grey = len(mean) == 1
-    return Normalisation(tuple(mean * 3 if grey else mean), tuple(std * 3 if grey else std))
+    return Normalisation(
+        tuple(mean * 3 if grey else mean),
+        tuple(std * 3 if grey else std),
+        grey,
+        deep=bool(source.members["train"].pool.reading.ranges),
+    )

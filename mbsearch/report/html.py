@@ -31,6 +31,7 @@ from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
+from mbsearch.study.image_facts import ImageFacts
 from mbsearch.study.records import TrialRecord, complete, metric_of
 from mbsearch.study.retrained_file import Retrained
 
@@ -85,6 +86,7 @@ def document(
         "<h2>Rank agreement of the proxy</h2>",
         *_audit(measured.audit),
         *_retrained(measured.retrained),
+        *_classes(findings.images),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
         _figure(published_figure(published()), "published", 480),
@@ -208,6 +210,14 @@ def _retrained(found: Sequence[Retrained]) -> list[str]:
         _table(RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(found)]),
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in margin_sentences(found)) + "</ul>",
     ]
+
+
+def _classes(images: ImageFacts | None) -> list[str]:
+    """Return the class names in the order of the outputs, unless an early study lacks them."""
+    if images is None:
+        return []
+    rows = [(str(i), escape(name)) for i, name in enumerate(images.class_names)]
+    return ["<h2>Classes</h2>", _table(("Output", "Class"), rows)]
 
 
 def _choices(records: Sequence[TrialRecord]) -> list[str]:

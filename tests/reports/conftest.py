@@ -49,22 +49,24 @@ class Ran:
 Mbsearch = Callable[..., Ran]
 
 
-@pytest.fixture
-def mbsearch(tmp_path: Path) -> Mbsearch:
-    """Runs ``mbsearch`` with its arguments; MBSEARCH=PATH takes the checkout at that path."""
+def commands_in(folder: Path) -> Mbsearch:
+    """Return a function that runs ``mbsearch`` in a folder; MBSEARCH=PATH takes that checkout.
+
+    Keywords are variables of the environment.
+    """
     version = os.environ.get("MBSEARCH", str(_HERE))
     environment = os.environ | {
         "PYTHONPATH": version,
-        "MBSEARCH_CACHE": str(tmp_path / "cache"),
+        "MBSEARCH_CACHE": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
     }
 
-    def run(*arguments: str | Path) -> Ran:
+    def run(*arguments: str | Path, **variables: str) -> Ran:
         command = [sys.executable, "-m", "mbsearch", *map(str, arguments)]
         done = subprocess.run(
             command,
-            cwd=tmp_path,
-            env=environment,
+            cwd=folder,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -75,6 +77,12 @@ def mbsearch(tmp_path: Path) -> Mbsearch:
         return Ran(done.returncode, done.stdout)
 
     return run
+
+
+@pytest.fixture
+def mbsearch(tmp_path: Path) -> Mbsearch:
+    """Runs ``mbsearch`` with its arguments in a temporary folder."""
+    return commands_in(tmp_path)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
+from mbsearch.study.image_facts import ImageFacts
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
 from mbsearch.study.retrained_file import Retrained
 
@@ -96,6 +97,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             ),
             *_retraining(snapshot.measured.retrained_beside(record.fingerprint)),
             parts.panel("Layers", _layer_table(record)),
+            *_classes(snapshot.findings.images),
             dcc.Download(id="download"),
         ]
     )
@@ -161,6 +163,15 @@ def _retraining(finals: Sequence[Retrained]) -> list[Component]:
     table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
     sentences = html.Ul([html.Li(lead) for lead in margin_sentences(finals)])
     return [parts.panel("Retraining", table, sentences, mb="md", id="finals")]
+
+
+def _classes(images: ImageFacts | None) -> list[Component]:
+    """Class names in the order of the outputs, unless an early study lacks them."""
+    if images is None:
+        return []
+    rows = [[i, name] for i, name in enumerate(images.class_names)]
+    table = parts.table(("Output", "Class"), rows, text_columns=2)
+    return [parts.panel("Classes", table, mt="md", id="classes")]
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
