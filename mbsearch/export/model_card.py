@@ -15,6 +15,7 @@ from mbsearch.export.formats import FORMATS, WrittenFile
 from mbsearch.export.graphs import INT8
 from mbsearch.export.python_files import ARCHITECTURE
 from mbsearch.export.usage_code import preprocessing_code, usage_blocks
+from mbsearch.study.image_facts import ImageFacts, balance_note
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR
 from mbsearch.study.trained_weights import TrainedWeights
@@ -48,13 +49,19 @@ class Origin:
 
 def model_card(exportable: Exportable, origin: Origin, written: Sequence[WrittenFile]) -> str:
     """Return the model card of an exported network."""
-    weights = _FRESH if origin.trained is None else origin.trained.sentence()
+    weights, images = _FRESH, ImageFacts.of(origin.settings)
+    if origin.trained is not None:
+        weights = origin.trained.sentence()
+        if images is not None:
+            weights += (
+                f" Of the {origin.trained.split} images, {images.balance(origin.trained.split)}."
+            )
     sections = [
         f"# {exportable.architecture.name}",
         exportable.title,
         f"**Weights:** {weights}",
         _cost(exportable, origin.record),
-        _accuracy(origin.record, origin.trained),
+        _accuracy(origin.record, origin.trained, balance_note(images, "validation")),
         _against(origin.answer),
         _data(exportable, origin),
         _classes(exportable),
@@ -89,7 +96,8 @@ def _cost(exportable: Exportable, record: TrialRecord) -> str:
     )
 
 
-def _accuracy(record: TrialRecord, trained: TrainedWeights | None) -> str:
+def _accuracy(record: TrialRecord, trained: TrainedWeights | None, balance: str = "") -> str:
+    """Describe the accuracy in the search; `balance` is the share of the largest class."""
     evaluation = record.evaluation
     if evaluation is None:
         return "## Accuracy\n\nNot measured in the search."
@@ -106,9 +114,10 @@ def _accuracy(record: TrialRecord, trained: TrainedWeights | None) -> str:
     if trained is not None:
         then = "the exported weights are of a long training and have the accuracy above."
     return (
-        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified "
-        f"correctly after {training} at {evaluation.pixels} pixels, seed {evaluation.seed}. "
-        f"Noise (standard deviation of one such number over seeds): {noise}.{predicted} "
+        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images{balance} are "
+        f"classified correctly after {training} at {evaluation.pixels} pixels, seed "
+        f"{evaluation.seed}. "
+        f"Noise (standard deviation over seeds and images): {noise}.{predicted} "
         f"This ranks networks; {then}"
     )
 

@@ -25,6 +25,10 @@ class ImageFacts:
         """Encode as plain data."""
         return asdict(self) | {"class_names": list(self.class_names)}
 
+    def balance(self, split: str) -> str:
+        """Format the share of the largest class in a split: ``largest class 0.950``."""
+        return f"largest class {self.largest_class[split]:.3f}"
+
     @staticmethod
     def of(settings: Mapping[str, Any]) -> ImageFacts | None:
         """Read from a study's stored settings; None for a study of an earlier version."""
@@ -32,3 +36,8 @@ class ImageFacts:
         return (
             None if kept is None else ImageFacts(tuple(kept["class_names"]), kept["largest_class"])
         )
+
+
+def balance_note(images: ImageFacts | None, split: str) -> str:
+    """Format `ImageFacts.balance` in parentheses, after a space; empty if it is unknown."""
+    return "" if images is None else f" ({images.balance(split)})"
