@@ -10,13 +10,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from dash import Dash
 from PIL import Image
+from plotly.utils import PlotlyJSONEncoder
 
 from .conftest import commands_in
 
+if TYPE_CHECKING:
+    from mbsearch.study.records import TrialRecord
+
+in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 CLASSES = ("Bär \N{BEAR FACE}", "a|b `c` <script>", 'cat\'s "eye"')  # in alphabetical order
 IN_ORDER = sorted(CLASSES)
 SPACE = """\
@@ -177,7 +184,7 @@ def cmyk(path: Path) -> None:
     Image.effect_noise((40, 24), 60).convert("CMYK").save(path, "TIFF")
 
 
-@pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
+@in_process
 @pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
 @pytest.mark.parametrize("write", [rotated, large, transparent, palette, cmyk])
 def test_the_code_reads_images_exactly_as_the_training_does(
@@ -203,3 +210,144 @@ def test_the_code_reads_images_exactly_as_the_training_does(
     trained = np.broadcast_to(pixels, (3, 32, 32)).transpose(1, 2, 0).astype(np.float32) / 255
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0].transpose(1, 2, 0), (trained - mean) / std, atol=1e-5)
+
+
+# The dashboard behind a proxy
+
+
+@pytest.fixture
+def served(
+    study: tuple[Path, list[TrialRecord]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Dash]:
+    """Returns the application that ``mbsearch dashboard`` with these options would serve."""
+    from mbsearch.cli import app
+
+    def serve(*options: str) -> Dash:
+        started: list[Dash] = []
+        monkeypatch.setattr(Dash, "run", lambda found, **_: started.append(found))
+        app(["dashboard", str(study[0]), *options], standalone_mode=False)
+        return started[0]
+
+    return serve
+
+
+def hrefs(component: object) -> list[str]:
+    """All links below a component or its JSON."""
+    data = json.loads(json.dumps(component, cls=PlotlyJSONEncoder))
+    found, rest = [], [data]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, dict):
+            found += [v for k, v in each.items() if k in ("href", "src") and isinstance(v, str)]
+            rest += each.values()
+        elif isinstance(each, list):
+            rest += each
+    return found
+
+
+@in_process
+@pytest.mark.parametrize("prefix", ["/user/ann/proxy/8050", "proxy/8050/", "/~ann/"])
+def test_all_addresses_have_the_prefix_or_are_relative(
+    served: Callable[..., Dash], study: tuple[Path, list[TrialRecord]], prefix: str
+) -> None:
+    from mbsearch.dashboard.pages import pages
+    from mbsearch.dashboard.studies import Library, ResultsFolder
+
+    whole = f"/{prefix.strip('/')}/"
+    client = served("--url-prefix", prefix).server.test_client()
+    for path in ("/", "/network", whole, f"{whole}network"):  # as proxies remove or keep it
+        text = client.get(path, headers={"Host": "127.0.0.1"}).get_data(as_text=True)
+        (config,) = re.findall(r'<script id="_dash-config"[^>]*>(.*?)</script>', text)
+        assert json.loads(config)["requests_pathname_prefix"] == whole
+        scripts = re.findall(r'(?:src|href)="(/[^"]*)"', text)
+        assert scripts
+        assert all(each.startswith(whole) for each in scripts)
+    library = Library(ResultsFolder(study[0]))
+    while (snapshot := library.snapshot(None)).loading:
+        pass
+    links = [
+        link for page in pages().values() for link in hrefs(page.layout(snapshot, {}, library))
+    ]
+    assert links
+    assert [link for link in links if link.startswith("/")] == []
+
+
+@in_process
+@pytest.mark.parametrize("pathname", ["/user/ann/", "/user/ann/network", "/user/ann/search"])
+def test_pages_are_found_below_the_prefix(pathname: str, served: Callable[..., Dash]) -> None:
+    application = served("--url-prefix", "/user/ann")
+    client = application.server.test_client()
+    (callback,) = [key for key in application.callback_map if key.startswith("..shell.children")]
+    ids = [key.rpartition(".") for key in callback.strip(".").split("...")]
+    sent = {
+        "output": callback,
+        "outputs": [{"id": name, "property": what} for name, _, what in ids],
+        "inputs": [
+            {"id": "url", "property": "pathname", "value": pathname},
+            {"id": "url", "property": "search", "value": ""},
+            {"id": "version", "property": "data", "value": None},
+        ],
+        "state": [
+            {"id": "view", "property": "data", "value": {}},
+            {"id": "shown", "property": "data", "value": None},
+        ],
+        "changedPropIds": ["url.pathname"],
+    }
+    for place in ("/user/ann/_dash-update-component", "/_dash-update-component"):
+        answer = client.post(place, json=sent, headers={"Host": "127.0.0.1"})
+        assert "No such page" not in answer.get_data(as_text=True)
+        links = hrefs(answer.get_json())
+        assert any(link.startswith("network") for link in links)
+        assert [link for link in links if link.startswith("/")] == []
+
+
+@in_process
+@pytest.mark.parametrize(
+    ("options", "host", "status"),
+    [
+        ([], "127.0.0.1:8050", 200),
+        ([], "localhost", 200),
+        ([], "hub.example.org", 403),
+        (["--allow-host", "hub.example.org"], "hub.example.org", 200),
+        (["--allow-host", "HUB.example.org."], "Hub.Example.org:443", 200),
+        (["--allow-host", "a.org", "--allow-host", "b.org"], "b.org", 200),
+        (["--allow-host", "hub.example.org"], "rebound.hub.example.org", 403),
+        (["--allow-host", "example.org"], "hub.example.org", 403),
+        (["--url-prefix", "/x"], "hub.example.org", 403),
+    ],
+)
+def test_only_allowed_host_names_are_answered(
+    served: Callable[..., Dash], options: list[str], host: str, status: int
+) -> None:
+    client = served(*options).server.test_client()
+    assert client.get("/", headers={"Host": host}).status_code == status
+
+
+@in_process
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--url-prefix", "https://hub.example.org/x"),
+        ("--url-prefix", "/a/../b"),
+        ("--url-prefix", "/a b"),
+        ("--url-prefix", "/a?b=c"),
+        ("--allow-host", "https://hub.example.org"),
+        ("--allow-host", "*"),
+        ("--allow-host", "hub.example.org:8000"),
+        ("--allow-host", ""),
+    ],
+)
+def test_what_is_no_prefix_or_host_name_is_refused_by_name(
+    option: str,
+    value: str,
+    study: tuple[Path, list[TrialRecord]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from mbsearch.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["dashboard", str(study[0]), option, value])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert f"error: {option}: expected a " in error
+    assert repr(value) in error
