@@ -27,6 +27,7 @@ from mbsearch.cli.spaces import schema, spaces
 from mbsearch.cli.status import status
 from mbsearch.cli.terminal import err, out
 from mbsearch.display.console_log import log_to
+from mbsearch.display.consoles import allow_any_encoding
 from mbsearch.errors import MbsearchError
 
 _INTERRUPTED = 130
@@ -93,6 +94,7 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error is one line on stderr and exit code 2."""
+    allow_any_encoding()
     try:
         app(arguments)
     except MbsearchError as error:
