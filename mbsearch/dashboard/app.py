@@ -41,7 +41,7 @@ def create_app(library: Library, address: Address = THIS_MACHINE) -> Dash:
     )
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')
     app.server.before_request(address.refuse_foreign_hosts)
-    app.server.wsgi_app = address.without_prefix(app.server.wsgi_app)  # type: ignore[method-assign]
+    app.server.wsgi_app = address.without_prefix(app.server.wsgi_app)
     app.layout = dmc.MantineProvider(
         [
             dcc.Location(id="url", refresh=False),
