@@ -111,13 +111,12 @@ def run(
 @contextmanager
 def _shown_progress() -> Iterator[OnProgress]:
     """Show progress and log records on stderr."""
-    from rich.console import Console
-
     from mbsearch.display.console_log import log_to
+    from mbsearch.display.consoles import console
     from mbsearch.display.progress_display import ProgressDisplay
 
-    console = Console(stderr=True)
-    with log_to(console), ProgressDisplay(console) as display:
+    shown = console(stderr=True)
+    with log_to(shown), ProgressDisplay(shown) as display:
         yield display.update
 
 

@@ -58,9 +58,9 @@ def candidates(name: str, count: int) -> list[Architecture]:
 
 
 def assert_timm_counts_the_same(architecture: Architecture, folder: Path) -> None:
-    scope: dict[str, object] = {}
+    scope: dict[str, object] = {"__file__": str(folder / "timm_model.py")}
     exec((folder / "timm_model.py").read_text(), scope)
-    network = scope["network"]().eval()  # type: ignore[operator]
+    network = scope["load"]()  # type: ignore[operator]
     costs = measure(architecture)
     assert sum(p.numel() for p in network.parameters()) == costs["params"]
     image = torch.zeros(1, 3, architecture.resolution, architecture.resolution)

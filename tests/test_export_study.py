@@ -132,7 +132,6 @@ def test_a_folder_has_the_files_and_a_card_with_accuracy_and_origin(
     assert files == {
         "README.md",
         "architecture.yaml",
-        "labels.txt",
         "model.py",
         "model.safetensors",
     }
@@ -148,6 +147,7 @@ def test_a_folder_has_the_files_and_a_card_with_accuracy_and_origin(
         "mean (0.286519, 0.286519, 0.286519)",
         "| Seed of search, split and training | 0 |",
         "from model import Network",
+        "Unknown: the images were not found, or do not have 1,000 classes.",
     ):
         assert fact in card
     assert "model.onnx" not in card
@@ -165,7 +165,7 @@ def test_files_of_another_network_are_removed_and_the_users_own_kept(
     assert (out / "model.int8.onnx").exists(), "the ONNX file that it is of is not written anew"
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
     left = {p.name for p in out.iterdir()}
-    assert left == {"README.md", "architecture.yaml", "labels.txt", "notes.txt"}
+    assert left == {"README.md", "architecture.yaml", "notes.txt"}
     run(folder, "--trial", "6", "-o", out, "--formats", "pytorch")
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
     assert not (out / "model.safetensors").exists(), "a network is known by the card"
@@ -199,7 +199,7 @@ def test_retrained_weights_are_exported(
     assert "seed 4: test accuracy 0.9100 (over 2 seeds 0.9200 ± 0.0141)" in card
     assert "were not used" not in card
     assert '"epochs": 20' in card, "the recipe of these weights"
-    assert "(N, 3, 24, 24)" in card, "they are for images of that size"
+    assert "resized to 24 x 24 pixels" in card, "they are for images of that size"
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()
     images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(program(images), trained.eval()(images), atol=1e-5)

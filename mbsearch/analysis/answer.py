@@ -67,7 +67,8 @@ class Answer:
     published one if it is another. `cheaper` is the network of the smallest cost that is as
     accurate within `TIED_WITHIN`, if there is one. `searched` is the margin over the best searched
     network, if the answer is a reference. `unpromoted` are references that are better by screening
-    than those of the margins, but were not promoted.
+    than those of the margins, but were not promoted. `largest_class` is the share of the largest
+    class in the split that the accuracy was measured on, None if it is unknown.
     """
 
     budget: Budget
@@ -79,6 +80,7 @@ class Answer:
     cheaper: Scored | None = None
     searched: Margin | None = None
     unpromoted: tuple[TrialRecord, ...] = ()
+    largest_class: float | None = None
 
     @property
     def record(self) -> TrialRecord:
@@ -106,7 +108,7 @@ class Answer:
         kind = f"{'predicted ' * self.predicted}{self.split} accuracy"
         accuracy = self.best.accuracy
         within = [] if accuracy.exact else [f"95 % interval {accuracy.bounds()}"]
-        notes = ", ".join([*within, self.basis, *self._pixels()])
+        notes = ", ".join([*within, *self._balance(), self.basis, *self._pixels()])
         parts = [f"{self.name}, {costs}, {kind} {accuracy.mean:.3f} ({notes})"]
         if self.record.is_baseline:
             best = "" if self.searched is None else f": {self.searched.clause()}"
@@ -118,6 +120,17 @@ class Answer:
         if self.cheaper is not None:
             parts.append(f"{self.cheaper.brief()} is as accurate within {tie_margin()}")
         return f"At {self.budget.label}: {'; '.join(parts)}"
+
+    def _balance(self) -> list[str]:
+        """Compare with always predicting the largest class."""
+        share, accuracy = self.largest_class, self.best.accuracy
+        if share is None:
+            return []
+        if accuracy.mean <= share:
+            return [f"no network is better than always the largest class, {share:.3f}"]
+        if accuracy.low <= share:
+            return [f"not significantly better than always the largest class, {share:.3f}"]
+        return [f"largest class {share:.3f}"]
 
     def _pixels(self) -> list[str]:
         note = pixels_note(self.pixels, self.record.architecture)
@@ -139,6 +152,7 @@ class Answer:
             "low": accuracy.low,
             "high": accuracy.high,
             "split": self.split,
+            "largest_class": self.largest_class,
             "basis": self.basis,
             "predicted": self.predicted,
             "pixels": self.pixels,

@@ -35,7 +35,7 @@ def answer(findings: Findings, budget: Budget) -> Answer:
     cheaper = _smallest_as_accurate(level, best)
     short = level.basis(best) in (Fidelity.SCREENING, Fidelity.PROMOTION)
     affordable = [r for r in findings.records if budget.excess(r.costs) is None]
-    return Answer(
+    found = Answer(
         budget=budget,
         best=level.scored(best),
         basis=level.basis(best),
@@ -50,6 +50,9 @@ def answer(findings: Findings, budget: Budget) -> Answer:
         ),
         unpromoted=tuple(_unpromoted(affordable, level)) if short else (),
     )
+    if findings.images is None:
+        return found
+    return replace(found, largest_class=findings.images.largest_class[found.split])
 
 
 def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answer | str]:

@@ -26,7 +26,7 @@ from mbsearch.config.budgets import Budget
 from mbsearch.config.families import COMPARED, DONORS, scaled_reference
 from mbsearch.cost.metrics import amount, quantity
 from mbsearch.errors import NoAnswerError, SpecError
-from mbsearch.study.noise import SEED_DEVIATION, interval_of, standard_error
+from mbsearch.study.noise import SEED_DEVIATION, interval_of, measured_interval, standard_error
 from mbsearch.study.records import (
     TABLE,
     UNTRIED,
@@ -142,12 +142,17 @@ class _Screened:
     def scored(self, i: int) -> Scored:
         record = self.records[i]
         mean = record.accuracy if record.predicted is None else record.predicted
-        low, high = interval_of(mean, self._deviation(i))
-        return Scored(record, Interval(mean, low, high))
+        images, deviation = self._images(i), self._deviation(i)
+        if record.predicted is None and images is not None:
+            low, high = measured_interval(mean, images, deviation)
+        else:
+            low, high = interval_of(mean, deviation)
+        return Scored(record, Interval(mean, low, high, images))
 
     def margin(self, i: int, j: int) -> Interval:
         mean = self.records[i].selection_accuracy - self.records[j].selection_accuracy
-        return independent_difference(mean, self._deviation(i), self._deviation(j))
+        deviations = self._deviation(i), self._deviation(j)
+        return independent_difference(mean, *deviations, self._images(i))
 
     def basis(self, i: int) -> str:
         promoted = self.records[i].promotion is not None
@@ -159,6 +164,12 @@ class _Screened:
     def pixels(self, i: int) -> int | None:
         evaluation = self.records[i].evaluation
         return None if evaluation is None else evaluation.pixels
+
+    def _images(self, i: int) -> int | None:
+        evaluation = self.records[i].evaluation
+        if evaluation is None or evaluation.evaluator == TABLE:
+            return None
+        return evaluation.images
 
     def _deviation(self, i: int) -> float:
         record = self.records[i]
@@ -188,9 +199,10 @@ class _Trained:
         return self.trained[i][1].mean
 
     def scored(self, i: int) -> Scored:
+        record, trainings = self.trained[i]
         mean = self.estimate(i)
-        low, high = interval_of(mean, self._deviation(i))
-        return Scored(self.trained[i][0], Interval(mean, low, high))
+        low, high = measured_interval(mean, trainings.images, self._deviation(i))
+        return Scored(record, Interval(mean, low, high, trainings.images))
 
     def margin(self, i: int, j: int) -> Interval:
         return self.trained[i][1].margin(self.trained[j][1], self._seed_deviation)
@@ -231,7 +243,7 @@ class _Shrunk(_Trained):
         return float(self._posterior.mean[i])
 
     def margin(self, i: int, j: int) -> Interval:
-        return Interval(*self._posterior.margin(i, j))
+        return Interval(*self._posterior.margin(i, j), self.trained[i][1].images)
 
     def _deviation(self, i: int) -> float:
         return math.sqrt(max(0.0, float(self._posterior.covariance[i, i])))

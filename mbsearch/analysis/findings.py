@@ -11,18 +11,20 @@ from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.settings import Settings
 from mbsearch.cost.metrics import find_metric, round_amounts
 from mbsearch.errors import StorageError
+from mbsearch.study.images_record import ImagesRecord
 from mbsearch.study.records import TrialRecord, metric_of, of_highest_fidelity
 from mbsearch.study.retrained_file import Retrained
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The records of a study, its retrained networks, its limits and its budgets."""
+    """The records of a study, its retrained networks, limits, budgets, and facts of its images."""
 
     records: Sequence[TrialRecord]
     retrained: Sequence[Retrained] = ()
     limits: Limits = field(default_factory=Limits)
     budgets: tuple[Budget, ...] = ()
+    images: ImagesRecord | None = None
 
     @cached_property
     def within(self) -> list[TrialRecord]:
@@ -80,6 +82,7 @@ def findings_of(
         retrained,
         Limits.model_validate(limits),
         tuple(Budget.model_validate(each) for each in budgets),
+        ImagesRecord.of(settings),
     )
 
 

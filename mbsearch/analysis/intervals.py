@@ -11,13 +11,21 @@ TIED_WITHIN = 0.01
 """Networks are statistically tied where the whole interval of their difference lies within this."""
 
 
+LEAST_IMAGES = 30
+"""With fewer images no difference is significant: the best of many networks is best by chance."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An accuracy, or a difference of two, with its 95 % interval."""
+    """An accuracy, or a difference of two, with its 95 % interval.
+
+    `images` is the number of images that it was measured on; None without images, as in a table.
+    """
 
     mean: float
     low: float
     high: float
+    images: int | None = None
 
     @property
     def exact(self) -> bool:
@@ -31,8 +39,8 @@ class Interval:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval excludes 0, and the images are not too few."""
+        return not too_few(self.images) and (self.low > 0 or self.high < 0)
 
     def bounds(self) -> str:
         """Format the bounds of an accuracy: ``0.721 to 0.778``."""
@@ -44,15 +52,24 @@ class Interval:
         ``95 % interval +0.4 to +4.6, significant``.
         """
         significance = "significant" if self.significant else "not significant"
+        if too_few(self.images):
+            significance += f": {self.images} images are too few"
         if self.tied:
             significance = f"statistically tied within {tie_margin()}"
         return f"95 % interval {points(self.low)} to {points(self.high)}, {significance}"
 
 
-def independent_difference(mean: float, first: float, second: float) -> Interval:
+def too_few(images: int | None) -> bool:
+    """Whether a number of images is below `LEAST_IMAGES`."""
+    return images is not None and images < LEAST_IMAGES
+
+
+def independent_difference(
+    mean: float, first: float, second: float, images: int | None = None
+) -> Interval:
     """Difference of two independent accuracies, from their standard deviations."""
     half = Z_95 * math.hypot(first, second)
-    return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
+    return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), images)
 
 
 def points(difference: float) -> str:

@@ -5,7 +5,8 @@ shared between networks, so most of their difficulty cancels in a difference; se
 
 A comparison is a weighted sum of the networks' accuracies. Its variance has two parts. That over
 images is the one of each image's weighted sum, by bootstrap. That over seeds is
-(sigma p(1 - p))^2 for each network, with one sigma on the logit scale for all networks. A bootstrap
+(sigma p(1 - p))^2 for each network, with one sigma on the logit scale for all networks. Half a
+pseudo-image for each network is added, so that few images that agree give no certainty. A bootstrap
 of both rows and columns would count the interaction of seed and image three times (Owen, 2007, The
 pigeonhole bootstrap), and would underestimate the variance of two or three seeds by a half or a
 third.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.analysis.intervals import Z_95
+from mbsearch.analysis.intervals import Z_95, too_few
 from mbsearch.study.noise import pooled_deviation
 
 Correct = Sequence[NDArray[np.bool_]]
@@ -30,6 +31,7 @@ Array = NDArray[np.float64]
 FINAL_SEED_DEVIATION = 0.07
 """Prior deviation over seeds of a full training, on the logit scale."""
 _DRAWS = 4000
+_PSEUDO_VARIANCE = 0.5  # of half a pseudo-image (Jeffreys): no accuracy of 0 or 1 is certain
 _SPREADS = np.geomspace(5e-4, 0.5, 60)  # of true accuracies around their prior means
 _USUAL_SPREAD = 0.03  # half-Cauchy prior: the median of the spread
 _ANY_LEVEL = 1.0  # prior deviation of an error that all prior means have in common
@@ -50,8 +52,8 @@ class PairedDifference:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval excludes 0, and the images are not too few."""
+        return not too_few(self.images) and (self.low > 0 or self.high < 0)
 
     def within(self, margin: float) -> bool:
         """Whether the networks are statistically tied: the interval lies within the margin."""
@@ -158,6 +160,7 @@ def pooled_margin(
         for key in keys:
             p = float(used[key].mean())
             over_seeds += (weights[key] * sigma * p * (1 - p)) ** 2 / len(used[key])
+            over_seeds += weights[key] ** 2 * _PSEUDO_VARIANCE / len(of_images) ** 2
     draws += math.sqrt(over_seeds) * rng.standard_normal(_DRAWS)
     low, high = np.quantile(draws, [0.025, 0.975]).clip(-1, 1)
     fewest = min(len(correct) for correct in used.values())
@@ -196,7 +199,8 @@ def posterior(
     of_images = _aligned([correct.mean(axis=0) for correct in stacked])
     observed = of_images.mean(axis=1)
     error = np.atleast_2d(np.cov(of_images)) / of_images.shape[1]
-    error += np.diag([seed_deviation**2 / len(correct) for correct in stacked])
+    pseudo = _PSEUDO_VARIANCE / of_images.shape[1] ** 2
+    error += np.diag([seed_deviation**2 / len(correct) + pseudo for correct in stacked])
     spreads = _SPREADS if prior_deviation is None else np.array([prior_deviation])
     log_weights, means, covariances = [], [], []
     for tau in spreads:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mbsearch.analysis.intervals import Interval, independent_difference
 from mbsearch.analysis.paired_comparison import compare, seed_deviation_of
-from mbsearch.study.noise import pooled_seed_deviation, standard_error
+from mbsearch.study.noise import measured_interval, pooled_seed_deviation, standard_error
 from mbsearch.study.records import Evaluation, Predictions
 from mbsearch.study.retrained_file import Retrained
 
@@ -43,13 +43,19 @@ class Trainings:
         over_seeds = seed_deviation / math.sqrt(len(self.accuracies))
         return standard_error(self.mean, self.images, over_seeds)
 
+    def accuracy(self, seed_deviation: float) -> Interval:
+        """Mean accuracy with its interval over images and seeds."""
+        bounds = measured_interval(self.mean, self.images, self.deviation(seed_deviation))
+        return Interval(self.mean, *bounds, self.images)
+
     def margin(self, other: Trainings, seed_deviation: float) -> Interval:
         """Mean accuracy minus that of another network, by images if both kept predictions."""
         if self.predictions and other.predictions and self.images == other.images:
             paired = compare(self.correct, other.correct, seed_deviation)
-            return Interval(paired.difference, paired.low, paired.high)
+            return Interval(paired.difference, paired.low, paired.high, self.images)
         deviations = self.deviation(seed_deviation), other.deviation(seed_deviation)
-        return independent_difference(self.mean - other.mean, *deviations)
+        images = min(self.images, other.images)
+        return independent_difference(self.mean - other.mean, *deviations, images)
 
 
 def pooled_seed_deviation_of(networks: Sequence[Trainings]) -> float:
@@ -65,7 +71,7 @@ def trainings_of_finals(finals: Sequence[Evaluation]) -> Trainings:
     """Return the finals of one network, which are at least one."""
     kept = [e.predictions for e in finals if e.predictions is not None]
     predictions = kept if len(kept) == len(finals) else []
-    images = len(predictions[0].labels) if predictions else USUAL_IMAGES
+    images = len(predictions[0].labels) if predictions else finals[-1].images or USUAL_IMAGES
     return Trainings([e.accuracy for e in finals], predictions, finals[-1].pixels, images)
 
 

@@ -28,8 +28,9 @@ from mbsearch.cli.retrain import retrain
 from mbsearch.cli.run import run
 from mbsearch.cli.spaces import schema, spaces
 from mbsearch.cli.status import status
-from mbsearch.cli.terminal import accept_any_file_name, err, out
+from mbsearch.cli.terminal import err, out
 from mbsearch.display.console_log import log_to
+from mbsearch.display.consoles import allow_any_encoding
 from mbsearch.errors import MbsearchError
 from mbsearch.execution.operating_system import require_supported_system
 from mbsearch.printable_text import one_line
@@ -101,7 +102,7 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user error is one line on stderr and exit code 2."""
-    accept_any_file_name()
+    allow_any_encoding()
     words = sys.argv[1:] if arguments is None else arguments
     try:
         with interrupted_by_signals():

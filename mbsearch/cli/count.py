@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from mbsearch.cli.terminal import Json, err, out, print_table
+from mbsearch.cli.terminal import Json, err, out, plain_table, print_table
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -66,14 +65,14 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
     )
     out.print(f"[bold]{escape(title)}[/]", highlight=False)
     if layers:
-        table = Table()
+        table = plain_table("")
         for column in ("layer", "kind", "in (C, H, W)", "out", "Mult-Adds", "params", "bytes"):
             table.add_column(column, justify="left" if column in ("layer", "kind") else "right")
         for row in rows:
             shapes = ("x".join(map(str, s)) for s in (row.in_shape, row.out_shape))
             numbers = (row.mult_adds, row.params, row.activation_bytes)
             table.add_row(row.name, row.kind, *shapes, *(f"{n:,}" for n in numbers))
-        print_table(table)
+        print_table(table, ("bytes", "kind", "in (C, H, W)", "params"))
     for metric, total in totals.items():
         out.print(f"{METRICS[metric].label:34} {total:>15,}", highlight=False)
 

@@ -151,7 +151,7 @@ def retrain(
     if as_json:
         print(written.read_text(encoding="utf-8"), end="")  # noqa: T201
         return
-    _print(found)
+    _print(found, study.findings)
     for each in answers(_Study.read(study.folder).findings, selection.budgets).values():
         print_line(out, answer_text(each))
     print_line(err, f"written to {written}")
@@ -245,12 +245,14 @@ def _read(name: str, classes: int) -> Architecture:
     return loaded.replace(num_classes=classes)
 
 
-def _print(found: list[Retrained]) -> None:
+def _print(found: list[Retrained], findings: Findings) -> None:
     """Print the test accuracies, and how the candidates compare with their references."""
     from mbsearch.analysis.retrained_margins import retrained_margins
     from mbsearch.cost.units import millions
+    from mbsearch.study.images_record import balance_note
 
-    table = Table(title="Test accuracy after retraining")
+    balance = balance_note(findings.images, "test")
+    table = Table(title=f"Test accuracy after retraining{balance}")
     for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     distinct = {each.fingerprint: each for each in reversed(found)}

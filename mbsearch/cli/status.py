@@ -122,7 +122,8 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
         return
     promoted = [r for r in within if r.promotion is not None]
     fidelity = "a longer training" if promoted else "the proxy"
-    table = Table(title=f"Pareto front (validation accuracy of {fidelity})")
+    balance = "" if findings.images is None else f"; {findings.images.balance('validation')}"
+    table = Table(title=f"Pareto front (validation accuracy of {fidelity}{balance})")
     knee = knee_of(within)
     metric = knee.metric
     costs = columns(metric, "mult_adds", "params")

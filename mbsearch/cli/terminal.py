@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from mbsearch.display.consoles import console
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.study.environment import STORAGE_VARIABLE
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from mbsearch.config.budgets import Budget
     from mbsearch.config.specification import SearchSpecification
 
-# Without emoji: ":cat:" in a name or a path stays as it is.
-out = Console(emoji=False)
-err = Console(stderr=True, emoji=False)
+out = console()
+err = console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Results = Annotated[
@@ -102,18 +101,35 @@ Evaluator = Annotated[
 ]
 
 
-def accept_any_file_name() -> None:
-    """Let both streams print names of files that are not UTF-8, as the bytes that they have."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() == "utf-8":
-            stream.reconfigure(errors="surrogateescape")
+def plain_table(title: str) -> Table:
+    """Return an empty table without vertical lines."""
+    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", collapse_padding=True)
 
 
-def print_table(table: Table) -> None:
-    """Print a table in full width, because a terminal would truncate its numbers."""
+def print_table(table: Table, optional: Sequence[str] = ()) -> None:
+    """Print a table in full width, because a terminal would truncate its numbers.
+
+    On a terminal that is too narrow, columns of `optional` are left out, the first one first, until
+    the table fits. The caption names them.
+    """
     wide = Console(width=10_000)
-    natural = Measurement.get(wide, wide.options, table).maximum
-    Console(width=max(out.width, natural)).print(table)
+
+    def width(shown: Table) -> int:
+        return Measurement.get(wide, wide.options, shown).maximum
+
+    titles = [str(column.header) for column in table.columns]
+    left_out: list[str] = []
+    for title in optional:
+        if not out.file.isatty() or width(table) <= out.width:
+            break
+        left_out.append(title)
+        table.columns.pop(titles.index(title))
+        titles.remove(title)
+    if left_out:
+        table.caption = f"not shown in {out.width} columns: {', '.join(left_out)}"
+        table.caption_justify = "left"
+    shown = Console(width=max(out.width, width(table)))
+    shown.print(table)
 
 
 def cost(option: str, text: str, metric: str) -> int:

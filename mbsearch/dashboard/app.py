@@ -1,20 +1,17 @@
-"""The Dash application: URL, header, live updates and access control."""
+"""The Dash application: URL, header and live updates."""
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.dependencies import ALL
 from dash.development.base_component import Component
-from flask import abort, request
 
 from mbsearch.dashboard import parts
+from mbsearch.dashboard.address import THIS_MACHINE, Address
 from mbsearch.dashboard.pages import pages
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -25,20 +22,26 @@ from mbsearch.study.records import State as TrialState
 POLL_MILLISECONDS = 2_000
 
 
-def create_app(library: Library) -> Dash:
-    """Return the application for a library of studies."""
+def create_app(library: Library, address: Address = THIS_MACHINE) -> Dash:
+    """Return the application for a library of studies.
+
+    Links between its pages are relative, so that they need no prefix.
+    """
     app = Dash(
         __name__,
         title="mbsearch",
         update_title="",  # an empty one keeps the title during updates
         suppress_callback_exceptions=True,
         serve_locally=True,
+        requests_pathname_prefix=address.prefix,
+        routes_pathname_prefix="/",
         enable_mcp=False,
         add_log_handler=False,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')
-    app.server.before_request(_refuse_foreign_hosts)
+    app.server.before_request(address.refuse_foreign_hosts)
+    app.server.wsgi_app = address.without_prefix(app.server.wsgi_app)
     app.layout = dmc.MantineProvider(
         [
             dcc.Location(id="url", refresh=False),
@@ -52,13 +55,13 @@ def create_app(library: Library) -> Dash:
         defaultColorScheme="auto",
         theme={"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, sans-serif"},
     )
-    _register(app, library)
+    _register(app, library, address)
     for page in pages().values():
         page.register(app, library)
     return app
 
 
-def _register(app: Dash, library: Library) -> None:
+def _register(app: Dash, library: Library, address: Address) -> None:
     @app.callback(
         Output("version", "data"),
         Input("tick", "n_intervals"),
@@ -84,16 +87,17 @@ def _register(app: Dash, library: Library) -> None:
         State("shown", "data"),
     )
     def show(pathname: str, search: str, _version: Any, view: Fields, shown: Any) -> Any:
-        address = [pathname, search]
+        place = [pathname, search]
         # A new version and a new address may arrive together, with one trigger.
-        moved = ctx.triggered_id != "version" or shown is None or shown["address"] != address
+        moved = ctx.triggered_id != "version" or shown is None or shown["address"] != place
+        pathname = address.within(pathname)
         fields = read_query(search) if moved else view
         snapshot = library.snapshot(fields.get("study"))
         key = _redraw_key(pathname, fields, snapshot)
         if not moved and shown["key"] == key:
             return no_update, no_update, no_update
         fields = {**_objective(snapshot), **fields, "study": snapshot.name}
-        now = {"address": address, "key": key}
+        now = {"address": place, "key": key}
         return _shell(pathname, fields, snapshot, library), fields, now
 
     @app.callback(
@@ -190,7 +194,7 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
         dcc.Link(
             each.TITLE,
             id={"nav": address},
-            href=f"/{address}{query(fields)}",
+            href=f"{address}{query(fields)}",
             className="nav here" if address == page else "nav",
         )
         for address, each in pages().items()
@@ -219,14 +223,3 @@ def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Co
         return parts.notice(notice.title, notice.text, notice.colour)
     content = pages()[page].layout(snapshot, fields, library)
     return html.Div([*parts.damaged(snapshot.measured), content])
-
-
-def _refuse_foreign_hosts() -> None:
-    """Reject requests for other host names, as protection against DNS rebinding."""
-    host = urlsplit(f"//{request.host}").hostname or ""
-    if host in ("localhost", socket.gethostname().lower(), socket.getfqdn().lower()):
-        return
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        abort(403, "this host name is not a name of the dashboard's machine")

@@ -92,7 +92,7 @@ def table(
 def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
     """Return a link to the page of one network."""
     address = query({**fields, "trial": record.trial})
-    return dcc.Link(record.label, href=f"/network{address}")
+    return dcc.Link(record.label, href=f"network{address}")
 
 
 def accuracy(record: TrialRecord) -> str:

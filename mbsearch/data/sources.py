@@ -131,6 +131,8 @@ class ImageSource:
             tuple(std),
             self.min_images,
             dict(self.rare),
+            {kind: self._largest_class(kind) for kind in get_args(SplitName)},
+            bool(self.members["train"].pool.reading.ranges),
         )
 
     @property
@@ -141,7 +143,10 @@ class ImageSource:
     @property
     def chance(self) -> float:
         """Accuracy of always predicting the largest class of the training images."""
-        counts = np.bincount(self.members["train"].labels, minlength=self.num_classes)
+        return self._largest_class("train")
+
+    def _largest_class(self, kind: SplitName) -> float:
+        counts = np.bincount(self.members[kind].labels, minlength=self.num_classes)
         return float(counts.max() / counts.sum())
 
     def photo_side(self) -> int:

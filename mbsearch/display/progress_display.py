@@ -32,7 +32,7 @@ class ProgressDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Bar(
-            SpinnerColumn(),
+            SpinnerColumn("line" if console.options.ascii_only else "dots"),
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),

@@ -33,8 +33,9 @@ _CHECKED_BATCHES = (1, 3)
 class Format:
     """A format: its file, the packages that it needs, and how it is written and read.
 
-    `read` returns a function that runs the file in a folder; what the file cannot hold comes from
-    the exported network. `optional` formats are left out, with a note, if they cannot express it.
+    `weights` is a second file beside the first, if there is one. `read` returns a function that
+    runs the file in a folder; what the file cannot hold comes from the exported network.
+    `optional` formats are left out, with a note, if they cannot express it.
     """
 
     name: str
@@ -44,6 +45,12 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = "export"
     optional: bool = False
+    weights: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files of the format."""
+        return (self.file,) if self.weights is None else (self.file, self.weights)
 
 
 FORMATS = {
@@ -56,6 +63,7 @@ FORMATS = {
             python_files.write_pytorch,
             python_files.read_pytorch,
             packages=("safetensors",),
+            weights=python_files.WEIGHTS,
         ),
         Format("torch-export", graphs.PROGRAM, graphs.write_program, graphs.read_program),
         Format(
@@ -70,8 +78,9 @@ FORMATS = {
             python_files.TIMM,
             python_files.write_timm,
             python_files.read_timm,
-            packages=("timm",),
+            packages=("timm", "safetensors"),
             optional=True,
+            weights=python_files.TIMM_WEIGHTS,
         ),
         Format(
             "executorch",
@@ -193,7 +202,8 @@ def _written(
         )
         if not each.optional or explicit:
             raise ExportError(message)
-        (folder / each.file).unlink()
+        for file in each.files:
+            (folder / file).unlink()
         return WrittenFile(each.name, each.file, None, message)
     return WrittenFile(each.name, each.file, found)
 

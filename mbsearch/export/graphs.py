@@ -66,12 +66,14 @@ def write_onnx(exportable: Exportable, folder: Path) -> None:
         del node.metadata_props[:]  # stack traces with folder names of this machine
     notes = {
         "title": exportable.title,
-        "input": "images: float32 RGB, (batch, 3, height, width)",
+        "input": f"images: float32, (batch, 3, height, width); {exportable.input_text}",
         "normalisation": "as in training"
         if exportable.normalisation is None
         else str(exportable.normalisation),
         "architecture": exportable.architecture.to_yaml(),
     }
+    if exportable.class_names:
+        notes["class_names"] = exportable.class_list()
     onnx.helper.set_model_props(model, notes)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, folder / ONNX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,18 @@ from mbsearch.analysis.answer import Answer, pixels_note
 from mbsearch.cost import METRICS, measure
 from mbsearch.cost.metrics import columns, find_metric, quantity
 from mbsearch.export.exportable import Exportable
-from mbsearch.export.formats import WrittenFile
+from mbsearch.export.formats import FORMATS, WrittenFile
+from mbsearch.export.graphs import INT8
+from mbsearch.export.python_files import ARCHITECTURE
+from mbsearch.export.usage_code import preprocessing_code, usage_blocks
+from mbsearch.study.images_record import ImagesRecord, balance_note
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR
 from mbsearch.study.trained_weights import TrainedWeights
 
 CARD = "README.md"
+LABELS = "labels.txt"
+"""File of class names in the order of the outputs, one a line."""
 EXPORTED_BY = "Exported by"
 """A row of every model card, which identifies cards of mbsearch."""
 _FRESH = "fresh, not trained (a search keeps those of its finals); `mbsearch retrain` trains them."
@@ -44,18 +50,24 @@ class Origin:
 
 def model_card(exportable: Exportable, origin: Origin, written: Sequence[WrittenFile]) -> str:
     """Return the model card of an exported network."""
-    weights = _FRESH if origin.trained is None else origin.trained.sentence()
+    weights, images = _FRESH, ImagesRecord.of(origin.settings)
+    if origin.trained is not None:
+        weights = origin.trained.sentence()
+        if images is not None:
+            weights += (
+                f" Of the {origin.trained.split} images, {images.balance(origin.trained.split)}."
+            )
     sections = [
         f"# {exportable.architecture.name}",
         exportable.title,
         f"**Weights:** {weights}",
         _cost(exportable, origin.record),
-        _accuracy(origin.record, origin.trained),
+        _accuracy(origin.record, origin.trained, balance_note(images, "validation")),
         _against(origin.answer),
         _data(exportable, origin),
-        _files(written),
-        *([] if origin.int8 is None else [f"## int8\n\n`model.int8.onnx`: {origin.int8}"]),
-        _use(exportable, written),
+        _classes(exportable),
+        _files(exportable, written, origin.int8),
+        *_use(exportable, written, origin.int8),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -85,7 +97,8 @@ def _cost(exportable: Exportable, record: TrialRecord) -> str:
     )
 
 
-def _accuracy(record: TrialRecord, trained: TrainedWeights | None) -> str:
+def _accuracy(record: TrialRecord, trained: TrainedWeights | None, balance: str = "") -> str:
+    """Describe the accuracy in the search; `balance` is the share of the largest class."""
     evaluation = record.evaluation
     if evaluation is None:
         return "## Accuracy\n\nNot measured in the search."
@@ -102,9 +115,10 @@ def _accuracy(record: TrialRecord, trained: TrainedWeights | None) -> str:
     if trained is not None:
         then = "the exported weights are of a long training and have the accuracy above."
     return (
-        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images are classified "
-        f"correctly after {training} at {evaluation.pixels} pixels, seed {evaluation.seed}. "
-        f"Noise (standard deviation of one such number over seeds): {noise}.{predicted} "
+        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images{balance} are "
+        f"classified correctly after {training} at {evaluation.pixels} pixels, seed "
+        f"{evaluation.seed}. "
+        f"Noise (standard deviation over seeds and images): {noise}.{predicted} "
         f"This ranks networks; {then}"
     )
 
@@ -186,32 +200,58 @@ def _start(origin: Origin) -> list[tuple[str, str]]:
     return rows
 
 
-def _files(written: Sequence[WrittenFile]) -> str:
-    rows = [
-        (
-            f"`{each.file}`" if each.error is not None else "-",
-            each.format,
-            each.note if each.error is None else f"{each.error:.1e}" if each.error else "none",
+def _classes(exportable: Exportable) -> str:
+    """Return the class names in the order of the outputs."""
+    if not exportable.class_names:
+        count = exportable.architecture.num_classes
+        return (
+            f"## Classes\n\nUnknown: the images were not found, or do not have {count:,} classes."
         )
-        for each in written
-    ]
+    listed = exportable.class_list(ascii_only=False)
+    return f"## Classes\n\nIn the order of the outputs:\n\n```json\n{listed}\n```"
+
+
+def _files(exportable: Exportable, written: Sequence[WrittenFile], int8: str | None) -> str:
+    """Return a table of all files of the folder, and of formats that could not be written."""
+    rows = []
+    for each in written:
+        if each.error is None:
+            rows.append(("-", each.format, each.note or ""))
+            continue
+        first, *weights = FORMATS[each.format].files
+        rows.append((f"`{first}`", each.format, f"{each.error:.1e}" if each.error else "none"))
+        rows += [(f"`{file}`", f"weights for `{first}`", "") for file in weights]
+    if int8 is not None:
+        rows.append((f"`{INT8}`", "onnx, quantised to int8", int8))
+    if exportable.class_names:
+        rows.append((f"`{LABELS}`", "class names, one a line, in the order of the outputs", ""))
+    rows.append((f"`{CARD}`", "this card", ""))
     table = _table(("file", "format", "relative error of the logits when read back"), rows)
     return f"## Files\n\n{table}"
 
 
-def _use(exportable: Exportable, written: Sequence[WrittenFile]) -> str:
-    side, done = exportable.side, {w.format for w in written if w.error is not None}
-    lines = {
-        "pytorch": "from model import Network  # imports only torch\n"
-        "from safetensors.torch import load_file\n\n"
-        'network = Network()\nnetwork.load_state_dict(load_file("model.safetensors"))\n'
-        f"logits = network.eval()(images)  # (N, 3, {side}, {side}), normalised as above",
-        "torch-export": 'logits = torch.export.load("model.pt2").module()(images)',
-        "onnx": 'session = onnxruntime.InferenceSession("model.onnx")\n'
-        '(logits,) = session.run(None, {"images": images.numpy()})',
-    }
-    blocks = [f"```python\n{text}\n```" for name, text in lines.items() if name in done]
-    return "\n\n".join(["## Use", *(blocks or ["`mbsearch count architecture.yaml` reads it."])])
+def _use(exportable: Exportable, written: Sequence[WrittenFile], int8: str | None) -> Iterator[str]:
+    """Iterate over the steps from an image file to a class, with code."""
+    known = exportable.normalisation
+    normalised = "normalised as in training" if known is None else f"`{known}`"
+    yield f"## Use\n\nInput: {exportable.input_text}; then {normalised}."
+    if known is None:
+        yield "The images were not found: mean and deviation are unknown, so that no code is given."
+        return
+    files = {file for w in written if w.error is not None for file in FORMATS[w.format].files}
+    blocks = list(usage_blocks(exportable, files if int8 is None else {*files, INT8}))
+    if not blocks:
+        yield f"`mbsearch count {ARCHITECTURE}` reads the network."
+        return
+    if known.deep:
+        yield (
+            "Images of more than 8 bits were scaled to 8 by the range of the data set. The code "
+            "reads images of 8 bits."
+        )
+    yield "Preprocessing with numpy and Pillow, which all of the code below needs:"
+    yield f"```python\n{preprocessing_code(exportable, known)}```"
+    for title, code in blocks:
+        yield f"### {title}\n\n```python\n{code}\n```"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:

@@ -20,6 +20,7 @@ ARCHITECTURE = "architecture.yaml"
 SOURCE = "model.py"
 WEIGHTS = "model.safetensors"
 TIMM = "timm_model.py"
+TIMM_WEIGHTS = "timm_model.safetensors"
 
 
 def write_yaml(exportable: Exportable, folder: Path) -> None:
@@ -44,6 +45,7 @@ def write_pytorch(exportable: Exportable, folder: Path) -> None:
         if exportable.normalisation is None
         else "then normalised: (x - MEAN) / STD."
     )
+    classes = "CLASSES names the outputs in their order.\n" if exportable.class_names else ""
     docstring = (
         f"{exportable.title}\n\n"
         "    from safetensors.torch import load_file\n\n"
@@ -51,11 +53,12 @@ def write_pytorch(exportable: Exportable, folder: Path) -> None:
         f'    network.load_state_dict(load_file("{WEIGHTS}"))\n'
         "    network.eval()\n\n"
         f"It takes RGB images as floats of shape (N, 3, {side}, {side}), scaled to [0, 1] and\n"
-        f"{normalised}\n"
+        f"{normalised} README.md has the code from an image file to a class.\n"
+        f"{classes}"
     )
-    constants = "" if exportable.normalisation is None else exportable.normalisation.constants()
     write_atomically(
-        folder / SOURCE, standalone_source(exportable.architecture, docstring, constants)
+        folder / SOURCE,
+        standalone_source(exportable.architecture, docstring, exportable.constants()),
     )
     write_atomically(folder / WEIGHTS, save(exportable.module.state_dict()))
 
@@ -70,23 +73,29 @@ def read_pytorch(exportable: Exportable, folder: Path) -> Runner:
 
 
 def write_timm(exportable: Exportable, folder: Path) -> None:
-    """Write Python source that builds the network with timm.
+    """Write Python source that builds the network with timm, and the weights under timm's names.
 
     Raises:
         ExportError: timm cannot express the network.
     """
-    docstring = f"{exportable.title}\n\nBuilt by timm from its own notation, with fresh weights.\n"
-    write_atomically(folder / TIMM, timm_source(exportable.architecture, docstring))
+    from safetensors.torch import save_file
+
+    docstring = (
+        f"{exportable.title}\n\nBuilt by timm from its own notation. load() reads the weights from "
+        f"{TIMM_WEIGHTS}\nbeside this file; network() has fresh ones.\n"
+    )
+    source = timm_source(exportable.architecture, docstring, TIMM_WEIGHTS, exportable.constants())
+    write_atomically(folder / TIMM, source)
+    theirs = _imported(folder / TIMM, "network").state_dict()
+    # The order of layers is the same. MobileNetV3's hidden layer is a 1x1 convolution in timm.
+    pairs = zip(theirs.items(), exportable.module.state_dict().values(), strict=True)
+    save_file({key: ours.view(old.shape) for (key, old), ours in pairs}, folder / TIMM_WEIGHTS)
+    (folder / TIMM_WEIGHTS).chmod(0o644)
 
 
 def read_timm(exportable: Exportable, folder: Path) -> Runner:
-    """Build the network with timm. The weights are those of `exportable`, under timm's names."""
-    network = _imported(folder / TIMM, "network")
-    theirs = network.state_dict()
-    # The order of layers is the same. MobileNetV3's hidden layer is a 1x1 convolution in timm.
-    pairs = zip(theirs.items(), exportable.module.state_dict().values(), strict=True)
-    network.load_state_dict({key: ours.view(old.shape) for (key, old), ours in pairs})
-    return network.eval()
+    """Build the network with timm, and load the weights beside the source."""
+    return _imported(folder / TIMM, "load")
 
 
 def _imported(path: Path, name: str) -> nn.Module:
@@ -94,7 +103,7 @@ def _imported(path: Path, name: str) -> nn.Module:
 
     An import would write bytecode beside the file, into the user's folder.
     """
-    scope: dict[str, Any] = {"__name__": path.stem}
+    scope: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     source = path.read_text(encoding="utf-8")
     exec(compile(source, path, "exec", dont_inherit=True), scope)
     make: Callable[[], nn.Module] = scope[name]

@@ -64,6 +64,7 @@ def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
         prepared = Path(made) / "prepared.onnx"
         quant_pre_process(folder / ONNX, prepared, skip_symbolic_shape=True)
         _quantise(prepared, folder / INT8, train)
+        _copy_metadata(folder / ONNX, folder / INT8)
         before = _accuracy(folder / ONNX, scored)
         after = _accuracy(folder / INT8, scored)
         sensitive = (
@@ -86,6 +87,16 @@ def _quantise(prepared: Path, out: Path, train: Split, float_nodes: Sequence[str
         per_channel=True,
         nodes_to_exclude=list(float_nodes),
     )
+
+
+def _copy_metadata(source: Path, target: Path) -> None:
+    """Copy the notes of an ONNX file, such as its class names, which quantisation drops."""
+    import onnx
+
+    notes = {each.key: each.value for each in onnx.load(source).metadata_props}
+    model = onnx.load(target)
+    onnx.helper.set_model_props(model, notes)
+    onnx.save(model, target)
 
 
 def _sensitive_layer(prepared: Path, train: Split, scored: Split) -> tuple[str, float] | None:

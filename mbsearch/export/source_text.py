@@ -50,6 +50,20 @@ def call(
     return [f"{space}{prefix}{function}(", *rows, f"{space}){end}"]
 
 
+def constant(name: str, values: Sequence[str]) -> list[str]:
+    """Format a tuple as a constant, with one value a line if it is too long for one."""
+    line = f"{name} = ({', '.join(values)}{',' * (len(values) == 1)})"
+    if len(line) <= LINE_LENGTH:
+        return [line]
+    return [f"{name} = (", *(f"    {value}," for value in values), ")"]
+
+
+def literal(text: str) -> str:
+    """Format a string as Python source, in double quotes where it holds none."""
+    found = repr(text)
+    return found if found[0] == '"' or '"' in found else f'"{found[1:-1]}"'
+
+
 def quoted(docstring: str) -> str:
     """Quote and escape a docstring."""
     text = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')

@@ -20,8 +20,7 @@ from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
 from mbsearch.export.library_path import path_in_utf8
-from mbsearch.export.model_card import CARD, EXPORTED_BY, Origin, model_card
-from mbsearch.export.python_files import WEIGHTS
+from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
@@ -33,8 +32,6 @@ from mbsearch.study.trained_weights import trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
-LABELS = "labels.txt"
-"""File of class names in the order of the outputs, one per line."""
 _CALIBRATION = 256  # images
 
 _LOGGER = logging.getLogger(__name__)
@@ -88,8 +85,9 @@ def export_record(
     if trained is not None:
         load_weights(network, trained.path)
     title = _title(architecture.replace(resolution=pixels or architecture.resolution))
-    record_of_images = _images_record(settings, data)
-    exportable = Exportable(architecture, network, title, _normalisation(record_of_images), pixels)
+    images = _images_record(settings, data)
+    names = _class_names(images, architecture.num_classes)
+    exportable = Exportable(architecture, network, title, _normalisation(images), pixels, names)
     # Fail before anything is written if there are no images.
     scored: SplitName = "validation" if trained is None else "test"
     splits = _splits(settings, data, scored, exportable.side) if int8 else None
@@ -97,12 +95,11 @@ def export_record(
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
-    if record_of_images is not None:
-        names = record_of_images.class_names
-        write_atomically(folder / LABELS, "".join(f"{name}\n" for name in names))
-    fresh = {each.file for each in written if each.error is not None}
-    if "pytorch" in formats:
-        fresh.add(WEIGHTS)
+    if names:
+        write_atomically(folder / LABELS, _one_a_line(names))
+    fresh = {f for each in written if each.error is not None for f in FORMATS[each.format].files}
+    if names:
+        fresh.add(LABELS)
     for file in stale - fresh:
         (folder / file).unlink(missing_ok=True)
     findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
@@ -156,7 +153,7 @@ def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
         return set()
     if content in card:  # the int8 file is made from the ONNX file
         return {INT8} if "onnx" in formats else set()
-    return {WEIGHTS, INT8, *(each.file for each in FORMATS.values())}
+    return {LABELS, INT8, *(file for each in FORMATS.values() for file in each.files)}
 
 
 def _title(network: Architecture) -> str:
@@ -205,9 +202,21 @@ def _images_record(settings: Mapping[str, Any], data: str | None) -> ImagesRecor
         return None
 
 
-def _normalisation(record: ImagesRecord | None) -> Normalisation | None:
+def _class_names(images: ImagesRecord | None, count: int) -> tuple[str, ...]:
+    """Return the names of a network's classes; none if they are unknown."""
+    return images.class_names if images is not None and len(images.class_names) == count else ()
+
+
+def _one_a_line(names: Sequence[str]) -> bytes:
+    """Encode class names as one a line; a line break in a name becomes a space."""
+    lines = [name.replace("\n", " ").replace("\r", " ") for name in names]
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+
+
+def _normalisation(images: ImagesRecord | None) -> Normalisation | None:
     """Normalisation of the training images; None if they are unknown."""
-    if record is None:
+    if images is None:
         return None
-    repeated = 3 if len(record.mean) == 1 else 1
-    return Normalisation(record.mean * repeated, record.std * repeated)
+    grey = len(images.mean) == 1
+    repeated = 3 if grey else 1
+    return Normalisation(images.mean * repeated, images.std * repeated, grey, images.deep)

@@ -34,8 +34,16 @@ _PIXEL = Shape(1, 1, 1)
 _MOST_STRIDE = 32  # of timm's MobileNetV3, and the default of its EfficientNet
 
 
-def timm_source(architecture: Architecture, docstring: str) -> str:
-    """Return a Python file whose ``network()`` builds the network with timm.
+def timm_source(
+    architecture: Architecture, docstring: str, weights: str, constants: str = ""
+) -> str:
+    """Return a Python file: ``network()`` builds the network with timm, ``load()`` reads weights.
+
+    Args:
+        architecture: the network.
+        docstring: of the file, without quotes.
+        weights: name of the file of weights beside it.
+        constants: lines after the imports, as ``MEAN = (0.5, 0.5, 0.5)``.
 
     Raises:
         ExportError: timm cannot express the network; the message names the reason.
@@ -63,7 +71,7 @@ def timm_source(architecture: Architecture, docstring: str) -> str:
     names, first = [family, "decode_arch_def"], ""
     gate = _gate(program)
     if gate is not None:
-        first = "from functools import partial\n\n"
+        first = "from functools import partial\n"
         names.insert(1, "SqueezeExcite")
         arguments["se_layer"] = (
             f'partial(SqueezeExcite, gate_layer="{gate}", force_act_layer=nn.ReLU)'
@@ -71,14 +79,22 @@ def timm_source(architecture: Architecture, docstring: str) -> str:
     options = "".join(f"        {key}={value},\n" for key, value in arguments.items())
     rows = "".join(f"    [{', '.join(map(_quoted, stage))}],\n" for stage in stages)
     return (
-        f"{quoted(docstring)}\n\n{first}"
+        f"{quoted(docstring)}\n\n{first}from pathlib import Path\n\n"
+        "from safetensors.torch import load_file\n"
         f"from timm.models.{module} import {', '.join(names)}\n"
-        "from torch import nn\n\n"
+        f"from torch import nn\n\n{constants}"
+        f'WEIGHTS = Path(__file__).with_name("{weights}")\n'
         "# Widths are final: alpha is applied, and round_chs_fn changes nothing.\n"
         f"ARCHITECTURE = [\n{rows}]\n\n\n"
         f"def network(num_classes: int = {architecture.num_classes}) -> nn.Module:\n"
+        '    """The network with fresh weights."""\n'
         f"    return {family}(\n"
-        f"        decode_arch_def(ARCHITECTURE),\n{options}    )\n"
+        f"        decode_arch_def(ARCHITECTURE),\n{options}    )\n\n\n"
+        "def load(weights: Path | str = WEIGHTS) -> nn.Module:\n"
+        '    """The network with the weights of a file, in evaluation mode."""\n'
+        "    loaded = network()\n"
+        "    loaded.load_state_dict(load_file(weights))\n"
+        "    return loaded.eval()\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mbsearch.analysis.repeated_trainings import pooled_seed_deviation_of, trainings_of_retrained
 from mbsearch.cost.metrics import quantity
 from mbsearch.study.retrained_file import Retrained
 
@@ -12,19 +13,25 @@ RETRAINED_HEAD = ("Network", "Mult-Adds", "Proxy accuracy", "Test accuracy", "Se
 
 
 def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
-    """Return the table's rows, one for each network; `RETRAINED_HEAD` has the columns."""
+    """Return the table's rows, one for each network; `RETRAINED_HEAD` has the columns.
+
+    Intervals are over images and seeds, whose deviation is pooled over the networks.
+    """
     distinct: dict[str, Retrained] = {}
     for each in retrained:
         distinct.setdefault(each.fingerprint, each)
+    trained = {key: trainings_of_retrained(each) for key, each in distinct.items()}
+    deviation = pooled_seed_deviation_of(list(trained.values())) if trained else 0.0
+    bounds = {key: each.accuracy(deviation).bounds() for key, each in trained.items()}
     return [
         [
             each.name,
             quantity("mult_adds", each.costs["mult_adds"]),
             "not trained" if each.proxy_accuracy is None else f"{each.proxy_accuracy:.3f}",
-            f"{each.accuracy:.4f}" + ("" if each.spread is None else f" ± {each.spread:.4f}"),
+            f"{each.accuracy:.4f} (95 % interval {bounds[key]})",
             str(len(each.seeds)),
         ]
-        for each in distinct.values()
+        for key, each in distinct.items()
     ]
 
 

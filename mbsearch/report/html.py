@@ -31,6 +31,7 @@ from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
+from mbsearch.study.images_record import ImagesRecord, balance_note
 from mbsearch.study.records import TrialRecord, complete, metric_of
 from mbsearch.study.retrained_file import Retrained
 
@@ -63,7 +64,7 @@ def document(
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{len(records)} trials. Accuracies are those of {_fidelity(records)}, on '
-        "validation images only.</p>",
+        f"validation images only{balance_note(findings.images, 'validation')}.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
         *(
             f'<p class="answer">{escape(answer_text(each))}.</p>'
@@ -75,7 +76,7 @@ def document(
         f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p>',
         *_latencies(within, measured),
         "<h2>The front, by cost</h2>",
-        _front_table(networks, knee),
+        _front_table(networks, knee, findings.images),
         "<h2>Its networks</h2>",
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
@@ -84,7 +85,8 @@ def document(
         *_choices(records),
         "<h2>Rank agreement of the proxy</h2>",
         *_audit(measured.audit),
-        *_retrained(measured.retrained),
+        *_retrained(measured.retrained, findings.images),
+        *_classes(findings.images),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
         _figure(published_figure(published()), "published", 480),
@@ -134,11 +136,13 @@ def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]
     ]
 
 
-def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
+def _front_table(
+    networks: Sequence[TrialRecord], knee: TrialRecord, images: ImagesRecord | None
+) -> str:
     costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
     head = (
         "Network",
-        "Accuracy",
+        f"Accuracy{balance_note(images, 'validation')}",
         *(find_metric(metric).column for metric in costs),
         "Alpha",
         "Resolution",
@@ -199,15 +203,23 @@ def _audit(audit: Audit | None) -> list[str]:
     ]
 
 
-def _retrained(found: Sequence[Retrained]) -> list[str]:
+def _retrained(found: Sequence[Retrained], images: ImagesRecord | None) -> list[str]:
     """Return the results of retraining, if it has run."""
     if not found:
         return []
     return [
-        "<h2>Retraining</h2>",
+        f"<h2>Retraining{balance_note(images, 'test')}</h2>",
         _table(RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(found)]),
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in margin_sentences(found)) + "</ul>",
     ]
+
+
+def _classes(images: ImagesRecord | None) -> list[str]:
+    """Return the class names in the order of the outputs, unless an early study lacks them."""
+    if images is None:
+        return []
+    rows = [(str(i), escape(name)) for i, name in enumerate(images.class_names)]
+    return ["<h2>Classes</h2>", _table(("Output", "Class"), rows)]
 
 
 def _choices(records: Sequence[TrialRecord]) -> list[str]:

@@ -21,6 +21,9 @@ class ImagesRecord:
         std: as `mean`.
         min_images: the least number of training images of a class.
         left_out: number of training images of each class that was left out, by its name.
+        largest_class: share of the largest class in each split, the accuracy of always predicting
+            it.
+        deep: whether some had more than 8 bits, which were scaled to 8.
     """
 
     content: str
@@ -29,6 +32,12 @@ class ImagesRecord:
     std: tuple[float, ...]
     min_images: int
     left_out: Mapping[str, int]
+    largest_class: Mapping[str, float]
+    deep: bool
+
+    def balance(self, split: str) -> str:
+        """Format the share of the largest class in a split: ``largest class 0.950``."""
+        return f"largest class {self.largest_class[split]:.3f}"
 
     def to_dict(self) -> dict[str, Any]:
         """Encode as plain data."""
@@ -51,7 +60,14 @@ class ImagesRecord:
             tuple(data["std"]),
             data["min_images"],
             data["left_out"],
+            data["largest_class"],
+            data["deep"],
         )
+
+
+def balance_note(images: ImagesRecord | None, split: str) -> str:
+    """Format `ImagesRecord.balance` in parentheses, after a space; empty if it is unknown."""
+    return "" if images is None else f" ({images.balance(split)})"
 
 
 @dataclass(frozen=True, slots=True)

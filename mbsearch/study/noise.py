@@ -50,6 +50,13 @@ def interval(
     return _expit(middle - below), _expit(middle + above)
 
 
+def measured_interval(accuracy: float, images: int, deviation: float) -> tuple[float, float]:
+    """Return the 95 % interval of a measured accuracy from its `standard_error`, inside [0, 1]."""
+    p = _inside(accuracy, images)
+    over_seeds = math.sqrt(max(0.0, deviation**2 - p * (1 - p) / images))
+    return interval(accuracy, images, over_seeds / (p * (1 - p)))
+
+
 def interval_of(accuracy: float, deviation: float) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy with a known standard deviation, inside [0, 1].
 

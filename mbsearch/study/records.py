@@ -178,7 +178,7 @@ class TrialRecord:
     `trial` counts searched networks and baselines together and is unique in the study. `origin` is
     ``search`` or the name of the reference (``mobilenet_v2``). `params` are the options chosen in
     the space, empty for a baseline. `accuracy_noise` is the standard error of the accuracy, over
-    seeds and validation images. It is None until a network of the study has several seeds.
+    seeds and validation images. It is None if the number of validation images is unknown.
     `metric` is the cost objective of the study, a key of `costs`. `promotion` is the result of the
     longer training of a promoted network, `promotion_noise` the standard error of its accuracy.
     `finals` are the completed trainings by the full recipe, one per seed. `predicted` is the

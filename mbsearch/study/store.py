@@ -232,8 +232,8 @@ class StudyStore:
         """Return a function from an evaluation to the standard error of its accuracy.
 
         The error covers seeds and validation images, and depends on the accuracy and the number of
-        images. Older studies lack that number: there the function returns the standard deviation
-        over seeds.
+        images. Without repeats the deviation over seeds is a usual one. Older studies lack the
+        number of images: there the function returns the standard deviation over seeds.
         """
         repeats = self.repeats(promoted).values()
         accuracies = [[c[-1].validation_accuracy for c in curves] for curves in repeats]
@@ -245,7 +245,7 @@ class StudyStore:
 
         def noise(evaluation: Evaluation | None) -> float | None:
             images = None if evaluation is None else evaluation.images
-            if evaluation is None or images is None or pooled is None:
+            if evaluation is None or images is None:
                 return pooled
             return standard_error(evaluation.accuracy, images, deviation(images))
 

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mbsearch.study.json_files import damaged_file
+from mbsearch.study.noise import interval
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import RETRAINED, RetrainedFile
 from mbsearch.study.training_files import RETRAIN_FOLDER, WEIGHTS, FinalFiles, training_folder
@@ -19,7 +20,8 @@ class TrainedWeights:
     """A file of a network's trained weights, and the accuracy on the images of a split.
 
     `accuracy` is that of these weights, `mean` and `spread` are over `seeds` trainings. `pixels` is
-    the side of the images trained on, `command` the one that trained them.
+    the side of the images trained on, `command` the one that trained them, `images` the number of
+    images of the split, None if it is unknown.
     """
 
     path: Path
@@ -32,14 +34,19 @@ class TrainedWeights:
     recipe: Mapping[str, Any]
     split: str = "test"
     command: str = "mbsearch retrain"
+    images: int | None = None
 
     def sentence(self) -> str:
         """Describe the training and its accuracy, for a model card."""
         spread = "" if self.spread is None else f" ± {self.spread:.4f}"
+        within = ""
+        if self.images is not None:
+            low, high = interval(self.accuracy, self.images, 0.0)
+            within = f"95 % interval {low:.3f} to {high:.3f} over {self.images:,} images; "
         return (
             f"trained by `{self.command}` at {self.pixels} pixels with seed {self.seed}: "
-            f"{self.split} accuracy {self.accuracy:.4f} (over {self.seeds} seeds {self.mean:.4f}"
-            f"{spread}). The files take images of that size."
+            f"{self.split} accuracy {self.accuracy:.4f} ({within}over {self.seeds} seeds "
+            f"{self.mean:.4f}{spread}). The files take images of that size."
         )
 
 
@@ -75,6 +82,7 @@ def retrained_weights(folder: Path, fingerprint: str) -> TrainedWeights | None:
         len(row.seeds),
         row.pixels,
         found.settings,
+        images=row.images,
     )
 
 
@@ -97,4 +105,5 @@ def _weights_of_finals(folder: Path, record: TrialRecord) -> TrainedWeights | No
         final.recipe,
         split="validation",
         command="mbsearch run",
+        images=final.images,
     )

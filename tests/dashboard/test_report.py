@@ -47,7 +47,7 @@ def test_the_report_has_measurements_and_names_damaged_files(studies: Path) -> N
     html = document(Findings(records), "second", read_artifacts(studies / "second"))
     assert AUDITED.sentence()[1:] in html
     assert 'id="front-torch_us"' in html
-    assert "<td>0.9120 ± 0.0042</td>" in html
+    assert "<td>0.9120 (95 % interval 0." in html
     assert "<li>Trial 1 is ahead.</li>" in html
     torn = document(Findings(records), "torn", read_artifacts(studies / "torn"))
     assert torn.count('<p class="damaged">') == 3

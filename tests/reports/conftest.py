@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -22,6 +25,9 @@ stages:
 head: {channels: 32}
 proxy: {epochs: 1, train_images: null, validation_images: null}
 """
+
+
+_IN_PROCESS = ("status", "report", "export")  # commands without processes of their own
 
 
 @dataclass(frozen=True)
@@ -49,22 +55,44 @@ class Ran:
 Mbsearch = Callable[..., Ran]
 
 
-@pytest.fixture
-def mbsearch(tmp_path: Path) -> Mbsearch:
-    """Runs ``mbsearch`` with its arguments; MBSEARCH=PATH takes the checkout at that path."""
+def _ran_here(folder: Path, environment: dict[str, str], arguments: list[str]) -> Ran:
+    """Run a command in this process, which saves the imports."""
+    from mbsearch.cli import main
+
+    text, code = StringIO(), 0
+    with (
+        patch.dict(os.environ, environment),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(text),
+        contextlib.redirect_stderr(text),
+    ):
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return Ran(code, text.getvalue())
+
+
+def commands_in(folder: Path) -> Mbsearch:
+    """Return a function that runs ``mbsearch`` in a folder; MBSEARCH=PATH takes that checkout.
+
+    Keywords are variables of the environment.
+    """
     version = os.environ.get("MBSEARCH", str(_HERE))
     environment = os.environ | {
         "PYTHONPATH": version,
-        "MBSEARCH_CACHE": str(tmp_path / "cache"),
+        "MBSEARCH_CACHE": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
     }
 
-    def run(*arguments: str | Path) -> Ran:
+    def run(*arguments: str | Path, **variables: str) -> Ran:
+        if "MBSEARCH" not in os.environ and not variables and arguments[0] in _IN_PROCESS:
+            return _ran_here(folder, environment, list(map(str, arguments)))
         command = [sys.executable, "-m", "mbsearch", *map(str, arguments)]
         done = subprocess.run(
             command,
-            cwd=tmp_path,
-            env=environment,
+            cwd=folder,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -75,6 +103,12 @@ def mbsearch(tmp_path: Path) -> Mbsearch:
         return Ran(done.returncode, done.stdout)
 
     return run
+
+
+@pytest.fixture
+def mbsearch(tmp_path: Path) -> Mbsearch:
+    """Runs ``mbsearch`` with its arguments in a temporary folder."""
+    return commands_in(tmp_path)
 
 
 @pytest.fixture

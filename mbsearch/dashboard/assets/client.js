@@ -64,7 +64,7 @@
       address: (view, ids) => {
         const query = new URLSearchParams(view).toString().replaceAll("%2C", ",");
         window.history.replaceState(window.history.state, "", `${location.pathname}?${query}`);
-        return ids.map((id) => `/${id.nav}?${query}`);
+        return ids.map((id) => `${id.nav}?${query}`);
       },
     },
   });

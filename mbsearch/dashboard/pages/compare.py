@@ -12,7 +12,7 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from mbsearch.analysis.front import front_of
-from mbsearch.analysis.intervals import Z_95
+from mbsearch.analysis.intervals import Z_95, too_few
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.dashboard import parts
@@ -153,8 +153,11 @@ def comparison(first: TrialRecord, second: TrialRecord) -> str:
     difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
     direction = "higher" if difference >= 0 else "lower"
     text = f"{cost}, and its accuracy is {abs(difference):.3f} {direction}{after}"
+    images = None if first.evaluation is None else first.evaluation.images
     if noise is None:
         return f"{text}."
+    if too_few(images):
+        return f"{text}, not significant: {images} images are too few."
     # The difference of two evaluations has sqrt(2) times the noise of one.
     inside = abs(difference) < Z_95 * math.sqrt(2) * noise
     return f"{text}, {'not significant' if inside else 'significant'} given the noise."

@@ -291,14 +291,14 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
                 size="sm",
             ),
             dcc.Link(
-                "Open this network", href=f"/network{query({**fields, 'trial': record.trial})}"
+                "Open this network", href=f"network{query({**fields, 'trial': record.trial})}"
             ),
             mb="sm",
         )
         for record in selected
     ]
     if len(selected) == 2:
-        cards.append(dcc.Link("Compare the two", href=f"/compare{query(fields)}"))
+        cards.append(dcc.Link("Compare the two", href=f"compare{query(fields)}"))
     return cards
 
 

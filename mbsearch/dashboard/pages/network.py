@@ -22,6 +22,7 @@ from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
 from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
+from mbsearch.study.images_record import ImagesRecord, balance_note
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
 from mbsearch.study.retrained_file import Retrained
 
@@ -34,7 +35,8 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     if record is None:
         trial = View.parse(fields).trial
         return parts.notice("No such network", f"Expected a trial of {snapshot.name}, got {trial}.")
-    architecture = record.architecture
+    architecture, images = record.architecture, snapshot.findings.images
+    balance = balance_note(images, "validation")
     known = parts.costs(record), parts.latencies(record, snapshot.measured)
     return html.Div(
         [
@@ -42,7 +44,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 [
                     dmc.Title(record.label, order=1, size="h2"),
                     dmc.Badge(str(record.state), variant="light"),
-                    dmc.Text(f"Accuracy {parts.accuracy(record)}", fw=600),
+                    dmc.Text(f"Accuracy {parts.accuracy(record)}{balance}", fw=600),
                     dmc.Text(", ".join(filter(None, known)), c="dimmed"),
                 ],
                 gap="md",
@@ -96,6 +98,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             ),
             *_retraining(snapshot.measured.retrained_beside(record.fingerprint)),
             parts.panel("Layers", _layer_table(record)),
+            *_classes(images),
             dcc.Download(id="download"),
         ]
     )
@@ -162,6 +165,15 @@ def _retraining(finals: Sequence[Retrained]) -> list[Component]:
     table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
     sentences = html.Ul([html.Li(lead) for lead in margin_sentences(finals)])
     return [parts.panel("Retraining", table, sentences, mb="md", id="finals")]
+
+
+def _classes(images: ImagesRecord | None) -> list[Component]:
+    """Class names in the order of the outputs, unless an early study lacks them."""
+    if images is None:
+        return []
+    rows = [[i, name] for i, name in enumerate(images.class_names)]
+    table = parts.table(("Output", "Class"), rows, text_columns=2)
+    return [parts.panel("Classes", table, mt="md", id="classes")]
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
@@ -238,7 +250,7 @@ def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list
     return [
         dcc.Link(
             f"{word} on the front: {r.label}",
-            href=f"/network{query({**fields, 'trial': r.trial})}",
+            href=f"network{query({**fields, 'trial': r.trial})}",
         )
         for word, found in ends
         for r in found

@@ -270,7 +270,7 @@ def _open_link(fields: Fields) -> Any:
     trial = View.parse(fields).trial
     if trial is None:
         return dmc.Text("Select a row to open its network.", size="sm", c="dimmed")
-    return dcc.Link(f"Open trial {trial}", href=f"/network{query(fields)}")
+    return dcc.Link(f"Open trial {trial}", href=f"network{query(fields)}")
 
 
 def _grid(records: Sequence[TrialRecord]) -> Any:
