@@ -27,6 +27,7 @@ _THREADS = "OMP_NUM_THREADS"  # read by the libraries of a process when they are
 TASKS_PER_WORKER = 40  # a fresh process now and then keeps the memory of long studies flat
 _POLL_SECONDS = 2.0
 MAX_DEATHS = 3  # of the workers of one task
+_UNPREPARED = -1  # ticket of the message of a worker that cannot start
 MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
 
@@ -189,6 +190,10 @@ class LocalProcesses:
             finished: Finished | None = worker.pipe.recv()
         except (EOFError, OSError):  # it was killed, perhaps in the middle of a message
             return self._remove_dead(worker)
+        if finished is not None and not worker.ready:
+            self._dismiss(worker)
+            self._count_stillborn(str(finished.error))
+            return None
         worker.ready, worker.ticket = True, None
         if finished is None:
             self._stillborn = 0
@@ -295,14 +300,19 @@ def _work(
 ) -> None:
     """Main function of a worker: send None when ready, then answer tasks until the pipe ends.
 
+    A worker whose preparation fails sends the error instead of None, and exits.
     A worker ignores Ctrl-C, and exits with the driver.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(environment)  # that of the fork server may be older
-    if prepare is not None:
-        prepare()
     with suppress(EOFError, OSError):  # the driver has gone
+        try:
+            if prepare is not None:
+                prepare()
+        except Exception as error:
+            pipe.send(Finished(_UNPREPARED, error=f"{type(error).__name__}: {error}"))
+            return
         pipe.send(None)
         while True:
             ticket, task = pipe.recv()

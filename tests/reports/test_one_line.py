@@ -11,19 +11,25 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import markdown  # type: ignore[import-untyped]
 import pytest
+from fake_evaluator import FakeEvaluator
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
 from mbsearch import cli
 from mbsearch.config.specification import load
+from mbsearch.errors import EvaluationError
+from mbsearch.execution.local import LocalProcesses
+from mbsearch.execution.protocol import Task
 from mbsearch.export.markdown import code, escaped
 from mbsearch.printable_text import is_printable, one_line
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.library import load_reference
 from reports.test_numbers import SPACE, write_space
 from reports.typed_command import typed
 
@@ -286,6 +292,17 @@ def test_a_file_of_no_weights_is_named(
 )
 def test_a_bad_command_line_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:
     assert ending(tmp_path, *words).startswith(message)
+
+
+@in_process
+@pytest.mark.slow
+def test_workers_that_cannot_start_show_their_own_error() -> None:
+    prepare = partial(json.loads, "{")
+    task = Task(load_reference("mobilenet_v2"), seed=0)
+    with LocalProcesses(FakeEvaluator(), jobs=1, prepare=prepare) as workers:
+        workers.submit(0, task)
+        with pytest.raises(EvaluationError, match=r"are started \(JSONDecodeError: Expecting"):
+            workers.wait(timeout=120)
 
 
 # 34. Markdown
