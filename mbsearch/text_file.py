@@ -26,7 +26,7 @@ def require_regular(path: Path, kind: str, error: type[MbsearchError]) -> None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
+        raise error(f"{path}: expected {kind}, got no such file") from None
     except OSError as fault:
         raise error(f"{path}: cannot be read: {fault.strerror}") from None
     except ValueError:  # a null byte

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,9 +17,21 @@ from mbsearch.space.yaml_source import Document, read_document
 
 @dataclass(frozen=True)
 class SearchSpecification(SearchSpace):
-    """A search space together with the settings of its search."""
+    """A search space together with the settings of its search.
+
+    `source` is the file that it was read from, for messages.
+    """
 
     settings: Settings
+    source: Document | None = field(default=None, compare=False, repr=False)
+
+    def error(self, keys: Sequence[str], message: str) -> SpecError:
+        """Return an error of the first of these keys that the file has, with its line."""
+        given = {} if self.source is None else self.source.data
+        for key in keys:
+            if self.source is not None and key in given:
+                return self.source.error((key,), message)
+        return SpecError(f"{self.name}: {keys[0]}: {message}")
 
     def with_settings(self, changes: Mapping[str, object]) -> Self:
         """Return the specification with other values of these settings."""
@@ -42,7 +54,7 @@ def read_specification(document: Document) -> SearchSpecification:
     proxy = settings.proxy.scaled_for(space.largest_resolution)
     if proxy is not settings.proxy:
         settings = settings.model_copy(update={"proxy": proxy})
-    return SearchSpecification(space.name, space.template, settings)
+    return SearchSpecification(space.name, space.template, settings, document)
 
 
 def load(name: str | Path) -> Architecture | SearchSpecification:
@@ -70,7 +82,12 @@ def load(name: str | Path) -> Architecture | SearchSpecification:
                 raise document.error(("baselines", i, "resolution", j), str(error)) from None
     if specification.choices:
         return specification
-    return specification.decode({}).replace(name=specification.name)
+    network = specification.decode({}).replace(name=specification.name)
+    try:
+        list(network.layers())
+    except SpecError as error:
+        raise specification.error(("resolution", "stages"), str(error)) from None
+    return network
 
 
 def load_specification(name: str | Path) -> SearchSpecification:

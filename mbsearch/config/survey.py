@@ -78,7 +78,9 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
         if smallest_map is None or side < smallest_map[0]:
             smallest_map = side, architecture
     if not networks:
-        raise refusal or SpecError(f"{space.name}: no network of the space can be built")
+        raise space.error(
+            ("resolution", "stages"), f"expected a network with pixels left, got none: {refusal}"
+        )
     costs = list(networks.values())
     mult_adds = [c["mult_adds"] for c in costs]
     settings = space.settings.exact
@@ -171,9 +173,10 @@ def require_feasible(space: SearchSpecification, measure: Measure = measure) -> 
     params, costs = _minimise(space, space.settings.used_share, measure, enough=1.0)
     broken = space.settings.excess(costs)
     if broken:
-        raise SpecError(
-            f"{space.name}: limits: expected a space with a network within them, "
-            f"got none: of the smallest, {broken}"
+        key = "limits" if space.settings.limits.excess(costs) else "budgets"
+        raise space.error(
+            (key,),
+            f"expected a space with a network within them, got none: of the smallest, {broken}",
         )
     return params
 
@@ -199,7 +202,7 @@ def _minimise(
         if found[-1][0] <= enough:
             return params, costs
     if not found:
-        raise SpecError(f"{space.name}: no network of the space can be built")
+        raise space.error(("resolution", "stages"), "expected a network with pixels left, got none")
     ends = [_descend(space, score, measure, params) for *_, params, _ in sorted(found)[:_DESCENTS]]
     return min(ends, key=lambda end: score(end[1]))
 

@@ -35,6 +35,7 @@ _INTERRUPTS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 MAX_DEATHS = 3  # of the workers of one task
+_UNPREPARED = -1  # ticket of the message of a worker that cannot start
 MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
 
@@ -198,6 +199,10 @@ class LocalProcesses:
             finished: Finished | None = worker.pipe.recv()
         except (EOFError, OSError):  # it was killed, perhaps in the middle of a message
             return self._remove_dead(worker)
+        if finished is not None and not worker.ready:
+            self._dismiss(worker)
+            self._count_stillborn(str(finished.error))
+            return None
         worker.ready, worker.ticket = True, None
         if finished is None:
             self._stillborn = 0
@@ -290,16 +295,21 @@ def _work(
 ) -> None:
     """Main function of a worker: send None when ready, then answer tasks until the pipe ends.
 
-    A worker ignores Ctrl-C, SIGTERM and SIGHUP, which a terminal or a scheduler sends to all
-    processes of a run, and exits with the driver.
+    A worker whose preparation fails sends the error instead of None, and exits. A worker ignores
+    Ctrl-C, SIGTERM and SIGHUP, which a terminal or a scheduler sends to all processes of a run, and
+    exits with the driver.
     """
     for each in _INTERRUPTS:
         signal.signal(each, signal.SIG_IGN)
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(environment)  # that of the fork server may be older
-    if prepare is not None:
-        prepare()
     with suppress(EOFError, OSError):  # the driver has gone
+        try:
+            if prepare is not None:
+                prepare()
+        except Exception as error:
+            pipe.send(Finished(_UNPREPARED, error=f"{type(error).__name__}: {error}"))
+            return
         pipe.send(None)
         while True:
             ticket, task = pipe.recv()

@@ -14,6 +14,7 @@ from mbsearch.cost.metrics import columns, find_metric, quantity
 from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import FORMATS, WrittenFile
 from mbsearch.export.graphs import INT8
+from mbsearch.export.markdown import code, escaped
 from mbsearch.export.python_files import ARCHITECTURE
 from mbsearch.export.usage_code import preprocessing_code, usage_blocks
 from mbsearch.study.images_record import ImagesRecord, balance_note
@@ -58,8 +59,8 @@ def model_card(exportable: Exportable, origin: Origin, written: Sequence[Written
                 f" Of the {origin.trained.split} images, {images.balance(origin.trained.split)}."
             )
     sections = [
-        f"# {exportable.architecture.name}",
-        exportable.title,
+        f"# {escaped(exportable.architecture.name)}",
+        escaped(exportable.title),
         f"**Weights:** {weights}",
         _cost(exportable, origin.record),
         _accuracy(origin.record, origin.trained, balance_note(images, "validation")),
@@ -140,7 +141,7 @@ def _against(answer: Answer | str) -> str:
     )
     rows = [
         (
-            each.record.label,
+            escaped(each.record.label),
             f"{each.accuracy.mean:.3f}",
             "" if each.accuracy.exact else each.accuracy.bounds(),
             *(quantity(metric, each.record.costs[metric]) for metric in costs),
@@ -154,23 +155,26 @@ def _data(exportable: Exportable, origin: Origin) -> str:
     identity, evaluation = origin.settings["stamp"], origin.record.evaluation
     known = exportable.normalisation
     rows = [
-        ("Images", f"{Path(identity['data']).name} (content key `{identity['data_key'][:16]}`)"),
+        (
+            "Images",
+            f"{escaped(Path(identity['data']).name)} (content key `{identity['data_key'][:16]}`)",
+        ),
         ("Classes", str(exportable.architecture.num_classes)),
         ("Normalisation", "unknown: the images were not found" if known is None else f"`{known}`"),
         ("Seed of search, split and training", str(identity["seed"])),
         *_start(origin),
         ("Network", origin.content),
-        (EXPORTED_BY, f"`{origin.command}`"),
+        (EXPORTED_BY, code(origin.command)),
     ]
     if evaluation is not None:
         rows += [
             ("Evaluator", evaluation.evaluator),
             ("Device", evaluation.device),
             ("Versions", ", ".join(f"{n} {v}" for n, v in evaluation.versions.items())),
-            ("Recipe of the search", f"`{json.dumps(dict(evaluation.recipe))}`"),
+            ("Recipe of the search", code(json.dumps(dict(evaluation.recipe)))),
         ]
     if origin.trained is not None:
-        rows.append(("Recipe of the weights", f"`{json.dumps(dict(origin.trained.recipe))}`"))
+        rows.append(("Recipe of the weights", code(json.dumps(dict(origin.trained.recipe)))))
     return f"## How it was found and trained\n\n{_table(('', ''), rows)}"
 
 
@@ -183,11 +187,11 @@ def _start(origin: Origin) -> list[tuple[str, str]]:
         rows = [("Start", "fresh weights: too few of the donor's correspond to this network")]
     else:
         donor = origin.settings.get(DONOR, {})
-        known = [each for each in (donor.get("licence"), donor.get("source")) if each]
-        title = donor.get("title", "a donor") + (f" ({', '.join(known)})" if known else "")
+        known = [escaped(each) for each in (donor.get("licence"), donor.get("source")) if each]
+        title = escaped(donor.get("title", "a donor")) + (f" ({', '.join(known)})" if known else "")
         way = ", by way of the study's supernet" if start.kind is StartKind.SUPERNET else ""
         text = f"{start.share:.1%} of the weights are inherited from {title}{way}"
-        normalised = donor.get("normalisation") or "unknown"
+        normalised = escaped(donor.get("normalisation") or "unknown")
         note = f"{normalised}; this network takes images normalised as above"
         rows = [("Start", text), ("Normalisation of the donor", note)]
     teacher = origin.settings["stamp"].get("teacher")

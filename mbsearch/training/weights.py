@@ -168,13 +168,11 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"{path}: expected the package safetensors to read it; "
             "run: pip install 'mbsearch[export]'"
         ) from None
-    except pickle.UnpicklingError:  # torch's message advises to run the file's code
-        raise DataError(
-            f"{path}: expected the tensors of a state_dict, as torch.save or safetensors writes "
-            f"them, got {_content(path) or 'other Python objects, which may run code'}"
-        ) from None
-    except Exception as error:  # zip and safetensors raise different errors
+    except Exception as error:  # pickle, zip and safetensors raise different errors
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in reason:
+            # torch's own message advises to run the code of the file
+            reason = "a pickle of other Python objects, which may run code; save a state_dict"
         got = _content(path) or reason
         raise DataError(f"{path}: expected a file of weights, got {got}") from None
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):

@@ -3,19 +3,33 @@
 # ruff: noqa: E501 - one line a case
 from __future__ import annotations
 
+import html
+import json
 import os
+import pickle
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import markdown  # type: ignore[import-untyped]
 import pytest
+from fake_evaluator import FakeEvaluator
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
 from mbsearch import cli
+from mbsearch.config.specification import load
+from mbsearch.errors import EvaluationError
+from mbsearch.execution.local import LocalProcesses
+from mbsearch.execution.protocol import Task
+from mbsearch.export.markdown import code, escaped
 from mbsearch.printable_text import is_printable, one_line
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.library import load_reference
 from reports.test_numbers import SPACE, write_space
 from reports.typed_command import typed
 
@@ -220,3 +234,98 @@ def test_a_yaml_bomb_is_refused_soon(tmp_path: Path, text: str, message: str) ->
 def test_a_named_pipe_is_refused(tmp_path: Path, words: list[str]) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "got a pipe, socket or device" in ending(tmp_path, *words)
+
+
+# 33. Messages
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ([("head:", "limits: {mult_adds: 10}\nhead:")], ["run", "--space", "s.yaml", "--table", "t.json"], "s.yaml:6: limits: expected a space with a network within them"),
+        ([("head:", "budgets: [{params: 10}]\nhead:")], ["run", "--space", "s.yaml", "--table", "t.json"], "s.yaml:6: budgets: expected a space with a network within them"),
+        ([("resolution: 32", "resolution: 2"), ("stride: 2", "stride: 8")], ["count", "s.yaml"], "s.yaml:2: resolution: "),
+        ([("resolution: 32", "resolution: 1"), ("{choices: [3, 6]}", "3")], ["count", "s.yaml"], "s.yaml:2: resolution: "),
+    ],
+)  # fmt: skip
+def test_a_mistake_of_the_whole_file_has_its_line(
+    tmp_path: Path, changes: list[tuple[str, str]], words: list[str], message: str
+) -> None:
+    write_space(tmp_path, *changes)
+    (tmp_path / "t.json").write_text('[{"stages.0.expansion": 3, "accuracy": 0.5}]')
+    assert message in ending(tmp_path, *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"", "got an empty file"),
+        (b"these are the weights\n" * 20, "got a text file"),
+        (b"i" + b"1" * 100, "got a text file"),
+        (pickle.dumps(Path("x")), "got a pickle of other Python objects, which may run code"),
+        (b"PK\x03\x04" + bytes(100), "expected a file of weights, got "),
+    ],
+    ids=["empty", "text", "number", "pickle", "zip"],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_file_of_no_weights_is_named(
+    tmp_path: Path, content: bytes, got: str, suffix: str
+) -> None:
+    (tmp_path / f"w{suffix}").write_bytes(content)
+    found = ending(tmp_path, "run", "--space", "tiny", "--weights", f"w{suffix}")
+    assert f"w{suffix}: expected " in found
+    assert "weights_only" not in found
+    assert suffix == ".safetensors" or got in found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["conut", "tiny"], "error: No such command 'conut'. Did you mean 'count'?"),
+        (["count", "tiny", "--alhpa", "1"], "error: No such option: --alhpa"),
+        (["count"], "error: Missing argument"),
+        (["run", "--trials", "many"], "error: Invalid value for '--trials'"),
+        (["dashboard", "--port", "http"], "error: Invalid value for '--port'"),
+        (["count", "tiny", "v2"], "error: Got unexpected extra argument"),
+        (["count", "tiny", "--alpha"], "error: Option '--alpha' requires an argument"),
+    ],
+)
+def test_a_bad_command_line_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:
+    assert ending(tmp_path, *words).startswith(message)
+
+
+@in_process
+@pytest.mark.slow
+def test_workers_that_cannot_start_show_their_own_error() -> None:
+    prepare = partial(json.loads, "{")
+    task = Task(load_reference("mobilenet_v2"), seed=0)
+    with LocalProcesses(FakeEvaluator(), jobs=1, prepare=prepare) as workers:
+        workers.submit(0, task)
+        with pytest.raises(EvaluationError, match=r"are started \(JSONDecodeError: Expecting"):
+            workers.wait(timeout=120)
+
+
+# 34. Markdown
+
+
+@in_process
+@given(st.text(max_size=40))
+def test_quoted_text_acts_on_nothing(text: str) -> None:
+    for quoted in (escaped(text), code(text)):
+        assert len(quoted.splitlines()) <= 1
+    assert not re.search(r"<|(?<!\\)(\\\\)*[`|*]", escaped(text))
+    fence = re.match("`+", code(text))
+    assert fence is not None
+    assert fence[0] not in code(text)[len(fence[0]) : -len(fence[0])].replace("`" + fence[0], "")
+
+
+@in_process
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a`b``c", "x|y", "# [link](http://a)", "**bold** _it_"]
+)
+def test_a_model_card_shows_names_as_they_are(tmp_path: Path, name: str) -> None:
+    path = write_space(tmp_path, ("{choices: [3, 6]}", "3"), ("small", json.dumps(name)))
+    network = load(path)
+    assert isinstance(network, Architecture)
+    title = markdown.markdown(f"# {escaped(network.name)}", extensions=["tables"])
+    assert title == f"<h1>{html.escape(name, quote=False)}</h1>"
