@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from mbsearch.cli.interruption import resumable_trainings
 from mbsearch.cli.terminal import (
     AllStudies,
     Data,
@@ -72,7 +73,7 @@ def audit(
     loaded = with_min_images(with_evaluator(load_specification(space), evaluator), min_images)
     if weights is not None:
         loaded = loaded.with_settings({"weights": weights})
-    with ProgressDisplay(err) as display:
+    with resumable_trainings(), ProgressDisplay(err) as display:
         found = run_audit(
             loaded,
             folder=study_folder(loaded.name if name is None else name, results),

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mbsearch.cli.interruption import resumable_trainings
 from mbsearch.cli.terminal import (
     Device,
     Json,
@@ -82,7 +83,7 @@ def compare_arms(
             )
     references = {each.name: each for arm in arms for each in arm.references}
     data = first.stamp["data"]
-    with ProgressDisplay(err) as display:
+    with resumable_trainings(), ProgressDisplay(err) as display:
         found = compare(
             [arm.network for arm in arms],
             list(references.values()),

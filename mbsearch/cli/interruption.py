@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mbsearch.cli.terminal import err
+from mbsearch.display.console_log import print_line
+
 _NAMES = ("SIGTERM", "SIGHUP")  # Windows lacks the second
 
 
@@ -45,6 +48,17 @@ def interrupted_by_signals() -> Iterator[None]:
     finally:
         for each in signals:
             signal.signal(each, signal.SIG_DFL)
+
+
+@contextmanager
+def resumable_trainings() -> Iterator[None]:
+    """Print how to resume trainings that are interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        line = "interrupted; completed trainings are saved. Run the same command to resume"
+        print_line(err, line)
+        raise
 
 
 def _discard_terminal_output() -> None:

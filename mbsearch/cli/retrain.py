@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mbsearch.cli.interruption import resumable_trainings
 from mbsearch.cli.terminal import (
     Budgets,
     Device,
@@ -129,7 +130,7 @@ def retrain(
     )
     for name in dict.fromkeys(each.name for each in chosen):
         print_line(err, f"retraining {name}")
-    with ProgressDisplay(err) as display:
+    with resumable_trainings(), ProgressDisplay(err) as display:
         found = retrain_study(
             study.folder,
             chosen,

@@ -18,7 +18,7 @@ from typing import Self
 import psutil
 import pytest
 from fake_evaluator import FakeEvaluator
-from fake_search import search
+from fake_search import TINY, search
 from noise_images import write_noise_images
 from processes import fork_servers
 
@@ -123,12 +123,37 @@ def test_a_run_under_nohup_outlives_its_terminal_and_ends_by_sigterm(
     interrupted(process, tmp_path / "results" / "long", signal.SIGTERM)
 
 
+@in_process
+@pytest.mark.parametrize(
+    ("command", "trainer"),
+    [
+        ("audit --networks 6 --weights none --space tiny", "mbsearch.audit.run.audit"),
+        ("retrain study --trial 0", "mbsearch.retraining.run.retrain_study"),
+        ("run --space tiny --weights none", "mbsearch.study_run.run"),
+    ],
+)
+def test_an_interrupted_command_says_in_one_line_how_to_resume(
+    quick: Mbsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, trainer: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    store, _ = search(tmp_path / "study", trials=1)
+    store.search.set_user_attr("space_yaml", TINY.to_yaml())
+    store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "", "seed": 0})
+    monkeypatch.setattr(trainer, interrupt)
+    ran = quick(*command.split())
+    assert ran.code == 130
+    (line,) = [line for line in ran.text.splitlines() if line.startswith("interrupted")]
+    assert "are saved. Run the same command to resume" in line
+
+
 # 22. Callers and surroundings
 
 OWN = """\
 import mbsearch as mb
 from fake_evaluator import FakeEvaluator
-from fake_search import search
+from fake_search import TINY, search
 class Own(FakeEvaluator):
     pass
 """
