@@ -105,6 +105,12 @@ def commands_in(folder: Path) -> Mbsearch:
     return run
 
 
+def search_with(mbsearch: Mbsearch, *arguments: str | Path) -> Ran:
+    """Run a search from scratch without finals and export, options that older versions lack."""
+    found = mbsearch("run", *arguments, "--weights", "none", "--finals", "0", "--no-export")
+    return mbsearch("run", *arguments) if "No such option" in found.text else found
+
+
 @pytest.fixture
 def mbsearch(tmp_path: Path) -> Mbsearch:
     """Runs ``mbsearch`` with its arguments in a temporary folder."""

@@ -18,7 +18,7 @@ from dash import Dash
 from PIL import Image
 from plotly.utils import PlotlyJSONEncoder
 
-from .conftest import commands_in
+from .conftest import commands_in, search_with
 
 if TYPE_CHECKING:
     from mbsearch.study.records import TrialRecord
@@ -52,10 +52,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(folder / f"{i:03}.png")
     (home / "small.yaml").write_text(SPACE)
     mbsearch = commands_in(home)
-    mbsearch(
-        *("run", "--space", "small.yaml", "--data", "photos", "--weights", "none", "--trials", "2"),
-        *("--jobs", "1", "--finals", "0", "--no-export"),
-    ).passed()
+    searched = ("--space", "small.yaml", "--data", "photos", "--trials", "2", "--jobs", "1")
+    search_with(mbsearch, *searched).passed()
     mbsearch("export", "results/small", "--trial", "0", "--int8", "-o", "out").passed()
     mbsearch("report", "results/small", "-o", "report.html").passed()
     return home

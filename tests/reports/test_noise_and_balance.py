@@ -13,7 +13,7 @@ import pytest
 from fake_search import search
 from PIL import Image
 
-from .conftest import Mbsearch, commands_in
+from .conftest import Mbsearch, commands_in, search_with
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 SPACE = """\
@@ -26,7 +26,7 @@ head: {channels: 32}
 baselines: [{reference: mobilenet_v1, alpha: 0.25, resolution: 32}]
 proxy: {epochs: 1, train_images: null, validation_images: null}
 """
-RUN = ("run", "--space", "small.yaml", "--data", "photos", "--weights", "none", "--trials", "2")
+RUN = ("--space", "small.yaml", "--data", "photos", "--trials", "2", "--jobs", "1")
 
 
 def noise_study(folder: Path, counts: Mapping[str, int]) -> tuple[Mbsearch, str]:
@@ -39,7 +39,7 @@ def noise_study(folder: Path, counts: Mapping[str, int]) -> tuple[Mbsearch, str]
             Image.fromarray(pixels).save(folder / "photos" / name / f"{i:03}.png")
     (folder / "small.yaml").write_text(SPACE)
     mbsearch = commands_in(folder)
-    return mbsearch, mbsearch(*RUN, "--jobs", "1", "--finals", "0", "--no-export").passed()
+    return mbsearch, search_with(mbsearch, *RUN).passed()
 
 
 def words(text: str) -> str:
