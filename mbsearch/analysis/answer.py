@@ -164,8 +164,11 @@ class Answer:
         if not self.margins and not self.record.is_baseline:
             clauses.append(f"no MobileNet of this budget is known from {self.basis}")
         if self.equalled is not None:
-            equal = f"as accurate as {self.equalled.other.brief()} within {tie_margin()}"
-            clauses.append(f"{equal} {at_cost(self.equalled.cost_ratio)}")
+            other, ratio = self.equalled.other.brief(), at_cost(self.equalled.cost_ratio)
+            if self.equalled.difference.low > 0:
+                clauses.append(f"significantly more accurate than {other} {ratio}")
+            else:
+                clauses.append(f"as accurate as {other} within {tie_margin()} {ratio}")
         return clauses + [
             f"{each.label} may be better, but was not promoted" for each in self.unpromoted
         ]
