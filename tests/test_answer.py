@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from answer_records import IMAGES, evaluation, network, reference
 from fake_search import search
+from shown_text import html_text, page_text
 
 from mbsearch.analysis.answer import Answer, answer_text
 from mbsearch.analysis.answer_selection import answer, answers, cheapest_tied
@@ -24,7 +24,7 @@ from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front
-from mbsearch.dashboard.pages.front import others, sentence
+from mbsearch.dashboard.pages.front import card
 from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View
@@ -368,7 +368,7 @@ def test_status_export_report_and_dashboard_name_the_same_network(
     assert json.loads(printed)["name"] == found.name
     assert call("export", str(folder)) == found.record.architecture.to_yaml()
     measured = Artifacts(retrained=tuple(findings.retrained))
-    assert found.sentence() in re.sub("&#x27;", "'", document(findings, "title", measured))
+    assert found.sentence() in html_text(document(findings, "title", measured))
     write_results(tmp_path, findings, "title")
     best = load(tmp_path / "best.yaml")
     assert isinstance(best, Architecture)
@@ -386,9 +386,11 @@ def test_status_export_report_and_dashboard_name_the_same_network(
         settings=settings,
         measured=measured,
     )
-    assert sentence(snapshot, View()) == f"{found.sentence()}."
-    assert found.sentence() in str(front.layout(snapshot, {}, Library(ResultsFolder(folder))))
-    assert len(others(snapshot, View())) == max(0, len(findings.requested) - 1)
+    shown_card = card(snapshot, View())
+    assert answer_text(shown_card.found) == found.sentence()
+    page = front.layout(snapshot, {}, Library(ResultsFolder(folder)))
+    assert found.sentence() in page_text(page)
+    assert [budget for budget, _ in shown_card.rows] == list(findings.default_budgets)
     shown = chosen(snapshot, {})
     assert shown is not None
     assert shown.fingerprint == found.record.fingerprint

@@ -43,6 +43,10 @@ class Margin:
             return f"{text})"
         return f"{text}; {self.difference.in_points()})"
 
+    def detail(self) -> str:
+        """Format the probability of a higher accuracy: ``P(more accurate) = 0.99``."""
+        return f"P(more accurate) = {self.difference.probability:.2f}"
+
     def to_dict(self) -> dict[str, Any]:
         """Encode as plain data."""
         record = self.other.record
@@ -63,6 +67,27 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True)
+class Clause:
+    """A part of an answer's sentence, with a detail that a card shows on hover."""
+
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of an answer's sentence with the punctuation that precedes it.
+
+    `kind` is ``budget``, ``network``, ``facts`` or ``clause``: a card's style.
+    """
+
+    mark: str
+    kind: str
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerText:
     """The sentence of an answer in parts, which a card shows one below the other.
 
@@ -73,15 +98,19 @@ class AnswerText:
     budget: str
     network: str
     facts: str
-    clauses: tuple[str, ...]
+    clauses: tuple[Clause, ...]
 
-    def segments(self) -> list[tuple[str, str]]:
-        """Return the parts, each with the punctuation that precedes it."""
-        rest = [(", ", self.facts), *(("; ", clause) for clause in self.clauses)]
-        return [("", self.budget), (": ", self.network), *rest]
+    def segments(self) -> list[Segment]:
+        """Return the parts in their order."""
+        return [
+            Segment("", "budget", self.budget),
+            Segment(": ", "network", self.network),
+            Segment(", ", "facts", self.facts),
+            *(Segment("; ", "clause", each.text, each.detail) for each in self.clauses),
+        ]
 
     def __str__(self) -> str:
-        return "".join(mark + text for mark, text in self.segments())
+        return "".join(segment.mark + segment.text for segment in self.segments())
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,25 +181,25 @@ class Answer:
         costs = " and ".join(amount(m, self.record.costs[m]) for m in self.budget.bounds())
         return f"{costs}, {self.accuracy_text()}"
 
-    def _clauses(self) -> list[str]:
+    def _clauses(self) -> list[Clause]:
         clauses = []
         if self.record.is_baseline:
-            best = "" if self.searched is None else f": {self.searched.clause()}"
-            clauses.append(f"no searched network is better{best}")
+            clauses.append(_clause("no searched network is better", self.searched))
         if self.cheaper is not None:
             ratio = at_cost(self.cheaper.record.cost / self.record.cost)
-            clauses.append(f"{self.cheaper.brief()} is as accurate within {tie_margin()} {ratio}")
-        clauses += [margin.clause() for margin in self.margins]
+            cheaper = f"{self.cheaper.brief()} is as accurate within {tie_margin()} {ratio}"
+            clauses.append(Clause(cheaper))
+        clauses += [_clause("", margin) for margin in self.margins]
         if not self.margins and not self.record.is_baseline:
-            clauses.append(f"no MobileNet of this budget is known from {self.basis}")
+            clauses.append(Clause(f"no MobileNet of this budget is known from {self.basis}"))
         if self.equalled is not None:
             other, ratio = self.equalled.other.brief(), at_cost(self.equalled.cost_ratio)
+            equal = f"as accurate as {other} within {tie_margin()} {ratio}"
             if self.equalled.difference.low > 0:
-                clauses.append(f"significantly more accurate than {other} {ratio}")
-            else:
-                clauses.append(f"as accurate as {other} within {tie_margin()} {ratio}")
+                equal = f"significantly more accurate than {other} {ratio}"
+            clauses.append(Clause(equal, self.equalled.detail()))
         return clauses + [
-            f"{each.label} may be better, but was not promoted" for each in self.unpromoted
+            Clause(f"{each.label} may be better, but was not promoted") for each in self.unpromoted
         ]
 
     def _pixels(self) -> list[str]:
@@ -227,6 +256,13 @@ def answer_row(found: Answer | str, budget: Budget) -> dict[str, Any]:
     if isinstance(found, Answer):
         return found.to_dict()
     return {"budget": budget.bounds(), "name": None, "sentence": found}
+
+
+def _clause(text: str, margin: Margin | None) -> Clause:
+    """Return a text and a margin as a clause."""
+    if margin is None:
+        return Clause(text)
+    return Clause(f"{text}: {margin.clause()}" if text else margin.clause(), margin.detail())
 
 
 def _number(record: TrialRecord) -> int | None:

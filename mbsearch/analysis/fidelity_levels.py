@@ -267,6 +267,15 @@ def with_larger_references(findings: Findings, level: FidelityLevel, i: int) -> 
     return _Screened([chosen, *map(_measured, complete(references))])
 
 
+def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
+    """Return the test accuracy of a network after retraining; None if it was not retrained."""
+    level = _Trained(_retrained(findings), RETRAINING)
+    for i, record in enumerate(level.records):
+        if record.fingerprint == fingerprint:
+            return level.scored(i).accuracy
+    return None
+
+
 def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
     """Networks by their finals: paired by images if all of them kept their predictions."""
     trained = [(record, trainings_of_finals(record.finals)) for record in records]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -82,11 +83,40 @@ Evaluator = Annotated[
 ]
 
 
-def print_table(table: Table) -> None:
-    """Print a table in full width, because a terminal would truncate its numbers."""
+def print_text(text: str, style: str = "") -> None:
+    """Print a text as it is: wrapped at words on a terminal, as one line in a pipe."""
+    out.print(text, style=style, highlight=False, markup=False, soft_wrap=not out.file.isatty())
+
+
+def plain_table(title: str) -> Table:
+    """Return an empty table without vertical lines."""
+    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+
+
+def print_table(table: Table, optional: Sequence[str] = ()) -> None:
+    """Print a table in full width, because a terminal would truncate its numbers.
+
+    On a terminal that is too narrow, columns of `optional` are left out, the first one first, until
+    the table fits. The caption names them.
+    """
     wide = Console(width=10_000)
-    natural = Measurement.get(wide, wide.options, table).maximum
-    Console(width=max(out.width, natural)).print(table)
+
+    def width(shown: Table) -> int:
+        return Measurement.get(wide, wide.options, shown).maximum
+
+    titles = [str(column.header) for column in table.columns]
+    left_out: list[str] = []
+    for title in optional:
+        if not out.file.isatty() or width(table) <= out.width:
+            break
+        left_out.append(title)
+        table.columns.pop(titles.index(title))
+        titles.remove(title)
+    if left_out:
+        table.caption = f"not shown in {out.width} columns: {', '.join(left_out)}"
+        table.caption_justify = "left"
+    shown = Console(width=max(out.width, width(table)))
+    shown.print(table)
 
 
 def cost(option: str, text: str, metric: str) -> int:

@@ -14,6 +14,8 @@ EVALUATORS: tuple[str, ...] = get_args(Evaluator)
 """Where a proxy training's first weights come from."""
 EMBEDDED = "embedded"
 """Name of the images that the package contains."""
+EMBEDDED_TITLE = "Fashion-MNIST (built-in)"
+"""Their title."""
 GROWTH = 0.1
 """Default of `Proxy.growth` for networks that inherit a supernet's weights."""
 
@@ -115,3 +117,8 @@ class Proxy(Recipe):
         fields += {"resolution_scale"} & self.model_fields_set
         dumped = self.model_dump(mode="json", include=set(fields))
         return {key: dumped[key] for key in fields}
+
+
+def data_title(data: str) -> str:
+    """Return the title of a data set inside a text: that of the built-in images, else its name."""
+    return EMBEDDED_TITLE if data == EMBEDDED else data

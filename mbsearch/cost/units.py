@@ -32,6 +32,14 @@ class Unit:
     round_values: Callable[[bool], list[float]]
     slider_label: str
 
+    def option(self, value: int) -> str:
+        """Return the shortest text that `parse` reads as the value: ``20M``, ``5ms``."""
+        short = self.format(value).replace(" ", "")
+        try:
+            return short if self.parse(short) == value else str(self.dump(value))
+        except ValueError:
+            return str(self.dump(value))
+
 
 def parse_quantity(text: object) -> int:
     """Parse a count: ``600M``, ``2.5M``, ``512k``, ``1e8`` or a plain number.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from mbsearch.analysis.answer_selection import answer
@@ -9,8 +10,8 @@ from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.front import knee_of
 from mbsearch.analysis.tables import to_frame
 from mbsearch.errors import NoAnswerError
-from mbsearch.figures.front import front_figure
-from mbsearch.figures.style import CONFIG
+from mbsearch.report.html import front_document
+from mbsearch.study.artifacts import read_artifacts
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import TrialRecord, metric_of
 
@@ -26,13 +27,12 @@ def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
     """
     within = findings.within
     frame = to_frame(findings.records, within)
-    html = front_figure(within, title).to_html(
-        include_plotlyjs=True, full_html=True, default_height="92vh", config=CONFIG
-    )
     files = {
         "trials.csv": frame.to_csv(index=False),
         "front.csv": frame[frame["on_front"]].sort_values(metric_of(within)).to_csv(index=False),
-        "front.html": html,
+        "front.html": front_document(
+            findings, title, read_artifacts(folder), shlex.quote(str(folder))
+        ),
         "best.yaml": _best(findings).architecture.to_yaml(),
     }
     return [write_atomically(folder / name, text) for name, text in files.items()]
