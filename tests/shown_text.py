@@ -18,5 +18,6 @@ def page_text(component: Any) -> str:
 
 def html_text(document: str) -> str:
     """Return the text of an HTML document, without its scripts and styles."""
-    body = re.sub(r"<(script|style)\b.*?</\1>", "", document, flags=re.DOTALL)
+    body = document.partition("<body>")[2]  # plotly is in the head
+    body = re.sub(r"<(script|style)\b.*?</\1>", "", body, flags=re.DOTALL)
     return unescape(re.sub(r"<[^>]*>", "", body))

@@ -125,8 +125,8 @@ def _equalled(
     """Compare a searched network with the most accurate larger reference that it equals.
 
     The lower end of the margin's interval is at most `TIED_WITHIN` below 0. A reference is left out
-    if a smaller one is more accurate, or if the network is significantly more accurate by `margins`
-    already.
+    if a smaller one is more accurate, or if the network is significantly more accurate or
+    statistically tied by `margins` already.
     """
     if level.records[best].is_baseline:
         return None
@@ -145,8 +145,9 @@ def _equalled(
     if not equal:
         return None
     found = best_of(beside, equal)
-    behind = {m.other.record.fingerprint for m in margins if m.difference.low > 0}
-    if beside.records[found].fingerprint in behind:
+    differences = {m.other.record.fingerprint: m.difference for m in margins}
+    known = differences.get(beside.records[found].fingerprint)
+    if known is not None and (known.low > 0 or known.tied):
         return None
     other = beside.records[found]
     return _margin_over(beside, 0, found, is_published(other.origin, other.architecture))

@@ -90,7 +90,7 @@ def print_text(text: str, style: str = "") -> None:
 
 def plain_table(title: str) -> Table:
     """Return an empty table without vertical lines."""
-    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    return Table(title=title, box=SIMPLE_HEAD, title_justify="left", collapse_padding=True)
 
 
 def print_table(table: Table, optional: Sequence[str] = ()) -> None:

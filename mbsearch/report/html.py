@@ -237,7 +237,8 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
         f"<p>Accuracy by option of {escape(found[0].choice)}, at similar cost:</p>",
         _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
-        "<p>Each line is a network. Drag along an axis to filter by a range.</p>",
+        '<p>Each line is a network. <span class="live">Drag along an axis to filter by a range.'
+        "</span></p>",
         _figure(parallel_figure(records, found), "parallel", 420, wide=True),
     ]
 
