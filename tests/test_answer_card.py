@@ -92,7 +92,7 @@ STUDIES = {
         "times the cost (15.7 M, 0.700; 95 % interval +3.6 to +6.4, significant)",
         [OURS, V2],
     ),
-    "cheaper at equal accuracy": Study(
+    "fewer Mult-Adds at equal accuracy": Study(
         "At 50 M Mult-Adds: use MobileNetV2 0.35/192, 28 M Mult-Adds, validation accuracy 0.752 "
         f"(95 % interval 0.750 to 0.754, {SHORT} 192); no searched network is better: +0.2 points "
         "over trial 43 at 2.30 times the cost (12.2 M, 0.750; 95 % interval -0.1 to +0.5, "

@@ -23,6 +23,7 @@ from mbsearch.cli.latency import latency
 from mbsearch.cli.report import report
 from mbsearch.cli.retrain import retrain
 from mbsearch.cli.run import run
+from mbsearch.cli.single_options import SingleOptions
 from mbsearch.cli.spaces import schema, spaces
 from mbsearch.cli.status import status
 from mbsearch.cli.terminal import err, out
@@ -88,7 +89,7 @@ for _command in (
     schema,
     cache,
 ):
-    app.command()(_command)
+    app.command(cls=SingleOptions)(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

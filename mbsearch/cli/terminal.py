@@ -115,7 +115,7 @@ def print_table(table: Table, optional: Sequence[str] = ()) -> None:
     if left_out:
         table.caption = f"not shown in {out.width} columns: {', '.join(left_out)}"
         table.caption_justify = "left"
-    shown = Console(width=max(out.width, width(table)))
+    shown = Console(file=out.file, width=max(out.width, width(table)))
     shown.print(table)
 
 
