@@ -70,10 +70,10 @@ def test_tables_fit_the_terminal_by_leaving_out_the_least_important_columns(show
         assert ("not shown" in text) == (left_out is not None)
         assert ("128" in text) == (left_out is None)
         assert left_out is None or left_out in " ".join(text.split())
-    file = io.StringIO()
-    shown(file, 20)
+    pipe = io.StringIO()
+    shown(pipe, 20)
     print_table(table, ("trial",))
-    assert "43" in file.getvalue(), "a pipe gets every column"
+    assert "43" in pipe.getvalue(), "a pipe gets every column"
 
 
 def test_the_time_left_is_estimated_from_the_third_training_on(
@@ -104,7 +104,7 @@ def test_a_busy_machine_is_warned_of(
 ) -> None:
     monkeypatch.setattr(benchmark, "usable_cores", lambda: 4)
     for load, busy in ((0.3, False), (3.0, False), (3.9, True)):
-        monkeypatch.setattr(benchmark.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             benchmark.measure_networks([], ["torch"], threads=1, runs=10)

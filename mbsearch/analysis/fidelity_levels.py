@@ -257,7 +257,7 @@ def with_larger_references(findings: Findings, level: FidelityLevel, i: int) -> 
         known = _retrained(findings)
         mine = [each for each in known if each[0].fingerprint == chosen.fingerprint]
         return _Trained([*mine, *(each for each in known if larger(each[0]))], basis)
-    references = [r for r in findings.within if is_within(findings.limits, r.costs) and larger(r)]
+    references = [r for r in findings.within if larger(r) and is_within(findings.limits, r.costs)]
     if basis == Fidelity.FINAL:
         return _finals([chosen, *(r for r in references if r.finals)])
     if level.predicted(i):
