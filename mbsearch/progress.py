@@ -56,3 +56,30 @@ class CountLines:
         if event.total is not None and time.monotonic() >= self._next:
             self._write(f"{event.phase}: {event.completed:,} of {event.total:,}")
             self._next = time.monotonic() + self._SECONDS
+
+
+class TimeLeft:
+    """Estimate the remaining time of a task from the mean time of its completed units.
+
+    There is an estimate from the third unit on. It starts anew with a task that counts from the
+    beginning.
+    """
+
+    _FEWEST = 3
+
+    def __init__(self) -> None:
+        self._first: Progress | None = None
+        self._last = 0
+        self._start = 0.0
+
+    def __call__(self, event: Progress) -> float | None:
+        """Return the remaining seconds after an event; None if they are unknown."""
+        if self._first is None or event.completed < self._last:
+            self._first, self._start = event, time.monotonic()
+        self._last = event.completed
+        if event.seconds_left is not None:
+            return event.seconds_left
+        done = event.completed - self._first.completed
+        if event.total is None or done < self._FEWEST:
+            return None
+        return (time.monotonic() - self._start) / done * (event.total - event.completed)

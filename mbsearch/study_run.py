@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from threadpoolctl import threadpool_limits
 
 from mbsearch.analysis.findings import findings_of
+from mbsearch.config.proxy_settings import data_title
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import (
     SearchSpecification,
@@ -397,7 +398,7 @@ class _OpenStudy:
         records = self.store.records()
         if complete(records):
             findings = findings_of(records, self.store.settings())
-            title = f"{self.space.name} on {self.scoring.data}"
+            title = f"{self.space.name} on {data_title(self.scoring.data)}"
             failures += write_results(self.folder, findings, title)
         return failures
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from answer_records import IMAGES, evaluation, network, reference
 from fake_search import search
+from shown_text import html_text, page_text
 
 from mbsearch.analysis.answer import Answer, answer_text
 from mbsearch.analysis.answer_selection import answer, answers, cheapest_tied
@@ -24,7 +24,7 @@ from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.specification import load
 from mbsearch.cost import measure
 from mbsearch.dashboard.pages import front
-from mbsearch.dashboard.pages.front import others, sentence
+from mbsearch.dashboard.pages.front import card
 from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View
@@ -103,9 +103,10 @@ def test_default_budgets_are_round_amounts_between_the_references() -> None:
     asked = [budget.bounds()["mult_adds"] for budget in Findings(records).default_budgets]
     assert asked == [5 * 10**6, 10**7, 2 * 10**7, 5 * 10**7]
     assert Findings([]).default_budgets == ()
-    assert findings_of(records, {}).main_budget == Budget(mult_adds=2 * 10**7), (
-        "an old study's headline"
+    assert findings_of(records, {}).main_budget == Budget(mult_adds=10**7), (
+        "nearest to 13.4 M, the middle of 3 M and 60 M on a logarithmic scale"
     )
+    assert Findings([]).main_budget is None
 
 
 def test_the_sentence_names_cost_accuracy_basis_and_margins() -> None:
@@ -118,18 +119,20 @@ def test_the_sentence_names_cost_accuracy_basis_and_margins() -> None:
     found = answer(Findings(records), BUDGET)
     text = found.sentence()
     assert text.startswith(
-        "At 20 M Mult-Adds: trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 "
+        "At 20 M Mult-Adds: use trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 "
         "(95 % interval 0.740 to 0.760, screening, trained at 24 px in place of 96); "
     )
-    assert "+3.0 points over MobileNetV2 0.17/160 (15.7 M, 0.720; 95 % interval +1.6 to" in text
-    assert "+5.0 points over MobileNetV2 0.35/128 (12.6 M, 0.700; " in text, "the published one"
+    strongest = "+3.0 points over MobileNetV2 0.17/160 at 0.78 times the cost (15.7 M, 0.720; 95 % "
+    assert f"; {strongest}interval +1.6 to" in text
+    published = "+5.0 points over MobileNetV2 0.35/128 at 0.97 times the cost (12.6 M, 0.700; "
+    assert published in text
     assert "MobileNetV1 0.3/112" in text
     flags = [(m.other.record.trial, m.published) for m in found.margins]
-    assert flags == [(3, True), (2, False), (1, True)]
+    assert flags == [(2, False), (1, True), (3, True)]
     data = json.loads(json.dumps(found.to_dict()))
     assert (data["trial"], data["basis"], data["split"]) == (43, "screening", "validation")
     assert data["budget"] == {"mult_adds": 20_000_000}
-    assert [m["name"] for m in data["margins"]][1:] == [
+    assert [m["name"] for m in data["margins"]][:2] == [
         "MobileNetV2 0.17/160",
         "MobileNetV2 0.35/128",
     ]
@@ -147,7 +150,31 @@ def test_a_reference_may_be_the_answer() -> None:
     records = [network(1, 0.75, 10**7), reference(2, 0.80, 15_700_000, 0.17, 160)]
     found = answer(Findings(records), BUDGET)
     assert found.name == "MobileNetV2 0.17/160"
-    assert "no searched network is better: +5.0 points over trial 1 (" in found.sentence()
+    assert "no searched network is better: +5.0 points over trial 1 at 1.57 times the cost (" in (
+        found.sentence()
+    )
+
+
+def test_the_most_accurate_larger_reference_that_the_answer_equals_is_named() -> None:
+    """It may lie outside the budget; another one that a smaller reference exceeds is not named."""
+    ours, large = network(1, 0.80, 10**7), reference(2, 0.803, 3 * 10**7, 0.35, 192)
+    weak, stronger = reference(3, 0.79, 4 * 10**7, 0.5, 160), reference(4, 0.85, 6 * 10**7, 0.5)
+    records = [replace(r, accuracy_noise=0.001) for r in (ours, large, weak, stronger)]
+    found = answer(Findings(records), BUDGET)
+    assert found.equalled is not None
+    assert found.equalled.other.record.trial == 2
+    assert found.sentence().endswith(
+        "as accurate as MobileNetV2 0.35/192 (30 M, 0.803) within 1 point at 0.33 times the cost"
+    )
+    assert found.to_dict()["equalled"]["cost_ratio"] == pytest.approx(1 / 3)
+    noisy = [replace(r, accuracy_noise=0.01) for r in records]
+    assert answer(Findings(noisy), BUDGET).equalled is None
+    limited = Findings(records, budgets=(BUDGET,))
+    assert answer(limited, BUDGET).equalled is None, "it is not within the study's budget"
+    finals = [finalist(records[0], 0.90), finalist(records[1], 0.85), records[2]]
+    better = answer(Findings(finals), BUDGET)
+    assert better.basis == "finals"
+    assert "; significantly more accurate than MobileNetV2 0.35/192 (30 M, 0.8" in better.sentence()
 
 
 def test_only_networks_of_one_fidelity_are_compared() -> None:
@@ -341,7 +368,7 @@ def test_status_export_report_and_dashboard_name_the_same_network(
     assert json.loads(printed)["name"] == found.name
     assert call("export", str(folder)) == found.record.architecture.to_yaml()
     measured = Artifacts(retrained=tuple(findings.retrained))
-    assert found.sentence() in re.sub("&#x27;", "'", document(findings, "title", measured))
+    assert found.sentence() in html_text(document(findings, "title", measured))
     write_results(tmp_path, findings, "title")
     best = load(tmp_path / "best.yaml")
     assert isinstance(best, Architecture)
@@ -359,9 +386,11 @@ def test_status_export_report_and_dashboard_name_the_same_network(
         settings=settings,
         measured=measured,
     )
-    assert sentence(snapshot, View()) == f"{found.sentence()}."
-    assert found.sentence() in str(front.layout(snapshot, {}, Library(ResultsFolder(folder))))
-    assert len(others(snapshot, View())) == max(0, len(findings.requested) - 1)
+    shown_card = card(snapshot, View())
+    assert answer_text(shown_card.found) == found.sentence()
+    page = front.layout(snapshot, {}, Library(ResultsFolder(folder)))
+    assert found.sentence() in page_text(page)
+    assert [budget for budget, _ in shown_card.rows] == list(findings.default_budgets)
     shown = chosen(snapshot, {})
     assert shown is not None
     assert shown.fingerprint == found.record.fingerprint

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_objectives import table, towards
 
+from mbsearch.analysis.answer import answer_text
 from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.choice_effects import cost_bands
 from mbsearch.analysis.findings import Findings, natural_budgets
@@ -24,7 +25,7 @@ from mbsearch.cost import measure
 from mbsearch.cost.metrics import COSTS, LATENCY, quantity
 from mbsearch.cost.units import parse_duration
 from mbsearch.dashboard.app import _objective
-from mbsearch.dashboard.pages.front import sentence
+from mbsearch.dashboard.pages.front import card
 from mbsearch.dashboard.studies import Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.errors import SpecError, StorageError
@@ -98,7 +99,7 @@ def test_sentences_name_the_objective(by_params: tuple[Path, list[TrialRecord]])
     costs = [r.costs["params"] for r in records]
     assert all(min(costs) <= budget < 2 * max(costs) for budget in budgets)
     found = answer(Findings(records), Budget(params=500_000))
-    assert found.sentence().startswith(f"At 500 k parameters: {found.name}, ")
+    assert found.sentence().startswith(f"At 500 k parameters: use {found.name}, ")
     assert found.record.accuracy == max(r.accuracy for r in records if r.costs["params"] <= 500_000)
     assert hypervolumes(records).reference_point == (0.0, max(costs))
     assert all(band.name.endswith(" k") for band in cost_bands(records))
@@ -109,7 +110,7 @@ def test_sentences_name_the_objective(by_params: tuple[Path, list[TrialRecord]])
         r.costs["params"] for r in front_of(records)
     ]
     page = document(Findings(records), "title")
-    assert f"At 500 k parameters: {found.name}, " in page
+    assert f"At 500 k parameters: use {found.name}, " in page
     assert "Parameters, at most" in page
     assert front_figure(records).layout.xaxis.title.text == "Parameters"
     assert hypervolume_figure(records).layout.yaxis.title.text.endswith("log10 parameters")
@@ -247,4 +248,5 @@ def test_the_dashboard_opens_on_the_objective(
     view = View.parse({"max_params": "140000"})
     cheap = [r for r in records if r.costs["params"] <= 140_000]
     best = max(cheap, key=lambda r: (r.accuracy, -r.costs["params"]))
-    assert sentence(snapshot, view).startswith(f"At 140 k parameters: {best.label}, ")
+    text = answer_text(card(snapshot, view).found)
+    assert text.startswith(f"At 140 k parameters: use {best.label}, ")

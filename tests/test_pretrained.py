@@ -659,7 +659,7 @@ def test_a_killed_search_with_a_donor_resumes_to_its_answer(
     compared = {each["name"]: each["start"] for each in (answer, *answer["margins"])}
     assert compared["EfficientNet-Lite0 0.1/64"] == "donor"
     if answer["origin"] != LITE0:
-        assert "over EfficientNet-Lite0 0.1/64 fine-tuned (" in answer["sentence"]
+        assert "over EfficientNet-Lite0 0.1/64 fine-tuned at " in answer["sentence"]
     (card,) = folder.glob("answer*/README.md")
     text = card.read_text()
     assert "| Teacher | the donor, fine-tuned on the study's images at 32 px" in text

@@ -40,6 +40,7 @@ from mbsearch.search.pending import find_promotions
 from mbsearch.search.promotion import LEAST_GAIN, MOST_LEFT_OUT, Promotions
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.observations import PROMOTED
+from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.journal import open_journal
 from mbsearch.study.log_odds import logit
 from mbsearch.study.opening import JOURNAL, read_study
@@ -505,7 +506,7 @@ def test_status_names_the_fidelity_of_its_accuracies(
     refined: StudyStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = refined.records()
-    print_status("v2", Findings(records), (), as_json=False)
+    print_status("v2", Findings(records), (), Artifacts())
     said = capsys.readouterr().out
     assert "accuracy of a longer training" in said
     assert f"{len(of_highest_fidelity(records))} networks were promoted" in said

@@ -20,24 +20,32 @@ from mbsearch.study.records import UNTRIED, TrialRecord
 class Margin:
     """Accuracy of the answer minus that of another network, of the same fidelity.
 
-    `published` is whether the other one is a reference of a published width and resolution.
+    `cost_ratio` is the answer's cost divided by the other network's. `published` is whether the
+    other one is a reference of a published width and resolution.
     """
 
     other: Scored
     difference: Interval
+    cost_ratio: float
     published: bool
 
     def clause(self) -> str:
         """Format the margin.
 
-        ``+2.5 points over MobileNetV2 0.35/128 (12.6 M, 0.725; 95 % interval +0.4 to +4.6)``.
+        ``+2.5 points over MobileNetV2 0.35/128 at 0.64 times the cost (19.1 M, 0.725; 95 % interval
+        +0.4 to +4.6, significant)``.
         """
-        text = f"{points(self.difference.mean)} points over {self.other.record.label_with_start} ("
-        text += f"{quantity(self.other.record.metric, self.other.record.cost)}, "
+        record = self.other.record
+        text = f"{points(self.difference.mean)} points over {record.label_with_start} "
+        text += f"{at_cost(self.cost_ratio)} ({quantity(record.metric, record.cost)}, "
         text += f"{self.other.accuracy.mean:.3f}"
         if self.difference.exact:
             return f"{text})"
         return f"{text}; {self.difference.in_points()})"
+
+    def detail(self) -> str:
+        """Format the probability of a higher accuracy: ``P(more accurate) = 0.99``."""
+        return f"P(more accurate) = {self.difference.probability:.2f}"
 
     def to_dict(self) -> dict[str, Any]:
         """Encode as plain data."""
@@ -50,11 +58,59 @@ class Margin:
             "published": self.published,
             "costs": dict(record.costs),
             "accuracy": self.other.accuracy.mean,
+            "cost_ratio": self.cost_ratio,
             "difference": self.difference.mean,
             "low": self.difference.low,
             "high": self.difference.high,
             "significant": self.difference.significant,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A part of an answer's sentence, with a detail that a card shows on hover."""
+
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of an answer's sentence with the punctuation that precedes it.
+
+    `kind` is ``budget``, ``network``, ``facts`` or ``clause``: a card's style.
+    """
+
+    mark: str
+    kind: str
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """The sentence of an answer in parts, which a card shows one below the other.
+
+    `budget` is ``At 20 M Mult-Adds``, `network` is ``use trial 43``, `facts` are its cost and
+    accuracy, `clauses` compare it with other networks.
+    """
+
+    budget: str
+    network: str
+    facts: str
+    clauses: tuple[Clause, ...]
+
+    def segments(self) -> list[Segment]:
+        """Return the parts in their order."""
+        return [
+            Segment("", "budget", self.budget),
+            Segment(": ", "network", self.network),
+            Segment(", ", "facts", self.facts),
+            *(Segment("; ", "clause", each.text, each.detail) for each in self.clauses),
+        ]
+
+    def __str__(self) -> str:
+        return "".join(segment.mark + segment.text for segment in self.segments())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +120,13 @@ class Answer:
     `basis` names the fidelity of the accuracies, or is `RETRAINING`. If `predicted`, they are
     predictions of a model for the study's highest fidelity. `pixels` is the side of the images
     trained on. `margins` has the best reference of each family within the budget, and the best
-    published one if it is another. `cheaper` is the network of the smallest cost that is as
-    accurate within `TIED_WITHIN`, if there is one. `searched` is the margin over the best searched
-    network, if the answer is a reference. `unpromoted` are references that are better by screening
-    than those of the margins, but were not promoted. `largest_class` is the share of the largest
-    class in the split that the accuracy was measured on, None if it is unknown.
+    published one if it is another; the most accurate reference is the first. `equalled` is the
+    margin over the most accurate reference of larger cost that the network is as accurate as within
+    `TIED_WITHIN`, if there is one. `cheaper` is the network of the smallest cost that is as
+    accurate as the answer within `TIED_WITHIN`, if there is one. `searched` is the margin over the
+    best searched network, if the answer is a reference. `unpromoted` are references that are better
+    by screening than those of the margins, but were not promoted. `largest_class` is the share of
+    the largest class in the split that the accuracy was measured on, None if it is unknown.
     """
 
     budget: Budget
@@ -77,6 +135,7 @@ class Answer:
     predicted: bool
     pixels: int | None
     margins: tuple[Margin, ...]
+    equalled: Margin | None = None
     cheaper: Scored | None = None
     searched: Margin | None = None
     unpromoted: tuple[TrialRecord, ...] = ()
@@ -100,26 +159,51 @@ class Answer:
     def sentence(self) -> str:
         """Format the answer.
 
-        ``At 20 M Mult-Adds: trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 (95 % interval
-        0.721 to 0.778, finals); +2.5 points over MobileNetV2 0.35/128 (12.6 M, 0.725; 95 % interval
-        +0.4 to +4.6, significant)``.
+        ``At 20 M Mult-Adds: use trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 (95 %
+        interval 0.721 to 0.778, finals); +2.5 points over MobileNetV2 0.35/128 at 0.64 times the
+        cost (19.1 M, 0.725; 95 % interval +0.4 to +4.6, significant)``.
         """
-        costs = " and ".join(amount(m, self.record.costs[m]) for m in self.budget.bounds())
-        kind = f"{'predicted ' * self.predicted}{self.split} accuracy"
+        return str(self.text())
+
+    def text(self) -> AnswerText:
+        """Format the parts of the sentence."""
+        return AnswerText(
+            f"At {self.budget.label}", f"use {self.name}", self._facts(), tuple(self._clauses())
+        )
+
+    def accuracy_text(self) -> str:
+        """Format ``validation accuracy 0.750 (95 % interval 0.721 to 0.778, finals)``."""
         accuracy = self.best.accuracy
         within = [] if accuracy.exact else [f"95 % interval {accuracy.bounds()}"]
         notes = ", ".join([*within, *self._balance(), self.basis, *self._pixels()])
-        parts = [f"{self.name}, {costs}, {kind} {accuracy.mean:.3f} ({notes})"]
+        kind = f"{'predicted ' * self.predicted}{self.split} accuracy"
+        return f"{kind} {accuracy.mean:.3f} ({notes})"
+
+    def _facts(self) -> str:
+        costs = " and ".join(amount(m, self.record.costs[m]) for m in self.budget.bounds())
+        return f"{costs}, {self.accuracy_text()}"
+
+    def _clauses(self) -> list[Clause]:
+        clauses = []
         if self.record.is_baseline:
-            best = "" if self.searched is None else f": {self.searched.clause()}"
-            parts.append(f"no searched network is better{best}")
-        parts += [margin.clause() for margin in self.margins]
-        if not self.margins and not self.record.is_baseline:
-            parts.append(f"no MobileNet of this budget is known from {self.basis}")
-        parts += [f"{each.label} may be better, but was not promoted" for each in self.unpromoted]
+            clauses.append(_clause("no searched network is better", self.searched))
         if self.cheaper is not None:
-            parts.append(f"{self.cheaper.brief()} is as accurate within {tie_margin()}")
-        return f"At {self.budget.label}: {'; '.join(parts)}"
+            ratio = at_cost(self.cheaper.record.cost / self.record.cost)
+            cheaper = f"{self.cheaper.brief()} is as accurate within {tie_margin()} {ratio}"
+            clauses.append(Clause(cheaper))
+        clauses += [_clause("", margin) for margin in self.margins]
+        if not self.margins and not self.record.is_baseline:
+            clauses.append(Clause(f"no MobileNet of this budget is known from {self.basis}"))
+        if self.equalled is not None:
+            other, ratio = self.equalled.other.brief(), at_cost(self.equalled.cost_ratio)
+            equal = f"as accurate as {other} within {tie_margin()} {ratio}"
+            difference = self.equalled.difference
+            if difference.significant and difference.low > 0:
+                equal = f"significantly more accurate than {other} {ratio}"
+            clauses.append(Clause(equal, self.equalled.detail()))
+        return clauses + [
+            Clause(f"{each.label} may be better, but was not promoted") for each in self.unpromoted
+        ]
 
     def _balance(self) -> list[str]:
         """Compare with always predicting the largest class."""
@@ -157,6 +241,7 @@ class Answer:
             "predicted": self.predicted,
             "pixels": self.pixels,
             "margins": [margin.to_dict() for margin in self.margins],
+            "equalled": None if self.equalled is None else self.equalled.to_dict(),
             "unpromoted": [each.label for each in self.unpromoted],
             "cheaper": None if self.cheaper is None else self.cheaper.record.label,
             "sentence": self.sentence(),
@@ -170,6 +255,12 @@ def pixels_note(pixels: int | None, network: Architecture) -> str | None:
     return f"trained at {pixels} px in place of {network.resolution}"
 
 
+def at_cost(ratio: float) -> str:
+    """Format a ratio of costs: ``at 0.64 times the cost``, or ``at equal cost``."""
+    text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+    return "at equal cost" if text == "1.00" else f"at {text} times the cost"
+
+
 def answer_text(found: Answer | str) -> str:
     """Return the sentence of an answer, or the line that says why there is none."""
     return found.sentence() if isinstance(found, Answer) else found
@@ -180,6 +271,13 @@ def answer_row(found: Answer | str, budget: Budget) -> dict[str, Any]:
     if isinstance(found, Answer):
         return found.to_dict()
     return {"budget": budget.bounds(), "name": None, "sentence": found}
+
+
+def _clause(text: str, margin: Margin | None) -> Clause:
+    """Return a text and a margin as a clause."""
+    if margin is None:
+        return Clause(text)
+    return Clause(f"{text}: {margin.clause()}" if text else margin.clause(), margin.detail())
 
 
 def _number(record: TrialRecord) -> int | None:

@@ -10,6 +10,7 @@ from mbsearch.analysis.fidelity_levels import (
     FidelityLevel,
     best_of,
     fidelity_levels,
+    with_larger_references,
 )
 from mbsearch.analysis.findings import Findings, budget_of, is_within, require_costs
 from mbsearch.analysis.intervals import TIED_WITHIN
@@ -33,6 +34,7 @@ def answer(findings: Findings, budget: Budget) -> Answer:
     record = level.records[best]
     searched = [i for i in indices if not level.records[i].is_baseline]
     cheaper = _smallest_as_accurate(level, best)
+    margins = tuple(_margins(level, best))
     short = level.basis(best) in (Fidelity.SCREENING, Fidelity.PROMOTION)
     affordable = [r for r in findings.records if budget.excess(r.costs) is None]
     found = Answer(
@@ -41,7 +43,8 @@ def answer(findings: Findings, budget: Budget) -> Answer:
         basis=level.basis(best),
         predicted=level.predicted(best),
         pixels=level.pixels(best),
-        margins=tuple(_margins(level, best)),
+        margins=margins,
+        equalled=_equalled(findings, level, best, margins),
         cheaper=None if cheaper == best else level.scored(cheaper),
         searched=(
             _margin_over(level, best, best_of(level, searched), published=False)
@@ -101,17 +104,56 @@ def cheapest_tied(
 
 
 def _margins(level: FidelityLevel, best: int) -> list[Margin]:
-    """Compare with the best reference of each family, and with its best published one."""
-    chosen, found = level.records[best], []
+    """Compare with the best reference of each family, and with its best published one.
+
+    The most accurate reference is the first.
+    """
+    chosen = level.records[best]
+    found: list[tuple[int, bool]] = []
     for family in (*DONORS, *COMPARED):
         members = [i for i, r in enumerate(level.records) if r.origin == family and i != best]
         published = [i for i in members if is_published(family, level.records[i].architecture)]
         strongest = best_of(level, members) if members and chosen.origin != family else None
         if strongest is not None:
-            found.append(_margin_over(level, best, strongest, strongest in published))
+            found.append((strongest, strongest in published))
         if published and (other := best_of(level, published)) != strongest:
-            found.append(_margin_over(level, best, other, published=True))
-    return found
+            found.append((other, True))
+    found.sort(key=lambda each: -level.estimate(each[0]))
+    return [_margin_over(level, best, other, published) for other, published in found]
+
+
+def _equalled(
+    findings: Findings, level: FidelityLevel, best: int, margins: Sequence[Margin]
+) -> Margin | None:
+    """Compare a searched network with the most accurate larger reference that it equals.
+
+    The lower end of the margin's interval is at most `TIED_WITHIN` below 0. A reference is left out
+    if a smaller one is more accurate, or if the network is significantly more accurate or
+    statistically tied by `margins` already.
+    """
+    if level.records[best].is_baseline:
+        return None
+    beside = with_larger_references(findings, level, best)
+    others = range(1, len(beside.records))
+    on_front = [
+        i
+        for i in others
+        if not any(
+            beside.records[j].cost <= beside.records[i].cost
+            and beside.estimate(j) > beside.estimate(i)
+            for j in others
+        )
+    ]
+    equal = [i for i in on_front if beside.margin(0, i).low >= -TIED_WITHIN]
+    if not equal:
+        return None
+    found = best_of(beside, equal)
+    differences = {m.other.record.fingerprint: m.difference for m in margins}
+    known = differences.get(beside.records[found].fingerprint)
+    if known is not None and (known.low > 0 or known.tied):
+        return None
+    other = beside.records[found]
+    return _margin_over(beside, 0, found, is_published(other.origin, other.architecture))
 
 
 def _unpromoted(records: Sequence[TrialRecord], level: FidelityLevel) -> list[TrialRecord]:
@@ -123,7 +165,8 @@ def _unpromoted(records: Sequence[TrialRecord], level: FidelityLevel) -> list[Tr
 
 
 def _margin_over(level: FidelityLevel, i: int, j: int, published: bool) -> Margin:
-    return Margin(level.scored(j), level.margin(i, j), published)
+    ratio = level.records[i].cost / level.records[j].cost
+    return Margin(level.scored(j), level.margin(i, j), ratio, published)
 
 
 def _smallest_as_accurate(level: FidelityLevel, i: int) -> int:

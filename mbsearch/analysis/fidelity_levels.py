@@ -254,6 +254,40 @@ def screened_level(records: Sequence[TrialRecord]) -> FidelityLevel:
     return _Screened(records)
 
 
+def with_larger_references(findings: Findings, level: FidelityLevel, i: int) -> FidelityLevel:
+    """Return network i of a level and, behind it, the references of larger cost.
+
+    All are of the fidelity of network i. The references are within the limits of the study and one
+    of its budgets, but not necessarily within the budget of the level.
+    """
+    chosen, basis = level.records[i], level.basis(i)
+
+    def larger(record: TrialRecord) -> bool:
+        return record.is_baseline and record.cost > chosen.cost
+
+    if basis == RETRAINING:
+        known = _retrained(findings)
+        mine = [each for each in known if each[0].fingerprint == chosen.fingerprint]
+        return _Trained([*mine, *(each for each in known if larger(each[0]))], basis)
+    references = [r for r in findings.within if larger(r) and is_within(findings.limits, r.costs)]
+    if basis == Fidelity.FINAL:
+        return _finals([chosen, *(r for r in references if r.finals)])
+    if level.predicted(i):
+        return _Screened([chosen, *(r for r in complete(references) if r.predicted is not None)])
+    if basis == Fidelity.PROMOTION:
+        references = [r.at_highest_fidelity for r in references if r.promotion is not None]
+    return _Screened([chosen, *map(_measured, complete(references))])
+
+
+def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
+    """Return the test accuracy of a network after retraining; None if it was not retrained."""
+    level = _Trained(_retrained(findings), RETRAINING)
+    for i, record in enumerate(level.records):
+        if record.fingerprint == fingerprint:
+            return level.scored(i).accuracy
+    return None
+
+
 def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
     """Networks by their finals: paired by images if all of them kept their predictions."""
     trained = [(record, trainings_of_finals(record.finals)) for record in records]
@@ -262,13 +296,15 @@ def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
     return _Shrunk(trained, basis) if paired else _Trained(trained, basis)
 
 
-def _retrained(findings: Findings, budget: Budget) -> list[tuple[TrialRecord, Trainings]]:
+def _retrained(
+    findings: Findings, budget: Budget | None = None
+) -> list[tuple[TrialRecord, Trainings]]:
     """Retrained networks within a budget, and references that only retraining trained."""
     found: dict[str, tuple[TrialRecord, Trainings]] = {}
     known = {r.fingerprint: r for r in findings.records}
     for row in findings.retrained:
         record = known.get(row.fingerprint) or _outside(row, findings.records)
-        if record is None or not is_within(budget, record.costs):
+        if record is None or (budget is not None and not is_within(budget, record.costs)):
             continue
         if not is_within(findings.limits, record.costs):
             continue
@@ -314,7 +350,12 @@ def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     references = {r.trial for r in measured.values() if r.is_baseline}
     if predicted and references <= predicted.keys():
         return list(predicted.values())
-    return [replace(r, predicted=None, predicted_deviation=None) for r in measured.values()]
+    return list(map(_measured, measured.values()))
+
+
+def _measured(record: TrialRecord) -> TrialRecord:
+    """Return a record without its predicted accuracy."""
+    return replace(record, predicted=None, predicted_deviation=None)
 
 
 def _no_answer(findings: Findings, records: Sequence[TrialRecord], budget: Budget) -> NoAnswerError:

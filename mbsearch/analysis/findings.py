@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,8 +50,8 @@ class Findings:
         if self.requested:
             return self.requested
         metric = metric_of(self.records)
-        references = [r.cost for r in of_highest_fidelity(self.records) if r.is_baseline]
-        low, high = min(references, default=1), max(references, default=0)
+        references = [r for r in self.records if r.is_baseline]
+        low, high = _cost_range(references)
         amounts = [round(a) for a in round_amounts(metric) if low <= a <= high]
         amounts = amounts or natural_budgets(self.records)
         return tuple(Budget.of({metric: each}) for each in amounts)
@@ -59,14 +60,19 @@ class Findings:
     def main_budget(self) -> Budget | None:
         """The budget whose answer is a headline, and is exported by default.
 
-        The first one of the search, else the middle one of the round amounts. None before any
-        training is complete.
+        The first one of the search, else the round amount nearest to the middle of the range of the
+        references' costs, on a logarithmic scale. None before any training is complete.
         """
         if self.requested:
             return self.requested[0]
-        return (
-            self.default_budgets[len(self.default_budgets) // 2] if self.default_budgets else None
-        )
+        metric = metric_of(self.records)
+        references = of_highest_fidelity([r for r in self.records if r.is_baseline])
+        low, high = _cost_range(references or self.records)
+
+        def distance(budget: Budget) -> float:
+            return abs(math.log(budget.bounds()[metric] ** 2 / (low * high)))
+
+        return min(self.default_budgets, key=distance, default=None)
 
 
 def findings_of(
@@ -119,3 +125,9 @@ def require_costs(records: Sequence[TrialRecord], budget: Budget) -> None:
 def _has_costs(records: Sequence[TrialRecord], bounds: Sequence[Limits | Budget]) -> bool:
     bounded = {metric for each in bounds for metric in each.bounds()}
     return all(bounded <= r.costs.keys() for r in records)
+
+
+def _cost_range(records: Sequence[TrialRecord]) -> tuple[int, int]:
+    """Return the smallest and the largest cost of the completed networks; (1, 0) without any."""
+    costs = [r.cost for r in of_highest_fidelity(records)]
+    return min(costs, default=1), max(costs, default=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
@@ -41,6 +42,13 @@ class Interval:
     def significant(self) -> bool:
         """Whether the interval excludes 0, and the images are not too few."""
         return not too_few(self.images) and (self.low > 0 or self.high < 0)
+
+    @property
+    def probability(self) -> float:
+        """Probability that the difference is above 0, by a normal distribution."""
+        if self.exact:
+            return 1.0 if self.mean > 0 else 0.0
+        return 1 - NormalDist(self.mean, (self.high - self.low) / (2 * Z_95)).cdf(0)
 
     def bounds(self) -> str:
         """Format the bounds of an accuracy: ``0.721 to 0.778``."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from mbsearch.cli.terminal import Json, Storage, err, out, print_table
+from mbsearch.cli.terminal import Json, Storage, err, plain_table, print_table, print_text
+from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError
+from mbsearch.progress import CountLines
 
 if TYPE_CHECKING:
     from mbsearch.space.architecture import Architecture
@@ -40,7 +42,7 @@ def latency(
     """Measure the latency of networks on this machine; of a study, its front and references.
 
     Kendall's tau of the latencies with Mult-Adds is printed for several networks. The latencies of
-    a study are saved in its latency.json, by engine.
+    a study are saved in its latency.json, by engine. A warning says that the machine is busy.
 
     Example: mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
     """
@@ -49,7 +51,18 @@ def latency(
 
     networks, folder = _networks(what, storage, alpha or [], resolution or [])
     kept = LatencyFile() if folder is None else LatencyFile.read(folder)
-    rows = measure_networks(networks, engine or list(ENGINES), threads=threads, runs=runs)
+    engines = engine or list(ENGINES)
+    print_line(
+        err, f"measuring {len(networks)} networks by {' and '.join(engines)}, {runs} runs each"
+    )
+    rows = measure_networks(
+        networks,
+        engines,
+        threads=threads,
+        runs=runs,
+        # No bar: drawing it would take time from what is measured.
+        on_progress=CountLines(partial(print_line, err)),
+    )
     agreement = tau_with_mult_adds(rows)
     if as_json:
         # Not rich's own, which would wrap long lines.
@@ -60,7 +73,7 @@ def latency(
     if folder is not None:  # after the table, which a folder that is not writable would lose
         path = kept.with_engines_of(rows).write(folder)
         if not as_json:
-            err.print(escape(f"written to {path}"), highlight=False, soft_wrap=True)
+            print_line(err, f"written to {path}")
 
 
 def _print_table(
@@ -69,7 +82,7 @@ def _print_table(
     """Print the latency of every network and engine, and the rank agreement with Mult-Adds."""
     from mbsearch.cost.units import millions
 
-    table = Table(title=f"One image, {threads} thread{'s' if threads > 1 else ''}")
+    table = plain_table(f"One image, {threads} thread{'s' if threads > 1 else ''}")
     for column in ("network", "alpha", "px", "Mult-Adds", "engine", "median ms", "quartiles"):
         table.add_column(
             column, justify="left" if column in ("network", "engine") else "right", no_wrap=True
@@ -85,14 +98,10 @@ def _print_table(
             f"{times.median / 1000:.2f}",
             f"{times.low / 1000:.2f}-{times.high / 1000:.2f}",
         )
-    print_table(table)
+    print_table(table, ("quartiles", "px", "alpha"))
     for name, agreed in agreement.items():
         if agreed is not None:
-            out.print(
-                f"{name}: Kendall tau of {agreed:.2f} between Mult-Adds and latency",
-                highlight=False,
-                soft_wrap=True,
-            )
+            print_text(f"{name}: Kendall tau of {agreed:.2f} between Mult-Adds and latency")
 
 
 def _networks(

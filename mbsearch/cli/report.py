@@ -25,19 +25,23 @@ def report(
     Example: mbsearch report results/v2 -o v2.html
     """
     from mbsearch.analysis.findings import findings_of
+    from mbsearch.config.proxy_settings import data_title
     from mbsearch.report.html import document
     from mbsearch.study.artifacts import read_artifacts
     from mbsearch.study.atomic_files import write_atomically
-    from mbsearch.study.opening import files_of, read_study
+    from mbsearch.study.opening import files_of, location, read_study
     from mbsearch.study.records import metric_of
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise SpecError(f"--output {output}: expected a file that ends in .html")
     study = read_study(results, storage)
     stamp = study.settings().get("stamp")
-    data = "unknown images" if stamp is None else Path(stamp["data"]).name
+    data = "unknown images" if stamp is None else data_title(stamp["data"])
     measured = read_artifacts(files_of(results, storage), stamp)
     findings = findings_of(study.records(), study.settings(), measured.retrained)
     budgets = parse_budgets(budget, None, metric_of(findings.records))
-    write_atomically(output, document(findings, f"{study.name} on {data}", measured, budgets))
+    where = location(results, storage)
+    write_atomically(
+        output, document(findings, f"{study.name} on {data}", measured, budgets, where)
+    )
     err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

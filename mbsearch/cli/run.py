@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.status import print_audit_summary, print_status
+from mbsearch.cli.status import print_json, print_status
 from mbsearch.cli.terminal import (
     AllStudies,
     Data,
@@ -368,20 +368,24 @@ def _require_one_completed(records: Sequence[TrialRecord]) -> None:
 
 
 def _print_findings(result: RunResult, storage: str | None, *, as_json: bool, export: bool) -> None:
-    """Print the front and the answers, and export each answer into the study's folder."""
+    """Export each answer into the study's folder, and print the front and the answers."""
     from mbsearch.analysis.findings import findings_of
-    from mbsearch.study.opening import read_study
+    from mbsearch.study.artifacts import read_artifacts
+    from mbsearch.study.opening import location, read_study
     from mbsearch.study.records import complete
     from mbsearch.study.retrained_file import read_retrained
 
     folder = result.folder
-    store = read_study(folder if storage is None else Path(folder.name), storage)
+    path = folder if storage is None else Path(folder.name)
+    store = read_study(path, storage)
     findings = findings_of(store.records(), store.settings(), read_retrained(folder))
-    print_status(str(folder), findings, (), as_json)
-    if not as_json:
-        print_audit_summary(folder, result.identity)
     if export and complete(result.records):
         from mbsearch.export.answer_folder import write_answers
 
         words = [word.replace(storage, "URL") if storage else word for word in sys.argv[1:]]
         write_answers(store, folder, findings, command=shlex.join(["mbsearch", *words]))
+    if as_json:
+        print_json(findings, ())
+        return
+    measured = read_artifacts(folder, result.identity)
+    print_status(location(path, storage), findings, (), measured)

@@ -19,14 +19,18 @@ from mbsearch.cli.terminal import (
     err,
     out,
     parse_budgets,
+    plain_table,
     print_table,
+    print_text,
 )
+from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
+    from mbsearch.analysis.answer_card import AnswerCard
     from mbsearch.analysis.findings import Findings
     from mbsearch.config.budgets import Budget
-    from mbsearch.study.identity import Identity
+    from mbsearch.study.artifacts import Artifacts
 
 
 def status(
@@ -47,10 +51,14 @@ def status(
 ) -> None:
     """Show the front of a study and its answer to each budget; also during a run.
 
+    The last lines are the answer to the first budget and commands that may follow. A narrow
+    terminal shows fewer columns of a table; a pipe gets all of them, in lines of any length.
+
     Example: mbsearch status results/v2 --budget 100M
     """
     from mbsearch.analysis.findings import findings_of
-    from mbsearch.study.opening import RESULTS, files_of, read_study, results_folder
+    from mbsearch.study.artifacts import read_artifacts
+    from mbsearch.study.opening import files_of, location, read_study
     from mbsearch.study.records import metric_of
     from mbsearch.study.retrained_file import read_retrained
 
@@ -59,10 +67,11 @@ def status(
     study, folder = read_study(results, storage), files_of(results, storage)
     findings = findings_of(study.records(), study.settings(), read_retrained(folder))
     budgets = parse_budgets(budget, at, metric_of(findings.records))
-    where = study.name if storage else str(results_folder(results or RESULTS))
-    print_status(where, findings, budgets, as_json)
-    if not as_json:
-        print_audit_summary(folder, study.settings().get("stamp"))
+    if as_json:
+        print_json(findings, budgets)
+        return
+    measured = read_artifacts(folder, study.settings().get("stamp"))
+    print_status(location(results, storage), findings, budgets, measured)
 
 
 def _repaired(results: Path | None, storage: str | None) -> Path:
@@ -74,59 +83,78 @@ def _repaired(results: Path | None, storage: str | None) -> Path:
         raise SpecError("--repair: expected a study in a folder, got --storage")
     folder = results_folder(results or RESULTS)
     target = repaired_folder(folder)
-    err.print(
-        f"what is whole of {escape(str(folder))} is copied to {escape(str(target))}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_line(err, f"what is whole of {folder} is copied to {target}")
     return target
 
 
-def print_audit_summary(folder: Path, stamp: Identity | None) -> None:
-    """Print the rank agreement of the study's proxy, if an audit has measured it."""
-    from mbsearch.study.audit_file import read_audit
-
-    audit = read_audit(folder, stamp)
-    if audit is not None:
-        out.print(f"audit: {audit.sentence()}", highlight=False, soft_wrap=True)
-
-
-def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_json: bool) -> None:
-    """Print the front, the answer to each budget, and the training time that pruning saved.
-
-    `budgets` are by default the study's. As JSON, print the answers to `budgets`, or the front
-    without any.
-    """
-    from mbsearch.analysis.answer import answer_row, answer_text
+def print_json(findings: Findings, budgets: Sequence[Budget]) -> None:
+    """Print the answers to `budgets`, or the front without any, as JSON."""
+    from mbsearch.analysis.answer import answer_row
     from mbsearch.analysis.answer_selection import answers
-    from mbsearch.analysis.front import front_of, hypervolumes, knee_of
-    from mbsearch.analysis.racing_savings import savings
     from mbsearch.analysis.tables import front_rows
-    from mbsearch.cost.metrics import columns, find_metric, quantity
+
+    rows = [answer_row(each, b) for b, each in answers(findings, budgets).items()]
+    shown = (rows if len(rows) > 1 else rows[0]) if rows else front_rows(findings.within)
+    # rich colours JSON if FORCE_COLOR is set.
+    print(json.dumps(shown, indent=2))  # noqa: T201
+
+
+def print_status(
+    where: str, findings: Findings, budgets: Sequence[Budget], measured: Artifacts
+) -> None:
+    """Print the front, what the search saved, the audit, the answers, and the next commands.
+
+    The last lines are the answer to the first of `budgets`, by default the study's, and commands
+    for the study `where`.
+    """
+    from mbsearch.analysis.answer import Answer, answer_text
+    from mbsearch.analysis.answer_card import answer_card
     from mbsearch.study.records import State, complete
 
-    records, within = findings.records, findings.within
-    if as_json:
-        rows = [answer_row(each, b) for b, each in answers(findings, budgets).items()]
-        shown = (rows if len(rows) > 1 else rows[0]) if rows else front_rows(within)
-        # rich colours JSON if FORCE_COLOR is set.
-        print(json.dumps(shown, indent=2))  # noqa: T201
-        return
+    records = findings.records
     states = {s: sum(r.state is s for r in records) for s in State}
     counts = ", ".join(f"{n} {state}" for state, n in states.items() if n)
-    out.print(f"[bold]{escape(where)}[/]: {counts or 'no trials yet'}")
+    print_text(f"{where}: {counts or 'no trials yet'}")
+    for problem in measured.problems:
+        print_text(problem)
     for record in records:
         if record.state is State.FAILED and record.error:
-            out.print(f"  trial {record.trial} failed: {escape(record.error)}", soft_wrap=True)
-    if not complete(within):
+            print_text(f"  trial {record.trial} failed: {record.error}")
+    card = answer_card(findings, budgets, measured, where)
+    if complete(findings.within):
+        _print_front(findings)
+        _print_search(findings)
+    if measured.audit is not None:
+        print_text(f"audit: {measured.audit.sentence()}")
+    if card is None:
         return
-    promoted = [r for r in within if r.promotion is not None]
+    if len(card.rows) > 1:
+        print_table(*_budget_table(card))
+    if isinstance(card.found, Answer) and card.badges:
+        print_text(f"{card.found.name}: {'; '.join(badge.text for badge in card.badges)}")
+    out.print()
+    print_text(f"{answer_text(card.found)}.", style="bold")
+    print_commands(card.commands)
+
+
+def print_commands(commands: Sequence[str]) -> None:
+    """Print commands to copy: one a line, never wrapped."""
+    for i, command in enumerate(commands):
+        line = ("next: " if i == 0 else "      ") + command
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_front(findings: Findings) -> None:
+    from mbsearch.analysis.front import front_of, knee_of
+    from mbsearch.cost.metrics import columns, find_metric, quantity
+
+    within = findings.within
+    promoted = any(r.promotion is not None for r in within)
     fidelity = "a longer training" if promoted else "the proxy"
     balance = "" if findings.images is None else f"; {findings.images.balance('validation')}"
-    table = Table(title=f"Pareto front (validation accuracy of {fidelity}{balance})")
+    table = plain_table(f"Pareto front (validation accuracy of {fidelity}{balance})")
     knee = knee_of(within)
-    metric = knee.metric
-    costs = columns(metric, "mult_adds", "params")
+    costs = columns(knee.metric, "mult_adds", "params")
     titles = [find_metric(each).column for each in costs]
     for column in ("trial", "origin", "accuracy", *titles, "alpha", "px"):
         table.add_column(column, justify="left" if column == "origin" else "right", no_wrap=True)
@@ -141,26 +169,43 @@ def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_j
             str(r.architecture.resolution),
             style="yellow" if r.is_baseline else "",
         )
-    print_table(table)
-    for each in answers(findings, budgets or findings.default_budgets).values():
-        out.print(answer_text(each), highlight=False, soft_wrap=True)
+    print_table(table, ("px", "alpha", *reversed(titles[1:])))
+
+
+def _print_search(findings: Findings) -> None:
+    from mbsearch.analysis.front import hypervolumes
+    from mbsearch.analysis.racing_savings import savings
+    from mbsearch.cost.metrics import find_metric, quantity
+    from mbsearch.study.records import metric_of
+
+    within, metric = findings.within, metric_of(findings.records)
+    promoted = [r for r in within if r.promotion is not None]
     if promoted:
-        out.print(
-            f"{len(promoted)} networks were promoted to a longer training; they form the front",
-            highlight=False,
+        print_text(
+            f"{len(promoted)} networks were promoted to a longer training; they form the front"
         )
-    saved = savings(records)
+    saved = savings(findings.records)
     if saved.share is not None:
-        out.print(
+        print_text(
             f"racing pruned {saved.pruned} of {saved.trials} trials and saved "
-            f"{saved.share:.0%} of their training ({saved.seconds_saved:,.0f} s)",
-            highlight=False,
+            f"{saved.share:.0%} of their training ({saved.seconds_saved:,.0f} s)"
         )
     volumes = hypervolumes(within)
-    out.print(
+    print_text(
         f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "
         f"{volumes.baselines:.4f} of the baselines alone (over log10 {find_metric(metric).noun}, "
-        f"reference point: accuracy 0 at {quantity(metric, volumes.reference_point[1])})",
-        highlight=False,
-        soft_wrap=True,
+        f"reference point: accuracy 0 at {quantity(metric, volumes.reference_point[1])})"
     )
+
+
+def _budget_table(card: AnswerCard) -> tuple[Table, tuple[str, ...]]:
+    """Return a table of the answers to all budgets, and its columns by rising priority."""
+    from mbsearch.analysis.answer_card import ROW_HEAD
+
+    table = plain_table("The answer to each budget, with 95 % intervals")
+    for column in ROW_HEAD:
+        table.add_column(column, justify="left", no_wrap=True)
+    for _, cells in card.rows:
+        table.add_row(*map(escape, cells))
+    _, _, cost, accuracy, against, difference = ROW_HEAD
+    return table, (against, difference, cost, accuracy)

@@ -101,6 +101,11 @@ Evaluator = Annotated[
 ]
 
 
+def print_text(text: str, style: str = "") -> None:
+    """Print a text as it is: wrapped at words on a terminal, as one line in a pipe."""
+    out.print(text, style=style, highlight=False, markup=False, soft_wrap=not out.file.isatty())
+
+
 def plain_table(title: str) -> Table:
     """Return an empty table without vertical lines."""
     return Table(title=title, box=SIMPLE_HEAD, title_justify="left", collapse_padding=True)
@@ -128,7 +133,7 @@ def print_table(table: Table, optional: Sequence[str] = ()) -> None:
     if left_out:
         table.caption = f"not shown in {out.width} columns: {', '.join(left_out)}"
         table.caption_justify = "left"
-    shown = Console(width=max(out.width, width(table)))
+    shown = Console(file=out.file, width=max(out.width, width(table)))
     shown.print(table)
 
 

@@ -104,6 +104,16 @@ class Budget(Bounds):
         """The bounds inside a sentence: ``20 M Mult-Adds and 500 k parameters``."""
         return " and ".join(amount(key, bound) for key, bound in self.bounds().items())
 
+    def option(self, metric: str) -> str:
+        """The bounds as the value of an option, for a study of the cost `metric`.
+
+        ``20M``, or ``mult_adds=20M,params=500k``.
+        """
+        values = {METRICS[key]: METRICS[key].unit.option(v) for key, v in self.bounds().items()}
+        if [each.key for each in values] == [metric]:
+            return next(iter(values.values()))
+        return ",".join(f"{each.name}={text}" for each, text in values.items())
+
     @property
     def slug(self) -> str:
         """The bounds inside the name of a file: ``20M``, ``20M-500kparams``, ``5ms``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -14,6 +15,8 @@ EVALUATORS: tuple[str, ...] = get_args(Evaluator)
 """Where a proxy training's first weights come from."""
 EMBEDDED = "embedded"
 """Name of the images that the package contains."""
+EMBEDDED_TITLE = "Fashion-MNIST (built-in)"
+"""Their title."""
 GROWTH = 0.1
 """Default of `Proxy.growth` for networks that inherit a supernet's weights."""
 
@@ -125,3 +128,8 @@ class Proxy(Recipe):
         fields += {"resolution_scale"} & self.model_fields_set
         dumped = self.model_dump(mode="json", include=set(fields))
         return {key: dumped[key] for key in fields}
+
+
+def data_title(data: str) -> str:
+    """Return the title of a data set in a text: that of the built-in images, or a folder's name."""
+    return EMBEDDED_TITLE if data == EMBEDDED else PurePath(data).name

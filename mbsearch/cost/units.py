@@ -38,6 +38,14 @@ class Unit:
     round_values: Callable[[bool], list[float]]
     slider_label: str
 
+    def option(self, value: int) -> str:
+        """Return the shortest text that `parse` reads as the value: ``20M``, ``5ms``."""
+        short = self.format(value).replace(" ", "")
+        try:
+            return short if self.parse(short) == value else str(self.dump(value))
+        except ValueError:
+            return str(self.dump(value))
+
 
 def scaled(text: object, factors: Mapping[str, float]) -> float | None:
     """Return a number multiplied by the factor of its unit; None if it is not one.

@@ -12,8 +12,8 @@ _LOGGER = logging.getLogger("mbsearch")
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is: no markup, no colours, no wrapping."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    """Print a line as it is, without markup and colours: wrapped at words on a terminal only."""
+    console.print(line, highlight=False, markup=False, soft_wrap=not console.file.isatty())
 
 
 @contextmanager

@@ -19,14 +19,15 @@ from rich.progress import Task as BarTask
 from rich.text import Text
 
 from mbsearch.display.console_log import print_line
-from mbsearch.progress import CountLines, Progress
+from mbsearch.progress import CountLines, Progress, TimeLeft
 
 
 class ProgressDisplay:
     """Show the progress events of a task on a console.
 
-    On a terminal there is a bar with the time left. Elsewhere every message is one plain line, and
-    preparations before the first training have a line every five seconds.
+    On a terminal there is a bar with the time left. Elsewhere every message is one plain line with
+    the time left, and preparations before the first training have a line every five seconds. The
+    time left is estimated from the third training on.
     """
 
     def __init__(self, console: Console) -> None:
@@ -44,6 +45,7 @@ class ProgressDisplay:
             transient=True,
             disable=not console.is_interactive,  # the last state of a bar would be a line
         )
+        self._time_left = TimeLeft()
         self._print_count = CountLines(partial(print_line, console))
         self._task = self._bar.add_task("starting", total=None, seconds_left=None)
 
@@ -61,8 +63,10 @@ class ProgressDisplay:
 
     def update(self, event: Progress) -> None:
         """Print the message of an event, and move the bar."""
+        left = self._time_left(event)
         if event.message is not None:
-            print_line(self._console, event.message)
+            ends = "" if left is None or self._console.is_interactive else f" (left {_clock(left)})"
+            print_line(self._console, event.message + ends)
         elif not self._console.is_interactive and not event.running:
             self._print_count(event)
         parts = [event.phase]
@@ -75,20 +79,22 @@ class ProgressDisplay:
             description=", ".join(parts),
             total=event.total,
             completed=event.completed,
-            seconds_left=event.seconds_left,
+            seconds_left=left,
         )
 
 
 class _TimeLeftColumn(TextColumn):
-    """The remaining time of the last event, or an estimate from the speed so far."""
+    """The remaining time that the last event had or gave an estimate of."""
 
     def __init__(self) -> None:
         super().__init__("")
 
     def render(self, task: BarTask) -> Text:
         """Return the remaining time as ``h:mm:ss``."""
-        left = task.fields["seconds_left"]
-        seconds = task.time_remaining if left is None else left
-        if seconds is None:
-            return Text("-:--:--", style="progress.remaining")
-        return Text(str(timedelta(seconds=int(seconds))), style="progress.remaining")
+        seconds = task.fields["seconds_left"]
+        text = "-:--:--" if seconds is None else _clock(seconds)
+        return Text(text, style="progress.remaining")
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))

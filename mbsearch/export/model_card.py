@@ -254,8 +254,8 @@ def _use(exportable: Exportable, written: Sequence[WrittenFile], int8: str | Non
         )
     yield "Preprocessing with numpy and Pillow, which all of the code below needs:"
     yield f"```python\n{preprocessing_code(exportable, known)}```"
-    for title, code in blocks:
-        yield f"### {title}\n\n```python\n{code}\n```"
+    for title, source in blocks:
+        yield f"### {title}\n\n```python\n{source}\n```"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from mbsearch.config.proxy_settings import data_title
 from mbsearch.cost.metrics import METRICS
 from mbsearch.figures.style import FRONT, GREY, OTHER, styled
 from mbsearch.study.audit_file import MULT_ADDS, PARAMS, PROXY, WITH_COST, WITH_GROWTH, Audit
@@ -85,8 +86,8 @@ def audit_facts(audit: Audit) -> str:
         else f"; the standard deviation of its accuracy is {audit.noise:.4f}"
     )
     return (
-        f"Reference accuracies: {audit.truth}, on {audit.data}. One run of the proxy takes "
-        f"{audit.seconds:.1f} s{noise}. A tau of 1 means equal order, 0 chance. Regret is the "
-        "reference accuracy lost by choosing the network with the highest score, averaged over "
-        "four budgets."
+        f"Reference accuracies: {audit.truth}, on {data_title(audit.data)}. One run of the "
+        f"proxy takes {audit.seconds:.1f} s{noise}. A tau of 1 means equal order, 0 chance. "
+        "Regret is the reference accuracy lost by choosing the network with the highest score, "
+        "averaged over four budgets."
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +17,11 @@ import torch
 from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, did_you_mean
+from mbsearch.execution.local import usable_cores
 from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import require
 from mbsearch.export.graphs import ONNX, onnx_session, write_onnx
+from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.latency_file import Latency, NetworkLatency
 from mbsearch.training.folding import fold_norms
@@ -25,16 +29,25 @@ from mbsearch.training.network import build
 
 _ROUNDS = 10
 _WARM_UP_SECONDS = 0.3
+_OWN_LOAD = 0.5  # of this process: it has just loaded torch
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def measure_networks(
-    architectures: Sequence[Architecture], engines: Sequence[str], *, threads: int, runs: int
+    architectures: Sequence[Architecture],
+    engines: Sequence[str],
+    *,
+    threads: int,
+    runs: int,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[NetworkLatency, ...]:
-    """Measure networks by every engine; see `measure_latency`.
+    """Measure networks by every engine; see `measure_latency`. A busy machine is warned of.
 
     Raises:
         ExportError: an engine is unknown or not installed.
     """
+    _warn_if_busy(threads)
     return tuple(
         NetworkLatency(
             network.name,
@@ -47,7 +60,9 @@ def measure_networks(
         for engine in engines
         for network, latency in zip(
             architectures,
-            measure_latency(architectures, engine=engine, threads=threads, runs=runs),
+            measure_latency(
+                architectures, engine=engine, threads=threads, runs=runs, on_progress=on_progress
+            ),
             strict=True,
         )
     )
@@ -72,6 +87,7 @@ def measure_latency(
     engine: str = "onnxruntime",
     threads: int = 1,
     runs: int = 100,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Latency]:
     """Measure networks on one image each, at their own resolution, batch normalisation folded.
 
@@ -83,6 +99,7 @@ def measure_latency(
         engine: a key of `ENGINES`.
         threads: of the engine, for one image.
         runs: timed images per network, at least ten.
+        on_progress: receives an event for each prepared network, and for each round.
 
     Raises:
         ExportError: the engine is unknown or not installed.
@@ -93,15 +110,30 @@ def measure_latency(
             + did_you_mean(engine, ENGINES)
         )
     with _torch_threads(threads):
-        steps = [ENGINES[engine](architecture, threads) for architecture in architectures]
-        for step in steps:
-            _warm_up(step)
+        steps: list[Callable[[], object]] = []
+        for architecture in architectures:
+            steps.append(ENGINES[engine](architecture, threads))
+            _warm_up(steps[-1])
+            on_progress(Progress(f"networks for {engine}", len(steps), len(architectures)))
         times: list[list[float]] = [[] for _ in steps]
-        for _ in range(_ROUNDS):
+        for done in range(_ROUNDS):
+            on_progress(Progress(f"rounds by {engine}", done, _ROUNDS))
             for step, found in zip(steps, times, strict=True):
                 step()  # brings its weights back into the caches
                 found += [_timed(step) for _ in range(max(1, runs // _ROUNDS))]
     return [_latency(engine, threads, found) for found in times]
+
+
+def _warn_if_busy(threads: int) -> None:
+    """Log a warning if other processes leave fewer cores than the threads of an engine."""
+    if not hasattr(os, "getloadavg"):
+        return
+    load, cores = os.getloadavg()[0], usable_cores()
+    if load + threads > cores + _OWN_LOAD:
+        _LOGGER.warning(
+            f"the machine is busy: the load average of the last minute is {load:.1f} on {cores} "
+            "cores; latencies are longer than on an idle machine. Measure again when it is idle"
+        )
 
 
 def _latency(engine: str, threads: int, seconds: Sequence[float]) -> Latency:

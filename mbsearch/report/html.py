@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from html import escape
@@ -13,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from mbsearch.analysis.answer import answer_text
+from mbsearch.analysis.answer_card import answer_card
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.choice_effects import cost_bands, effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
@@ -29,6 +29,7 @@ from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONFIG
+from mbsearch.report.card_html import card_html, download_link, html_table
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.images_record import ImagesRecord, balance_note
@@ -44,11 +45,12 @@ def document(
     title: str,
     measured: Artifacts | None = None,
     budgets: Sequence[Budget] = (),
+    location: str = "results",
 ) -> str:
     """Return the report of a study as one HTML text, with `measured` from the files beside it.
 
     It begins with the answers to `budgets`, by default the study's. Front and knee are of the
-    networks within the study's limits and budgets.
+    networks within the study's limits and budgets. `location` names the study in commands.
 
     Raises:
         StorageError: no trial within the limits is completed, or a budget bounds a cost that the
@@ -66,14 +68,12 @@ def document(
         f'<p class="dim">{len(records)} trials. Accuracies are those of {_fidelity(records)}, on '
         f"validation images only{balance_note(findings.images, 'validation')}.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
-        *(
-            f'<p class="answer">{escape(answer_text(each))}.</p>'
-            for each in answers(findings, asked).values()
-        ),
+        *_card(findings, budgets, measured, location, networks),
         _figure(front, "front", 560),
-        f'<label>{find_metric(knee.metric).column}, at most<input id="budget" type="range" min="0" '
-        f'value="{start}" max="{len(steps) - 1}"></label>',
-        f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p>',
+        '<div class="live"><label>'
+        f'{find_metric(knee.metric).column}, at most<input id="budget" type="range" min="0" '
+        f'value="{start}" max="{len(steps) - 1}"></label>'
+        f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p></div>',
         *_latencies(within, measured),
         "<h2>The front, by cost</h2>",
         _front_table(networks, knee, findings.images),
@@ -81,7 +81,7 @@ def document(
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
         _figure(hypervolume_figure(records), "hypervolume", 380),
-        f"<p>{_download('trials.csv', to_frame(records, within).to_csv(index=False))}</p>",
+        f"<p>{download_link('trials.csv', to_frame(records, within).to_csv(index=False))}</p>",
         *_choices(records),
         "<h2>Rank agreement of the proxy</h2>",
         *_audit(measured.audit),
@@ -91,6 +91,35 @@ def document(
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
         _figure(published_figure(published()), "published", 480),
     ]
+    return _page(title, sections, steps)
+
+
+def front_document(findings: Findings, title: str, measured: Artifacts, location: str) -> str:
+    """Return the answer's card above the front as one HTML text, in the style of the report."""
+    figure = front_figure(findings.within)
+    if findings.main_budget is not None:
+        bound = findings.main_budget.bounds().get(metric_of(findings.records))
+        figure.update_layout(shapes=[] if bound is None else budget_shapes(bound))
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        *_card(findings, (), measured, location, ()),
+        _figure(figure, "front", 640),
+    ]
+    return _page(title, sections, [])
+
+
+def _card(
+    findings: Findings,
+    budgets: Sequence[Budget],
+    measured: Artifacts,
+    location: str,
+    networks: Sequence[TrialRecord],
+) -> list[str]:
+    card = answer_card(findings, budgets, measured, location)
+    return [] if card is None else [card_html(card, [r.trial for r in networks])]
+
+
+def _page(title: str, sections: Sequence[str], steps: Sequence[tuple[int, str]]) -> str:
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         plotly=get_plotlyjs(),
@@ -158,14 +187,7 @@ def _front_table(
         )
         for r in networks
     ]
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML."""
-    cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    titles = "".join(f"<th>{cell}</th>" for cell in head)
-    return f'<div class="scroll"><table><tr>{titles}</tr>{cells}</table></div>'
+    return html_table(head, rows)
 
 
 def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
@@ -173,20 +195,11 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
     return (
         f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
         f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
-        f"<p>{_download(f'{record.slug}.yaml', yaml)}</p>"
+        f"<p>{download_link(f'{record.slug}.yaml', yaml)}</p>"
         + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
         + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
         + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
         + f"<pre>{escape(yaml)}</pre></details>"
-    )
-
-
-def _download(name: str, text: str) -> str:
-    """Return a link that saves a text as a file."""
-    data = base64.b64encode(text.encode()).decode()
-    return (
-        f'<a download="{escape(name)}" href="data:text/plain;base64,{data}">'
-        f"Download {escape(name)}</a>"
     )
 
 
@@ -199,7 +212,7 @@ def _audit(audit: Audit | None) -> list[str]:
         f"<p><strong>{escape(sentence[0].upper() + sentence[1:])}.</strong></p>",
         f'<p class="dim">{escape(audit_facts(audit))}</p>',
         _figure(audit_figure(audit), "agreement", 340),
-        _table(HEAD, [[escape(cell) for cell in row] for row in audit_rows(audit)]),
+        html_table(HEAD, [[escape(cell) for cell in row] for row in audit_rows(audit)]),
     ]
 
 
@@ -209,7 +222,9 @@ def _retrained(found: Sequence[Retrained], images: ImagesRecord | None) -> list[
         return []
     return [
         f"<h2>Retraining{balance_note(images, 'test')}</h2>",
-        _table(RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(found)]),
+        html_table(
+            RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(found)]
+        ),
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in margin_sentences(found)) + "</ul>",
     ]
 
@@ -219,7 +234,7 @@ def _classes(images: ImagesRecord | None) -> list[str]:
     if images is None:
         return []
     rows = [(str(i), escape(name)) for i, name in enumerate(images.class_names)]
-    return ["<h2>Classes</h2>", _table(("Output", "Class"), rows)]
+    return ["<h2>Classes</h2>", html_table(("Output", "Class"), rows)]
 
 
 def _choices(records: Sequence[TrialRecord]) -> list[str]:
@@ -234,7 +249,8 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
         f"<p>Accuracy by option of {escape(found[0].choice)}, at similar cost:</p>",
         _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
-        "<p>Each line is a network. Drag along an axis to filter by a range.</p>",
+        '<p>Each line is a network. <span class="live">Drag along an axis to filter by a range.'
+        "</span></p>",
         _figure(parallel_figure(records, found), "parallel", 420, wide=True),
     ]
 

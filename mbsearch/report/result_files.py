@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from mbsearch.analysis.answer_selection import answer
@@ -9,8 +10,8 @@ from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.front import knee_of
 from mbsearch.analysis.tables import to_frame
 from mbsearch.errors import NoAnswerError, StorageError
-from mbsearch.figures.front import front_figure
-from mbsearch.figures.style import CONFIG
+from mbsearch.report.html import front_document
+from mbsearch.study.artifacts import read_artifacts
 from mbsearch.study.atomic_files import deferring, write_atomically
 from mbsearch.study.records import TrialRecord, metric_of
 
@@ -36,9 +37,8 @@ def write_results(folder: Path, findings: Findings, title: str) -> list[StorageE
         with deferring(failures):
             write_atomically(folder / name, text)
     with deferring(failures):
-        page = front_figure(within, title).to_html(
-            include_plotlyjs=True, full_html=True, default_height="92vh", config=CONFIG
-        )
+        where = shlex.quote(str(folder))
+        page = front_document(findings, title, read_artifacts(folder), where)
         write_atomically(folder / "front.html", page)
     return failures
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mbsearch.errors import StorageError
+from mbsearch.study.answer_folders import Int8Accuracy, read_int8
 from mbsearch.study.audit_file import Audit, read_audit
 from mbsearch.study.identity import Identity
 from mbsearch.study.latency_file import LatencyFile, Quartiles
@@ -20,13 +21,15 @@ T = TypeVar("T")
 class Artifacts:
     """The files beside a study. `problems` has one line for each damaged file.
 
-    `latencies` is by metric (``onnxruntime_us``), then by a network's fingerprint.
+    `latencies` is by metric (``onnxruntime_us``), then by a network's fingerprint. `int8` is by
+    fingerprint, of the answers that were exported.
     """
 
     audit: Audit | None = None
     latencies: Mapping[str, Mapping[str, Quartiles]] = field(default_factory=dict)
     retrained: tuple[Retrained, ...] = ()
     problems: tuple[str, ...] = ()
+    int8: Mapping[str, Int8Accuracy] = field(default_factory=dict)
 
     def retrained_beside(self, fingerprint: str) -> list[Retrained]:
         """Return a network that was retrained, and the references that it is compared with."""
@@ -50,4 +53,5 @@ def read_artifacts(folder: Path, identity: Identity | None = None) -> Artifacts:
         latencies=known(lambda folder: LatencyFile.read(folder).by_metric(), {}),
         retrained=known(read_retrained, ()),
         problems=tuple(problems),  # after all are read
+        int8=read_int8(folder),
     )

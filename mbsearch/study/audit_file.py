@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mbsearch.config.proxy_settings import data_title
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Identity, difference, with_defaults
 from mbsearch.study.json_files import read_json
@@ -106,9 +107,9 @@ class Audit:
             clauses = ", ".join(each.clause() for each in self.family_biases)
             biases = f"; at equal proxy accuracy it {clauses}"
         return (
-            f"the proxy {comparison} on {self.networks} networks and {self.data}: Kendall tau "
-            f"{proxy.tau:.2f} ({proxy.low:.2f} to {proxy.high:.2f}) against {counting.tau:.2f}; it "
-            f"is ahead in {ahead} of 3 cost thirds{biases}{self.caveat}"
+            f"the proxy {comparison} on {self.networks} networks and {data_title(self.data)}: "
+            f"Kendall tau {proxy.tau:.2f} ({proxy.low:.2f} to {proxy.high:.2f}) against "
+            f"{counting.tau:.2f}; it is ahead in {ahead} of 3 cost thirds{biases}{self.caveat}"
         )
 
     def with_caveat(self, identity: Identity | None) -> Audit:

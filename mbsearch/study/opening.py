@@ -6,6 +6,7 @@ that imports `mbsearch.study.postgresql`, and it does so late: SQLAlchemy is slo
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,17 @@ def results_folder(path: Path) -> Path:
             "make one with `mbsearch run`"
         )
     return max(found, key=lambda journal: journal.stat().st_mtime).parent
+
+
+def location(path: Path | None = None, database: str | None = None) -> str:
+    """Return the name of a study on the command line, quoted; ``URL`` stands for a database's.
+
+    Raises:
+        StorageError: there is no study.
+    """
+    if database is None:
+        return shlex.quote(str(results_folder(path or RESULTS)))
+    return f"{shlex.quote(read_study(path, database).name)} --storage URL"
 
 
 def journals(path: Path) -> list[Path]:

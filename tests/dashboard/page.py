@@ -54,6 +54,11 @@ class Page:
     def text(self, selector: str) -> str:
         return str(wait_for(lambda: [self.wait(selector).text], selector)[0])
 
+    def sentence(self) -> str:
+        """Return the answer's sentence, whose parts are shown as lines."""
+        self.wait("#sentence")
+        return str(self.js("document.querySelector('#sentence').textContent"))
+
     def options(self) -> dict[str, Any]:
         """Return the options of the open list by their text."""
         found = self.browser.find_elements(By.CSS_SELECTOR, "[role=option]")

@@ -28,16 +28,16 @@ def test_the_front_shows_both_families_and_every_trial(page: Page) -> None:
 def test_the_sentence_follows_the_budget_by_keyboard(page: Page) -> None:
     page.open("/?study=first")
     thumb = page.wait("[role=slider][aria-label='Mult-Adds, at most']")
-    before = page.text("#sentence")
+    before = page.sentence()
     thumb.send_keys(Keys.HOME)
     for _ in range(5):
         thumb.send_keys(Keys.ARROW_RIGHT)
-    wait_for(lambda: page.text("#sentence") != before, "another sentence")
+    wait_for(lambda: page.sentence() != before, "another sentence")
     wait_for(lambda: page.address().get("max_mult_adds", "") != "", "the budget in the address")
 
     def agrees() -> bool:
         budget = Budget(mult_adds=int(page.address()["max_mult_adds"]))
-        return page.text("#sentence") == f"{answer(Findings(page.records()), budget).sentence()}."
+        return page.sentence() == f"{answer(Findings(page.records()), budget).sentence()}."
 
     wait_for(agrees, "the sentence that the command line prints")
 
@@ -59,7 +59,7 @@ def test_an_address_opens_the_same_view(page: Page) -> None:
     page.open("/?study=second&metric=params&resolutions=96&colour=alpha&max_mult_adds=20000000")
     title = page.js("document.querySelector('#front .js-plotly-plot').layout.xaxis.title.text")
     assert title == "Parameters"
-    assert page.text("#sentence").startswith("At 20 M Mult-Adds")
+    assert page.sentence().startswith("At 20 M Mult-Adds")
     sizes = page.js(
         "document.querySelector('#front .js-plotly-plot').data"
         ".filter(t => t.name.startsWith('alpha')).flatMap(t => t.customdata.map(d => d[4]))"
@@ -97,11 +97,11 @@ def test_studies_are_switched_and_an_address_is_reloaded(page: Page) -> None:
     wait_for(lambda: page.address() == {"study": "second"}, "the other study's address")
     drawn = sorted(r.trial for r in page.records("second"))
     wait_for(lambda: sorted(page.trials_drawn()) == drawn, "the other study")
-    before = page.text("#sentence")
+    before = page.sentence()
     page.wait("[role=slider][aria-label='Mult-Adds, at most']").send_keys(Keys.ARROW_LEFT)
     wait_for(lambda: "max_mult_adds" in page.address(), "the budget in the address")
-    wait_for(lambda: page.text("#sentence") != before, "the answer to that budget")
-    sentence = page.text("#sentence")
+    wait_for(lambda: page.sentence() != before, "the answer to that budget")
+    sentence = page.sentence()
     page.browser.refresh()
     page.wait("#front .main-svg .trace")
-    wait_for(lambda: page.text("#sentence") == sentence, "the same answer")
+    wait_for(lambda: page.sentence() == sentence, "the same answer")

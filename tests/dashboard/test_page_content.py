@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mbsearch.analysis.answer import answer_text
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare
 from mbsearch.dashboard.pages.compare import comparison
-from mbsearch.dashboard.pages.front import sentence
+from mbsearch.dashboard.pages.front import card
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
@@ -59,11 +60,15 @@ def test_a_pruned_training_is_not_compared_with_a_complete_one(studies: Path) ->
     assert "(pruned)" not in compared(studies, first, second)
 
 
-def test_without_networks_the_sentence_has_the_unit_of_the_objective(studies: Path) -> None:
+def test_the_sentence_has_the_unit_of_the_objective_and_ignores_filters(studies: Path) -> None:
     records = [replace(r, metric="params") for r in read_study(studies / "first").records()]
-    view = View.parse({"alphas": "0.99", "max_params": "500000"})
-    none = Snapshot("a", "a", studies, records=tuple(r for r in records if not r.is_baseline))
-    assert sentence(none, view).startswith("At 500 k parameters: no network is trained yet")
+    snapshot = Snapshot("a", "a", studies, records=tuple(records))
+    shown, filtered = (
+        answer_text(card(snapshot, View.parse({"max_params": "500000", **fields})).found)
+        for fields in ({}, {"alphas": "0.99"})
+    )
+    assert shown.startswith("At 500 k parameters: use ")
+    assert filtered == shown, "a filter must not say that a network is the best of the study"
 
 
 def test_a_changed_notice_is_drawn_again(studies: Path) -> None:

@@ -11,12 +11,12 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from mbsearch.analysis.answer import answer_text
-from mbsearch.analysis.answer_selection import answers
+from mbsearch.analysis.answer_card import AnswerCard, answer_card
 from mbsearch.analysis.front import front_of
 from mbsearch.config.budgets import Budget
 from mbsearch.cost.metrics import METRICS, columns, find_metric, quantity
 from mbsearch.dashboard import parts
+from mbsearch.dashboard.answer_panel import beside_sentence, sentence_parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import BUDGETS, View, query
@@ -34,18 +34,24 @@ _CONTROLS = ("range", "options")
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """Return the whole page."""
     view = _view(fields, snapshot)
+    shown = card(snapshot, view)
     return html.Div(
         [
             dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(snapshot)}),
             dcc.Store(id="front-fresh"),
-            dmc.Text(
-                sentence(snapshot, view),
-                id="sentence",
-                size="lg",
-                fw=600,
-                **parts.aria(live="polite"),
+            html.Section(
+                [
+                    html.Div(
+                        sentence_parts(shown.found),
+                        id="sentence",
+                        className="sentence",
+                        **parts.aria(live="polite"),
+                    ),
+                    html.Div(beside_sentence(shown, fields), id="others"),
+                ],
+                className="answer",
+                **parts.aria(label="Answer"),
             ),
-            html.Div(others(snapshot, view), id="others", className="others"),
             dmc.Grid(
                 [
                     dmc.GridCol(
@@ -115,12 +121,13 @@ def register(app: Dash, library: Library) -> None:
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
         if not changed:
             return (no_update,) * 10
+        shown = card(snapshot, view)
         in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(view))
         return (
             no_update if in_place else _figure(snapshot, view),
             _decorated(snapshot, view) if in_place else no_update,
-            sentence(snapshot, view),
-            others(snapshot, view),
+            sentence_parts(shown.found),
+            beside_sentence(shown, fields),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
             _front_table(snapshot, view, fields),  # its links have the view in them
@@ -138,22 +145,14 @@ def register(app: Dash, library: Library) -> None:
     )
 
 
-def sentence(snapshot: Snapshot, view: View) -> str:
-    """Return the answer to the view's budget among the networks that pass its filters."""
+def card(snapshot: Snapshot, view: View) -> AnswerCard:
+    """Return the answer to the view's budget, and to the study's budgets; filters do not apply."""
     findings = snapshot.findings
-    unbounded = replace(view, budgets={})
-    passing = [r for r in findings.records if unbounded.passes(r)]
-    budget = Budget.of(_bounds(snapshot, view))
-    (found,) = answers(replace(findings, records=passing), [budget]).values()
-    return f"{answer_text(found)}."
-
-
-def others(snapshot: Snapshot, view: View) -> list[Component]:
-    """Return the answers to the study's other budgets, one line each."""
-    shown = _bounds(snapshot, view)
-    budgets = [budget for budget in snapshot.questions if budget.bounds() != shown]
-    found = answers(snapshot.findings, budgets).values()
-    return [dmc.Text(f"{answer_text(each)}.", c="dimmed", size="sm") for each in found]
+    budgets = snapshot.budgets or findings.default_budgets
+    shown = Budget.of(_bounds(snapshot, view))
+    found = answer_card(findings, budgets, snapshot.measured, snapshot.location, shown)
+    assert found is not None, "it has a budget"
+    return found
 
 
 def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
