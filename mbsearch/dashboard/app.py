@@ -50,7 +50,11 @@ def create_app(library: Library) -> Dash:
             html.Div(id="address", hidden=True),
         ],
         defaultColorScheme="auto",
-        theme={"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, sans-serif"},
+        theme={
+            "primaryColor": "blue",
+            "primaryShade": 8,
+            "fontFamily": "system-ui, -apple-system, sans-serif",
+        },
     )
     _register(app, library)
     for page in pages().values():

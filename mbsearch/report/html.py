@@ -161,7 +161,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table of cells that are HTML."""
     cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     titles = "".join(f"<th>{cell}</th>" for cell in head)
-    return f'<div class="scroll"><table><tr>{titles}</tr>{cells}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table><tr>{titles}</tr>{cells}</table></div>'
 
 
 def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
@@ -173,7 +173,7 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
         + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
         + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
         + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
-        + f"<pre>{escape(yaml)}</pre></details>"
+        + f'<pre tabindex="0">{escape(yaml)}</pre></details>'
     )
 
 
@@ -235,7 +235,9 @@ def _figure(figure: go.Figure, identifier: str, height: int, *, wide: bool = Fal
         default_height=f"{height}px",
         config=CONFIG,
     )
-    return f'<div class="scroll"><div class="wide">{html}</div></div>' if wide else html
+    return (
+        f'<div class="scroll" tabindex="0"><div class="wide">{html}</div></div>' if wide else html
+    )
 
 
 def _accuracy(record: TrialRecord) -> str:

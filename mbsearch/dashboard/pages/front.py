@@ -36,6 +36,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     view = _view(fields, snapshot)
     return html.Div(
         [
+            parts.page_title("Accuracy against cost"),
             dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(snapshot)}),
             dcc.Store(id="front-fresh"),
             dmc.Text(
