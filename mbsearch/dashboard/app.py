@@ -18,7 +18,9 @@ from mbsearch.dashboard import parts
 from mbsearch.dashboard.pages import pages
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.study_facts import study_facts
 from mbsearch.dashboard.view import query, read_query
+from mbsearch.figures.style import BEHAVIOUR
 from mbsearch.study.records import DEFAULT_METRIC, complete, metric_of
 from mbsearch.study.records import State as TrialState
 
@@ -37,7 +39,9 @@ def create_app(library: Library) -> Dash:
         add_log_handler=False,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
-    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">').replace(
+        "</head>", f"<script>{BEHAVIOUR}</script></head>"
+    )
     app.server.before_request(_refuse_foreign_hosts)
     app.layout = dmc.MantineProvider(
         [
@@ -108,6 +112,15 @@ def _register(app: Dash, library: Library) -> None:
     )
     def switch(name: str, fields: Fields) -> Any:
         return no_update if name == fields.get("study") else query({"study": name})
+
+    @app.callback(
+        Output("facts", "children"),
+        Input("version", "data"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def refresh(_version: Any, fields: Fields) -> str:
+        return study_facts(library.snapshot(fields.get("study")))
 
     app.clientside_callback(
         ClientsideFunction("mbsearch", "collect"),
@@ -211,6 +224,7 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
                 size="xs",
                 **parts.aria(label="Study"),
             ),
+            html.Div(study_facts(snapshot), id="facts"),
         ]
     )
 

@@ -31,18 +31,24 @@ def graph(
     height: str = "clamp(340px, 62vh, 640px)",
     *,
     tools: bool = True,
+    lasso: bool = False,
 ) -> html.Div:
     """Return a plot with a text alternative; `tools` shows the buttons to zoom and save it.
+
+    With `lasso`, a button draws a line around points, which selects them.
 
     The box has the height of the plot before the browser has loaded plotly.
     """
     image: Any = {"format": "svg", "filename": f"mbsearch-{identifier}"}
     config: Any = {**CONFIG, "displayModeBar": tools and "hover", "toImageButtonOptions": image}
+    if lasso:
+        config["modeBarButtons"] = [*CONFIG["modeBarButtons"], ["lasso2d"]]
     return html.Div(
         dcc.Graph(
             id=identifier,
             figure=figure,
             responsive=True,
+            clear_on_unhover=True,
             style={"height": "100%"},
             config=config,
         ),

@@ -28,7 +28,7 @@ from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import CONFIG
+from mbsearch.figures.style import BEHAVIOUR, CONFIG
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.records import TrialRecord, complete, metric_of
@@ -92,6 +92,7 @@ def document(
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         plotly=get_plotlyjs(),
+        behaviour=BEHAVIOUR,
         body="\n".join(sections),
         answers=_script_json(steps),
     )

@@ -10,7 +10,7 @@ from mbsearch.analysis.front import knee_of
 from mbsearch.analysis.tables import to_frame
 from mbsearch.errors import NoAnswerError
 from mbsearch.figures.front import front_figure
-from mbsearch.figures.style import CONFIG
+from mbsearch.figures.style import BEHAVIOUR, CONFIG
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import TrialRecord, metric_of
 
@@ -27,7 +27,11 @@ def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
     within = findings.within
     frame = to_frame(findings.records, within)
     html = front_figure(within, title).to_html(
-        include_plotlyjs=True, full_html=True, default_height="92vh", config=CONFIG
+        include_plotlyjs=True,
+        full_html=True,
+        default_height="92vh",
+        config=CONFIG,
+        post_script=BEHAVIOUR,
     )
     files = {
         "trials.csv": frame.to_csv(index=False),

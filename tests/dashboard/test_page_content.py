@@ -61,9 +61,9 @@ def test_a_pruned_training_is_not_compared_with_a_complete_one(studies: Path) ->
 
 def test_without_networks_the_sentence_has_the_unit_of_the_objective(studies: Path) -> None:
     records = [replace(r, metric="params") for r in read_study(studies / "first").records()]
-    view = View.parse({"alphas": "0.99", "max_params": "500000"})
+    view = View.parse({"max_params": "50000"})
     none = Snapshot("a", "a", studies, records=tuple(r for r in records if not r.is_baseline))
-    assert sentence(none, view).startswith("At 500 k parameters: no network is trained yet")
+    assert sentence(none, view).startswith("At 50 k parameters: no ")
 
 
 def test_a_changed_notice_is_drawn_again(studies: Path) -> None:
