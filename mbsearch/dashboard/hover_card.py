@@ -32,7 +32,7 @@ def hover_card(record: TrialRecord, records: Sequence[TrialRecord]) -> Component
             *(html.Div(_difference(record, each), className="delta") for each in others),
             html.Img(src=drawing, alt=""),
         ],
-        className="hover",
+        className="network-card",
     )
 
 

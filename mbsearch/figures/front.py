@@ -95,6 +95,7 @@ def front_figure(
     _add_tied(figure, done, axis)
     drawn = [family for family in FAMILIES.values() if family.colour is not None]
     on_front = _front(done, axis)
+    _add_front(figure, on_front, axis, scale)
     for family in drawn:
         members = [r for r in done if r.origin == family.key]
         _add_family(figure, members, axis, family, {r.trial for r in on_front})
@@ -102,7 +103,6 @@ def front_figure(
     others = [r for r in done if r.is_baseline and r.origin not in own_line]
     if others:
         figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
-    _add_front(figure, on_front, axis, scale)
     for trace in figure.data:
         known = trace.name in _LEGEND
         trace.legendrank = _LEGEND.index(trace.name) if known else len(_LEGEND)
@@ -181,7 +181,7 @@ def selection_annotations(
     latencies: Mapping[str, Quartiles] | None = None,
     beyond: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """Return layout annotations that point to networks (see `front_figure`).
+    """Return layout annotations that point to networks, and frame the answer (see `front_figure`).
 
     Args:
         selected: by the reader.
@@ -192,9 +192,13 @@ def selection_annotations(
     """
     axis = _Axis(metric, latencies)
     named = [(record, record.label, -44) for record in selected]
-    if answer is not None:
+    frames = []
+    if answer is not None and axis.has(answer):
         named.append((answer, f"use {answer.label}", -72))
-    return [
+        frame = {"width": 14, "height": 14, "bordercolor": FRONT, "borderwidth": 2}
+        at = {"x": math.log10(axis.of(answer)), "y": answer.at_highest_fidelity.accuracy}
+        frames.append({"text": " ", "showarrow": False, **at, **frame})
+    return frames + [
         {
             "x": math.log10(axis.of(record)),  # annotations on a log axis take the exponent
             "y": record.at_highest_fidelity.accuracy,
@@ -210,21 +214,6 @@ def selection_annotations(
         for record, text, ay in named
         if record.evaluation is not None and axis.has(record)
     ]
-
-
-def answer_shapes(
-    answer: TrialRecord,
-    *,
-    metric: str = "mult_adds",
-    latencies: Mapping[str, Quartiles] | None = None,
-) -> list[dict[str, Any]]:
-    """Return layout shapes that mark the network to use: a ring around it (see `front_figure`)."""
-    axis = _Axis(metric, latencies)
-    if not axis.has(answer):
-        return []
-    centre = {"xanchor": axis.of(answer), "yanchor": answer.at_highest_fidelity.accuracy}
-    pixels = {"xsizemode": "pixel", "ysizemode": "pixel", "x0": -9, "x1": 9, "y0": -9, "y1": 9}
-    return [{"type": "circle", "line": {"color": FRONT, "width": 2}, **centre, **pixels}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,14 +332,13 @@ def _add_front(
 ) -> None:
     """Add the front: a line, and points with its colour as outline if a trait colours them.
 
-    References keep the marker of their family.
+    References have the marker of their family above it.
     """
     trace = _points(best, axis, "Pareto front", FRONT, "circle", 9)
     trace.update(
         mode="lines+markers",
         line={"color": FRONT, "width": 2, "shape": "hv"},
         legendgroup="front",
-        marker_size=[0 if r.is_baseline else 9 for r in best],
     )
     figure.add_trace(trace)
     if scale is None:

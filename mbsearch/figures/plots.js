@@ -53,17 +53,22 @@
     return changes;
   };
 
-  /** Hide labels of points that leave the plot or overlap an earlier one. */
+  /** Hide labels of points that leave the plot, or overlap an earlier label or another point. */
   const declutter = (plot) => {
     const area = plot.querySelector(".nsewdrag")?.getBoundingClientRect();
-    const kept = Array.from(plot.querySelectorAll(".annotation-text-g"), (text) => text.getBoundingClientRect());
-    for (const text of plot.querySelectorAll(".textpoint text")) {
+    const boxes = (from, selector) => Array.from(from.querySelectorAll(selector), (each) => each.getBoundingClientRect());
+    const traces = Array.from(plot.querySelectorAll(".scatterlayer .trace")).filter((trace) => trace.querySelector(".textpoint"));
+    const points = traces.map((trace) => boxes(trace, ".point"));
+    const kept = boxes(plot, ".annotation-text-g");
+    const overlap = (a, b) => a.right > b.left && a.left < b.right && a.bottom > b.top && a.top < b.bottom;
+    traces.forEach((trace, i) => trace.querySelectorAll(".textpoint text").forEach((text, j) => {
       const box = text.getBoundingClientRect();
+      const others = points.flatMap((each, k) => (k === i ? each.filter((_, own) => own !== j) : each));
       const inside = area && box.left >= area.left && box.right <= area.right && box.top >= area.top && box.bottom <= area.bottom;
-      const free = kept.every((other) => box.right < other.left || box.left > other.right || box.bottom < other.top || box.top > other.bottom);
-      text.style.visibility = inside && free ? "" : "hidden";
-      if (inside && free) kept.push(box);
-    }
+      const shown = inside && ![...kept, ...others].some((other) => overlap(box, other));
+      text.style.visibility = shown ? "" : "hidden";
+      if (shown) kept.push(box);
+    }));
   };
 
   function follow() {

@@ -62,7 +62,6 @@ def styled(figure: go.Figure, **layout: Any) -> go.Figure:
             "y": 1.02,
             "yanchor": "bottom",
             "x": 0,
-            "itemsizing": "constant",
         },
         margin={"l": 56, "r": 16, "t": 24, "b": 48},
         modebar={"bgcolor": "rgba(0, 0, 0, 0)", "color": GREY, "activecolor": FRONT},

@@ -19,6 +19,7 @@ from mbsearch.report.html import document
 from mbsearch.study.artifacts import read_artifacts
 
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
+SCHEMES = ("light", "dark")
 SIZES = ((1440, "light"), (1280, "dark"), (390, "light"))
 WATCH_SHIFTS = """
 window.shifts = 0;
@@ -110,3 +111,18 @@ def test_the_keyboard_alone_opens_a_network(page: Page) -> None:
     page.wait("#layers tbody tr")
     first = str(front_of(page.records())[0].trial)
     wait_for(lambda: page.address().get("trial") == first, f"trial {first} in the address")
+
+
+@needs_browser
+def test_hover_labels_of_a_curve_are_readable_in_both_schemes(resized: Page) -> None:
+    for scheme in SCHEMES:
+        paint(resized.browser, scheme)
+        resized.open("/network?study=first&trial=2", "#layers tbody tr")
+        unified = "Array.from(document.querySelectorAll('.js-plotly-plot'))"
+        unified += ".find(plot => plot.layout?.hovermode === 'x unified')"
+        wait_for(lambda found=unified: resized.js(f"!!{found}"), "the learning curve")
+        resized.browser.execute_script(f"window.Plotly.Fx.hover({unified}, {{xval: 2}}, ['xy'])")
+        resized.wait(".hoverlayer .legend text")
+        text = resized.js("getComputedStyle(document.querySelector('.hoverlayer text')).fill")
+        box = resized.js("getComputedStyle(document.querySelector('.hoverlayer .bg')).fill")
+        assert (text, box) == ("rgb(255, 255, 255)", "rgb(34, 34, 34)"), scheme

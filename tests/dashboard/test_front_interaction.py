@@ -87,12 +87,12 @@ def test_the_card_of_a_point_has_noise_references_and_a_drawing(page: Page) -> N
         f"b.top + l.yaxis._offset + l.yaxis.d2p({record.accuracy})]; }})()"
     )
     pointer(page, (round(box[0]), round(box[1])), press=False)
-    text = page.text(".dash-tooltip .hover")
+    text = page.text(".network-card")
     assert text.startswith(record.label)
     assert f"accuracy {record.accuracy:.3f} ± {record.accuracy_noise:.3f}" in text
     assert "points over MobileNetV1" in text
     assert "points over MobileNetV2" in text
-    assert page.js("document.querySelector('.dash-tooltip .hover img').naturalWidth") > 0
+    assert page.js("document.querySelector('.network-card img').naturalWidth") > 0
 
 
 @needs_browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare
 from mbsearch.dashboard.pages.compare import comparison
-from mbsearch.dashboard.pages.front import sentence
+from mbsearch.dashboard.pages.front import answer_of, sentence
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
+from mbsearch.dashboard.study_facts import study_facts
 from mbsearch.dashboard.view import View, query, read_query
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
@@ -63,7 +65,7 @@ def test_without_networks_the_sentence_has_the_unit_of_the_objective(studies: Pa
     records = [replace(r, metric="params") for r in read_study(studies / "first").records()]
     view = View.parse({"max_params": "50000"})
     none = Snapshot("a", "a", studies, records=tuple(r for r in records if not r.is_baseline))
-    assert sentence(none, view).startswith("At 50 k parameters: no ")
+    assert sentence(answer_of(none, view)).startswith("At 50 k parameters: no ")
 
 
 def test_a_changed_notice_is_drawn_again(studies: Path) -> None:
@@ -88,3 +90,20 @@ def test_an_address_survives_a_round_trip() -> None:
     fields = {"study": "a b", "alphas": "0.5,1", "max_params": "2000000"}
     assert read_query(query(fields)) == fields
     assert View.parse(fields).alphas == (0.5, 1.0)
+
+
+def test_the_header_states_images_weights_proxy_and_what_is_running(studies: Path) -> None:
+    done = read_study(studies / "first").records()
+    start = datetime(2026, 11, 1)
+    ended = [replace(r, ended=start + timedelta(seconds=60 * i)) for i, r in enumerate(done)]
+    running = replace(done[-1], state=State.RUNNING, ended=None, trial=10**4)
+    searched = sum(not r.is_baseline for r in done)
+    settings = {
+        "stamp": {"data": "embedded", "weights": "none", "proxy": {"epochs": 4}},
+        "run": {"target": searched + 7},
+    }
+    snapshot = Snapshot("a", "a", studies, records=(*ended, running), settings=settings)
+    assert study_facts(snapshot) == (
+        "Fashion-MNIST (built-in) · from scratch · proxy of 4 epochs · 1 running, 7 min left"
+    )
+    assert study_facts(replace(snapshot, settings={}, records=tuple(ended))) == ""

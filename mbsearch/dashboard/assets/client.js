@@ -65,7 +65,7 @@
     const plot = frontPlot(), axis = plot._fullLayout.xaxis;
     const left = plot.querySelector(".nsewdrag").getBoundingClientRect().left;
     dragged = axis.p2d(Math.min(axis._length, Math.max(0, event.clientX - left)));
-    const shapes = plot.layout.shapes.map((shape, i) => (i > 1 ? shape : { ...shape, x0: dragged, x1: i ? dragged : shape.x1 }));
+    const shapes = plot.layout.shapes.map((shape, i) => ({ ...shape, x0: dragged, x1: i ? dragged : shape.x1 }));
     window.Plotly.relayout(plot, { shapes });
   }, true);
   // Plotly listens to mouse events, which follow those of the pointer.

@@ -24,7 +24,6 @@ from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import BUDGETS, View, query
 from mbsearch.figures.front import (
-    answer_shapes,
     budget_shapes,
     front_figure,
     selection_annotations,
@@ -45,13 +44,14 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """Return the whole page."""
     view = _view(fields, snapshot)
     asked = on_axis(snapshot, view)
+    found = answer_of(asked, view)
     return html.Div(
         [
             parts.page_title("Accuracy against cost"),
             dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(asked)}),
             dcc.Store(id="front-fresh"),
             dmc.Text(
-                sentence(asked, view),
+                sentence(found),
                 id="sentence",
                 size="lg",
                 fw=600,
@@ -65,7 +65,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                             html.Div(filter_chips(asked, view), id="chips"),
                             parts.graph(
                                 "front",
-                                _figure(asked, view),
+                                _figure(asked, view, found),
                                 _description(snapshot),
                                 lasso=True,
                             ),
@@ -138,11 +138,12 @@ def register(app: Dash, library: Library) -> None:
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
         if not changed:
             return (no_update,) * 11
+        found = answer_of(asked, view)
         in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(asked))
         return (
-            no_update if in_place else _figure(asked, view),
-            _decorated(asked, view) if in_place else no_update,
-            sentence(asked, view),
+            no_update if in_place else _figure(asked, view, found),
+            _decorated(asked, view, found) if in_place else no_update,
+            sentence(found),
             others(asked, view),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
@@ -192,12 +193,13 @@ def register(app: Dash, library: Library) -> None:
     )
 
 
-def sentence(snapshot: Snapshot, view: View) -> str:
+def sentence(found: Answer | str) -> str:
+    """Return the text of an answer, or the line that says why there is none."""
+    return f"{answer_text(found)}."
+
+
+def answer_of(snapshot: Snapshot, view: View) -> Answer | str:
     """Return the answer to the view's budget; filters do not apply."""
-    return f"{answer_text(_answer(snapshot, view))}."
-
-
-def _answer(snapshot: Snapshot, view: View) -> Answer | str:
     (found,) = answers(snapshot.findings, [Budget.of(_bounds(snapshot, view))]).values()
     return found
 
@@ -319,7 +321,7 @@ def _metrics(snapshot: Snapshot) -> list[str]:
     ]
 
 
-def _figure(snapshot: Snapshot, view: View) -> Any:
+def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
     cost = metric_of(snapshot.records)
     passing = [r for r in snapshot.findings.within if view.passes(r, ignoring=cost)]
     figure = front_figure(
@@ -328,7 +330,7 @@ def _figure(snapshot: Snapshot, view: View) -> Any:
         colour=view.colour,
         latencies=snapshot.measured.latencies.get(view.metric),
     )
-    shapes, annotations = _decoration(snapshot, view)
+    shapes, annotations = _decoration(snapshot, view, found)
     figure.update_traces(hoverinfo="none", hovertemplate=None)  # the card replaces them
     return figure.update_layout(
         shapes=shapes,
@@ -338,19 +340,19 @@ def _figure(snapshot: Snapshot, view: View) -> Any:
     )
 
 
-def _decorated(snapshot: Snapshot, view: View) -> Patch:
+def _decorated(snapshot: Snapshot, view: View, found: Answer | str) -> Patch:
     patch = Patch()
-    patch["layout"]["shapes"], patch["layout"]["annotations"] = _decoration(snapshot, view)
+    patch["layout"]["shapes"], patch["layout"]["annotations"] = _decoration(snapshot, view, found)
     return patch
 
 
-def _decoration(snapshot: Snapshot, view: View) -> tuple[list[Any], list[Any]]:
+def _decoration(snapshot: Snapshot, view: View, found: Answer | str) -> tuple[list[Any], list[Any]]:
     metric, costs = metric_of(snapshot.records), [r.cost for r in snapshot.findings.within]
     latencies = snapshot.measured.latencies.get(view.metric)
-    found, shapes = _answer(snapshot, view), budget_shapes(_bounds(snapshot, view)[metric])
+    shapes = budget_shapes(_bounds(snapshot, view)[metric])
     answer = found.record if isinstance(found, Answer) else None
-    if answer is not None:
-        shapes += answer_shapes(answer, metric=view.metric, latencies=latencies)
+    if answer is not None and not view.passes(answer, ignoring=metric):
+        answer = None  # a filter hides it
     notes = selection_annotations(
         _selected(snapshot.records, view),
         answer,
