@@ -140,7 +140,7 @@ def filter_seconds(browser: Any) -> float:
     def drawings() -> int:
         return int(browser.execute_script("return window.drawings.length"))
 
-    times = []
+    times: list[float] = []
     for states in (["complete"], []) * 5:
         drawn = drawings()
         begin = browser.execute_script(
@@ -150,7 +150,8 @@ def filter_seconds(browser: Any) -> float:
         )
         wait_for(partial(_above, drawings, drawn), "the redraw")
         time.sleep(0.5)  # of a redraw in two steps the last counts
-        times.append((browser.execute_script("return window.drawings.at(-1)") - begin) / 1000)
+        end = float(browser.execute_script("return window.drawings.at(-1)"))
+        times.append((end - begin) / 1000)
     return statistics.median(times)
 
 

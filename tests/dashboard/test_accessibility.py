@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import axe_core_python
@@ -120,7 +121,7 @@ def test_hover_labels_of_a_curve_are_readable_in_both_schemes(resized: Page) -> 
         resized.open("/network?study=first&trial=2", "#layers tbody tr")
         unified = "Array.from(document.querySelectorAll('.js-plotly-plot'))"
         unified += ".find(plot => plot.layout?.hovermode === 'x unified')"
-        wait_for(lambda found=unified: resized.js(f"!!{found}"), "the learning curve")
+        wait_for(partial(resized.js, f"!!{unified}"), "the learning curve")
         resized.browser.execute_script(f"window.Plotly.Fx.hover({unified}, {{xval: 2}}, ['xy'])")
         resized.wait(".hoverlayer .legend text")
         text = resized.js("getComputedStyle(document.querySelector('.hoverlayer text')).fill")

@@ -11,7 +11,7 @@ import pytest
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare
 from mbsearch.dashboard.pages.compare import comparison
-from mbsearch.dashboard.pages.front import answer_of, sentence
+from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
@@ -65,7 +65,7 @@ def test_without_networks_the_sentence_has_the_unit_of_the_objective(studies: Pa
     records = [replace(r, metric="params") for r in read_study(studies / "first").records()]
     view = View.parse({"max_params": "50000"})
     none = Snapshot("a", "a", studies, records=tuple(r for r in records if not r.is_baseline))
-    assert sentence(answer_of(none, view)).startswith("At 50 k parameters: no ")
+    assert sentence(none, view).startswith("At 50 k parameters: no ")
 
 
 def test_a_changed_notice_is_drawn_again(studies: Path) -> None:

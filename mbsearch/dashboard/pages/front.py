@@ -51,7 +51,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(asked)}),
             dcc.Store(id="front-fresh"),
             dmc.Text(
-                sentence(found),
+                f"{answer_text(found)}.",
                 id="sentence",
                 size="lg",
                 fw=600,
@@ -69,7 +69,11 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                                 _description(snapshot),
                                 lasso=True,
                             ),
-                            dcc.Tooltip(id="front-card"),
+                            dcc.Tooltip(
+                                id="front-card",
+                                background_color="var(--mantine-color-body)",
+                                border_color="var(--mantine-color-default-border)",
+                            ),
                             html.Div(id="lasso", **parts.aria(live="polite")),
                             dmc.Text(
                                 caption(snapshot, view),
@@ -143,7 +147,7 @@ def register(app: Dash, library: Library) -> None:
         return (
             no_update if in_place else _figure(asked, view, found),
             _decorated(asked, view, found) if in_place else no_update,
-            sentence(found),
+            f"{answer_text(found)}.",
             others(asked, view),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
@@ -193,9 +197,9 @@ def register(app: Dash, library: Library) -> None:
     )
 
 
-def sentence(found: Answer | str) -> str:
-    """Return the text of an answer, or the line that says why there is none."""
-    return f"{answer_text(found)}."
+def sentence(snapshot: Snapshot, view: View) -> str:
+    """Return the text of the answer to the view's budget."""
+    return f"{answer_text(answer_of(snapshot, view))}."
 
 
 def answer_of(snapshot: Snapshot, view: View) -> Answer | str:
