@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,7 +23,6 @@ from shutil import which
 from typing import Any
 
 import psutil
-from browser import answers, chromium, wait_for
 from optuna.trial import TrialState, create_trial
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -38,6 +38,7 @@ from mbsearch.study.store import StudyStore, create_study, load_study
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from browser import answers, chromium, wait_for  # the tests' browser
 
 SPACE = load_specification("v2")
 SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
@@ -129,10 +130,35 @@ def main() -> None:
         server.wait()
 
 
+def _above(count: Callable[[], int], before: int) -> bool:
+    return count() > before
+
+
+def filter_seconds(browser: Any) -> float:
+    """Return the median time from a change of a filter to the plot."""
+
+    def drawings() -> int:
+        return int(browser.execute_script("return window.drawings.length"))
+
+    times: list[float] = []
+    for states in (["complete"], []) * 5:
+        drawn = drawings()
+        begin = browser.execute_script(
+            "window.dash_clientside.set_props({ control: 'states' }, { value: arguments[0] });"
+            "return performance.now();",
+            states,
+        )
+        wait_for(partial(_above, drawings, drawn), "the redraw")
+        time.sleep(0.5)  # of a redraw in two steps the last counts
+        end = float(browser.execute_script("return window.drawings.at(-1)"))
+        times.append((end - begin) / 1000)
+    return statistics.median(times)
+
+
 def measure_page(
     browser: Any, url: str, store: StudyStore, started: float, server: psutil.Process
 ) -> None:
-    """Print the times of a paint, a live update and a budget step, and the idle load."""
+    """Print the times of a paint, a live update, a filter and a budget step, and the idle load."""
 
     def js(script: str) -> Any:
         return browser.execute_script(f"return {script}")
@@ -161,6 +187,8 @@ def measure_page(
         begin = js(f"window.requests.filter(t => t < {end}).at(-2)")
         updates.append((end - begin) / 1000)
     print(f"live update, poll to plot: {statistics.median(updates):.2f} s (median of 5)")
+
+    print(f"change of a filter to its plot: {filter_seconds(browser):.2f} s (median of 10)")
 
     thumb = browser.find_element(By.CSS_SELECTOR, "[role=slider]")
     steps = []

@@ -26,6 +26,7 @@ class Family:
         donor: candidates can inherit its weights; else answers are compared with it.
         competitor: retraining and figures compare each network with it at equal cost.
         label: in a legend.
+        short: before the size at a point of a figure.
         colour: of its line in figures; None draws it among the other references.
         symbol: plotly's marker.
         label_side: plotly's position of the text at its markers. Below, as the front lies above;
@@ -39,6 +40,7 @@ class Family:
     donor: bool = False
     competitor: bool = False
     label: str = ""
+    short: str = ""
     colour: str | None = None
     symbol: str = ""
     label_side: str = ""
@@ -51,6 +53,7 @@ _ROWS = (
         smallest_alpha=0.25,
         competitor=True,
         label="MobileNet V1",
+        short="V1",
         colour="#E69F00",
         symbol="square",
         label_side="bottom left",
@@ -61,6 +64,7 @@ _ROWS = (
         smallest_alpha=0.35,
         competitor=True,
         label="MobileNet V2",
+        short="V2",
         colour="#D55E00",
         symbol="diamond",
         label_side="bottom right",
@@ -71,6 +75,7 @@ _ROWS = (
         name="EfficientNet-Lite0",
         donor=True,
         label="EfficientNet-Lite0, fine-tuned",
+        short="Lite0",
         colour="#882255",
         symbol="star",
         label_side="bottom center",

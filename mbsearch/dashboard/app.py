@@ -15,7 +15,9 @@ from mbsearch.dashboard.address import THIS_MACHINE, Address
 from mbsearch.dashboard.pages import pages
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
+from mbsearch.dashboard.study_facts import study_facts
 from mbsearch.dashboard.view import query, read_query
+from mbsearch.figures.style import BEHAVIOUR
 from mbsearch.study.records import DEFAULT_METRIC, complete, metric_of
 from mbsearch.study.records import State as TrialState
 
@@ -39,7 +41,9 @@ def create_app(library: Library, address: Address = THIS_MACHINE) -> Dash:
         add_log_handler=False,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
-    app.index_string = app.index_string.replace("<html>", '<html lang="en">')
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">').replace(
+        "</head>", f"<script>{BEHAVIOUR}</script></head>"
+    )
     app.server.before_request(address.refuse_foreign_hosts)
     app.server.wsgi_app = address.without_prefix(app.server.wsgi_app)
     app.layout = dmc.MantineProvider(
@@ -53,7 +57,11 @@ def create_app(library: Library, address: Address = THIS_MACHINE) -> Dash:
             html.Div(id="address", hidden=True),
         ],
         defaultColorScheme="auto",
-        theme={"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, sans-serif"},
+        theme={
+            "primaryColor": "blue",
+            "primaryShade": 8,
+            "fontFamily": "system-ui, -apple-system, sans-serif",
+        },
     )
     _register(app, library, address)
     for page in pages().values():
@@ -108,6 +116,15 @@ def _register(app: Dash, library: Library, address: Address) -> None:
     )
     def switch(name: str, fields: Fields) -> Any:
         return no_update if name == fields.get("study") else query({"study": name})
+
+    @app.callback(
+        Output("facts", "children"),
+        Input("version", "data"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def refresh(_version: Any, fields: Fields) -> str:
+        return study_facts(library.snapshot(fields.get("study")))
 
     app.clientside_callback(
         ClientsideFunction("mbsearch", "collect"),
@@ -211,6 +228,7 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
                 size="xs",
                 **parts.aria(label="Study"),
             ),
+            html.Div(study_facts(snapshot), id="facts"),
         ]
     )
 

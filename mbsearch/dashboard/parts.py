@@ -31,21 +31,36 @@ def graph(
     height: str = "clamp(340px, 62vh, 640px)",
     *,
     tools: bool = True,
+    lasso: bool = False,
 ) -> html.Div:
-    """Return a plot with a text alternative; `tools` shows the buttons to zoom and save it."""
+    """Return a plot with a text alternative; `tools` shows the buttons to zoom and save it.
+
+    With `lasso`, a button draws a line around points, which selects them.
+
+    The box has the height of the plot before the browser has loaded plotly.
+    """
     image: Any = {"format": "svg", "filename": f"mbsearch-{identifier}"}
     config: Any = {**CONFIG, "displayModeBar": tools and "hover", "toImageButtonOptions": image}
+    if lasso:
+        config["modeBarButtons"] = [*CONFIG["modeBarButtons"], ["lasso2d"]]
     return html.Div(
         dcc.Graph(
             id=identifier,
             figure=figure,
             responsive=True,
-            style={"height": height},
+            clear_on_unhover=True,
+            style={"height": "100%"},
             config=config,
         ),
-        role="img",
+        style={"height": height},
+        role="group",
         **aria(label=description),
     )
+
+
+def page_title(text: str) -> html.H1:
+    """Return the heading of a page whose link in the header names it already."""
+    return html.H1(text, className="spoken")
 
 
 def panel(title: str, *children: Any, **paper: Any) -> dmc.Paper:
@@ -75,7 +90,7 @@ def table(
             for i, cell in enumerate(row)
         ]
 
-    return dmc.TableScrollContainer(
+    return html.Div(
         dmc.Table(
             [
                 dmc.TableThead(dmc.TableTr(cells(dmc.TableTh, head))),
@@ -84,8 +99,8 @@ def table(
             highlightOnHover=True,
             verticalSpacing=4,
         ),
-        minWidth=0,
-        type="native",
+        className="scroll",
+        tabIndex=0,  # a keyboard scrolls it
     )
 
 

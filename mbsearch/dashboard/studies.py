@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -141,7 +142,7 @@ class Database:
         return self.home / name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """A study at one time.
 
@@ -169,12 +170,12 @@ class Snapshot:
     problem: str | None = None
     loading: bool = False
 
-    @property
+    @cached_property
     def findings(self) -> Findings:
         """The records and results that answers are computed from."""
         return findings_of(self.records, self.settings, self.measured.retrained)
 
-    @property
+    @cached_property
     def questions(self) -> tuple[Budget, ...]:
         """The budgets that are answered by default; none before a trial is completed."""
         findings = self.findings

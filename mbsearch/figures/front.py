@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,7 +30,10 @@ from mbsearch.study.latency_file import Quartiles
 from mbsearch.study.records import State, TrialRecord, complete, metric_of, of_highest_fidelity
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and does not need WebGL
-_ROOM_BELOW = 0.3  # as a share of the span of the accuracies in the axis's range
+_LEGEND = ("Pareto front", *(f.label for f in FAMILIES.values() if f.colour), "Other references")
+"""Names of a legend's first entries, the most important first; others follow as drawn."""
+_MANY_OPACITY = 0.45  # of points drawn by WebGL, which hide each other
+_ROOM_BELOW, _ROOM_ABOVE = 0.3, 0.2  # as shares of the span of the accuracies of the axis
 _HOVER = (
     "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
     "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
@@ -48,6 +51,9 @@ class _Axis:
         if self.latencies is None:
             return record.costs[self.metric]
         return self.latencies[record.fingerprint].median
+
+    def has(self, record: TrialRecord) -> bool:
+        return self.latencies is None or record.fingerprint in self.latencies
 
 
 def front_figure(
@@ -84,16 +90,22 @@ def front_figure(
     if pruned:
         trace = _points(pruned, axis, "Pruned", SEARCH, "circle-open", 6)
         figure.add_trace(trace.update(opacity=0.6))
-    _add_search(figure, [r for r in done if not r.is_baseline], axis, colour)
+    scale = _Colours.of(colour, done)
+    _add_search(figure, [r for r in done if not r.is_baseline], axis, scale)
     _add_tied(figure, done, axis)
     drawn = [family for family in FAMILIES.values() if family.colour is not None]
+    on_front = _front(done, axis)
+    _add_front(figure, on_front, axis, scale)
     for family in drawn:
-        _add_family(figure, [r for r in done if r.origin == family.key], axis, family)
+        members = [r for r in done if r.origin == family.key]
+        _add_family(figure, members, axis, family, {r.trial for r in on_front})
     own_line = {family.key for family in drawn}
     others = [r for r in done if r.is_baseline and r.origin not in own_line]
     if others:
         figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
-    _add_front(figure, done, axis)
+    for trace in figure.data:
+        known = trace.name in _LEGEND
+        trace.legendrank = _LEGEND.index(trace.name) if known else len(_LEGEND)
     seen = [axis.of(r) for r in (*done, *short, *pruned)] or [10**6, 10**9]
     # Below the figure if there is a title, which a second row of the legend would overlap.
     below = {"yref": "container", "y": 0, "yanchor": "bottom"}
@@ -106,6 +118,11 @@ def front_figure(
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
         hovermode="closest",
         dragmode="pan",
+        meta={"unit": find_metric(axis.metric).unit.slider_label},
+        coloraxis={
+            "colorscale": CONTINUOUS_COLOURS,
+            "colorbar": {"title": {"text": escape(colour or "")}, "thickness": 12},
+        },
     )
 
 
@@ -119,15 +136,15 @@ def _accuracy_axis(
     promoted = any(r.promotion is not None for r in done)
     title = PROMOTED_TITLE if promoted else ACCURACY_TITLE
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 12}, "tickformat": ".2f"}
-    front = pareto.pareto_front([r.accuracy for r in done], [cost.of(r) for r in done])
-    accuracies = [done[i].accuracy for i in front] + [r.accuracy for r in done if r.is_baseline]
+    accuracies = [r.accuracy for r in (*_front(done, cost), *(r for r in done if r.is_baseline))]
     if not accuracies:
         return axis
     span = max(accuracies) - min(accuracies)
+    axis["autorangeoptions"] = {"include": max(accuracies) + _ROOM_ABOVE * span}
     lowest = min(accuracies) - _ROOM_BELOW * span
     lower = [r.accuracy for r in (*done, *others) if r.accuracy < lowest]
     if span and lower and min(lower) < min(accuracies) - span:  # they would take half the height
-        axis["autorangeoptions"] = {"clipmin": lowest}
+        axis["autorangeoptions"]["clipmin"] = lowest
         networks = "network lies" if len(lower) == 1 else "networks lie"
         axis["title"]["text"] += f"; {len(lower)} {networks} lower"
     return axis
@@ -158,55 +175,108 @@ def budget_shapes(budget: float) -> list[dict[str, Any]]:
 
 def selection_annotations(
     selected: Sequence[TrialRecord],
+    answer: TrialRecord | None = None,
+    *,
     metric: str = "mult_adds",
     latencies: Mapping[str, Quartiles] | None = None,
+    beyond: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """Return layout annotations that point to the selected networks (see `front_figure`)."""
+    """Return layout annotations that point to networks, and frame the answer (see `front_figure`).
+
+    Args:
+        selected: by the reader.
+        answer: the network to use, if there is one.
+        metric: as in `front_figure`.
+        latencies: as in `front_figure`.
+        beyond: the cost from which texts extend to the left.
+    """
     axis = _Axis(metric, latencies)
-    return [
+    named = [(record, record.label, -44) for record in selected]
+    frames = []
+    if answer is not None and axis.has(answer):
+        named.append((answer, f"use {answer.label}", -72))
+        frame = {"width": 14, "height": 14, "bordercolor": FRONT, "borderwidth": 2}
+        at = {"x": math.log10(axis.of(answer)), "y": answer.at_highest_fidelity.accuracy}
+        frames.append({"text": " ", "showarrow": False, **at, **frame})
+    return frames + [
         {
             "x": math.log10(axis.of(record)),  # annotations on a log axis take the exponent
             "y": record.at_highest_fidelity.accuracy,
-            "text": f"<b>{escape(record.label)}</b>",
+            "text": f"<b>{escape(text)}</b>",
             "showarrow": True,
             "arrowhead": 2,
             "arrowcolor": FRONT,
             "ax": 0,
-            "ay": -44,
-            "standoff": 7,
+            "ay": ay,
+            "standoff": 9,
+            "xanchor": "right" if axis.of(record) > beyond else "left",
         }
-        for record in selected
-        if record.evaluation is not None and (latencies is None or record.fingerprint in latencies)
+        for record, text, ay in named
+        if record.evaluation is not None and axis.has(record)
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Colours:
+    """The fill of each searched network, by the value of a trait.
+
+    A few values have a colour each in `options`; many share a continuous scale, `options` is None.
+    """
+
+    trait: str
+    options: Mapping[Any, str] | None
+
+    @staticmethod
+    def of(trait: str | None, records: Sequence[TrialRecord]) -> _Colours | None:
+        """Return the colours of a trait; None without a trait."""
+        if trait is None:
+            return None
+        values = {traits(r).get(trait) for r in records if not r.is_baseline}
+        ordered = sorted(values, key=lambda v: (str(type(v)), v if v is not None else 0))
+        few = len(ordered) <= len(OPTION_COLOURS)
+        options = dict(zip(ordered, OPTION_COLOURS, strict=False)) if few else None
+        return _Colours(trait, options)
+
+    def value(self, record: TrialRecord) -> Any:
+        """The value of the trait, of a searched network."""
+        return traits(record).get(self.trait)
+
+    def fill(self, records: Sequence[TrialRecord]) -> dict[str, Any]:
+        """Return the properties of markers that fill networks by value; grey without one."""
+        values = [self.value(r) for r in records]
+        if self.options is not None:
+            return {"color": [self.options[value] for value in values]}
+        if None in values:
+            return {"color": GREY}
+        return {"color": values, "coloraxis": "coloraxis"}
+
+    def name(self, value: Any) -> str:
+        """Name of an option in a legend."""
+        if value is None:
+            return escape(f"without {self.trait}")
+        return escape(
+            f"{self.trait} {value:g}" if isinstance(value, float) else f"{self.trait} {value}"
+        )
+
+
 def _add_search(
-    figure: go.Figure, searched: Sequence[TrialRecord], axis: _Axis, colour: str | None
+    figure: go.Figure, searched: Sequence[TrialRecord], axis: _Axis, scale: _Colours | None
 ) -> None:
-    if colour is None:
+    if scale is None:
         figure.add_trace(_points(searched, axis, "Search trials", SEARCH, "circle", 7))
         return
-    values = [traits(r).get(colour) for r in searched]
-    options = sorted(set(values), key=lambda v: (str(type(v)), v if v is not None else 0))
-    if len(options) <= len(OPTION_COLOURS):
-        for option, each in zip(options, OPTION_COLOURS, strict=False):
+    values = [scale.value(r) for r in searched]
+    if scale.options is not None:
+        for option, colour in scale.options.items():
             members = [r for r, value in zip(searched, values, strict=True) if value == option]
-            shown = f"{option:g}" if isinstance(option, float) else option
-            name = f"{colour} {shown}" if option is not None else f"without {colour}"
-            figure.add_trace(_points(members, axis, escape(name), each, "circle", 7))
+            figure.add_trace(_points(members, axis, scale.name(option), colour, "circle", 7))
         return
-    having = [(r, v) for r, v in zip(searched, values, strict=True) if v is not None]
-    if len(having) < len(searched):
-        others = [r for r, value in zip(searched, values, strict=True) if value is None]
-        name = escape(f"without {colour}")
-        figure.add_trace(_points(others, axis, name, GREY, "circle", 7))
-    trace = _points([r for r, _ in having], axis, "Search trials", SEARCH, "circle", 7)
-    trace.marker.update(
-        color=[value for _, value in having],
-        colorscale=CONTINUOUS_COLOURS,
-        showscale=True,
-        colorbar={"title": {"text": colour}, "thickness": 12},
-    )
+    others = [r for r, value in zip(searched, values, strict=True) if value is None]
+    if others:
+        figure.add_trace(_points(others, axis, scale.name(None), GREY, "circle", 7))
+    having = [r for r, value in zip(searched, values, strict=True) if value is not None]
+    trace = _points(having, axis, "Search trials", SEARCH, "circle", 7)
+    trace.marker.update(scale.fill(having))
     figure.add_trace(trace)
 
 
@@ -223,9 +293,13 @@ def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> No
 
 
 def _add_family(
-    figure: go.Figure, members: Sequence[TrialRecord], axis: _Axis, family: Family
+    figure: go.Figure,
+    members: Sequence[TrialRecord],
+    axis: _Axis,
+    family: Family,
+    on_front: Collection[int],
 ) -> None:
-    """Add one line for each resolution, over the width multiplier."""
+    """Add one line for each resolution, over the width multiplier, with the front outlined."""
     colour = family.colour or OTHER
     for i, resolution in enumerate(sorted({r.architecture.resolution for r in members})):
         line = sorted((r for r in members if r.architecture.resolution == resolution), key=axis.of)
@@ -234,23 +308,47 @@ def _add_family(
             mode="lines+markers+text",
             legendgroup=family.key,
             showlegend=i == 0,
-            text=[f"{r.architecture.alpha:g}/{r.architecture.resolution}" for r in line],
+            text=[
+                f"{family.short} {r.architecture.alpha:g}/{r.architecture.resolution}" for r in line
+            ],
             textposition=family.label_side,
             textfont={"size": 11},
+            marker_line={
+                "color": FRONT,
+                "width": [2 if r.trial in on_front else 0 for r in line],
+            },
             line={"color": colour, "width": 1.5, "dash": "dot"},
         )
         figure.add_trace(trace)
 
 
-def _add_front(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> None:
+def _front(done: Sequence[TrialRecord], axis: _Axis) -> list[TrialRecord]:
     indices = pareto.pareto_front([r.accuracy for r in done], [axis.of(r) for r in done])
-    best = [done[i] for i in indices]
+    return [done[i] for i in indices]
+
+
+def _add_front(
+    figure: go.Figure, best: Sequence[TrialRecord], axis: _Axis, scale: _Colours | None
+) -> None:
+    """Add the front: a line, and points with its colour as outline if a trait colours them.
+
+    References have the marker of their family above it.
+    """
     trace = _points(best, axis, "Pareto front", FRONT, "circle", 9)
-    trace.update(mode="lines+markers", line={"color": FRONT, "width": 2, "shape": "hv"})
-    if best and best[0].accuracy_noise is not None:
-        noise = best[0].accuracy_noise
-        trace.update(error_y={"type": "constant", "value": noise, "thickness": 1, "width": 3})
+    trace.update(
+        mode="lines+markers",
+        line={"color": FRONT, "width": 2, "shape": "hv"},
+        legendgroup="front",
+    )
     figure.add_trace(trace)
+    if scale is None:
+        return
+    for missing in (False, True):  # of the value
+        members = [r for r in best if not r.is_baseline and (scale.value(r) is None) == missing]
+        if members:
+            trace = _points(members, axis, "Pareto front", FRONT, "circle", 11)
+            trace.marker.update(scale.fill(members), line={"color": FRONT, "width": 2.5})
+            figure.add_trace(trace.update(showlegend=False, legendgroup="front"))
 
 
 def _points(
@@ -265,6 +363,7 @@ def _points(
         name=name,
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": size},
+        opacity=_MANY_OPACITY if kind is go.Scattergl else 1,
         # Plotly sends an array of objects as a list, without checking each value. It would send an
         # array of numbers as bytes, and click events would lack it.
         customdata=np.array(

@@ -28,7 +28,7 @@ from mbsearch.figures.network import curve_figure, drawing, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import CONFIG
+from mbsearch.figures.style import BEHAVIOUR, CONFIG
 from mbsearch.report.card_html import card_html, download_link, html_table
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
@@ -123,6 +123,7 @@ def _page(title: str, sections: Sequence[str], steps: Sequence[tuple[int, str]])
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         plotly=get_plotlyjs(),
+        behaviour=BEHAVIOUR,
         body="\n".join(sections),
         answers=_script_json(steps),
     )
@@ -199,7 +200,7 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
         + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
         + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
         + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
-        + f"<pre>{escape(yaml)}</pre></details>"
+        + f'<pre tabindex="0">{escape(yaml)}</pre></details>'
     )
 
 
@@ -263,7 +264,9 @@ def _figure(figure: go.Figure, identifier: str, height: int, *, wide: bool = Fal
         default_height=f"{height}px",
         config=CONFIG,
     )
-    return f'<div class="scroll"><div class="wide">{html}</div></div>' if wide else html
+    return (
+        f'<div class="scroll" tabindex="0"><div class="wide">{html}</div></div>' if wide else html
+    )
 
 
 def _accuracy(record: TrialRecord) -> str:

@@ -6,16 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dashboard.studies import AUDITED
+from mbsearch.analysis.front import front_of
 from mbsearch.config.families import FAMILIES, scaled_reference
 from mbsearch.config.specification import read_specification
 from mbsearch.cost import measure
 from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, selection_annotations
 from mbsearch.figures.search import hypervolume_figure
-from mbsearch.figures.style import cost_axis
+from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, OTHER, cost_axis
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.artifacts import read_artifacts
 from mbsearch.study.opening import read_study
@@ -31,7 +33,7 @@ def test_a_measured_latency_is_drawn_with_its_quartiles(studies: Path) -> None:
     assert list(front.error_x.array) == pytest.approx([1500.0] * len(found))
     assert list(front.error_x.arrayminus) == pytest.approx([500.0] * len(found))
     assert figure.layout.xaxis.ticktext[0].endswith(" ms")
-    pointed = selection_annotations(records, "torch_us", found)
+    pointed = selection_annotations(records, metric="torch_us", latencies=found)
     assert [10 ** each["x"] for each in pointed] == pytest.approx(
         [found[r.fingerprint].median for r in records if r.fingerprint in found]
     )
@@ -94,7 +96,9 @@ def test_failed_trainings_do_not_stretch_the_accuracy_axis(studies: Path) -> Non
         ).layout.yaxis
 
     level = [0.6 + 0.01 * i for i in range(len(found))]
-    assert drawn(level).autorangeoptions.clipmin is None
+    axis = drawn(level)
+    assert axis.autorangeoptions.clipmin is None
+    assert axis.autorangeoptions.include > max(level), "room for labels"
     searched = [i for i, r in enumerate(found) if not r.is_baseline]
     level[max(searched, key=lambda i: found[i].mult_adds)] = 0.1
     axis = drawn(level)
@@ -128,6 +132,48 @@ def test_a_second_study_is_drawn_by_the_cost_of_the_first(studies: Path) -> None
 )
 def test_a_cost_axis_of_any_range_has_ticks(metric: str, low: float, high: float) -> None:
     axis = cost_axis(metric, low, high)
-    inside = [tick for tick in axis["tickvals"] if low <= tick <= high]
-    assert len(inside) >= (2 if high > 1.05 * low else 1)
+    ends = axis["autorangeoptions"]
+    inside = [tick for tick in axis["tickvals"] if ends["clipmin"] <= tick <= ends["clipmax"]]
+    assert len(inside) >= 3
     assert len(set(axis["ticktext"])) == len(axis["tickvals"]) < 12
+
+
+def test_colours_of_a_trait_are_not_those_of_a_family() -> None:
+    taken = [family.colour for family in FAMILIES.values() if family.colour] + [FRONT, OTHER]
+    scale = [colour for _, colour in CONTINUOUS_COLOURS]
+
+    def channels(colour: Any) -> np.ndarray[Any, Any]:
+        return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+    for colour in (*OPTION_COLOURS, *scale):
+        for other in taken:
+            assert np.linalg.norm(channels(colour) - channels(other)) > 80, (colour, other)
+
+
+def test_a_trait_fills_the_front_which_is_its_outline(studies: Path) -> None:
+    records = read_study(studies / "first").records()
+    for trait in ("alpha", "trial"):
+        figure = front_figure(records, colour=trait)
+        front = [t for t in figure.data if t.name == "Pareto front" and not t.line.color]
+        drawn = [each[0] for trace in front for each in trace.customdata]
+        assert drawn == [r.trial for r in front_of(records) if not r.is_baseline]
+        assert {trace.marker.line.color for trace in front} == {FRONT}
+        assert all(fill != FRONT for trace in front for fill in trace.marker.color)
+
+
+def test_all_points_or_none_have_an_error_bar_and_the_front_is_first(studies: Path) -> None:
+    records = read_study(studies / "second").records()
+    latencies = read_artifacts(studies / "second").latencies["torch_us"]
+    assert all(trace.error_y.array is None for trace in front_figure(records).data)
+    measured = front_figure(records, metric="torch_us", latencies=latencies)
+    drawn = [t for t in measured.data if len(t.x) and t.name != "Within noise of the front"]
+    assert all(len(trace.error_x.array) == len(trace.x) for trace in drawn)
+    ranked = sorted(front_figure(records).data, key=lambda trace: trace.legendrank)
+    names = list(dict.fromkeys(trace.name for trace in ranked))
+    assert names[:4] == ["Pareto front", "MobileNet V1", "MobileNet V2", "Search trials"]
+
+
+def test_labels_of_references_name_their_family(studies: Path) -> None:
+    records = read_study(studies / "first").records()
+    texts = [text for trace in front_figure(records).data for text in trace.text or ()]
+    assert {text.split(" ")[0] for text in texts} == {"V1", "V2"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mbsearch.dashboard.pages.front import card
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
+from mbsearch.dashboard.study_facts import study_facts
 from mbsearch.dashboard.view import View, query, read_query
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
@@ -93,3 +95,20 @@ def test_an_address_survives_a_round_trip() -> None:
     fields = {"study": "a b", "alphas": "0.5,1", "max_params": "2000000"}
     assert read_query(query(fields)) == fields
     assert View.parse(fields).alphas == (0.5, 1.0)
+
+
+def test_the_header_states_images_weights_proxy_and_what_is_running(studies: Path) -> None:
+    done = read_study(studies / "first").records()
+    start = datetime(2026, 11, 1)
+    ended = [replace(r, ended=start + timedelta(seconds=60 * i)) for i, r in enumerate(done)]
+    running = replace(done[-1], state=State.RUNNING, ended=None, trial=10**4)
+    searched = sum(not r.is_baseline for r in done)
+    settings = {
+        "stamp": {"data": "embedded", "weights": "none", "proxy": {"epochs": 4}},
+        "run": {"target": searched + 7},
+    }
+    snapshot = Snapshot("a", "a", studies, records=(*ended, running), settings=settings)
+    assert study_facts(snapshot) == (
+        "Fashion-MNIST (built-in) · from scratch · proxy of 4 epochs · 1 running, 7 min left"
+    )
+    assert study_facts(replace(snapshot, settings={}, records=tuple(ended))) == ""

@@ -41,6 +41,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     choice = _choice(View.parse(fields), found)
     return html.Div(
         [
+            parts.page_title("What matters"),
             dcc.Store(id="choices-drawn", data=_drawn(snapshot, choice)),
             parts.panel(
                 "Which options are better",
@@ -88,6 +89,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                         "420px",
                     ),
                     className="wide",
+                    tabIndex=0,
                 ),
                 mb="md",
             ),
@@ -109,6 +111,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                         tools=False,
                     ),
                     className="wide",
+                    tabIndex=0,
                 ),
             ),
         ]

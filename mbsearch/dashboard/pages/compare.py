@@ -116,6 +116,7 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
                             tools=False,
                         ),
                         className="wide",
+                        tabIndex=0,
                     ),
                     mb="md",
                 )

@@ -11,16 +11,25 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, Patch, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_card import AnswerCard, answer_card
+from mbsearch.analysis.findings import natural_budgets
 from mbsearch.analysis.front import front_of
 from mbsearch.config.budgets import Budget
-from mbsearch.cost.metrics import METRICS, columns, find_metric, quantity
+from mbsearch.cost.metrics import LATENCY, METRICS, columns, find_metric, quantity
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.answer_panel import beside_sentence, sentence_parts
+from mbsearch.dashboard.filter_chips import filter_chips, is_filtered
+from mbsearch.dashboard.hover_card import hover_card
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import BUDGETS, View, query
-from mbsearch.figures.front import budget_shapes, front_figure, selection_annotations, traits
+from mbsearch.figures.front import (
+    budget_shapes,
+    front_figure,
+    selection_annotations,
+    traits,
+)
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of
@@ -29,15 +38,18 @@ TITLE, ADDRESS, ORDER = "Front", "front", 1
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")
+_LISTED = 50  # networks of a lasso
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """Return the whole page."""
     view = _view(fields, snapshot)
-    shown = card(snapshot, view)
+    asked = on_axis(snapshot, view)
+    shown = card(asked, view)
     return html.Div(
         [
-            dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(snapshot)}),
+            parts.page_title("Accuracy against cost"),
+            dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(asked)}),
             dcc.Store(id="front-fresh"),
             html.Section(
                 [
@@ -47,7 +59,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                         className="sentence",
                         **parts.aria(live="polite"),
                     ),
-                    html.Div(beside_sentence(shown, fields), id="others"),
+                    html.Div(beside_sentence(shown, fields), id="others", className="others"),
                 ],
                 className="answer",
                 **parts.aria(label="Answer"),
@@ -56,7 +68,19 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 [
                     dmc.GridCol(
                         [
-                            parts.graph("front", _figure(snapshot, view), _description(snapshot)),
+                            html.Div(filter_chips(asked, view), id="chips"),
+                            parts.graph(
+                                "front",
+                                _figure(asked, view, found),
+                                _description(snapshot),
+                                lasso=True,
+                            ),
+                            dcc.Tooltip(
+                                id="front-card",
+                                background_color="var(--mantine-color-body)",
+                                border_color="var(--mantine-color-default-border)",
+                            ),
+                            html.Div(id="lasso", **parts.aria(live="polite")),
                             dmc.Text(
                                 caption(snapshot, view),
                                 id="caption",
@@ -64,8 +88,8 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                                 c="dimmed",
                                 mb="md",
                             ),
-                            html.Div(_budgets(snapshot, view), id="budgets"),
-                            html.Div(_front_table(snapshot, view, fields), id="front-table"),
+                            html.Div(_budgets(asked, view), id="budgets"),
+                            html.Div(_front_table(asked, view, fields), id="front-table"),
                         ],
                         span={"base": 12, "md": 9},
                     ),
@@ -104,6 +128,7 @@ def register(app: Dash, library: Library) -> None:
         Output("front-table", "children"),
         Output("budgets", "children"),
         Output("filters", "children"),
+        Output("chips", "children"),
         Output("front-drawn", "data"),
         Input("view", "data"),
         Input("version", "data"),
@@ -112,29 +137,63 @@ def register(app: Dash, library: Library) -> None:
     )
     def redraw(fields: Fields, _version: Any, drawn: Fields) -> Any:
         snapshot = library.snapshot(fields.get("study"))
-        view, records = _view(fields, snapshot), snapshot.records
-        if not complete(list(records)):
-            return (no_update,) * 10
-        here = (fields.get("study"), snapshot.version) == (drawn.get("study"), drawn["version"])
-        controls = {key: drawn[key] for key in _CONTROLS} if here else _controls(snapshot)
+        if not complete(list(snapshot.records)):
+            return (no_update,) * 11
+        view = _view(fields, snapshot)
+        asked = on_axis(snapshot, view)
+        same = ("study", "version", "metric")
+        here = all(_drawn(fields, snapshot).get(key) == drawn.get(key) for key in same)
+        controls = {key: drawn[key] for key in _CONTROLS} if here else _controls(asked)
         now = {**_drawn(fields, snapshot), **controls}
         changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
         if not changed:
-            return (no_update,) * 10
-        shown = card(snapshot, view)
-        in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(view))
+            return (no_update,) * 11
+        shown = card(asked, view)
+        found = shown.found
+        in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(asked))
         return (
-            no_update if in_place else _figure(snapshot, view),
-            _decorated(snapshot, view) if in_place else no_update,
-            sentence_parts(shown.found),
+            no_update if in_place else _figure(asked, view, found),
+            _decorated(asked, view, found) if in_place else no_update,
+            sentence_parts(found),
             beside_sentence(shown, fields),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
-            _front_table(snapshot, view, fields),  # its links have the view in them
-            _budgets(snapshot, view) if "range" in changed else no_update,
+            _front_table(asked, view, fields),  # its links have the view in them
+            _budgets(asked, view) if "range" in changed else no_update,
             _filters(snapshot, view) if "options" in changed else no_update,
+            filter_chips(asked, view),
             now,
         )
+
+    @app.callback(
+        Output("front-card", "show"),
+        Output("front-card", "bbox"),
+        Output("front-card", "children"),
+        Input("front", "hoverData"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def hover(hovered: Fields | None, fields: Fields) -> Any:
+        if not hovered or "customdata" not in hovered["points"][0]:
+            return False, no_update, no_update
+        snapshot = library.snapshot(fields.get("study"))
+        records = on_axis(snapshot, _view(fields, snapshot)).records
+        point = hovered["points"][0]
+        found = [r for r in records if r.trial == point["customdata"][0]]
+        return bool(found), point["bbox"], [hover_card(r, records) for r in found]
+
+    @app.callback(
+        Output("lasso", "children"),
+        Input("front", "selectedData"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def surround(chosen: Fields | None, fields: Fields) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        asked = on_axis(snapshot, _view(fields, snapshot))
+        points = (chosen or {}).get("points", [])
+        trials = {point["customdata"][0] for point in points if "customdata" in point}
+        return surrounded(asked.records, trials, fields) if trials else None
 
     # Dash writes a zoom back into the figure, where plotly's uirevision does not keep it.
     app.clientside_callback(
@@ -155,6 +214,33 @@ def card(snapshot: Snapshot, view: View) -> AnswerCard:
     return found
 
 
+def on_axis(snapshot: Snapshot, view: View) -> Snapshot:
+    """Return the study with the axis of the plot as its cost, which answers and sliders bound.
+
+    On an axis of measured latencies, these replace predicted ones, and only measured networks are
+    left.
+    """
+    latencies = snapshot.measured.latencies.get(view.metric)
+    if latencies is None:
+        if view.metric == metric_of(snapshot.records) or view.metric not in BUDGETS:
+            return snapshot
+        records = [replace(r, metric=view.metric) for r in snapshot.records]
+        return replace(snapshot, records=tuple(records))
+    times = {fingerprint: round(found.median) for fingerprint, found in latencies.items()}
+    records = [
+        replace(r, metric=LATENCY, costs={**r.costs, LATENCY: times[r.fingerprint]})
+        for r in snapshot.records
+        if r.fingerprint in times
+    ]
+    retrained = [
+        replace(each, costs={**each.costs, LATENCY: times[each.fingerprint]})
+        for each in snapshot.measured.retrained
+        if each.fingerprint in times
+    ]
+    measured = replace(snapshot.measured, retrained=tuple(retrained))
+    return replace(snapshot, records=tuple(records), measured=measured)
+
+
 def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
     return {**fields, "version": snapshot.version}
 
@@ -171,28 +257,34 @@ def _controls(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
-    """Return the bounds of the first budget, replaced by those of the URL.
+    """Return the bounds of the first budget of the axis's cost, replaced by those of the URL.
 
-    The study's cost always has a bound.
+    Without such a budget, a round one in the middle is taken.
     """
     metric, known = metric_of(snapshot.records), _bounded(snapshot.records)
-    first = snapshot.questions[0].bounds() if snapshot.questions else {}
-    top = max((r.costs[metric] for r in snapshot.findings.within), default=1)
-    bounds = {metric: top, **first, **view.budgets}
+    first = next((b.bounds() for b in snapshot.questions if metric in b.bounds()), {})
+    if not first:
+        natural = natural_budgets(snapshot.findings.within) or [1]
+        first = {metric: natural[len(natural) // 2]}
+    bounds = {**first, **view.budgets}
     return {m: bound for m, bound in bounds.items() if m in known}
 
 
-def _other_budgets(view: View) -> set[str]:
+def _other_budgets(snapshot: Snapshot) -> set[str]:
     """Return the fields of budgets on costs that are not the axis."""
-    return {f"max_{metric}" for metric in BUDGETS if metric != view.metric}
+    return {f"max_{metric}" for metric in BUDGETS if metric != metric_of(snapshot.records)}
 
 
 def caption(snapshot: Snapshot, view: View) -> str:
     """Return how to read the plot, and what a latency axis leaves out."""
     text = (
-        "Labels are alpha/resolution, bars the noise of one evaluation. Rings mark networks within "
-        "this noise of the front."
+        "Labels are alpha/resolution. Click a network to select it; Esc or a click beside the "
+        "networks clears the selection."
     )
+    noise = next((r.accuracy_noise for r in snapshot.records if r.accuracy_noise), None)
+    if noise is not None:
+        text += f" Accuracies have a standard error of {noise:.3f}; rings mark networks that are "
+        text += "not significantly worse than the front."
     if any(r.promotion is not None for r in snapshot.records):
         text += (
             " Faint points were not promoted to a longer training, and are lower for this reason."
@@ -231,15 +323,17 @@ def _metrics(snapshot: Snapshot) -> list[str]:
     ]
 
 
-def _figure(snapshot: Snapshot, view: View) -> Any:
-    passing = [r for r in snapshot.findings.within if view.passes(r, ignoring=view.metric)]
+def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
+    cost = metric_of(snapshot.records)
+    passing = [r for r in snapshot.findings.within if view.passes(r, ignoring=cost)]
     figure = front_figure(
         passing,
         metric=view.metric,
         colour=view.colour,
         latencies=snapshot.measured.latencies.get(view.metric),
     )
-    shapes, annotations = _decoration(snapshot, view)
+    shapes, annotations = _decoration(snapshot, view, found)
+    figure.update_traces(hoverinfo="none", hovertemplate=None)  # the card replaces them
     return figure.update_layout(
         shapes=shapes,
         annotations=annotations,
@@ -248,17 +342,27 @@ def _figure(snapshot: Snapshot, view: View) -> Any:
     )
 
 
-def _decorated(snapshot: Snapshot, view: View) -> Patch:
+def _decorated(snapshot: Snapshot, view: View, found: Answer | str) -> Patch:
     patch = Patch()
-    patch["layout"]["shapes"], patch["layout"]["annotations"] = _decoration(snapshot, view)
+    patch["layout"]["shapes"], patch["layout"]["annotations"] = _decoration(snapshot, view, found)
     return patch
 
 
-def _decoration(snapshot: Snapshot, view: View) -> tuple[list[Any], list[Any]]:
-    records, latencies = snapshot.records, snapshot.measured.latencies.get(view.metric)
-    budget = _bounds(snapshot, view).get(view.metric)
-    shapes = budget_shapes(budget) if budget else []
-    return shapes, selection_annotations(_selected(records, view), view.metric, latencies)
+def _decoration(snapshot: Snapshot, view: View, found: Answer | str) -> tuple[list[Any], list[Any]]:
+    metric, costs = metric_of(snapshot.records), [r.cost for r in snapshot.findings.within]
+    latencies = snapshot.measured.latencies.get(view.metric)
+    shapes = budget_shapes(_bounds(snapshot, view)[metric])
+    answer = found.record if isinstance(found, Answer) else None
+    if answer is not None and not view.passes(answer, ignoring=metric):
+        answer = None  # a filter hides it
+    notes = selection_annotations(
+        _selected(snapshot.records, view),
+        answer,
+        metric=view.metric,
+        latencies=latencies,
+        beyond=math.sqrt(min(costs, default=1) * max(costs, default=1)),
+    )
+    return shapes, notes
 
 
 def _selected(records: Sequence[TrialRecord], view: View) -> list[TrialRecord]:
@@ -304,11 +408,11 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
 def _budgets(snapshot: Snapshot, view: View) -> Any:
     """Return a slider for each cost, on a logarithmic scale."""
     values, first = _bounds(snapshot, view), _bounds(snapshot, View())
-    within = snapshot.findings.within
+    within, axis = snapshot.findings.within, metric_of(snapshot.records)
     return dmc.SimpleGrid(
         [
             _slider(within, metric, values.get(metric), always=metric in first)
-            for metric in _bounded(within)
+            for metric in sorted(_bounded(within), key=lambda each: each != axis)
         ],
         cols={"base": 1, "sm": 3},
         spacing="xl",
@@ -325,6 +429,7 @@ def _slider(
     records: Sequence[TrialRecord], metric: str, value: float | None, *, always: bool
 ) -> Any:
     found = [r.costs[metric] for r in records] or [1]
+    unit = find_metric(metric).unit.slider_label
     ends = found if value is None else [*found, value]
     low, high = math.log10(min(ends)), math.log10(max(ends)) + 0.01
     name = find_metric(metric).short_title
@@ -347,7 +452,7 @@ def _slider(
                 step=0.01,
                 value=start,
                 updatemode="drag" if live else "mouseup",
-                label={"function": find_metric(metric).unit.slider_label},
+                label={"function": unit},
                 labelAlwaysOn=False,
                 marks=[
                     {"value": low, "label": quantity(metric, min(ends))},
@@ -357,7 +462,8 @@ def _slider(
                 mb="lg",
                 mx=36,
             ),
-        ]
+        ],
+        **{"data-unit": unit, **({"data-axis": f"max_{metric}"} if live else {})},
     )
 
 
@@ -429,7 +535,7 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
     costs = columns(metric, "mult_adds", "params", "peak_activation_bytes")
     rows = [
         [
-            parts.network_link(r, fields),
+            _marked(r, view, fields),
             parts.accuracy(r),
             *(quantity(cost, r.costs[cost]) for cost in costs),
             f"{r.architecture.alpha:g}",
@@ -444,4 +550,30 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
         "Alpha",
         "Resolution",
     )
-    return parts.panel("The front, by cost", parts.table(head, rows))
+    title = (
+        "The front of the networks shown, by cost" if is_filtered(view) else "The front, by cost"
+    )
+    return parts.panel(title, parts.table(head, rows))
+
+
+def _marked(record: TrialRecord, view: View, fields: Fields) -> Component:
+    """Return the link of a network, marked if the network is selected."""
+    link = parts.network_link(record, fields)
+    chosen = record.trial in (view.trial, view.other)
+    return html.Span([link, " selected"], className="selected") if chosen else link
+
+
+def surrounded(records: Sequence[TrialRecord], trials: set[int], fields: Fields) -> Component:
+    """Return a list of the networks inside the lasso, the most accurate first."""
+    inside = [r for r in records if r.trial in trials and r.evaluation is not None]
+    inside.sort(key=lambda r: -r.at_highest_fidelity.accuracy)
+    cost = metric_of(records)
+    rows = [
+        [parts.network_link(r, fields), parts.accuracy(r), quantity(cost, r.costs[cost])]
+        for r in inside[:_LISTED]
+    ]
+    title = f"{len(inside):,} networks inside the lasso"
+    if len(inside) > _LISTED:
+        title += f", the {_LISTED} most accurate"
+    head = ("Network", "Accuracy", find_metric(cost).column)
+    return parts.panel(title, parts.table(head, rows), mb="md")

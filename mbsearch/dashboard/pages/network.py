@@ -64,6 +64,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                         "drawing", drawing(architecture), _in_words(record), "380px", tools=False
                     ),
                     className="wide",
+                    tabIndex=0,
                 ),
                 mb="md",
             ),

@@ -40,6 +40,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 id={"control": "axis"},
                 value=axis,
                 data=[{"value": key, "label": title} for key, title in AXES.items()],
+                **parts.aria(label="Horizontal axis"),
             ),
             parts.graph(
                 "published",

@@ -74,6 +74,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
     others = [name for name in library.names() if name != snapshot.name]
     return html.Div(
         [
+            parts.page_title("Course of the search"),
             dcc.Store(id="search-drawn", data=_drawn(fields, snapshot, library)),
             html.Div(_status(snapshot), id="status"),
             parts.panel(
@@ -87,6 +88,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                                 {"value": "trials", "label": "Over trials"},
                                 {"value": "time", "label": "Over time"},
                             ],
+                            **parts.aria(label="Horizontal axis"),
                         ),
                         dmc.Select(
                             id={"control": "beside"},
