@@ -42,6 +42,7 @@ from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
 from mbsearch.study.opening import drive, read_study
+from mbsearch.study.progress_file import published_progress
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore
 
@@ -178,7 +179,10 @@ def run(
         _LOGGER.info(line)
     if dry_run:
         return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
-    with drive(folder, space.name, storage) as (store, still_held):
+    with (
+        drive(folder, space.name, storage) as (store, still_held),
+        published_progress(folder, on_progress) as on_progress,
+    ):
         study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
         if scoring.prepare_images is not None and ray is None:
             scoring.prepare_images(on_progress)

@@ -24,11 +24,14 @@ class Page(Protocol):
     ORDER: int
     """Position in the header. The page with the lowest number is at the URL without a path."""
 
+    NEEDS_COMPLETED: bool
+    """Whether a notice replaces the page of a study without completed trials."""
+
     def layout(self, snapshot: Snapshot, fields: Fields, library: Library) -> Component:
         """Return the whole page.
 
         Args:
-            snapshot: the study, with at least one completed trial.
+            snapshot: the study. It has a completed trial if the page needs one.
             fields: of the URL's query.
             library: of all studies.
         """

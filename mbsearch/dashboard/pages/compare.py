@@ -25,6 +25,7 @@ from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete
 
 TITLE, ADDRESS, ORDER = "Compare", "compare", 3
+NEEDS_COMPLETED = True
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

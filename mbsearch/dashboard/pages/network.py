@@ -26,6 +26,7 @@ from mbsearch.study.records import UNTRIED, TrialRecord, complete
 from mbsearch.study.retrained_file import Retrained
 
 TITLE, ADDRESS, ORDER = "Network", "network", 2
+NEEDS_COMPLETED = True
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -41,7 +42,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             dmc.Group(
                 [
                     dmc.Title(record.label, order=1, size="h2"),
-                    dmc.Badge(str(record.state), variant="light"),
+                    dmc.Badge(record.state.word, variant="light"),
                     dmc.Text(f"Accuracy {parts.accuracy(record)}", fw=600),
                     dmc.Text(", ".join(filter(None, known)), c="dimmed"),
                 ],
@@ -188,7 +189,7 @@ def choices(record: TrialRecord) -> dict[str, Any]:
 
 def training(record: TrialRecord) -> dict[str, Any]:
     """Return the facts of a network's training."""
-    facts: dict[str, Any] = {"state": record.state, "origin": record.origin}
+    facts: dict[str, Any] = {"state": record.state.word, "origin": record.origin}
     if record.error is not None:
         facts["message"] = record.error
     if record.evaluation is not None:
