@@ -24,10 +24,11 @@ from mbsearch.cost.metrics import amount, columns, find_metric, quantity
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure
-from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.figures.network import curve_figure, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
+from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.figures.style import CONFIG
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
@@ -170,7 +171,12 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
         f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
         f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
         f"<p>{_download(f'{record.slug}.yaml', yaml)}</p>"
-        + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
+        + _figure(
+            drawing(record.architecture),
+            f"drawing-{record.trial}",
+            drawing_height(record.architecture),
+            wide=True,
+        )
         + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
         + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
         + f"<pre>{escape(yaml)}</pre></details>"

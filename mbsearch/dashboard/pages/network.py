@@ -20,8 +20,9 @@ from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
 from mbsearch.errors import ExportError
-from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.figures.network import curve_figure, layer_bars
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
+from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
 from mbsearch.study.retrained_file import Retrained
 
@@ -54,13 +55,20 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             ),
             _downloads(snapshot, record),
             parts.panel(
-                "Drawn to scale",
+                "Stages",
                 dmc.Text(
-                    "Width is channels, height is the side of the map.", size="sm", c="dimmed"
+                    "A box is a block; its width is the square root of its channels. Bars are "
+                    "shares of the whole network.",
+                    size="sm",
+                    c="dimmed",
                 ),
                 html.Div(
                     parts.graph(
-                        "drawing", drawing(architecture), _in_words(record), "380px", tools=False
+                        "drawing",
+                        drawing(architecture),
+                        _in_words(record),
+                        f"{drawing_height(architecture)}px",
+                        tools=False,
                     ),
                     className="wide",
                 ),
