@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from mbsearch.analysis.answer import answer_text
 from mbsearch.analysis.answer_selection import answers
-from mbsearch.analysis.choice_effects import cost_bands, effects, rules
+from mbsearch.analysis.choice_effects import effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
 from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.analysis.published_results import published
@@ -22,7 +22,7 @@ from mbsearch.analysis.tables import to_frame
 from mbsearch.config.budgets import Budget
 from mbsearch.cost.metrics import amount, columns, find_metric, quantity
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
-from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure
 from mbsearch.figures.network import curve_figure, layer_bars
 from mbsearch.figures.published import published_figure
@@ -221,13 +221,12 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
     found = effects(records)
     if not found:
         return []
-    bands = cost_bands(records)
     return [
         "<h2>What matters</h2>",
         _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
         f"<p>Accuracy by option of {escape(found[0].choice)}, at similar cost:</p>",
-        _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
+        _figure(options_figure(records, found[0]), "options", 420, wide=True),
         "<p>Each line is a network. Drag along an axis to filter by a range.</p>",
         _figure(parallel_figure(records, found), "parallel", 420, wide=True),
     ]

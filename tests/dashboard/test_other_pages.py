@@ -90,7 +90,7 @@ def test_the_choices_page_follows_choice_and_selection(page: Page) -> None:
     choice = effects(page.records())[-1]
     page.open(f"/choices?study=first&choice={choice.choice}", "#parallel .parcoords")
     plot = "document.querySelector('#distribution .js-plotly-plot')"
-    assert set(page.js(f"{plot}.data.map(t => t.name)")) >= {
+    assert set(page.js(f"{plot}.layout.xaxis.ticktext")) >= {
         str(option.option) for option in choice.options
     }
     lines = "document.querySelector('#parallel .js-plotly-plot').data[0].dimensions[0].values"
