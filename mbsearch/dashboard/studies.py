@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
+from mbsearch.dashboard.downloads import Exports
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
 from mbsearch.study.opening import (
@@ -265,7 +266,7 @@ class Library:
         self._source, self._budgets = source, tuple(budgets)
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
-        self.exporting = threading.Lock()  # one export at a time
+        self.exports = Exports()
         self._first_reads: dict[str, threading.Thread] = {}
 
     def names(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -90,6 +91,7 @@ FORMATS = {
         ),
     )
 }
+_LOGGER = logging.getLogger(__name__)
 DEFAULT_FORMATS = tuple(f.name for f in FORMATS.values() if f.extra == "export")
 
 
@@ -171,6 +173,7 @@ def export(
 def _written(
     each: Format, exportable: Exportable, folder: Path, logits: _Logits, *, explicit: bool
 ) -> WrittenFile:
+    _LOGGER.info(f"writing {each.name}")  # the dashboard counts these lines
     try:
         each.write(exportable, folder)
     except ExportError as error:

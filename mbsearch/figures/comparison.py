@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mbsearch.analysis.intervals import Z_95
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.records import State, TrialRecord
@@ -89,6 +91,31 @@ def comparison_head(records: Sequence[TrialRecord]) -> list[str]:
     for label in others:
         head += [label, "Difference", "Ratio"]
     return head
+
+
+def comparison(first: TrialRecord, second: TrialRecord) -> str:
+    """Return a sentence on the difference in cost and accuracy, and its significance."""
+    ratio = first.cost / second.cost
+    noun = find_metric(first.metric).noun
+    label = first.label[0].upper() + first.label[1:]
+    cost = f"{label} needs {ratio:.2f} times the {noun} of {second.label}"
+    if first.evaluation is None or second.evaluation is None:
+        return f"{cost}."
+    after = ""
+    if first.promotion is not None and second.promotion is not None:
+        first, second = first.at_highest_fidelity, second.at_highest_fidelity
+    elif first.promotion is not None or second.promotion is not None:
+        after = " after the short training"
+    if State.PRUNED in (first.state, second.state):
+        return f"{cost}; a pruned training does not show which one is more accurate."
+    difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
+    direction = "higher" if difference >= 0 else "lower"
+    text = f"{cost}, and its accuracy is {abs(difference):.3f} {direction}{after}"
+    if noise is None:
+        return f"{text}."
+    # The difference of two evaluations has sqrt(2) times the noise of one.
+    inside = abs(difference) < Z_95 * math.sqrt(2) * noise
+    return f"{text}, {'not significant' if inside else 'significant'} given the noise."
 
 
 def _accuracies(records: Sequence[TrialRecord]) -> list[ComparedFact]:

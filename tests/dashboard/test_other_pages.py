@@ -24,7 +24,7 @@ def test_the_layer_table_and_the_yaml_are_those_of_the_record(page: Page, tmp_pa
     page.click_on(record)
     wait_for(lambda: page.address().get("trial") == str(record.trial), "the selection")
     page.wait("#cards a").click()
-    page.wait("#layers tbody tr")
+    page.wait("#layers-section summary").click()
     rows = page.cells("#layers tbody tr")
     expected = layer_costs(record.architecture)
     assert [row[0] for row in rows] == [layer.name for layer in expected]

@@ -9,12 +9,12 @@ import pytest
 
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare
-from mbsearch.dashboard.pages.compare import comparison
 from mbsearch.dashboard.pages.front import sentence
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.view import View, query, read_query
+from mbsearch.figures.comparison import comparison
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import State, TrialRecord
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,18 +10,20 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from mbsearch.analysis.front import front_of
-from mbsearch.analysis.intervals import Z_95
 from mbsearch.config.families import COMPETITORS
-from mbsearch.cost.metrics import find_metric
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.figures.comparison import compared_facts, comparison_head, comparison_rows
+from mbsearch.figures.comparison import (
+    compared_facts,
+    comparison,
+    comparison_head,
+    comparison_rows,
+)
 from mbsearch.figures.network import curve_figure, nearest
 from mbsearch.figures.stages import drawing, drawing_height
-from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete
 
 TITLE, ADDRESS, ORDER = "Compare", "compare", 3
@@ -154,7 +155,7 @@ def _compared(networks: Sequence[TrialRecord], snapshot: Snapshot, view: View) -
     return html.Div(
         [
             html.Div(
-                [dmc.Text(_capital(comparison(first, each)), size="lg") for each in others],
+                [dmc.Text(comparison(first, each), size="lg") for each in others],
                 id="comparison",
             ),
             parts.panel(
@@ -193,31 +194,3 @@ def _compared(networks: Sequence[TrialRecord], snapshot: Snapshot, view: View) -
             ),
         ]
     )
-
-
-def comparison(first: TrialRecord, second: TrialRecord) -> str:
-    """Return a sentence on the difference in cost and accuracy, and its significance."""
-    ratio = first.cost / second.cost
-    noun = find_metric(first.metric).noun
-    cost = f"{first.label} needs {ratio:.2f} times the {noun} of {second.label}"
-    if first.evaluation is None or second.evaluation is None:
-        return f"{cost}."
-    after = ""
-    if first.promotion is not None and second.promotion is not None:
-        first, second = first.at_highest_fidelity, second.at_highest_fidelity
-    elif first.promotion is not None or second.promotion is not None:
-        after = " after the short training"
-    if TrialState.PRUNED in (first.state, second.state):
-        return f"{cost}; a pruned training does not show which one is more accurate."
-    difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
-    direction = "higher" if difference >= 0 else "lower"
-    text = f"{cost}, and its accuracy is {abs(difference):.3f} {direction}{after}"
-    if noise is None:
-        return f"{text}."
-    # The difference of two evaluations has sqrt(2) times the noise of one.
-    inside = abs(difference) < Z_95 * math.sqrt(2) * noise
-    return f"{text}, {'not significant' if inside else 'significant'} given the noise."
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
