@@ -121,6 +121,13 @@ def _register(app: Dash, library: Library) -> None:
         prevent_initial_call=True,
     )
     app.clientside_callback(
+        ClientsideFunction("studies", "title"),
+        Output("address", "title"),
+        Input("view", "data"),
+        State("url", "pathname"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
         ClientsideFunction("mbsearch", "address"),
         Output({"nav": ALL}, "href"),
         Input("view", "data"),
@@ -218,6 +225,7 @@ def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Co
         return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
     notice = _notice(snapshot)
     above = [] if notice is None else [parts.notice(notice.title, notice.text, notice.colour)]
+    above = [] if pages()[page].NEEDS == "nothing" else above
     if not _is_drawn(page, snapshot, notice):
         return html.Div(above)
     content = pages()[page].layout(snapshot, fields, library)
@@ -226,9 +234,10 @@ def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Co
 
 def _is_drawn(page: str, snapshot: Snapshot, notice: _Notice | None) -> bool:
     """Return whether the page itself is shown: not of a study that is not read, or too empty."""
+    needs = pages()[page].NEEDS
     if snapshot.loading or snapshot.problem is not None:
-        return False
-    return notice is None or not pages()[page].NEEDS_COMPLETED
+        return needs == "nothing"
+    return notice is None or needs != "results"
 
 
 def _refuse_foreign_hosts() -> None:

@@ -28,6 +28,7 @@ from mbsearch.study.opening import (
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import StudyStore, load_study, study_names, to_record
 
+_LISTED = 10  # names in a message, at most
 _PATIENCE = 1.0  # seconds that a page waits for a study before it shows a notice
 
 
@@ -277,12 +278,23 @@ class Library:
         """Return the arguments of the command line that name a study."""
         return self._source.arguments(name)
 
-    def snapshot(self, name: str | None) -> Snapshot:
-        """Return the current snapshot of a study; of the first study for an unknown name."""
+    def snapshot(self, name: str | None, patience: float = _PATIENCE) -> Snapshot:
+        """Return the current snapshot of a study, by default the first.
+
+        A name that there is no study of has a snapshot with the problem.
+
+        Args:
+            name: of the study.
+            patience: seconds to wait for the first reading.
+        """
         known = self.names()
         if not known:
             return Snapshot("", "", RESULTS, problem="expected a study, got none")
-        name = name if name in known else known[0]
+        name = name or known[0]
+        if name not in known:
+            listed = ", ".join(known[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
+            problem = f"No study of this name: expected one of {listed}, got {name!r}."
+            return Snapshot(name, "", RESULTS, problem=problem)
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
@@ -292,7 +304,7 @@ class Library:
                 thread.start()
         first = self._first_reads[name]
         if first.is_alive():
-            first.join(_PATIENCE)
+            first.join(patience)
         else:
             reader.refresh()
         return reader.snapshot

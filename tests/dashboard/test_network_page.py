@@ -1,4 +1,4 @@
-"""The page of a network: verdict, state, drawing, code, exports."""
+"""The page of a network: comparison, state, drawing, code, exports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from browser import wait_for
 from dashboard.page import Page, needs_browser
 from mbsearch.config.families import scaled_reference
 from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS, WRITING, ExportJob, Exports
-from mbsearch.dashboard.pages.network import snippets, state_text, verdict
+from mbsearch.dashboard.pages.network import comparisons, snippets, state_text
 from mbsearch.export import formats
 from mbsearch.export.exportable import Exportable
 from mbsearch.study.opening import read_study
@@ -29,10 +29,10 @@ def test_a_pruned_network_says_after_which_epoch(studies: Path) -> None:
     assert state_text(pruned) == "pruned after epoch 1 of 3"
 
 
-def test_the_verdict_compares_with_the_nearest_reference_of_each_family(studies: Path) -> None:
+def test_a_network_is_compared_with_the_nearest_reference_of_each_family(studies: Path) -> None:
     records = read_study(studies / "first").records()
     candidate = next(r for r in records if not r.is_baseline)
-    lines = verdict(candidate, records)
+    lines = comparisons(candidate, records)
     assert len(lines) == 2
     assert lines[0].startswith(f"Trial {candidate.trial} needs")
     assert "MobileNetV2" in lines[0]

@@ -26,7 +26,7 @@ from mbsearch.figures.front import front_figure
 from mbsearch.study.records import TrialRecord
 
 TITLE, ADDRESS, ORDER = "What matters", "choices", 5
-NEEDS_COMPLETED = True
+NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

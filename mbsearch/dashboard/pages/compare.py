@@ -27,7 +27,7 @@ from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.study.records import TrialRecord, complete
 
 TITLE, ADDRESS, ORDER = "Compare", "compare", 3
-NEEDS_COMPLETED = True
+NEEDS = "results"
 
 _MOST_OTHERS = 3
 

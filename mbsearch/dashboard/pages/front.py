@@ -26,7 +26,7 @@ from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
 TITLE, ADDRESS, ORDER = "Front", "front", 1
-NEEDS_COMPLETED = True
+NEEDS = "results"
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")

@@ -17,19 +17,22 @@ from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS
+from mbsearch.dashboard.glossary import help_mark
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
+from mbsearch.errors import StorageError
 from mbsearch.figures.comparison import comparison
 from mbsearch.figures.network import curve_figure, layer_bars, nearest
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.stages import drawing, drawing_height
+from mbsearch.study.notes_file import NOTES, Note, read_notes, write_note
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.retrained_file import Retrained
 
 TITLE, ADDRESS, ORDER = "Network", "network", 2
-NEEDS_COMPLETED = True
+NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -96,7 +99,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def _head(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
-    """Return name, state, verdict against the references, links and downloads."""
+    """Return name, state, comparison with the references, links and downloads."""
     known = parts.costs(record), parts.latencies(record, snapshot.measured)
     message = [] if record.error is None else [dmc.Text(record.error, className="message")]
     return [
@@ -105,20 +108,48 @@ def _head(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
                 dmc.Title(record.label, order=1, size="h2"),
                 dmc.Badge(state_text(record), variant="light", id="state", tt="none"),
                 dmc.Text(f"Accuracy {parts.accuracy(record)}", fw=600),
+                help_mark("proxy"),
                 dmc.Text(", ".join(filter(None, known)), c="dimmed"),
             ],
             gap="md",
             mb="xs",
         ),
         *message,
-        html.Div([dmc.Text(line) for line in verdict(record, snapshot.records)], id="verdict"),
+        html.Div(
+            [dmc.Text(line) for line in comparisons(record, snapshot.records)], id="comparisons"
+        ),
         html.Nav(
             [*_compare_links(snapshot, record, fields), *_neighbours(snapshot, record, fields)],
             className="row",
             **parts.aria(label="Other networks"),
         ),
         _downloads(snapshot, record),
+        _note(snapshot, record),
     ]
+
+
+def _note(snapshot: Snapshot, record: TrialRecord) -> Component:
+    """Return a pin and a note on the network, which are kept beside the study."""
+    try:
+        note, problem = read_notes(snapshot.folder).get(record.fingerprint, Note()), ""
+    except StorageError as error:
+        note, problem = Note(), str(error)
+    return dmc.Group(
+        [
+            dmc.Checkbox(id="pin", label="Pin this network", checked=note.pinned),
+            dmc.Textarea(
+                id="note",
+                value=note.text,
+                placeholder="Note",
+                autosize=True,
+                debounce=500,
+                miw=280,
+                **parts.aria(label="Note on this network"),
+            ),
+            dmc.Text(problem, id="note-status", size="sm", **parts.aria(live="polite")),
+        ],
+        mb="md",
+    )
 
 
 def state_text(record: TrialRecord) -> str:
@@ -131,7 +162,7 @@ def state_text(record: TrialRecord) -> str:
     return f"pruned after epoch {len(evaluation.curve)}{of}"
 
 
-def verdict(record: TrialRecord, records: Sequence[TrialRecord]) -> list[str]:
+def comparisons(record: TrialRecord, records: Sequence[TrialRecord]) -> list[str]:
     """Return a sentence for the reference of each family whose cost is most similar."""
     return [comparison(record, reference) for reference in _references(record, records)]
 
@@ -274,6 +305,26 @@ def register(app: Dash, library: Library) -> None:
             return job.status(), job.ended is not None, no_update
         content = base64.b64encode(job.archive).decode()
         return job.status(), True, {"content": content, "filename": running["name"], "base64": True}
+
+    @app.callback(
+        Output("note-status", "children"),
+        Input("pin", "checked"),
+        Input("note", "value"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def keep(pinned: bool, text: str, fields: Fields) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        record = chosen(snapshot, fields)
+        assert record is not None, "only the page of a network has a note"
+        note = Note(text.strip(), pinned)
+        try:
+            if read_notes(snapshot.folder).get(record.fingerprint, Note()) == note:
+                return no_update
+            write_note(snapshot.folder, record.fingerprint, note)
+        except StorageError as error:
+            return str(error)
+        return f"Saved in {NOTES}"
 
     app.clientside_callback(
         ClientsideFunction("network", "mark"),

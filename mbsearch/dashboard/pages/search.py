@@ -14,6 +14,7 @@ from mbsearch.analysis.front import front_of
 from mbsearch.analysis.racing_savings import savings
 from mbsearch.analysis.tables import to_frame
 from mbsearch.dashboard import parts
+from mbsearch.dashboard.glossary import help_mark
 from mbsearch.dashboard.live_run import live_panel
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -24,7 +25,7 @@ from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord
 
 TITLE, ADDRESS, ORDER = "Search", "search", 4
-NEEDS_COMPLETED = False
+NEEDS = "study"
 
 _SHOWN_MESSAGES = 20
 # The table uses the colours of the page.
@@ -97,6 +98,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                             disabled=not others,
                             **parts.aria(label="Compare with another study"),
                         ),
+                        help_mark("hypervolume"),
                     ]
                 ),
                 dmc.Text(
@@ -121,6 +123,8 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                     [
                         dmc.Button("Download CSV", id="take-csv", size="xs", variant="default"),
                         html.Span(_open_link(fields), id="open-trial"),
+                        dmc.Group(["predicted", help_mark("predicted")], gap=4),
+                        dmc.Group(["pruned", help_mark("pruned")], gap=4),
                     ],
                     mb="xs",
                 ),
