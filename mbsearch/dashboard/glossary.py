@@ -10,7 +10,7 @@ TERMS = {
     "proxy": "A short training on small images that ranks networks before any long training.",
     "predicted": "Accuracy of a long training that a model of all trials of the study predicts.",
     "knee": "The network of the front that is farthest from the line between the front's ends.",
-    "pruned": "A training that was ended early because its predicted accuracy was too low.",
+    "pruned": "A training that early stopping cut short: its predicted accuracy was too low.",
     "hypervolume": "Area under the front, over the logarithm of the cost; larger is better.",
 }
 

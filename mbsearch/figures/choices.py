@@ -105,7 +105,7 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
     )
     styled(figure)
     figure.update_xaxes(
-        title_text="Variance beyond cost, 95 % interval", tickformat=".0%", rangemode="tozero"
+        title_text="Variance beyond cost, 95 % interval", tickformat="~%", rangemode="tozero"
     )
     return figure
 

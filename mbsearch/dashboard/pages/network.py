@@ -17,6 +17,7 @@ from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS
+from mbsearch.dashboard.errors_panel import errors_panel
 from mbsearch.dashboard.glossary import help_mark
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -89,6 +90,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 mb="md",
             ),
             *_retraining(finals),
+            errors_panel(snapshot, record),
             _section("Use it in Python", _snippets(_input_side(record, finals)), identifier="code"),
             _section("Recipe", _facts(training(record)), identifier="recipe"),
             _section("Choices", _facts(choices(record)), identifier="choices"),
@@ -255,6 +257,7 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
         parts.accuracy(record),
         expected,
         retrained_rows(finals),
+        len(record.finals),
     ]
 
 
