@@ -65,7 +65,7 @@ def recall_figure(errors: ClassErrors, reference: str | None) -> go.Figure:
                 y=names,
                 name=reference,
                 mode="markers",
-                marker={"color": GREY, "size": 10, "symbol": "line-ns", "line": {"width": 3}},
+                marker={"color": GREY, "size": 10, "symbol": "diamond-open", "line": {"width": 2}},
                 hovertemplate="%{y}: %{x:.3f}",
             )
         )

@@ -70,15 +70,15 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
     """Return the learning curves of networks and of the MobileNets of the most similar cost.
 
+    A family of which a network is shown has no further curve.
+
     They are of the longer training if each network has one, else of the short training.
     """
     raw = {record.trial: record for record in records}
     drawn = [raw.get(record.trial, record) for record in shown]
-    near = [nearest(records, family, shown[0].cost) for family in COMPETITORS]
-    known = {record.trial for record in shown}
-    references = [
-        reference for reference in near if reference is not None and reference.trial not in known
-    ]
+    families = [family for family in COMPETITORS if family not in {r.origin for r in shown}]
+    near = [nearest(records, family, shown[0].cost) for family in families]
+    references = [reference for reference in near if reference is not None]
     promoted = all(record.promotion is not None for record in (*drawn, *references))
     if promoted:
         drawn, references = (
