@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Progress:
         seconds_left: remaining time; None if unknown.
         detail: a value that changes with every event, as the loss.
         message: one line about what has just completed; None if nothing has.
+        curves: validation accuracy after each epoch of the running trainings, by trial.
     """
 
     phase: str
@@ -28,6 +29,7 @@ class Progress:
     seconds_left: float | None = None
     detail: str = ""
     message: str | None = None
+    curves: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 OnProgress = Callable[[Progress], None]

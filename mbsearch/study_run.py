@@ -45,6 +45,7 @@ from mbsearch.study.atomic_files import deferring, write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
 from mbsearch.study.images_record import IMAGES, ImagesRecord, KnownImages
 from mbsearch.study.opening import drive, existing_study
+from mbsearch.study.progress_file import published_progress
 from mbsearch.study.records import TrialRecord, complete
 from mbsearch.study.store import BUDGETS, DONOR, StudyStore, restarted
 from mbsearch.study.writable import require_writable
@@ -201,7 +202,10 @@ def run(
     if dry_run:
         return RunResult(folder, [], exhausted=False, identity=_identity(scoring, seed))
     images = _cached_images(scoring, on_progress, decode=ray is None)
-    with drive(folder, space.name, storage) as (store, still_held):
+    with (
+        drive(folder, space.name, storage) as (store, still_held),
+        published_progress(folder, on_progress) as on_progress,
+    ):
         study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
         study.keep_images(images)
         study.log_start(trials)

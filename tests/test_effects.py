@@ -11,11 +11,11 @@ import pytest
 from former_spaces import FORMER_V2
 from scipy import stats
 
-from mbsearch.analysis.choice_effects import cost_bands, effects, rules, searched
+from mbsearch.analysis.choice_effects import MIN_NETWORKS, cost_bands, effects, rules, searched
 from mbsearch.analysis.published_results import published
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
-from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
 from mbsearch.space.library import load_reference
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord
@@ -82,8 +82,7 @@ def test_none_is_an_option() -> None:
     ]
     (effect,) = (e for e in effects(records) if e.choice == "head.channels")
     assert {o.option for o in effect.options} == {None, 1280}
-    figure = distribution_figure(records, "head.channels", cost_bands(records))
-    assert {trace.name for trace in figure.data} == {"None", "1280"}
+    assert set(options_figure(records, effect).layout.xaxis.ticktext) == {"none", "1280"}
 
 
 def test_importance_is_omega_squared_of_the_analysis_of_variance() -> None:
@@ -98,6 +97,38 @@ def test_importance_is_omega_squared_of_the_analysis_of_variance() -> None:
     k, n = len(groups), len(records)
     omega = max(0.0, (k - 1) * (f - 1) / ((k - 1) * (f - 1) + n))
     assert effect.importance == pytest.approx(omega, abs=1e-6)
+
+
+def test_the_interval_of_an_importance_inverts_the_noncentral_f_distribution() -> None:
+    (effect,) = (e for e in effects(study(120, {}, 0.01)) if e.choice == "alpha")
+    strong = effects(study(120, {("stages.2.kernel", 5): 0.03}, 0.01))[0]
+    assert 0.0 == effect.low <= effect.importance <= effect.high < 0.3
+    assert 0.2 < strong.low < strong.importance < strong.high < 1.0
+    n, k = sum(o.networks for o in strong.options), len(strong.options)
+    share = strong.importance
+    f = 1 + share * n / ((1 - share) * (k - 1))
+    tails = [
+        stats.ncf.cdf(f, k - 1, n - k, n * bound / (1 - bound))
+        for bound in (strong.low, strong.high)
+    ]
+    assert tails == pytest.approx([0.975, 0.025], abs=2e-3)
+
+
+def test_the_interval_of_an_option_covers_its_mean_as_often_as_it_says() -> None:
+    covered = []
+    for seed in range(40):
+        effect = next(e for e in effects(study(60, {}, 0.02, seed)) if e.choice == "alpha")
+        covered += [option.low <= 0 <= option.high for option in effect.options]
+    assert 0.9 <= sum(covered) / len(covered) <= 1.0
+
+
+def test_nothing_is_claimed_from_fewer_networks_than_stated() -> None:
+    records = study(MIN_NETWORKS, {("stages.2.kernel", 5): 0.05}, 0.01)
+    assert effects(records)
+    assert effects(records[1:]) == []
+    for networks in (MIN_NETWORKS, 50, 100, 300):
+        found = study(networks, {}, 0.01)
+        assert all(sum(band.holds(r) for r in found) >= MIN_NETWORKS for band in cost_bands(found))
 
 
 def test_bands_share_the_networks_evenly_and_leave_none_out() -> None:
@@ -119,9 +150,15 @@ def test_baselines_are_left_out_of_effects() -> None:
 
 def test_figures_show_every_network_once() -> None:
     records = study(60, {}, 0.01)
-    figure = distribution_figure(records, "alpha", cost_bands(records))
-    assert sum(len(trace.x) for trace in figure.data) == 60
+    strips, means = options_figure(records, effects(records)[0]).data
+    assert len(strips.x) == 60
+    assert len(means.x) == len(effects(records)[0].options)
     assert len(importance_figure(effects(records)).data[0].x) == len(effects(records))
+    labels = [
+        len(d["tickvals"])
+        for d in parallel_figure(records, effects(records)).data[0].dimensions[:-1]
+    ]
+    assert max(labels) <= 9
     parallel = parallel_figure(records, effects(records)[:2])
     assert [len(d["values"]) for d in parallel.data[0].dimensions] == [60] * 4
 

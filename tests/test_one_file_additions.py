@@ -88,7 +88,7 @@ import yaml
 import mbsearch as mb
 from mbsearch.config.schema import json_schema
 from mbsearch.config.specification import read_specification
-from mbsearch.figures.network import drawing
+from mbsearch.figures.stages import drawing
 from mbsearch.space.yaml_source import parse_document
 
 text = '''

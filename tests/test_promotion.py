@@ -25,12 +25,12 @@ from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import SearchSpecification, load_specification
-from mbsearch.dashboard.pages.compare import comparison
 from mbsearch.dashboard.pages.network import chosen, training
 from mbsearch.dashboard.parts import accuracy
 from mbsearch.dashboard.studies import Library, ResultsFolder
 from mbsearch.evaluation import Scoring
 from mbsearch.execution.local import LocalProcesses
+from mbsearch.figures.comparison import comparison
 from mbsearch.figures.front import front_figure
 from mbsearch.figures.network import curve_figure
 from mbsearch.progress import Progress

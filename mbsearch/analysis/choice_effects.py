@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ncfdtrinc, stdtrit
 
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
-MIN_NETWORKS = 8  # fewer do not determine a parabola and its residuals
+MIN_NETWORKS = 20
+"""Networks that an effect is estimated from, at least: fewer leave intervals that say nothing."""
 _MIN_PER_OPTION = 3
-_BANDS = 3
+_BANDS = 3  # at most
+_PER_BAND = 24  # networks, above the minimum: equal costs make bands uneven
 _CONFIDENCE = 0.95
 
 
@@ -40,24 +42,27 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class OptionEffect:
-    """Mean residual accuracy of an option's networks, and its standard error."""
+    """Mean residual accuracy of an option's networks, with its 95 % interval."""
 
     option: Any
     networks: int
     mean: float
-    standard_error: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """Effect of one choice: its share of the residual variance, and the mean of each option.
 
-    `deviation` is the pooled standard deviation within the options, with `freedom` degrees of
-    freedom.
+    `low` and `high` are the 95 % interval of the share. `deviation` is the pooled standard
+    deviation within the options, with `freedom` degrees of freedom.
     """
 
     choice: str
     importance: float
+    low: float
+    high: float
     options: tuple[OptionEffect, ...]
     deviation: float
     freedom: int
@@ -94,11 +99,12 @@ def searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def cost_bands(records: Sequence[TrialRecord]) -> list[Band]:
-    """Return three ranges of cost with equal numbers of searched networks."""
+    """Return up to three ranges of cost with equal numbers of searched networks."""
     costs = [r.cost for r in searched(records)]
     if not costs:
         return []
-    inner = np.quantile(costs, [i / _BANDS for i in range(1, _BANDS)]).tolist()
+    bands = min(_BANDS, max(1, len(costs) // _PER_BAND))
+    inner = np.quantile(costs, [i / bands for i in range(1, bands)]).tolist()
     edges = sorted({0.0, *inner, float(max(costs))})
     return [Band(low, high, _range(metric_of(records), low, high)) for low, high in pairwise(edges)]
 
@@ -139,6 +145,12 @@ def option_of(record: TrialRecord, choice: str) -> Any:
     return record.params.get(choice)
 
 
+def residual_accuracies(networks: Sequence[TrialRecord]) -> list[float]:
+    """Return the accuracy of each network minus the accuracy expected of its cost."""
+    found: list[float] = _residuals(networks).tolist()
+    return found
+
+
 def _names(networks: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(name for r in networks for name in r.params))
 
@@ -157,33 +169,55 @@ def _effect(choice: str, networks: Sequence[TrialRecord], residuals: NDArray[np.
         if choice in record.params:
             groups.setdefault(option_of(record, choice), []).append(float(value))
     kept = {o: np.array(v) for o, v in groups.items() if len(v) >= _MIN_PER_OPTION}
-    options = tuple(
-        OptionEffect(o, v.size, float(v.mean()), float(v.std(ddof=1) / math.sqrt(v.size)))
-        for o, v in sorted(kept.items(), key=lambda item: str(item[0]))
-    )
     members = list(kept.values())
     freedom = sum(v.size - 1 for v in members)
     inside = sum(float(((v - v.mean()) ** 2).sum()) for v in members)
     mean_square = inside / freedom if freedom else 0.0
-    importance = _omega_squared(members, inside, mean_square)
-    return Effect(choice, importance, options, math.sqrt(mean_square), freedom)
+    deviation = math.sqrt(mean_square)
+    reach = float(stdtrit(freedom, (1 + _CONFIDENCE) / 2)) * deviation if freedom else 0.0
+    options = tuple(
+        OptionEffect(
+            o,
+            v.size,
+            float(v.mean()),
+            float(v.mean()) - reach / math.sqrt(v.size),
+            float(v.mean()) + reach / math.sqrt(v.size),
+        )
+        for o, v in sorted(kept.items(), key=lambda item: str(item[0]))
+    )
+    share = _omega_squared(members, inside, mean_square)
+    return Effect(choice, *share, options, deviation, freedom)
 
 
 def _omega_squared(
     groups: Sequence[NDArray[np.float64]], inside: float, mean_square: float
-) -> float:
-    """Share of the variance between groups, corrected for chance, at least 0 (Hays, 1963).
+) -> tuple[float, float, float]:
+    """Share of the variance between groups, corrected for chance, with its 95 % interval.
 
-    `inside` is the sum of squares within the groups, `mean_square` their variance.
+    The share is at least 0 (Hays, 1963). The interval inverts the noncentral F distribution
+    (Steiger, 2004).
+
+    Args:
+        groups: values by option.
+        inside: sum of squares within the groups.
+        mean_square: variance within the groups.
     """
     if len(groups) < 2:
-        return 0.0
+        return 0.0, 0.0, 0.0
     values = np.concatenate(groups)
     between = sum(g.size * float((g.mean() - values.mean()) ** 2) for g in groups)
     total = inside + between + mean_square
     if total == 0:
-        return 0.0
-    return max(0.0, (between - (len(groups) - 1) * mean_square) / total)
+        return 0.0, 0.0, 0.0
+    freedom = len(groups) - 1
+    share = max(0.0, (between - freedom * mean_square) / total)
+    if mean_square == 0:
+        return share, share, share
+    f = between / freedom / mean_square
+    tails = ((1 + _CONFIDENCE) / 2, (1 - _CONFIDENCE) / 2)
+    bounds = [float(ncfdtrinc(freedom, values.size - len(groups), tail, f)) for tail in tails]
+    low, high = (bound / (bound + values.size) if bound > 0 else 0.0 for bound in bounds)
+    return share, min(low, share), max(high, share)
 
 
 def _range(metric: str, low: float, high: float) -> str:

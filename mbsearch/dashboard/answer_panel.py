@@ -54,7 +54,7 @@ def _actions(record: TrialRecord, card: AnswerCard, fields: Fields) -> list[Comp
         )
     ]
     if record.trial != UNTRIED:
-        address = f"/network{query({**fields, 'trial': record.trial})}"
+        address = f"network{query({**fields, 'trial': record.trial})}"
         actions.insert(0, dcc.Link("Open", href=address, className="button first"))
     if (command := card.retrain_command) is not None:
         actions += [
@@ -70,7 +70,7 @@ def _actions(record: TrialRecord, card: AnswerCard, fields: Fields) -> list[Comp
 
 def _rows(card: AnswerCard, fields: Fields) -> Any:
     rows = [
-        [dcc.Link(row[0], href=f"/{query({**fields, **_bounds(budget)})}"), *row[1:]]
+        [dcc.Link(row[0], href=f"{query({**fields, **_bounds(budget)})}"), *row[1:]]
         for budget, row in card.rows
     ]
     return parts.table(ROW_HEAD, rows, text_columns=2)

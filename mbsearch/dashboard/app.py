@@ -142,6 +142,13 @@ def _register(app: Dash, library: Library, address: Address) -> None:
         prevent_initial_call=True,
     )
     app.clientside_callback(
+        ClientsideFunction("studies", "title"),
+        Output("address", "title"),
+        Input("view", "data"),
+        State("url", "pathname"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
         ClientsideFunction("mbsearch", "address"),
         Output({"nav": ALL}, "href"),
         Input("view", "data"),
@@ -185,8 +192,9 @@ def _notice(snapshot: Snapshot) -> _Notice | None:
 
 def _redraw_key(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
     """Return plain data that the whole page depends on; another value redraws it."""
-    notice, page = _notice(snapshot), pages().get(_page_name(pathname))
-    drawn = None if page is None or notice is not None else page.redraw_key(snapshot, fields)
+    notice, page = _notice(snapshot), _page_name(pathname)
+    shows = page in pages() and _is_drawn(page, snapshot, notice)
+    drawn = pages()[page].redraw_key(snapshot, fields) if shows else None
     shown = None if notice is None else [notice.title, notice.text]
     return [snapshot.name, shown, drawn, list(snapshot.measured.problems)]
 
@@ -237,7 +245,18 @@ def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Co
     if page not in pages():
         known = ", ".join(pages())
         return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
-    if (notice := _notice(snapshot)) is not None:
-        return parts.notice(notice.title, notice.text, notice.colour)
+    notice = _notice(snapshot)
+    above = [] if notice is None else [parts.notice(notice.title, notice.text, notice.colour)]
+    above = [] if pages()[page].NEEDS == "nothing" else above
+    if not _is_drawn(page, snapshot, notice):
+        return html.Div(above)
     content = pages()[page].layout(snapshot, fields, library)
-    return html.Div([*parts.damaged(snapshot.measured), content])
+    return html.Div([*above, *parts.damaged(snapshot.measured), content])
+
+
+def _is_drawn(page: str, snapshot: Snapshot, notice: _Notice | None) -> bool:
+    """Return whether the page itself is shown: not of a study that is not read, or too empty."""
+    needs = pages()[page].NEEDS
+    if snapshot.loading or snapshot.problem is not None:
+        return needs == "nothing"
+    return notice is None or needs != "results"

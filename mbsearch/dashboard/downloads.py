@@ -1,4 +1,4 @@
-"""Export of a network in all formats as a ZIP file, in a process of its own.
+"""Exports of a network as a ZIP file, each in a process of its own, with progress.
 
 Exporting takes seconds and needs torch, which the dashboard does not import.
 """
@@ -10,21 +10,102 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from mbsearch.errors import ExportError
 
+FORMATS = ("yaml", "pytorch", "torch-export", "onnx", "timm", "executorch", "litert")
+DEFAULT_FORMATS = FORMATS[:5]
+WRITING = "writing "
+"""Begins the line that `mbsearch export` logs before each format."""
 _TIMEOUT = 300  # seconds
 
 
-def zipped_export(study: Sequence[str], trial: int, environment: Mapping[str, str]) -> bytes:
+@dataclass
+class ExportJob:
+    """An export that runs or has ended. `archive` is the ZIP file, `error` why there is none."""
+
+    formats: tuple[str, ...]
+    begun: list[str] = field(default_factory=list)
+    archive: bytes | None = None
+    error: str | None = None
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time that it has taken so far."""
+        return (self.ended or time.monotonic()) - self.started
+
+    def status(self) -> str:
+        """Return the progress in a line: ``onnx: format 3 of 5, 12 s``."""
+        if self.error is not None:
+            return self.error
+        count = len(self.formats)
+        if self.ended is not None:
+            noun = "format" if count == 1 else "formats"
+            return f"Exported {count} {noun} in {self.seconds:.0f} s"
+        if not self.begun:
+            return f"Export of {count} formats starts, {self.seconds:.0f} s"
+        return f"{self.begun[-1]}: format {len(self.begun)} of {count}, {self.seconds:.0f} s"
+
+
+class Exports:
+    """The exports of a dashboard. One runs at a time; the others wait."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, ExportJob] = {}
+        self._running = threading.Lock()
+
+    def start(
+        self,
+        study: Sequence[str],
+        trial: int,
+        formats: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> str:
+        """Start ``mbsearch export STUDY --trial N`` in the background; return the job's key."""
+        key, job = uuid4().hex, ExportJob(tuple(formats))
+        self._jobs[key] = job
+        thread = threading.Thread(
+            target=self._run, args=(job, study, trial, environment), daemon=True
+        )
+        thread.start()
+        return key
+
+    def job(self, key: str) -> ExportJob | None:
+        """Return a job; None for one of an earlier server, or one whose end was returned."""
+        job = self._jobs.get(key)
+        if job is not None and job.ended is not None:
+            del self._jobs[key]  # an archive has megabytes
+        return job
+
+    def _run(
+        self, job: ExportJob, study: Sequence[str], trial: int, environment: Mapping[str, str]
+    ) -> None:
+        with self._running:
+            try:
+                job.archive = zipped_export(study, trial, job, environment)
+            except ExportError as error:
+                job.error = str(error)
+            job.ended = time.monotonic()
+
+
+def zipped_export(
+    study: Sequence[str], trial: int, job: ExportJob, environment: Mapping[str, str]
+) -> bytes:
     """Return the folder of ``mbsearch export STUDY --trial N -o FOLDER`` as a ZIP file.
 
     Args:
         study: the arguments that name the study.
         trial: number of the trial.
+        job: has the formats, and receives the name of each one that begins.
         environment: variables that name the study's database.
 
     Raises:
@@ -32,21 +113,30 @@ def zipped_export(study: Sequence[str], trial: int, environment: Mapping[str, st
     """
     with tempfile.TemporaryDirectory(prefix="mbsearch-export-") as scratch:
         folder = Path(scratch) / f"trial-{trial}"
-        command = [sys.executable, "-m", "mbsearch", "export", *study]
-        try:
-            done = subprocess.run(
-                [*command, "--trial", str(trial), "--output", str(folder)],
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT,
-                env=os.environ | environment,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ExportError(f"trial {trial}: no export after {_TIMEOUT} s") from None
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            raise ExportError(f"trial {trial}: {lines[-1].removeprefix('error: ')}")
+        command = [sys.executable, "-m", "mbsearch", "export", *study, "--trial", str(trial)]
+        command += ["--output", str(folder), "--formats", ",".join(job.formats)]
+        lines = []
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        ) as process:
+            timer = threading.Timer(_TIMEOUT, process.kill)
+            timer.start()
+            assert process.stderr is not None
+            for line in process.stderr:
+                lines.append(line.strip())
+                if line.startswith(WRITING):
+                    job.begun.append(line.removeprefix(WRITING).strip())
+            timed_out = not timer.is_alive()
+            timer.cancel()
+        if timed_out:
+            raise ExportError(f"trial {trial}: no export after {_TIMEOUT} s")
+        if process.returncode != 0:
+            last = next((line for line in reversed(lines) if line), "no message")
+            raise ExportError(f"trial {trial}: {last.removeprefix('error: ')}")
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for path in sorted(folder.rglob("*")):

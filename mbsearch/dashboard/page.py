@@ -24,11 +24,17 @@ class Page(Protocol):
     ORDER: int
     """Position in the header. The page with the lowest number is at the URL without a path."""
 
+    NEEDS: str
+    """What the page shows: ``nothing`` of one study, a ``study``, or ``results`` of its trials.
+
+    A notice replaces the page of a study that cannot be read, or that has no completed trial.
+    """
+
     def layout(self, snapshot: Snapshot, fields: Fields, library: Library) -> Component:
         """Return the whole page.
 
         Args:
-            snapshot: the study, with at least one completed trial.
+            snapshot: the study. It has a completed trial if the page needs results.
             fields: of the URL's query.
             library: of all studies.
         """

@@ -114,7 +114,7 @@ def accuracy(record: TrialRecord) -> str:
     """Return the accuracy of the longest training as ``0.871 ± 0.006``, else the state."""
     record = record.at_highest_fidelity
     if record.evaluation is None:
-        return str(record.state)
+        return record.state.word
     noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
     return f"{record.accuracy:.3f}{noise}"
 

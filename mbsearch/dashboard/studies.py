@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
+from mbsearch.dashboard.downloads import Exports
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
 from mbsearch.study.environment import STORAGE_VARIABLE
@@ -29,6 +30,7 @@ from mbsearch.study.opening import (
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import StudyStore, load_study, study_names, to_record
 
+_LISTED = 10  # names in a message, at most
 _PATIENCE = 1.0  # seconds that a page waits for a study before it shows a notice
 
 
@@ -278,7 +280,7 @@ class Library:
         self._source, self._budgets = source, tuple(budgets)
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
-        self.exporting = threading.Lock()  # one export at a time
+        self.exports = Exports()
         self._first_reads: dict[str, threading.Thread] = {}
 
     def names(self) -> list[str]:
@@ -293,12 +295,23 @@ class Library:
         """Return the variables of the command line's environment that name the database."""
         return self._source.environment()
 
-    def snapshot(self, name: str | None) -> Snapshot:
-        """Return the current snapshot of a study; of the first study for an unknown name."""
+    def snapshot(self, name: str | None, patience: float = _PATIENCE) -> Snapshot:
+        """Return the current snapshot of a study, by default the first.
+
+        A name that there is no study of has a snapshot with the problem.
+
+        Args:
+            name: of the study.
+            patience: seconds to wait for the first reading.
+        """
         known = self.names()
         if not known:
             return Snapshot("", "", RESULTS, problem="expected a study, got none")
-        name = name if name in known else known[0]
+        name = name or known[0]
+        if name not in known:
+            listed = ", ".join(known[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
+            problem = f"No study of this name: expected one of {listed}, got {name!r}."
+            return Snapshot(name, "", RESULTS, problem=problem)
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
@@ -308,7 +321,7 @@ class Library:
                 thread.start()
         first = self._first_reads[name]
         if first.is_alive():
-            first.join(_PATIENCE)
+            first.join(patience)
         else:
             reader.refresh()
         return reader.snapshot

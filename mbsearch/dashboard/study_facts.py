@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from mbsearch.config.proxy_settings import data_title
 from mbsearch.dashboard.studies import Snapshot
+from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State
-
-_PACE_TRIALS = 20  # the number of last trials that the speed is measured on
-_ENDLESS = 10**8  # a search by time has no number of trials to count towards
 
 
 def study_facts(snapshot: Snapshot) -> str:
@@ -22,7 +21,7 @@ def study_facts(snapshot: Snapshot) -> str:
 
 
 def _data(source: str | None) -> str | None:
-    return "Fashion-MNIST (built-in)" if source == "embedded" else source
+    return None if source is None else data_title(source)
 
 
 def _weights(stamp: dict[str, object]) -> str | None:
@@ -43,19 +42,10 @@ def _running(snapshot: Snapshot) -> str | None:
     running = sum(r.state is State.RUNNING for r in snapshot.records)
     if not running:
         return None
-    left = _seconds_left(snapshot)
+    progress = RunProgress.read(snapshot.folder)
+    left = None if progress is None else progress.seconds_left
     if left is None:
         return f"{running} running"
     minutes = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
     text = str(timedelta(seconds=round(left, -1))) if left >= 3600 else minutes
     return f"{running} running, {text} left"
-
-
-def _seconds_left(snapshot: Snapshot) -> float | None:
-    """Return the mean time between the last completions, times the trials that are left."""
-    target = snapshot.settings.get("run", {}).get("target", 0)
-    ended = sum(not r.is_baseline and r.ended is not None for r in snapshot.records)
-    ends = sorted(r.ended for r in snapshot.records if r.ended is not None)[-_PACE_TRIALS:]
-    if not ended < target < _ENDLESS or len(ends) < 2:
-        return None
-    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) * (target - ended)

@@ -18,13 +18,16 @@ BUDGETS = tuple(metric.key for metric in COSTS.values())
 class View:
     """State of a page. Invalid values of a URL are replaced by defaults.
 
-    `trial` is the selected network and `other` the one compared with it. `budgets` are upper
-    bounds on costs. Filters apply to the trials of the search; empty ones let all pass.
+    `trial` is the selected network, `others` are those compared with it, `other` is the first of
+    them. `rows` are those of the comparison. `budgets` are upper bounds on costs. Filters apply to
+    the trials of the search; empty ones let all pass.
     """
 
     study: str | None = None
     trial: int | None = None
     other: int | None = None
+    others: tuple[int, ...] = ()
+    rows: str = "differences"
     metric: str = "mult_adds"
     colour: str | None = None
     budgets: Mapping[str, int] = field(default_factory=dict)
@@ -40,10 +43,13 @@ class View:
     @staticmethod
     def parse(data: Mapping[str, Any]) -> View:
         """Parse the fields of a URL's query."""
+        others = tuple(t for text in _list(data.get("other")) if (t := _integer(text)) is not None)
         return View(
             study=data.get("study") or None,
             trial=_integer(data.get("trial")),
-            other=_integer(data.get("other")),
+            other=others[0] if others else None,
+            others=others,
+            rows="all" if data.get("rows") == "all" else "differences",
             metric=data.get("metric") or "mult_adds",
             colour=data.get("colour") or None,
             budgets={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -104,6 +105,7 @@ FILE_FORMATS = {
     suffix: each for each in FORMATS.values() if (suffix := Path(each.file).suffix) != ".py"
 }
 """The formats whose file needs no other beside it, by its extension."""
+_LOGGER = logging.getLogger(__name__)
 DEFAULT_FORMATS = tuple(f.name for f in FORMATS.values() if f.extra == "export")
 
 
@@ -188,6 +190,7 @@ def export(
 def _written(
     each: Format, exportable: Exportable, folder: Path, logits: _Logits, *, explicit: bool
 ) -> WrittenFile:
+    _LOGGER.info(f"writing {each.name}")  # the dashboard counts these lines
     try:
         each.write(exportable, folder)
     except ExportError as error:

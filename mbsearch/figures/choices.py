@@ -1,86 +1,112 @@
-"""Effects of the choices: distributions by option, importances, parallel coordinates."""
+"""Effects of the choices: strips by option, importances, parallel coordinates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from mbsearch.analysis.choice_effects import Band, Effect, option_of, searched
+from mbsearch.analysis.choice_effects import (
+    Effect,
+    option_of,
+    residual_accuracies,
+    searched,
+)
 from mbsearch.cost.metrics import find_metric, quantity
-from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, styled
+from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, GREY, styled
 from mbsearch.study.records import TrialRecord, metric_of
 
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+Option = TypeVar("Option")
+
+_GL_FROM = 1000  # points; fewer are drawn as SVG
+_AXIS_LABELS, _STRIP_LABELS = 9, 24  # at most
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _PARALLEL = 8  # choices that fit side by side
 
 
-def distribution_figure(
-    records: Sequence[TrialRecord], choice: str, bands: Sequence[Band]
-) -> go.Figure:
-    """Return the cumulative distribution of accuracy by option, one panel for each cost band."""
+def options_figure(records: Sequence[TrialRecord], effect: Effect) -> go.Figure:
+    """Return strips of the networks by option of a choice: accuracy at equal cost, in points.
+
+    Each option has the mean of its networks with its 95 % interval. Options with too few networks
+    for one are strips only.
+    """
     networks = searched(records)
-    taken = [r for r in networks if choice in r.params]
-    options = sorted({option_of(r, choice) for r in taken}, key=_rank)
-    figure = make_subplots(
-        rows=1,
-        cols=len(bands),
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        subplot_titles=[band.name for band in bands],
+    values = [100 * value for value in residual_accuracies(networks)]
+    options = sorted(
+        {option_of(r, effect.choice) for r in networks if effect.choice in r.params}, key=_rank
     )
-    named: set[Any] = set()  # options in the legend
-    for column, band in enumerate(bands, start=1):
-        for i, option in enumerate(options):
-            members = sorted(
-                r.accuracy for r in taken if band.holds(r) and option_of(r, choice) == option
-            )
-            figure.add_trace(
-                go.Scatter(
-                    x=members,
-                    y=[(j + 1) / len(members) for j in range(len(members))],
-                    name=str(option),
-                    legendgroup=str(option),
-                    legendrank=i,
-                    showlegend=bool(members) and option not in named,
-                    mode="lines+markers",
-                    marker={"size": 4},
-                    line={
-                        "color": OPTION_COLOURS[i % len(OPTION_COLOURS)],
-                        "dash": _DASHES[i % len(_DASHES)],
-                        "shape": "hv",
-                    },
-                    hovertemplate="%{y:.0%} of %{x:.3f} or less",
-                ),
-                row=1,
-                col=column,
-            )
-            named.update([option] if members else [])
+    place = {option: i for i, option in enumerate(options)}
+    taken = [(r, v) for r, v in zip(networks, values, strict=True) if effect.choice in r.params]
+    trace = go.Scattergl if len(taken) > _GL_FROM else go.Scatter
+    figure = go.Figure(
+        trace(
+            x=[place[option_of(r, effect.choice)] + _jitter(r.trial) for r, _ in taken],
+            y=[value for _, value in taken],
+            name="a network",
+            mode="markers",
+            marker={"color": GREY, "size": 6, "opacity": 0.45 if len(taken) <= _GL_FROM else 0.12},
+            text=[r.label for r, _ in taken],
+            hovertemplate="%{text}: %{y:+.1f} points<extra></extra>",
+        )
+    )
+    means = [each for each in effect.options if each.option in place]
+    figure.add_trace(
+        go.Scatter(
+            x=[place[each.option] for each in means],
+            y=[100 * each.mean for each in means],
+            name="mean, 95 % interval",
+            mode="markers",
+            marker={"color": FRONT, "size": 12, "symbol": "diamond"},
+            error_y={
+                "array": [100 * (each.high - each.mean) for each in means],
+                "color": FRONT,
+                "thickness": 3,
+                "width": 10,
+            },
+            text=[f"{_name(each.option)}, {each.networks} networks" for each in means],
+            hovertemplate="%{text}: mean %{y:+.2f} points<extra></extra>",
+        )
+    )
     styled(figure, hovermode="closest")
-    figure.update_layout(legend={"y": 1.12, "title": {"text": f"{choice} "}}, margin={"t": 70})
-    figure.update_xaxes(title_text="Validation accuracy (proxy)", tickformat=".2f", nticks=5)
-    figure.update_yaxes(range=[0, 1.04])
-    figure.update_yaxes(title_text="Share of networks", tickformat=".0%", col=1)
-    return figure
+    figure.add_hline(y=0, line={"color": GREY, "width": 1, "dash": "dot"})
+    figure.update_xaxes(
+        title_text=effect.choice,
+        tickvals=[place[option] for option in _spread(options, _STRIP_LABELS)],
+        ticktext=[_name(option) for option in _spread(options, _STRIP_LABELS)],
+        range=[-0.6, len(options) - 0.4],
+        showgrid=False,
+    )
+    return figure.update_yaxes(title_text="Accuracy at equal cost (points)", tickformat="+.1f")
 
 
 def importance_figure(found: Sequence[Effect]) -> go.Figure:
-    """Return the share of variance that each choice explains beyond cost, sorted."""
+    """Return the share of variance that each choice explains beyond cost, with 95 % intervals."""
     shown = list(reversed(found))
     figure = go.Figure(
-        go.Bar(
+        go.Scatter(
             x=[effect.importance for effect in shown],
             y=[effect.choice for effect in shown],
-            orientation="h",
-            marker={"color": FRONT},
-            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+            mode="markers",
+            marker={"color": FRONT, "size": 10},
+            error_x={
+                "array": [effect.high - effect.importance for effect in shown],
+                "arrayminus": [effect.importance - effect.low for effect in shown],
+                "color": FRONT,
+                "thickness": 2,
+            },
+            customdata=[[effect.low, effect.high] for effect in shown],
+            hovertemplate=(
+                "%{y}: %{x:.1%}, 95 % interval %{customdata[0]:.1%} to %{customdata[1]:.1%}"
+                "<extra></extra>"
+            ),
         )
     )
-    styled(figure, bargap=0.25)
-    figure.update_xaxes(title_text="Variance beyond cost", tickformat=".0%", rangemode="tozero")
+    styled(figure)
+    figure.update_xaxes(
+        title_text="Variance beyond cost, 95 % interval", tickformat="~%", rangemode="tozero"
+    )
     return figure
 
 
@@ -91,12 +117,13 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
     for choice in [effect.choice for effect in found[:_PARALLEL]]:
         options = sorted({str(option_of(r, choice)) for r in networks}, key=_rank)
         index = {option: i for i, option in enumerate(options)}
+        labelled = _spread(options)
         dimensions.append(
             {
                 "label": choice,
                 "values": [index[str(option_of(r, choice))] for r in networks],
-                "tickvals": list(index.values()),
-                "ticktext": ["none" if o == "None" else o for o in options],
+                "tickvals": [index[option] for option in labelled],
+                "ticktext": ["none" if o == "None" else o for o in labelled],
             }
         )
     costs, metric = [math.log10(r.cost) for r in networks], metric_of(networks)
@@ -114,11 +141,37 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
-            line={"color": accuracies, "colorscale": CONTINUOUS_COLOURS},
+            line={
+                "color": accuracies,
+                "colorscale": CONTINUOUS_COLOURS,
+                "showscale": True,
+                "colorbar": {
+                    "title": {"text": "Accuracy", "side": "right"},
+                    "tickformat": ".2f",
+                    "thickness": 14,
+                    "outlinewidth": 0,
+                },
+            },
             labelangle=-20,
+            labelfont={"size": 12},
+            tickfont={"size": 12},
         )
     )
-    return styled(figure, margin={"l": 130, "r": 60, "t": 90, "b": 24})
+    return styled(figure, margin={"l": 130, "r": 90, "t": 100, "b": 24})
+
+
+def _jitter(trial: int) -> float:
+    """Return a fixed offset of a point within its strip, spread evenly over trials."""
+    return 0.5 * ((trial * _GOLDEN) % 1 - 0.5)
+
+
+def _spread(options: Sequence[Option], most: int = _AXIS_LABELS) -> Sequence[Option]:
+    """Return at most this many options, evenly spread, so that labels do not overlap."""
+    return options[:: math.ceil(len(options) / most)]
+
+
+def _name(option: Any) -> str:
+    return "none" if option is None else str(option)
 
 
 def _rank(option: Any) -> tuple[int, float, str]:

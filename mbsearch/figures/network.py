@@ -1,10 +1,9 @@
-"""One network: a drawing to scale, the costs of its layers, and its learning curve."""
+"""One network: the costs of its layers, and its learning curve."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 
 import plotly.graph_objects as go
@@ -17,16 +16,7 @@ from mbsearch.figures.style import ACCURACY_TITLE, FRONT, GREY, PROMOTED_TITLE, 
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import TrialRecord
 
-BLOCK_COLOURS = {
-    "standard": "#CC79A7",
-    "separable": "#E69F00",
-    "inverted_residual": "#D55E00",
-    "bottleneck": "#009E73",
-    "spatial_separable": "#56B4E9",
-    "identity": GREY,
-    "stem and head": "#0072B2",
-}
-_OTHER_BLOCK = "#332288"
+_CANDIDATE_COLOURS = (FRONT, "#CC79A7", "#009E73", "#56B4E9")  # none is a family's
 _KIND_COLOURS = {
     "pointwise": "#0072B2",
     "depthwise": "#E69F00",
@@ -34,45 +24,6 @@ _KIND_COLOURS = {
     "squeeze-excite": "#009E73",
     "linear": "#D55E00",
 }
-# Gaps between the boxes of a drawing, as shares of its width; labels are between the stages.
-_STAGE_GAP, _BLOCK_GAP = 0.085, 0.003
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A stem, a stage or a head: `repeats` boxes of (channels, side), and the text below."""
-
-    name: str
-    block: str
-    channels: int
-    side: int
-    repeats: int
-    text: tuple[str, ...]
-
-
-def drawing(architecture: Architecture) -> go.Figure:
-    """Return a drawing from stem to head: a box's width is channels, its height the map's side.
-
-    Both are to scale. A stage has one box for each block, coloured by type.
-    """
-    parts = list(_parts(architecture))
-    total = sum(part.channels * part.repeats for part in parts)
-    figure = go.Figure()
-    x, seen, annotations = 0.0, set(), []
-    for part in parts:
-        start = x
-        for _ in range(part.repeats):
-            figure.add_trace(_box(part, x, showlegend=part.block not in seen))
-            seen.add(part.block)
-            x += part.channels + _BLOCK_GAP * total
-        middle = (start + x - _BLOCK_GAP * total) / 2
-        annotations.append(_below(middle, part))
-        x += _STAGE_GAP * total
-    styled(figure, annotations=annotations, hovermode="closest", dragmode=False)
-    pad = 0.03 * total
-    figure.update_xaxes(visible=False, range=[-pad, x - _STAGE_GAP * total + pad], fixedrange=True)
-    figure.update_yaxes(visible=False, fixedrange=True)
-    return figure.update_layout(margin={"l": 8, "r": 8, "t": 40, "b": 100})
 
 
 def layer_bars(architecture: Architecture) -> go.Figure:
@@ -119,15 +70,15 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
     """Return the learning curves of networks and of the MobileNets of the most similar cost.
 
+    A family of which a network is shown has no further curve.
+
     They are of the longer training if each network has one, else of the short training.
     """
     raw = {record.trial: record for record in records}
     drawn = [raw.get(record.trial, record) for record in shown]
-    near = [nearest(records, family, shown[0].cost) for family in COMPETITORS]
-    known = {record.trial for record in shown}
-    references = [
-        reference for reference in near if reference is not None and reference.trial not in known
-    ]
+    families = [family for family in COMPETITORS if family not in {r.origin for r in shown}]
+    near = [nearest(records, family, shown[0].cost) for family in families]
+    references = [reference for reference in near if reference is not None]
     promoted = all(record.promotion is not None for record in (*drawn, *references))
     if promoted:
         drawn, references = (
@@ -137,7 +88,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     for reference in references:
         name = f"{reference.label}, {quantity(reference.metric, reference.cost)}"
         figure.add_trace(_curve(reference, name, FAMILIES[reference.origin].colour or GREY, "dot"))
-    for record, colour in zip(drawn, (FRONT, "#CC79A7"), strict=False):
+    for record, colour in zip(drawn, _colours(drawn), strict=True):
         name = f"{escape(record.label)}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))
     epochs = max((len(r.evaluation.curve) for r in drawn if r.evaluation), default=1)
@@ -154,60 +105,13 @@ def nearest(records: Sequence[TrialRecord], family: str, cost: int) -> TrialReco
     return min(members, key=lambda r: abs(math.log(r.cost / cost)), default=None)
 
 
-def _parts(architecture: Architecture) -> Iterator[_Part]:
-    ends = "stem and head"
-    stem = architecture.stem
-    side = -(-architecture.resolution // stem.stride)
-    width = architecture.scale(stem.channels)
-    yield _Part("stem", ends, width, side, 1, ("stem", f"kernel {stem.kernel}"))
-    for i, stage in enumerate(architecture.stages):
-        side = -(-side // stage.stride)
-        width = architecture.scale(stage.channels)
-        text = [f"stage {i}"]
-        for field, word in (("expansion", "expand"), ("kernel", "kernel"), ("reduction", "reduce")):
-            value = getattr(stage, field, None)
-            if value is not None:
-                text.append(f"{word} {value:g}")
-        if getattr(stage, "squeeze_ratio", 0):
-            text.append(f"squeeze {stage.squeeze_ratio:g}")  # type: ignore[union-attr]
-        yield _Part(f"stage {i}", stage.block, width, side, stage.repeats, tuple(text))
-    for layer in architecture.lower().head:
-        width = getattr(layer, "channels", 0)
-        if width:
-            yield _Part("head", ends, width, side, 1, ("head", "1x1"))
-
-
-def _box(part: _Part, x: float, *, showlegend: bool) -> go.Scatter:
-    colour, half = BLOCK_COLOURS.get(part.block, _OTHER_BLOCK), part.side / 2
-    right = x + part.channels
-    return go.Scatter(
-        x=[x, right, right, x, x],
-        y=[-half, -half, half, half, -half],
-        mode="lines",
-        fill="toself",
-        line={"color": colour, "width": 1.5},
-        fillcolor=_faint(colour),
-        name=part.block.replace("_", " "),
-        legendgroup=part.block,
-        showlegend=showlegend,
-        hoveron="fills",
-        text=f"{part.name}: {part.channels} channels, {part.side} x {part.side} px",
-        hoverinfo="text",
-    )
-
-
-def _below(x: float, part: _Part) -> dict[str, object]:
-    shape = f"{part.channels} ch" if part.repeats == 1 else f"{part.repeats} x {part.channels} ch"
-    lines = [f"<b>{part.text[0]}</b>", shape, f"{part.side} px", *part.text[1:]]
-    return {
-        "x": x,
-        "y": 0,
-        "yref": "paper",
-        "yanchor": "top",
-        "showarrow": False,
-        "text": "<br>".join(lines),
-        "font": {"size": 11},
-    }
+def _colours(records: Sequence[TrialRecord]) -> list[str]:
+    """Return a colour for each network: a reference has its family's."""
+    candidates = iter(_CANDIDATE_COLOURS)
+    return [
+        (FAMILIES[r.origin].colour if r.origin in FAMILIES else None) or next(candidates)
+        for r in records
+    ]
 
 
 def _curve(record: TrialRecord, name: str, colour: str, dash: str) -> go.Scatter:
@@ -230,8 +134,3 @@ def _kind(row: LayerCost) -> str:
 
 def _pairs(rows: Sequence[LayerCost], values: Sequence[int]) -> Iterator[tuple[LayerCost, int]]:
     return zip(rows, values, strict=True)
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, 0.3)"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import plotly.graph_objects as go
 
 from mbsearch.analysis import pareto
 from mbsearch.cost.metrics import find_metric
-from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled
+from mbsearch.figures.style import ACCURACY_TITLE, FRONT, GREY, OPTION_COLOURS, styled
 from mbsearch.study.records import State, TrialRecord, complete, metric_of
 
 _TITLES = {
@@ -68,6 +68,33 @@ def hypervolume_figure(
     title = f"Hypervolume over log10 {find_metric(metric).noun}"
     figure.update_yaxes(title_text=title, tickformat=".2f")
     return figure
+
+
+def running_figure(
+    curves: Mapping[int, Sequence[float]], records: Mapping[int, TrialRecord]
+) -> go.Figure:
+    """Return the validation accuracy after each epoch of running trainings.
+
+    Args:
+        curves: by trial.
+        records: by trial, for the names.
+    """
+    figure = go.Figure()
+    for i, (trial, curve) in enumerate(sorted(curves.items())):
+        figure.add_trace(
+            go.Scatter(
+                x=list(range(1, len(curve) + 1)),
+                y=list(curve),
+                name=records[trial].label if trial in records else f"trial {trial}",
+                mode="lines+markers",
+                line={"color": OPTION_COLOURS[i % len(OPTION_COLOURS)], "width": 2},
+                hovertemplate="%{y:.3f}",
+            )
+        )
+    styled(figure, hovermode="x unified", showlegend=True, uirevision="running")
+    epochs = max(map(len, curves.values()), default=1)
+    figure.update_xaxes(title_text="Epoch", dtick=max(1, math.ceil(epochs / 12)))
+    return figure.update_yaxes(title_text=ACCURACY_TITLE, tickformat=".2f")
 
 
 def _evaluated(records: Sequence[TrialRecord]) -> list[TrialRecord]:

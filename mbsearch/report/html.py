@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from mbsearch.analysis.answer import answer_text
 from mbsearch.analysis.answer_card import answer_card
 from mbsearch.analysis.answer_selection import answers
-from mbsearch.analysis.choice_effects import cost_bands, effects, rules
+from mbsearch.analysis.choice_effects import effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
 from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.analysis.published_results import published
@@ -22,12 +22,13 @@ from mbsearch.analysis.tables import to_frame
 from mbsearch.config.budgets import Budget
 from mbsearch.cost.metrics import amount, columns, find_metric, quantity
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
-from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure
-from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.figures.network import curve_figure, layer_bars
 from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
+from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.figures.style import BEHAVIOUR, CONFIG
 from mbsearch.report.card_html import card_html, download_link, html_table
 from mbsearch.study.artifacts import Artifacts
@@ -197,7 +198,12 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
         f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
         f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
         f"<p>{download_link(f'{record.slug}.yaml', yaml)}</p>"
-        + _figure(drawing(record.architecture), f"drawing-{record.trial}", 340, wide=True)
+        + _figure(
+            drawing(record.architecture),
+            f"drawing-{record.trial}",
+            drawing_height(record.architecture),
+            wide=True,
+        )
         + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
         + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
         + f'<pre tabindex="0">{escape(yaml)}</pre></details>'
@@ -243,13 +249,12 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
     found = effects(records)
     if not found:
         return []
-    bands = cost_bands(records)
     return [
         "<h2>What matters</h2>",
         _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
         f"<p>Accuracy by option of {escape(found[0].choice)}, at similar cost:</p>",
-        _figure(distribution_figure(records, found[0].choice, bands), "options", 420, wide=True),
+        _figure(options_figure(records, found[0]), "options", 420, wide=True),
         '<p>Each line is a network. <span class="live">Drag along an axis to filter by a range.'
         "</span></p>",
         _figure(parallel_figure(records, found), "parallel", 420, wide=True),

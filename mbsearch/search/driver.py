@@ -49,6 +49,7 @@ from mbsearch.study.store import RECORD, StudyStore
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
 _LOGGER = logging.getLogger(__name__)
+_TRAININGS_TIMED = 3  # before an estimate of the remaining time
 _TRAININGS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
 
 
@@ -413,17 +414,25 @@ class Driver:
             if any(job.spec.kind is TrialKind.FINAL for job in self._jobs.values()):
                 phase = "finals"
             left += len(self._promotions.required()) if self._promoting else 0
-        until = self.deadline - time.monotonic()
         self.on_progress(
             Progress(
                 phase,
                 self._completed,
                 None if left is None else self._completed + left,
                 running,
-                max(0.0, until) if left is None and math.isfinite(until) else None,
+                self._seconds_left(left),
                 message=message,
+                curves={job.spec.trial: job.accuracies for job in self._jobs.values()},
             )
         )
+
+    def _seconds_left(self, left: int | None) -> float | None:
+        """Return the remaining time: estimated from the third training on, or to the deadline."""
+        now = time.monotonic()
+        until = max(0.0, self.deadline - now)
+        if left is not None and self._completed >= _TRAININGS_TIMED:
+            return min(until, left * (now - self._started) / self._completed)
+        return until if left is None and math.isfinite(until) else None
 
 
 def _message(trial: TrialRecord, fidelity: Fidelity) -> str:

@@ -82,6 +82,7 @@ class Outcomes:
             self._prune(job, evaluation, reason)
             return False
         job.epochs_done, job.checkpoint = len(evaluation.curve), outcome.checkpoint
+        job.accuracies = tuple(epoch.validation_accuracy for epoch in evaluation.curve)
         if job.spec.kind is TrialKind.FINAL and outcome.checkpoint is not None:
             write_atomically(self._files(job)[0], outcome.checkpoint, exclusive=True)
             self.store.set_attr(job.study, job.number, EPOCHS_DONE, job.epochs_done)

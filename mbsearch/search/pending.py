@@ -34,6 +34,7 @@ class Job:
     attempts: int = 1
     epochs_done: int = 0
     checkpoint: bytes | None = None
+    accuracies: tuple[float, ...] = ()  # after each epoch that has been reported
 
 
 @dataclass(frozen=True, slots=True)

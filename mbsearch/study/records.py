@@ -36,6 +36,11 @@ class State(StrEnum):
     PRUNED = "pruned"
     FAILED = "failed"
 
+    @property
+    def word(self) -> str:
+        """The state in text: ``completed``, ``pruned``, ``failed`` or ``running``."""
+        return "completed" if self is State.COMPLETE else str(self)
+
 
 class StartKind(StrEnum):
     """Weights that a training starts from.

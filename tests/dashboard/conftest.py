@@ -15,6 +15,7 @@ from selenium import webdriver
 
 from dashboard.page import CHROMIUM, DRIVER, Page
 from dashboard.studies import PLAIN, TINY, measure_front, search
+from mbsearch.analysis.choice_effects import MIN_NETWORKS
 from mbsearch.study.audit_file import AUDIT
 from mbsearch.study.journal import open_journal
 from mbsearch.study.latency_file import LATENCY
@@ -28,7 +29,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of studies: complete, failing, empty and damaged ones."""
     folder = tmp_path_factory.mktemp("results")
     search(folder / "second", 3)
-    search(folder / "first", 8, space=PLAIN)  # enough networks for effects of choices
+    search(folder / "first", MIN_NETWORKS, space=PLAIN)  # enough networks for effects of choices
     search(folder / "failing", 2, fails=True)
     search(folder / "alone", 1, space=TINY.with_settings({"baselines": ()}))
     create_study(open_journal(folder / "empty" / JOURNAL, create=True), "empty")

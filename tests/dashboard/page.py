@@ -26,6 +26,7 @@ PAGES_READY = {
     "/compare": "#differences tbody tr",
     "/choices": "#rules li",
     "/published": "#published .main-svg .trace",
+    "/studies": ".study-card",
 }
 """Pages, and an element that each has once it is drawn."""
 

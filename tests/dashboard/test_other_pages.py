@@ -24,7 +24,7 @@ def test_the_layer_table_and_the_yaml_are_those_of_the_record(page: Page, tmp_pa
     page.click_on(record)
     wait_for(lambda: page.address().get("trial") == str(record.trial), "the selection")
     page.wait("#cards a").click()
-    page.wait("#layers tbody tr")
+    page.wait("#layers-section summary").click()
     rows = page.cells("#layers tbody tr")
     expected = layer_costs(record.architecture)
     assert [row[0] for row in rows] == [layer.name for layer in expected]
@@ -69,12 +69,19 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
     ratio = first.mult_adds / last.mult_adds
     assert f"needs {ratio:.2f} times the Mult-Adds" in page.text("#comparison")
     assert set(page.address()) == {"study", "trial", "other"}
-    for _, mark, left, right in page.cells("#differences tbody tr"):
-        assert (mark == "differs") == (left != right)
-    rival = next(r for r in page.records() if r.is_baseline)
+    different = page.cells("#differences tbody tr")
+    assert all(left != right for _, left, right, _, _ in different)
+    page.wait(".mantine-SegmentedControl-label:last-of-type")
+    page.js("[...document.querySelectorAll('label')].find(e => e.innerText == 'All').click()")
+    wait_for(lambda: len(page.cells("#differences tbody tr")) > len(different), "equal rows")
+    assert page.address()["rows"] == "all"
+    rival = next(
+        r for r in page.records() if r.is_baseline and r.trial not in (first.trial, last.trial)
+    )
     page.wait('[id*="other"][role=combobox], input[id*="other"]').click()
     page.pick(rival.label)
-    wait_for(lambda: page.address().get("other") == str(rival.trial), "the other network")
+    both = f"{last.trial},{rival.trial}"
+    wait_for(lambda: page.address().get("other") == both, "three networks in the address")
     wait_for(lambda: rival.label in page.text("#compared"), "its comparison")
 
 
@@ -83,7 +90,7 @@ def test_the_choices_page_follows_choice_and_selection(page: Page) -> None:
     choice = effects(page.records())[-1]
     page.open(f"/choices?study=first&choice={choice.choice}", "#parallel .parcoords")
     plot = "document.querySelector('#distribution .js-plotly-plot')"
-    assert set(page.js(f"{plot}.data.map(t => t.name)")) >= {
+    assert set(page.js(f"{plot}.layout.xaxis.ticktext")) >= {
         str(option.option) for option in choice.options
     }
     lines = "document.querySelector('#parallel .js-plotly-plot').data[0].dimensions[0].values"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime, timedelta
+import json
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,15 @@ import pytest
 from mbsearch.analysis.answer import answer_text
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare
-from mbsearch.dashboard.pages.compare import comparison
 from mbsearch.dashboard.pages.front import card
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.dashboard.study_facts import study_facts
 from mbsearch.dashboard.view import View, query, read_query
+from mbsearch.figures.comparison import comparison
 from mbsearch.study.opening import read_study
+from mbsearch.study.progress_file import PROGRESS, RunProgress
 from mbsearch.study.records import State, TrialRecord
 
 
@@ -97,17 +99,15 @@ def test_an_address_survives_a_round_trip() -> None:
     assert View.parse(fields).alphas == (0.5, 1.0)
 
 
-def test_the_header_states_images_weights_proxy_and_what_is_running(studies: Path) -> None:
-    done = read_study(studies / "first").records()
-    start = datetime(2026, 11, 1)
-    ended = [replace(r, ended=start + timedelta(seconds=60 * i)) for i, r in enumerate(done)]
-    running = replace(done[-1], state=State.RUNNING, ended=None, trial=10**4)
-    searched = sum(not r.is_baseline for r in done)
-    settings = {
-        "stamp": {"data": "embedded", "weights": "none", "proxy": {"epochs": 4}},
-        "run": {"target": searched + 7},
-    }
-    snapshot = Snapshot("a", "a", studies, records=(*ended, running), settings=settings)
+def test_the_header_states_images_weights_proxy_and_what_is_running(
+    studies: Path, tmp_path: Path
+) -> None:
+    ended = read_study(studies / "first").records()
+    running = replace(ended[-1], state=State.RUNNING, ended=None, trial=10**4)
+    settings = {"stamp": {"data": "embedded", "weights": "none", "proxy": {"epochs": 4}}}
+    progress = RunProgress("search", 3, 10, 1, 420.0, time.time())
+    (tmp_path / PROGRESS).write_text(json.dumps(asdict(progress)))
+    snapshot = Snapshot("a", "a", tmp_path, records=(*ended, running), settings=settings)
     assert study_facts(snapshot) == (
         "Fashion-MNIST (built-in) · from scratch · proxy of 4 epochs · 1 running, 7 min left"
     )

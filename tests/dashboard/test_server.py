@@ -15,9 +15,7 @@ from dash import Dash
 from dashboard.studies import TINY, search
 from mbsearch.cli import app
 from mbsearch.dashboard.app import create_app
-from mbsearch.dashboard.downloads import zipped_export
 from mbsearch.dashboard.studies import Library, ResultsFolder
-from mbsearch.errors import ExportError
 
 
 def test_a_replaced_study_of_equal_name_is_read_again(tmp_path: Path) -> None:
@@ -30,11 +28,6 @@ def test_a_replaced_study_of_equal_name_is_read_again(tmp_path: Path) -> None:
     snapshot = library.snapshot("s")
     assert snapshot.problem is None
     assert len(snapshot.records) == 2
-
-
-def test_a_failed_export_gives_the_reason(studies: Path) -> None:
-    with pytest.raises(ExportError, match=r"trial 999: .*expected a trial of the study"):
-        zipped_export([str(studies / "first")], 999, {})
 
 
 def test_only_local_host_names_are_served(studies: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_password_is_accepted_from_every_place(guarded: str, tmp_path: Path) -
 def test_a_download_does_not_show_the_password_in_the_list_of_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mbsearch.dashboard.downloads import zipped_export
+    from mbsearch.dashboard.downloads import ExportJob, zipped_export
     from mbsearch.dashboard.studies import Database, Library
     from mbsearch.errors import ExportError
 
@@ -124,7 +124,7 @@ def test_a_download_does_not_show_the_password_in_the_list_of_processes(
     for url in UNREACHABLE[:3]:
         library = Library(Database(url))
         with pytest.raises(ExportError, match="no study"):
-            zipped_export(library.arguments("one"), 3, library.environment())
+            zipped_export(library.arguments("one"), 3, ExportJob(("yaml",)), library.environment())
         assert started["command"][:4] == [sys.executable, "-m", "mbsearch", "export"]
         assert SECRET not in " ".join(started["command"])
         assert started["env"]["MBSEARCH_STORAGE"] == url

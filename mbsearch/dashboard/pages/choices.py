@@ -21,11 +21,12 @@ from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.figures.choices import distribution_figure, importance_figure, parallel_figure
+from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.front import front_figure
 from mbsearch.study.records import TrialRecord
 
 TITLE, ADDRESS, ORDER = "What matters", "choices", 5
+NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -35,8 +36,8 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     if not found:
         return parts.notice(
             "Too few networks",
-            f"At least {MIN_NETWORKS} networks of the space have to be trained, with options that "
-            f"differ; {len(searched(records))} are.",
+            f"At least {MIN_NETWORKS} completed networks of the space are needed, with options "
+            f"that differ; this study has {len(searched(records))}.",
         )
     choice = _choice(View.parse(fields), found)
     return html.Div(
@@ -46,7 +47,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             parts.panel(
                 "Which options are better",
                 dmc.Text(
-                    "Mean accuracy at equal cost, if the difference is significant.",
+                    _scope(records),
                     size="sm",
                     c="dimmed",
                 ),
@@ -64,7 +65,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 mb="md",
             ),
             parts.panel(
-                "Accuracy by option, at similar cost",
+                "Accuracy by option, at equal cost",
                 dmc.Select(
                     id={"control": "choice"},
                     label="Choice",
@@ -75,8 +76,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     maw=320,
                 ),
                 dmc.Text(
-                    "Cumulative distribution of accuracy, in three bands of cost with equally "
-                    "many networks.",
+                    "Points of accuracy above or below the accuracy expected of a network's cost.",
                     size="sm",
                     c="dimmed",
                     mt="xs",
@@ -84,8 +84,8 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 html.Div(
                     parts.graph(
                         "distribution",
-                        distribution_figure(records, choice, cost_bands(records)),
-                        "Distribution of accuracy by option, in three bands of cost",
+                        options_figure(records, _effect(choice, found)),
+                        "Accuracy at equal cost by option, with means and their intervals",
                         "420px",
                     ),
                     className="wide",
@@ -155,7 +155,7 @@ def register(app: Dash, library: Library) -> None:
         return (
             importance_figure(found) if changed else no_update,
             [html.Li(rule) for rule in rules(records)] if changed else no_update,
-            distribution_figure(records, choice, cost_bands(records)),
+            options_figure(records, _effect(choice, found)),
             _selectable_front(records) if changed else no_update,
             _parallel(records, found, selected) if changed else no_update,
             now,
@@ -175,6 +175,20 @@ def register(app: Dash, library: Library) -> None:
 def _choice(view: View, found: Sequence[Effect]) -> str:
     names = [effect.choice for effect in found]
     return view.choice if view.choice in names else names[0]
+
+
+def _effect(choice: str, found: Sequence[Effect]) -> Effect:
+    return next(effect for effect in found if effect.choice == choice)
+
+
+def _scope(records: Sequence[TrialRecord]) -> str:
+    """Return what the statements below are based on."""
+    networks, bands = len(searched(records)), len(cost_bands(records))
+    ranges = "one range of cost" if bands == 1 else f"{bands} ranges of cost"
+    return (
+        f"Significant differences of mean accuracy at equal cost, among {networks:,} networks in "
+        f"{ranges}. Each range needs {MIN_NETWORKS} networks."
+    )
 
 
 def _drawn(snapshot: Snapshot, choice: str) -> dict[str, Any]:

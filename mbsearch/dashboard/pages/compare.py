@@ -1,10 +1,8 @@
-"""Page that compares two networks."""
+"""Page that compares up to four networks."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -12,51 +10,51 @@ from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from mbsearch.analysis.front import front_of
-from mbsearch.analysis.intervals import Z_95, too_few
 from mbsearch.config.families import COMPETITORS
-from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.pages.network import chosen, shown, training
+from mbsearch.dashboard.pages.network import chosen
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
-from mbsearch.figures.network import curve_figure, drawing, nearest
-from mbsearch.study.records import State as TrialState
+from mbsearch.figures.comparison import (
+    compared_facts,
+    comparison,
+    comparison_head,
+    comparison_rows,
+)
+from mbsearch.figures.network import curve_figure, nearest
+from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.study.records import TrialRecord, complete
 
 TITLE, ADDRESS, ORDER = "Compare", "compare", 3
+NEEDS = "results"
+
+_MOST_OTHERS = 3
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the whole page; the second network is by default a MobileNet of similar cost."""
-    pair = _pair(snapshot, fields)
-    if pair is None:
+    """Return the whole page; the others are by default the references of most similar cost."""
+    networks = compared(snapshot, fields)
+    if len(networks) < 2:
         return parts.notice(
             "Nothing to compare", "Select a network on the front, and shift-click another one."
         )
     view = View.parse(fields)
     return html.Div(
         [
-            dmc.Group(
-                [
-                    _select("trial", "Network", view.trial, pair[0], snapshot),
-                    _select("other", "Compared with", view.other, pair[1], snapshot),
-                ],
-                mb="md",
-            ),
-            dcc.Store(id="compare-drawn", data=[r.trial for r in pair]),
-            html.Div(_compared(pair, snapshot), id="compared"),
+            dmc.Title("Compare networks", order=1, size="h3", mb="sm"),
+            dmc.Group(_menus(view, networks, snapshot), mb="md", align="start"),
+            dcc.Store(id="compare-drawn", data=_drawn(view, networks)),
+            html.Div(_compared(networks, snapshot, view), id="compared"),
         ]
     )
 
 
 def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
-    """Return the accuracies of the two networks, and the networks of the menus."""
-    pair = _pair(snapshot, fields)
-    if pair is None:
-        return None
+    """Return the accuracies of the networks, and the networks of the menus."""
     choice = [r.trial for r in front_of(snapshot.records)]
-    return [choice, *([r.trial, str(r.state), *_accuracies(r).values()] for r in pair)]
+    found = compared(snapshot, fields)
+    return [choice, *([r.trial, str(r.state), parts.accuracy(r)] for r in found)]
 
 
 def register(app: Dash, library: Library) -> None:
@@ -69,50 +67,123 @@ def register(app: Dash, library: Library) -> None:
         State("compare-drawn", "data"),
         prevent_initial_call=True,
     )
-    def redraw(fields: Fields, drawn: list[int]) -> Any:
-        snapshot = library.snapshot(fields.get("study"))
-        pair = _pair(snapshot, fields)
-        if pair is None or [r.trial for r in pair] == drawn:
+    def redraw(fields: Fields, drawn: list[Any]) -> Any:
+        snapshot, view = library.snapshot(fields.get("study")), View.parse(fields)
+        networks = compared(snapshot, fields)
+        now = _drawn(view, networks)
+        if len(networks) < 2 or now == drawn:
             return no_update, no_update
-        return _compared(pair, snapshot), [r.trial for r in pair]
+        return _compared(networks, snapshot, view), now
 
 
-def _select(
-    field: str, title: str, chosen: int | None, shown: TrialRecord, snapshot: Snapshot
-) -> Component:
-    """Return a menu of the front and the baselines."""
+def compared(snapshot: Snapshot, fields: Fields) -> list[TrialRecord]:
+    """Return the selected network and up to three others, by default references like it.
+
+    The references are those of each family whose cost is most similar, within the study's first
+    budget if the selected network is within it.
+    """
+    first, view = chosen(snapshot, fields), View.parse(fields)
+    if first is None:
+        return []
+    by_trial = {r.trial: r for r in snapshot.records}
+    others = [by_trial[t] for t in view.others if t in by_trial and t != first.trial]
+    if others:
+        return [first, *others[:_MOST_OTHERS]]
+    budgets = snapshot.questions[:1]
+    bounded = [b for b in budgets if b.excess(first.costs) is None]
+    pool = [r for r in snapshot.records if all(b.excess(r.costs) is None for b in bounded)]
+    found = [nearest(pool, family, first.cost) for family in reversed(COMPETITORS)]
+    return [first, *(r for r in found if r is not None and r.trial != first.trial)]
+
+
+def _drawn(view: View, networks: Sequence[TrialRecord]) -> list[Any]:
+    return [view.rows, *(r.trial for r in networks)]
+
+
+def _menus(view: View, networks: Sequence[TrialRecord], snapshot: Snapshot) -> list[Component]:
+    """Return the menus of the front and the baselines, and which rows are shown."""
     done = complete(list(snapshot.records))
-    choice = [*front_of(snapshot.findings.within), *(r for r in done if r.is_baseline), shown]
-    return dmc.Select(
-        id={"control": field},
-        label=title,
-        value=None if chosen is None else str(chosen),
-        data=[
-            {"value": str(trial), "label": name}
-            for trial, name in {r.trial: r.label for r in choice}.items()
-        ],
-        placeholder=shown.label,
-        clearable=True,
-        searchable=True,
-    )
+    choice = [*front_of(snapshot.findings.within), *(r for r in done if r.is_baseline), *networks]
+    data = [
+        {"value": str(trial), "label": name}
+        for trial, name in {r.trial: r.label for r in choice}.items()
+    ]
+    first, *others = networks
+    return [
+        dmc.Select(
+            id={"control": "trial"},
+            label="Network",
+            value=None if view.trial is None else str(view.trial),
+            data=data,
+            placeholder=first.label,
+            clearable=True,
+            searchable=True,
+        ),
+        dmc.MultiSelect(
+            id={"control": "other"},
+            label="Compared with (at most three)",
+            value=[str(trial) for trial in view.others],
+            data=data,
+            placeholder="" if view.others else ", ".join(r.label for r in others),
+            maxValues=_MOST_OTHERS,
+            clearable=True,
+            searchable=True,
+            miw=300,
+        ),
+        dmc.Stack(
+            [
+                dmc.Text("Rows", size="sm", fw=500),
+                dmc.SegmentedControl(
+                    id={"control": "rows"},
+                    value=view.rows,
+                    data=[
+                        {"value": "differences", "label": "Differences"},
+                        {"value": "all", "label": "All"},
+                    ],
+                ),
+            ],
+            gap=2,
+        ),
+    ]
 
 
-def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Component:
-    first, second = pair
+def _compared(networks: Sequence[TrialRecord], snapshot: Snapshot, view: View) -> Component:
+    first, *others = networks
+    facts = compared_facts(networks, snapshot.measured)
+    rows = comparison_rows(facts, equal=view.rows == "all")
+    architectures = [r.architecture for r in networks]
     return html.Div(
         [
-            dmc.Title(f"{first.label} and {second.label}", order=1, size="h3"),
-            dmc.Text(_capital(comparison(first, second)), size="lg", mb="md", id="comparison"),
+            html.Div(
+                [dmc.Text(comparison(first, each), size="lg") for each in others],
+                id="comparison",
+            ),
+            parts.panel(
+                "Side by side",
+                dmc.Text(f"Difference and ratio are to {first.label}.", size="sm", c="dimmed"),
+                html.Div(parts.table(comparison_head(networks), rows), id="differences"),
+                my="md",
+            ),
+            parts.panel(
+                "Learning curves",
+                parts.graph(
+                    "curves",
+                    curve_figure(networks, snapshot.records),
+                    "Validation accuracy over epochs",
+                    "380px",
+                ),
+                mb="md",
+            ),
             *(
                 parts.panel(
                     record.label,
-                    dmc.Text("Each drawing has its own scale.", size="sm", c="dimmed"),
+                    dmc.Text("All drawings have the same scale.", size="sm", c="dimmed"),
                     html.Div(
                         parts.graph(
                             f"drawing-{i}",
-                            drawing(record.architecture),
+                            drawing(record.architecture, architectures),
                             f"Drawing of {record.label}",
-                            "340px",
+                            f"{drawing_height(record.architecture)}px",
                             tools=False,
                         ),
                         className="wide",
@@ -120,106 +191,7 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
                     ),
                     mb="md",
                 )
-                for i, record in enumerate(pair)
+                for i, record in enumerate(networks)
             ),
-            parts.panel(
-                "Learning curves",
-                parts.graph(
-                    "curves",
-                    curve_figure(pair, snapshot.records),
-                    "Validation accuracy over epochs",
-                    "380px",
-                ),
-                mb="md",
-            ),
-            parts.panel("Differences first", _table(first, second)),
         ]
     )
-
-
-def comparison(first: TrialRecord, second: TrialRecord) -> str:
-    """Return a sentence on the difference in cost and accuracy, and its significance."""
-    ratio = first.cost / second.cost
-    noun = find_metric(first.metric).noun
-    cost = f"{first.label} needs {ratio:.2f} times the {noun} of {second.label}"
-    if first.evaluation is None or second.evaluation is None:
-        return f"{cost}."
-    after = ""
-    if first.promotion is not None and second.promotion is not None:
-        first, second = first.at_highest_fidelity, second.at_highest_fidelity
-    elif first.promotion is not None or second.promotion is not None:
-        after = " after the short training"
-    if TrialState.PRUNED in (first.state, second.state):
-        return f"{cost}; a pruned training does not show which one is more accurate."
-    difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
-    direction = "higher" if difference >= 0 else "lower"
-    text = f"{cost}, and its accuracy is {abs(difference):.3f} {direction}{after}"
-    images = None if first.evaluation is None else first.evaluation.images
-    if noise is None:
-        return f"{text}."
-    if too_few(images):
-        return f"{text}, not significant: {images} images are too few."
-    # The difference of two evaluations has sqrt(2) times the noise of one.
-    inside = abs(difference) < Z_95 * math.sqrt(2) * noise
-    return f"{text}, {'not significant' if inside else 'significant'} given the noise."
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord] | None:
-    first, other = chosen(snapshot, fields), View.parse(fields).other
-    if first is None:
-        return None
-    others = [r for r in snapshot.records if r.trial == other]
-    for family in reversed(COMPETITORS):
-        reference = nearest(snapshot.records, family, first.cost)
-        others += [] if reference is None else [reference]
-    second = next((r for r in others if r.trial != first.trial), None)
-    return None if second is None else (first, second)
-
-
-def _table(first: TrialRecord, second: TrialRecord) -> Any:
-    """Return facts side by side, the different ones first and marked."""
-    left, right = _facts(first), _facts(second)
-    rows = []
-    for name in {**left, **right}:
-        values = [shown(side.get(name, "")) for side in (left, right)]
-        differs = values[0] != values[1]
-        mark = html.Span("differs", className="differs") if differs else ""
-        rows.append((not differs, [name, mark, *values]))
-    rows.sort(key=lambda row: row[0])
-    head = ("", "", first.label, second.label)
-    return html.Div(parts.table(head, [row for _, row in rows], 4), id="differences")
-
-
-def _facts(record: TrialRecord) -> dict[str, Any]:
-    trained = training(record)
-    return {
-        **_accuracies(record),
-        **{find_metric(m).title: quantity(m, value) for m, value in record.costs.items()},
-        **dict(_leaves(record.architecture.to_dict())),
-        **{key: trained[key] for key in ("seconds", "seed", "image side") if key in trained},
-    }
-
-
-def _accuracies(record: TrialRecord) -> dict[str, str]:
-    """Return the accuracies of the short training, and of the longer one if there is one."""
-    short = replace(record, promotion=None)
-    found = {"accuracy, short training": parts.accuracy(short)}
-    if record.state is TrialState.PRUNED:
-        found["accuracy, short training"] += " (pruned)"
-    if record.promotion is not None:
-        found["accuracy, longer training"] = parts.accuracy(record)
-    return found
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of an architecture with its path, except the name."""
-    if isinstance(value, dict | list):
-        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            if path or key != "name":
-                yield from _leaves(each, f"{path}.{key}" if path else str(key))
-    elif value is not None:
-        yield path, value

@@ -35,6 +35,7 @@ from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
 TITLE, ADDRESS, ORDER = "Front", "front", 1
+NEEDS = "results"
 
 _REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")
@@ -71,7 +72,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                             html.Div(filter_chips(asked, view), id="chips"),
                             parts.graph(
                                 "front",
-                                _figure(asked, view, found),
+                                _figure(asked, view, shown.found),
                                 _description(snapshot),
                                 lasso=True,
                             ),

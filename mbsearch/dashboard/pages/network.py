@@ -7,26 +7,34 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
-from mbsearch.dashboard.downloads import zipped_export
+from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS
+from mbsearch.dashboard.errors_panel import errors_panel
+from mbsearch.dashboard.glossary import help_mark
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
-from mbsearch.errors import ExportError
-from mbsearch.figures.network import curve_figure, drawing, layer_bars
+from mbsearch.errors import StorageError
+from mbsearch.figures.comparison import comparison
+from mbsearch.figures.network import curve_figure, layer_bars, nearest
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
+from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.study.images_record import ImagesRecord, balance_note
+from mbsearch.study.notes_file import NOTES, Note, read_notes, write_note
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
+from mbsearch.study.records import State as TrialState
 from mbsearch.study.retrained_file import Retrained
 
 TITLE, ADDRESS, ORDER = "Network", "network", 2
+NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
@@ -35,39 +43,33 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     if record is None:
         trial = View.parse(fields).trial
         return parts.notice("No such network", f"Expected a trial of {snapshot.name}, got {trial}.")
-    architecture, images = record.architecture, snapshot.findings.images
-    balance = balance_note(images, "validation")
-    known = parts.costs(record), parts.latencies(record, snapshot.measured)
+    architecture = record.architecture
+    finals = snapshot.measured.retrained_beside(record.fingerprint)
     return html.Div(
         [
-            dmc.Group(
-                [
-                    dmc.Title(record.label, order=1, size="h2"),
-                    dmc.Badge(str(record.state), variant="light"),
-                    dmc.Text(f"Accuracy {parts.accuracy(record)}{balance}", fw=600),
-                    dmc.Text(", ".join(filter(None, known)), c="dimmed"),
-                ],
-                gap="md",
-                mb="xs",
-            ),
-            html.Nav(
-                _neighbours(snapshot, record, fields), className="row", **parts.aria(label="Front")
-            ),
-            _downloads(snapshot, record),
+            *_head(snapshot, record, fields),
             parts.panel(
-                "Drawn to scale",
+                "Stages",
                 dmc.Text(
-                    "Width is channels, height is the side of the map.", size="sm", c="dimmed"
+                    "A box is a block; its width is the square root of its channels. Bars are "
+                    "shares of the whole network. A stage under the pointer is marked in the "
+                    "layers below.",
+                    size="sm",
+                    c="dimmed",
                 ),
                 html.Div(
                     parts.graph(
-                        "drawing", drawing(architecture), _in_words(record), "380px", tools=False
+                        "drawing",
+                        drawing(architecture),
+                        _in_words(record),
+                        f"{drawing_height(architecture)}px",
                     ),
                     className="wide",
                     tabIndex=0,
                 ),
                 mb="md",
             ),
+            dcc.Store(id="stage-marked"),
             dmc.SimpleGrid(
                 [
                     parts.panel(
@@ -89,20 +91,161 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 cols={"base": 1, "md": 2},
                 mb="md",
             ),
-            dmc.SimpleGrid(
-                [
-                    parts.panel("Choices", _facts(choices(record))),
-                    parts.panel("Training", _facts(training(record))),
-                ],
-                cols={"base": 1, "md": 2},
-                mb="md",
-            ),
-            *_retraining(snapshot.measured.retrained_beside(record.fingerprint)),
-            parts.panel("Layers", _layer_table(record)),
-            *_classes(images),
+            *_retraining(finals),
+            errors_panel(snapshot, record),
+            _section("Use it in Python", _snippets(_input_side(record, finals)), identifier="code"),
+            _section("Recipe", _facts(training(record)), identifier="recipe"),
+            _section("Choices", _facts(choices(record)), identifier="choices"),
+            _section("Layers", _layer_table(record), identifier="layers"),
+            *_classes(snapshot.findings.images),
             dcc.Download(id="download"),
         ]
     )
+
+
+def _head(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
+    """Return name, state, comparison with the references, links and downloads."""
+    known = parts.costs(record), parts.latencies(record, snapshot.measured)
+    balance = balance_note(snapshot.findings.images, "validation")
+    message = [] if record.error is None else [dmc.Text(record.error, className="message")]
+    return [
+        dmc.Group(
+            [
+                dmc.Title(record.label, order=1, size="h2"),
+                dmc.Badge(state_text(record), variant="light", id="state", tt="none"),
+                dmc.Text(f"Accuracy {parts.accuracy(record)}{balance}", fw=600),
+                help_mark("proxy"),
+                dmc.Text(", ".join(filter(None, known)), c="dimmed"),
+            ],
+            gap="md",
+            mb="xs",
+        ),
+        *message,
+        html.Div(
+            [dmc.Text(line) for line in comparisons(record, snapshot.records)], id="comparisons"
+        ),
+        html.Nav(
+            [*_compare_links(snapshot, record, fields), *_neighbours(snapshot, record, fields)],
+            className="row",
+            **parts.aria(label="Other networks"),
+        ),
+        _downloads(snapshot, record),
+        _note(snapshot, record),
+    ]
+
+
+def _note(snapshot: Snapshot, record: TrialRecord) -> Component:
+    """Return a pin and a note on the network, which are kept beside the study."""
+    try:
+        note, problem = read_notes(snapshot.folder).get(record.fingerprint, Note()), ""
+    except StorageError as error:
+        note, problem = Note(), str(error)
+    return dmc.Group(
+        [
+            dmc.Checkbox(id="pin", label="Pin this network", checked=note.pinned),
+            dmc.Textarea(
+                id="note",
+                value=note.text,
+                placeholder="Note",
+                autosize=True,
+                debounce=500,
+                miw=280,
+                **parts.aria(label="Note on this network"),
+            ),
+            dmc.Text(problem, id="note-status", size="sm", **parts.aria(live="polite")),
+        ],
+        mb="md",
+    )
+
+
+def state_text(record: TrialRecord) -> str:
+    """Return the state: ``completed``, or ``pruned after epoch 1 of 4``."""
+    evaluation = record.evaluation
+    if record.state is not TrialState.PRUNED or evaluation is None:
+        return record.state.word
+    epochs = evaluation.recipe.get("epochs")
+    of = "" if epochs is None else f" of {epochs}"
+    return f"pruned after epoch {len(evaluation.curve)}{of}"
+
+
+def comparisons(record: TrialRecord, records: Sequence[TrialRecord]) -> list[str]:
+    """Return a sentence for the reference of each family whose cost is most similar."""
+    return [comparison(record, reference) for reference in _references(record, records)]
+
+
+def _references(record: TrialRecord, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    found = [nearest(records, family, record.cost) for family in reversed(COMPETITORS)]
+    return [r for r in found if r is not None and r.trial != record.trial]
+
+
+def _compare_links(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
+    return [
+        dcc.Link(
+            f"Compare with {other.label}",
+            href=f"/compare{query({**fields, 'trial': record.trial, 'other': other.trial})}",
+            className="compare",
+        )
+        for other in _references(record, snapshot.records)
+    ]
+
+
+def _section(title: str, content: Any, *, identifier: str) -> Component:
+    """Return a section that opens with a click on its title."""
+    return html.Details(
+        [html.Summary(title), html.Div(content)], id=f"{identifier}-section", className="section"
+    )
+
+
+def _input_side(record: TrialRecord, finals: Sequence[Retrained]) -> int:
+    """Return the side of the images that an exported network takes."""
+    own = [each.pixels for each in finals if each.fingerprint == record.fingerprint]
+    own += [final.pixels for final in record.finals]
+    return own[0] if own else record.architecture.resolution
+
+
+def snippets(side: int) -> dict[str, str]:
+    """Return Python code that uses the files of an export, by title."""
+    return {
+        "Load in PyTorch": (
+            "import torch\n"
+            "from model import Network\n"
+            "from safetensors.torch import load_file\n\n"
+            "network = Network()\n"
+            'network.load_state_dict(load_file("model.safetensors"))\n'
+            "network.eval()\n"
+            f"logits = network(torch.zeros(1, 3, {side}, {side}))\n"
+        ),
+        "Run in ONNX Runtime": (
+            "import numpy as np\n"
+            "import onnxruntime\n\n"
+            'session = onnxruntime.InferenceSession("model.onnx")\n'
+            f"images = np.zeros((1, 3, {side}, {side}), np.float32)\n"
+            "(logits,) = session.run(None, {session.get_inputs()[0].name: images})\n"
+        ),
+    }
+
+
+def _snippets(side: int) -> list[Any]:
+    found: list[Any] = [
+        dmc.Text(
+            "In the folder of an export. Images are RGB in [0, 1], then normalised as the model "
+            "card says.",
+            size="sm",
+            c="dimmed",
+        )
+    ]
+    for i, (title, code) in enumerate(snippets(side).items()):
+        found += [
+            dmc.Group(
+                [
+                    dmc.Text(title, fw=500),
+                    dcc.Clipboard(target_id=f"code-{i}", title="Copy the code", className="copy"),
+                ],
+                mt="sm",
+            ),
+            dmc.Code(code, id=f"code-{i}", block=True),
+        ]
+    return found
 
 
 def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
@@ -118,6 +261,7 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
         parts.accuracy(record),
         expected,
         retrained_rows(finals),
+        len(record.finals),
     ]
 
 
@@ -137,26 +281,65 @@ def register(app: Dash, library: Library) -> None:
         return {"content": text, "filename": f"{record.slug}.yaml"}
 
     @app.callback(
-        Output("download", "data", allow_duplicate=True),
-        Output("take-problem", "children"),
+        Output("export-job", "data"),
+        Output("export-tick", "disabled"),
         Input("take-all", "n_clicks"),
+        State("export-formats", "value"),
         State("view", "data"),
-        running=[(Output("take-all", "loading"), True, False)],
         prevent_initial_call=True,
     )
-    def export(_clicks: int, fields: Fields) -> Any:
+    def start(_clicks: int, formats: list[str], fields: Fields) -> Any:
         snapshot = library.snapshot(fields.get("study"))
         record = chosen(snapshot, fields)
         assert record is not None, "only the page of a network has this button"
+        chosen_formats = formats or list(DEFAULT_FORMATS)
+        study, environment = library.arguments(snapshot.name), library.environment()
+        key = library.exports.start(study, record.trial, chosen_formats, environment)
+        return {"key": key, "name": f"{record.slug}.zip"}, False
+
+    @app.callback(
+        Output("export-status", "children"),
+        Output("export-tick", "disabled", allow_duplicate=True),
+        Output("download", "data", allow_duplicate=True),
+        Input("export-tick", "n_intervals"),
+        State("export-job", "data"),
+        prevent_initial_call=True,
+    )
+    def follow(_tick: int, running: dict[str, str]) -> Any:
+        job = library.exports.job(running["key"])
+        if job is None:
+            return no_update, True, no_update
+        if job.archive is None:
+            return job.status(), job.ended is not None, no_update
+        content = base64.b64encode(job.archive).decode()
+        return job.status(), True, {"content": content, "filename": running["name"], "base64": True}
+
+    @app.callback(
+        Output("note-status", "children"),
+        Input("pin", "checked"),
+        Input("note", "value"),
+        State("view", "data"),
+        prevent_initial_call=True,
+    )
+    def keep(pinned: bool, text: str, fields: Fields) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        record = chosen(snapshot, fields)
+        assert record is not None, "only the page of a network has a note"
+        note = Note(text.strip(), pinned)
         try:
-            with library.exporting:
-                study = library.arguments(snapshot.name)
-                archive = zipped_export(study, record.trial, library.environment())
-        except ExportError as error:
-            return no_update, str(error)
-        content = base64.b64encode(archive).decode()
-        name = f"{record.slug}.zip"
-        return {"content": content, "filename": name, "base64": True}, ""
+            if read_notes(snapshot.folder).get(record.fingerprint, Note()) == note:
+                return no_update
+            write_note(snapshot.folder, record.fingerprint, note)
+        except StorageError as error:
+            return str(error)
+        return f"Saved in {NOTES}"
+
+    app.clientside_callback(
+        ClientsideFunction("network", "mark"),
+        Output("stage-marked", "data"),
+        Input("drawing", "hoverData"),
+        prevent_initial_call=True,
+    )
 
 
 def _retraining(finals: Sequence[Retrained]) -> list[Component]:
@@ -202,7 +385,7 @@ def choices(record: TrialRecord) -> dict[str, Any]:
 
 def training(record: TrialRecord) -> dict[str, Any]:
     """Return the facts of a network's training."""
-    facts: dict[str, Any] = {"state": record.state, "origin": record.origin}
+    facts: dict[str, Any] = {"state": record.state.word, "origin": record.origin}
     if record.error is not None:
         facts["message"] = record.error
     if record.evaluation is not None:
@@ -264,10 +447,24 @@ def _downloads(snapshot: Snapshot, record: TrialRecord) -> Any:
     return dmc.Group(
         [
             dmc.Button("Download YAML", id="take-yaml", size="sm"),
-            dmc.Button("Every format (ZIP)", id="take-all", size="sm", variant="default"),
-            dmc.Code(command, id="command", className="command"),
-            dcc.Clipboard(target_id="command", title="Copy the command", className="copy"),
-            dmc.Text(id="take-problem", c="red", size="sm", **parts.aria(live="polite")),
+            dmc.Button("Export (ZIP)", id="take-all", size="sm", variant="default"),
+            dmc.MultiSelect(
+                id="export-formats",
+                data=list(FORMATS),
+                value=list(DEFAULT_FORMATS),
+                size="xs",
+                **parts.aria(label="Formats of the export"),
+            ),
+            dmc.Text(id="export-status", size="sm", **parts.aria(live="polite")),
+            html.Div(
+                [
+                    dmc.Code(command, id="command", className="command"),
+                    dcc.Clipboard(target_id="command", title="Copy the command", className="copy"),
+                ],
+                className="row",
+            ),
+            dcc.Store(id="export-job"),
+            dcc.Interval(id="export-tick", interval=500, disabled=True),
         ],
         mb="md",
         mt="xs",
@@ -275,7 +472,7 @@ def _downloads(snapshot: Snapshot, record: TrialRecord) -> Any:
 
 
 def _facts(facts: Mapping[str, Any]) -> Any:
-    return parts.table(("", ""), [[name, shown(value)] for name, value in facts.items()])
+    return parts.table(("Name", "Value"), [[name, shown(value)] for name, value in facts.items()])
 
 
 def shown(value: Any) -> str:

@@ -22,6 +22,7 @@ from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figur
 from mbsearch.study.opening import RESULTS
 
 TITLE, ADDRESS, ORDER = "Published", "published", 6
+NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import dash_ag_grid as dag
@@ -11,21 +10,24 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from mbsearch.analysis.front import front_of
 from mbsearch.analysis.racing_savings import savings
 from mbsearch.analysis.tables import to_frame
 from mbsearch.dashboard import parts
+from mbsearch.dashboard.glossary import help_mark
+from mbsearch.dashboard.live_run import live_panel
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View, query
 from mbsearch.figures.search import hypervolume_figure
+from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord
 
 TITLE, ADDRESS, ORDER = "Search", "search", 4
+NEEDS = "study"
 
 _SHOWN_MESSAGES = 20
-_PACE_TRIALS = 20  # the number of last trials that the speed is measured on
-_ENDLESS = 10**8  # a search by time has no number of trials to count towards
 # The table uses the colours of the page.
 _THEME = (
     "themeQuartz.withParams({backgroundColor: 'var(--mantine-color-body)', "
@@ -52,6 +54,8 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "network", "minWidth": 195},
     {"field": "state", "minWidth": 100},
     {"field": "accuracy", **_FINE},
+    {"field": "predicted", **_FINE},
+    {"field": "on_front", "headerName": "On front", "minWidth": 105},
     {"field": "mult_adds", "headerName": "Mult-Adds", "minWidth": 130, **_WHOLE},
     {"field": "params", **_WHOLE},
     {"field": "memory", "headerName": "Memory, bytes", "minWidth": 155, **_WHOLE},
@@ -60,12 +64,7 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "seconds", **_TENTHS},
     {"field": "message", "minWidth": 300},
 ]
-_STATE_NAMES = {
-    TrialState.COMPLETE: "Completed",
-    TrialState.RUNNING: "Running",
-    TrialState.PRUNED: "Pruned",
-    TrialState.FAILED: "Failed",
-}
+_STATES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED, TrialState.FAILED)
 
 
 def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
@@ -76,6 +75,8 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
         [
             parts.page_title("Course of the search"),
             dcc.Store(id="search-drawn", data=_drawn(fields, snapshot, library)),
+            dcc.Store(id="live-drawn", data=_live_key(snapshot)),
+            html.Div(live_panel(snapshot), id="live"),
             html.Div(_status(snapshot), id="status"),
             parts.panel(
                 "Hypervolume",
@@ -99,6 +100,7 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                             disabled=not others,
                             **parts.aria(label="Compare with another study"),
                         ),
+                        help_mark("hypervolume"),
                     ]
                 ),
                 dmc.Text(
@@ -123,10 +125,12 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
                     [
                         dmc.Button("Download CSV", id="take-csv", size="xs", variant="default"),
                         html.Span(_open_link(fields), id="open-trial"),
+                        dmc.Group(["predicted", help_mark("predicted")], gap=4),
+                        dmc.Group(["pruned", help_mark("pruned")], gap=4),
                     ],
                     mb="xs",
                 ),
-                _grid(records),
+                _grid(snapshot),
                 dcc.Download(id="csv"),
             ),
         ]
@@ -159,16 +163,37 @@ def register(app: Dash, library: Library) -> None:
         if now == drawn:
             return (no_update,) * 6
         records = snapshot.records
-        fresh = [r for r in records if r.trial > drawn["last"]]
-        changed = [r for r in records if r.trial in drawn["running"]]
+        fresh = {r.trial for r in records if r.trial > drawn["last"]}
+        changed = set(drawn["running"]) | (set(drawn["front"]) ^ set(now["front"]))
+        if drawn["predicted"] != now["predicted"]:
+            changed |= {r.trial for r in records}
+        rows = _rows(snapshot, fresh | changed)
         return (
             _status(snapshot),
             _figure(snapshot, View.parse(fields), library),
             _messages(records),
-            {"add": _rows(fresh), "update": _rows(changed)} if fresh or changed else no_update,
+            {
+                "add": [row for row in rows if row["trial"] in fresh],
+                "update": [row for row in rows if row["trial"] not in fresh],
+            }
+            if rows
+            else no_update,
             _open_link(fields),
             now,
         )
+
+    @app.callback(
+        Output("live", "children"),
+        Output("live-drawn", "data"),
+        Input("tick", "n_intervals"),
+        State("view", "data"),
+        State("live-drawn", "data"),
+        prevent_initial_call=True,
+    )
+    def follow(_tick: int, fields: Fields, drawn: float | None) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        now = _live_key(snapshot)
+        return (no_update, no_update) if now == drawn else (live_panel(snapshot), now)
 
     @app.callback(
         Output("view", "data", allow_duplicate=True),
@@ -190,14 +215,10 @@ def register(app: Dash, library: Library) -> None:
         return {"content": frame.to_csv(index=False), "filename": "trials.csv"}
 
 
-def pace(records: Sequence[TrialRecord]) -> float | None:
-    """Return the mean seconds between completions of the last run's last trials.
-
-    None before its second trial, and for studies of earlier versions.
-    """
-    moments = sorted(r.moment for r in records if r.moment is not None)
-    ends = [each.seconds for each in moments if each.run == moments[-1].run][-_PACE_TRIALS:]
-    return (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else None
+def _live_key(snapshot: Snapshot) -> float | None:
+    """Return the time when the run in progress last wrote; None without a run."""
+    progress = RunProgress.read(snapshot.folder)
+    return None if progress is None else progress.written
 
 
 def _drawn(fields: Fields, snapshot: Snapshot, library: Library) -> dict[str, Any]:
@@ -208,6 +229,8 @@ def _drawn(fields: Fields, snapshot: Snapshot, library: Library) -> dict[str, An
         "version": snapshot.version,
         "last": records[-1].trial if records else -1,
         "running": [r.trial for r in records if r.state is TrialState.RUNNING],
+        "front": sorted(_on_front(snapshot)),
+        "predicted": round(sum(r.predicted or 0.0 for r in records), 6),
     }
 
 
@@ -227,19 +250,11 @@ def _beside(view: View, library: Library) -> Snapshot | None:
 
 def _status(snapshot: Snapshot) -> Any:
     records = snapshot.records
-    count = {state: sum(r.state is state for r in records) for state in TrialState}
-    target = snapshot.settings.get("run", {}).get("target", 0)
-    ended = sum(not r.is_baseline and r.ended is not None for r in records)
+    facts = [(each.word, sum(r.state is each for r in records)) for each in _STATES]
+    shown = [(name.capitalize(), f"{count:,}") for name, count in facts]
     saved = savings(records)
-    facts = [(name, f"{count[state]:,}") for state, name in _STATE_NAMES.items()]
-    if 0 < target < _ENDLESS:
-        facts.append(("Search trials", f"{ended:,} of {target:,}"))
-        seconds = pace(records)
-        if seconds is not None and ended < target and count[TrialState.RUNNING]:
-            left = timedelta(seconds=round(seconds * (target - ended)))
-            facts.append(("Time left, about", str(left)))
     if saved.share is not None:
-        facts.append(("Saved by racing", f"{saved.seconds_saved:,.0f} s ({saved.share:.0%})"))
+        shown.append(("Saved by racing", f"{saved.seconds_saved:,.0f} s ({saved.share:.0%})"))
     return dmc.SimpleGrid(
         [
             dmc.Paper(
@@ -248,24 +263,32 @@ def _status(snapshot: Snapshot) -> Any:
                 p="sm",
                 radius="md",
             )
-            for name, value in facts
+            for name, value in shown
         ],
-        cols={"base": 2, "sm": 3, "md": len(facts)},
+        cols={"base": 2, "sm": 3, "md": len(shown)},
         mb="md",
     )
 
 
-def _messages(records: Sequence[TrialRecord]) -> Any:
-    """Return the messages of failed and pruned trials, the latest first."""
-    told = [r for r in reversed(records) if r.error]
-    if not told:
-        return None
-    rows = [[r.label, str(r.state), r.error] for r in told[:_SHOWN_MESSAGES]]
-    title = f"Failed or pruned ({len(told)})"
-    if len(told) > _SHOWN_MESSAGES:
-        title += f", the last {_SHOWN_MESSAGES}"
-    table = parts.table(("Network", "State", "Message"), rows, 2, long=True)
-    return parts.panel(title, html.Div(table, className="tall", tabIndex=0), mb="md")
+def _messages(records: Sequence[TrialRecord]) -> list[Component]:
+    """Return the messages of failed trials, and apart from them the reasons of pruned ones."""
+    found = (
+        (TrialState.FAILED, "Failed", "Message"),
+        (TrialState.PRUNED, "Pruned", "Reason"),
+    )
+    panels = []
+    for state, title, head in found:
+        told = [r for r in reversed(records) if r.state is state]
+        if not told:
+            continue
+        rows = [[r.label, r.error or "no message"] for r in told[:_SHOWN_MESSAGES]]
+        text = f"{title} ({len(told):,})"
+        if len(told) > _SHOWN_MESSAGES:
+            text += f", the last {_SHOWN_MESSAGES}"
+        table = parts.table(("Network", head), rows, long=True)
+        content = html.Div(table, className="tall", tabIndex=0, id=title.lower())
+        panels.append(parts.panel(text, content, mb="md"))
+    return panels
 
 
 def _open_link(fields: Fields) -> Any:
@@ -275,11 +298,11 @@ def _open_link(fields: Fields) -> Any:
     return dcc.Link(f"Open trial {trial}", href=f"network{query(fields)}")
 
 
-def _grid(records: Sequence[TrialRecord]) -> Any:
+def _grid(snapshot: Snapshot) -> Any:
     return dag.AgGrid(
         id="trials",
         columnDefs=_COLUMNS,
-        rowData=_rows(records),
+        rowData=_rows(snapshot),
         getRowId="params.data.id",
         defaultColDef={
             "sortable": True,
@@ -302,14 +325,22 @@ def _grid(records: Sequence[TrialRecord]) -> Any:
     )
 
 
-def _rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+def _on_front(snapshot: Snapshot) -> set[int]:
+    return {r.trial for r in front_of(snapshot.findings.within)}
+
+
+def _rows(snapshot: Snapshot, trials: Collection[int] | None = None) -> list[dict[str, Any]]:
+    """Return the table's rows, of these trials or of all."""
+    on_front = _on_front(snapshot)
     return [
         {
             "id": str(r.trial),
             "trial": r.trial,
             "network": r.label,
-            "state": str(r.state),
+            "state": r.state.word,
             "accuracy": None if r.evaluation is None else r.evaluation.accuracy,
+            "predicted": r.predicted,
+            "on_front": "yes" if r.trial in on_front else "",
             "mult_adds": r.mult_adds,
             "params": r.costs["params"],
             "memory": r.costs["peak_activation_bytes"],
@@ -318,5 +349,6 @@ def _rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
             "seconds": None if r.evaluation is None else r.evaluation.seconds,
             "message": r.error,
         }
-        for r in records
+        for r in snapshot.records
+        if trials is None or r.trial in trials
     ]

@@ -1,0 +1,193 @@
+"""Table that compares networks: one row a fact, with difference and ratio to the first network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mbsearch.analysis.intervals import Z_95, too_few
+from mbsearch.cost.metrics import find_metric, quantity
+from mbsearch.study.artifacts import Artifacts
+from mbsearch.study.records import State, TrialRecord
+
+_MISSING = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFact:
+    """A fact of each network as text, and as a number if it is one.
+
+    `amount` formats a difference without its sign; None if the numbers are not compared.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    numbers: tuple[float | None, ...] = ()
+    amount: Callable[[float], str] | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether two networks differ."""
+        return len(set(self.texts)) > 1
+
+    def difference(self, i: int) -> str:
+        """Return network i minus the first, as ``+2.5 points``; empty if it is not a number."""
+        first, other = self._pair(i)
+        if first is None or other is None or self.amount is None:
+            return ""
+        sign = "+" if other >= first else "-"
+        return f"{sign}{self.amount(abs(other - first))}"
+
+    def ratio(self, i: int) -> str:
+        """Return network i divided by the first, as ``0.64 x``; empty if it is not a number."""
+        first, other = self._pair(i)
+        return f"{other / first:.2f} x" if first and other is not None and self.amount else ""
+
+    def _pair(self, i: int) -> tuple[float | None, float | None]:
+        return (self.numbers[0], self.numbers[i]) if self.numbers else (None, None)
+
+
+def compared_facts(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:
+    """Return the facts of networks: accuracies, costs, latencies, retraining, architecture."""
+    facts = [*_accuracies(records), *_retrained(records, measured)]
+    for metric in dict.fromkeys(metric for r in records for metric in r.costs):
+        costs = [r.costs.get(metric) for r in records]
+        facts.append(_cost(find_metric(metric).title, metric, costs))
+    for metric, found in measured.latencies.items():
+        if any(r.fingerprint in found for r in records):
+            medians = [
+                found[r.fingerprint].median if r.fingerprint in found else None for r in records
+            ]
+            facts.append(_cost(find_metric(metric).title, metric, medians))
+    networks = [dict(_leaves(r.architecture.to_dict())) for r in records]
+    for path in dict.fromkeys(path for each in networks for path in each):
+        facts.append(ComparedFact(path, tuple(_shown(each.get(path)) for each in networks)))
+    return facts
+
+
+def comparison_rows(facts: Sequence[ComparedFact], *, equal: bool) -> list[list[str]]:
+    """Return the table's rows, with two more columns for each network after the first.
+
+    Args:
+        facts: of the networks.
+        equal: include facts that do not differ.
+    """
+    rows = []
+    for fact in facts:
+        if equal or fact.differs:
+            row = [fact.name, fact.texts[0]]
+            for i in range(1, len(fact.texts)):
+                row += [fact.texts[i], fact.difference(i), fact.ratio(i)]
+            rows.append(row)
+    return rows
+
+
+def comparison_head(records: Sequence[TrialRecord]) -> list[str]:
+    """Return the heads of the table's columns."""
+    first, *others = (record.label for record in records)
+    head = ["Fact", first]
+    for label in others:
+        head += [label, "Difference", "Ratio"]
+    return head
+
+
+def comparison(first: TrialRecord, second: TrialRecord) -> str:
+    """Return a sentence on the difference in cost and accuracy, and its significance."""
+    ratio = first.cost / second.cost
+    noun = find_metric(first.metric).noun
+    label = first.label[0].upper() + first.label[1:]
+    cost = f"{label} needs {ratio:.2f} times the {noun} of {second.label}"
+    if first.evaluation is None or second.evaluation is None:
+        return f"{cost}."
+    after = ""
+    if first.promotion is not None and second.promotion is not None:
+        first, second = first.at_highest_fidelity, second.at_highest_fidelity
+    elif first.promotion is not None or second.promotion is not None:
+        after = " after the short training"
+    if State.PRUNED in (first.state, second.state):
+        return f"{cost}; a pruned training does not show which one is more accurate."
+    difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
+    direction = "higher" if difference >= 0 else "lower"
+    text = f"{cost}, and its accuracy is {abs(difference):.3f} {direction}{after}"
+    images = None if first.evaluation is None else first.evaluation.images
+    if noise is None:
+        return f"{text}."
+    if too_few(images):
+        return f"{text}, not significant: {images} images are too few."
+    # The difference of two evaluations has sqrt(2) times the noise of one.
+    inside = abs(difference) < Z_95 * math.sqrt(2) * noise
+    return f"{text}, {'not significant' if inside else 'significant'} given the noise."
+
+
+def _accuracies(records: Sequence[TrialRecord]) -> list[ComparedFact]:
+    """Return the accuracies of the short training, and of the longer one if there is one."""
+    short = [replace(r, promotion=None, promotion_noise=None) for r in records]
+    facts = [_accuracy("accuracy, short training", short)]
+    if any(r.promotion is not None for r in records):
+        longer = [r.at_highest_fidelity if r.promotion else None for r in records]
+        facts.append(_accuracy("accuracy, longer training", longer))
+    return facts
+
+
+def _accuracy(name: str, records: Sequence[TrialRecord | None]) -> ComparedFact:
+    texts = []
+    for record in records:
+        if record is None or record.evaluation is None:
+            texts.append(_MISSING if record is None else record.state.word)
+            continue
+        noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
+        pruned = " (pruned)" if record.state is State.PRUNED else ""
+        texts.append(f"{record.accuracy:.3f}{noise}{pruned}")
+    return ComparedFact(
+        name,
+        tuple(texts),
+        tuple(
+            r.accuracy if r is not None and r.evaluation and r.state is State.COMPLETE else None
+            for r in records
+        ),
+        _points,
+    )
+
+
+def _retrained(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:
+    found = {each.fingerprint: each for each in measured.retrained}
+    networks = [found.get(r.fingerprint) for r in records]
+    if not any(networks):
+        return []
+    texts = [
+        "not retrained"
+        if each is None
+        else f"{each.accuracy:.4f}" + ("" if each.spread is None else f" ± {each.spread:.4f}")
+        for each in networks
+    ]
+    numbers = tuple(None if each is None else each.accuracy for each in networks)
+    return [ComparedFact("test accuracy after retraining", tuple(texts), numbers, _points)]
+
+
+def _cost(name: str, metric: str, values: Sequence[float | None]) -> ComparedFact:
+    texts = tuple(_MISSING if value is None else quantity(metric, value) for value in values)
+    return ComparedFact(name, texts, tuple(values), find_metric(metric).unit.format)
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:.1f} points"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return _MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of an architecture with its path, except the name."""
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            if path or key != "name":
+                yield from _leaves(each, f"{path}.{key}" if path else str(key))
+    elif value is not None:
+        yield path, value
