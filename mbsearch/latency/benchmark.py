@@ -17,7 +17,7 @@ import torch
 from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.cost import measure
 from mbsearch.errors import ExportError, did_you_mean
-from mbsearch.execution.local import usable_cores
+from mbsearch.execution.capacity import usable_cores
 from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import require
 from mbsearch.export.graphs import ONNX, onnx_session, write_onnx

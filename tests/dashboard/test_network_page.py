@@ -93,7 +93,7 @@ def test_a_network_is_compared_exported_and_its_stage_marked(page: Page, tmp_pat
 
 def test_an_export_of_an_unknown_trial_gives_the_reason(studies: Path) -> None:
     exports = Exports()
-    key = exports.start([str(studies / "first")], 999, ["yaml"])
+    key = exports.start([str(studies / "first")], 999, ["yaml"], {})
     job = exports._jobs[key]
     wait_for(lambda: job.ended, "the end")
     assert exports.job(key) is job

@@ -24,7 +24,6 @@ from processes import fork_servers
 
 import mbsearch as mb
 from mbsearch.config.specification import load_specification
-from mbsearch.dashboard.pages.search import pace
 from mbsearch.execution.capacity import usable_cores, usable_memory
 from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
@@ -440,10 +439,8 @@ def test_pace_and_order_follow_the_clock_of_one_run(tmp_path: Path) -> None:
             zip(records, runs, (10, 30_000, 4, 6, 8), strict=True)
         )
     ]
-    assert pace(late) == 2
     assert [r.trial for r in sorted(late, key=lambda r: r.end_order)] == [r.trial for r in records]
     earlier = [replace(r, moment=None) for r in records]
-    assert pace(earlier) is None
     assert sorted([*late, *earlier], key=lambda r: r.end_order)[:5] == sorted(
         earlier, key=lambda r: r.ended or datetime.max
     )

@@ -182,7 +182,7 @@ def _compare_links(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> l
     return [
         dcc.Link(
             f"Compare with {other.label}",
-            href=f"/compare{query({**fields, 'trial': record.trial, 'other': other.trial})}",
+            href=f"compare{query({**fields, 'trial': record.trial, 'other': other.trial})}",
             className="compare",
         )
         for other in _references(record, snapshot.records)
