@@ -426,8 +426,8 @@ def test_daylight_saving_does_not_change_a_time(
 
 
 @in_process
-def test_pace_and_order_follow_the_clock_of_one_run(tmp_path: Path) -> None:
-    """A night between two runs, and a clock that is set back, change neither."""
+def test_the_order_of_trials_follows_the_clock_of_one_run(tmp_path: Path) -> None:
+    """A night between two runs, and a clock that is set back, do not change it."""
     search(tmp_path / "study", trials=2)
     store, _ = search(tmp_path / "study", trials=5)
     records = [r for r in store.records() if not r.is_baseline]
