@@ -106,7 +106,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def table(folder: Path) -> Path:
     """A table without networks of the space: every trial fails with a long message."""
     path = folder / "table.json"
-    path.write_text('{"0": 0.5}')
+    path.write_text('{"0000000000000000": 0.5}')
     return path
 
 

@@ -460,7 +460,9 @@ def _read_folder(
                 f"of images, got neither{did_you_mean(name.lower(), known)}"
             )
         return read_folder(folder, on_progress, min_images)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a ~user that does not exist
+    except OSError as error:
+        raise DataError(f"{error.filename or name}: cannot be read: {error.strerror}") from error
+    except RuntimeError as error:  # a ~user that does not exist
         raise DataError(f"{name}: expected a folder of images, got {error}") from error
 
 

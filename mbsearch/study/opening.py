@@ -6,6 +6,7 @@ that imports `mbsearch.study.postgresql`, and it does so late: SQLAlchemy is slo
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,6 +107,10 @@ def results_folder(path: Path) -> Path:
             f"{path}: expected the folder of a study, got no such folder; "
             "make one with `mbsearch run`"
         )
+    try:
+        os.scandir(path).close()  # a glob of a folder that may not be read finds nothing
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from None
     found = journals(path)
     if not found:
         raise NoStudyError(

@@ -295,6 +295,31 @@ def test_a_bad_command_line_is_one_line(tmp_path: Path, words: list[str], messag
 
 
 @in_process
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root becomes another user")
+def test_what_may_not_be_read_says_permission(tmp_path: Path) -> None:
+    for folder in ("results/s", "photos/cat", "photos/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "results/s/journal.log").touch()
+    space = write_space(tmp_path)
+    image = ["--data", "photos", "--weights", "none", "--dry-run", "--results", "."]
+    commands = (["status"], ["count", "s.yaml"], ["run", "--space", "tiny", *image])
+    for words in commands:  # imports what root alone can read
+        ending(tmp_path, *words)
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        parent.chmod(0o755)
+    space.chmod(0)
+    for folder in ("results", "photos/cat"):
+        (tmp_path / folder).chmod(0o311)
+    os.seteuid(65534)
+    try:
+        found = [ending(tmp_path, *words) for words in commands]
+    finally:
+        os.seteuid(0)
+    for line in found:
+        assert "cannot be read: permission denied" in line.lower()
+
+
+@in_process
 @pytest.mark.slow
 def test_workers_that_cannot_start_show_their_own_error() -> None:
     prepare = partial(json.loads, "{")
