@@ -37,7 +37,7 @@ def card_html(card: AnswerCard, networks: Sequence[int] = ()) -> str:
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table of cells that are HTML."""
     cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    titles = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    titles = "".join(f"<th>{cell}</th>" for cell in head)
     table = f"<table><thead><tr>{titles}</tr></thead><tbody>{cells}</tbody></table>"
     return f'<div class="scroll" tabindex="0">{table}</div>'
 
