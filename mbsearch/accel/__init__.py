@@ -146,6 +146,10 @@ def compile_ahead(device: torch.device, *, bfloat16: bool) -> None:
     """Compile the training kernels and cache them for all later processes on this machine.
 
     Without this every worker compiles them itself.
+
+    Args:
+        device: of the trainings; only a CPU needs kernels.
+        bfloat16: whether trainings compute in bfloat16.
     """
     if is_enabled() and device.type == "cpu":
         from mbsearch.accel.precompilation import compile_kernels

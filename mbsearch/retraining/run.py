@@ -99,7 +99,7 @@ def retrain_study(
     if pretrained is not None:
         facts["weights"] = pretrained.donor.key
         facts["supernet"] = pretrained.supernet is not None
-        if pretrained.lessons is not None:
+        if pretrained.teacher_logits is not None:
             facts["teacher"] = settings.teacher.model_dump(mode="json")
     home = folder / RETRAIN_FOLDER / fingerprint_of(facts)
     with driver_lock(home):

@@ -1,4 +1,4 @@
-"""Weights from files of mbsearch, torchvision or timm."""
+"""Read weights from files of mbsearch, torchvision or timm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INVERTED = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3")
 
 
 def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS) -> None:
-    """Load a file of weights (safetensors or ``torch.save``) into a network.
+    """Load weights from a safetensors or ``torch.save`` file into a network.
 
     Names may be those of mbsearch, or of any library that lists the same layers in the same order,
     as torchvision and timm do for V1, V2, V3 and MnasNet. A classifier with another number of
@@ -48,7 +48,7 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file that outputs depend on, in the order of the layers.
+    """Return a file's tensors by name, in the order of the layers, without batch counters.
 
     With names of mbsearch the order does not matter.
 
@@ -64,7 +64,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def match_weights(
     network: nn.Module, theirs: Mapping[str, Tensor], path: Path, *, eps: float = BATCH_NORM_EPS
 ) -> dict[str, Tensor]:
-    """Return the tensors of a file with the names and shapes of a network's tensors.
+    """Return a file's tensors under the names and in the shapes of a network's tensors.
 
     Args:
         network: with the expected shapes; a `skeleton` is enough.
@@ -98,7 +98,7 @@ def match_weights(
 
 
 def classes_of(path: Path) -> int:
-    """Return the number of classes of a file with names of mbsearch.
+    """Return the number of classes of a weights file with mbsearch's names.
 
     Raises:
         DataError: the file cannot be read, or holds no classifier of ours.
@@ -110,7 +110,7 @@ def classes_of(path: Path) -> int:
 
 
 def _in_order(names: Collection[str]) -> list[str]:
-    """Names of torchvision or timm in the order of their modules."""
+    """Sort tensor names of torchvision or timm in the order of the layers."""
     narrowing = {name.partition("conv_pwl")[0] for name in names if "conv_pwl" in name}
 
     def place(name: str) -> list[tuple[int, int, str]]:
@@ -126,7 +126,7 @@ def _in_order(names: Collection[str]) -> list[str]:
 
 
 def content_of(path: Path) -> str:
-    """Return a hash of a file's content.
+    """Return the SHA-256 hash of a file's content.
 
     Raises:
         DataError: it cannot be read.
@@ -139,7 +139,7 @@ def content_of(path: Path) -> str:
 
 
 def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that outputs depend on: all but the norms' batch counters."""
+    """Return a state dictionary without the batch counters, which outputs do not depend on."""
     return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
