@@ -1,4 +1,4 @@
-"""The driver of a search: it asks the sampler, submits trainings, and stores their outcomes.
+"""The driver of a search: ask the sampler, submit trainings and store their outcomes.
 
 What is trained next follows from the storage, so that the run after a killed one finds the same
 work. First come interrupted trials, then baselines, repeats that measure the noise, candidates up
@@ -61,12 +61,12 @@ class Images:
 
 @dataclass
 class Driver:
-    """Run one study until it has `target` search trials; None sets no limit.
+    """Runs the trainings of a study until it has `target` search trials.
 
-    `deadline` is a time of `time.monotonic`. `still_held` raises an error if another run may have
-    the study. `folder` keeps checkpoints and weights of finals. `epochs` is the length of a
-    screening, None for the recipe's. `final_scale` is the share of a network's resolution at which
-    finals train.
+    With `target` None there is no limit. The `deadline` is a time of `time.monotonic`. `still_held`
+    raises an error if another run may have the study. `folder` keeps checkpoints and weights of
+    finals. `epochs` is the length of a screening, None for the recipe's. `final_scale` is the share
+    of a network's resolution at which finals train.
     """
 
     store: StudyStore
@@ -101,7 +101,7 @@ class Driver:
         self._suggestions = Suggestions(self.store, self.space, self.measure, self.seed)
 
     def run(self) -> None:
-        """Train until the target is reached or the space is exhausted, and no trial is running.
+        """Train until the target is reached or the space is exhausted, then promotions and finals.
 
         An exception, Ctrl-C and the deadline leave the running trials to the next run.
 
@@ -136,7 +136,7 @@ class Driver:
                 self._refund_attempts()
 
     def _search_seconds(self) -> float:
-        """Time for candidates: what promotion and finals leave of the time until the deadline."""
+        """Return the seconds for training candidates before promotions and finals start."""
         seconds = (self.deadline - self._started) * (1 - self.space.settings.promotion.share)
         if not self._finals.enabled or not math.isfinite(self.deadline):
             return seconds
@@ -144,7 +144,7 @@ class Driver:
         return seconds - (seconds / 2 if minutes is None else min(60 * minutes, seconds / 2))
 
     def _work(self) -> None:
-        """Keep the workers busy until there is no work left, or the deadline has passed."""
+        """Submit trainings and store outcomes until no work is left or the deadline has passed."""
         while time.monotonic() < self.deadline:
             while len(self._jobs) < self.executor.slots:
                 job = self._next()
@@ -161,7 +161,7 @@ class Driver:
                 self._take_up(finished)
 
     def _refund_attempts(self) -> None:
-        """Do not charge running trials an attempt: the run ends, it was not killed."""
+        """Do not charge running trials an attempt: the run ends without a crash."""
         for job in self._jobs.values():
             self.store.set_attr(job.study, job.number, "attempts", job.attempts - 1)
 
@@ -172,13 +172,16 @@ class Driver:
 
     @property
     def unpromoted(self) -> float | None:
-        """Share of the work that promotion would have needed; None if it was affordable."""
+        """Share of the work that promotions would have needed, if it was above the allowed one.
+
+        None if the promotions were affordable.
+        """
         if self._promotions is None or self._promoting or not self._promotions.settings.share:
             return None
         return self._promotions.needed
 
     def _next(self) -> Job | None:
-        """Return what is trained next; None if that depends on running trials."""
+        """Return the next training; None if there is none, or it depends on running trials."""
         if self._orphans:
             return begin_again(self.store, self._orphans.pop(0))
         if self._baselines:
@@ -202,7 +205,10 @@ class Driver:
         return self._due_final(progress=1.0)
 
     def _is_searching(self) -> bool:
-        """Whether candidates are still trained; the end of the time is for longer trainings."""
+        """Return whether candidates are still to be trained.
+
+        The time left at the end is for promotions and finals.
+        """
         if self._promotions is not None or self.exhausted:
             return False
         if self.target is not None and self._begun >= self.target:
@@ -212,7 +218,7 @@ class Driver:
         return not self._finals.enabled and not find_promotions(self.store, self.space).affordable
 
     def _progress(self) -> float:
-        """Share of the search that is over: of its trials or of its time, whichever is larger."""
+        """Return the completed share of the search: of trials or of time, the larger one."""
         of_trials = 0.0 if self.target is None else self._done / max(1, self.target)
         seconds = self._search_until - self._started
         of_time = (time.monotonic() - self._started) / seconds if math.isfinite(seconds) else 0.0
@@ -228,7 +234,7 @@ class Driver:
         return sum(job.spec.kind is TrialKind.SEARCH for job in self._jobs.values())
 
     def _due_final(self, progress: float) -> Job | None:
-        """Begin the final that is due after this share of the search; None if none is."""
+        """Begin the final that is due at this progress of the search; None if none is."""
         rounds = self._finals
         if not rounds.enabled or progress < FIRST_FINAL:
             return None
@@ -259,7 +265,7 @@ class Driver:
     def _begin_longer(
         self, of: TrialRecord, kind: TrialKind, seed: int, epochs: int | None = None
     ) -> Job:
-        """Begin a longer training of a record's network."""
+        """Begin a promotion or final of a record's network."""
         spec = TrialSpec(
             kind=kind,
             trial=of.trial,
@@ -280,7 +286,7 @@ class Driver:
         return self._start(self.store.baselines, self.store.baselines.ask().number, spec)
 
     def _begin_candidate(self) -> Job | None:
-        """Begin the next candidate; None if there is none left."""
+        """Begin the screening of the next candidate; None if no candidate is left."""
         found = self._suggestions.next(self._next_trial)
         if found is None:
             return None
@@ -298,7 +304,7 @@ class Driver:
         costs: Mapping[str, int],
         params: Mapping[str, Any],
     ) -> TrialSpec:
-        """Specification of the next screening; a repeat has a trial number of its own too."""
+        """Return the specification of the next screening, under a new trial number."""
         trial, self._next_trial = self._next_trial, self._next_trial + 1
         self._suggestions.tried.setdefault(network.fingerprint, trial)
         return TrialSpec(
@@ -318,7 +324,7 @@ class Driver:
         return Job(study, number, spec)
 
     def _load_trials(self) -> None:
-        """Read the networks that have been tried, and the next trial's number, from the storage."""
+        """Read the networks tried so far and the next trial number from the storage."""
         for study in (self.store.baselines, self.store.search):
             for trial, spec in self.store.trials(study):
                 # A repeat of a promotion has the trial of its network, but a seed of its own.
@@ -329,7 +335,7 @@ class Driver:
                     self._suggestions.tried.setdefault(spec.fingerprint, spec.trial)
 
     def _load_finals(self) -> FinalRounds:
-        """Return the finals of the study, with those of earlier runs."""
+        """Return the study's finals, including those of earlier runs."""
         settings, plan = self.space.settings.finals, self.store.settings().get(PLAN)
         rounds = FinalRounds(
             settings,
@@ -356,7 +362,7 @@ class Driver:
         return rounds
 
     def _promising(self, budget: int, begun: Collection[int]) -> TrialRecord | None:
-        """Return the candidate within a budget whose final comes next."""
+        """Return the most promising candidate within a budget that has no final yet."""
         estimates = Estimates(self.store, self.space, self.measure)
         return estimates.finalist(self.store.records(), budget, begun)
 
@@ -376,7 +382,7 @@ class Driver:
         self.executor.submit(self._ticket, task)
 
     def _take_up(self, finished: Finished) -> None:
-        """Store the end of a task, and submit its training again if it is not at its end."""
+        """Store the outcome of a task; resubmit its training if more epochs are left."""
         if finished.trouble is not None:
             raise finished.trouble
         job, outcome = self._jobs.pop(finished.ticket), finished.outcome
@@ -400,7 +406,7 @@ class Driver:
         self._report(None if trial is None else _message(trial, job.spec.fidelity))
 
     def _report(self, message: str | None = None) -> None:
-        """Emit a progress event, with a message if a training has just completed."""
+        """Emit a progress event, with a message if a training has just ended."""
         running, baselines = len(self._jobs), len(self._baselines)
         phase = "baselines" if baselines or self._running_candidates < running else "search"
         left = None
@@ -425,7 +431,7 @@ class Driver:
 
 
 def _message(trial: TrialRecord, fidelity: Fidelity) -> str:
-    """Return one line about a training that has just completed."""
+    """Return one line of text about a training that has just ended."""
     what = trial.architecture.name if trial.is_baseline else "search"
     what += _TRAININGS[fidelity]
     outcome = f"accuracy {trial.accuracy:.3f}" if trial.state is State.COMPLETE else trial.error
