@@ -1,4 +1,4 @@
-"""Measure the latency of networks on this machine, by onnxruntime and by torch."""
+"""Measure the latency of networks on this machine with onnxruntime and torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WARM_UP_SECONDS = 0.3
 def measure_networks(
     architectures: Sequence[Architecture], engines: Sequence[str], *, threads: int, runs: int
 ) -> tuple[NetworkLatency, ...]:
-    """Measure networks by every engine; see `measure_latency`.
+    """Return the latency of each network with each engine; see `measure_latency`.
 
     Raises:
         ExportError: an engine is unknown or not installed.
@@ -54,7 +54,10 @@ def measure_networks(
 
 
 def tau_with_mult_adds(measured: Sequence[NetworkLatency]) -> dict[str, float | None]:
-    """Kendall's tau between Mult-Adds and median latency, by engine; None with one network."""
+    """Return Kendall's tau between Mult-Adds and median latency, by engine.
+
+    It is None for a single network.
+    """
     engines = dict.fromkeys(each.latency.engine for each in measured)
     taus = {}
     for engine in engines:
@@ -73,7 +76,9 @@ def measure_latency(
     threads: int = 1,
     runs: int = 100,
 ) -> list[Latency]:
-    """Measure networks on one image each, at their own resolution, batch normalisation folded.
+    """Return the latency of each network for one image at the network's resolution.
+
+    Batch normalizations are folded.
 
     The networks take turns over ten rounds, so that other load on the machine affects all of them
     alike. Each is warmed up first.
