@@ -1,4 +1,4 @@
-"""Retraining of a study's networks by the full recipe, with several seeds, resumable."""
+"""Retrain a study's networks by the full recipe with several seeds, resumably."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def retrain_study(
     measure: Measure = measure,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Retrained]:
-    """Train networks by the full recipe on train and validation images, and test them.
+    """Train networks by the full recipe on training and validation images, and test them.
 
     Trainings are saved below ``retrain`` in the study's folder, results in ``retrain.json`` and
     ``retrain.csv``. An interrupted call resumes from the last epoch of each training. Networks and
@@ -122,9 +122,10 @@ def retrain_study(
 def write_retrained(
     folder: Path, results: Sequence[Retrained], settings: Mapping[str, Any]
 ) -> list[Retrained]:
-    """Write retrain.json and retrain.csv into a study's folder; return the results.
+    """Write ``retrain.json`` and ``retrain.csv``, and return the results.
 
-    Networks and seeds of an earlier retraining by the same settings stay.
+    The files are in the study's folder. Networks and seeds of an earlier retraining by the same
+    settings stay.
 
     Raises:
         StorageError: they cannot be written.
@@ -141,10 +142,11 @@ def retrain(
     on_progress: OnProgress = ignore_progress,
     measure: Measure = measure,
 ) -> list[Retrained]:
-    """Train every competitor with every seed, seed by seed, and gather the test accuracies.
+    """Train every competitor with every seed, and return the test accuracies.
 
     A network that is listed several times is trained once. The results leave out failed trainings,
-    and the references of a candidate without results.
+    and the references of a candidate without results. All networks are trained with one seed before
+    the next seed begins.
 
     Args:
         chosen: the networks; references follow their candidate.
@@ -190,7 +192,7 @@ def retrain(
 def _retrained(
     competitor: Competitor, evaluations: Sequence[Evaluation], measure: Measure
 ) -> Retrained:
-    """Return the result of a network from its evaluations."""
+    """Return a network's result, given its evaluations."""
     network = competitor.architecture
     kept = [e.predictions for e in evaluations if e.predictions is not None]
     return Retrained(
