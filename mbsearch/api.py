@@ -1,4 +1,4 @@
-"""The functions of the Python API that need slow libraries, which they import when called."""
+"""Functions of the Python API that import slow libraries only when called."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build(
 def build(
     architecture: Architecture, *, features_only: bool = False, seed: int = 0
 ) -> nn.Module | FeatureMaps:
-    """Return the network as a PyTorch module with random weights drawn with `seed`.
+    """Return a PyTorch network with random weights drawn with `seed`.
 
     It takes float images of shape (N, 3, H, W) and returns logits of shape (N, num_classes). With
     `features_only` it returns a dictionary of the feature maps at every stride. The attributes
@@ -63,7 +63,7 @@ def run(
     evaluator: Evaluator | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Search a space as ``mbsearch run`` does, and return every record of the study.
+    """Search a space like ``mbsearch run``, and return all records of the study as a table.
 
     Scripts must call it under ``if __name__ == "__main__":``, because workers import the script.
 
@@ -106,7 +106,7 @@ def run(
 
 @contextmanager
 def _shown_progress() -> Iterator[OnProgress]:
-    """Show progress and log records on stderr."""
+    """Show progress and log messages on stderr; yield the function that receives events."""
     from rich.console import Console
 
     from mbsearch.display.console_log import log_to
@@ -118,7 +118,7 @@ def _shown_progress() -> Iterator[OnProgress]:
 
 
 def load_results(path: str | Path | None = None, *, storage: str | None = None) -> pd.DataFrame:
-    """Return every record of a study as a table: identity, state, costs, evaluation, choices.
+    """Return all records of a study as a table: identity, state, costs, evaluation, choices.
 
     Args:
         path: the folder of a study, or a folder of studies, for the newest one; ``results`` by

@@ -1,4 +1,4 @@
-"""The evaluator of a study: proxy trainings, a table of accuracies, or one of the user's."""
+"""Choose a study's evaluator: proxy trainings, a table of accuracies, or the user's own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How the networks of a study are scored.
+    """How a study's networks are scored: the evaluator, its images and its preparation.
 
     Args:
         evaluator: scores one network.
@@ -82,7 +82,7 @@ def by_training(
     skip_damaged: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> Scoring:
-    """Return the scoring by proxy trainings.
+    """Return the scoring for proxy trainings.
 
     Args:
         space: as it was loaded.
@@ -151,7 +151,7 @@ def by_training(
 def _prepare_images(
     source: ImageSource, space: SearchSpecification, on_progress: OnProgress
 ) -> None:
-    """Write the images of short trainings into the cache, at every resolution of the space."""
+    """Write the images for short trainings to the cache, at all resolutions of the space."""
     source.statistics(on_progress)
     proxy = space.settings.proxy
     sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
@@ -162,7 +162,7 @@ def _prepare_images(
 def default_space(
     data: str | None, weights: str | None, on_progress: OnProgress = ignore_progress
 ) -> str:
-    """Return the default space for images: ``photos`` if networks inherit weights, else ``v2``.
+    """Return the default space: ``photos`` if networks inherit weights, otherwise ``v2``.
 
     Args:
         data: an image folder or the name of a data set; None for the embedded images.
@@ -183,7 +183,7 @@ def default_space(
 
 
 def by_table(space: SearchSpecification, table: Path) -> Scoring:
-    """Return the scoring by a table of accuracies, without baselines, promotion and finals.
+    """Return the scoring for a table of accuracies, without baselines, promotions and finals.
 
     Raises:
         DataError: the table cannot be used.
@@ -197,7 +197,7 @@ def by_table(space: SearchSpecification, table: Path) -> Scoring:
 
 
 def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
-    """Return the scoring by an evaluator of the user's, without promotion and finals.
+    """Return the scoring for a user's evaluator, without promotions and finals.
 
     The study is bound to the name of the evaluator's class.
     """
@@ -210,7 +210,7 @@ def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
 
 
 def _without_trainings(space: SearchSpecification) -> SearchSpecification:
-    """Return a space whose networks are scored once, without longer trainings."""
+    """Return the specification without inherited weights, promotions and finals."""
     return space.with_settings(
         {
             "weights": SCRATCH,

@@ -1,4 +1,4 @@
-"""A run: search a space on images, and write the study and its result files."""
+"""A whole run: search a space on images, and write the study and its result files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Result of a run.
+    """The result of a run.
 
     Args:
         folder: of the study's files.
@@ -78,14 +78,14 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class _Workers:
-    """Where trainings run, and how many at a time."""
+    """Options for the workers: their number, and the Ray cluster if there is one."""
 
     jobs: int | None
     ray: str | None
     gpus_per_trial: float
 
     def executor(self, scoring: Scoring) -> Executor:
-        """Return the workers of this machine or of a Ray cluster."""
+        """Return an executor on this machine or on a Ray cluster."""
         if self.ray is None:
             return LocalProcesses(
                 scoring.evaluator, self.jobs or scoring.jobs(), scoring.prepare, scoring.imports()
@@ -121,7 +121,7 @@ def run(
     dry_run: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> RunResult:
-    """Search a space by proxy trainings, the references first; resume a study that exists.
+    """Run a search by proxy trainings, or resume it if the study exists.
 
     An interrupted run resumes by the same call. More trials extend a study. When the run ends or is
     interrupted, the result files are written, with the predicted accuracies.
@@ -205,7 +205,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _OpenStudy:
-    """A study that this process may write to.
+    """A study that is open for writing in this process.
 
     Args:
         store: of its trials.
@@ -237,7 +237,7 @@ class _OpenStudy:
         sampler: str,
         feasible: Params,
     ) -> _OpenStudy:
-        """Check and complete what the store knows of the study, and set its sampler.
+        """Check the study's identity, store missing settings, and set its sampler.
 
         Raises:
             SpecError: no network of the space is within the limits.
@@ -266,7 +266,7 @@ class _OpenStudy:
         return _OpenStudy(store, still_held, folder, scoring, space, meter, seed, identity)
 
     def log_start(self, trials: int | None) -> None:
-        """Log how many trials are completed, unless the study is new."""
+        """Log how many trials are completed, unless none are."""
         completed = self.store.ended_candidates()
         if trials is not None and completed >= trials:
             more = f"--trials {trials + 100} for more"
@@ -278,7 +278,7 @@ class _OpenStudy:
     def driver(
         self, executor: Executor, trials: int | None, deadline: float, on_progress: OnProgress
     ) -> Driver:
-        """Return the driver of the search, with the screening's length from a pilot."""
+        """Return the driver of the search; a pilot chooses the screening's epochs."""
         pilot = self._pilot(executor)
         return Driver(
             self.store,
@@ -297,7 +297,7 @@ class _OpenStudy:
         )
 
     def _pilot(self, executor: Executor) -> Pilot | None:
-        """Return the study's pilot, run now if it has none; None if the epochs are given."""
+        """Return the study's pilot, run now if missing; None if no pilot is needed."""
         space, proxy = self.space, self.space.settings.proxy
         wanted = space.settings.references == "auto" and proxy.evaluator == "training"
         if not wanted or "epochs" in proxy.model_fields_set:
@@ -320,7 +320,7 @@ class _OpenStudy:
         return pilot
 
     def write_results(self, *, predict: bool) -> list[TrialRecord]:
-        """Write the result files, and return the records.
+        """Write the result files, and return the records of all trials.
 
         Args:
             predict: also store the accuracies that a model of all trials predicts.
@@ -342,7 +342,7 @@ class _OpenStudy:
 def _check_options(
     trials: int | None, minutes: float | None, workers: _Workers, sampler: str
 ) -> None:
-    """Raise an error for options that do not fit, before anything is written."""
+    """Raise an error for invalid options, before anything is written."""
     if trials is not None and trials < 1:
         raise SpecError(f"trials: expected a number >= 1, got {trials}")
     if workers.jobs is not None and workers.jobs < 1:
@@ -358,7 +358,7 @@ def _check_options(
 
 
 def _check_device(device: str | None) -> None:
-    """Raise EvaluationError for a device that this machine lacks, before anything is written."""
+    """Raise an error if this machine has no such device, before anything is written."""
     if device is not None:
         from mbsearch.training.devices import choose_device
 
@@ -368,10 +368,10 @@ def _check_device(device: str | None) -> None:
 def _as_stored(
     space: SearchSpecification, folder: Path, storage: str | None
 ) -> SearchSpecification:
-    """Return the space with the choices that an existing study has already made.
+    """Return the specification with the space and weights of an existing study.
 
-    If a packaged space has changed since, it is the stored one. Automatic weights become the
-    study's.
+    If a packaged space has changed since, it is replaced by the stored one. Automatic weights
+    become the study's.
     """
     try:
         known = read_study(folder, storage).settings()
@@ -400,7 +400,7 @@ def _as_stored(
 
 
 def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
-    """Return the plan of a run in lines of text: budgets, references, trainings, workers."""
+    """Return lines of text about a run's plan: budgets, references, trials and workers."""
     space, settings, lines = scoring.space, scoring.space.settings, []
     if scoring.photo_side is not None and (large := oversized(space, scoring.photo_side)):
         more = " ..." * (len(large) > _MOST_LISTED)
@@ -429,7 +429,7 @@ def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
 
 
 def with_questions(space: SearchSpecification, measure: Measure = measure) -> SearchSpecification:
-    """Return the space with every budget that its study answers.
+    """Return the specification with every budget that its study answers.
 
     These are the budgets given, else all limits as one budget, else round budgets if references are
     chosen automatically, else none.
@@ -442,7 +442,7 @@ def with_questions(space: SearchSpecification, measure: Measure = measure) -> Se
 
 
 def _identity(scoring: Scoring, seed: int) -> Identity:
-    """Return everything that the trials of a study depend on."""
+    """Return everything that a study's trials depend on."""
     settings = scoring.space.settings
     return {
         "data": scoring.data,  # named first in messages: other data change the space too
@@ -457,7 +457,10 @@ def _identity(scoring: Scoring, seed: int) -> Identity:
 
 
 def _check_identity(store: StudyStore, folder: Path, identity: Identity) -> None:
-    """Raise StorageError if a study has another identity; the path of its images may differ."""
+    """Raise an error if a study has another identity.
+
+    Only the path of its images may differ.
+    """
     known = store.settings().get("stamp")
     if known is None:
         return
@@ -479,7 +482,7 @@ def _keep(
     model: LatencyModel | None,
     pretrained: Pretrained | None,
 ) -> None:
-    """Store what defines a study; for an existing one only what may change."""
+    """Store the study's settings; in an existing study, only those that may change."""
     known, text = store.settings(), space.to_yaml()
     if known.get("space_yaml") != text:
         store.search.set_user_attr("space_yaml", text)
@@ -502,7 +505,7 @@ def _keep(
 
 
 def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> LatencyModel | None:
-    """Return the study's latency model, fitted on this machine if it has none; None if unneeded."""
+    """Return the study's latency model, fitted now if missing; None if not needed."""
     if not space.settings.needs_latency:
         return None
     kept = store.settings().get(MODEL_KEY)
@@ -514,6 +517,6 @@ def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> 
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of Python and the packages that a study depends on."""
+    """Return the versions of Python, mbsearch, torch, optuna and numpy."""
     packages = ("mbsearch", "torch", "optuna", "numpy")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
