@@ -1,4 +1,4 @@
-"""Accuracies and differences of accuracies with their 95 % intervals."""
+"""Accuracies, and differences between accuracies, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIED_WITHIN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An accuracy, or a difference of two, with its 95 % interval."""
+    """An accuracy, or a difference between two, with its 95 % interval."""
 
     mean: float
     low: float
@@ -21,7 +21,7 @@ class Interval:
 
     @property
     def exact(self) -> bool:
-        """Whether the value has no noise, as one of a table."""
+        """Whether the value has no noise, for example because it comes from a table."""
         return self.low == self.high
 
     @property
@@ -35,11 +35,11 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def bounds(self) -> str:
-        """Format the bounds of an accuracy: ``0.721 to 0.778``."""
+        """Return the bounds of an accuracy as text: ``0.721 to 0.778``."""
         return f"{self.low:.3f} to {self.high:.3f}"
 
     def in_points(self) -> str:
-        """Format the bounds of a difference, in percentage points.
+        """Return the bounds of a difference as text, in percentage points.
 
         ``95 % interval +0.4 to +4.6, significant``.
         """
@@ -50,16 +50,16 @@ class Interval:
 
 
 def independent_difference(mean: float, first: float, second: float) -> Interval:
-    """Difference of two independent accuracies, from their standard deviations."""
+    """Return a difference of independent accuracies with its 95 % interval."""
     half = Z_95 * math.hypot(first, second)
     return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
 def points(difference: float) -> str:
-    """Format a difference of accuracies in percentage points, with its sign."""
+    """Return a difference of accuracies as text in percentage points, with its sign."""
     return f"{100 * difference + 0.0:+.1f}"
 
 
 def tie_margin() -> str:
-    """Format `TIED_WITHIN`: ``1 point``."""
+    """Return `TIED_WITHIN` as text: ``1 point``."""
     return f"{100 * TIED_WITHIN:g} point"
