@@ -1,4 +1,4 @@
-"""An evaluator that looks accuracies up in a table, to compare samplers without training."""
+"""Evaluator that looks up accuracies in a table, to compare samplers without training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACCURACY, FINGERPRINT, CLASSES = "accuracy", "fingerprint", "num_classes"
 
 @dataclass(frozen=True, slots=True)
 class TableEvaluator:
-    """Looks accuracies up in a CSV or JSON file instead of training.
+    """Evaluator that looks up accuracies in a CSV or JSON file.
 
     The file has one row (CSV) or object (JSON list) a network: `accuracy` in [0, 1], and either its
     `fingerprint` or the value of every active choice under the choice's name. It may also be a JSON
@@ -33,7 +33,7 @@ class TableEvaluator:
     space: SearchSpace
 
     def evaluate(self, task: Task) -> Outcome:
-        """Look up one network.
+        """Return the accuracy of one network from the table.
 
         Raises:
             DataError: the file cannot be read.
@@ -62,7 +62,7 @@ class TableEvaluator:
 
 
 def read_table(path: Path, space: SearchSpace) -> Mapping[str, float]:
-    """Read a table as accuracies by fingerprint.
+    """Return the accuracies in a table, by network fingerprint.
 
     Raises:
         DataError: the file is missing, is not CSV or JSON, or has an invalid row, which is named.
@@ -71,7 +71,7 @@ def read_table(path: Path, space: SearchSpace) -> Mapping[str, float]:
 
 
 class _Keyed:
-    """A space as a cache key: equal fingerprints are equal keys."""
+    """A space as a cache key, equal to spaces with the same fingerprint."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space, self._key = space, space.fingerprint
@@ -85,7 +85,7 @@ class _Keyed:
 
 @lru_cache(maxsize=4)
 def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, float]:
-    """Read a table; `_modified` is part of the cache key."""
+    """Read a table, cached by path, modification time and space."""
     table: dict[str, float] = {}
     for where, row in _rows(path):
         place = f"{path}:{where}"
@@ -98,7 +98,7 @@ def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, flo
 
 
 def table_classes(path: Path) -> int | None:
-    """Return the number of classes of a table's networks; None if the table lacks it.
+    """Return the number of classes in a table, or None if it has no such column.
 
     A study's `trials.csv` has it, as the number of classes is part of every fingerprint.
 
@@ -115,7 +115,7 @@ def table_classes(path: Path) -> int | None:
 
 
 def _rows(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Rows of a file with their positions."""
+    """Return a file's rows, each with its position for messages."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # Excel writes a byte order mark
     except (OSError, UnicodeDecodeError) as error:
@@ -148,7 +148,7 @@ def _json_rows(path: Path, text: str) -> Iterable[tuple[str, Mapping[str, Any]]]
 
 
 def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
-    """Accuracy of a row; None for a trial of `trials.csv` without one, or a pruned trial."""
+    """Return a row's accuracy; None for pruned trials and those without one."""
     if ACCURACY not in row:
         raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none")
     if row[ACCURACY] in ("", None) or row.get("state") == State.PRUNED:
@@ -177,7 +177,7 @@ def _fingerprint(place: str, row: Mapping[str, Any], space: SearchSpace) -> str:
 
 
 def _option(values: tuple[Any, ...], cell: Any) -> Any:
-    """Option of a choice whose text is in a cell, as CSV has only text."""
+    """Return the option whose text equals a cell of a CSV file, or the cell if none does."""
     if not isinstance(cell, str):
         return cell
     return next((value for value in values if str(value).lower() == cell.lower()), cell)
