@@ -1,4 +1,4 @@
-"""The journal file of a study: Optuna's journal storage, safe against kill -9.
+"""The journal file of a study: Optuna's journal storage, robust against killed processes.
 
 Optuna's own file locks stall or spin after their owner is killed, and an incomplete last line makes
 its journal unreadable. Here the kernel releases the lock with its owner, and the next owner trims
@@ -20,7 +20,7 @@ from mbsearch.errors import StorageError
 
 
 class FlockTrimLock(JournalFileOpenLock):
-    """Exclusive lock by ``flock`` on a file beside the journal; trims an incomplete last line.
+    """Exclusive ``flock`` on a file beside the journal; removes an incomplete last line.
 
     It inherits only the type from its parent: Optuna checks it.
     """
@@ -32,7 +32,7 @@ class FlockTrimLock(JournalFileOpenLock):
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Wait for the lock, then trim an incomplete last line of the journal."""
+        """Wait for the lock, then remove an incomplete last line of the journal."""
         descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         self._descriptor = descriptor
@@ -47,7 +47,7 @@ class FlockTrimLock(JournalFileOpenLock):
 
 
 class JournalFile(JournalFileBackend):
-    """Optuna's journal file, synced to disk for each trial instead of each parameter.
+    """Optuna's journal file, synced to disk once per trial instead of once per parameter.
 
     A kill loses no line that was written; a power cut may lose lines after the last sync. Lines of
     parameters are not synced: the lines of the trial that follow them are.
@@ -58,7 +58,7 @@ class JournalFile(JournalFileBackend):
         super().__init__(str(journal), lock_obj=self._own_lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append lines; the next writer trims a line that a kill left incomplete."""
+        """Append log entries as lines of JSON, and sync them unless they are parameters."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._own_lock.acquire()
         try:
@@ -72,7 +72,7 @@ class JournalFile(JournalFileBackend):
 
 
 def trim_torn_line(journal: Path) -> None:
-    """Truncate a journal after its last line feed."""
+    """Truncate a journal after its last newline."""
     with journal.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         end = size
@@ -89,7 +89,7 @@ def trim_torn_line(journal: Path) -> None:
 
 
 def open_journal(path: Path, *, create: bool) -> JournalStorage:
-    """Open the journal of a study.
+    """Open a study's journal as an Optuna storage.
 
     Raises:
         StorageError: there is no journal (without `create`), it cannot be written, or it is

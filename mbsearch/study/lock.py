@@ -1,4 +1,4 @@
-"""The lock of a study's folder: only one process at a time may run it."""
+"""Lock of a study's folder, held by the one process that may run it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mbsearch.errors import StorageError
 
 @contextmanager
 def driver_lock(folder: Path) -> Iterator[None]:
-    """Lock the study's folder; the kernel releases the lock with the process, also after kill -9.
+    """Hold the lock of a study's folder; the kernel releases it when the process ends.
 
     Raises:
         StorageError: another process holds it (its pid is named), or the folder is not writable.
