@@ -1,4 +1,4 @@
-"""Effects of the choices: distributions by option, importances, parallel coordinates."""
+"""Figures of the choices' effects: distributions, importances and parallel coordinates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARALLEL = 8  # choices that fit side by side
 def distribution_figure(
     records: Sequence[TrialRecord], choice: str, bands: Sequence[Band]
 ) -> go.Figure:
-    """Return the cumulative distribution of accuracy by option, one panel for each cost band."""
+    """Return each option's cumulative distribution of accuracy, one panel per cost band."""
     networks = searched(records)
     taken = [r for r in networks if choice in r.params]
     options = sorted({option_of(r, choice) for r in taken}, key=_rank)
@@ -68,7 +68,7 @@ def distribution_figure(
 
 
 def importance_figure(found: Sequence[Effect]) -> go.Figure:
-    """Return the share of variance that each choice explains beyond cost, sorted."""
+    """Return the share of variance beyond cost that each choice explains, sorted."""
     shown = list(reversed(found))
     figure = go.Figure(
         go.Bar(
@@ -85,7 +85,7 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
 
 
 def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> go.Figure:
-    """Return parallel coordinates of the networks: first choices, cost and accuracy."""
+    """Return parallel coordinates of the networks: choices, then cost and accuracy."""
     networks = searched(records)
     dimensions: list[dict[str, Any]] = []
     for choice in [effect.choice for effect in found[:_PARALLEL]]:
@@ -122,7 +122,7 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
 
 
 def _rank(option: Any) -> tuple[int, float, str]:
-    """Return a sort key: numbers by size, then text alphabetically."""
+    """Return a sort key that puts numbers first, by size, then text alphabetically."""
     try:
         return 0, float(option), ""
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""One network: a drawing to scale, the costs of its layers, and its learning curve."""
+"""Figures of one network: drawing to scale, costs of its layers, learning curves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STAGE_GAP, _BLOCK_GAP = 0.085, 0.003
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A stem, a stage or a head: `repeats` boxes of (channels, side), and the text below."""
+    """A stem, stage or head in the drawing: boxes of equal size, and the text below."""
 
     name: str
     block: str
@@ -51,7 +51,7 @@ class _Part:
 
 
 def drawing(architecture: Architecture) -> go.Figure:
-    """Return a drawing from stem to head: a box's width is channels, its height the map's side.
+    """Return a drawing to scale; a box's width is the channels, its height the map's side.
 
     Both are to scale. A stage has one box for each block, coloured by type.
     """
@@ -76,7 +76,7 @@ def drawing(architecture: Architecture) -> go.Figure:
 
 
 def layer_bars(architecture: Architecture) -> go.Figure:
-    """Return bars of every layer's Mult-Adds, params and memory, in the order of execution."""
+    """Return bars of each layer's Mult-Adds, parameters and memory, in execution order."""
     rows = layer_costs(architecture)
     panels = {
         "mult_adds": METRICS["mult_adds"].column,
@@ -117,7 +117,7 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 
 
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
-    """Return the learning curves of networks and of the MobileNets of the most similar cost.
+    """Return learning curves of networks and of MobileNets with the most similar cost.
 
     They are of the longer training if each network has one, else of the short training.
     """
@@ -149,7 +149,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
 
 
 def nearest(records: Sequence[TrialRecord], family: str, cost: int) -> TrialRecord | None:
-    """Return the baseline of a family whose log cost is nearest; None without one."""
+    """Return the family's baseline with the nearest log cost; None without one."""
     members = [r for r in records if r.origin == family and r.evaluation is not None]
     return min(members, key=lambda r: abs(math.log(r.cost / cost)), default=None)
 
