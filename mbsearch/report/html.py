@@ -1,4 +1,4 @@
-"""The HTML report: a study as one file that opens without a server or a network."""
+"""The HTML report: a study in one file that opens offline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def document(
     measured: Artifacts | None = None,
     budgets: Sequence[Budget] = (),
 ) -> str:
-    """Return the report of a study as one HTML text, with `measured` from the files beside it.
+    """Return a study's report as HTML text.
 
     It begins with the answers to `budgets`, by default the study's. Front and knee are of the
     networks within the study's limits and budgets.
@@ -108,7 +108,7 @@ def _fidelity(records: Sequence[TrialRecord]) -> str:
 
 
 def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[int, str]], int]:
-    """Return answers for bounds spread evenly over the log of the cost, and the first one's index.
+    """Return answers for bounds evenly spaced in log cost, and the index of the first to show.
 
     Round bounds are among them, and so is the first budget, which is shown first.
     """
@@ -125,7 +125,7 @@ def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[in
 
 
 def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]:
-    """Return a figure of accuracy against latency for each engine with measurements."""
+    """Return a figure of accuracy against latency for each measured engine."""
     known = {r.fingerprint for r in complete(list(records))}
     return [
         _figure(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
@@ -158,7 +158,7 @@ def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML."""
+    """Return an HTML table; the cells are HTML."""
     cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     titles = "".join(f"<th>{cell}</th>" for cell in head)
     return f'<div class="scroll"><table><tr>{titles}</tr>{cells}</table></div>'
@@ -178,7 +178,7 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
 
 
 def _download(name: str, text: str) -> str:
-    """Return a link that saves a text as a file."""
+    """Return a link that saves a text as a file when clicked."""
     data = base64.b64encode(text.encode()).decode()
     return (
         f'<a download="{escape(name)}" href="data:text/plain;base64,{data}">'
@@ -187,7 +187,7 @@ def _download(name: str, text: str) -> str:
 
 
 def _audit(audit: Audit | None) -> list[str]:
-    """Return the results of the audit, or the command for one."""
+    """Return the audit's results, or the command that runs an audit."""
     if audit is None:
         return ["<p>Not measured yet. Run <code>mbsearch audit</code>.</p>"]
     sentence = audit.sentence()
@@ -200,7 +200,7 @@ def _audit(audit: Audit | None) -> list[str]:
 
 
 def _retrained(found: Sequence[Retrained]) -> list[str]:
-    """Return the results of retraining, if it has run."""
+    """Return the results of retraining, or nothing if there are none."""
     if not found:
         return []
     return [
@@ -211,7 +211,7 @@ def _retrained(found: Sequence[Retrained]) -> list[str]:
 
 
 def _choices(records: Sequence[TrialRecord]) -> list[str]:
-    """Return the effects of the choices, if the study has enough trials."""
+    """Return the effects of the choices, or nothing if there are too few trials."""
     found = effects(records)
     if not found:
         return []
@@ -244,5 +244,5 @@ def _accuracy(record: TrialRecord) -> str:
 
 
 def _script_json(value: object) -> str:
-    """Return JSON in which no text ends the HTML script around it."""
+    """Return JSON that is safe inside an HTML script element."""
     return json.dumps(value).replace("</", "<\\/")

@@ -1,4 +1,4 @@
-"""Write the files of a study: tables, the interactive plot, and the best network."""
+"""Write a study's result files: tables, the interactive plot and the best network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mbsearch.study.records import TrialRecord, metric_of
 
 
 def write_results(folder: Path, findings: Findings, title: str) -> list[Path]:
-    """Write trials.csv, front.csv, front.html and best.yaml, each atomically; return their paths.
+    """Write trials.csv, front.csv, front.html and best.yaml atomically; return their paths.
 
     The front is of the networks within the study's limits and budgets. best.yaml is the answer that
     `mbsearch export` exports by default, or the front's knee if there is no answer.
