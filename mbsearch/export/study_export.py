@@ -1,4 +1,4 @@
-"""Export a network of a study: choose weights and normalisation, write files and model card."""
+"""Export a network of a study with its weights, normalisation and model card."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CALIBRATION = 256  # images
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files of an export, and the accuracy of the int8 file if there is one."""
+    """The files of an export, and the accuracy of the int8 file if it was written."""
 
     files: tuple[WrittenFile, ...]
     int8: Quantised | None = None
@@ -53,7 +53,7 @@ def export_record(
     home: Path | None = None,
     int8: bool = False,
 ) -> Exported:
-    """Write the network of a record into a folder, with its model card.
+    """Write a record's network and model card into a folder.
 
     The weights are those of retraining in `home`, the study's folder, of the first seed; else
     those of the finals; else fresh ones. The input size is the one trained on. Files of an earlier
@@ -111,7 +111,7 @@ def export_record(
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
-    """Return the first default answer that chose a network, else that to its cost as a budget.
+    """Return the default answer that chose this network, or else the answer for its cost.
 
     If there is none, return the line that says why.
     """
@@ -127,7 +127,7 @@ def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
 def _splits(
     settings: Mapping[str, Any], scored: SplitName, side: int, *, int8: bool
 ) -> tuple[Split, Split, SplitName] | None:
-    """Load the images that calibrate and score an int8 file; None without `int8`."""
+    """Return images to calibrate and evaluate an int8 file; None without `int8`."""
     if not int8:
         return None
     source = load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
@@ -136,7 +136,7 @@ def _splits(
 
 
 def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
-    """Return files of an earlier export of mbsearch that do not belong to this one."""
+    """Return the files of an earlier export in the folder that this export makes outdated."""
     try:
         card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -157,7 +157,7 @@ def _title(network: Architecture) -> str:
 
 
 def _source(settings: Mapping[str, Any]) -> ImageSource | None:
-    """Load the study's images; None if they do not exist any more."""
+    """Return the study's images; None if they no longer exist."""
     try:
         return load_source(settings["stamp"]["data"], seed=settings["stamp"]["seed"])
     except DataError:
@@ -165,7 +165,7 @@ def _source(settings: Mapping[str, Any]) -> ImageSource | None:
 
 
 def _normalisation(source: ImageSource | None) -> Normalisation | None:
-    """Normalisation of the training images; None if they cannot be read."""
+    """Return the training images' normalisation; None if they cannot be read."""
     if source is None:
         return None
     try:
