@@ -1,4 +1,4 @@
-"""Display of progress events: a bar on a terminal, plain lines elsewhere."""
+"""Show progress events as a bar on a terminal, and as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mbsearch.progress import CountLines, Progress
 
 
 class ProgressDisplay:
-    """Show the progress events of a task on a console.
+    """Shows the progress events of a task on a console.
 
     On a terminal there is a bar with the time left. Elsewhere every message is one plain line, and
     preparations before the first training have a line every five seconds.
@@ -60,7 +60,7 @@ class ProgressDisplay:
         self._bar.stop()
 
     def update(self, event: Progress) -> None:
-        """Print the message of an event, and move the bar."""
+        """Print an event's message, and update the bar."""
         if event.message is not None:
             print_line(self._console, event.message)
         elif not self._console.is_interactive and not event.running:
@@ -80,7 +80,7 @@ class ProgressDisplay:
 
 
 class _TimeLeftColumn(TextColumn):
-    """The remaining time of the last event, or an estimate from the speed so far."""
+    """Column with the remaining time, from the last event or estimated from the speed."""
 
     def __init__(self) -> None:
         super().__init__("")
