@@ -1,4 +1,4 @@
-"""The command line. A command parses its options, calls one function and prints.
+"""The command line: each command parses options, calls one function and prints.
 
 Slow libraries are imported inside the commands, so that ``--help`` and ``count`` start fast.
 """
@@ -92,7 +92,7 @@ for _command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a user error is one line on stderr and exit code 2."""
+    """Run the command line; print a user's error as one line and exit with code 2."""
     try:
         app(arguments)
     except MbsearchError as error:

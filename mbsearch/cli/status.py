@@ -1,4 +1,4 @@
-"""``mbsearch status``, and the summary that a run prints at its end."""
+"""``mbsearch status``, and the summary at the end of a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def status(
 
 
 def print_audit_summary(folder: Path, stamp: Identity | None) -> None:
-    """Print the rank agreement of the study's proxy, if an audit has measured it."""
+    """Print the proxy's rank agreement, if an audit has measured it."""
     from mbsearch.study.audit_file import read_audit
 
     audit = read_audit(folder, stamp)
@@ -56,7 +56,7 @@ def print_audit_summary(folder: Path, stamp: Identity | None) -> None:
 
 
 def print_status(where: str, findings: Findings, budgets: Sequence[Budget], as_json: bool) -> None:
-    """Print the front, the answer to each budget, and the training time that pruning saved.
+    """Print the front, the answer for each budget, and the time saved by pruning.
 
     `budgets` are by default the study's. As JSON, print the answers to `budgets`, or the front
     without any.
