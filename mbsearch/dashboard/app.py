@@ -1,4 +1,4 @@
-"""The Dash application: URL, header, live updates and access control."""
+"""The Dash application: URLs, header, live updates and access control."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLL_MILLISECONDS = 2_000
 
 
 def create_app(library: Library) -> Dash:
-    """Return the application for a library of studies."""
+    """Return the Dash application for a library of studies."""
     app = Dash(
         __name__,
         title="mbsearch",
@@ -130,14 +130,14 @@ def _register(app: Dash, library: Library) -> None:
 
 
 def _objective(snapshot: Snapshot) -> Fields:
-    """Return the default cost axis in an address: the cost of the study's objective."""
+    """Return the URL field that selects the study's cost objective as the cost axis."""
     metric = metric_of(snapshot.records)
     return {} if metric == DEFAULT_METRIC else {"metric": metric}
 
 
 @dataclass(frozen=True, slots=True)
 class _Notice:
-    """A text that replaces the page of a study without completed trials."""
+    """A text shown instead of a page while a study has nothing to show."""
 
     title: str
     text: str
@@ -145,7 +145,7 @@ class _Notice:
 
 
 def _notice(snapshot: Snapshot) -> _Notice | None:
-    """Return the notice for a study; None if it has completed trials."""
+    """Return the notice for a study; None if its pages can be shown."""
     if snapshot.loading:
         text = f"{snapshot.location} is large; this page opens when it is read."
         return _Notice("Reading the study", text)
@@ -163,7 +163,7 @@ def _notice(snapshot: Snapshot) -> _Notice | None:
 
 
 def _redraw_key(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
-    """Return plain data that the whole page depends on; another value redraws it."""
+    """Return data that the page's layout depends on; the page is redrawn if it changes."""
     notice, page = _notice(snapshot), pages().get(_page_name(pathname))
     drawn = None if page is None or notice is not None else page.redraw_key(snapshot, fields)
     shown = None if notice is None else [notice.title, notice.text]
@@ -222,7 +222,7 @@ def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Co
 
 
 def _refuse_foreign_hosts() -> None:
-    """Reject requests for other host names, as protection against DNS rebinding."""
+    """Reject requests for other host names, to protect against DNS rebinding."""
     host = urlsplit(f"//{request.host}").hostname or ""
     if host in ("localhost", socket.gethostname().lower(), socket.getfqdn().lower()):
         return

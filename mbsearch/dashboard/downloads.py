@@ -1,4 +1,4 @@
-"""Export of a network in all formats as a ZIP file, in a process of its own.
+"""Export a network in all formats as a ZIP file, in a separate process.
 
 Exporting takes seconds and needs torch, which the dashboard does not import.
 """
@@ -19,7 +19,7 @@ _TIMEOUT = 300  # seconds
 
 
 def zipped_export(study: Sequence[str], trial: int) -> bytes:
-    """Return the folder of ``mbsearch export STUDY --trial N -o FOLDER`` as a ZIP file.
+    """Return a ZIP file of the folder that ``mbsearch export STUDY --trial N`` writes.
 
     Args:
         study: the arguments that name the study.

@@ -1,4 +1,4 @@
-"""Page that compares two networks."""
+"""Page for comparing two networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TITLE, ADDRESS, ORDER = "Compare", "compare", 3
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the whole page; the second network is by default a MobileNet of similar cost."""
+    """Return the components of the page; the second network is a MobileNet by default."""
     pair = _pair(snapshot, fields)
     if pair is None:
         return parts.notice(
@@ -51,7 +51,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
-    """Return the accuracies of the two networks, and the networks of the menus."""
+    """Return the accuracies of both networks, and the networks in the menus."""
     pair = _pair(snapshot, fields)
     if pair is None:
         return None
@@ -60,7 +60,7 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """Redraw the comparison when another network is selected."""
+    """Register the callback that redraws the comparison for another network."""
 
     @app.callback(
         Output("compared", "children"),
@@ -80,7 +80,7 @@ def register(app: Dash, library: Library) -> None:
 def _select(
     field: str, title: str, chosen: int | None, shown: TrialRecord, snapshot: Snapshot
 ) -> Component:
-    """Return a menu of the front and the baselines."""
+    """Return a menu with the networks of the front and the baselines."""
     done = complete(list(snapshot.records))
     choice = [*front_of(snapshot.findings.within), *(r for r in done if r.is_baseline), shown]
     return dmc.Select(
@@ -137,7 +137,7 @@ def _compared(pair: tuple[TrialRecord, TrialRecord], snapshot: Snapshot) -> Comp
 
 
 def comparison(first: TrialRecord, second: TrialRecord) -> str:
-    """Return a sentence on the difference in cost and accuracy, and its significance."""
+    """Return a sentence on the differences in cost and accuracy, with significance."""
     ratio = first.cost / second.cost
     noun = find_metric(first.metric).noun
     cost = f"{first.label} needs {ratio:.2f} times the {noun} of {second.label}"
@@ -177,7 +177,7 @@ def _pair(snapshot: Snapshot, fields: Fields) -> tuple[TrialRecord, TrialRecord]
 
 
 def _table(first: TrialRecord, second: TrialRecord) -> Any:
-    """Return facts side by side, the different ones first and marked."""
+    """Return a table of facts on both networks, with differences first and marked."""
     left, right = _facts(first), _facts(second)
     rows = []
     for name in {**left, **right}:
@@ -201,7 +201,7 @@ def _facts(record: TrialRecord) -> dict[str, Any]:
 
 
 def _accuracies(record: TrialRecord) -> dict[str, str]:
-    """Return the accuracies of the short training, and of the longer one if there is one."""
+    """Return the accuracies after screening, and after promotion if there is one."""
     short = replace(record, promotion=None)
     found = {"accuracy, short training": parts.accuracy(short)}
     if record.state is TrialState.PRUNED:
@@ -212,7 +212,7 @@ def _accuracies(record: TrialRecord) -> dict[str, str]:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of an architecture with its path, except the name."""
+    """Yield every value of an architecture with its path, except for the name."""
     if isinstance(value, dict | list):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             if path or key != "name":

@@ -1,4 +1,4 @@
-"""Page of the search: its progress, its hypervolume over time, and every trial."""
+"""Page of the search: progress, hypervolume over time, and a table of all trials."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _STATE_NAMES = {
 
 
 def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
-    """Return the whole page."""
+    """Return the components of the page."""
     view, records = View.parse(fields), snapshot.records
     others = [name for name in library.names() if name != snapshot.name]
     return html.Div(
@@ -132,12 +132,12 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
 
 
 def redraw_key(_snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return None: callbacks update everything."""
+    """Return None, because callbacks update the whole page."""
     return None
 
 
 def register(app: Dash, library: Library) -> None:
-    """Send changed trials only, so that the table keeps its order, filter and position."""
+    """Register callbacks that send only changed trials; the table keeps sorting and filters."""
 
     @app.callback(
         Output("status", "children"),
@@ -189,7 +189,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def pace(records: Sequence[TrialRecord]) -> float | None:
-    """Return the mean seconds between completions of the last trials; None before the second."""
+    """Return the mean seconds between the last completed trials; None with fewer than two."""
     ends = sorted(r.ended for r in records if r.ended is not None)[-_PACE_TRIALS:]
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1) if len(ends) > 1 else None
 
@@ -213,7 +213,7 @@ def _figure(snapshot: Snapshot, view: View, library: Library) -> Any:
 
 
 def _beside(view: View, library: Library) -> Snapshot | None:
-    """Return the study that the page's own is compared with."""
+    """Return the study selected for comparison, or None."""
     if view.beside is None or view.beside not in library.names():
         return None
     return library.snapshot(view.beside)
@@ -250,7 +250,7 @@ def _status(snapshot: Snapshot) -> Any:
 
 
 def _messages(records: Sequence[TrialRecord]) -> Any:
-    """Return the messages of failed and pruned trials, the latest first."""
+    """Return the messages of failed and pruned trials, newest first."""
     told = [r for r in reversed(records) if r.error]
     if not told:
         return None
