@@ -169,7 +169,7 @@ class Bench:
         for epoch in range(EPOCHS):
             images = split(epoch)
             if images.images.shape != training.train_split.images.shape:
-                training.see(images, None)
+                training.replace_images(images, None)
             training.run_epoch()
         seconds = time.process_time() - started
         _, accuracy = evaluate(training.scored, self.source.split("test", network.resolution), CPU)

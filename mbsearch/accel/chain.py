@@ -38,12 +38,12 @@ class Link:
     settings: Settings
 
     @property
-    def is_by_torch(self) -> bool:
+    def uses_torch(self) -> bool:
         """Whether torch computes the convolution, and the kernels only what follows it."""
         return not isinstance(self.conv, PointwiseConv2d | DepthwiseConv2d)
 
     @property
-    def passes_all(self) -> bool:
+    def has_no_activation(self) -> bool:
         """Whether the activation is the identity."""
         return self.settings[2:] == (-math.inf, math.inf)
 
@@ -58,7 +58,7 @@ def link(conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, *, first: bool
         return None
     assert norm.momentum is not None
     found = Link(conv, norm, activation, (norm.eps, norm.momentum, *kept))
-    if found.is_by_torch:
+    if found.uses_torch:
         return found if first else None
     return None if is_hooked(conv) else found
 
@@ -81,7 +81,7 @@ def chained(links: Sequence[Link], x: Tensor) -> Tensor:
     """Return the output of consecutive links for the input `x` (N, C, H, W)."""
     parameters = [p for each in links for p in (each.conv.weight, each.norm.weight, each.norm.bias)]
     first = links[0]
-    if first.is_by_torch:
+    if first.uses_torch:
         x, parameters = first.conv(x), parameters[1:]
         if len(links) == 1:
             return normalize(x, first.norm, first.activation)
@@ -102,7 +102,7 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, links: tuple[Link, ...], *parameters: Tensor) -> Tensor:
         kept, seen, terms = [x], _pixels(x), _NO_TERMS
-        ctx.starts = links[0].is_by_torch
+        ctx.starts = links[0].uses_torch
         if ctx.starts:
             first, *rest = links
             terms = np.empty((_ROWS_OF_TERMS, seen.shape[-1]), np.float32)
@@ -130,7 +130,7 @@ class _Chain(torch.autograd.Function):
         maps = [_pixels(x), *(z.numpy() for z in kept)]
         last = maps[-1]
         given, sums = _pixels(grad), np.zeros((2, last.shape[-1]))
-        passed = given if ctx.links[-1].passes_all else _new(last.shape)
+        passed = given if ctx.links[-1].has_no_activation else _new(last.shape)
         chain_norm.norm_sums(given, last, ctx.terms[-1], passed, sums)
         found: list[Tensor] = []
         for place in reversed(range(len(ctx.links))):

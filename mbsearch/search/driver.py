@@ -34,7 +34,7 @@ from mbsearch.search.pending import (
     MAX_ATTEMPTS,
     Job,
     MissingBaseline,
-    begin_again,
+    count_attempt,
     find_promotions,
     interrupted,
     missing_baselines,
@@ -87,7 +87,7 @@ class Driver:
     _next_trial: int = 0
     _completed: int = 0  # trainings of this run
     _begun: int = 0  # search trials that are running or have been trained
-    _orphans: list[Job] = field(default_factory=list)
+    _interrupted: list[Job] = field(default_factory=list)
     _baselines: list[MissingBaseline] = field(default_factory=list)
     _promotions: Promotions | None = None  # set when the search has ended
     _promoting: bool = False
@@ -101,15 +101,16 @@ class Driver:
         self._suggestions = Suggestions(self.store, self.space, self.measure, self.seed)
 
     def run(self) -> None:
-        """Train until the target is reached or the space is exhausted, then promotions and finals.
+        """Run the study's trainings: baselines, candidates, promotions and finals.
 
-        An exception, Ctrl-C and the deadline leave the running trials to the next run.
+        It ends when the target is reached or the space is exhausted, and no trial is running. An
+        exception, Ctrl-C and the deadline leave the running trials to the next run.
 
         Raises:
             DataError: the images cannot be used.
             StorageError: the study's storage, or a file that workers need, cannot be used.
         """
-        self._orphans = interrupted(self.store)
+        self._interrupted = interrupted(self.store)
         self._load_trials()
         self._finals = self._load_finals()
         self._outcomes = Outcomes(
@@ -121,7 +122,7 @@ class Driver:
             self.images.validation,
             self.epochs,
         )
-        for job in self._orphans:
+        for job in self._interrupted:
             if job.spec.kind is TrialKind.FINAL:
                 self._outcomes.resume(job)
         self._baselines = missing_baselines(self.store, self.space, self.measure)
@@ -158,7 +159,7 @@ class Driver:
             ended = self.executor.wait(timeout=max(0.0, min(1.0, left)))
             self.still_held()  # the machine may have been suspended
             for finished in sorted(ended, key=lambda each: each.trouble is not None):
-                self._take_up(finished)
+                self._store_result(finished)
 
     def _refund_attempts(self) -> None:
         """Do not charge running trials an attempt: the run ends without a crash."""
@@ -182,8 +183,8 @@ class Driver:
 
     def _next(self) -> Job | None:
         """Return the next training; None if there is none, or it depends on running trials."""
-        if self._orphans:
-            return begin_again(self.store, self._orphans.pop(0))
+        if self._interrupted:
+            return count_attempt(self.store, self._interrupted.pop(0))
         if self._baselines:
             return self._begin_baseline(self._baselines.pop(0))
         if self._is_searching():
@@ -373,7 +374,7 @@ class Driver:
         task = Task(
             spec.architecture,
             spec.seed,
-            self._outcomes.next_look(job),
+            self._outcomes.next_pause(job),
             job.checkpoint,
             spec.fidelity,
             self.epochs if spec.epochs is None else spec.epochs,
@@ -381,13 +382,13 @@ class Driver:
         )
         self.executor.submit(self._ticket, task)
 
-    def _take_up(self, finished: Finished) -> None:
+    def _store_result(self, finished: Finished) -> None:
         """Store the outcome of a task; resubmit its training if more epochs are left."""
         if finished.trouble is not None:
             raise finished.trouble
         job, outcome = self._jobs.pop(finished.ticket), finished.outcome
         if outcome is not None and outcome.checkpoint is not None:
-            if self._outcomes.trains_on(job, outcome):
+            if self._outcomes.continue_or_prune(job, outcome):
                 self._submit(job)
                 return
         elif outcome is not None:

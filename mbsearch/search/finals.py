@@ -285,7 +285,7 @@ class FinalRounds:
         if len(curve) < _LOOK_FROM * self.plan.epochs or len(curve) >= self.plan.epochs:
             return None
         accuracy = curve[-1].validation_accuracy
-        ahead = self._ahead(record, len(curve))
+        ahead = self._best_at(record, len(curve))
         if ahead is None:
             return None
         error = math.sqrt(max(ahead * (1 - ahead), 1e-4) / max(images, 1))
@@ -309,7 +309,7 @@ class FinalRounds:
         gap = best[len(curve) - 1].validation_accuracy - curve[-1].validation_accuracy
         return max(0.0, best[-1].validation_accuracy - gap)
 
-    def _ahead(self, record: TrialRecord, epoch: int) -> float | None:
+    def _best_at(self, record: TrialRecord, epoch: int) -> float | None:
         """Return the best accuracy at this epoch of completed finals of at most the same cost."""
         found = [c[epoch - 1].validation_accuracy for c in self._completed(record)]
         return max(found, default=None)

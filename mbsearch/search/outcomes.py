@@ -51,7 +51,7 @@ class Outcomes:
     validation_images: int
     epochs: int | None = None
 
-    def next_look(self, job: Job) -> int | None:
+    def next_pause(self, job: Job) -> int | None:
         """Return the epoch at which a training pauses next; None if it runs to its end.
 
         A final pauses after every epoch, so that a crash costs at most one. References and
@@ -74,8 +74,8 @@ class Outcomes:
             job.checkpoint = checkpoint.read_bytes()
             job.epochs_done = trial.user_attrs.get(EPOCHS_DONE, 0)
 
-    def trains_on(self, job: Job, outcome: Outcome) -> bool:
-        """Prune the trial of a paused training, or return True to continue it.
+    def continue_or_prune(self, job: Job, outcome: Outcome) -> bool:
+        """Store a training's progress and return True, or prune its trial and return False.
 
         To continue, the job gets the checkpoint of the training.
         """

@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class MissingBaseline:
-    """A reference whose screening, or a repeat of it, the study does not have yet."""
+    """A reference network to screen, or to screen again with another seed."""
 
     family: str
     network: Architecture
@@ -49,7 +49,7 @@ def interrupted(store: StudyStore) -> list[Job]:
     """Return the trials that an earlier run left running, so that they are trained again.
 
     Trials whose outcome is stored are completed here. Trials with too many attempts fail.
-    `begin_again` counts the new attempt of the others.
+    `count_attempt` counts the new attempt of the others.
     """
     jobs: list[Job] = []
     for study in (store.baselines, store.search):
@@ -77,7 +77,7 @@ def _again(store: StudyStore, study: optuna.Study, trial: FrozenTrial, spec: Tri
     return job
 
 
-def begin_again(store: StudyStore, job: Job) -> Job:
+def count_attempt(store: StudyStore, job: Job) -> Job:
     """Store the new number of attempts of an interrupted trial, and return its job."""
     store.set_attr(job.study, job.number, "attempts", job.attempts)
     return job

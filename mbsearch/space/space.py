@@ -148,7 +148,7 @@ class SearchSpace:
 
 @lru_cache(maxsize=65536)
 def _row(model: type[StrictModel], items: tuple[tuple[str, Any], ...]) -> StrictModel:
-    """Return the validated model, cached because candidates share most of their stages."""
+    """Return a pydantic model for a mapping's items, cached because candidates share stages."""
     return model.model_validate(dict(items))
 
 

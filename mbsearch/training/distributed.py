@@ -24,7 +24,7 @@ class Rank:
     count: int
 
 
-def together(work: Callable[[Rank], object], devices: Sequence[torch.device]) -> None:
+def run_on_devices(work: Callable[[Rank], object], devices: Sequence[torch.device]) -> None:
     """Run a function in one process per device, connected by torch.distributed.
 
     Raises:

@@ -25,7 +25,7 @@ from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import Evaluation, Predictions, Start
 from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
 from mbsearch.training.devices import device_name
-from mbsearch.training.distributed import Rank, together
+from mbsearch.training.distributed import Rank, run_on_devices
 from mbsearch.training.loop import Training, evaluate, predict
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
@@ -91,7 +91,7 @@ class FinalTraining:
         """
         device = self.devices[0]
         if len(self.devices) > 1:
-            together(partial(self._train_share, task), self.devices)
+            run_on_devices(partial(self._train_share, task), self.devices)
         source, pixels = load_source(self.data, seed=self.split_seed), self._pixels(task)
         training, start = self._train(task, source)
         test = source.split("test", pixels)
@@ -188,10 +188,10 @@ class LongTraining(Training):
         """Whether a training step uses neither random numbers nor other devices."""
         return self.recipe.mixup == 0 and self.rank is None
 
-    def see(self, train_split: Split, validation_split: Split | None) -> None:
+    def replace_images(self, train_split: Split, validation_split: Split | None) -> None:
         """Replace the images; if their size changes, restart the average of the weights."""
         resized = train_split.images.shape != self.train_split.images.shape
-        super().see(train_split, validation_split)
+        super().replace_images(train_split, validation_split)
         if resized and self._average is not None:
             self._average = AveragedModel(self.network, use_buffers=True)
 
@@ -224,7 +224,7 @@ class LongTraining(Training):
         second = F.cross_entropy(logits, labels[other], label_smoothing=smoothing)
         return weight * first + (1 - weight) * second
 
-    def stepped(self) -> None:
+    def after_step(self) -> None:
         """Update the averaged weights after a step.
 
         The decay increases over the first steps, as in TensorFlow. With a constant decay the

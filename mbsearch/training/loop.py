@@ -72,7 +72,7 @@ class Training:
         """The network that is evaluated after each epoch."""
         return self.network
 
-    def see(self, train_split: Split, validation_split: Split | None) -> None:
+    def replace_images(self, train_split: Split, validation_split: Split | None) -> None:
         """Replace the training and validation images, possibly by images of another size."""
         self.train_split, self.validation_split = train_split, validation_split
         self._run_step = accel.step_runner(self.device, constant=self.repeats)
@@ -123,7 +123,7 @@ class Training:
             tensors = [each for each in batch if each is not None]
             # Read the sum once per epoch: a read waits for the device.
             total += self._run_step(self._step, *tensors)
-            self.stepped()
+            self.after_step()
         return float(total) / steps
 
     def _step(self, *tensors: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Training:
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.recipe.label_smoothing)
         return distillation(loss, logits, batch.taught, self.teacher)
 
-    def stepped(self) -> None:
+    def after_step(self) -> None:
         """Do nothing; subclasses override this hook, which runs after every optimizer step."""
 
     def checkpoint(self) -> bytes:

@@ -22,7 +22,7 @@ from mbsearch.data.sources import ImageSource
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import Start, StartKind
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
-from mbsearch.training.donors.inheritance import copy_given, donated, inherited_share
+from mbsearch.training.donors.inheritance import copy_inherited, donated, inherited_share
 from mbsearch.training.supernet.shared_weights import inherit
 from mbsearch.training.supernet.supernet_training import load_shared
 from mbsearch.training.teacher import TaughtSplit, TeacherLogits, read_logits
@@ -60,7 +60,7 @@ class Pretrained:
         share = inherited_share(network, given)
         if share < LEAST_SHARE:
             return Start(StartKind.FRESH, 0.0)
-        copy_given(network, given)
+        copy_inherited(network, given)
         if origin == self.donor.family:
             return Start(StartKind.DONOR, share)
         if self.supernet is None:

@@ -171,7 +171,7 @@ class ProxyTraining:
         stop = _stop_epoch(task, recipe)
         while (done := len(training.curve)) < stop:
             if sides[done] != training.train_split.images.shape[-1]:
-                training.see(
+                training.replace_images(
                     self._split("train", sides[done], None),
                     self._split("validation", sides[done], None),
                 )

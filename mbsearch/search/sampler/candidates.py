@@ -155,7 +155,7 @@ class Candidates:
 
     def _extreme(self, start: Iterable[Network], sign: float, budget: int | None) -> Network | None:
         def rank(network: Network) -> tuple[bool, float]:
-            return not _keeps(network, budget), sign * network.cost
+            return not _is_allowed(network, budget), sign * network.cost
 
         best = min(start, key=rank, default=None)
         improved = best is not None
@@ -170,7 +170,7 @@ class Candidates:
                     other = self.network(row)
                     if rank(other) < rank(best):
                         best, improved = other, True
-        return best if best is not None and _keeps(best, budget) else None
+        return best if best is not None and _is_allowed(best, budget) else None
 
     def _describe(self, row: Rows) -> Network:
         params = self.space.decode(row)
@@ -209,6 +209,6 @@ def _check(facts: Facts, params: Params, log_cost: bool) -> None:
         raise SpecError(f"growth: expected a finite number, got {growth!r} for {params!r}")
 
 
-def _keeps(network: Network, budget: int | None) -> bool:
+def _is_allowed(network: Network, budget: int | None) -> bool:
     """Return whether a network is feasible and within the budget, if one is given."""
     return network.feasible and (budget is None or network.within[budget])

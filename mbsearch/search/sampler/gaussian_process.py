@@ -149,7 +149,7 @@ def fit(
 
 
 def own_noise(warp: Warp, accuracy: Array, deviation: Array) -> Array:
-    """Return variances on the transformed scale, for accuracies with standard deviations.
+    """Return noise variances on the transformed scale, for accuracies and their deviations.
 
     Each is at most the variance of all accuracies together, on either scale: where the
     transformation is steep, its derivative overstates the noise.

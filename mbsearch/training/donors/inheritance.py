@@ -34,7 +34,7 @@ def donated(
         network: its module; a `skeleton` is enough.
         donor: with sorted channels.
     """
-    twins = dict(_twins(architecture, donor.architecture))
+    twins = dict(_layer_pairs(architecture, donor.architecture))
     given = {}
     for name, target in _tensors(network).items():
         words = name.split(".")
@@ -64,7 +64,7 @@ def inherited_share(network: nn.Module, given: Mapping[str, Tensor]) -> float:
 
 
 @torch.no_grad()
-def copy_given(network: nn.Module, given: Mapping[str, Tensor]) -> None:
+def copy_inherited(network: nn.Module, given: Mapping[str, Tensor]) -> None:
     """Copy inherited values into a network; leave all others unchanged."""
     tensors = _tensors(network)
     for name, values in given.items():
@@ -80,7 +80,7 @@ def inherit_from(architecture: Architecture, network: nn.Module, donor: TrainedD
         donor: with sorted channels.
     """
     given = donated(architecture, network, donor)
-    copy_given(network, given)
+    copy_inherited(network, given)
     return inherited_share(network, given)
 
 
@@ -96,7 +96,7 @@ def _leading(source: Tensor, shape: torch.Size) -> Tensor:
     return source[tuple(map(slice, shape))]
 
 
-def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]]:
+def _layer_pairs(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]]:
     """Yield pairs of corresponding layers: the network's name and the donor's name."""
     own, other = ours.lower(), theirs.lower()
     yield "stem", "stem"
