@@ -1,4 +1,4 @@
-"""Store accuracies for the sampler that do not belong to trials of the search study."""
+"""Store accuracies of promotions, finals and references where the search's sampler reads them."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Suggestions:
         return self._draw(trial)
 
     def _draw(self, trial: int) -> Candidate | None:
-        """Return a new candidate, enumerated or drawn at random instead of suggested, or None."""
+        """Return a new candidate by enumeration or at random, without the sampler, or None."""
         if self.space.size <= ENUMERATE_UP_TO:
             drawn = self.space.enumerate_params()
         else:

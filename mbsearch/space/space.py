@@ -50,7 +50,7 @@ class SearchSpace:
         return count(self.template)
 
     def decode(self, params: Mapping[str, Any]) -> Architecture:
-        """Return the network for parameters; inactive parameters are ignored.
+        """Return the network with these parameters; those of inactive choices are ignored.
 
         Raises:
             SpecError: a parameter is unknown, missing, or not one of the options.
@@ -65,11 +65,11 @@ class SearchSpace:
         return max(cast("tuple[int, ...]", values))
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
-        """Return the active parameters only."""
+        """Return parameters without those of inactive choices."""
         return self.decode_canonical(params)[1]
 
     def decode_canonical(self, params: Mapping[str, Any]) -> tuple[Architecture, Params]:
-        """Return the network and its active parameters.
+        """Return the network with these parameters, and the parameters of active choices.
 
         This is `decode` and `canonical` in one pass.
         """

@@ -186,7 +186,7 @@ def keys_of(row: Mapping[str, Node], block: str) -> Mapping[str, Node]:
 
 
 def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
-    """Return a template's plain data for given parameters, and add the active ones to `used`.
+    """Return a network's plain data for parameters, and add those of active choices to `used`.
 
     Raises:
         SpecError: an active parameter is missing or not one of the options.

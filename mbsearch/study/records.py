@@ -204,7 +204,7 @@ class TrialRecord:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the network."""
+        """Hash that identifies the network."""
         return self.architecture.fingerprint
 
     @property

@@ -70,7 +70,7 @@ class StudyStore:
     _evaluations: dict[int, Evaluation] = field(default_factory=dict, repr=False)
 
     def study_of(self, origin: str) -> optuna.Study:
-        """Return the Optuna study that has the trials of an origin."""
+        """Return the Optuna study with the trials of an origin: ``search`` or a family."""
         return self.search if origin == SEARCH else self.baselines
 
     def set_attr(self, study: optuna.Study, number: int, key: str, value: Any) -> None:

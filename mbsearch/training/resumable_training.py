@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
 
 @dataclass
 class PreparatoryTraining(ABC):
-    """Abstract training of weights before a search, with the proxy's augmentation."""
+    """Base class of trainings before a search; images are augmented as in the proxy."""
 
     space: SearchSpecification
     source: ImageSource
