@@ -287,7 +287,7 @@ class CostAwareSampler(BaseSampler):
         return network or self._fresh(history) or self._repeat(history)
 
     def _most_promising(self, history: History, number: int) -> Network | None:
-        """Return the candidate with the largest expected hypervolume improvement per work."""
+        """Return the candidate with the largest expected hypervolume gain, divided by its work."""
         proposals, known = self._proposals, history.known
         posterior = self._model.given(history).with_pending(history.pending)
         accuracies, _ = posterior.accuracy(history.seen)
