@@ -71,11 +71,11 @@ def run(
         space: to search.
         trials: number of networks to train in all, references not counted; None for no limit.
         data: an image folder or the name of a data set; None for the space's.
-        folder: of the study; ``results/NAME`` by default. More trials extend a study.
+        folder: folder of the study, ``results/NAME`` by default. More trials extend a study.
         storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.
         sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
-        seed: of the search, the split and the trainings.
+        seed: seed of the search, the split and the trainings.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         evaluator: scores networks instead of the proxy (see mbsearch/execution/protocol.py).
         progress: show the progress on stderr: a bar on a terminal, else one line a trial.

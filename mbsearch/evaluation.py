@@ -85,11 +85,11 @@ def by_training(
     """Return the scoring for proxy trainings.
 
     Args:
-        space: as it was loaded.
+        space: specification as it was loaded.
         data: an image folder or the name of a data set.
-        seed: of the split and the trainings.
+        seed: seed of the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
-        folder: of the study, for the weights of a teacher and a supernet.
+        folder: folder of the study, for the weights of a teacher and a supernet.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         on_progress: receives events while images are checked.
 
@@ -166,7 +166,7 @@ def default_space(
 
     Args:
         data: an image folder or the name of a data set; None for the embedded images.
-        weights: as `Settings.weights`; None for ``auto``.
+        weights: see `Settings.weights`; None for ``auto``.
         on_progress: receives events while images are checked.
 
     Raises:

@@ -62,10 +62,10 @@ class RunResult:
     """The result of a run.
 
     Args:
-        folder: of the study's files.
-        records: of all trials.
+        folder: folder of the study's files.
+        records: records of all trials.
         exhausted: whether every network of the space within the limits has been tried.
-        identity: that the study is bound to.
+        identity: identity of the study.
         unpromoted: the share of the work that promotion needs, if it is above the share given.
     """
 
@@ -130,7 +130,7 @@ def run(
         space: to search.
         trials: number of networks of the space that the study trains in all; references are not
             counted. None for no limit.
-        folder: of the study's files, and of the study itself unless `storage` is given.
+        folder: folder of the study's files, and of the study itself unless `storage` is given.
         storage: URL of a PostgreSQL database that holds the study, under the folder's name.
         data: images (a folder or a name); None for the space's `proxy.data`.
         table: a file of accuracies to look up instead of training, without references.
@@ -140,7 +140,7 @@ def run(
         ray: address of a Ray cluster that trains, instead of this machine.
         gpus_per_trial: share of a GPU that a training on the cluster occupies.
         sampler: name of the sampler.
-        seed: of the sampler, the split and the trainings.
+        seed: seed of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         dry_run: log the plan of the run, and stop before it starts.
@@ -208,14 +208,14 @@ class _OpenStudy:
     """A study that is open for writing in this process.
 
     Args:
-        store: of its trials.
+        store: storage of the trials.
         still_held: raises StorageError if another process may have taken the study over.
-        folder: of its files.
-        scoring: of its networks.
-        space: with every budget that the study answers.
+        folder: folder of the study's files.
+        scoring: how the networks are scored.
+        space: specification with every budget that the study answers.
         measure: costs of a network, with the latency if the study needs it.
-        seed: of the sampler, the split and the trainings.
-        identity: that the study is bound to.
+        seed: seed of the sampler, the split and the trainings.
+        identity: identity of the study.
     """
 
     store: StudyStore

@@ -98,8 +98,8 @@ def normalize_batch(
         pixels: rows (B, H) and columns (B, W) of the image that each pixel is read from; None for
             the image as it is.
         scale: a factor per channel, or one for all.
-        offset: as `scale`.
-        device: of the result.
+        offset: an offset per channel, or one for all.
+        device: device of the returned batch.
     """
     if is_enabled() and device.type == "cpu":
         return _normalize_by_kernel(images, chosen, pixels, scale, offset)
@@ -148,7 +148,7 @@ def compile_ahead(device: torch.device, *, bfloat16: bool) -> None:
     Without this every worker compiles them itself.
 
     Args:
-        device: of the trainings; only a CPU needs kernels.
+        device: device of the trainings; only a CPU needs kernels.
         bfloat16: whether trainings compute in bfloat16.
     """
     if is_enabled() and device.type == "cpu":

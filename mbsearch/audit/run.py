@@ -59,16 +59,16 @@ def audit(
 
     Args:
         space: whose proxy is audited.
-        folder: of the study that the audit belongs to.
+        folder: folder of the study that the audit belongs to.
         networks: number of networks to sample.
         references: number of the space's baselines to audit beside them, to measure a bias for or
             against MobileNets; none are audited with `truth`.
         seeds: trainings by the proxy for each network, for the noise.
-        epochs: of the long training on all training images.
+        epochs: number of epochs of the long training on all training images.
         truth: a table of true accuracies, instead of the long training.
         data: images; None for the space's.
         jobs: worker processes; None for one a core, or four on a GPU.
-        seed: of the sample and the trainings.
+        seed: seed of the sample and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         on_progress: receives an event for every completed training, for every step of a training
@@ -166,10 +166,10 @@ class _Procedure:
     """The trainings of an audit, and how their results are compared.
 
     Args:
-        scoring: of the proxy.
-        seed: of the sample and the trainings.
+        scoring: scoring by the proxy.
+        seed: seed of the sample and the trainings.
         seeds: trainings by the proxy for each network.
-        epochs: of the long training.
+        epochs: number of epochs of the long training.
         known: true accuracies by fingerprint; None if the long training measures them.
     """
 

@@ -25,8 +25,8 @@ class Family:
         smallest_resolution: smallest published resolution, in pixels.
         donor: candidates can inherit its weights; else answers are compared with it.
         competitor: retraining and figures compare each network with it at equal cost.
-        label: in a legend.
-        colour: of its line in figures; None draws it among the other references.
+        label: name in a legend.
+        colour: colour in figures; None draws the family among the other references.
         symbol: plotly's marker.
         label_side: plotly's position of the text at its markers. Below, as the front lies above;
             another side for each family, as costs are often equal.

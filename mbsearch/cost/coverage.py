@@ -46,7 +46,7 @@ def gaps(
         space: the space in which each reference is looked up.
         budget: the budget that the references fill: ``20 M Mult-Adds``.
         family: the name of the references' family: ``MobileNetV2``.
-        references: with the number of classes of the space.
+        references: networks with the number of classes of the space.
     """
     outside: dict[str, tuple[str, list[Architecture]]] = {}
     for reference in references:

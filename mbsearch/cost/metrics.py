@@ -27,14 +27,14 @@ class Metric:
     """A cost metric: its names, its unit, and its function from layers to a value.
 
     Attributes:
-        key: in the costs of a record, and in JSON.
-        noun: in a sentence: ``parameters``.
+        key: key in the costs of a record, and in JSON.
+        noun: name in a sentence: ``parameters``.
         column: above a table's column, and before a control: ``Parameters``.
-        title: on an axis: ``Peak activation memory, float32``.
-        label: beside the exact number: ``Peak activation memory (bytes)``.
-        unit: of the values.
+        title: title of an axis: ``Peak activation memory, float32``.
+        label: label of the exact number: ``Peak activation memory (bytes)``.
+        unit: unit of the values.
         of_layers: the metric's value; None if it is measured or predicted.
-        name: in YAML files and options; None if it can be neither a bound nor an objective.
+        name: name in YAML and options; None if it can be neither a bound nor an objective.
         slug: after the value in the name of a file: ``500kparams``.
     """
 

@@ -86,7 +86,7 @@ def measure_latency(
     Args:
         architectures: the networks.
         engine: a key of `ENGINES`.
-        threads: of the engine, for one image.
+        threads: number of threads of the engine, for one image.
         runs: timed images per network, at least ten.
 
     Raises:

@@ -27,8 +27,8 @@ def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS)
     The engine is onnxruntime if it is installed, else torch, on one thread.
 
     Args:
-        seed: of the sample.
-        networks: of the space to measure.
+        seed: seed of the sample.
+        networks: number of networks of the space to measure.
 
     Raises:
         SpecError: the space has too few networks within its limits.

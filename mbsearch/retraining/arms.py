@@ -112,10 +112,10 @@ def compare_arms(
     Args:
         arms: answers of studies, with unique names.
         references: other networks, with unique names.
-        recipe: of the trainings, with the number of seeds.
+        recipe: recipe of the trainings, with the number of seeds.
         source: images of the studies.
         scale: pixels trained on, as a share of a network's own resolution.
-        folder: for the trainings.
+        folder: folder for the trainings.
         jobs: trainings at a time; None for one a core, or four on a GPU.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         on_progress: receives an event for every completed training.

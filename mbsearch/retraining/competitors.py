@@ -26,7 +26,7 @@ class Competitor:
     Args:
         name: unique among the candidates.
         family: ``search``, ``given``, or the family of a reference.
-        architecture: of the network.
+        architecture: architecture of the network.
         proxy_accuracy: validation accuracy in the search; None if it was not trained there.
         reference_of: name of the candidate that a reference is compared with; None for candidates.
     """

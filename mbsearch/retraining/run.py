@@ -52,12 +52,12 @@ def retrain_study(
     seeds of an earlier retraining by the same recipe are kept and not trained again.
 
     Args:
-        folder: of the study.
+        folder: folder of the study.
         chosen: networks to train.
-        settings: of the space, with the recipe in `retrain`.
+        settings: settings of the space, with the recipe in `retrain`.
         data: the study's images.
         data_key: content key of the images in the search.
-        split_seed: of the study, for the same test images.
+        split_seed: seed of the study's split, for the same test images.
         jobs: trainings at a time; None for one a core, or four on a GPU.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available. Each training uses
             all GPUs.
@@ -150,7 +150,7 @@ def retrain(
 
     Args:
         chosen: the networks; references follow their candidate.
-        executor: of a `FinalTraining`, which keeps completed trainings on disk.
+        executor: runs a `FinalTraining`, which keeps completed trainings on disk.
         seeds: number of trainings for each network.
         on_progress: receives an event for every completed training.
         measure: the costs of a network.

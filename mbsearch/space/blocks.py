@@ -51,7 +51,7 @@ class Stage(StrictModel):
         Args:
             c_in: channels of the input map.
             c_out: channels of the output map, the width multiplier already applied.
-            stride: of this block; only the first block of a stage has the stage's stride.
+            stride: stride of this block; only the first block has the stage's stride.
             default: the activation, unless the stage sets its own.
         """
 

@@ -214,7 +214,7 @@ def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: T
 
     Args:
         loss: the student's own.
-        logits: of the student, (B, num_classes).
+        logits: logits of the student, (B, num_classes).
         taught: logits of the teacher, (B, num_classes).
         teacher: its temperature, and the weight of its term.
     """

@@ -133,10 +133,10 @@ def build(
 
     Args:
         architecture: what to build.
-        num_classes: in the place of the architecture's own.
+        num_classes: number of classes, if not the architecture's.
         zero_init_residual: start every residual branch at zero, by a scale of 0 in its last batch
             normalization (arXiv 1706.02677, section 5.1).
-        seed: of the weights.
+        seed: seed of the random weights.
 
     Raises:
         SpecError: `num_classes` is not positive.

@@ -101,7 +101,7 @@ class Preparations:
 
         Args:
             space: the same, with the budgets of the study.
-            deadline: on time.monotonic's clock.
+            deadline: latest end, on time.monotonic's clock.
             on_progress: receives an event after every step.
 
         Raises:
@@ -161,7 +161,7 @@ def kept_start(
     Args:
         settings: stored in the study.
         source: its images.
-        folder: of the study.
+        folder: folder of the study.
         teacher: whether networks learn from the study's teacher, if it has one.
 
     Raises:

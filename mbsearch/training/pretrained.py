@@ -80,20 +80,17 @@ class Pretrained:
         """
         if self.teacher_logits is None:
             return split
-        return _teacher_logits(self.teacher_logits).attached(
-            split, kind, source.positions(kind, limit)
-        )
+        logits = _cached_logits(self.teacher_logits)
+        return logits.attached(split, kind, source.positions(kind, limit))
 
     def taught_on_all(self, split: Split) -> Split:
         """Attach the teacher's logits to the split of training and validation images.
 
         Without a teacher the split is returned unchanged.
         """
-        return (
-            split
-            if self.teacher_logits is None
-            else _teacher_logits(self.teacher_logits).on_all(split)
-        )
+        if self.teacher_logits is None:
+            return split
+        return _cached_logits(self.teacher_logits).on_all(split)
 
 
 def screening_recipe(proxy: Proxy, start: Start) -> Proxy:
@@ -137,5 +134,5 @@ def shared_weights(path: Path) -> dict[str, Tensor]:
 
 
 @lru_cache(maxsize=1)
-def _teacher_logits(path: Path) -> TeacherLogits:
+def _cached_logits(path: Path) -> TeacherLogits:
     return read_logits(path)

@@ -208,8 +208,8 @@ def prepare(
 
     Args:
         training: what is trained.
-        path: of the file that holds the weights.
-        deadline: on time.monotonic's clock.
+        path: file that holds the weights.
+        deadline: latest end, on time.monotonic's clock.
         on_progress: receives an event after every step.
 
     Raises:

@@ -35,7 +35,7 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
 
     Args:
         network: its weights are replaced.
-        path: of the file.
+        path: file with the weights.
         eps: epsilon of the batch normalizations that the file was trained with: 0.001 in
             torchvision's V3. Variances are shifted, so that the outputs are the same.
 
@@ -67,10 +67,10 @@ def match_weights(
     """Return a file's tensors under the names and in the shapes of a network's tensors.
 
     Args:
-        network: with the expected shapes; a `skeleton` is enough.
+        network: network with the expected shapes; a `skeleton` is enough.
         theirs: tensors of the file; see `read_weights`.
-        path: of the file, for messages.
-        eps: as in `load_weights`.
+        path: path of the file, for messages.
+        eps: see `load_weights`.
 
     Raises:
         DataError: they do not match; the message names the first mismatch.

@@ -69,7 +69,7 @@ def sort_channels(
     reads them. So the network's outputs stay the same up to rounding.
 
     Args:
-        architecture: of the network.
+        architecture: architecture of the network.
         state: its parameters and running statistics by name.
         criterion: ``readers``: sum of absolute weights of the convolutions and linear layers that
             read the channel. ``writers``: of those that produce it. ``norms``: absolute scale of

@@ -41,13 +41,13 @@ class Donor:
 
     Attributes:
         family: name of a packaged reference, or ``given``.
-        architecture: with the number of classes of the file.
-        path: of the file.
+        architecture: the network, with the number of classes of the file.
+        path: path of the file.
         eps: epsilon of its batch normalizations.
-        title: for text, such as ``EfficientNet-Lite0, trained on ImageNet``.
-        licence: of the weights, None if unknown.
+        title: name in text, such as ``EfficientNet-Lite0, trained on ImageNet``.
+        licence: licence of the weights, None if unknown.
         source: URL of the weights, None if unknown.
-        normalisation: of the images that they were trained on, None if unknown.
+        normalisation: normalisation of the donor's training images, None if unknown.
     """
 
     family: str

@@ -30,9 +30,9 @@ def donated(
     them do. The classifier is inherited only for the same number of classes.
 
     Args:
-        architecture: of the candidate.
+        architecture: architecture of the candidate.
         network: its module; a `skeleton` is enough.
-        donor: with sorted channels.
+        donor: donor with sorted channels.
     """
     twins = dict(_layer_pairs(architecture, donor.architecture))
     given = {}
@@ -75,9 +75,9 @@ def inherit_from(architecture: Architecture, network: nn.Module, donor: TrainedD
     """Copy inherited values into a network, and return their share of its parameters.
 
     Args:
-        architecture: of the network.
+        architecture: architecture of the network.
         network: changed in place.
-        donor: with sorted channels.
+        donor: donor with sorted channels.
     """
     given = donated(architecture, network, donor)
     copy_inherited(network, given)
