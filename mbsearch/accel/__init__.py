@@ -34,8 +34,8 @@ def accelerate(network: nn.Module, device: torch.device) -> nn.Module:
     the order of summation. The call may be repeated.
 
     Args:
-        network: plain torch modules, possibly without storage.
-        device: where it is trained; on others than a CPU and CUDA the network stays plain.
+        network: plain torch modules, possibly on the meta device.
+        device: device of the training; on others than a CPU and CUDA the network stays plain.
     """
     if is_enabled() and device.type in ("cpu", "cuda"):
         from mbsearch.accel.fusion import fuse
