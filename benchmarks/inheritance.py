@@ -37,7 +37,7 @@ from mbsearch.training.network import build, skeleton
 from mbsearch.training.resumable_training import prepare
 from mbsearch.training.supernet.shared_weights import inherit
 from mbsearch.training.supernet.supernet_training import SupernetTraining, load_shared
-from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
+from mbsearch.training.teacher import TeacherLogits, TeacherTraining, read_logits, write_logits
 from mbsearch.training.weights import match_weights, read_weights
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ class Bench:
         ordered = dict(state) if order is None else sort_channels(network, state, order)
         return TrainedDonor(f"{self.donor.key} {order}", network, ordered)
 
-    def lessons(self) -> Lessons:
+    def teacher_logits(self) -> TeacherLogits:
         """Return the teacher's logits; train the teacher if there are none."""
         path = self.work / "lessons.pt"
         if not path.exists():
@@ -117,9 +117,9 @@ class Bench:
                 self.space, self.source, 0, CPU, donor=self.sorted_donor("readers")
             )
             prepare(teacher, self.work / "teacher.pt")
-            write_lessons(teacher.lessons(), path)
+            write_logits(teacher.compute_logits(), path)
             print(f"teacher: {teacher.seconds:.0f} s", flush=True)
-        return read_lessons(path)
+        return read_logits(path)
 
     def supernet(self, taught: bool) -> Path:
         """Return the file of a supernet that is trained from the sorted donor."""
@@ -130,7 +130,7 @@ class Bench:
             0,
             CPU,
             self.sorted_donor("readers"),
-            self.lessons() if taught else None,
+            self.teacher_logits() if taught else None,
         )
         prepare(training, path)
         print(f"supernet, taught {taught}: {training.seconds:.0f} s", flush=True)
@@ -154,7 +154,7 @@ class Bench:
         def split(epoch: int) -> Split:
             scale = 0.5 if epoch < how.half_pixels * EPOCHS else 1.0
             images = self.source.split("train", round(scale * network.resolution))
-            return self.lessons().attached(images, "train") if how.distilled else images
+            return self.teacher_logits().attached(images, "train") if how.distilled else images
 
         training = LongTraining(
             network=fresh,
@@ -169,7 +169,7 @@ class Bench:
         for epoch in range(EPOCHS):
             images = split(epoch)
             if images.images.shape != training.train_split.images.shape:
-                training.see(images, None)
+                training.replace_images(images, None)
             training.run_epoch()
         seconds = time.process_time() - started
         _, accuracy = evaluate(training.scored, self.source.split("test", network.resolution), CPU)

@@ -1,4 +1,6 @@
-"""Search small image networks for accuracy against cost, with MobileNets as references.
+"""Search for small image networks with the best accuracy for their cost.
+
+MobileNets are trained alongside as references.
 
     import mbsearch as mb
 
@@ -58,7 +60,7 @@ logging.getLogger("mbsearch").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    """Import the sampler on first access, because optuna triples the import time."""
+    """Import `CostAwareSampler` on first access, because optuna triples the import time."""
     if name == "CostAwareSampler":
         from mbsearch.search.sampler.cost_aware import CostAwareSampler
 

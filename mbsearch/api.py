@@ -1,4 +1,4 @@
-"""The functions of the Python API that need slow libraries, which they import when called."""
+"""Functions of the Python API that import slow libraries only when called."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build(
 def build(
     architecture: Architecture, *, features_only: bool = False, seed: int = 0
 ) -> nn.Module | FeatureMaps:
-    """Return the network as a PyTorch module with random weights drawn with `seed`.
+    """Return a PyTorch network with random weights drawn with `seed`.
 
     It takes float images of shape (N, 3, H, W) and returns logits of shape (N, num_classes). With
     `features_only` it returns a dictionary of the feature maps at every stride. The attributes
@@ -64,7 +64,7 @@ def run(
     evaluator: Evaluator | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Search a space as ``mbsearch run`` does, and return every record of the study.
+    """Search a space like ``mbsearch run``, and return all records of the study as a table.
 
     Scripts, notebooks and text on standard input may call it. An `evaluator` must be defined in a
     module, or in a script that calls this function under ``if __name__ == "__main__":``, because
@@ -74,11 +74,11 @@ def run(
         space: to search.
         trials: number of networks to train in all, references not counted; None for no limit.
         data: an image folder or the name of a data set; None for the space's.
-        folder: of the study; ``results/NAME`` by default. More trials extend a study.
+        folder: folder of the study, ``results/NAME`` by default. More trials extend a study.
         storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.
         sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
-        seed: of the search, the split and the trainings.
+        seed: seed of the search, the split and the trainings.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         evaluator: scores networks instead of the proxy (see mbsearch/execution/protocol.py).
         progress: show the progress on stderr: a bar on a terminal, else one line a trial.
@@ -121,7 +121,7 @@ def _shown_progress() -> Iterator[OnProgress]:
 
 
 def load_results(path: str | Path | None = None, *, storage: str | None = None) -> pd.DataFrame:
-    """Return every record of a study as a table: identity, state, costs, evaluation, choices.
+    """Return all records of a study as a table: identity, state, costs, evaluation, choices.
 
     Args:
         path: the folder of a study, or a folder of studies, for the newest one; ``results`` by

@@ -21,11 +21,11 @@ from difflib import get_close_matches
 
 
 class MbsearchError(Exception):
-    """Base class of all errors with a message for the user."""
+    """Base class of all errors whose message is for the user."""
 
 
 class SpecError(MbsearchError):
-    """A description (YAML, space, architecture, parameters) is not valid."""
+    """A YAML file, search space, architecture or parameter is not valid."""
 
 
 class DataError(MbsearchError):
@@ -41,15 +41,15 @@ class NoStudyError(StorageError):
 
 
 class NoAnswerError(StorageError):
-    """No trained network of a study is within a budget."""
+    """A study has no trained network within a budget."""
 
 
 class EvaluationError(MbsearchError):
-    """One network failed to train or to be measured; the study continues without it."""
+    """A network failed to train or to be measured; the study continues without it."""
 
 
 class ClusterError(MbsearchError):
-    """A Ray cluster cannot be used: Ray or the cluster is missing, or it has too few nodes."""
+    """A Ray cluster cannot be used: it or Ray is missing, or it has too few resources."""
 
 
 class ExportError(MbsearchError):
@@ -57,6 +57,6 @@ class ExportError(MbsearchError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a suffix for messages on unknown words: the nearest known one, or nothing."""
+    """Return a suggestion of the closest known word, or an empty text, to append to a message."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""The evaluator of a study: proxy trainings, a table of accuracies, or one of the user's."""
+"""Choose a study's evaluator: proxy trainings, a table of accuracies, or the user's own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How the networks of a study are scored.
+    """How a study's networks are scored: the evaluator, its images and its preparation.
 
     Args:
         evaluator: scores one network.
@@ -90,14 +90,14 @@ def by_training(
     known: KnownImages | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Scoring:
-    """Return the scoring by proxy trainings.
+    """Return the scoring for proxy trainings.
 
     Args:
-        space: as it was loaded.
+        space: specification as it was loaded.
         data: an image folder or the name of a data set.
-        seed: of the split and the trainings.
+        seed: seed of the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
-        folder: of the study, for the weights of a teacher and a supernet.
+        folder: folder of the study, for the weights of a teacher and a supernet.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         known: images of the study, if it exists.
         on_progress: receives events while images are checked.
@@ -189,7 +189,7 @@ def default_space(
     min_images: int = 1,
     on_progress: OnProgress = ignore_progress,
 ) -> str:
-    """Return the default space for images: ``photos`` if networks inherit weights, else ``v2``.
+    """Return the default space: ``photos`` if networks inherit weights, otherwise ``v2``.
 
     Args:
         data: an image folder or the name of a data set; None for the embedded images.
@@ -211,7 +211,7 @@ def default_space(
 
 
 def by_table(space: SearchSpecification, table: Path) -> Scoring:
-    """Return the scoring by a table of accuracies, without baselines, promotion and finals.
+    """Return the scoring for a table of accuracies, without baselines, promotions and finals.
 
     Raises:
         DataError: the table cannot be used.
@@ -225,7 +225,7 @@ def by_table(space: SearchSpecification, table: Path) -> Scoring:
 
 
 def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
-    """Return the scoring by an evaluator of the user's, without promotion and finals.
+    """Return the scoring for a user's evaluator, without promotions and finals.
 
     The study is bound to the name of the evaluator's class.
 
@@ -242,7 +242,7 @@ def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
 
 
 def _without_trainings(space: SearchSpecification) -> SearchSpecification:
-    """Return a space whose networks are scored once, without longer trainings."""
+    """Return the specification without inherited weights, promotions and finals."""
     return space.with_settings(
         {
             "weights": SCRATCH,

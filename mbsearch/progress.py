@@ -1,4 +1,4 @@
-"""The event that long tasks emit about their progress."""
+"""Progress events of long tasks, and their output as lines of text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ignore_progress(_event: Progress) -> None:
 
 
 class CountLines:
-    """Write the counts of progress events as lines of text, at most one every five seconds.
+    """Writes the counts of progress events as lines of text, at most one every five seconds.
 
     Args:
         write: receives each line.
@@ -54,7 +54,7 @@ class CountLines:
         self._next = time.monotonic() + self._SECONDS
 
     def __call__(self, event: Progress) -> None:
-        """Write the count of an event, unless the last line is too recent."""
+        """Write the count of an event, unless the last line is less than five seconds old."""
         if event.total is not None and time.monotonic() >= self._next:
             self._write(f"{event.phase}: {event.completed:,} of {event.total:,}")
             self._next = time.monotonic() + self._SECONDS

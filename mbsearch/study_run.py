@@ -1,4 +1,4 @@
-"""A run: search a space on images, and write the study and its result files."""
+"""A whole run: search a space on images, and write the study and its result files."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Result of a run.
+    """The result of a run.
 
     Args:
-        folder: of the study's files.
-        records: of all trials.
+        folder: folder of the study's files.
+        records: records of all trials.
         exhausted: whether every network of the space within the limits has been tried.
-        identity: that the study is bound to.
+        identity: identity of the study.
         unpromoted: the share of the work that promotion needs, if it is above the share given.
     """
 
@@ -96,14 +96,14 @@ class UnwrittenResultsError(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class _Workers:
-    """Where trainings run, and how many at a time."""
+    """Options for the workers: their number, and the Ray cluster if there is one."""
 
     jobs: int | None
     ray: str | None
     gpus_per_trial: float
 
     def executor(self, scoring: Scoring) -> Executor:
-        """Return the workers of this machine or of a Ray cluster."""
+        """Return an executor on this machine or on a Ray cluster."""
         if self.ray is None:
             return LocalProcesses(
                 scoring.evaluator, self.jobs or scoring.jobs(), scoring.prepare, scoring.imports()
@@ -139,7 +139,7 @@ def run(
     dry_run: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> RunResult:
-    """Search a space by proxy trainings, the references first; resume a study that exists.
+    """Run a search by proxy trainings, or resume it if the study exists.
 
     An interrupted run resumes by the same call. More trials extend a study. When the run ends or is
     interrupted, the result files are written, with the predicted accuracies.
@@ -148,7 +148,7 @@ def run(
         space: to search.
         trials: number of networks of the space that the study trains in all; references are not
             counted. None for no limit.
-        folder: of the study's files, and of the study itself unless `storage` is given.
+        folder: folder of the study's files, and of the study itself unless `storage` is given.
         storage: URL of a PostgreSQL database that holds the study, under the folder's name.
         data: images (a folder or a name); None for the space's `proxy.data`.
         table: a file of accuracies to look up instead of training, without references.
@@ -158,7 +158,7 @@ def run(
         ray: address of a Ray cluster that trains, instead of this machine.
         gpus_per_trial: share of a GPU that a training on the cluster occupies.
         sampler: name of the sampler.
-        seed: of the sampler, the split and the trainings.
+        seed: seed of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         dry_run: log the plan of the run, and stop before it starts.
@@ -248,17 +248,17 @@ def _cached_images(
 
 @dataclass(frozen=True, slots=True)
 class _OpenStudy:
-    """A study that this process may write to.
+    """A study that is open for writing in this process.
 
     Args:
-        store: of its trials.
+        store: storage of the trials.
         still_held: raises StorageError if another process may have taken the study over.
-        folder: of its files.
-        scoring: of its networks.
-        space: with every budget that the study answers.
+        folder: folder of the study's files.
+        scoring: how the networks are scored.
+        space: specification with every budget that the study answers.
         measure: costs of a network, with the latency if the study needs it.
-        seed: of the sampler, the split and the trainings.
-        identity: that the study is bound to.
+        seed: seed of the sampler, the split and the trainings.
+        identity: identity of the study.
     """
 
     store: StudyStore
@@ -280,7 +280,7 @@ class _OpenStudy:
         sampler: str,
         feasible: Params,
     ) -> _OpenStudy:
-        """Check and complete what the store knows of the study, and set its sampler.
+        """Check the study's identity, store missing settings, and set its sampler.
 
         Raises:
             SpecError: no network of the space is within the limits.
@@ -314,7 +314,7 @@ class _OpenStudy:
             self.store.search.set_user_attr(IMAGES, record.to_dict())
 
     def log_start(self, trials: int | None) -> None:
-        """Log how many trials are completed, unless the study is new."""
+        """Log how many trials are completed, unless none are."""
         completed = self.store.ended_candidates()
         if trials is not None and completed >= trials:
             more = f"--trials {trials + 100} for more"
@@ -326,7 +326,7 @@ class _OpenStudy:
     def driver(
         self, executor: Executor, trials: int | None, deadline: float, on_progress: OnProgress
     ) -> Driver:
-        """Return the driver of the search, with the screening's length from a pilot."""
+        """Return the driver of the search; a pilot chooses the screening's epochs."""
         pilot = self._pilot(executor)
         return Driver(
             self.store,
@@ -345,7 +345,7 @@ class _OpenStudy:
         )
 
     def _pilot(self, executor: Executor) -> Pilot | None:
-        """Return the study's pilot, run now if it has none; None if the epochs are given."""
+        """Return the study's pilot, run now if missing; None if no pilot is needed."""
         space, proxy = self.space, self.space.settings.proxy
         wanted = space.settings.references == "auto" and proxy.evaluator == "training"
         if not wanted or "epochs" in proxy.model_fields_set:
@@ -410,7 +410,7 @@ class _OpenStudy:
 def _check_options(
     trials: int | None, minutes: float | None, workers: _Workers, sampler: str
 ) -> None:
-    """Raise an error for options that do not fit, before anything is written."""
+    """Raise an error for invalid options, before anything is written."""
     if trials is not None and trials < 1:
         raise SpecError(f"trials: expected a number >= 1, got {trials}")
     if workers.jobs is not None and workers.jobs < 1:
@@ -426,7 +426,7 @@ def _check_options(
 
 
 def _check_device(device: str | None) -> None:
-    """Raise EvaluationError for a device that this machine lacks, before anything is written."""
+    """Raise an error if this machine has no such device, before anything is written."""
     if device is not None:
         from mbsearch.training.devices import choose_device
 
@@ -442,10 +442,10 @@ def _stored_settings(folder: Path, storage: str | None) -> Mapping[str, Any]:
 def _as_stored(
     space: SearchSpecification, folder: Path, known: Mapping[str, Any]
 ) -> SearchSpecification:
-    """Return the space with the choices that an existing study has already made.
+    """Return the specification with the space and weights of an existing study.
 
-    If a packaged space has changed since, it is the stored one. Automatic weights become the
-    study's.
+    If a packaged space has changed since, it is replaced by the stored one. Automatic weights
+    become the study's.
     """
     kept, stamp = known.get("space_yaml"), known.get("stamp")
     if kept is None or stamp is None:
@@ -470,7 +470,7 @@ def _as_stored(
 
 
 def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
-    """Return the plan of a run in lines of text: budgets, references, trainings, workers."""
+    """Return lines of text about a run's plan: budgets, references, trials and workers."""
     space, settings, lines = scoring.space, scoring.space.settings, []
     if scoring.photo_side is not None and (large := oversized(space, scoring.photo_side)):
         more = " ..." * (len(large) > _MOST_LISTED)
@@ -499,7 +499,7 @@ def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
 
 
 def with_questions(space: SearchSpecification, measure: Measure = measure) -> SearchSpecification:
-    """Return the space with every budget that its study answers.
+    """Return the specification with every budget that its study answers.
 
     These are the budgets given, else all limits as one budget, else round budgets if references are
     chosen automatically, else none.
@@ -512,7 +512,7 @@ def with_questions(space: SearchSpecification, measure: Measure = measure) -> Se
 
 
 def _identity(scoring: Scoring, seed: int) -> Identity:
-    """Return everything that the trials of a study depend on."""
+    """Return everything that a study's trials depend on."""
     settings = scoring.space.settings
     return {
         "data": scoring.place
@@ -560,7 +560,7 @@ def _keep(
     model: LatencyModel | None,
     pretrained: Pretrained | None,
 ) -> None:
-    """Store what defines a study; for an existing one only what may change."""
+    """Store the study's settings; in an existing study, only those that may change."""
     known, text = store.settings(), space.to_yaml()
     if known.get("space_yaml") != text:
         store.search.set_user_attr("space_yaml", text)
@@ -583,7 +583,7 @@ def _keep(
 
 
 def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> LatencyModel | None:
-    """Return the study's latency model, fitted on this machine if it has none; None if unneeded."""
+    """Return the study's latency model, fitted now if missing; None if not needed."""
     if not space.settings.needs_latency:
         return None
     kept = store.settings().get(MODEL_KEY)
@@ -595,6 +595,6 @@ def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> 
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of Python and the packages that a study depends on."""
+    """Return the versions of Python, mbsearch, torch, optuna and numpy."""
     packages = ("mbsearch", "torch", "optuna", "numpy")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -1,4 +1,4 @@
-"""Records of trials whose answers are known."""
+"""Records of trials for which the expected answer is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ IMAGES = 1000
 def evaluation(
     accuracy: float, seed: int = 0, *, pixels: int = 24, kept: bool = False
 ) -> Evaluation:
-    """An outcome; where its predictions are kept, harder images are the same for all networks."""
+    """Return an evaluation with this accuracy, with predictions if `kept`.
+
+    The predictions of all networks are wrong on the same hard images first.
+    """
     predictions = None
     if kept:
         labels = np.zeros(IMAGES, np.uint16)
@@ -32,7 +35,7 @@ def evaluation(
 
 
 def network(trial: int, accuracy: float, mult_adds: int, **fields: object) -> TrialRecord:
-    """A searched network."""
+    """Return the record of a searched network."""
     architecture = Architecture(
         resolution=96,
         num_classes=10,
@@ -55,7 +58,7 @@ def reference(
     resolution: int = 96,
     family: str = "mobilenet_v2",
 ) -> TrialRecord:
-    """A reference trained beside the searched networks."""
+    """Return the record of a reference."""
     architecture = scaled_reference(family, alpha, resolution, 10)
     record = network(trial, accuracy, mult_adds)
     return replace(record, origin=family, architecture=architecture)

@@ -33,7 +33,7 @@ FLAGS = (
 def chromium(
     binary: str, driver: str, width: int = 1280, height: int = 900, dark: bool = False
 ) -> Iterator[webdriver.Chrome]:
-    """Start a browser with a fresh profile; remove both at the end."""
+    """Start Chromium with a new profile, and remove the profile at the end."""
     with tempfile.TemporaryDirectory(prefix="mbsearch-browser-") as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = binary
@@ -54,7 +54,7 @@ def chromium(
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """Return the value of `condition` once it is true.
+    """Wait until `condition` returns a true value, and return the value.
 
     A condition that refers to an element that the page has replaced is evaluated again.
     """
@@ -68,7 +68,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> 
 
 
 def answers(url: str) -> bool:
-    """Return whether a server responds."""
+    """Return whether the server at a URL responds with status 200."""
     try:
         with urlopen(url) as response:
             return bool(response.status == 200)

@@ -26,7 +26,7 @@ _database_names = (f"mbsearch_{n}" for n in itertools.count())
 
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> None:
-    """Start the fork server with torch, if a collected test module imports torch.
+    """Start the fork server with torch preloaded, if a collected test module imports torch.
 
     A process has one fork server, with the imports of its first caller. Without this fixture that
     may be a test whose workers need no torch; workers of later tests would each import it.
@@ -43,7 +43,7 @@ def fork_server() -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Limit torch to one thread, as in a worker: threads on busy cores wait for each other."""
+    """Limit torch to one thread, as in a worker; more threads slow each other on busy cores."""
     import torch
 
     threads = torch.get_num_threads()
@@ -77,7 +77,7 @@ def postgres(postgres_server: str) -> str:
 
 @pytest.fixture(params=["journal", "postgres"])
 def storage(request: pytest.FixtureRequest) -> str | None:
-    """Return None for the journal, or the URL of a database."""
+    """Return None for a journal file, or the URL of a database."""
     if request.param == "journal":
         return None
     url: str = request.getfixturevalue("postgres")
@@ -86,7 +86,7 @@ def storage(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrialRecord]]:
-    """Return the folder and the records of a study of 10 trials on the embedded images."""
+    """Return folder and records of a study with 10 trials on the embedded images."""
     from fake_search import search
 
     folder = tmp_path_factory.mktemp("tiny")

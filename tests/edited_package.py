@@ -1,4 +1,4 @@
-"""A copy of the package with one file edited, to show what a change of that file alone does."""
+"""Run a script with a copy of the package in which one file is edited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGE = Path(mbsearch.__file__).parent
 
 
 def run_edited(folder: Path, file: str, old: str, new: str, script: str) -> str:
-    """Return the output of a script, run with `old` replaced by `new` in one file of the package.
+    """Return the output of a script, run with `old` replaced by `new` in one package file.
 
     `file` is relative to the package. All other files are links to the real ones.
     """
@@ -36,7 +36,7 @@ def run_edited(folder: Path, file: str, old: str, new: str, script: str) -> str:
 
 
 def _link_around(source: Path, copy: Path, parts: tuple[str, ...]) -> None:
-    """Link all entries of a folder but the first part, which is copied the same way."""
+    """Link all entries of a folder, except for the file at `parts` and its parent folders."""
     copy.mkdir()
     for entry in source.iterdir():
         if entry.name != parts[0]:

@@ -1,4 +1,4 @@
-"""A network that is ready for an export."""
+"""A network for tests of the export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mbsearch.training.network import build
 def exportable(
     architecture: Architecture, seed: int = 0, *, least_variance: float = 1.0
 ) -> Exportable:
-    """A network whose batch normalisations have statistics of their own.
+    """Return a network whose batch normalizations have different statistics.
 
     No variance is below `least_variance` times the mean one of its layer. The last maps have one
     pixel here: a channel that hardly varies in eight images would be scaled up, and its rounding

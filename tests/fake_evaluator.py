@@ -1,4 +1,4 @@
-"""An evaluator without training: accuracy is a smooth function of the network."""
+"""An evaluator without training, whose accuracy is a smooth function of the network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mbsearch.study.records import Epoch, Evaluation, Fidelity, Predictions
 
 @dataclass(frozen=True, slots=True)
 class FakeEvaluator:
-    """Accuracy rises with log Mult-Adds; a training is a sleep of `seconds`.
+    """Evaluator that sleeps instead of training; accuracy rises with log Mult-Adds.
 
     With `epochs` above 1 each epoch halves the distance to the final accuracy. Networks of
     `bad_resolutions` have half the accuracy. Promotions and finals halve the error, nearly without

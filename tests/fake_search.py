@@ -1,4 +1,4 @@
-"""Searches with the fake evaluator: studies in milliseconds."""
+"""Searches with the fake evaluator, which take milliseconds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def search(
     sampler: str = "random",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[StudyStore, Driver]:
-    """Search a space and return the study with its driver."""
+    """Search a space, and return the study and its driver."""
     store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
     store.search.sampler = make_sampler(sampler, space, seed=0)
     with LocalProcesses(evaluator or FakeEvaluator(), jobs) as executor:
@@ -43,5 +43,5 @@ def search(
 
 
 def outcomes(records: list[TrialRecord]) -> list[tuple[object, ...]]:
-    """Trial, origin, network and accuracy of each record."""
+    """Return trial, origin, fingerprint and accuracy of each record."""
     return [(r.trial, r.origin, r.fingerprint, r.evaluation and r.accuracy) for r in records]

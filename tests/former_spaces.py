@@ -1,4 +1,4 @@
-"""Spaces of earlier versions, for tests whose numbers depend on the space."""
+"""Spaces of earlier versions, for tests whose expected numbers depend on the space."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Plain convolutions of torch, accelerated for a CPU; fused layers have no constructors."""
+"""Build torch convolutions, and accelerate them for a CPU."""
 
 from __future__ import annotations
 

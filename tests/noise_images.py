@@ -1,4 +1,4 @@
-"""Image folders with two classes that are easy to learn: light and dark noise."""
+"""Write image folders with two classes that are easy to learn: light and dark noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def write_noise_images(folder: Path, counts: Mapping[str, int]) -> Path:
-    """Write images of 16 pixels; `counts` has the images per class of each split."""
+    """Write images of 16 x 16 pixels, with `counts` images per class in each split."""
     rng = np.random.default_rng(0)
     for part, count in counts.items():
         for level, name in ((40, "dark"), (160, "light")):

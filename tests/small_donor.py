@@ -1,4 +1,4 @@
-"""A space of few networks and a small donor, both trained in a second."""
+"""A space with few networks and a small donor, which both train in a second."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ finals: {minutes: 5, networks: 1, epochs: 1}
 
 
 def few(**settings: object) -> SearchSpecification:
-    """Return the space with changed settings."""
+    """Return the space with some settings changed."""
     return read_specification(parse_document(SPACE, "few.yaml")).with_settings(settings)
 
 
 def write_donor(folder: Path, seed: int = 0) -> Donor:
-    """Write an EfficientNet-Lite0 of width 0.25 for five classes; all its channels differ."""
+    """Write an EfficientNet-Lite0 with alpha 0.25, five classes and distinct channels."""
     network = scaled_reference("efficientnet_lite0", 0.25, 64).replace(num_classes=5)
     generator = torch.Generator().manual_seed(seed)
     tensors = {

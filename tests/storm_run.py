@@ -1,4 +1,4 @@
-"""Run a search with the fake evaluator: a program that a test can kill."""
+"""Program for tests to kill: a search with the fake evaluator."""
 
 from __future__ import annotations
 

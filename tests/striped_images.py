@@ -1,4 +1,4 @@
-"""Striped images, and a small network with a recipe that learns them."""
+"""Striped images, and a small network and recipe that learn them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECIPE = Recipe(epochs=4, batch_size=32, shift=0.1, cutout=0.2, label_smoothing=
 
 
 def stripes(count: int, seed: int) -> Split:
-    """Noise and stripes, whose direction and width are the class."""
+    """Return noisy images with stripes, whose direction and width are the class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 4
     images = torch.randint(0, 150, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)

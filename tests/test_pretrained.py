@@ -483,7 +483,7 @@ def test_retraining_has_the_start_of_the_study(
         assert kept_start(kept, source, tmp_path) == scoring.pretrained
         alone = kept_start(kept, source, tmp_path, teacher=False)
         assert scoring.pretrained is not None
-        assert alone == replace(scoring.pretrained, lessons=None)
+        assert alone == replace(scoring.pretrained, teacher_logits=None)
     assert kept_start(few(weights="none").settings, source, tmp_path) is None
 
 

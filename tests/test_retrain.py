@@ -199,7 +199,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
         for step in range(60):
             value = float(step % 7)
             weight.fill_(value)
-            training.stepped()
+            training.after_step()
             decay = min(0.75, (1 + step) / (10 + step))
             expected = value if expected is None else decay * expected + (1 - decay) * value
             assert torch.allclose(averaged, torch.tensor(expected))
@@ -239,7 +239,7 @@ def test_the_average_of_a_short_training_is_not_its_first_weights() -> None:
     with torch.no_grad():
         for step in range(40):
             weight.fill_(0.0 if step == 0 else 1.0)
-            training.stepped()
+            training.after_step()
     assert training.scored.get_parameter("head.classifier.weight").mean() > 0.99
 
 

@@ -20,9 +20,9 @@ from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import Donor, TrainedDonor
 from mbsearch.training.folding import fold_norms
 from mbsearch.training.loop import distillation
-from mbsearch.training.preparations import LESSONS, TEACHER, Preparations
+from mbsearch.training.preparations import TEACHER, TEACHER_LOGITS, Preparations
 from mbsearch.training.resumable_training import prepare, read_tensors
-from mbsearch.training.teacher import Lessons, TeacherTraining, read_lessons, write_lessons
+from mbsearch.training.teacher import TeacherLogits, TeacherTraining, read_logits, write_logits
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,10 +113,10 @@ def test_a_part_of_a_split_has_the_logits_of_its_own_images(source: ImageSource)
     whole = source.split("train", 16)
     # Logits that are the image's own first bytes.
     logits = whole.images[:, 0, 0, :2].float()[:, None].half()
-    lessons = Lessons({"train": logits, "validation": logits[:0]}, 0.5)
+    teacher_logits = TeacherLogits({"train": logits, "validation": logits[:0]}, 0.5)
     for limit in (6, None):
         part = source.split("train", 16, limit)
-        taught = lessons.attached(part, "train", source.positions("train", limit)).taught
+        taught = teacher_logits.attached(part, "train", source.positions("train", limit)).taught
         assert taught is not None
         assert len(part) == (limit or len(whole))
         assert torch.equal(taught[:, 0], part.images[:, 0, 0, :2].half())
@@ -129,9 +129,9 @@ def test_training_and_validation_images_have_their_logits_in_the_order_of_retrai
         return split.images[:, 0, 0, :2].float()[:, None].half()
 
     train, validation = source.split("train", 16), source.split("validation", 16)
-    lessons = Lessons({"train": logits(train), "validation": logits(validation)}, 0.5)
+    teacher_logits = TeacherLogits({"train": logits(train), "validation": logits(validation)}, 0.5)
     seen = source.seen(16)
-    taught = lessons.on_all(seen).taught
+    taught = teacher_logits.on_all(seen).taught
     assert taught is not None
     assert torch.equal(taught, logits(seen))
 
@@ -141,10 +141,10 @@ def test_a_teachers_logits_are_those_of_its_network(
 ) -> None:
     teacher = teacher_of(trained, source)
     prepare(teacher, tmp_path / TEACHER)
-    lessons = teacher.lessons()
-    write_lessons(lessons, tmp_path / LESSONS)
-    again = read_lessons(tmp_path / LESSONS)
-    assert again.accuracy == lessons.accuracy
+    teacher_logits = teacher.compute_logits()
+    write_logits(teacher_logits, tmp_path / TEACHER_LOGITS)
+    again = read_logits(tmp_path / TEACHER_LOGITS)
+    assert again.accuracy == teacher_logits.accuracy
     assert {kind: each.shape for kind, each in again.logits.items()} == {
         "train": (20, 2, 2),
         "validation": (8, 2, 2),
@@ -197,7 +197,9 @@ def test_an_interrupted_teacher_ends_with_the_same_weights(
     assert all(
         torch.equal(ours, others)
         for ours, others in zip(
-            whole.lessons().logits.values(), resumed.lessons().logits.values(), strict=True
+            whole.compute_logits().logits.values(),
+            resumed.compute_logits().logits.values(),
+            strict=True,
         )
     )
 
@@ -257,14 +259,14 @@ def test_logits_are_computed_once(
     assert begun == "teacher: 4 steps at 32 px"
     assert line.startswith("teacher: validation accuracy 0.")
     assert line.endswith("at 32 px, 0.0 MB of logits")
-    monkeypatch.setattr(TeacherTraining, "lessons", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr(TeacherTraining, "compute_logits", lambda _: pytest.fail("computed again"))
     assert preparations.run(preparations.space, on_progress=seen.append)
     assert len(seen) == 4
     # Of a teacher that was deleted they are not kept.
     (tmp_path / "study" / TEACHER).unlink()
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         preparations.run(preparations.space)
-    assert not (tmp_path / "study" / LESSONS).exists()
+    assert not (tmp_path / "study" / TEACHER_LOGITS).exists()
 
 
 def test_a_teacher_stops_at_the_deadline_and_resumes(
@@ -272,13 +274,13 @@ def test_a_teacher_stops_at_the_deadline_and_resumes(
 ) -> None:
     preparations = planned(donor, source, tmp_path / "study")
     assert not preparations.run(preparations.space, deadline=0)
-    assert not (tmp_path / "study" / LESSONS).exists()
+    assert not (tmp_path / "study" / TEACHER_LOGITS).exists()
 
 
 def test_damaged_files_are_one_line(donor: Donor, source: ImageSource, tmp_path: Path) -> None:
     preparations = planned(donor, source, tmp_path / "study")
     assert preparations.run(preparations.space)
-    for name in (LESSONS, TEACHER):
+    for name in (TEACHER_LOGITS, TEACHER):
         path = tmp_path / "study" / name
         content = path.read_bytes()
         for damaged in (content[: len(content) // 2], b"nothing", b"", content[:30]):

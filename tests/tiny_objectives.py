@@ -1,4 +1,4 @@
-"""The tiny space with other objectives, and a table of its accuracies."""
+"""The tiny space with other objectives, and a table of accuracies for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def towards(
 
 
 def table(folder: Path) -> Path:
-    """Accuracies that no cost explains."""
+    """Write a table of accuracies that do not correlate with any cost, and return its path."""
     rows = {}
     for params in TINY.enumerate_params():
         key = TINY.decode(params).fingerprint

@@ -1,4 +1,4 @@
-"""Acceleration of training: fused layers, compiled kernels, recorded GPU steps.
+"""Acceleration of training: fused layers, compiled CPU kernels and CUDA graphs.
 
 The rest of mbsearch imports this module only. README.md explains what is behind it.
 The environment variable ``MBSEARCH_ACCEL=0`` turns all of it off. The kernels' modules are imported
@@ -23,7 +23,7 @@ _VARIABLE = "MBSEARCH_ACCEL"
 
 
 def is_enabled() -> bool:
-    """Whether acceleration is on."""
+    """Return whether acceleration is on (``MBSEARCH_ACCEL=0`` turns it off)."""
     return os.environ.get(_VARIABLE) != "0"
 
 
@@ -34,8 +34,8 @@ def accelerate(network: nn.Module, device: torch.device) -> nn.Module:
     the order of summation. The call may be repeated.
 
     Args:
-        network: plain torch modules, possibly without storage.
-        device: where it is trained; on others than a CPU and CUDA the network stays plain.
+        network: plain torch modules, possibly on the meta device.
+        device: device of the training; on others than a CPU and CUDA the network stays plain.
     """
     if is_enabled() and device.type in ("cpu", "cuda"):
         from mbsearch.accel.fusion import fuse
@@ -47,7 +47,7 @@ def accelerate(network: nn.Module, device: torch.device) -> nn.Module:
 def optimizer(
     groups: Iterable[dict[str, Any]], recipe: Recipe, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of a recipe; its state dictionary is that of torch's optimizer."""
+    """Return the optimizer of a recipe, with a state dictionary in torch's format."""
     rate: float | Tensor = recipe.learning_rate
     on_gpu = is_enabled() and device.type == "cuda"
     if on_gpu:  # a recorded step reads its learning rate from the device
@@ -62,7 +62,7 @@ def optimizer(
 
 
 def step_runner(device: torch.device, *, constant: bool) -> Callable[..., Tensor]:
-    """Return a function that runs a training step on tensors of a batch: ``run(step, *tensors)``.
+    """Return a function that runs a training step on a batch: ``run(step, *tensors)``.
 
     On a GPU the step is recorded once as a CUDA graph and then replayed.
 
@@ -88,7 +88,9 @@ def normalize_batch(
     offset: Tensor,
     device: torch.device,
 ) -> Tensor:
-    """Return chosen images as float32 (B, 3, H, W), channels last, times `scale` plus `offset`.
+    """Return the chosen images as a float32 batch (B, 3, H, W): ``image * scale + offset``.
+
+    The memory format is channels last.
 
     Args:
         images: uint8 (N, C, H, W) with C 1 or 3, on the CPU; one channel is repeated.
@@ -96,8 +98,8 @@ def normalize_batch(
         pixels: rows (B, H) and columns (B, W) of the image that each pixel is read from; None for
             the image as it is.
         scale: a factor per channel, or one for all.
-        offset: as `scale`.
-        device: of the result.
+        offset: an offset per channel, or one for all.
+        device: device of the returned batch.
     """
     if is_enabled() and device.type == "cpu":
         return _normalize_by_kernel(images, chosen, pixels, scale, offset)
@@ -111,7 +113,7 @@ def _normalize_by_kernel(
     scale: Tensor,
     offset: Tensor,
 ) -> Tensor:
-    """One pass over memory."""
+    """Compute `normalize_batch` with a compiled kernel, in one pass over memory."""
     from mbsearch.accel.kernels.images import normalize
 
     sides = images.shape[2:]
@@ -141,12 +143,12 @@ def _normalize_by_torch(
 
 
 def compile_ahead(device: torch.device, *, bfloat16: bool) -> None:
-    """Compile the kernels of a training on this machine, once for all later processes.
+    """Compile the training kernels and cache them for all later processes on this machine.
 
     Without this every worker compiles them itself.
 
     Args:
-        device: of the trainings; only a CPU needs kernels.
+        device: device of the trainings; only a CPU needs kernels.
         bfloat16: whether trainings compute in bfloat16.
     """
     if is_enabled() and device.type == "cpu":
@@ -156,7 +158,7 @@ def compile_ahead(device: torch.device, *, bfloat16: bool) -> None:
 
 
 def kernel_cache_folder() -> Path | None:
-    """Return the folder of compiled kernels; None if none is writable or acceleration is off."""
+    """Return the folder of compiled kernels; None if not writable or acceleration is off."""
     if not is_enabled():
         return None
     from mbsearch.accel.precompilation import cache_folder

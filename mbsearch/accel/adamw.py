@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class AdamW(torch.optim.AdamW):
-    """AdamW for parameters that all have a gradient at every step; its state is that of torch's.
+    """AdamW for parameters that all have a gradient at every step, with torch's state format.
 
     Torch's AdamW counts the steps of each parameter and gathers all states in every step. On a
     network of 158 small tensors this takes two thirds of its time (docs/throughput.md).
@@ -22,7 +22,7 @@ class AdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every parameter by its gradient."""
+        """Update every parameter in place from its gradient."""
         if not self._gathered:
             self._gathered = [self._gather(group["params"]) for group in self.param_groups]
         for group, (means, squares, steps) in zip(self.param_groups, self._gathered, strict=True):
@@ -46,7 +46,7 @@ class AdamW(torch.optim.AdamW):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of torch's AdamW, in which every parameter has its own step count."""
+        """Return the state in the format of torch's AdamW: one step count per parameter."""
         saved = super().state_dict()
         states = {
             key: {**each, "step": each["step"].clone()} for key, each in saved["state"].items()
@@ -54,12 +54,15 @@ class AdamW(torch.optim.AdamW):
         return {**saved, "state": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the state of any AdamW of the same parameters."""
+        """Load the state of this class or of torch's AdamW, for the same parameters."""
         super().load_state_dict(state_dict)
         self._gathered = []
 
     def _gather(self, parameters: list[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Both moments of the parameters, zeros if missing, and the common step count."""
+        """Return the parameters' first moments, second moments and common step count.
+
+        Missing moments are created as zeros. The step count replaces those of the parameters.
+        """
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = [torch.zeros_like(parameter) for _ in range(2)]

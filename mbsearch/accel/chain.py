@@ -1,4 +1,4 @@
-"""Chains: consecutive convolutions with their batch norms as one autograd step on a CPU.
+"""Chains: consecutive convolutions and batch norms as one autograd function, on a CPU.
 
 Layer by layer, training a small network mostly moves maps through memory: forward and back, a map
 between two convolutions is read or written 28 times. In a chain it is 12 times
@@ -30,7 +30,7 @@ _NO_TERMS = np.empty((_ROWS_OF_TERMS, 0), np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A convolution, its batch norm, and its activation as two bounds."""
+    """One layer of a chain: a convolution, its batch norm and its activation."""
 
     conv: nn.Conv2d
     norm: nn.BatchNorm2d
@@ -38,33 +38,33 @@ class Link:
     settings: Settings
 
     @property
-    def is_by_torch(self) -> bool:
-        """Whether torch computes the convolution, so that the kernels start after it."""
+    def uses_torch(self) -> bool:
+        """Whether torch computes the convolution, and the kernels only what follows it."""
         return not isinstance(self.conv, PointwiseConv2d | DepthwiseConv2d)
 
     @property
-    def passes_all(self) -> bool:
-        """Whether there is no activation."""
+    def has_no_activation(self) -> bool:
+        """Whether the activation is the identity."""
         return self.settings[2:] == (-math.inf, math.inf)
 
 
 def link(conv: nn.Conv2d, norm: nn.Module, activation: nn.Module, *, first: bool) -> Link | None:
-    """Return a convolution as a link of a chain; None if there is no kernel for it.
+    """Return a layer of a chain, or None if no kernel computes it.
 
-    The convolution of the `first` link may be any: torch computes it.
+    The convolution of the `first` link may be of any kind: torch computes it.
     """
     kept = limits(activation)
     if kept is None or not is_known(norm) or max(conv.in_channels, conv.out_channels) > WIDEST:
         return None
     assert norm.momentum is not None
     found = Link(conv, norm, activation, (norm.eps, norm.momentum, *kept))
-    if found.is_by_torch:
+    if found.uses_torch:
         return found if first else None
     return None if is_hooked(conv) else found
 
 
 def fits(x: Tensor) -> bool:
-    """Return whether a chain can start at a map: one CPU thread, float32, several images.
+    """Return whether the kernels accept `x`: one CPU thread, float32, several images.
 
     Torch's operations use several threads, the kernels do not.
     """
@@ -78,10 +78,10 @@ def fits(x: Tensor) -> bool:
 
 
 def chained(links: Sequence[Link], x: Tensor) -> Tensor:
-    """Run consecutive links on a map (N, C, H, W)."""
+    """Return the output of consecutive links for the input `x` (N, C, H, W)."""
     parameters = [p for each in links for p in (each.conv.weight, each.norm.weight, each.norm.bias)]
     first = links[0]
-    if first.is_by_torch:
+    if first.uses_torch:
         x, parameters = first.conv(x), parameters[1:]
         if len(links) == 1:
             return normalize(x, first.norm, first.activation)
@@ -92,7 +92,7 @@ def chained(links: Sequence[Link], x: Tensor) -> Tensor:
 
 
 class _Chain(torch.autograd.Function):
-    """Consecutive links; the maps before each normalization are saved for backward.
+    """Autograd function of consecutive links; saves the maps before each normalization.
 
     If torch computes the first convolution, x is its output, and the first parameters are those of
     its norm. Torch allocates the maps, and frees them after backward. On the smallest maps half of
@@ -102,7 +102,7 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, links: tuple[Link, ...], *parameters: Tensor) -> Tensor:
         kept, seen, terms = [x], _pixels(x), _NO_TERMS
-        ctx.starts = links[0].is_by_torch
+        ctx.starts = links[0].uses_torch
         if ctx.starts:
             first, *rest = links
             terms = np.empty((_ROWS_OF_TERMS, seen.shape[-1]), np.float32)
@@ -130,7 +130,7 @@ class _Chain(torch.autograd.Function):
         maps = [_pixels(x), *(z.numpy() for z in kept)]
         last = maps[-1]
         given, sums = _pixels(grad), np.zeros((2, last.shape[-1]))
-        passed = given if ctx.links[-1].passes_all else _new(last.shape)
+        passed = given if ctx.links[-1].has_no_activation else _new(last.shape)
         chain_norm.norm_sums(given, last, ctx.terms[-1], passed, sums)
         found: list[Tensor] = []
         for place in reversed(range(len(ctx.links))):
@@ -185,7 +185,7 @@ class _Chain(torch.autograd.Function):
 def _convolved(
     link: Link, filters: Values, x: Values, terms: Values, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Values]:
-    """The output of a link's convolution, and its terms."""
+    """Return the output of a link's convolution, and the terms of its batch norm."""
     conv, norms = link.conv, _norm_arguments(link, scale, shift)
     images, height, width, _ = x.shape
     down, across = stride = _pair(conv)
@@ -201,7 +201,7 @@ def _convolved(
 def _norm_arguments(
     link: Link, scale: Tensor, shift: Tensor
 ) -> tuple[Values, Values, tuple[Values, Values], Settings]:
-    """A batch norm's arguments of a kernel: scale, shift, running mean and variance, settings."""
+    """Return a kernel's batch-norm arguments: scale, shift, running moments, settings."""
     norm = link.norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -210,7 +210,10 @@ def _norm_arguments(
 
 
 def _filters(link: Link, weight: Tensor) -> Values:
-    """Weights in the kernels' layout: (N, K) of a pointwise, (C, kh, kw) of a depthwise layer."""
+    """Return a convolution's weights in the kernels' layout.
+
+    The shape is (N, K) for a pointwise layer and (C, kh, kw) for a depthwise layer.
+    """
     memory: Values = weight.detach().numpy()
     channels, depth, height, width = memory.shape
     is_depthwise = isinstance(link.conv, DepthwiseConv2d)
@@ -219,7 +222,7 @@ def _filters(link: Link, weight: Tensor) -> Values:
 
 
 def _gradient(filters: Values, weight: Tensor) -> Tensor:
-    """A gradient with the strides of the weights, so that torch does not copy it."""
+    """Return a gradient with the strides of `weight`, so that torch does not copy it."""
     gradient = torch.from_numpy(filters)
     if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
         return gradient.as_strided(weight.shape, weight.stride())
@@ -232,17 +235,17 @@ def _pair(conv: nn.Conv2d) -> Pair:
 
 
 def _new(shape: tuple[int, ...]) -> Values:
-    """An array for a map, allocated by torch, which aligns it to vectors; numpy does not."""
+    """Return an empty array allocated by torch, which aligns it to vectors; NumPy does not."""
     memory: Values = torch.empty(shape).numpy()
     return memory
 
 
 def _pixels(x: Tensor) -> Values:
-    """A map (N, C, H, W) as an array (N, H, W, C); no copy if it is channels_last."""
+    """Return a tensor (N, C, H, W) as an array (N, H, W, C); no copy if it is channels last."""
     pixels: Values = x.detach().permute(0, 2, 3, 1).contiguous().numpy()
     return pixels
 
 
 def _rows(pixels: Values) -> Values:
-    """A map as a matrix with one row per pixel."""
+    """Return an array (N, H, W, C) as a matrix with one row per pixel."""
     return pixels.reshape(-1, pixels.shape[-1])

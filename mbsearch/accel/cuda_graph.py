@@ -1,4 +1,4 @@
-"""A training step on a GPU, recorded as a CUDA graph and replayed.
+"""Training steps on a GPU, recorded as a CUDA graph and replayed.
 
 A step of a small network takes a GPU a fraction of the time that Python needs to launch its kernels
 one by one. A CUDA graph launches them all at once (docs/throughput.md).
@@ -20,7 +20,7 @@ _WARM_UP_STEPS = 3  # as in torch's make_graphed_callables
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
-    """A CUDA graph of a step, with the memory that it reads and writes."""
+    """The CUDA graph of a step, with the tensors of its batch and its loss."""
 
     graph: torch.cuda.CUDAGraph
     batch: tuple[Tensor, ...]
@@ -28,7 +28,7 @@ class _Recording:
 
 
 class RecordedStep:
-    """Runs the same operations on batches of one shape.
+    """Runs a training step by a CUDA graph; all batches must have the same shapes.
 
     Values that change between steps, such as the learning rate, must be tensors on the device. The
     first steps run without a graph, and allocate the optimizer's state. The step is an argument of
@@ -42,7 +42,7 @@ class RecordedStep:
         self._recording: _Recording | None = None
 
     def __call__(self, step: Step, *batch: Tensor) -> Tensor:
-        """Train on a batch; the next call overwrites the returned loss."""
+        """Run a training step and return its loss, which the next call overwrites."""
         if self._warm_up_left > 0:
             self._warm_up_left -= 1
             return self._on_stream(step, *batch)
@@ -63,7 +63,7 @@ class RecordedStep:
         return loss
 
     def _record(self, step: Step, *batch: Tensor) -> _Recording:
-        """Record a step without running it."""
+        """Record a step as a CUDA graph, without running it."""
         graph, kept = torch.cuda.CUDAGraph(), tuple(each.clone() for each in batch)
         with torch.cuda.graph(graph, stream=self._stream):
             loss = step(*kept)

@@ -1,4 +1,4 @@
-"""Depthwise convolution with fast gradients for every kernel, stride and precision.
+"""Depthwise convolution with fast gradients for all kernel sizes, strides and precisions.
 
 On a CPU, oneDNN computes the filter gradient fast only for 3 x 3 kernels on maps that are at least
 as large. Otherwise it takes up to 20 times as long as the rest of the layer (docs/throughput.md).
@@ -25,7 +25,7 @@ from mbsearch.accel.kernels.jit import Pair, Stored
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """Depthwise convolution without bias, padded by half its kernel."""
+    """Depthwise convolution without bias, padded by half its kernel size."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Map (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
@@ -43,7 +43,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution with gradients by kernels where oneDNN is slow."""
+    """Autograd function of a depthwise convolution; own kernels where oneDNN is slow."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
@@ -61,7 +61,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 class _WithoutCudnn(torch.autograd.Function):
-    """Depthwise convolution on a GPU by torch's own code, forward and backward."""
+    """Autograd function of a depthwise convolution by torch's CUDA code, without cuDNN."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
@@ -117,5 +117,5 @@ def _filter_grad(x: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding:
 
 
 def _pixels(x: Tensor) -> Stored:
-    """A map (N, C, H, W) as an array (N, H, W, C); no copy if it is channels_last."""
+    """Return a tensor (N, C, H, W) as an array (N, H, W, C); no copy if it is channels last."""
     return kernels.stored(x.permute(0, 2, 3, 1))

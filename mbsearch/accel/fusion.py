@@ -1,4 +1,4 @@
-"""Fused layers in the place of plain ones: the walk over a network, and runs of convolutions.
+"""Replace the plain layers of a network by fused ones, and run convolutions as chains.
 
 A layer is replaced by a change of its class. The new class has the same parameters, buffers and
 submodules, so state dictionaries, copies and pickles stay as they are.
@@ -18,13 +18,13 @@ from mbsearch.accel.pointwise import PointwiseConv2d
 
 
 class Branched(Protocol):
-    """A module that runs layers one after another by the function in this attribute."""
+    """A module that runs layers in order with the function in its attribute `run_layers`."""
 
     run_layers: Callable[[Iterable[nn.Module], Tensor], Tensor]
 
 
 class FusedConvolution(nn.Sequential):
-    """Convolution, batch normalization, activation; the last two in one step."""
+    """Convolution, batch normalization and activation; the last two run as one step."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Map (N, C, H, W) to the shape of the convolution's output."""
@@ -33,7 +33,7 @@ class FusedConvolution(nn.Sequential):
 
 
 class FusedSequential(nn.Sequential):
-    """Layers one after another; in training, runs of convolutions are one step."""
+    """A sequence of layers that runs consecutive convolutions as one step in training."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Map the input to the last layer's output."""
@@ -50,7 +50,7 @@ def fuse(network: nn.Module) -> None:
 
 
 def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Run layers one after another, each run of fused convolutions in training as one chain."""
+    """Run layers in order; in training, run consecutive fused convolutions as one chain."""
     links: list[Link] = []
     for layer in layers:
         known = _link(layer, x, links)
@@ -65,7 +65,10 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def _fused_class(module: nn.Module) -> type[nn.Module] | None:
-    """The class that replaces a module's class; None to keep it. Subclasses are kept."""
+    """Return the fused class for a module, or None if there is none.
+
+    Subclasses are not fused.
+    """
     if type(module) is nn.Conv2d:
         return _fused_convolution(module)
     if type(module) is not nn.Sequential:
@@ -91,7 +94,7 @@ def _fused_convolution(conv: nn.Conv2d) -> type[nn.Module] | None:
 
 
 def _flattened(module: nn.Module) -> Iterator[nn.Module]:
-    """Layers of nested sequences in their order; a sequence with hooks stays whole."""
+    """Yield the layers of nested sequences in order; a sequence with hooks is not split."""
     for child in module.children():
         if type(child) is FusedSequential and not is_hooked(child):
             yield from _flattened(child)
@@ -100,7 +103,10 @@ def _flattened(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _link(layer: nn.Module, x: Tensor, before: Sequence[Link]) -> Link | None:
-    """A layer as a link of a chain, after the links `before` it, which start at x; else None."""
+    """Return a layer as the next link of a chain, or None if it cannot be one.
+
+    `before` are the links of the chain so far. If there are none, the chain would start at `x`.
+    """
     if not layer.training or not isinstance(layer, FusedConvolution) or is_hooked(layer):
         return None
     if not before and not fits(x):

@@ -1,4 +1,4 @@
-"""Batch normalization and the activation after it as one step, for training on a CPU.
+"""Batch normalization and its activation as one step, for training on a CPU.
 
 The time is that of memory accesses. PyTorch passes over a map six times forward and eight times
 backward, the kernels three and five times (docs/throughput.md). The results are those of
@@ -26,7 +26,7 @@ Limits = tuple[float, float]
 
 
 def limits(activation: nn.Module) -> Limits | None:
-    """Return the bounds of an activation that only clips; None for others and those with hooks."""
+    """Return the bounds of a clipping activation; None for others and those with hooks."""
     match activation:
         case _ if is_hooked(activation):
             return None
@@ -41,9 +41,9 @@ def limits(activation: nn.Module) -> Limits | None:
 
 
 def normalize(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
-    """Apply batch normalization, then an activation, to a map (N, C, H, W).
+    """Return ``activation(norm(x))`` for `x` (N, C, H, W).
 
-    They are one step in training on a CPU in float32 or bfloat16.
+    In training on a CPU in float32 or bfloat16, both are one step.
     """
     kept = limits(activation)
     if kept is None or not is_known(norm) or not _fits(x):
@@ -55,7 +55,10 @@ def normalize(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
 
 
 def is_known(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
-    """Return whether the kernels compute a norm: in training, with weights and running means."""
+    """Return whether the kernels can compute a normalization layer.
+
+    It must be a batch norm in training mode, with weights, running moments and no hooks.
+    """
     return (
         isinstance(norm, nn.BatchNorm2d)
         and norm.training
@@ -67,7 +70,7 @@ def is_known(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Return whether a module has hooks, which a kernel would not call."""
+    """Return whether a module has hooks, which the kernels would not call."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -94,7 +97,7 @@ def _fits(x: Tensor) -> bool:
 
 
 class _NormalizeAndClip(torch.autograd.Function):
-    """Normalization by batch statistics, then a clip."""
+    """Autograd function: batch normalization, then an activation that clips."""
 
     @staticmethod
     def forward(
@@ -138,7 +141,7 @@ def _values(channels: Tensor) -> Values:
 
 
 def _rows(x: Tensor) -> Stored:
-    """A map (N, C, H, W) as rows of one or more pixels; no copy if it is channels_last."""
+    """Return `x` (N, C, H, W) as rows of one or more pixels; no copy if it is channels last."""
     channels = x.shape[1]
     pixels, fold = x.numel() // channels, 1
     while fold * channels < _ROW and pixels % (2 * fold) == 0:

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """Convolution of kernel 1 and stride 1."""
+    """Convolution with a 1 x 1 kernel and stride 1, computed as a matrix product."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
-        """Map (N, C, H, W) to (N, channels, H, W)."""
+        """Map (N, C, H, W) to (N, out_channels, H, W)."""
         device = input.device.type
         if not (device == "cuda" or (self.training and device == "cpu")):
             return super().forward(input)

@@ -1,4 +1,4 @@
-"""Compile the kernels of a training before its workers need them."""
+"""Compile the training kernels before workers start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def compile_kernels(*, bfloat16: bool) -> None:
-    """Compile what the training of a MobileNet on this CPU calls, unless it is in the cache.
+    """Compile the kernels for training a MobileNet on this CPU, unless they are cached.
 
     Args:
         bfloat16: whether trainings compute in bfloat16.
@@ -49,13 +49,13 @@ def compile_kernels(*, bfloat16: bool) -> None:
 
 
 def cache_folder() -> Path | None:
-    """Return Numba's folder of compiled kernels; None if there is no writable one."""
+    """Return Numba's cache folder for compiled kernels; None if it is not writable."""
     path = steps.normalize.stats.cache_path  # type: ignore[attr-defined]
     return None if path is None else Path(path)
 
 
 def train_a_step(bfloat16: bool) -> None:
-    """Run a batch through a small network of all layers that have kernels, forward and back."""
+    """Compute loss and gradients of a small network that has all layers with kernels."""
     network = _small_network().train().to(memory_format=torch.channels_last)
     fuse(network)
     one = torch.ones(1)
@@ -72,7 +72,7 @@ def train_a_step(bfloat16: bool) -> None:
 
 
 def _small_network() -> nn.Module:
-    """A stem and two linear bottlenecks; the last maps are smaller than a filter."""
+    """Return a stem and two linear bottlenecks; the last maps are smaller than a kernel."""
     return nn.Sequential(
         _convolution(3, 8, kernel=3, stride=2),
         _convolution(8, 16),
@@ -100,7 +100,7 @@ def _convolution(
 
 
 def _key(bfloat16: bool) -> str:
-    """What the machine code depends on: kernels, compiler, processor and precision."""
+    """Return a hash of what the machine code depends on: sources, compiler, CPU, precision."""
     precision = "bfloat16" if bfloat16 else "float32"
     parts = (numba.__version__, sys.version_info[:2], get_host_cpu_name(), precision)
     key = blake2b(repr(parts).encode(), digest_size=8)

@@ -1,4 +1,4 @@
-"""Imports of a worker process that trains: all modules that acceleration needs on a CPU."""
+"""Import all modules that acceleration needs in a worker process on a CPU."""
 
 from mbsearch.accel import fusion
 from mbsearch.accel.kernels import images

@@ -1,4 +1,4 @@
-"""The answer to a budget: the best network within it, its margins over references, and its text.
+"""The answer for a budget: the best network within it, and its margins over references.
 
 `answer_selection` chooses it.
 """
@@ -18,7 +18,7 @@ from mbsearch.study.records import UNTRIED, TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """Accuracy of the answer minus that of another network, of the same fidelity.
+    """Accuracy of the answer minus that of another network, at the same fidelity.
 
     `cost_ratio` is the answer's cost divided by the other network's. `published` is whether the
     other one is a reference of a published width and resolution.
@@ -30,7 +30,7 @@ class Margin:
     published: bool
 
     def clause(self) -> str:
-        """Format the margin.
+        """Return the margin as text for a sentence.
 
         ``+2.5 points over MobileNetV2 0.35/128 at 0.64 times the cost (19.1 M, 0.725; 95 % interval
         +0.4 to +4.6, significant)``.
@@ -48,7 +48,7 @@ class Margin:
         return f"P(more accurate) = {self.difference.probability:.2f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as plain data."""
+        """Return the margin as plain data."""
         record = self.other.record
         return {
             "name": record.label,
@@ -143,21 +143,21 @@ class Answer:
 
     @property
     def record(self) -> TrialRecord:
-        """The record of the network, with number `UNTRIED` if only retraining trained it."""
+        """The network's record, with trial number `UNTRIED` if only retraining trained it."""
         return self.best.record
 
     @property
     def name(self) -> str:
-        """Name of the network in text."""
+        """The network's name in text."""
         return self.record.label
 
     @property
     def split(self) -> str:
-        """The images that the accuracy was measured on: validation, or test."""
+        """The split on which accuracy was measured: ``validation`` or ``test``."""
         return "test" if self.basis == RETRAINING else "validation"
 
     def sentence(self) -> str:
-        """Format the answer.
+        """Return the answer as a sentence.
 
         ``At 20 M Mult-Adds: use trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 (95 %
         interval 0.721 to 0.778, finals); +2.5 points over MobileNetV2 0.35/128 at 0.64 times the
@@ -221,7 +221,7 @@ class Answer:
         return [] if note is None else [note]
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as plain data, as ``mbsearch status --budget BUDGET --json`` prints it."""
+        """Return plain data, as printed by ``mbsearch status --budget BUDGET --json``."""
         accuracy = self.best.accuracy
         return {
             "budget": self.budget.bounds(),
@@ -249,7 +249,7 @@ class Answer:
 
 
 def pixels_note(pixels: int | None, network: Architecture) -> str | None:
-    """Format ``trained at 56 px in place of 224``; None at the network's own resolution."""
+    """Return ``trained at 56 px in place of 224``, or None at the network's own resolution."""
     if pixels is None or pixels == network.resolution:
         return None
     return f"trained at {pixels} px in place of {network.resolution}"
@@ -262,12 +262,12 @@ def at_cost(ratio: float) -> str:
 
 
 def answer_text(found: Answer | str) -> str:
-    """Return the sentence of an answer, or the line that says why there is none."""
+    """Return an answer's sentence, or the reason why there is no answer."""
     return found.sentence() if isinstance(found, Answer) else found
 
 
 def answer_row(found: Answer | str, budget: Budget) -> dict[str, Any]:
-    """Encode an answer as plain data, or the line that says why there is none."""
+    """Return an answer as plain data, or the reason why there is no answer in its place."""
     if isinstance(found, Answer):
         return found.to_dict()
     return {"budget": budget.bounds(), "name": None, "sentence": found}

@@ -1,4 +1,4 @@
-"""Choose the answer to a budget: the best network, and the networks that it is compared with."""
+"""Choose the answer for a budget: the best network, and the networks to compare it with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mbsearch.study.records import Fidelity, TrialRecord
 
 
 def answer(findings: Findings, budget: Budget) -> Answer:
-    """Choose the best network within a budget.
+    """Return the answer for a budget: the best network within it, with its margins.
 
     Raises:
         NoAnswerError: no trained network is within the budget; the smallest is named.
@@ -59,7 +59,7 @@ def answer(findings: Findings, budget: Budget) -> Answer:
 
 
 def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answer | str]:
-    """Choose the answer to each budget, or say in a line why there is none.
+    """Return the answer for each budget, or a sentence that says why there is none.
 
     Budgets with the same networks within them are computed once.
 
@@ -86,7 +86,7 @@ def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answe
 def cheapest_tied(
     findings: Findings, record: TrialRecord, budget: Budget | None = None
 ) -> TrialRecord:
-    """Return the smallest network in a budget that is as accurate as `record` within `TIED_WITHIN`.
+    """Return the smallest network in a budget as accurate as `record` within `TIED_WITHIN`.
 
     It may be `record` itself, whose cost is the default budget.
 
@@ -157,7 +157,7 @@ def _equalled(
 
 
 def _unpromoted(records: Sequence[TrialRecord], level: FidelityLevel) -> list[TrialRecord]:
-    """Return the best reference of each family by screening, if it was not promoted."""
+    """Return each family's best reference by screening, unless it was promoted."""
     compared = {r.trial for r in level.records}
     families = (*DONORS, *COMPARED)
     best = [r for r in best_by_screening(records) if r.origin in families]
@@ -170,7 +170,7 @@ def _margin_over(level: FidelityLevel, i: int, j: int, published: bool) -> Margi
 
 
 def _smallest_as_accurate(level: FidelityLevel, i: int) -> int:
-    """Return the smallest network whose 95 % interval is at most `TIED_WITHIN` below network i."""
+    """Return the index of the smallest network as accurate as `i` within `TIED_WITHIN`, or `i`."""
     value, cost = level.estimate(i), level.records[i].cost
     near = [
         j

@@ -1,4 +1,4 @@
-"""Predict long-training accuracy from short-training accuracy, and denoise accuracies by losses."""
+"""Calibrate accuracies of short trainings to longer ones, and denoise them by the loss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RIDGE = 0.1
 
 
 def long_training_gain(costs: Mapping[str, int], rate: float) -> float:
-    """Predict the gain in log odds of accuracy from a short training to a long one.
+    """Return the predicted gain in log odds of accuracy from short to long training.
 
     A short training overestimates networks with many parameters: at equal accuracy after it, the
     network with more Mult-Adds per parameter is usually better after a long training
@@ -40,13 +40,13 @@ def long_training_gain(costs: Mapping[str, int], rate: float) -> float:
 
 
 def add_gain(accuracy: float, gain: float) -> float:
-    """Add a gain in log odds to an accuracy."""
+    """Return an accuracy increased by a gain in log odds."""
     return accuracy_of(logit(accuracy) + gain)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A straight line between the logits of accuracies after a short and a longer training.
+    """A linear fit from the logit of short-training accuracy to that of long training.
 
     It passes through the means of both, `middle` and `top`. The `slope` is usually below 1, because
     slowly learning networks gain more. `spread` is the standard deviation of networks around it.
@@ -59,7 +59,7 @@ class Calibration:
 
     @staticmethod
     def between(short: Sequence[float], long: Sequence[float]) -> Calibration | None:
-        """Fit the accuracies of the same networks after both trainings; None with too few."""
+        """Return the fit to accuracies of the same networks, or None with fewer than three."""
         if len(short) < LEAST_PAIRS:
             return None
         before, after = [logit(a) for a in short], [logit(a) for a in long]
@@ -73,17 +73,17 @@ class Calibration:
         return Calibration(middle, top, slope, spread)
 
     def logit_of(self, accuracy: float) -> float:
-        """Predicted logit after the longer training."""
+        """Predict the logit of long-training accuracy from short-training accuracy."""
         return self.top + self.slope * (logit(accuracy) - self.middle)
 
     def of(self, accuracy: float) -> float:
-        """Predicted accuracy after the longer training."""
+        """Predict long-training accuracy from short-training accuracy."""
         return accuracy_of(self.logit_of(accuracy))
 
 
 @dataclass(frozen=True, slots=True)
 class GainModel:
-    """Bayesian linear regression of the logits after a longer training on those after a shorter.
+    """Bayesian linear regression of long-training logits on short-training logits and features.
 
     With x the centred logit of the shorter training and z standardised features of the network,
 
@@ -105,7 +105,7 @@ class GainModel:
 
     @staticmethod
     def fit(short: Array, longer: Array, features: Array, population: Array) -> GainModel | None:
-        """Fit logits (n,) of the same networks and their features (n, f); None with too few.
+        """Return the model fitted to logits (n,) and features (n, f), or None if n is below three.
 
         `population` are the features (m, f) of all networks, which define the scale.
         """
@@ -139,7 +139,7 @@ class GainModel:
         )
 
     def predict(self, short: Array, features: Array) -> Array:
-        """Predict logits after the longer training from those after the shorter and features."""
+        """Predict logits after the longer training from short-training logits and features."""
         standard = (features - self.centre) / self.scale
         return np.asarray(
             self.intercept + self.slope * (short - self.middle) + standard @ self.effects
@@ -147,7 +147,7 @@ class GainModel:
 
 
 def denoised(accuracies: Sequence[float], losses: Sequence[float]) -> list[float]:
-    """Average accuracies of one kind of training with those predicted from validation losses.
+    """Return accuracies, each averaged with a prediction from its validation loss.
 
     The loss, a mean cross-entropy in nats, is less noisy than the accuracy. The prediction is a
     line between the logits of the accuracy and of exp(-loss).

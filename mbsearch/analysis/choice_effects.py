@@ -1,4 +1,4 @@
-"""Effects of the space's choices on accuracy at equal cost.
+"""Effects of a space's choices on accuracy at equal cost.
 
 Larger networks are more accurate, so a comparison of the options' mean accuracies would measure
 cost. A parabola over log10 of the study's cost is subtracted first; effects are of the residuals.
@@ -29,14 +29,14 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A range of the study's cost; `low` is excluded, `high` included."""
+    """A range of the study's cost; `low` is excluded, `high` is included."""
 
     low: float
     high: float
     name: str
 
     def holds(self, record: TrialRecord) -> bool:
-        """Whether a network's cost lies in the range."""
+        """Return whether a network's cost lies in the range."""
         return self.low < record.cost <= self.high
 
 
@@ -53,7 +53,7 @@ class OptionEffect:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Effect of one choice: its share of the residual variance, and the mean of each option.
+    """Effect of one choice: its share of the residual variance, and each option's mean.
 
     `low` and `high` are the 95 % interval of the share. `deviation` is the pooled standard
     deviation within the options, with `freedom` degrees of freedom.
@@ -69,11 +69,11 @@ class Effect:
 
     @property
     def pairs(self) -> int:
-        """Number of pairs of options, for the Bonferroni correction."""
+        """Number of pairs of options, used for the Bonferroni correction."""
         return math.comb(len(self.options), 2)
 
     def rule(self, where: str, pairs: int = 0) -> str:
-        """Format the effect: ``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``.
+        """Return the effect as text: ``up to 100 M: expansion 6 beats 3 by 0.008 ± 0.003``.
 
         The best option is better than the worst if a two-sided t-test at 95 % says so, with pooled
         variance and a Bonferroni correction for `pairs` comparisons, at least this effect's own.
@@ -94,7 +94,7 @@ class Effect:
 
 
 def searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the completed networks of the space, without baselines."""
+    """Return the records of completed networks of the space, without baselines."""
     return [r for r in complete(list(records)) if not r.is_baseline]
 
 
@@ -110,7 +110,7 @@ def cost_bands(records: Sequence[TrialRecord]) -> list[Band]:
 
 
 def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Effect]:
-    """Return the effect of every choice with at least two options, by decreasing importance.
+    """Return the effect of each choice with at least two options, by decreasing importance.
 
     The importance is omega squared: the share of the residual variance that the choice explains,
     corrected for chance. It is 0 on average for a choice without effect. Networks without the
@@ -129,7 +129,7 @@ def effects(records: Sequence[TrialRecord], band: Band | None = None) -> list[Ef
 
 
 def rules(records: Sequence[TrialRecord]) -> list[str]:
-    """Format one line per significant effect, or a single line if none is significant."""
+    """Return one line per significant effect, or a single line if there is none."""
     compared = [(band, effect) for band in cost_bands(records) for effect in effects(records, band)]
     pairs = sum(effect.pairs for _, effect in compared)
     noun = find_metric(metric_of(records)).noun
@@ -141,7 +141,7 @@ def rules(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def option_of(record: TrialRecord, choice: str) -> Any:
-    """Return a network's option; None is an option, and the value without the choice."""
+    """Return the option that a network has for a choice; None without the choice."""
     return record.params.get(choice)
 
 

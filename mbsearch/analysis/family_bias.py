@@ -1,4 +1,4 @@
-"""Bias of a proxy between a reference family and the candidates of a space."""
+"""Bias of the proxy for or against a reference family, compared with candidates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mbsearch.study.audit_file import FamilyBias
 
 
 def family_bias(family: str, members: Sequence[Judged], candidates: Sequence[Judged]) -> FamilyBias:
-    """Mean true accuracy of a family minus the one that its proxy accuracy predicts.
+    """Return a family's mean true accuracy minus that predicted from proxy accuracy.
 
     The prediction is a `Calibration` of the candidates, between the logits of both accuracies.
 

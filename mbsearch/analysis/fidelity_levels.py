@@ -1,4 +1,4 @@
-"""Networks by fidelity: which fidelity decides within a budget, and how accuracies compare in it.
+"""Select the fidelity that an answer for a budget is based on, and compare accuracies in it.
 
 Networks are compared with networks of the same fidelity only. The highest fidelity that covers the
 budget decides: retraining overrides finals, these override promotion, and promotion screening.
@@ -46,45 +46,45 @@ _REACH = 0.5  # finals decide if they reach this share of the budget that screen
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A network with its accuracy."""
+    """A network's record and its accuracy with an interval."""
 
     record: TrialRecord
     accuracy: Interval
 
     def brief(self) -> str:
-        """Format name, cost and accuracy: ``MobileNetV2 0.35/128 (12.6 M, 0.725)``."""
+        """Return name, cost and accuracy: ``MobileNetV2 0.35/128 (12.6 M, 0.725)``."""
         cost = quantity(self.record.metric, self.record.cost)
         return f"{self.record.label} ({cost}, {self.accuracy.mean:.3f})"
 
 
 class FidelityLevel(Protocol):
-    """Networks whose accuracies are of one fidelity, by index."""
+    """Networks whose accuracies are from one fidelity, addressed by index."""
 
     @property
     def records(self) -> Sequence[TrialRecord]:
-        """Records of the networks, by index."""
+        """The records of the networks."""
 
     def estimate(self, i: int) -> float:
-        """Accuracy that networks are ranked by."""
+        """Return the accuracy by which network `i` is ranked."""
 
     def scored(self, i: int) -> Scored:
-        """Network i with its accuracy and interval."""
+        """Return network `i` with its accuracy and interval."""
 
     def margin(self, i: int, j: int) -> Interval:
-        """Accuracy of network i minus that of j."""
+        """Return the accuracy of network `i` minus that of `j`, with its interval."""
 
     def basis(self, i: int) -> str:
-        """Name of the fidelity."""
+        """Return the name of the fidelity."""
 
     def predicted(self, i: int) -> bool:
-        """Whether the accuracy is a prediction."""
+        """Return whether the accuracy of network `i` is a prediction."""
 
     def pixels(self, i: int) -> int | None:
-        """Side of the images trained on."""
+        """Return the side of the training images of network `i`; None if unknown."""
 
 
 def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
-    """Return the fidelities that cover a budget, lowest first.
+    """Return the fidelities that cover a budget, from lowest to highest.
 
     Finals cover it if they include a searched network and reach at least half of the budget that
     screening reaches. Retraining covers it if it includes the network that would be the answer
@@ -120,7 +120,7 @@ def _covers(finals: Sequence[TrialRecord], screened: Sequence[TrialRecord], budg
 
 
 def best_of(level: FidelityLevel, among: Sequence[int]) -> int:
-    """Return the network of the highest estimate; of equals the more accurate, then the smaller."""
+    """Return the index of the network with the highest estimate."""
 
     def rank(i: int) -> tuple[float, float, int]:
         record = level.records[i]
@@ -132,7 +132,7 @@ def best_of(level: FidelityLevel, among: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class _Screened:
-    """Networks by screening and promotion: measured accuracies, or predictions of a model."""
+    """Networks with measured or predicted accuracies of screening and promotion."""
 
     records: Sequence[TrialRecord]
 
@@ -186,7 +186,7 @@ class _Screened:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Networks by trainings of the full recipe, with their measured accuracies."""
+    """Networks with measured accuracies of trainings by the full recipe."""
 
     trained: Sequence[tuple[TrialRecord, Trainings]]
     fidelity: str
@@ -226,7 +226,7 @@ class _Trained:
 
 @dataclass(frozen=True)
 class _Shrunk(_Trained):
-    """Networks by finals, with accuracies shrunk towards the mean of all.
+    """Networks with accuracies of finals, shrunk towards their common mean.
 
     All were scored on the same images. Predicted accuracies are no prior: the model was fitted to
     the finals.
@@ -250,7 +250,7 @@ class _Shrunk(_Trained):
 
 
 def screened_level(records: Sequence[TrialRecord]) -> FidelityLevel:
-    """Return networks by screening and promotion."""
+    """Return networks as a level with accuracies of screening and promotion."""
     return _Screened(records)
 
 
@@ -289,7 +289,7 @@ def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
 
 
 def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
-    """Networks by their finals: paired by images if all of them kept their predictions."""
+    """Return networks as a level with accuracies of their finals, paired by images if possible."""
     trained = [(record, trainings_of_finals(record.finals)) for record in records]
     paired = all(t.predictions for _, t in trained) and len({t.images for _, t in trained}) == 1
     basis = str(Fidelity.FINAL)
@@ -313,7 +313,7 @@ def _retrained(
 
 
 def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Make the record of a reference that only retraining trained; None for another network."""
+    """Return a record for a reference that only retraining trained; None for other networks."""
     if row.family not in (*DONORS, *COMPARED) or not records:
         return None
     network = row.architecture
@@ -337,7 +337,7 @@ def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | No
 
 
 def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the records whose accuracies are of one fidelity, measured or predicted.
+    """Return the records whose accuracies are comparable: all measured or predicted alike.
 
     Predictions are for the longest training of the study. Without finals, that is the training of
     the records of the highest fidelity, and both are comparable. With finals, it is not, and

@@ -1,4 +1,4 @@
-"""Findings of a study: what answers are computed from, and the budgets that are answered."""
+"""Findings of a study: the data that answers are computed from, and the budgets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Findings:
 
     @cached_property
     def within(self) -> list[TrialRecord]:
-        """The records within the limits and at least one budget, which are shown by default."""
+        """The records within the limits and at least one budget."""
         bounds = Settings(limits=self.limits, budgets=self.budgets)
         if not self.records or not _has_costs(self.records, [self.limits, *self.budgets]):
             return list(self.records)
@@ -37,12 +37,12 @@ class Findings:
 
     @property
     def requested(self) -> tuple[Budget, ...]:
-        """The budgets of the search: its own, else all its limits together."""
+        """The budgets of the search; if it has none, its limits as one budget."""
         return Settings(limits=self.limits, budgets=self.budgets).questions
 
     @cached_property
     def default_budgets(self) -> tuple[Budget, ...]:
-        """The budgets answered by default.
+        """The budgets that are answered by default.
 
         Those of the search; else round amounts of the study's cost between the
         smallest and the largest reference; else between the smallest and the largest network.
@@ -58,7 +58,7 @@ class Findings:
 
     @property
     def main_budget(self) -> Budget | None:
-        """The budget whose answer is a headline, and is exported by default.
+        """The budget whose answer is shown first and exported by default.
 
         The first one of the search, else the round amount nearest to the middle of the range of the
         references' costs, on a logarithmic scale. None before any training is complete.
@@ -80,7 +80,7 @@ def findings_of(
     settings: Mapping[str, Any],
     retrained: Sequence[Retrained] = (),
 ) -> Findings:
-    """Collect findings from a study's records and its stored settings."""
+    """Return the findings for a study's records and stored settings."""
     limits = (settings.get("stamp") or {}).get("limits", {})
     budgets = settings.get("budgets", ())
     return Findings(
@@ -93,7 +93,7 @@ def findings_of(
 
 
 def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
-    """Return round budgets of the study's cost (1, 2, 5, ... M) in the range of its networks."""
+    """Return round budgets (1, 2, 5, ... M) in the range of the networks' costs."""
     costs = [r.cost for r in of_highest_fidelity(records)]
     if not costs:
         return []
@@ -103,17 +103,17 @@ def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
 
 
 def budget_of(record: TrialRecord) -> Budget:
-    """Return the budget that equals a network's cost."""
+    """Return a budget equal to a network's cost."""
     return Budget.of({record.metric: record.cost})
 
 
 def is_within(bounds: Limits | Budget, costs: Mapping[str, int]) -> bool:
-    """Whether a network is within every bound on a cost that it has."""
+    """Return whether a network is within all bounds on costs that it has."""
     return all(costs[m] <= bound for m, bound in bounds.bounds().items() if m in costs)
 
 
 def require_costs(records: Sequence[TrialRecord], budget: Budget) -> None:
-    """Raise `StorageError` for a bound on a cost that the study does not have."""
+    """Raise an error if a budget bounds a cost that the study does not have."""
     for metric in budget.bounds():
         if records and any(metric not in r.costs for r in records):
             raise StorageError(

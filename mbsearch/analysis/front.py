@@ -1,4 +1,4 @@
-"""The Pareto front of a study's records, its knee and its hypervolume."""
+"""Pareto front of a study's records, its knee and hypervolume."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mbsearch.study.records import TrialRecord, of_highest_fidelity
 
 
 def front_of(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the Pareto front of the highest fidelity, by increasing cost."""
+    """Return the records on the Pareto front at the highest fidelity, by increasing cost."""
     done = of_highest_fidelity(records)
     indices = pareto.pareto_front([r.accuracy for r in done], [r.cost for r in done])
     return [done[i] for i in indices]
 
 
 def knee_of(records: Sequence[TrialRecord]) -> TrialRecord:
-    """Return the knee of the front; see `pareto.knee_index`.
+    """Return the record at the knee of the front; see `pareto.knee_index`.
 
     Raises:
         StorageError: no trial is complete.
@@ -30,7 +30,7 @@ def knee_of(records: Sequence[TrialRecord]) -> TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class Hypervolumes:
-    """Area under the front over log10 of the cost, with its reference point (accuracy, cost)."""
+    """Hypervolumes over log10 cost, with their reference point (accuracy, cost)."""
 
     all: float
     search: float
@@ -39,7 +39,7 @@ class Hypervolumes:
 
 
 def hypervolumes(records: Sequence[TrialRecord]) -> Hypervolumes:
-    """Return the hypervolume of all networks, of searched ones, and of baselines.
+    """Return the hypervolumes of all networks, of searched networks and of baselines.
 
     The reference point is accuracy 0 at the largest cost of a trained network.
 

@@ -1,4 +1,4 @@
-"""Accuracies and differences of accuracies with their 95 % intervals."""
+"""Accuracies, and differences between accuracies, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Interval:
 
     @property
     def exact(self) -> bool:
-        """Whether the value has no noise, as one of a table."""
+        """Whether the value has no noise, for example because it comes from a table."""
         return self.low == self.high
 
     @property
@@ -51,11 +51,11 @@ class Interval:
         return 1 - NormalDist(self.mean, (self.high - self.low) / (2 * Z_95)).cdf(0)
 
     def bounds(self) -> str:
-        """Format the bounds of an accuracy: ``0.721 to 0.778``."""
+        """Return the bounds of an accuracy as text: ``0.721 to 0.778``."""
         return f"{self.low:.3f} to {self.high:.3f}"
 
     def in_points(self) -> str:
-        """Format the bounds of a difference, in percentage points.
+        """Return the bounds of a difference as text, in percentage points.
 
         ``95 % interval +0.4 to +4.6, significant``.
         """
@@ -81,10 +81,10 @@ def independent_difference(
 
 
 def points(difference: float) -> str:
-    """Format a difference of accuracies in percentage points, with its sign."""
+    """Return a difference of accuracies as text in percentage points, with its sign."""
     return f"{100 * difference + 0.0:+.1f}"
 
 
 def tie_margin() -> str:
-    """Format `TIED_WITHIN`: ``1 point``."""
+    """Return `TIED_WITHIN` as text: ``1 point``."""
     return f"{100 * TIED_WITHIN:g} point"

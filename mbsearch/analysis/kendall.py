@@ -1,4 +1,4 @@
-"""Kendall's tau: rank agreement of two scores."""
+"""Kendall's tau, the rank agreement of two scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mbsearch.analysis.pareto import columns
 
 
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
-    """Kendall's tau-b between two scores of the same networks, which accounts for ties.
+    """Return Kendall's tau-b between two scores of the same networks.
 
     It is 1 for the same order, -1 for the opposite one, and NaN if either score is constant or any
     entry is NaN. Kendall, "The treatment of ties in ranking problems", Biometrika 33 (1945).

@@ -39,7 +39,7 @@ _ANY_LEVEL = 1.0  # prior deviation of an error that all prior means have in com
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Mean difference of two accuracies, or a mean of several, with its 95 % interval.
+    """Difference of two accuracies, or a mean of differences, with its 95 % interval.
 
     `seeds` is the smallest number of trainings of a network in it.
     """
@@ -56,13 +56,13 @@ class PairedDifference:
         return not too_few(self.images) and (self.low > 0 or self.high < 0)
 
     def within(self, margin: float) -> bool:
-        """Whether the networks are statistically tied: the interval lies within the margin."""
+        """Return whether the networks are statistically tied within a margin."""
         return -margin <= self.low and self.high <= margin
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a scoreboard: an answer and the network that it is compared with.
+    """A cell of a scoreboard: an answer, and the network to compare it with.
 
     Equal names within a `data` set are the same trainings. All networks of a data set are scored on
     the same images.
@@ -75,7 +75,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Posterior:
-    """True accuracies of networks given the observations: a normal distribution.
+    """Normal posterior distribution of the networks' true accuracies.
 
     `mean` (networks,) and `covariance` (networks, networks).
     """
@@ -84,12 +84,12 @@ class Posterior:
     covariance: Array
 
     def best(self, among: Sequence[int] | None = None) -> int:
-        """Return the network of the highest posterior mean, of all or `among` some."""
+        """Return the index of the network with the highest posterior mean."""
         chosen = list(range(len(self.mean))) if among is None else list(among)
         return max(chosen, key=lambda i: float(self.mean[i]))
 
     def margin(self, i: int, j: int) -> tuple[float, float, float]:
-        """Return the accuracy of network i minus that of j: mean and 95 % interval."""
+        """Return mean and 95 % interval of the accuracy of network `i` minus that of `j`."""
         mean = float(self.mean[i] - self.mean[j])
         c = self.covariance
         half = Z_95 * math.sqrt(max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j])))
@@ -99,7 +99,7 @@ class Posterior:
 def compare(
     a: Correct, b: Correct, seed_deviation: float | None = None, seed: int = 0
 ) -> PairedDifference:
-    """Estimate the accuracy of network a minus that of b on the same images.
+    """Return the accuracy of network `a` minus that of `b` on the same images.
 
     Args:
         a: one or several trainings.
@@ -121,7 +121,7 @@ def pooled_margin(
     seed_deviation: float | None = None,
     seed: int = 0,
 ) -> PairedDifference:
-    """Estimate the mean margin of answers over references, with equal weights of the cells.
+    """Return the mean margin of answers over references; all cells have equal weight.
 
     The interval is over images and seeds, not over data sets. Cells of one data set share its
     images, and cells with the same network share its seeds.
@@ -173,7 +173,7 @@ def posterior(
     seed_deviation: float,
     prior_deviation: float | None = None,
 ) -> Posterior:
-    """Estimate the true accuracies of finalists, without the winner's curse.
+    """Return the posterior of finalists' true accuracies, corrected for the winner's curse.
 
     Observed accuracies are y = theta + e. The errors e have the empirical covariance of the images
     that all networks share, and independent variances over seeds. The true accuracies theta are
@@ -219,7 +219,7 @@ def posterior(
 
 
 def seed_deviation_of(networks: Sequence[Correct], prior: float = FINAL_SEED_DEVIATION) -> float:
-    """Pool the deviation over seeds on the logit scale from networks with several trainings.
+    """Return the standard deviation over seeds (logit scale), pooled over networks.
 
     It is the main effect of the seed. The interaction of seed and image is part of the variance
     over images.
@@ -237,7 +237,7 @@ def seed_deviation_of(networks: Sequence[Correct], prior: float = FINAL_SEED_DEV
 
 
 def _updated(observed: Array, error: Array, tau: float) -> tuple[Array, Array, float]:
-    """Return mean and covariance of the effects given tau, and the log marginal likelihood."""
+    """Return mean and covariance of the effects given `tau`, and the log marginal likelihood."""
     effects = tau**2 * np.eye(len(observed)) + _ANY_LEVEL**2
     total = effects + error
     gain = np.linalg.solve(total, effects).T
@@ -247,7 +247,7 @@ def _updated(observed: Array, error: Array, tau: float) -> tuple[Array, Array, f
 
 
 def _image_means(values: Array, rng: np.random.Generator) -> Array:
-    """Return the means of `_DRAWS` bootstrap samples of images, drawn by counts of values."""
+    """Return the means of `_DRAWS` bootstrap samples of the images."""
     found, counts = np.unique(values.round(12), return_counts=True)
     drawn = rng.multinomial(len(values), counts / len(values), _DRAWS)
     means: Array = drawn @ found / len(values)
@@ -255,7 +255,7 @@ def _image_means(values: Array, rng: np.random.Generator) -> Array:
 
 
 def _stacked(correct: Correct) -> Array:
-    """Stack the trainings of one network to (seeds, images)."""
+    """Return the trainings of one network as an array (seeds, images)."""
     return _aligned([np.asarray(each, float) for each in correct])
 
 

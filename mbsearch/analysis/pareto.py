@@ -1,4 +1,4 @@
-"""Pareto fronts of accuracy (more is better) against cost (less is better), of plain numbers.
+"""Pareto fronts of accuracy (to maximise) and cost (to minimise), from plain numbers.
 
 Every function takes two sequences of equal length with one entry per network. A network whose
 accuracy or cost is NaN was not measured: it keeps its index and is never part of a result.
@@ -32,7 +32,7 @@ def pareto_front(accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.intp]:
 def hypervolume(
     accuracy: ArrayLike, cost: ArrayLike, reference_point: tuple[float, float]
 ) -> float:
-    """Return the area that the networks dominate, up to ``reference_point`` = (accuracy, cost).
+    """Return the area that networks dominate, up to a reference point (accuracy, cost).
 
     It is exact, on the scale of the given costs (pass logarithms for the area over log cost).
     Networks that are not better than the reference point in both coordinates add nothing.
@@ -49,7 +49,7 @@ def hypervolume(
 def hypervolume_history(
     accuracy: ArrayLike, cost: ArrayLike, reference_point: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Return the hypervolume of the first network, of the first two, and so on."""
+    """Return the hypervolume of the first 1, 2, ..., n networks."""
     accuracies, costs = columns(accuracy, cost)
     history = np.zeros(accuracies.size)
     kept = np.zeros(0, dtype=np.intp)
@@ -65,7 +65,7 @@ def hypervolume_history(
 
 
 def knee_index(accuracy: ArrayLike, cost: ArrayLike) -> int:
-    """Return the index of the knee of the front.
+    """Return the index of the network at the knee of the front.
 
     Along the front, log cost and accuracy are each scaled to [0, 1]. The knee is the network with
     the largest accuracy minus cost, that is, the highest one above the line from the smallest to
@@ -94,7 +94,7 @@ def knee_index(accuracy: ArrayLike, cost: ArrayLike) -> int:
 def ties(
     accuracy: ArrayLike, cost: ArrayLike, noise: ArrayLike, z: float = Z_95
 ) -> NDArray[np.intp]:
-    """Return the indices of networks that may belong to the front, by increasing cost.
+    """Return the indices of networks statistically tied with the front, by increasing cost.
 
     The front's best network of equal or smaller cost is better by at most ``z`` standard deviations
     of the difference of the two accuracies. ``noise`` is the standard deviation of one accuracy:
@@ -115,7 +115,7 @@ def ties(
 
 
 def columns(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Convert two sequences to arrays; `ValueError` if they are not of equal length."""
+    """Return two sequences as float arrays; raise `ValueError` if their lengths differ."""
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Published ImageNet results of reference networks, with the source of each row."""
+"""Published ImageNet results of reference networks, with sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TABLE = Path(__file__).with_name("published.csv")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One network after full training; not comparable with accuracies of a proxy.
+    """A published result of a fully trained network; not comparable with proxy accuracies.
 
     `top1` is a fraction of the ImageNet validation images. `mult_adds` and `params` are those of
     the source and may differ from exact counts. `pixel1_ms` is the latency on one core of a Pixel 1
@@ -32,7 +32,7 @@ class Published:
 
 @cache
 def published() -> tuple[Published, ...]:
-    """Read the tables of MobileNet V1, V2, V3 and MnasNet-A1."""
+    """Return the published results of MobileNet V1, V2, V3 and MnasNet-A1."""
     with _TABLE.open(encoding="utf-8", newline="") as file:
         return tuple(
             Published(

@@ -1,4 +1,4 @@
-"""Training time that early stopping (racing) saved."""
+"""Training time saved by pruning (racing)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mbsearch.study.records import State, TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class Savings:
-    """Trials that racing pruned, and the training seconds that it saved."""
+    """Number of pruned trials, and the training seconds saved and spent."""
 
     pruned: int
     trials: int
@@ -19,13 +19,13 @@ class Savings:
 
     @property
     def share(self) -> float | None:
-        """Share of the training time that was saved; None without pruned trials or times."""
+        """Share of the training time that was saved; None if nothing was pruned."""
         whole = self.seconds_saved + self.seconds_spent
         return self.seconds_saved / whole if self.pruned and whole > 0 else None
 
 
 def savings(records: Sequence[TrialRecord]) -> Savings:
-    """Sum the training seconds of searched trials that were spent, and that racing saved.
+    """Return the training seconds of searched trials that were spent, and that racing saved.
 
     The remaining epochs of a pruned trial are counted with its own seconds per epoch.
     """

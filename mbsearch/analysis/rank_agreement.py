@@ -1,4 +1,4 @@
-"""Rank agreement of scores with the true accuracy of networks: the proxy's and costs."""
+"""Rank agreement of the proxy's score and of costs with true accuracy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BUDGET_SHARES = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A network of an audit: its true accuracy, its costs, and its proxy trainings.
+    """A network of an audit: true accuracy, costs and proxy trainings.
 
     `accuracies` and `losses` (validation, nats) have one value per seed. `seconds` is the mean time
     of one proxy training.
@@ -46,7 +46,7 @@ class Judged:
 def rankings(
     judged: Sequence[Judged], seed: int = 0, metric: str = MULT_ADDS, growth: float = GROWTH
 ) -> list[RankAgreement]:
-    """Compute each score's rank agreement with the true accuracy.
+    """Return each score's rank agreement with the true accuracy.
 
     The proxy's score is the validation loss of its first seed, as in a search. "Proxy and cost" is
     the mean of its rank and the rank of the Mult-Adds. "Proxy and growth" adds the expected gain
@@ -74,7 +74,7 @@ def rankings(
 
 
 def noise(judged: Sequence[Judged]) -> float | None:
-    """Standard deviation of one training's accuracy over seeds; None without repeated seeds."""
+    """Return the standard deviation of accuracy over seeds; None without repeated seeds."""
     spreads = [np.var(each.accuracies, ddof=1) for each in judged if len(each.accuracies) > 1]
     return math.sqrt(float(np.mean(spreads))) if spreads else None
 
@@ -99,7 +99,7 @@ def _ranking(
 
 
 def tau_or_zero(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    """Kendall's tau-b; 0 if it is undefined: all values are equal, or there is only one."""
+    """Return Kendall's tau-b, or 0 if it is undefined."""
     tau = kendall_tau(score, truth)
     return 0.0 if math.isnan(tau) else tau
 
@@ -107,7 +107,7 @@ def tau_or_zero(score: NDArray[np.float64], truth: NDArray[np.float64]) -> float
 def _bootstrapped_taus(
     score: NDArray[np.float64], truth: NDArray[np.float64], seed: int
 ) -> NDArray[np.float64]:
-    """Kendall's tau-b of `_BOOTSTRAPS` bootstrap samples of the networks.
+    """Return Kendall's tau-b for `_BOOTSTRAPS` bootstrap samples of the networks.
 
     A pair of networks is weighted by how often both were drawn, so the signs of the pairs are
     computed once.
@@ -127,7 +127,7 @@ def _bootstrapped_taus(
 def taus_in_thirds(
     score: NDArray[np.float64], truth: NDArray[np.float64], cost: NDArray[np.float64]
 ) -> tuple[float, float, float]:
-    """Kendall's tau-b inside the thirds of smallest, middle and largest cost."""
+    """Return Kendall's tau-b within the lowest, middle and highest third of costs."""
     first, second, third = (
         tau_or_zero(score[rows], truth[rows])
         for rows in np.array_split(np.argsort(cost, kind="stable"), 3)

@@ -1,4 +1,4 @@
-"""The best reference network of each family within a budget."""
+"""Best reference network of each family within a budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mbsearch.study.records import TrialRecord, complete
 
 
 def best_by_screening(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the most accurate reference of each family after screening, by family name."""
+    """Return each family's most accurate reference after screening, by family name."""
     references = [r for r in complete(list(records)) if r.is_baseline]
     families = [
         [r for r in references if r.origin == family]
@@ -30,7 +30,7 @@ def best_by_screening(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 def best_references(
     findings: Findings, budget: Budget, *, published: bool = False
 ) -> list[TrialRecord]:
-    """Return the best reference of each family within a budget, the best family first.
+    """Return each family's best reference within a budget, from best to worst family.
 
     All are compared by the highest fidelity that trained a reference of every such family:
     retraining, finals, promotion or the model's prediction, else screening. `published` leaves out

@@ -1,4 +1,4 @@
-"""Accuracies of one network over several seeds, and their differences between networks."""
+"""Accuracies of one network over several seeds, and differences between networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USUAL_IMAGES = 1000
 
 @dataclass(frozen=True)
 class Trainings:
-    """Trainings of one network, one per seed; with predictions if all of them kept theirs."""
+    """Trainings of one network, one per seed; with predictions if all of them have some."""
 
     accuracies: Sequence[float]
     predictions: Sequence[Predictions]
@@ -35,11 +35,11 @@ class Trainings:
 
     @property
     def correct(self) -> list[NDArray[np.bool_]]:
-        """Whether each image is classified correctly, by seed."""
+        """Whether each image is classified correctly; one boolean array per seed."""
         return [each.correct for each in self.predictions]
 
     def deviation(self, seed_deviation: float) -> float:
-        """Standard error of the mean, from the deviation over seeds on the logit scale."""
+        """Return the mean's standard error, given the deviation over seeds (logit scale)."""
         over_seeds = seed_deviation / math.sqrt(len(self.accuracies))
         return standard_error(self.mean, self.images, over_seeds)
 
@@ -49,7 +49,7 @@ class Trainings:
         return Interval(self.mean, *bounds, self.images)
 
     def margin(self, other: Trainings, seed_deviation: float) -> Interval:
-        """Mean accuracy minus that of another network, by images if both kept predictions."""
+        """Return the mean accuracy minus that of another network, paired by images if possible."""
         if self.predictions and other.predictions and self.images == other.images:
             paired = compare(self.correct, other.correct, seed_deviation)
             return Interval(paired.difference, paired.low, paired.high, self.images)
@@ -59,7 +59,7 @@ class Trainings:
 
 
 def pooled_seed_deviation_of(networks: Sequence[Trainings]) -> float:
-    """Pool the deviation over seeds on the logit scale, over networks."""
+    """Return the standard deviation over seeds (logit scale), pooled over networks."""
     kept = [each.correct for each in networks if each.predictions]
     if kept:
         return seed_deviation_of(kept)
@@ -68,7 +68,7 @@ def pooled_seed_deviation_of(networks: Sequence[Trainings]) -> float:
 
 
 def trainings_of_finals(finals: Sequence[Evaluation]) -> Trainings:
-    """Return the finals of one network, which are at least one."""
+    """Return a network's finals as trainings; there must be at least one."""
     kept = [e.predictions for e in finals if e.predictions is not None]
     predictions = kept if len(kept) == len(finals) else []
     images = len(predictions[0].labels) if predictions else finals[-1].images or USUAL_IMAGES
@@ -76,6 +76,6 @@ def trainings_of_finals(finals: Sequence[Evaluation]) -> Trainings:
 
 
 def trainings_of_retrained(row: Retrained) -> Trainings:
-    """Return the trainings of a retrained network."""
+    """Return a retrained network's trainings."""
     images = len(row.predictions[0].labels) if row.predictions else row.images
     return Trainings(row.accuracies, row.predictions, row.pixels, images or USUAL_IMAGES)

@@ -1,4 +1,4 @@
-"""Margins of test accuracy between retrained networks."""
+"""Margins in test accuracy between retrained networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mbsearch.study.retrained_file import Retrained, RetrainedMargin
 
 
 def retrained_margins(retrained: Sequence[Retrained]) -> list[RetrainedMargin]:
-    """Compare every candidate with its references, on the same test images.
+    """Return each candidate's margins over its references, on the same test images.
 
     The deviation over seeds is pooled over all networks.
     """

@@ -1,4 +1,4 @@
-"""Records as a data frame, and the front as plain data."""
+"""Records as a data frame, and the Pareto front as plain data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """Encode the front as plain data, one object per network, as ``status --json`` prints it."""
+    """Return the front as plain data, one object per network, for ``status --json``."""
     return [_plain(r) for r in front_of(records)]
 
 
@@ -37,7 +37,7 @@ def _plain(record: TrialRecord) -> dict[str, Any]:
 def to_frame(
     records: Sequence[TrialRecord], within: Sequence[TrialRecord] | None = None
 ) -> pd.DataFrame:
-    """Convert records to a data frame: identity, state, costs, evaluation, a column per choice.
+    """Return records as a data frame: identity, state, costs, evaluation, one column per choice.
 
     `within` are the records inside the study's limits and budgets, of which the front is computed;
     all by default.

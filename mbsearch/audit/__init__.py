@@ -1,1 +1,1 @@
-"""Whether the proxy can be trusted."""
+"""Audit of the proxy: does it rank networks as a long training does?"""

@@ -1,4 +1,4 @@
-"""Audit of a proxy: its rank agreement with a long training or a table."""
+"""Measure the rank agreement of a proxy with long training or with a table of accuracies."""
 
 from __future__ import annotations
 
@@ -55,22 +55,22 @@ def audit(
     skip_damaged: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> Audit:
-    """Measure the rank agreement of a space's proxy; write the result to `folder`.
+    """Measure the rank agreement of a space's proxy, and write the result to `folder`.
 
     Every completed training is saved at once, and the same call resumes.
 
     Args:
         space: whose proxy is audited.
-        folder: of the study that the audit belongs to.
+        folder: folder of the study that the audit belongs to.
         networks: number of networks to sample.
         references: number of the space's baselines to audit beside them, to measure a bias for or
             against MobileNets; none are audited with `truth`.
         seeds: trainings by the proxy for each network, for the noise.
-        epochs: of the long training on all training images.
+        epochs: number of epochs of the long training on all training images.
         truth: a table of true accuracies, instead of the long training.
         data: images; None for the study's, or the space's if there is no study.
         jobs: worker processes; None for one a core, or four on a GPU.
-        seed: of the sample and the trainings.
+        seed: seed of the sample and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         on_progress: receives an event for every completed training, for every step of a training
@@ -137,7 +137,7 @@ class _Subjects:
 
     @staticmethod
     def sampled(space: SearchSpecification, count: int, seed: int) -> _Subjects:
-        """Sample networks over all costs.
+        """Return `count` networks of the space, sampled over the range of costs.
 
         Raises:
             SpecError: the space has too few networks within its limits.
@@ -151,12 +151,12 @@ class _Subjects:
         return _Subjects(networks, [])
 
     def with_references(self, space: SearchSpecification, count: int) -> _Subjects:
-        """Return the subjects with so many baselines of the space."""
+        """Return the subjects with `count` baselines of the space added."""
         classes = self.networks[0].num_classes
         return _Subjects(self.networks, _references(space, count, classes))
 
     def without(self, failed: Set[str]) -> _Subjects:
-        """Return the subjects without these fingerprints."""
+        """Return the subjects without the networks with these fingerprints."""
         return _Subjects(
             [network for network in self.networks if network.fingerprint not in failed],
             [(f, network) for f, network in self.references if network.fingerprint not in failed],
@@ -164,13 +164,13 @@ class _Subjects:
 
     @property
     def origins(self) -> list[tuple[str, Architecture]]:
-        """Every network with its origin."""
+        """All networks as pairs of origin and architecture."""
         return [*((SEARCH, network) for network in self.networks), *self.references]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """Trainings by one evaluator, by the key of their result."""
+    """Trainings by one evaluator, each under the key of its result."""
 
     evaluator: Evaluator
     tasks: dict[str, Task]
@@ -178,13 +178,13 @@ class _Pass:
 
 @dataclass(frozen=True, slots=True)
 class _Procedure:
-    """What is trained in an audit, and how the trainings are compared.
+    """The trainings of an audit, and how their results are compared.
 
     Args:
-        scoring: of the proxy.
-        seed: of the sample and the trainings.
+        scoring: scoring by the proxy.
+        seed: seed of the sample and the trainings.
         seeds: trainings by the proxy for each network.
-        epochs: of the long training.
+        epochs: number of epochs of the long training.
         known: true accuracies by fingerprint; None if the long training measures them.
     """
 
@@ -195,7 +195,7 @@ class _Procedure:
     known: Mapping[str, float] | None
 
     def passes(self, subjects: _Subjects, images: str, device: str | None) -> list[_Pass]:
-        """Return the trainings by the proxy, and the long ones unless accuracies are known."""
+        """Return the proxy trainings, and the long trainings unless accuracies are known."""
         short = {
             f"{network.fingerprint} {i}": Task(network, self.seed + i, origin=origin)
             for origin, network in subjects.origins
@@ -228,7 +228,7 @@ class _Procedure:
         return [*passes, _Pass(evaluator, long)]
 
     def result(self, subjects: _Subjects, rows: _Rows, truth: str) -> Audit:
-        """Compare the scores with the true accuracies.
+        """Compare the proxy's scores with the true accuracies, and return the audit.
 
         Raises:
             EvaluationError: too few networks are left.
@@ -274,7 +274,7 @@ class _Procedure:
 
 
 def _trained_by(scoring: Scoring, seed: int) -> Identity:
-    """Return what the trainings of an audit depend on.
+    """Return the identity of an audit's trainings: everything that they depend on.
 
     Shared weights also depend on the space and on all baselines.
     """
@@ -294,7 +294,7 @@ def _trained_by(scoring: Scoring, seed: int) -> Identity:
 def _references(
     space: SearchSpecification, count: int, classes: int
 ) -> list[tuple[str, Architecture]]:
-    """Return baselines with their families, equally many of each, evenly over their costs."""
+    """Return baselines with their families, equally many of each, spread over their costs."""
     families: dict[str, list[Architecture]] = {}
     for family, network in baseline_architectures(space):
         families.setdefault(family, []).append(network.replace(num_classes=classes))
@@ -313,7 +313,10 @@ _Rows = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """Completed trainings, saved after each; one file for a proxy, images and a seed."""
+    """Completed trainings in a file, which is written after each of them.
+
+    There is one file for each combination of proxy, images and seed.
+    """
 
     path: Path
     identity: Identity
@@ -321,7 +324,7 @@ class _Trained:
 
     @staticmethod
     def read(folder: Path, identity: Identity) -> _Trained:
-        """Read the completed trainings.
+        """Read the completed trainings from their file in `folder`.
 
         Raises:
             StorageError: the file is damaged.
@@ -335,7 +338,7 @@ class _Trained:
             raise damaged_file(path, "audit") from None
 
     def add(self, key: str, evaluation: Evaluation) -> None:
-        """Save a completed training."""
+        """Add a completed training, and write the file."""
         self.rows[key] = {
             "accuracy": evaluation.accuracy,
             "loss": evaluation.validation_loss,
@@ -345,7 +348,7 @@ class _Trained:
         write_atomically(self.path, json.dumps({"stamp": self.identity, "rows": self.rows}))
 
     def missing(self, tasks: Mapping[str, Task], failed: Set[str]) -> dict[str, Task]:
-        """Return the trainings that are not completed, without networks that failed."""
+        """Return the trainings that are not completed, without those of `failed` networks."""
         return {
             key: task
             for key, task in tasks.items()
@@ -360,7 +363,7 @@ def _train(
     jobs: int | None,
     on_progress: OnProgress,
 ) -> set[str]:
-    """Train what is missing; return the fingerprints of networks whose training failed."""
+    """Run the missing trainings; return the fingerprints of networks whose training failed."""
     wanted = {key for each in passes for key in each.tasks}
     failed: set[str] = set()
 
@@ -396,7 +399,7 @@ def _train(
 def _known(
     path: Path, space: SearchSpecification, chosen: Sequence[Architecture]
 ) -> dict[str, float]:
-    """Return the accuracies of a table by fingerprint.
+    """Return the accuracies of networks in a table, by fingerprint.
 
     Raises:
         EvaluationError: a network is not in the table.

@@ -1,4 +1,4 @@
-"""The command line. A command parses its options, calls one function and prints.
+"""The command line: each command parses options, calls one function and prints.
 
 Slow libraries are imported inside the commands, so that ``--help`` and ``count`` start fast.
 """

@@ -96,7 +96,7 @@ def audit(
 
 
 def print_audit(found: Audit) -> None:
-    """Print the rank agreement of every score, and a summary."""
+    """Print the rank agreement of each score, and a summary."""
     table = Table(title=f"Kendall's tau with {found.truth}, {found.networks} networks")
     for column in ("score", "tau", "90 %", "small", "middle", "large", "regret"):
         table.add_column(column, justify="left" if column == "score" else "right")

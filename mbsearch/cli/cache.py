@@ -60,7 +60,7 @@ def _megabytes(size: int) -> str:
 
 
 def _bytes(option: str, text: str) -> int:
-    """Return a size in bytes from an option.
+    """Return the bytes for the size in an option, such as ``10G`` or ``500M``.
 
     Raises:
         SpecError: it is not a size; the option is named.

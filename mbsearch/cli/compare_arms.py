@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Arm:
-    """A study's answer with its references, and the settings and identity of the study."""
+    """A study's answer and references, with the study's settings and identity."""
 
     network: Architecture
     references: list[Architecture]
@@ -107,7 +107,7 @@ def compare_arms(
 
 
 def _arm(folder: Path, budget: str) -> _Arm:
-    """Return the answer of a study to a budget, chosen by validation accuracy.
+    """Return a study's answer for a budget, chosen by validation accuracy.
 
     Results on the test images are ignored, because the studies are compared on them.
     """

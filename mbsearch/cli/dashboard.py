@@ -63,7 +63,7 @@ def dashboard(
 
 
 def _require_free(host: str, port: int) -> None:
-    """Raise SpecError if the address cannot be listened on; the server would exit silently."""
+    """Raise an error if the address is not free; the server would exit without a message."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()

@@ -132,7 +132,7 @@ def _single_format(output: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Options that choose the network to export.
+    """Options that select the network to export.
 
     Args:
         trial: number of a trial.
@@ -158,7 +158,7 @@ class _Choice:
         self._bounded()
 
     def read(self, results: Path | None, storage: str | None) -> tuple[TrialRecord, StudyStore]:
-        """Read the study, and return the chosen trial and the store.
+        """Open the study, and return the selected trial and the store.
 
         Raises:
             StorageError: there is no such study or trial, or no network within the budget.
@@ -179,7 +179,7 @@ class _Choice:
         return cheapest_tied(findings, record, budget) if self.cheapest_tied else record, store
 
     def _bounded(self) -> list[Budget]:
-        """Return the budget of the bounds; no budget without any."""
+        """Return the budget given by the options for bounds, as a list; empty without any."""
         from mbsearch.config.budgets import Budget
         from mbsearch.cost.metrics import COSTS
 
@@ -189,7 +189,7 @@ class _Choice:
         return [Budget.model_validate(bounds)] if bounds else []
 
     def _record(self, findings: Findings, budget: Budget | None) -> TrialRecord:
-        """Return the trial, or the answer to the budget, by default the study's first."""
+        """Return the selected trial, or the answer for the budget (by default the first)."""
         from mbsearch.analysis.answer_selection import answer
         from mbsearch.study.records import find_trial
 
@@ -212,7 +212,7 @@ def _export_folder(
     int8: bool,
     data: str | None,
 ) -> None:
-    """Write a folder of several formats, and print how each file compares with the network."""
+    """Write a folder with several formats, and print the error of each file."""
     from mbsearch.export.formats import DEFAULT_FORMATS
     from mbsearch.export.study_export import export_record
     from mbsearch.study.opening import RESULTS, results_folder

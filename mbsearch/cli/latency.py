@@ -107,7 +107,7 @@ def _print_table(
 def _networks(
     what: str | None, storage: str | None, alphas: list[float], resolutions: list[int]
 ) -> tuple[list[Architecture], Path | None]:
-    """Return the networks to measure, and the folder of their study."""
+    """Return the networks to measure, and their study's folder."""
     from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
     from mbsearch.space.library import reference_names

@@ -170,7 +170,7 @@ class _Study:
 
     @staticmethod
     def read(path: Path | None) -> _Study:
-        """Read a study, or the newest one of a folder.
+        """Open a study in a folder, or the newest study in a folder of studies.
 
         Raises:
             StorageError: there is no such study, or it has no trials.
@@ -193,7 +193,7 @@ class _Study:
 
     @property
     def identity(self) -> Identity:
-        """Images, split seed and settings that the study is bound to."""
+        """The study's identity: its images, split seed and settings."""
         identity: Identity = self.facts["stamp"]
         return identity
 
@@ -208,11 +208,11 @@ class _Study:
 
     @property
     def classes(self) -> int:
-        """Number of classes of the images."""
+        """Number of classes of the study's images."""
         return self.findings.records[0].architecture.num_classes
 
     def settings(self, recipe: Mapping[str, float | None]) -> Settings:
-        """Return the settings with changes of the retraining recipe; None changes nothing.
+        """Return the study's settings with changes of its recipe; None changes nothing.
 
         Raises:
             SpecError: a change is not valid.
@@ -236,7 +236,7 @@ class _Study:
 
 
 def _read(name: str, classes: int) -> Architecture:
-    """Return an architecture from a file or by its name, with the study's number of classes."""
+    """Return an architecture from a file or by name, with the study's number of classes."""
     from mbsearch.config.specification import load
     from mbsearch.space.architecture import Architecture
 

@@ -236,7 +236,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _Overrides:
-    """Options that replace settings of the space; None and empty lists keep the space's."""
+    """Options that override settings of the space; None and empty lists keep the setting."""
 
     evaluator: str | None
     weights: str | None
@@ -249,7 +249,7 @@ class _Overrides:
     min_images: int | None
 
     def applied(self, space: SearchSpecification) -> SearchSpecification:
-        """Return the space with these settings.
+        """Return the specification with its settings overridden.
 
         Raises:
             SpecError: an option is not valid; it is named.
@@ -283,7 +283,7 @@ class _Overrides:
 
 
 def _require_absent(options: Mapping[str, object]) -> None:
-    """Raise SpecError for an option of trainings beside ``--table``."""
+    """Raise an error for a training option that was given together with ``--table``."""
     for option, value in options.items():
         if value is not None:
             raise SpecError(
@@ -292,7 +292,7 @@ def _require_absent(options: Mapping[str, object]) -> None:
 
 
 def _limits(settings: Settings, given: list[str]) -> Limits:
-    """Return the limits of a space with those of ``--limit``."""
+    """Return the space's limits with those of ``--limit`` added."""
     from mbsearch.config.budgets import Limits
     from mbsearch.cost.metrics import COSTS
 
@@ -313,7 +313,7 @@ def _limits(settings: Settings, given: list[str]) -> Limits:
 
 
 def _minutes(option: str, text: str) -> float:
-    """Return a duration in minutes: ``15m``, ``900s``, ``1h``; a plain number is minutes.
+    """Return the minutes for a duration such as ``15m``, ``900s`` or ``1h``.
 
     Raises:
         SpecError: it is not a duration; the option is named.
@@ -327,7 +327,7 @@ def _minutes(option: str, text: str) -> float:
 
 
 def _print_interrupted(folder: Path, storage: str | None) -> None:
-    """Print how to resume and inspect an interrupted study."""
+    """Print how to resume and inspect the interrupted study."""
     status = f"; look with: mbsearch status {folder}" if folder.exists() else ""
     if status and storage:
         status += " and the same --storage"
@@ -337,7 +337,7 @@ def _print_interrupted(folder: Path, storage: str | None) -> None:
 
 
 def _print_unused(result: RunResult, settings: Settings) -> None:
-    """Print why a run trained fewer networks than it might have."""
+    """Print why a run trained fewer networks than it could have."""
     if result.exhausted:
         print_line(err, "every network of the space within the limits has been tried")
     if result.unpromoted is None:

@@ -1,4 +1,4 @@
-"""``mbsearch status``, and the summary that a run prints at its end."""
+"""``mbsearch status``, and the summary at the end of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consoles, options and parsers that several commands share."""
+"""Consoles, options and parsers shared by several commands."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def print_table(table: Table, optional: Sequence[str] = ()) -> None:
 
 
 def cost(option: str, text: str, metric: str) -> int:
-    """Return a cost from an option, as 100M or 5ms.
+    """Return the value of a cost option such as ``100M`` or ``5ms``.
 
     Raises:
         SpecError: it is not a cost; the option is named.
@@ -152,7 +152,7 @@ def cost(option: str, text: str, metric: str) -> int:
 
 
 def parse_budget(option: str, text: str, metric: str) -> Budget:
-    """Return a budget from an option: ``20M``, or ``mult_adds=20M,params=500k``.
+    """Return the budget for an option such as ``20M`` or ``mult_adds=20M,params=500k``.
 
     Args:
         option: name of the option, for messages.
@@ -178,7 +178,7 @@ def parse_budget(option: str, text: str, metric: str) -> Budget:
 
 
 def parse_budgets(given: Sequence[str] | None, at: str | None, metric: str) -> list[Budget]:
-    """Return the budgets of ``--budget``, and that of its alias ``--at``.
+    """Return the budgets given by ``--budget`` and its alias ``--at``.
 
     Raises:
         SpecError: as `parse_budget`.
@@ -208,7 +208,7 @@ MinImages = Annotated[
 
 
 def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
-    """Raise an error for an unknown value of an option.
+    """Raise an error if an option's value is not one of the allowed ones.
 
     Raises:
         SpecError: the value is unknown; the nearest known one is suggested.
@@ -220,7 +220,7 @@ def require_one_of(option: str, got: str, known: Sequence[str]) -> None:
 
 
 def with_evaluator(space: SearchSpecification, evaluator: str | None) -> SearchSpecification:
-    """Return a space whose trainings start from the weights of ``--evaluator``.
+    """Return the specification with the evaluator given by ``--evaluator``.
 
     Raises:
         SpecError: the value is unknown.

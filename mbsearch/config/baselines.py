@@ -1,4 +1,4 @@
-"""Baselines: reference networks that a search specification lists by hand."""
+"""Baselines: reference networks listed in a search specification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _as_list(value: object) -> object:
 
 
 class Baseline(StrictModel):
-    """One reference at every combination of the alphas and resolutions, trained by the proxy."""
+    """A reference network at every combination of the given alphas and resolutions."""
 
     reference: str
     alpha: Annotated[

@@ -1,4 +1,4 @@
-"""Bounds on the costs of a network: the hard limits of a search, and the budgets it answers."""
+"""Upper bounds on a network's costs: hard limits, and budgets of a search."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ B = TypeVar("B", bound="Bounds")
 
 
 class Bounds(StrictModel):
-    """Inclusive upper bounds on the costs of a network, all of which must hold.
+    """Inclusive upper bounds on the costs of a network, which must all hold.
 
     The fields are the rows of `mbsearch.cost.metrics.COSTS`.
     """
 
     def bounds(self) -> dict[str, int]:
-        """Return the bounds that are set, by the keys of the costs."""
+        """Return the bounds that are set, by the key of their cost."""
         limits = {metric.key: getattr(self, name) for name, metric in COSTS.items()}
         return {key: limit for key, limit in limits.items() if limit is not None}
 
     @property
     def exact(self) -> Self:
-        """The bounds on exact costs, without those on measured or predicted ones."""
+        """The bounds on exact costs only, without those on measured or predicted costs."""
         others = [name for name, metric in COSTS.items() if metric.of_layers is None]
         return self.model_copy(update=dict.fromkeys(others))
 
     def excess(self, costs: Mapping[str, int]) -> str | None:
-        """Return a message about the first bound that a network exceeds, None if there is none.
+        """Return a message about the first bound that a network exceeds; None if it exceeds none.
 
         Raises:
             KeyError: a bounded cost is not among `costs`.
@@ -48,7 +48,7 @@ class Bounds(StrictModel):
 
 
 def _bound_type(unit: Unit) -> Any:
-    """Return the type of a bound in this unit, with its parser and its form in a file."""
+    """Return the pydantic type for a bound in a unit, with parser and serializer."""
     return Annotated[
         int,
         BeforeValidator(unit.parse, json_schema_input_type=unit.parsed_type),
@@ -57,7 +57,7 @@ def _bound_type(unit: Unit) -> Any:
 
 
 def _one_field_a_cost(model: type[B]) -> type[B]:
-    """Add an optional field for each cost to a model of bounds."""
+    """Return a subclass of a model of bounds, with an optional field for each cost."""
     fields: dict[str, Any] = {
         name: (_bound_type(metric.unit) | None, None) for name, metric in COSTS.items()
     }
@@ -72,7 +72,7 @@ def _one_field_a_cost(model: type[B]) -> type[B]:
 
 @_one_field_a_cost
 class Limits(Bounds):
-    """Hard limits: networks above one of them are not trained, references included."""
+    """Hard limits: no network above one of them is trained, not even a reference."""
 
     if TYPE_CHECKING:
 
@@ -81,7 +81,7 @@ class Limits(Bounds):
 
 @_one_field_a_cost
 class Budget(Bounds):
-    """One question to a study: the best network within these bounds."""
+    """A budget: the search looks for the best network within these bounds."""
 
     if TYPE_CHECKING:
 
@@ -95,13 +95,13 @@ class Budget(Bounds):
 
     @staticmethod
     def of(bounds: Mapping[str, int]) -> Budget:
-        """Return the budget of these bounds, the inverse of `bounds`; latency in microseconds."""
+        """Return the budget with bounds by cost key; latency is in microseconds."""
         metrics = [METRICS[key] for key in bounds]
         return Budget.model_validate({m.name: m.unit.dump(bounds[m.key]) for m in metrics})
 
     @property
     def label(self) -> str:
-        """The bounds inside a sentence: ``20 M Mult-Adds and 500 k parameters``."""
+        """The bounds as text in a sentence: ``20 M Mult-Adds and 500 k parameters``."""
         return " and ".join(amount(key, bound) for key, bound in self.bounds().items())
 
     def option(self, metric: str) -> str:
@@ -116,7 +116,7 @@ class Budget(Bounds):
 
     @property
     def slug(self) -> str:
-        """The bounds inside the name of a file: ``20M``, ``20M-500kparams``, ``5ms``."""
+        """The bounds as text in a file name, such as ``20M-500kparams``."""
         return "-".join(
             quantity(key, bound).replace(" ", "") + METRICS[key].slug
             for key, bound in self.bounds().items()

@@ -1,4 +1,4 @@
-"""The reference families: one row for each family of networks that searches compare with.
+"""Families of reference networks that searches compare with, one row each.
 
 Everything that trains, names or draws a family reads this table. To add a family, add its YAML file
 to ``space/reference/`` and a row here. Other packaged references have no row: figures draw them
@@ -16,7 +16,7 @@ from mbsearch.space.library import load_reference
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A reference family: its role in a search, its published sizes, and its look in figures.
+    """A reference family: its role in a search, published sizes, and style in figures.
 
     Attributes:
         key: name of the packaged reference.
@@ -92,14 +92,16 @@ DONORS = {key: row for key, row in FAMILIES.items() if row.donor}
 
 
 def family_name(key: str) -> str:
-    """Return the name of a family inside a sentence; a key without a row stands for itself."""
+    """Return a family's display name, or the key itself if it has no row."""
     return FAMILIES[key].name if key in FAMILIES else key
 
 
 def scaled_reference(
     family: str, alpha: float, resolution: int, num_classes: int | None = None
 ) -> Architecture:
-    """Return a packaged reference at a width and resolution, named ``MobileNetV2 0.35/128``.
+    """Return a packaged reference at a given width and resolution.
+
+    Its name is like ``MobileNetV2 0.35/128``.
 
     Raises:
         SpecError: there is no reference of that name, or a value is out of its range.
@@ -115,9 +117,10 @@ _cached_reference = lru_cache(maxsize=None)(load_reference)
 
 
 def is_published(family: str, network: Architecture) -> bool:
-    """Whether a reference is at least as wide and as large as its family's smallest published one.
+    """Return whether a network is at least as wide and large as its family's smallest one.
 
-    A reference at another width or resolution is scaled freely.
+    The family's smallest published alpha and resolution count. A reference below them is scaled
+    freely.
     """
     row = FAMILIES.get(family)
     return (

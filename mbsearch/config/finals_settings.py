@@ -1,4 +1,4 @@
-"""Settings of the finals: the full recipe for a few networks inside a search."""
+"""Settings of the finals: training by the full recipe for a few networks of a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Resizing = Annotated[tuple[_Share, _Share], Field(strict=False)]
 
 
 class Finals(StrictModel):
-    """Trainings by the full recipe inside a search, which decide its answers.
+    """Settings of the trainings by the full recipe during a search.
 
     `minutes` bounds their time. By default it is the time of the candidates' other trainings, at
     most 15 minutes; 0 turns the finals off. `networks` (candidates for each budget) and `epochs`
@@ -27,7 +27,7 @@ class Finals(StrictModel):
     progressive: Annotated[tuple[_Resizing, ...], Field(strict=False)] = ((0.5, 0.5),)
 
     def from_donor(self) -> Self:
-        """Return the settings for networks that inherit a donor's weights: without resizing.
+        """Return the settings for networks that inherit a donor's weights: no resizing.
 
         Epochs at half the resolution lose what was inherited (docs/experiments/inheritance.md).
         """
@@ -36,6 +36,6 @@ class Finals(StrictModel):
         return self.model_copy(update={"progressive": ()})
 
     def pixel_scale(self, epoch: int, epochs: int) -> float:
-        """Return the share of a network's resolution in an epoch, counted from 0, of `epochs`."""
+        """Return the share of a network's resolution to train at in an epoch (counted from 0)."""
         done = (epoch + 1) / epochs
         return next((scale for until, scale in self.progressive if done <= until), 1.0)

@@ -1,4 +1,4 @@
-"""The objectives of a search: accuracy, and the cost that it is weighed against."""
+"""The objectives of a search: accuracy and one cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the trainings that precede a search: the supernet's and the teacher's."""
+"""Settings of the trainings before a search: of the supernet and the teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mbsearch.space.yaml_source import StrictModel
 
 
 class Preparation(StrictModel):
-    """Hyperparameters of a training before a search, in steps of AdamW with one batch each."""
+    """Hyperparameters of a training before a search, with AdamW and one batch per step."""
 
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
@@ -20,7 +20,7 @@ class Preparation(StrictModel):
 
 
 class Supernet(Preparation):
-    """Training of the supernet, whose weights all candidates share.
+    """Settings for training the supernet, whose weights all candidates share.
 
     Each step trains one network. It is a baseline in the share `baselines` of the steps, so that
     baselines inherit as well as candidates do, and a random candidate in the others.
@@ -30,7 +30,7 @@ class Supernet(Preparation):
 
 
 class Teacher(Preparation):
-    """Fine-tuning of the donor on the study's images, and the distillation from it.
+    """Settings for fine-tuning the donor as a teacher, and for distillation from it.
 
     The teacher's images have `pixels` a side. `temperature` and `weight` are the distillation
     loss's. With a weight of 0 there is no teacher.

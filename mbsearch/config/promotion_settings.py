@@ -1,4 +1,4 @@
-"""Settings of the promotion: the longer training of a search's best networks."""
+"""Settings of promotion: a longer training of the best networks of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mbsearch.space.yaml_source import StrictModel
 
 
 class Promotion(StrictModel):
-    """A longer training at the end of a search, for its best networks and their references.
+    """Settings of the longer training of a search's best networks and their references.
 
     A promoted network sees `longer` times as many images as in the proxy. Promotions take at most
     the `share` of all training work, where pruned trials count as whole ones; 0 turns them off.

@@ -35,7 +35,7 @@ _DONOR_SUPERNET = {"steps": 1200, "weight_decay": 0.02}
 
 
 class Proxy(Recipe):
-    """A short training that ranks networks: a recipe on fewer and smaller images.
+    """Settings of the short training that ranks networks: a recipe for fewer, smaller images.
 
     `evaluator` names where the first weights come from: random (``training``), or the supernet
     (``supernet``), which changes other defaults. Classes with fewer than `min_images` training
@@ -65,14 +65,17 @@ class Proxy(Recipe):
         return given
 
     def starting_from(self, evaluator: str) -> Proxy:
-        """Copy the explicitly given settings, and take all others from an evaluator's defaults."""
+        """Return the proxy with another `evaluator` and its defaults for settings not given."""
         given = self.model_dump(exclude_unset=True)
         if self.evaluator == "supernet":
             given = {k: v for k, v in given.items() if _SUPERNET_DEFAULTS.get(k) != v}
         return Proxy.model_validate({**given, "evaluator": evaluator})
 
     def from_donor(self) -> Proxy:
-        """Return the given settings with the defaults for networks that inherit from a donor."""
+        """Return the proxy with the defaults for networks that inherit a donor's weights.
+
+        Settings that were given explicitly stay.
+        """
         given = self.model_dump(exclude_unset=True)
         kept = {} if "supernet" in given else {"supernet": _DONOR_SUPERNET}
         return Proxy.model_validate({"evaluator": "supernet", **_DONOR_DEFAULTS, **kept, **given})
@@ -91,20 +94,24 @@ class Proxy(Recipe):
         return Proxy.model_validate({name: getattr(self, name) for name in fields})
 
     def scaled_for(self, largest_resolution: int) -> Proxy:
-        """Return the proxy with the default `resolution_scale` for a space's largest resolution."""
+        """Return the proxy with a `resolution_scale` suited to a space's largest resolution.
+
+        A scale that was given explicitly stays.
+        """
         needed = min(1.0, _LEAST_PIXELS / largest_resolution)
         if "resolution_scale" in self.model_fields_set or needed <= self.resolution_scale:
             return self
         return self.model_copy(update={"resolution_scale": needed})
 
     def pixels(self, resolution: int) -> int:
-        """Return the side, in pixels, of the images that a network of this resolution trains on."""
+        """Return the side in pixels of the images for a network of this resolution."""
         return max(1, round(resolution * self.resolution_scale))
 
     def longer(self, factor: int, images: int) -> Proxy:
-        """Return the recipe that sees `factor` times as many images, of the `images` available.
+        """Return the recipe for training on `factor` times as many images.
 
-        It takes new images before it takes more epochs, and scores on all validation images.
+        At most `images` are available. It takes new images before it takes more epochs, and
+        validates on all validation images.
         """
         each = min(self.train_images or images, images)
         used = min(factor * each, images)
@@ -113,7 +120,7 @@ class Proxy(Recipe):
         return self.model_copy(update=changes)
 
     def context_dependent(self, *, with_donor: bool) -> dict[str, Any]:
-        """Return the values to write to a file even where they are equal to the defaults.
+        """Return the settings to write to a file even if they equal the defaults.
 
         Their defaults depend on the evaluator, on the donor, or on the space's resolutions.
         """

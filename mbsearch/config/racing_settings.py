@@ -1,4 +1,4 @@
-"""Settings of racing: when a trial is pruned."""
+"""Settings of racing: the rule that prunes trials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mbsearch.space.yaml_source import StrictModel
 
 
 class Racing(StrictModel):
-    """Early stopping of trials (see `mbsearch.search.racing`); without rungs no trial is pruned.
+    """Settings for pruning trials (see `mbsearch.search.racing`); without rungs none is pruned.
 
     `rungs` are the epochs after which a trial is judged. The incumbent is the best trial of at most
     its cost. A trial is pruned if, with this `confidence`, its final accuracy is less than `gain`

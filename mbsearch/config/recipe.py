@@ -10,7 +10,7 @@ from mbsearch.space.yaml_source import StrictModel
 
 
 class Recipe(StrictModel):
-    """Hyperparameters of a training, without the network, the images and the seed.
+    """Hyperparameters of a training, apart from the network, images and seed.
 
     The training passes `epochs` times over its images. The learning rate rises linearly over the
     share `warmup` of all steps and falls to zero along a cosine.

@@ -1,4 +1,4 @@
-"""Settings of retraining: the full recipe, judged on test images."""
+"""Settings of retraining: the full recipe, evaluated on test images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FEW_IMAGES = 5_000  # training images, below which the default batch is smaller
 
 
 class Retrain(Recipe):
-    """The full recipe: a long training on all images but the test split.
+    """The full recipe: a long training on all images outside the test split.
 
     `ema_decay` averages the weights over the steps and scores the average; in step n the factor is
     at most (1 + n) / (10 + n). `mixup` is the parameter of the Beta distribution that mixes pairs
@@ -31,7 +31,7 @@ class Retrain(Recipe):
     tuning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
 
     def sized(self, images: int) -> Self:
-        """Return the recipe for this number of training images.
+        """Return the recipe adapted to this number of training images.
 
         Few images mean few steps. Below 5,000 images the default batch size is therefore halved,
         and the default learning rates with it (docs/proxy.md).

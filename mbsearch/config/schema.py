@@ -1,4 +1,4 @@
-"""The JSON Schema of search specifications, for editors: pydantic's own, extended by choices."""
+"""JSON Schema of search specifications, for editors: pydantic's, extended by choices."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _ref(name: str) -> Schema:
 
 
 def _or_choices(option: Schema) -> Schema:
-    """Return the schema of a value or a list of choices."""
+    """Return the schema of a value that may also be a list of choices."""
     return {
         "anyOf": [
             option,
@@ -70,7 +70,7 @@ def _allow_choices(row: Schema, skip: tuple[str, ...] = ()) -> None:
 
 
 def _range() -> Schema:
-    """Return the schema of a range with a step or on a logarithmic scale."""
+    """Return the schema of a range, with a step or on a logarithmic scale."""
     ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     points = {
         "type": "integer",
@@ -100,7 +100,10 @@ def _range() -> Schema:
 
 
 def _any_stage(rows: list[Schema]) -> Schema:
-    """Return one schema for all stages: if `block` is a choice, all blocks' keys are allowed."""
+    """Return one schema for the stages of all block types.
+
+    As `block` may be a choice, the keys of all blocks are allowed.
+    """
     properties: Schema = {}
     for row in rows:
         properties |= deepcopy(row["properties"])

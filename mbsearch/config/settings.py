@@ -1,4 +1,4 @@
-"""The settings of a search specification: all keys of its YAML file but the architecture's."""
+"""Settings of a search specification: all YAML keys apart from the architecture's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BudgetOrBound = Annotated[
 
 
 class Settings(StrictModel):
-    """How a space is searched and its networks are trained.
+    """Settings for searching a space and training its networks.
 
     `objectives` are accuracy and the cost that it is weighed against. A budget that is a single
     quantity bounds that cost. With `references: auto` the search also trains the strongest
@@ -54,7 +54,7 @@ class Settings(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _bound_the_objective(cls, given: Any) -> Any:
-        """Replace a budget that is a single quantity by a bound on the objective's cost."""
+        """Replace each budget that is a single quantity by a bound on the objective's cost."""
         if not isinstance(given, dict) or not isinstance(given.get("budgets"), list | tuple):
             return given
         objectives = given.get("objectives", ("accuracy", "mult_adds"))
@@ -67,13 +67,13 @@ class Settings(StrictModel):
 
     @property
     def questions(self) -> tuple[Budget, ...]:
-        """The budgets to answer; without any, the limits are the only budget."""
+        """The budgets that the study answers; without any, the limits are the only budget."""
         if self.budgets or not self.limits.bounds():
             return self.budgets
         return (Budget.model_validate(self.limits.model_dump(mode="json")),)
 
     def excess(self, costs: Mapping[str, int]) -> str | None:
-        """Return why a network is not trained, None if it is within the limits and one budget.
+        """Return why a network is not trained; None if it is within limits and one budget.
 
         Raises:
             KeyError: a bounded cost is not among `costs`.
@@ -92,7 +92,7 @@ class Settings(StrictModel):
         )
 
     def used_share(self, costs: Mapping[str, int]) -> float:
-        """Return the largest ratio of a cost to its bound; a network above 1 is not trained.
+        """Return the largest ratio of a cost to its bound; networks above 1 are not trained.
 
         Of several budgets, the one with the smallest ratio counts.
         """
@@ -101,11 +101,11 @@ class Settings(StrictModel):
 
     @property
     def metric(self) -> str:
-        """Key of the cost that accuracy is weighed against."""
+        """Key of the cost that is the second objective."""
         return COSTS[self.objectives[1]].key
 
     def final_scale(self, data: str) -> float:
-        """Return the share of a network's resolution in finals and retraining.
+        """Return the scale of a network's resolution in finals and retraining.
 
         By default it is 1. The embedded images have 28 pixels a side and stand for larger photos,
         so that their default is the proxy's scale.
@@ -125,7 +125,7 @@ SETTINGS_KEYS = tuple(Settings.model_fields)
 
 
 def dump_settings(settings: Settings) -> dict[str, Any]:
-    """Return the plain data of a YAML file that reads back as these settings, without defaults."""
+    """Return settings as plain data for a YAML file, without default values."""
     data = settings.model_dump(mode="json", exclude_defaults=True)
     with_donor = settings.weights not in (AUTO, SCRATCH)
     kept = settings.proxy.context_dependent(with_donor=with_donor)

@@ -1,4 +1,4 @@
-"""Search specifications: a search space and the settings of its search."""
+"""Search specifications: a search space and the settings for searching it."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class SearchSpecification(SearchSpace):
         return SpecError(f"{self.name}: {keys[0]}: {message}")
 
     def with_settings(self, changes: Mapping[str, object]) -> Self:
-        """Return the specification with other values of these settings."""
+        """Return a copy of the specification with some settings replaced."""
         return replace(self, settings=self.settings.model_copy(update=dict(changes)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain data of a YAML file that reads back as this specification."""
+        """Return the specification as plain data for a YAML file."""
         return {**super().to_dict(), **dump_settings(self.settings)}
 
 
 def read_specification(document: Document) -> SearchSpecification:
-    """Return the search specification of a parsed YAML file.
+    """Return the search specification described by a parsed YAML file.
 
     Raises:
         SpecError: a mistake in the file; the message has its line and path.
@@ -58,7 +58,7 @@ def read_specification(document: Document) -> SearchSpecification:
 
 
 def load(name: str | Path) -> Architecture | SearchSpecification:
-    """Return the architecture of a file, or the search specification if it has choices.
+    """Return the architecture in a YAML file, or the search specification if it has choices.
 
     `name` is a path, or the name of a packaged space or reference.
 
@@ -91,7 +91,7 @@ def load(name: str | Path) -> Architecture | SearchSpecification:
 
 
 def load_specification(name: str | Path) -> SearchSpecification:
-    """Return the search specification of a file with choices.
+    """Return the search specification in a YAML file with choices.
 
     Raises:
         SpecError: as in `load`, or the file is an architecture.
@@ -106,7 +106,7 @@ def load_specification(name: str | Path) -> SearchSpecification:
 
 
 def baseline_architectures(specification: SearchSpecification) -> list[tuple[str, Architecture]]:
-    """Return the baselines with their references' names, without duplicates."""
+    """Return the baselines without duplicates, each with its reference's name."""
     found: dict[str, tuple[str, Architecture]] = {}
     for baseline in specification.settings.baselines:
         reference = load_reference(baseline.reference)

@@ -1,4 +1,4 @@
-"""Survey of a search space before a search: its size, its range of costs, its duplicates."""
+"""Survey of a search space before a search: size, range of costs and duplicates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Score = Callable[[Mapping[str, int]], float]
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Statistics of a space over all its encodings, or over a uniform sample of them.
+    """Statistics of a space over all its encodings, or over a uniform sample.
 
     `exact` is whether all encodings were surveyed; else the smallest and the largest Mult-Adds are
     found by coordinate descent. `feasible_share` is the share of networks within the exact limits.
@@ -49,7 +49,7 @@ class Survey:
 
 
 def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000) -> Survey:
-    """Return a survey over every network of a small space, or over a uniform sample.
+    """Return statistics of a space: of all networks if it is small, otherwise of a sample.
 
     Raises:
         SpecError: no network of the space can be built.
@@ -104,7 +104,7 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
 
 
 def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Architecture]:
-    """Return distinct random networks within the exact limits, spread evenly over ranks of cost.
+    """Return distinct random networks within the exact limits, spread evenly over cost ranks.
 
     If the objective is latency, the ranks are of Mult-Adds. If random networks are rarely within
     the limits, variants of those found are added. Fewer than `count` are returned if no more are
@@ -141,7 +141,7 @@ def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Ar
 
 
 def final_map(architecture: Architecture, pixels: int) -> int:
-    """Return the shorter side of the map before pooling, for images of `pixels` x `pixels`."""
+    """Return the shorter side of the map before pooling, for square images of `pixels` a side."""
     layers = trace(architecture.lower(), pixels)
     return next(
         min(placed.in_shape.height, placed.in_shape.width)
@@ -165,7 +165,7 @@ def _warnings(
 
 
 def require_feasible(space: SearchSpecification, measure: Measure = measure) -> Params:
-    """Return the parameters of a network within the limits.
+    """Return the parameters of a network within the limits, or raise an error.
 
     Raises:
         SpecError: none was found; the message has the limit that the smallest one exceeds.
@@ -184,11 +184,12 @@ def require_feasible(space: SearchSpecification, measure: Measure = measure) -> 
 def _minimise(
     space: SearchSpecification, score: Score, measure: Measure = measure, enough: float = -math.inf
 ) -> tuple[Params, dict[str, int]]:
-    """Return the network with the lowest score, or the first with at most `enough`; and its costs.
+    """Return the parameters and costs of the network with the lowest score found by descent.
 
-    The best of some random networks are improved by coordinate descent. That is exact if the score
-    is monotone in each choice, as costs are. The effect of a choice between stages depends on the
-    choices inside of them, hence several starts.
+    The search ends early at the first start with a score of at most `enough`. The best of some
+    random networks are improved by coordinate descent. That is exact if the score is monotone in
+    each choice, as costs are. The effect of a choice between stages depends on the choices inside
+    of them, hence several starts.
     """
     rng = Random(f"{space.name}/descent")
     drawn = chain([{}], (space.sample_params(rng) for _ in range(_STARTS)))
@@ -210,7 +211,7 @@ def _minimise(
 def _descend(
     space: SearchSpecification, score: Score, measure: Measure, params: Params
 ) -> tuple[Params, dict[str, int]]:
-    """Return the end of a coordinate descent over the choices, and its costs."""
+    """Return parameters and costs at the end of a coordinate descent over the choices."""
     best = measure(space.decode(params))
     improved = True
     while improved:
@@ -228,7 +229,7 @@ def _descend(
 
 
 def _spread(values: Sequence[Scalar]) -> Sequence[Scalar]:
-    """Return the values of a range; of many, a few evenly spread ones with both ends."""
+    """Return the values of a range, or nine evenly spread ones with both ends if it has more."""
     if len(values) <= _DESCENT_OPTIONS:
         return values
     last = len(values) - 1

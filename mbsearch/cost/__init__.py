@@ -1,4 +1,4 @@
-"""Exact costs of a network, and the references that fill a budget."""
+"""Exact costs of a network, such as Mult-Adds, parameters and activation memory."""
 
 from mbsearch.cost.measure import LayerCost, Measure, layer_costs, measure, total
 from mbsearch.cost.memory import FLOAT32_BYTES

@@ -1,4 +1,4 @@
-"""Coverage of a space: references that lie outside of it, and resolutions above the photos'."""
+"""Coverage of a space: references outside it, and resolutions above that of the photos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mbsearch.space.template import Mismatch, match
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """References of one family that fill a budget and lie outside a space because of one key.
+    """Reference networks of one family and budget that a space excludes because of one key.
 
     `budget` and `family` are names inside a sentence. `key` is the path in the YAML. `reason`
     describes the space's values at this key, compared with the first reference's.
@@ -25,7 +25,10 @@ class Gap:
     reason: str
 
     def __str__(self) -> str:
-        """``at 20 M Mult-Adds MobileNetV2 is alpha 0.23 at 160: `alpha` starts at 0.35``."""
+        """Return the gap as text for the plan of a run.
+
+        Example: ``at 20 M Mult-Adds MobileNetV2 is alpha 0.23 at 160: `alpha` starts at 0.35``.
+        """
         first, *others = self.references
         more = f" (and {len(others)} more)" if others else ""
         return (
@@ -37,13 +40,13 @@ class Gap:
 def gaps(
     space: SearchSpace, budget: str, family: str, references: Sequence[Architecture]
 ) -> list[Gap]:
-    """Return the references that lie outside a space, one gap for each key.
+    """Return the references that a space does not contain, grouped by the key that excludes them.
 
     Args:
         space: the space in which each reference is looked up.
         budget: the budget that the references fill: ``20 M Mult-Adds``.
         family: the name of the references' family: ``MobileNetV2``.
-        references: with the number of classes of the space.
+        references: networks with the number of classes of the space.
     """
     outside: dict[str, tuple[str, list[Architecture]]] = {}
     for reference in references:
@@ -58,7 +61,7 @@ def gaps(
 
 
 def resolutions(space: SearchSpace) -> list[int]:
-    """Return the resolutions of a space, in ascending order."""
+    """Return the resolutions of a space in ascending order."""
     found = next((c.values for c in space.choices if c.name == "resolution"), None)
     if found is None:
         found = (space.decode(space.complete({})).resolution,)
@@ -66,7 +69,7 @@ def resolutions(space: SearchSpace) -> list[int]:
 
 
 def oversized(space: SearchSpace, photo_side: int) -> list[int]:
-    """Return the resolutions of a space above the photos' own, in ascending order.
+    """Return a space's resolutions above `photo_side`, in ascending order.
 
     Args:
         space: the space with these resolutions.

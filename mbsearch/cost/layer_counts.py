@@ -1,4 +1,4 @@
-"""Counts of one layer: weights, offsets, and the positions at which weights are multiplied."""
+"""Counts of a layer: weights, offsets and output positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mbsearch.space.layers import (
 
 
 class LayerCounts(NamedTuple):
-    """The counts from which a layer's costs follow.
+    """The counts that determine a layer's costs.
 
     `weights` are multiplicative, without biases and batch normalisation (as in the V1 and V2
     tables). `offsets` are the other trainable parameters: biases, batch-norm scale and shift.
@@ -29,12 +29,12 @@ class LayerCounts(NamedTuple):
 
     @property
     def params(self) -> int:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         return self.weights + self.offsets
 
     @property
     def mult_adds(self) -> int:
-        """Multiply-accumulates for one image."""
+        """Number of multiply-accumulates for one image."""
         return self.weights * self.positions
 
 

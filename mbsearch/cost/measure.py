@@ -1,4 +1,4 @@
-"""Exact costs of a network: arithmetic on its layers, without torch and without a forward pass."""
+"""Exact costs of a network, computed from its layers without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Measure = Callable[[Architecture], dict[str, int]]
 
 
 def measure(architecture: Architecture) -> dict[str, int]:
-    """Return the exact costs of a network by the keys of `METRICS`, such as `mult_adds`.
+    """Return a network's exact costs by the keys of `METRICS`, such as `mult_adds`.
 
     Raises:
         SpecError: a stride meets a map without a second pixel.
@@ -25,7 +25,7 @@ def measure(architecture: Architecture) -> dict[str, int]:
 
 
 def total(layers: Iterable[PlacedLayer]) -> dict[str, int]:
-    """Return the exact costs of a network from its layers."""
+    """Return a network's exact costs, given its layers."""
     # A search costs hundreds of networks a trial, so that each layer is counted once.
     counted = [count_layer(placed) for placed in layers]
     return {
@@ -36,7 +36,7 @@ def total(layers: Iterable[PlacedLayer]) -> dict[str, int]:
 
 
 class LayerCost(NamedTuple):
-    """Costs of one layer: a row of the table that ``mbsearch count --layers`` prints."""
+    """Costs of one layer, as printed by ``mbsearch count --layers``."""
 
     name: str
     kind: str
@@ -49,7 +49,7 @@ class LayerCost(NamedTuple):
 
 
 def layer_costs(architecture: Architecture) -> list[LayerCost]:
-    """Return the costs of a network's layers, in the order of execution.
+    """Return the costs of each layer of a network, in the order of execution.
 
     Raises:
         SpecError: a stride meets a map without a second pixel.

@@ -21,5 +21,5 @@ def activation_bytes(placed: PlacedLayer) -> int:
 
 
 def peak_activation_bytes(layers: Sequence[LayerCounts]) -> int:
-    """Return the largest activation memory of a network's layers."""
+    """Return the maximum of the layers' activation memory in bytes."""
     return max([activation_bytes(layer.placed) for layer in layers], default=0)

@@ -1,4 +1,4 @@
-"""The metrics: one row for each cost of a network.
+"""The metrics of a network's cost, one row each.
 
 Everything that computes, bounds, prints or draws a cost reads this table. To add a metric, add a
 row. The convention is the papers': Mult-Adds are the multiply-accumulates of convolutional and
@@ -25,17 +25,17 @@ MEASURED_US = "_us"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A cost of a network: its names and unit, and its function of the layers.
+    """A cost metric: its names, its unit, and its function from layers to a value.
 
     Attributes:
-        key: in the costs of a record, and in JSON.
-        noun: in a sentence: ``parameters``.
+        key: key in the costs of a record, and in JSON.
+        noun: name in a sentence: ``parameters``.
         column: above a table's column, and before a control: ``Parameters``.
-        title: on an axis: ``Peak activation memory, float32``.
-        label: beside the exact number: ``Peak activation memory (bytes)``.
-        unit: of the values.
+        title: title of an axis: ``Peak activation memory, float32``.
+        label: label of the exact number: ``Peak activation memory (bytes)``.
+        unit: unit of the values.
         of_layers: the metric's value; None if it is measured or predicted.
-        name: in YAML files and options; None if it can be neither a bound nor an objective.
+        name: name in YAML and options; None if it can be neither a bound nor an objective.
         slug: after the value in the name of a file: ``500kparams``.
     """
 
@@ -51,11 +51,11 @@ class Metric:
 
     @property
     def short_title(self) -> str:
-        """The title without its qualification after a comma or in brackets."""
+        """The title without a qualification after a comma or in brackets."""
         return self.title.split(" (")[0].split(",")[0].removesuffix(" of one image")
 
     def amount(self, value: float) -> str:
-        """Return a value with unit and noun: ``300.8 M Mult-Adds``, ``4.2 ms latency``."""
+        """Return a value with unit and noun, such as ``300.8 M Mult-Adds``."""
         return f"{self.unit.format(value)} {'of ' if self.unit is BYTES else ''}{self.noun}"
 
 
@@ -151,7 +151,10 @@ COSTS = {row.name: row for row in _ROWS if row.name is not None}
 
 
 def find_metric(key: str) -> Metric:
-    """Return the metric of a key; a row is made up for a measured latency or an unknown key."""
+    """Return the metric for a key.
+
+    For a measured latency or an unknown key a metric is created.
+    """
     if key in METRICS:
         return METRICS[key]
     if key.endswith(MEASURED_US):
@@ -162,23 +165,23 @@ def find_metric(key: str) -> Metric:
 
 
 def quantity(key: str, value: float) -> str:
-    """Return a cost with its unit: ``300.8 M``, ``500 k``, ``1.5 MiB``, ``4.2 ms``."""
+    """Return a cost with its unit as text, such as ``300.8 M`` or ``1.5 MiB``."""
     return find_metric(key).unit.format(value)
 
 
 def amount(key: str, value: float) -> str:
-    """Return a cost with its unit and its noun: ``300.8 M Mult-Adds``, ``4.2 ms latency``."""
+    """Return a cost with unit and noun as text, such as ``300.8 M Mult-Adds``."""
     return find_metric(key).amount(value)
 
 
 def columns(key: str, *others: str) -> tuple[str, ...]:
-    """Return the keys of a table's cost columns: the study's own cost, then the others."""
+    """Return the keys of a table's cost columns without duplicates, `key` first."""
     return tuple(dict.fromkeys((key, *others)))
 
 
 def round_amounts(key: str, *, fine: bool = False) -> list[float]:
-    """Return the round values of a cost: 1, 2, 5, 10, ..., and powers of two for memory.
+    """Return the round values of a cost: 1, 2, 5, 10, ..., or powers of two for memory.
 
-    The fine ones are 1, 2, 3, ..., 9, 10, 20, ..., and the quarters between powers of two.
+    If `fine`, they are 1, 2, 3, ..., 9, 10, 20, ..., or four values per power of two for memory.
     """
     return find_metric(key).unit.round_values(fine)

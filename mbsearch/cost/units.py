@@ -1,4 +1,4 @@
-"""Units of costs: how a quantity is read, printed and divided into round values."""
+"""Units of costs: parse and format quantities, and list round values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST = 10**15
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of measurement and its conversions from and to text.
+    """A unit of measurement, with functions that convert from and to text.
 
     Attributes:
         format: prints a value with its unit, rounded.
@@ -101,40 +101,40 @@ def _positive(text: object, factors: Mapping[str, float], expected: str) -> int:
 
 
 def millions(count: float) -> str:
-    """Return a count in millions: ``300.8 M``."""
+    """Return a count in millions as text: ``300.8 M``."""
     return f"{_rounded(round(count) / 1e6, 4)} M"
 
 
 def thousands(count: float) -> str:
-    """Return a count in thousands below a million, else in millions: ``500 k``, ``3.505 M``."""
+    """Return a count as text in thousands, or from a million in millions: ``500 k``."""
     return f"{_rounded(count / 1e3, 4)} k" if count < 1e6 else millions(count)
 
 
 def mebibytes(count: float) -> str:
-    """Return a size in KiB or MiB: ``1.5 MiB``."""
+    """Return a number of bytes as text in KiB or MiB: ``1.5 MiB``."""
     small = count < _MIB
     return f"{_rounded(count / (_KIB if small else _MIB), 3)} {'KiB' if small else 'MiB'}"
 
 
 def milliseconds(time: float) -> str:
-    """Return a time in milliseconds: ``4.2 ms``."""
+    """Return a time in microseconds as text in milliseconds: ``4.2 ms``."""
     return f"{_rounded(time / 1e3, 3)} ms"
 
 
 def _rounded(value: float, digits: int) -> str:
-    """Return a number with this many significant digits, never in scientific notation."""
+    """Return a number as text with this many significant digits, without an exponent."""
     text = f"{value:,.{digits}g}"
     return f"{value:,.0f}" if "e+" in text else text
 
 
 def _decimal_values(fine: bool) -> list[float]:
-    """Return 1, 2, 5, 10, ...; the fine ones are 1, 2, 3, ..., 9, 10, 20, ..."""
+    """Return 1, 2, 5, 10, 20, 50, ... below 1e12; if `fine`, 1, 2, ..., 9, 10, 20, ..."""
     mantissas = range(1, 10) if fine else (1, 2, 5)
     return [mantissa * 10.0**exponent for exponent in range(12) for mantissa in mantissas]
 
 
 def _binary_values(fine: bool) -> list[float]:
-    """Return the powers of two from 256; the fine ones have the quarters between them."""
+    """Return powers of two from 256; if `fine`, also the quarters between them."""
     quarters = (4, 5, 6, 7) if fine else (4,)
     return [quarter * 2.0**exponent for exponent in range(6, 38) for quarter in quarters]
 

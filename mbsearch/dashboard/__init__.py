@@ -1,1 +1,1 @@
-"""The page where a network is chosen. Reads a study's storage and nothing else; no torch."""
+"""The dashboard: pages for choosing a network, which read the study's storage only; no torch."""

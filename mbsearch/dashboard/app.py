@@ -158,14 +158,14 @@ def _register(app: Dash, library: Library, address: Address) -> None:
 
 
 def _objective(snapshot: Snapshot) -> Fields:
-    """Return the default cost axis in an address: the cost of the study's objective."""
+    """Return the URL field that selects the study's cost objective as the cost axis."""
     metric = metric_of(snapshot.records)
     return {} if metric == DEFAULT_METRIC else {"metric": metric}
 
 
 @dataclass(frozen=True, slots=True)
 class _Notice:
-    """A text that replaces the page of a study without completed trials."""
+    """A text shown instead of a page while a study has nothing to show."""
 
     title: str
     text: str
@@ -173,7 +173,7 @@ class _Notice:
 
 
 def _notice(snapshot: Snapshot) -> _Notice | None:
-    """Return the notice for a study; None if it has completed trials."""
+    """Return the notice for a study; None if its pages can be shown."""
     if snapshot.loading:
         text = f"{snapshot.location} is large; this page opens when it is read."
         return _Notice("Reading the study", text)

@@ -1,4 +1,4 @@
-"""The interface of a dashboard page."""
+"""The interface of the dashboard's pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mbsearch.dashboard.studies import Library, Snapshot
 
 @runtime_checkable
 class Page(Protocol):
-    """A page of the dashboard. Every module of mbsearch/dashboard/pages/ is one."""
+    """Interface of a page, which every module in mbsearch/dashboard/pages/ has."""
 
     TITLE: str
     """Text of its link in the header."""
@@ -31,7 +31,7 @@ class Page(Protocol):
     """
 
     def layout(self, snapshot: Snapshot, fields: Fields, library: Library) -> Component:
-        """Return the whole page.
+        """Return the components of the page.
 
         Args:
             snapshot: the study. It has a completed trial if the page needs results.
@@ -40,10 +40,10 @@ class Page(Protocol):
         """
 
     def redraw_key(self, snapshot: Snapshot, fields: Fields) -> Any:
-        """Return plain data that the layout depends on; another value redraws the whole page.
+        """Return data that the layout depends on; the page is redrawn if it changes.
 
         Everything else is updated by callbacks.
         """
 
     def register(self, app: Dash, library: Library) -> None:
-        """Add the callbacks of the page to the application."""
+        """Register the page's callbacks in the application."""

@@ -1,4 +1,4 @@
-"""Components that the pages share."""
+"""Components shared by the dashboard's pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Fields = Mapping[str, Any]
 
 
 def aria(**attributes: str) -> dict[str, Any]:
-    """Return ARIA attributes, whose names contain hyphens."""
+    """Return ARIA attributes as a dictionary, because their names contain hyphens."""
     return {f"aria-{name}": value for name, value in attributes.items()}
 
 
@@ -64,7 +64,7 @@ def page_title(text: str) -> html.H1:
 
 
 def panel(title: str, *children: Any, **paper: Any) -> dmc.Paper:
-    """Return a box with a title."""
+    """Return a titled box."""
     return dmc.Paper(
         [dmc.Title(title, order=2, size="h5", mb="sm"), *children],
         withBorder=True,
@@ -81,7 +81,7 @@ def table(
     *,
     long: bool = False,
 ) -> Any:
-    """Return a table whose first columns are text, and the others numbers or `long` text."""
+    """Return a table: first columns are text, the others numbers, or text if `long`."""
     others = "long" if long else "number"
 
     def cells(kind: Any, row: Sequence[Any]) -> list[Any]:
@@ -105,13 +105,13 @@ def table(
 
 
 def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
-    """Return a link to the page of one network."""
+    """Return a link to a network's page."""
     address = query({**fields, "trial": record.trial})
     return dcc.Link(record.label, href=f"network{address}")
 
 
 def accuracy(record: TrialRecord) -> str:
-    """Return the accuracy of the longest training as ``0.871 ± 0.006``, else the state."""
+    """Return a record's accuracy as ``0.871 ± 0.006``, or else its state."""
     record = record.at_highest_fidelity
     if record.evaluation is None:
         return record.state.word
@@ -120,13 +120,13 @@ def accuracy(record: TrialRecord) -> str:
 
 
 def costs(record: TrialRecord) -> str:
-    """Return ``300.8 M Mult-Adds, 3.5 M parameters, 6.13 MiB of activation memory``, and so on."""
+    """Return a network's costs as text, such as ``300.8 M Mult-Adds, 3.5 M parameters``."""
     keys = [metric.key for metric in COSTS.values() if metric.key in record.costs]
     return ", ".join(amount(key, record.costs[key]) for key in keys)
 
 
 def latencies(record: TrialRecord, measured: Artifacts) -> str:
-    """Return the measured latencies as ``0.17 ms by onnxruntime, 0.92 ms by torch``."""
+    """Return the measured latencies as text, such as ``0.17 ms by onnxruntime``."""
     times = {
         metric.removesuffix(MEASURED_US): quantity(metric, found[record.fingerprint].median)
         for metric, found in measured.latencies.items()
@@ -136,7 +136,7 @@ def latencies(record: TrialRecord, measured: Artifacts) -> str:
 
 
 def notice(title: str, text: str, colour: str = "blue") -> dmc.Alert:
-    """Return a notice that replaces the content of a page."""
+    """Return a notice shown instead of a page's content."""
     return dmc.Alert(text, title=title, color=colour, variant="light", my="xl", id="notice")
 
 

@@ -1,4 +1,4 @@
-"""Studies for the dashboard: found by name, read in the background, kept up to date."""
+"""Studies for the dashboard: found by name, and kept up to date in the background."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PATIENCE = 1.0  # seconds that a page waits for a study before it shows a notic
 
 
 class StudySource(Protocol):
-    """A place that holds studies."""
+    """Interface of a folder or database that holds studies."""
 
     def names(self) -> Sequence[str]:
         """Return the names of all studies."""
@@ -48,10 +48,10 @@ class StudySource(Protocol):
         """
 
     def identity(self, name: str) -> object:
-        """Return a value that changes if another study takes the name."""
+        """Return a value that changes if another study takes over the name."""
 
     def location(self, name: str) -> str:
-        """Return a study's name on the command line, without passwords."""
+        """Return a study's location as text, without passwords."""
 
     def arguments(self, name: str) -> list[str]:
         """Return the arguments of the command line that name a study, without its database."""
@@ -60,17 +60,17 @@ class StudySource(Protocol):
         """Return the variables of the command line's environment that name the database."""
 
     def folder(self, name: str) -> Path:
-        """Return the folder of a study's files."""
+        """Return the folder with a study's files."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultsFolder:
-    """The folder of a study, or a folder of several studies, newest first."""
+    """A study's folder, or a folder of several studies, newest first."""
 
     path: Path
 
     def names(self) -> list[str]:
-        """Return the names of the folders."""
+        """Return the names of the studies' folders."""
         if (self.path / JOURNAL).is_file():
             return [self.path.resolve().name]
         found = journals(self.path)
@@ -78,7 +78,7 @@ class ResultsFolder:
         return [journal.parent.name for journal in newest]
 
     def open(self, name: str) -> StudyStore:
-        """Open the study of a folder."""
+        """Open the study in a folder for reading."""
         return read_study(self.folder(name))
 
     def identity(self, name: str) -> object:
@@ -90,11 +90,11 @@ class ResultsFolder:
             return None
 
     def location(self, name: str) -> str:
-        """Return the folder's path."""
+        """Return the folder's path, quoted for a shell."""
         return shlex.quote(str(self.folder(name)))
 
     def arguments(self, name: str) -> list[str]:
-        """Return the folder's path."""
+        """Return the folder's path as the only argument."""
         return [str(self.folder(name))]
 
     def environment(self) -> dict[str, str]:
@@ -108,7 +108,7 @@ class ResultsFolder:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database of studies; `first` is listed first, files are below `home`."""
+    """A database of studies, with their files in folders below `home`."""
 
     url: str
     first: str | None = None
@@ -120,15 +120,15 @@ class Database:
         return sorted(names, key=lambda name: name != self.first)
 
     def open(self, name: str) -> StudyStore:
-        """Open a study."""
+        """Open a study in the database for reading."""
         return load_study(open_database(self.url), name)
 
     def identity(self, name: str) -> object:
-        """Return the name, which a database does not reuse."""
+        """Return the name, because a database does not reuse names."""
         return name
 
     def location(self, name: str) -> str:
-        """Return the study's folder; the database's URL may contain a password."""
+        """Return the study's location as text, without the database's URL and its password."""
         return f"{shlex.quote(str(self.folder(name)))} --storage URL"
 
     def arguments(self, name: str) -> list[str]:
@@ -140,13 +140,13 @@ class Database:
         return {STORAGE_VARIABLE: self.url}
 
     def folder(self, name: str) -> Path:
-        """Return the folder where the command line writes the study's files."""
+        """Return the folder to which the command line writes the study's files."""
         return self.home / name
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A study at one time.
+    """The contents of a study at one point in time.
 
     Args:
         name: of the study.
@@ -174,19 +174,19 @@ class Snapshot:
 
     @cached_property
     def findings(self) -> Findings:
-        """The records and results that answers are computed from."""
+        """The data from which answers are computed."""
         return findings_of(self.records, self.settings, self.measured.retrained)
 
     @cached_property
     def questions(self) -> tuple[Budget, ...]:
-        """The budgets that are answered by default; none before a trial is completed."""
+        """The budgets answered by default; none before a trial is completed."""
         findings = self.findings
         asked = self.budgets or findings.requested
         return asked or tuple(filter(None, [findings.main_budget]))
 
 
 class _Reader:
-    """Reads one study; a trial is decoded once it is no longer running."""
+    """Reads one study, and decodes each trial when it is no longer running."""
 
     def __init__(self, source: StudySource, name: str, budgets: tuple[Budget, ...]) -> None:
         self._source, self._name = source, name
@@ -200,7 +200,7 @@ class _Reader:
         )
 
     def refresh(self) -> None:
-        """Read the changes of the storage."""
+        """Read changes from the study's storage."""
         with self._lock:
             try:
                 self._read()
@@ -223,7 +223,7 @@ class _Reader:
             self._update(self._store)
 
     def _update(self, store: StudyStore) -> None:
-        """Decode the trials that have changed, and replace the snapshot if one has."""
+        """Decode the changed trials, and replace the snapshot if there are any."""
         running, added = [], False
         for study in (store.baselines, store.search):
             for trial in study.get_trials(deepcopy=False):
@@ -253,7 +253,7 @@ class _Reader:
 
 @contextmanager
 def _garbage_collector_off() -> Iterator[None]:
-    """Disable the garbage collector, and exempt the objects that are created meanwhile.
+    """Disable the garbage collector in this block, and exempt the objects created in it.
 
     A study lives as long as the process. Ten thousand trials are millions of objects: scanning them
     took more than half of the reading time, and a part of every later request.
@@ -267,7 +267,7 @@ def _garbage_collector_off() -> Iterator[None]:
 
 
 class Library:
-    """Thread-safe snapshots of the studies of a source.
+    """Thread-safe snapshots of all studies of a source.
 
     A study is read in the background, so that the first request does not wait for it.
 
@@ -328,7 +328,7 @@ class Library:
 
 
 def open_source(results: Path | None, url: str | None) -> StudySource:
-    """Return the source that the options of the command line name.
+    """Return the source of studies that the command line's options select.
 
     Raises:
         StorageError: there is no study.

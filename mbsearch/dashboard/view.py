@@ -1,4 +1,4 @@
-"""The state of a page, stored in its URL."""
+"""The state of a dashboard page, which is stored in its URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUDGETS = tuple(metric.key for metric in COSTS.values())
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """State of a page. Invalid values of a URL are replaced by defaults.
+    """The state of a page; invalid values in a URL are replaced by defaults.
 
     `trial` is the selected network, `others` are those compared with it, `other` is the first of
     them. `rows` are those of the comparison. `budgets` are upper bounds on costs. Filters apply to
@@ -70,7 +70,7 @@ class View:
         )
 
     def passes(self, record: TrialRecord, *, ignoring: str | None = None) -> bool:
-        """Return whether a trial passes the filters and the budgets, except `ignoring`."""
+        """Return whether a trial passes all filters and budgets, except those in `ignoring`."""
         for metric, budget in self.budgets.items():
             if metric != ignoring and record.costs.get(metric, 0) > budget:
                 return False
@@ -93,7 +93,7 @@ def read_query(search: str | None) -> dict[str, str]:
 
 
 def query(data: Mapping[str, Any]) -> str:
-    """Return a URL's query with these fields."""
+    """Return a URL's query string with these fields."""
     text = urlencode({k: v for k, v in data.items() if v not in (None, "")}, safe=",")
     return f"?{text}" if text else ""
 

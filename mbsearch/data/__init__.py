@@ -1,1 +1,1 @@
-"""Images: where they come from, how they are split, and the batches made of them."""
+"""Image data: sources, decoding, splits, cache and batches."""

@@ -1,4 +1,4 @@
-"""A split of a data set as tensors, its batches and their augmentation.
+"""Splits of a data set as tensors, and their augmented batches.
 
 Operations are on whole batches of bytes; no Python code runs per image.
 """
@@ -41,7 +41,7 @@ class Split:
 
 
 class Batch(NamedTuple):
-    """A batch of a split.
+    """Images, labels and teacher's logits of one batch.
 
     `images` is float32 (B, 3, H, W), normalized, channels_last. `labels` is int64 (B,). `taught` is
     the teacher's logits, float32 (B, num_classes), or None.
@@ -63,7 +63,7 @@ def batches(
     device: torch.device | str = "cpu",
     drop_last: bool = False,
 ) -> Iterator[Batch]:
-    """Iterate once over a split in normalized batches.
+    """Yield normalized batches that cover a split once.
 
     With a generator the order is shuffled and the images are augmented. Without one the images come
     in order and are not augmented, and the options of augmentation are ignored.
@@ -102,7 +102,7 @@ def batches(
 def _taught(
     split: Split, chosen: Tensor, mirrored: Tensor | None, device: torch.device
 ) -> Tensor | None:
-    """The teacher's logits for the images of a batch, mirrored or not."""
+    """Return the teacher's logits for a batch, of mirrored images where `mirrored`."""
     if split.taught is None:
         return None
     if mirrored is None or split.taught.shape[1] == 1:
@@ -113,19 +113,19 @@ def _taught(
 def _shifted_places(
     count: int, sides: torch.Size, shift: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Source rows (count, H) and columns (count, W) of pixels; each image has its own shift."""
+    """Return source rows (count, H) and columns (count, W) for randomly shifted images."""
     height, width = sides
     rows = _shifted(count, height, shift, generator)
     return rows, _shifted(count, width, shift, generator)
 
 
 def _mirrored(columns: Tensor, mirrored: Tensor) -> Tensor:
-    """Columns (count, W), reversed where `mirrored` (count, 1)."""
+    """Return source columns (count, W), reversed where `mirrored` (count, 1)."""
     return torch.where(mirrored, columns.shape[1] - 1 - columns, columns)
 
 
 def _shifted(count: int, side: int, shift: float, generator: torch.Generator) -> Tensor:
-    """Source position (count, side) of every position along one side, reflected at the borders."""
+    """Return source positions (count, side) along one side, reflected at the borders."""
     reach = min(round(shift * side), side - 1)
     offsets = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
     positions = (torch.arange(side) + offsets).abs()
@@ -133,7 +133,7 @@ def _shifted(count: int, side: int, shift: float, generator: torch.Generator) ->
 
 
 def _holes(x: Tensor, cutout: float, generator: torch.Generator) -> Tensor:
-    """Mask (B, 1, H, W) with one square hole per image."""
+    """Return a mask (B, 1, H, W) with one square hole per image."""
     count, _, height, width = x.shape
     hole = round(cutout * height)
     inside = []

@@ -1,4 +1,4 @@
-"""Arrays and texts cached on disk; every process maps the same file of an array.
+"""Cache of arrays and texts on disk; arrays are memory-mapped and shared by processes.
 
 The folder is $MBSEARCH_CACHE, else $XDG_CACHE_HOME/mbsearch, else ~/.cache/mbsearch. A file's name
 contains a hash of everything that its content depends on, so a file is never stale. It may be
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 def cache_dir() -> Path:
-    """Return the cache folder; it is created if missing.
+    """Return the cache folder, and create it if it is missing.
 
     Raises:
         DataError: it cannot be created.
@@ -40,7 +40,7 @@ def cache_dir() -> Path:
 
 
 def load_array(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array | None:
-    """Return the cached array of a name, memory-mapped; None if missing or damaged.
+    """Return the memory-mapped cached array with a name; None if missing or damaged.
 
     The mapping is copy-on-write: torch warns about read-only memory, and an accidental write stays
     in its process. Unmodified pages are shared.
@@ -55,7 +55,7 @@ def load_array(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Ar
 def cached_array(
     name: str, shape: tuple[int, ...], dtype: type[np.generic], rows: Iterable[Array]
 ) -> Array:
-    """Return the cached array of a name; created from `rows` (shape[0] arrays) if missing.
+    """Return the cached array with a name, created from `rows` if it is missing.
 
     One process creates an array, others wait for it. The file is renamed when complete, so that a
     killed process leaves no partial array. It is written, not mapped: a full disk then raises an
@@ -73,7 +73,7 @@ def cached_arrays(
     dtype: type[np.generic],
     make: Callable[[list[str]], Iterable[Sequence[Array]]],
 ) -> dict[str, Array]:
-    """Return cached arrays of equal length by their names; missing ones are created together.
+    """Return cached arrays of equal length by name, and create the missing ones in one pass.
 
     Args:
         shapes: of each array, by its name.
@@ -101,7 +101,7 @@ def cached_arrays(
 
 
 def cached_text(path: Path, make: Callable[[], str]) -> str:
-    """Return the text of a file of the cache folder; created if missing.
+    """Return the text of a file in the cache folder, created by `make` if it is missing.
 
     Raises:
         DataError: the folder is not writable or the disk is full.
@@ -132,7 +132,7 @@ def _path(name: str) -> Path:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file; an OSError within means that the cache is not writable."""
+    """Hold a file's lock; raise an error if the cache is not writable."""
     try:
         # Without a fallback that would leave a lock behind a killed process.
         with FileLock(path.with_suffix(".lock"), fallback_to_soft=False):
@@ -143,7 +143,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when it is complete; the caller holds its lock."""
+    """Open a temporary file that is renamed to `path` when it is complete."""
     with replacing(path, exclusive=True) as partial, partial.open("wb") as file:
         yield file
         file.flush()

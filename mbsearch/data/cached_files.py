@@ -1,4 +1,4 @@
-"""Files that mbsearch keeps outside a study: image arrays, downloaded data sets, compiled kernels.
+"""Files kept outside studies: image arrays, downloaded data sets and compiled kernels.
 
 All of them are made again when they are needed.
 """
@@ -26,7 +26,7 @@ class CachedFiles:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Total size of the files in bytes."""
         return sum(path.stat().st_size for path in self.files if path.exists())
 
     def clear(self) -> None:
@@ -39,7 +39,7 @@ class CachedFiles:
 
 
 def cached_files(kernels: Path | None) -> list[CachedFiles]:
-    """Return what is cached, by kind.
+    """Return the cached files, one group for each kind.
 
     Args:
         kernels: folder of compiled kernels; None if there is none.
@@ -59,7 +59,7 @@ def cached_files(kernels: Path | None) -> list[CachedFiles]:
 
 
 def shrink_arrays(limit: int) -> int:
-    """Delete the least recently used image arrays until the others take at most `limit` bytes.
+    """Delete the least recently used image arrays until the rest is within `limit` bytes.
 
     Returns:
         the number of deleted arrays.
@@ -87,7 +87,7 @@ def _below(folder: Path) -> tuple[Path, ...]:
 
 
 def _last_use(path: Path) -> float:
-    """Return the time of the last access; file systems may not record reads."""
+    """Return the time of a file's last access or change, as far as it is recorded."""
     facts = path.stat()
     return max(facts.st_atime, facts.st_mtime)
 

@@ -1,4 +1,4 @@
-"""Decode an image file to 8 bits as a viewer shows it: upright, on white, its depth scaled."""
+"""Decode image files to 8 bits as image viewers do: upright, on white, rescaled if deeper."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _LOWER_BYTES = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the pixel values of a data set are scaled to 8 bits.
+    """Scaling of a data set's pixel values to 8 bits, for each depth.
 
     `ranges` maps a depth to the lowest and highest value of the data set, which become 0 and 255.
     A depth without a range has that of its type.
@@ -66,7 +66,7 @@ class Reading:
     ranges: tuple[tuple[Depth, float, float], ...] = ()
 
     def range(self, depth: Depth) -> tuple[float, float]:
-        """Lowest and highest value of a depth."""
+        """Return the pixel values of a depth that become 0 and 255."""
         for name, low, high in self.ranges:
             if name == depth:
                 return low, high
@@ -78,7 +78,7 @@ AS_DECLARED = Reading()
 
 
 def scaling_range(depth: Depth, low: float, high: float) -> tuple[float, float]:
-    """Return the values that become 0 and 255, from the lowest and highest of a data set.
+    """Return the pixel values that become 0 and 255, given a data set's extremes.
 
     The range of the type is used where the values lie inside it and fill half of it or more, so
     that 16-bit photographs keep the brightness that they have. Otherwise the range is that of the
@@ -95,12 +95,12 @@ def scaling_range(depth: Depth, low: float, high: float) -> tuple[float, float]:
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether an image has no colour, by its mode."""
+    """Return whether an image's mode has no colour."""
     return image.mode in _GREY
 
 
 def depth_of(image: Image.Image) -> Depth | None:
-    """Depth of an opened image that is not decoded yet; None for 8 bits or fewer."""
+    """Return the depth of an image that is not decoded yet; None for 8 bits or fewer."""
     if image.mode == "F":
         return "floating-point"
     if image.mode == "I":
@@ -111,7 +111,7 @@ def depth_of(image: Image.Image) -> Depth | None:
 
 
 def plain(image: Image.Image, channels: int, reading: Reading) -> Image.Image:
-    """The image upright in 8 bits, grey (1 channel) or RGB (3), transparency composited on white.
+    """Return an image upright, in 8 bits, grey or RGB, with transparency composited on white.
 
     Raises:
         Exception: the image is damaged; Pillow's decoders raise anything.
@@ -133,7 +133,7 @@ def plain(image: Image.Image, channels: int, reading: Reading) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class DeepValues:
-    """Range of the pixel values of a deep image, without alpha, and what they show."""
+    """Range of pixel values in a deep image, and whether it is transparent or of one colour."""
 
     low: float
     high: float
@@ -142,7 +142,7 @@ class DeepValues:
 
 
 def decoding_bytes(image: Image.Image, stored: tuple[int, int]) -> int:
-    """Return the most bytes that decoding takes, for an image of size `stored` in the file.
+    """Return the most bytes needed to decode an image with size `stored` in its file.
 
     A progressive JPEG can be decoded at a reduced size, but all its coefficients are in memory.
     """
@@ -153,7 +153,7 @@ def decoding_bytes(image: Image.Image, stored: tuple[int, int]) -> int:
 
 
 def deep_values(image: Image.Image) -> DeepValues:
-    """Examine a deep image that is not decoded yet.
+    """Return the range of pixel values in a deep image that is not decoded yet.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -169,7 +169,7 @@ def deep_values(image: Image.Image) -> DeepValues:
 
 
 def is_transparent(image: Image.Image) -> bool:
-    """Whether a pixel of an image of 8 bits is not opaque."""
+    """Return whether any pixel of an 8-bit image is not opaque."""
     if not image.has_transparency_data:
         return False
     if image.mode not in ("RGBA", "LA", "PA"):
@@ -179,7 +179,7 @@ def is_transparent(image: Image.Image) -> bool:
 
 
 def is_one_colour(image: Image.Image) -> bool:
-    """Whether all pixels of an image of 8 bits are equal."""
+    """Return whether all pixels of an 8-bit image are equal."""
     extrema = image.getextrema()
     bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
     return all(low == high for low, high in cast(tuple[tuple[int, int], ...], bands))
@@ -187,7 +187,7 @@ def is_one_colour(image: Image.Image) -> bool:
 
 @contextmanager
 def local_files() -> Iterator[None]:
-    """Let Pillow read local files of any size, without its warnings about odd metadata.
+    """Remove Pillow's size limit and metadata warnings while the block runs.
 
     Pillow's limit on pixels protects servers from untrusted files. It is a setting of the process,
     so it is removed only while files of the user are read.
@@ -203,7 +203,7 @@ def local_files() -> Iterator[None]:
 
 
 def _rawmode(image: Image.Image) -> str | None:
-    """Pillow's name of the pixel layout in the file; None for an image without a file."""
+    """Return Pillow's name for the pixel layout in a file; None for an image without a file."""
     tiles = getattr(image, "tile", None)
     if not tiles or not tiles[0][3]:
         return None
@@ -212,7 +212,7 @@ def _rawmode(image: Image.Image) -> str | None:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """The rotation or mirroring by the EXIF orientation; None without one.
+    """Return the transposition for the EXIF orientation, or None.
 
     Unreadable EXIF data is ignored. Pillow's ``exif_transpose`` rewrites the whole EXIF data and
     fails on malformed entries.
@@ -225,7 +225,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _values(image: Image.Image) -> tuple[Array, Array | None]:
-    """Colours at full depth, (H, W) or (H, W, C), and alpha in 8 bits, None without transparency.
+    """Return an image's colours at full depth, and its alpha in 8 bits or None.
 
     The image must not be decoded yet.
     """
@@ -248,7 +248,7 @@ def _values(image: Image.Image) -> tuple[Array, Array | None]:
 
 
 def _sixteen_bits(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
-    """Every channel of an image of which Pillow would keep the upper bytes, (H, W, C)."""
+    """Return all channels (H, W, C) of a 16-bit image that Pillow would reduce to 8 bits."""
     with Image.open(image.filename) as again:  # type: ignore[attr-defined]
         again.tile = [_swapped(tile) for tile in again.tile]
         lower = np.asarray(again)
@@ -261,7 +261,7 @@ def _sixteen_bits(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
 
 
 def _swapped(tile: ImageFile._Tile) -> ImageFile._Tile:
-    """A tile of a 16-bit image whose decoder keeps the lower bytes."""
+    """Return a tile of a 16-bit image for which Pillow decodes the lower bytes."""
     if isinstance(tile.args, str):
         return tile._replace(args=_LOWER_BYTES[tile.args])
     rawmode, *others = cast(tuple[str, ...], tile.args)
@@ -269,7 +269,7 @@ def _swapped(tile: ImageFile._Tile) -> ImageFile._Tile:
 
 
 def _in_eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
-    """A deep image, grey or RGB, with `low` as 0 and `high` as 255, composited on white."""
+    """Return a deep image in 8 bits, scaled from `low` to `high` and composited on white."""
     values, alpha = _values(image)
     scaled = np.empty(values.shape, np.uint8)
     step = max(1, _STRIP // values.shape[1])
@@ -287,7 +287,7 @@ def _in_eight_bits(image: Image.Image, low: float, high: float) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """An image with transparency as viewers show it, RGB, or grey where it has no colour."""
+    """Return an image composited on white, in RGB, or in grey if it has no colour."""
     grey = image.mode in _GREY
     shown = Image.new("L" if grey else "RGB", image.size)
     step = max(1, _STRIP // image.width)

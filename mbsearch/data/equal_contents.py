@@ -1,4 +1,4 @@
-"""Find images of equal content: copies leak from training into test, or contradict their labels."""
+"""Find images with equal contents, which leak into test or contradict their labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ORDER = {"train": 0, "validation": 1, "test": 2}
 
 
 def in_later_split(images: Sequence[Inspected]) -> set[int]:
-    """Return the positions of images of which a later split (validation, then test) holds a copy.
+    """Return the positions of images with a copy in a later split (validation, then test).
 
     Raises:
         DataError: images of two classes are equal.
@@ -32,7 +32,7 @@ def in_later_split(images: Sequence[Inspected]) -> set[int]:
 
 
 def originals(images: Sequence[Inspected]) -> Rows:
-    """Return for each image the position of the first one of equal content."""
+    """Return, for each image, the position of the first image with equal content."""
     first: dict[str, int] = {}
     rows = [first.setdefault(report.digest, row) for row, (_, report) in enumerate(images)]
     return np.array(rows, np.int64)

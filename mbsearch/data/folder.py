@@ -1,4 +1,4 @@
-"""Folders of images: one folder per class, optionally inside one folder per split."""
+"""Image folders: one folder per class, optionally inside one folder per split."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UNCHANGED = {("16-bit", 0, 65535), ("32-bit", 0, 65535)}
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
-    """A file that is named like an image and cannot be read, and why."""
+    """A file with an image's name that cannot be read, and the reason."""
 
     path: Path
     fault: str
@@ -48,7 +48,7 @@ class DamagedFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """The images of a folder that can be read.
+    """The readable images of a folder.
 
     `pools` has the images of each split found, "train" always. `originals` gives for each training
     image the row of the first one of equal content. `key` is a hash of the files' names, sizes and
@@ -110,7 +110,7 @@ def read_folder(
 def _sorted_out(
     listing: Listing, reports: Sequence[FileReport]
 ) -> tuple[list[Inspected], list[DamagedFile]]:
-    """Images that can be read, and those that cannot; other files are counted as left out."""
+    """Return readable images and damaged ones; count other files in `listing.left_out`."""
     images: list[Inspected] = []
     damaged = [DamagedFile(file.path, "the link has no target") for file in listing.broken]
     for file, report in zip(listing.files, reports, strict=True):
@@ -124,7 +124,7 @@ def _sorted_out(
 
 
 def damage_message(root: str | Path, damaged: Sequence[DamagedFile]) -> str:
-    """Name files that cannot be read: the first ten, and a file that lists all if there are more.
+    """Return a message that names damaged files, and a file that lists all if they are many.
 
     Raises:
         DataError: the cache, where the list is written, is not writable.
@@ -148,7 +148,7 @@ def damage_message(root: str | Path, damaged: Sequence[DamagedFile]) -> str:
 def _class_names(
     parts: Mapping[str, Path], names: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """Names of the classes, which every split must have."""
+    """Return the class names; raise an error unless all splits have the same."""
     classes = names["train"]
     if not classes:
         got = "nothing" if not any(parts["train"].iterdir()) else "no folders"
@@ -167,7 +167,7 @@ def _class_names(
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folder of each split; a root without `train` is the folder of all images."""
+    """Return the folder of each split; without a folder `train`, all images are in the root."""
     if not root.is_dir():
         got = "a file" if root.exists() else "no such folder"
         raise DataError(f"{root}: expected a folder of images, got {got}")
@@ -200,7 +200,7 @@ def _subfolders(folder: Path) -> dict[str, Path]:
 
 
 def _leave_out_beside(root: Path, parts: Mapping[str, Path], listing: Listing) -> None:
-    """Count the files that are in no class folder, and those of folders beside the splits."""
+    """Count the files outside class folders, and in folders beside the splits, as left out."""
     for folder in dict.fromkeys((root, *parts.values())):
         used = set(parts.values()) if folder == root and root not in parts.values() else None
         name = folder.resolve().name
@@ -221,7 +221,7 @@ def _require_images(
     listing: Listing,
     dropped: Collection[tuple[str, str]],
 ) -> None:
-    """Every class must have an image in every split."""
+    """Raise an error if a class has no image in a split."""
     counts = Counter((file.split, file.class_name) for file, _ in images)
     for key, home in homes.items():
         if counts[key]:
@@ -253,7 +253,7 @@ def _pool(
 
 
 def _reading(images: Sequence[Inspected]) -> Reading:
-    """How the pixel values of a data set are scaled to 8 bits."""
+    """Return how a data set's pixel values are scaled to 8 bits."""
     ranges: list[tuple[Depth, float, float]] = []
     for depth in ("16-bit", "32-bit", "floating-point"):
         deep = [report for _, report in images if report.depth == depth]
@@ -264,7 +264,7 @@ def _reading(images: Sequence[Inspected]) -> Reading:
 
 
 def _changes(images: Sequence[Inspected], reading: Reading, copies: int) -> list[str]:
-    """Reasons why pixels or splits differ from those of the first version of mbsearch."""
+    """Return the ways in which pixels or splits differ from mbsearch's first version."""
     changes = [f"{each}" for each in reading.ranges if each not in _UNCHANGED]
     if any(report.depth == "16-bit" and not report.grey for _, report in images):
         changes.append("16-bit colours")

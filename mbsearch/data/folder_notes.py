@@ -1,4 +1,4 @@
-"""Lines of text about files that were left out of an image folder, and about changed pixels."""
+"""Text about files left out of an image folder, and about changed pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LISTED = 6  # classes or files in a line
 
 
 def left_out_notes(left_out: Mapping[str, Counter[str]]) -> list[str]:
-    """Return a line for each class with files left out, sorted by their number."""
+    """Return a line for each class with left-out files, sorted by their number."""
     ordered = sorted(left_out.items(), key=lambda each: -each[1].total())
     lines = [
         f"left out of {name}: {_files(counts.total())} ({reasons(counts)})"
@@ -32,13 +32,13 @@ def left_out_notes(left_out: Mapping[str, Counter[str]]) -> list[str]:
 
 
 def reasons(counts: Mapping[str, int]) -> str:
-    """Reasons with their numbers of files, the most frequent first."""
+    """Return reasons with their number of files as text, most frequent first."""
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{reason}: {count:,}" for reason, count in ordered)
 
 
 def image_notes(root: Path, images: Sequence[Inspected], reading: Reading) -> list[str]:
-    """Return a line for each way in which images are not shown as they are stored."""
+    """Return a line for each way in which images differ from their files."""
     lines, reports = [], [report for _, report in images]
     if animated := sum(report.animated for report in reports):
         lines.append(f"first frame or page only: {_of(animated, 'file')} of several")

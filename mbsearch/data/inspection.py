@@ -1,4 +1,4 @@
-"""Read every image file once: which are damaged, deep, transparent or equal.
+"""Read every image file once, to find damaged, deep, transparent or equal images.
 
 The result is kept in the cache under a hash of the files' names, sizes and times.
 """
@@ -78,7 +78,7 @@ Inspected = tuple[ListedFile, FileReport]
 
 @cache
 def image_extensions() -> frozenset[str]:
-    """Extensions of the formats that Pillow opens, lower case with their dot."""
+    """Return the lower-case extensions of all formats that Pillow opens."""
     Image.init()
     return frozenset(
         extension for extension, name in Image.registered_extensions().items() if name in Image.OPEN
@@ -88,7 +88,7 @@ def image_extensions() -> frozenset[str]:
 def inspect_files(
     root: Path, files: Sequence[ListedFile], on_progress: OnProgress | None = None
 ) -> list[FileReport]:
-    """Read every file, in parallel, or the report of an earlier inspection.
+    """Return a report for each file, read in parallel or from an earlier inspection.
 
     Raises:
         DataError: the cache is not writable.
@@ -136,7 +136,7 @@ def _inspect(path: Path, memory: MemoryBound) -> FileReport:
 
 
 def formats_of(path: Path) -> tuple[str, ...]:
-    """Return Pillow's formats that a file may have: those known by content, and its extension's."""
+    """Return the names of Pillow's formats to try for a file."""
     image_extensions()
     named = Image.registered_extensions().get(path.suffix.lower())
     return tuple(
@@ -184,7 +184,7 @@ def _is_one_colour_whole(path: Path) -> bool:
 
 
 def _is_animated(image: Image.Image) -> bool:
-    """Whether a file has further frames or pages; False where those are damaged."""
+    """Return whether a file has several frames or pages; False if they are damaged."""
     try:
         return image.format not in _ONE_PICTURE and getattr(image, "is_animated", False)
     except Exception:

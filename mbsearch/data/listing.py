@@ -1,4 +1,4 @@
-"""List the image files below class folders: each file once, and skipped files by reason."""
+"""List the image files in class folders, without duplicates, and count skipped files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SYSTEM_FILES = {"desktop.ini", ".ds_store", "icon\r"}
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A regular file of a class, as its folder lists it."""
+    """A regular file in a class folder, with size and modification time."""
 
     path: Path
     split: str
@@ -35,7 +35,7 @@ class ListedFile:
 
 @dataclass(slots=True)
 class Listing:
-    """Files below the class folders.
+    """The files in all class folders.
 
     `files` are in the order of classes, folders and names. `broken` are links without a target that
     are named like files. `left_out` counts files by class name and reason; `linked` counts further
@@ -48,13 +48,13 @@ class Listing:
     linked: int = 0
 
     def leave_out(self, name: str, reason: str, count: int = 1) -> None:
-        """Count files that are not used."""
+        """Count files as left out for a reason."""
         if count:
             self.left_out.setdefault(name, Counter())[reason] += count
 
 
 def left_out_reason(name: str) -> str | None:
-    """Return why a file or folder of this name is left out; None if it is not."""
+    """Return why a file or folder with this name is left out, or None."""
     lower = name.lower()
     if lower in _THUMBNAIL_FOLDERS or lower in _THUMBNAIL_FILES:
         return THUMBNAIL
@@ -64,12 +64,12 @@ def left_out_reason(name: str) -> str | None:
 
 
 def count_files(folder: str | Path) -> int:
-    """Number of files below a folder; links are not followed."""
+    """Return the number of files below a folder, without following links."""
     return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def list_files(classes: Mapping[tuple[str, str], Path], known: Iterable[str]) -> Listing:
-    """List the files of every class folder.
+    """Return the files in every class folder.
 
     Args:
         classes: folder by split and class name.
@@ -94,7 +94,7 @@ def list_files(classes: Mapping[tuple[str, str], Path], known: Iterable[str]) ->
 def _require_apart(
     classes: Mapping[tuple[str, str], Path], homes: Mapping[tuple[str, str], str]
 ) -> None:
-    """Raise DataError for a class folder that is, by a link, inside another."""
+    """Raise an error if a class folder is a link to or into another one."""
     keys = sorted(homes, key=lambda key: Path(homes[key]).parts)  # a folder, then its own
     for outer, inner in pairwise(keys):
         if _inside(homes[inner], homes[outer]):
@@ -117,7 +117,7 @@ def _inside(path: str, folder: str) -> bool:
 
 @dataclass(slots=True)
 class _Walk:
-    """The files of one class folder."""
+    """Collects the files of one class folder."""
 
     listing: Listing
     split: str
@@ -129,7 +129,7 @@ class _Walk:
     found: list[tuple[str, str, os.stat_result, bool]] = field(default_factory=list)
 
     def enter(self, folder: str, real: str, above: Sequence[tuple[int, int]]) -> None:
-        """List a folder; `above` are the device and inode of the folders that lead to it."""
+        """Collect a folder's files; `above` has device and inode of the folders above it."""
         status = Path(folder).stat()
         here = (status.st_dev, status.st_ino)
         if here in above:
@@ -172,7 +172,7 @@ class _Walk:
             self.listing.leave_out(self.name, SPECIAL)
 
     def _require_own(self, link: str, target: str, real: str) -> None:
-        """Raise DataError for a link to a folder that holds it, or into another class or split."""
+        """Raise an error for a link that leaves the class, or leads back up to its own folder."""
         if _inside(real, target):
             raise DataError(
                 f"{link}: expected images, got a link to a folder that holds it ({target})"
@@ -186,7 +186,7 @@ class _Walk:
             )
 
     def finish(self) -> None:
-        """Add the files, each once by device and inode, to the listing."""
+        """Add the collected files to the listing, without duplicates by device and inode."""
         self.found.sort(key=lambda each: each[:2])
         kept: dict[object, tuple[str, str, os.stat_result, bool]] = {}
         for each in self.found:

@@ -1,4 +1,4 @@
-"""Map a function over items in threads, in order; Pillow decodes and resizes without the GIL."""
+"""Map a function over items in threads, in order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class MemoryBound:
-    """Bytes shared by threads: each waits until what it needs is free."""
+    """Limits the memory that threads use: each waits until its bytes are free."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -37,7 +37,7 @@ class MemoryBound:
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes, at most all of them."""
+        """Reserve `size` bytes, at most the whole limit, while the block runs."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._used + size <= self._size)
@@ -53,7 +53,7 @@ class MemoryBound:
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], chunk: int
 ) -> Iterator[Result]:
-    """Yield the function's results in the order of the items, `chunk` items to a task.
+    """Yield the function's results in the order of the items; a task has `chunk` items.
 
     Few results are held at a time, however slowly they are used.
     """
@@ -80,7 +80,7 @@ def map_in_threads(
 def reported(
     results: Iterable[Result], phase: str, total: int, on_progress: OnProgress | None
 ) -> Iterator[Result]:
-    """Yield the results, and emit at most ten progress events a second; None writes to the log."""
+    """Yield the results, and report progress at most ten times a second (to the log by default)."""
     report = CountLines(_LOGGER.info) if on_progress is None else on_progress
     shown = time.monotonic()
     for done, result in enumerate(results, start=1):

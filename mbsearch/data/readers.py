@@ -1,4 +1,4 @@
-"""Readers of single images: the embedded file, files on disk, torchvision data sets."""
+"""Readers for single images: in the embedded file, in files, in torchvision data sets."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ _CHUNK = 8  # images to a task of a thread
 
 
 class Pool(Protocol):
-    """A set of labelled images; each is opened on demand."""
+    """A set of labelled images, which are opened on demand."""
 
     @property
     def labels(self) -> Rows:
-        """Class of each image."""
+        """Class index of each image."""
 
     @property
     def reading(self) -> Reading:
-        """How pixel values are scaled to 8 bits."""
+        """Scaling of pixel values to 8 bits."""
 
     def open(self, row: int) -> Image.Image:
-        """Open one image; raises Pillow's errors."""
+        """Open an image without decoding it; Pillow's errors are not caught."""
 
     def where(self, row: int) -> str:
-        """Return a description of the image for messages."""
+        """Return text that identifies an image in messages."""
 
 
 @dataclass(frozen=True)
 class PackedPool:
-    """Grey squares of one size in an xz file, in the order of their labels."""
+    """Grey square images in one xz file, sorted by label."""
 
     path: Path
     first: int
@@ -65,17 +65,17 @@ class PackedPool:
         return pixels.reshape(-1, self.side, self.side)[self.first :]
 
     def open(self, row: int) -> Image.Image:
-        """Return the image of one row."""
+        """Return the image in one row."""
         return Image.fromarray(self._images[row])
 
     def where(self, row: int) -> str:
-        """Return the position in the packed file."""
+        """Return the image's position in the packed file."""
         return f"{self.path}: image {self.first + row}"
 
 
 @dataclass(frozen=True)
 class FilePool:
-    """One image file per row; `grey` is true for each without colour."""
+    """Images with one file per row."""
 
     paths: tuple[Path, ...]
     labels: Rows
@@ -83,18 +83,18 @@ class FilePool:
     reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
-        """Open the file of one row without reading its pixels."""
+        """Open the file in one row without decoding its pixels."""
         path = self.paths[row]
         return Image.open(path, formats=formats_of(path))
 
     def where(self, row: int) -> str:
-        """Return the path of the file."""
+        """Return the path of the file in one row."""
         return str(self.paths[row])
 
 
 @dataclass(frozen=True)
 class TorchvisionPool:
-    """An official part of a torchvision data set."""
+    """One official part of a torchvision data set."""
 
     name: str
     dataset: Sequence[tuple[Image.Image, Any]]
@@ -102,16 +102,16 @@ class TorchvisionPool:
     reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
-        """Return the image of one row."""
+        """Return the image in one row."""
         return self.dataset[row][0]
 
     def where(self, row: int) -> str:
-        """Return the position in the data set."""
+        """Return the image's position in the data set."""
         return f"data set {self.name}: image {row}"
 
 
 def channels(pool: Pool, rows: Rows) -> int:
-    """Return 1 if all these images are grey, else 3; reads no pixels."""
+    """Return 1 if all chosen images are grey, otherwise 3, without decoding them."""
     if isinstance(pool, FilePool):
         return 1 if pool.grey[rows].all() else 3
     for row in rows.tolist():
@@ -122,7 +122,7 @@ def channels(pool: Pool, rows: Rows) -> int:
 
 
 def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
-    """Return the shorter side of each image in pixels; reads only headers of files."""
+    """Return the shorter side of each image in pixels, read from the files' headers."""
     found = []
     for row in rows.tolist():
         with local_files(), _open(pool, row) as image:
@@ -133,7 +133,7 @@ def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
 def squares(
     pool: Pool, rows: Rows, sides: Sequence[int], channels: int
 ) -> Iterator[tuple[Pixels, ...]]:
-    """Decode images and resize each to squares, as uint8 (channels, side, side).
+    """Yield each image as squares of several sizes, as uint8 (channels, side, side).
 
     The whole image is resized to the square without cropping, so every resolution has the same
     content. The filter is bilinear with antialiasing, as in the training of the references; without
@@ -175,7 +175,7 @@ def squares(
 
 
 def _reduction(image: Image.Image, side: int) -> int:
-    """The fraction of its size at which Pillow decodes a JPEG that is to become a square."""
+    """Return the scale at which Pillow decodes a JPEG before it is resized to a square."""
     if image.format not in ("JPEG", "MPO"):
         return 1
     most = min(image.size) // (2 * side)

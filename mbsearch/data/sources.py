@@ -1,4 +1,4 @@
-"""Data sets by name or folder, and their three splits.
+"""Load data sets by name or folder, with fixed splits.
 
 A search uses training and validation images only; retraining is evaluated on test images. A missing
 split is a stratified part of the training images, drawn with the seed: 15 % for the test split; for
@@ -82,7 +82,7 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """A data set with fixed splits; images are read on demand.
+    """A data set with fixed splits, whose images are read on demand.
 
     `place` is the absolute path of a folder, else the name. `content_key` is a hash of the images
     (for folders: of the files' names, sizes and contents), equal for equal data; the embedded set's
@@ -150,7 +150,7 @@ class ImageSource:
         return float(counts.max() / counts.sum())
 
     def photo_side(self) -> int:
-        """Return the median shorter side in pixels, from the headers of up to 100 images.
+        """Return the median of the photos' shorter sides in pixels, from up to 100 headers.
 
         Raises:
             DataError: an image cannot be read.
@@ -160,7 +160,7 @@ class ImageSource:
         return int(np.median(shorter_sides(members.pool, members.rows[::step])))
 
     def facts(self) -> tuple[str, ...]:
-        """Return lines of text: classes, splits, images per class, chance, changes."""
+        """Return lines of text: classes, splits, images per class, chance and changes."""
         labels = {kind: self.members[kind].labels for kind in get_args(SplitName)}
         total = np.bincount(np.concatenate(list(labels.values())), minlength=self.num_classes)
         low, high = total.min(), total.max()
@@ -175,13 +175,13 @@ class ImageSource:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """Return a line of text about damaged files that were left out, if there are any."""
+        """Lines of text about damaged files that were left out; empty without any."""
         if not self.damaged:
             return ()
         return (f"left out: {damage_message(self.name, self.damaged)}",)
 
     def require_undamaged(self) -> None:
-        """Raise an error for files that cannot be read.
+        """Raise an error if there are damaged files.
 
         Raises:
             DataError: there are some; the message names them.
@@ -193,7 +193,7 @@ class ImageSource:
             )
 
     def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
-        """Return images of one split as squares with `pixels` per side, cached on disk.
+        """Return a split's images as squares with `pixels` per side, cached on disk.
 
         `limit` takes a stratified part of that many images, drawn with the seed. Mean and standard
         deviation are those of the training images at a fixed size, so that they are the same for
@@ -215,7 +215,7 @@ class ImageSource:
         )
 
     def seen(self, pixels: int) -> Split:
-        """Return training and validation images as one split, cached on disk.
+        """Return the training and validation images as one split, cached on disk.
 
         If one of the two is grey and the other is not, both are in colour.
 
@@ -235,7 +235,7 @@ class ImageSource:
         return replace(parts[0], images=torch.from_numpy(images), labels=labels)
 
     def positions(self, kind: SplitName, limit: int | None) -> Tensor | None:
-        """Return the positions of a limited split's images in the whole split; None for all.
+        """Return the positions of the images that `limit` selects from a split; None for all.
 
         Raises:
             DataError: as `split`.
@@ -268,7 +268,7 @@ class ImageSource:
         limit: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        """Write a split into the cache at several sizes, decoding each image once.
+        """Write a split to the cache at several sizes, decoding each image once.
 
         Raises:
             DataError: as `split`.
@@ -290,7 +290,7 @@ class ImageSource:
         sides: Sequence[int],
         on_progress: OnProgress | None,
     ) -> dict[str, Array]:
-        """Arrays of a split by their name, one for each side."""
+        """Return a split's arrays by name, one for each side, and create missing ones."""
         depth, count = channels(members.pool, members.rows), len(members.rows)
         by_name = {self._name(kind, members, side): side for side in sides}
         shapes = {name: (count, depth, side, side) for name, side in by_name.items()}
@@ -306,7 +306,7 @@ class ImageSource:
         return f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
 
     def statistics(self, on_progress: OnProgress | None = None) -> Array:
-        """Return mean and standard deviation per channel of training images, (2, C) on [0, 1]."""
+        """Return mean and standard deviation (2, C) of training images on [0, 1]."""
         members = self._measured
         name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
         for depth in (1, 3):
@@ -327,7 +327,7 @@ class ImageSource:
 
     @property
     def _measured(self) -> Members:
-        """The training images that the statistics are computed from."""
+        """The training images from which the statistics are computed."""
         return self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
 
     def _key(self, kind: SplitName | Literal["seen"], rows: Rows, pixels: int) -> str:
@@ -342,7 +342,7 @@ def load_source(
     min_images: int = 1,
     on_progress: OnProgress | None = None,
 ) -> ImageSource:
-    """Return the data set with a name ("embedded" or one of torchvision's), or of a folder.
+    """Return the data set with a name (``embedded`` or torchvision's), or in a folder.
 
     A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, each with
     one folder per class; or only one folder per class. Upper case, ``training`` and ``testing`` are

@@ -1,4 +1,4 @@
-"""Stratified sampling of rows: each class keeps its share, and at least one image."""
+"""Stratified sampling: each class keeps its share, and at least one image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Rows = NDArray[np.int64]
 
 
 def stratified(labels: Rows, count: int, seed: int, *, keep: int = 0) -> tuple[Rows, Rows]:
-    """Sample `count` rows with a seed; return (chosen, rest), each in ascending order.
+    """Sample `count` rows with a seed; return chosen rows and the rest, both ascending.
 
     One row per class is chosen, and its share of the others. With the same seed a smaller sample is
     part of a larger one, up to rounding. `keep` rows of each class stay in the rest.

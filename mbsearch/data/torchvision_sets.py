@@ -1,4 +1,4 @@
-"""Data sets known by name; torchvision downloads them into the cache folder."""
+"""Torchvision data sets by name, downloaded into the cache folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FAILED = (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError, zip
 
 @dataclass(frozen=True, slots=True)
 class TorchvisionSet:
-    """Arguments of a torchvision data set: class, official parts and the labels' attribute."""
+    """How to load a torchvision data set: class, official parts, attribute of labels."""
 
     dataset: Callable[..., Any]
     parts: Mapping[str, Arguments]
@@ -67,7 +67,7 @@ TORCHVISION_SETS: Mapping[str, TorchvisionSet] = MappingProxyType(
 
 
 def read_torchvision(name: str) -> tuple[tuple[str, ...], dict[str, TorchvisionPool]]:
-    """Return class names and images of each official part; downloads them if missing.
+    """Return a data set's class names and official parts, downloaded if missing.
 
     Raises:
         DataError: the download failed, or the cache folder is not writable.

@@ -1,1 +1,1 @@
-"""Display of progress and log records on a console, for the command line and the Python API."""
+"""Display progress and log messages on a console, for the command line and Python API."""

@@ -1,4 +1,4 @@
-"""Log records of mbsearch as plain lines on a console."""
+"""Show log messages of mbsearch as plain lines on a console."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def print_line(console: Console, line: str) -> None:
 
 @contextmanager
 def log_to(console: Console) -> Iterator[None]:
-    """Print the log records of mbsearch from level INFO, one line each."""
+    """Print log messages of mbsearch, from level INFO on, while the block runs."""
     handler, level = _ConsoleHandler(console), _LOGGER.level
     _LOGGER.addHandler(handler)
     if not _LOGGER.isEnabledFor(logging.INFO):
@@ -31,12 +31,12 @@ def log_to(console: Console) -> Iterator[None]:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Print log records on a console."""
+    """Logging handler that prints messages on a console."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record, above the bar if there is one."""
+        """Print one log message, above the progress bar if there is one."""
         print_line(self._console, self.format(record))

@@ -1,4 +1,4 @@
-"""Display of progress events: a bar on a terminal, plain lines elsewhere."""
+"""Show progress events as a bar on a terminal, and as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mbsearch.progress import CountLines, Progress, TimeLeft
 
 
 class ProgressDisplay:
-    """Show the progress events of a task on a console.
+    """Shows the progress events of a task on a console.
 
     On a terminal there is a bar with the time left. Elsewhere every message is one plain line with
     the time left, and preparations before the first training have a line every five seconds. The

@@ -1,1 +1,1 @@
-"""Where evaluations run: on this machine, on a Ray cluster, or looked up in a table."""
+"""Executors of evaluations: local processes, a Ray cluster, or a look-up in a table."""

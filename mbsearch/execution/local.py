@@ -1,4 +1,4 @@
-"""Executors run the tasks of a search; this one runs them in processes of this machine."""
+"""The interface of executors, and the executor that uses processes on this machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAX_STILLBORN = 10  # workers in a row that die before they are ready
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a task: an outcome, or an error message.
+    """Result of a task: an outcome, or an error message.
 
     `lost` is true if the worker died: the task may be tried again. `trouble` is an error of
     the images or the disk, which would fail every other network too.
@@ -55,25 +55,25 @@ class Finished:
 
 
 class Executor(Protocol):
-    """Runs tasks, several at a time."""
+    """Interface for running several tasks at a time."""
 
     @property
     def slots(self) -> int:
-        """Number of tasks that run at once."""
+        """Number of tasks that can run at the same time."""
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Start a task; its end has the same ticket."""
+        """Start a task; its result will have the same ticket."""
 
     def wait(self, timeout: float) -> list[Finished]:
-        """Return the ends of tasks; wait at most `timeout` seconds for the first."""
+        """Wait at most `timeout` seconds for a task to end; return all results available."""
 
     def close(self) -> None:
-        """Stop at once; running tasks are lost."""
+        """Stop at once, without waiting for running tasks."""
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A process, the driver's end of its pipe, and the number of tasks it has done.
+    """A worker process, its pipe, and the number of tasks that it has completed.
 
     `ticket` is that of its running task; `ready` is true once it accepts tasks.
     """
@@ -86,7 +86,7 @@ class _Worker:
 
 
 class LocalProcesses:
-    """Worker processes on this machine, one torch thread each; a killed one is replaced.
+    """Executor with worker processes on this machine, one torch thread each.
 
     Each worker has its own pipe. The workers of a pool share a queue and its locks: one that is
     killed while it holds a lock would block the others for ever.
@@ -124,12 +124,12 @@ class LocalProcesses:
         self.close()
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Give a task to a free worker, or queue it."""
+        """Send a task to a free worker, or queue it."""
         self._waiting.append((ticket, task))
         self._assign()
 
     def wait(self, timeout: float) -> list[Finished]:
-        """Return the ends of tasks; wait at most `timeout` seconds for the first.
+        """Wait at most `timeout` seconds for a task to end; return all results available.
 
         Raises:
             EvaluationError: workers die as soon as they are started.
@@ -147,14 +147,14 @@ class LocalProcesses:
         return sorted(ended, key=lambda finished: finished.ticket)
 
     def close(self) -> None:
-        """Kill the workers; running tasks are lost."""
+        """Kill the workers, without waiting for running tasks."""
         for worker in self._workers:
             worker.process.kill()
         for worker in list(self._workers):
             self._dismiss(worker)
 
     def _assign(self) -> None:
-        """Give queued tasks to free workers, and start as many workers as the rest needs."""
+        """Send queued tasks to free workers, and start workers for the rest."""
         for worker in [w for w in self._workers if w.ready and w.ticket is None]:
             if not self._waiting:
                 return
@@ -188,13 +188,13 @@ class LocalProcesses:
             theirs.close()  # then the pipe ends when the worker dies
 
     def _dismiss(self, worker: _Worker) -> None:
-        """Remove a worker; it exits when its pipe closes."""
+        """Remove a worker, which exits when its pipe closes."""
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.join(timeout=10)
 
     def _listen(self, worker: _Worker) -> Finished | None:
-        """Read a message of a worker: it is ready, its task has ended, or it has died."""
+        """Read a worker's message; return the result if a task ended or was lost."""
         try:
             finished: Finished | None = worker.pipe.recv()
         except (EOFError, OSError):  # it was killed, perhaps in the middle of a message
@@ -213,7 +213,7 @@ class LocalProcesses:
         return finished
 
     def _remove_dead(self, worker: _Worker) -> Finished | None:
-        """Remove a worker that died; its task, if it had one, is lost."""
+        """Remove a dead worker; return a result that marks its task as lost, if any."""
         self._dismiss(worker)
         if worker.process.exitcode == UNGUARDED:
             raise unguarded_error() from None
@@ -226,7 +226,7 @@ class LocalProcesses:
         return None
 
     def _count_stillborn(self, cause: str) -> None:
-        """Count a worker that died before it was ready; too many in a row are an error."""
+        """Count a worker that died before it was ready; raise an error if too many did."""
         self._stillborn += 1
         if self._stillborn > MAX_STILLBORN:
             raise EvaluationError(
@@ -242,7 +242,7 @@ def _cause(code: int | None) -> str:
 
 
 def _fork_server(imports: Sequence[str]) -> ForkServerContext | None:
-    """Return the context of a process that has done the imports and forks workers.
+    """Return a context that forks workers from a process with these modules imported.
 
     None without imports, and on other systems than Linux, whose libraries may crash after a fork.
     """
@@ -293,7 +293,7 @@ def _work(
     evaluator: Evaluator,
     prepare: Callable[[], None] | None,
 ) -> None:
-    """Main function of a worker: send None when ready, then answer tasks until the pipe ends.
+    """Main function of a worker: announce readiness, then run tasks until the pipe closes.
 
     A worker whose preparation fails sends the error instead of None, and exits. A worker ignores
     Ctrl-C, SIGTERM and SIGHUP, which a terminal or a scheduler sends to all processes of a run, and
@@ -317,7 +317,7 @@ def _work(
 
 
 def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
-    """Run a task in this process; an error becomes a message, as not every error can be pickled."""
+    """Run a task in this process, and return its outcome or its error as text."""
     try:
         return Finished(ticket, outcome=evaluator.evaluate(task))
     except (DataError, StorageError) as error:
@@ -329,14 +329,14 @@ def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
 
 
 def die_with_parent() -> None:
-    """Exit this process when its parent has exited; runs in a thread of its own."""
+    """Wait until the parent process has exited, then exit this process."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 
 
 def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
-    """Run tasks and yield their ends as they come; a ticket is the position in `tasks`.
+    """Run tasks, and yield their results as they complete; a ticket is an index in `tasks`.
 
     A task whose worker died is tried again, up to MAX_DEATHS times.
 

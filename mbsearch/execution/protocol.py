@@ -1,4 +1,4 @@
-"""The interface between the search and the evaluators that train networks."""
+"""The interface between the search and evaluators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mbsearch.study.records import SEARCH, Evaluation, Fidelity
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Work for an evaluator: train a network from a checkpoint until an epoch.
+    """A task for an evaluator: train a network, from a checkpoint if any, up to an epoch.
 
     `stop_epoch` None means the end of the schedule. `checkpoint` is that of the previous rung of
     the trial; None starts from weights drawn with `seed`. The recipe is that of the `fidelity`;
@@ -30,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Evaluation of a task, with a checkpoint unless the schedule has ended.
+    """A task's evaluation, with a checkpoint if the schedule has not ended.
 
     At the end of a final training, `weights` are the trained parameters (a saved state dict).
     """
@@ -41,14 +41,14 @@ class Outcome:
 
 
 class Evaluator(Protocol):
-    """Trains and scores networks.
+    """Interface for training and evaluating networks.
 
     It is pickled for the worker processes, and opens its data on first use in each of them. It is
     deterministic: the same task on the same machine with one thread gives the same outcome.
     """
 
     def evaluate(self, task: Task) -> Outcome:
-        """Train and score one network.
+        """Train and evaluate one network.
 
         Raises:
             DataError: the images cannot be used; the search ends with it.

@@ -1,4 +1,4 @@
-"""An executor for Ray clusters: Ray places each task and retries it if its worker dies."""
+"""Executor for Ray clusters: Ray places each task, and retries it if its worker dies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LOOK_AGAIN = 10.0  # seconds between queries of the cluster's size
 
 
 class RayCluster:
-    """Runs tasks on a Ray cluster; the evaluator is in its object store.
+    """Runs tasks on a Ray cluster, with the evaluator in Ray's object store.
 
     A rung of a trial is a task with its checkpoint, so that the next rung may run on another node.
     Ray tries a task again if its worker or node dies, at most `RETRIES` times. It cancels the tasks
@@ -96,7 +96,7 @@ class RayCluster:
 
     @property
     def slots(self) -> int:
-        """Number of tasks that the cluster has room for, at least one; it may change."""
+        """Number of tasks that the cluster can run at a time, at least one; it may change."""
         if self._jobs is not None:
             return self._jobs
         if time.monotonic() - self._room_asked > _LOOK_AGAIN:
@@ -109,7 +109,7 @@ class RayCluster:
         self._tickets[reference] = ticket
 
     def wait(self, timeout: float) -> list[Finished]:
-        """Return the ends of tasks; wait at most `timeout` seconds for the first.
+        """Wait at most `timeout` seconds for a task to end; return all tasks that have ended.
 
         Raises:
             ClusterError: the cluster is gone, or a node of it is not set up.
@@ -127,7 +127,7 @@ class RayCluster:
             ) from None
 
     def close(self) -> None:
-        """Leave the cluster, which cancels the running tasks."""
+        """Disconnect from the cluster, which cancels the running tasks."""
         ray.shutdown()
 
     def _collect(self, reference: Any) -> Finished:
@@ -146,7 +146,7 @@ class RayCluster:
         return finished
 
     def _count_room(self) -> int:
-        """Count the tasks that living nodes have room for, by their CPUs and shares of GPUs."""
+        """Return how many tasks the living nodes can run, by their CPUs and GPU shares."""
         room = 0
         for node in ray.nodes():  # type: ignore[no-untyped-call]
             if node["Alive"]:
@@ -167,7 +167,7 @@ def _evaluate(
 
 
 def _check_address(address: str) -> None:
-    """Connect to HOST:PORT once, as Ray waits for minutes if there is no server."""
+    """Raise an error if HOST:PORT refuses a connection; Ray itself would wait for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,4 +1,4 @@
-"""An evaluator that looks accuracies up in a table, to compare samplers without training."""
+"""Evaluator that looks up accuracies in a table, to compare samplers without training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGEST = 1e15  # number of a cell
 
 @dataclass(frozen=True, slots=True)
 class TableEvaluator:
-    """Looks accuracies up in a CSV or JSON file instead of training.
+    """Evaluator that looks up accuracies in a CSV or JSON file.
 
     The file has one row (CSV) or object (JSON list) a network: `accuracy` in [0, 1], and either its
     `fingerprint` or the value of every active choice under the choice's name. It may also be a JSON
@@ -36,7 +36,7 @@ class TableEvaluator:
     space: SearchSpace
 
     def evaluate(self, task: Task) -> Outcome:
-        """Look up one network.
+        """Return the accuracy of one network from the table.
 
         Raises:
             DataError: the file cannot be read.
@@ -65,7 +65,7 @@ class TableEvaluator:
 
 
 def read_table(path: Path, space: SearchSpace) -> Mapping[str, float]:
-    """Read a table as accuracies by fingerprint.
+    """Return the accuracies in a table, by network fingerprint.
 
     Raises:
         DataError: the file is missing, is not CSV or JSON, or has an invalid row, which is named.
@@ -74,7 +74,7 @@ def read_table(path: Path, space: SearchSpace) -> Mapping[str, float]:
 
 
 class _Keyed:
-    """A space as a cache key: equal fingerprints are equal keys."""
+    """A space as a cache key, equal to spaces with the same fingerprint."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space, self._key = space, space.fingerprint
@@ -88,7 +88,7 @@ class _Keyed:
 
 @lru_cache(maxsize=4)
 def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, float]:
-    """Read a table; `_modified` is part of the cache key."""
+    """Read a table, cached by path, modification time and space."""
     table: dict[str, float] = {}
     by_choices = False
     for place, row in table_rows(path, [choice.name for choice in keyed.space.choices]):
@@ -116,7 +116,7 @@ def _require_a_network(path: Path, table: Mapping[str, float], space: SearchSpac
 
 
 def table_classes(path: Path) -> int | None:
-    """Return the number of classes of a table's networks; None if the table lacks it.
+    """Return the number of classes in a table, or None if it has no such column.
 
     A study's `trials.csv` has it, as the number of classes is part of every fingerprint.
 
@@ -175,7 +175,7 @@ def _fingerprint(place: str, row: Mapping[str, Any], space: SearchSpace) -> str:
 
 
 def _option(values: tuple[Any, ...], cell: Any) -> Any:
-    """Option of a choice whose text is in a cell, as CSV has only text."""
+    """Return the option whose text equals a cell of a CSV file, or the cell if none does."""
     if not isinstance(cell, str):
         return cell
     text, number = cell.strip().lower(), _number(cell)

@@ -1,1 +1,1 @@
-"""Export of networks to files for other programs. Every file is read back and compared."""
+"""Export of networks to files for other programs; every file is read back and compared."""

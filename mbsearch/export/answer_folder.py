@@ -1,4 +1,4 @@
-"""Write a study's answers as folders: trained weights, files for the device, a model card."""
+"""Write a study's answers as folders with trained weights, device files and a model card."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_answers(
     *,
     command: str,
 ) -> list[Path]:
-    """Write the answer to each budget of a study into a folder of its own; return the folders.
+    """Write the answer for each budget into its own folder, and return the folders.
 
     A folder ``answer-20M`` in the study's `home` holds the network as YAML, PyTorch, ONNX and int8
     ONNX with their accuracies on test images, ``labels.txt`` and a model card. An existing folder
@@ -67,7 +67,7 @@ def write_answers(
 
 
 def _replace(folder: Path, made: Path) -> None:
-    """Replace a folder."""
+    """Replace `folder` by the folder `made`."""
     old = folder.with_name(f".{folder.name}.old")
     try:
         shutil.rmtree(old, ignore_errors=True)

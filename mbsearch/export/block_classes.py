@@ -1,4 +1,4 @@
-"""Generate classes of blocks: one for all blocks of a type with the same layers."""
+"""Generate source of block classes: one class for blocks of one type with equal layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GATES: dict[Gate, str] = {"sigmoid": "nn.Sigmoid", "hard_sigmoid": "nn.Hardsigm
 
 
 class _Member(NamedTuple):
-    """A block with its number of input channels."""
+    """A block, and its number of input channels."""
 
     c_in: int
     block: Block
@@ -29,7 +29,7 @@ class _Member(NamedTuple):
 def block_classes(
     stages: Sequence[Sequence[Block]], placed: dict[str, PlacedLayer]
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the source of every class, and each block's constructor call by stage."""
+    """Return the source of all classes, and each block's constructor call by stage."""
     members = [
         [_Member(placed[f"stages.{i}.{j}.{b.body[0].name}"].in_shape.channels, b)
          for j, b in enumerate(stage)]
@@ -51,12 +51,12 @@ Pattern = tuple[str, tuple[str, ...], bool]
 
 
 def _pattern(block: Block) -> Pattern:
-    """Return what blocks of one class share: type, layers, and whether the shortcut projects."""
+    """Return a block's type, its layers' names, and whether its shortcut has layers."""
     return block.kind, tuple(layer.name for layer in block.body), bool(block.shortcut)
 
 
 def _class_names(blocks: Sequence[Block]) -> dict[Pattern, str]:
-    """Name every pattern; the most frequent one of a type has the type's name.
+    """Return a class name for each pattern; the most frequent of a type gets its plain name.
 
     The names of others tell the difference: ``InvertedResidualWithoutExpansion``.
     """
@@ -81,7 +81,7 @@ def _camel(name: str) -> str:
 
 
 def _block_class(name: str, members: Sequence[_Member]) -> tuple[str, list[str]]:
-    """Return the source of one class, and the constructor call of each of its blocks."""
+    """Return a class's source, and the constructor call for each of its blocks."""
     blocks = [member.block for member in members]
     arguments = Arguments()
     c = arguments.add("c_in", [str(member.c_in) for member in members])
@@ -160,7 +160,7 @@ def _squeeze_call(
 def conv_call(
     convs: Sequence[Conv], c_in: str, c_out: str, arguments: Arguments
 ) -> tuple[str, list[str]]:
-    """Return function and arguments of a convolution, from the layer of each block."""
+    """Return function name and arguments that construct a convolution layer."""
     activations = [ACTIVATIONS[conv.activation] for conv in convs]
     given = {
         "kernel": _sides([conv.kernel for conv in convs], "kernel", arguments),
@@ -174,7 +174,7 @@ def conv_call(
 
 
 def _sides(pairs: Sequence[tuple[int, int]], name: str, arguments: Arguments) -> str:
-    """Return the source of a kernel or a stride: a number if square, else a pair."""
+    """Return the source of a kernel or stride: a number if it is square, otherwise a pair."""
     for form, axis, holds in (
         ("{}", 0, all(h == w for h, w in pairs)),
         ("({}, 1)", 0, all(w == 1 for _, w in pairs)),
@@ -186,7 +186,7 @@ def _sides(pairs: Sequence[tuple[int, int]], name: str, arguments: Arguments) ->
 
 
 def _sum(blocks: Sequence[Block], arguments: Arguments, rows: list[str]) -> str:
-    """Return the source of the shortcut's addition; append the layers that it needs to `rows`."""
+    """Return the source of the shortcut's addition, and append the layers it needs to `rows`."""
     if blocks[0].shortcut:
         skip = "x"
         for i, conv in enumerate(blocks[0].shortcut):

@@ -1,4 +1,4 @@
-"""The network that is exported, and the function that an exported file is read back as."""
+"""A network to export, and the type of the function that runs an exported file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Normalisation:
         return f"(pixel / 255 - mean) / std, mean {_numbers(self.mean)}, std {_numbers(self.std)}"
 
     def constants(self) -> str:
-        """Format as two lines of Python."""
+        """Return the normalisation as two lines of Python source."""
         return f"MEAN = {_numbers(self.mean)}\nSTD = {_numbers(self.std)}\n"
 
 
@@ -42,7 +42,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Exportable:
-    """A network to export: its architecture and its module in evaluation mode.
+    """A network to export: its architecture, and its module in evaluation mode.
 
     `title` is one sentence. `normalisation` is None if the training images are unknown. `pixels`
     is the side of the images trained on; None means the architecture's resolution. `class_names`

@@ -1,4 +1,4 @@
-"""The table of formats, and the export of one network in several of them."""
+"""Table of the export formats, and the export of a network in several of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHECKED_BATCHES = (1, 3)
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format: its file, the packages that it needs, and how it is written and read.
+    """An export format: its file, required packages, writer and reader.
 
     `weights` is a second file beside the first, if there is one. `read` returns a function that
     runs the file in a folder; what the file cannot hold comes from the exported network.
@@ -111,7 +111,7 @@ DEFAULT_FORMATS = tuple(f.name for f in FORMATS.values() if f.extra == "export")
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that was written and read back.
+    """An exported file, with the error measured after reading it back.
 
     `error` is the relative error of its logits, the larger of a batch of one and of three random
     images. It is None if the file was not written; `note` says why.
@@ -124,7 +124,7 @@ class WrittenFile:
 
 
 def require(names: Sequence[str]) -> list[Format]:
-    """Return the formats of these names; their packages are installed.
+    """Return the formats with these names; raise an error if their packages are missing.
 
     Raises:
         ExportError: a name is unknown, or packages are missing; the message has the command that
@@ -156,7 +156,7 @@ def require(names: Sequence[str]) -> list[Format]:
 def export(
     exportable: Exportable, folder: Path, names: Sequence[str] = DEFAULT_FORMATS
 ) -> list[WrittenFile]:
-    """Write a network in several formats, and read every file back.
+    """Write a network in several formats, and check every file by reading it back.
 
     The files appear in `folder` together, after all of them were checked. Files of other names
     there are kept.
@@ -213,7 +213,7 @@ def _written(
 
 @dataclass(frozen=True, slots=True)
 class _Logits:
-    """Batches of random images, the network's logits for them, and the largest error allowed."""
+    """Random images, the network's logits for them, and the largest allowed error."""
 
     batches: tuple[Tensor, ...]
     expected: tuple[Tensor, ...]
@@ -237,7 +237,7 @@ class _Logits:
 
     @torch.inference_mode()
     def error(self, run: Runner) -> float:
-        """The largest relative error over the batches."""
+        """Return the largest relative error of the logits over the batches."""
         return max(
             _distance(run(images), logits)
             for images, logits in zip(self.batches, self.expected, strict=True)

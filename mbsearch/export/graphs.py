@@ -1,4 +1,4 @@
-"""Formats that hold a network as a graph of operators: torch.export and ONNX."""
+"""Formats that store a network as a graph of operators: torch.export and ONNX."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 
 
 def program(exportable: Exportable, *, batch: int | None = None) -> torch.export.ExportedProgram:
-    """Export the network as a graph of torch's operators, for any batch size or a fixed one."""
+    """Export a network with torch.export, for a fixed batch size or for any size."""
     side = exportable.side
     images = torch.zeros(batch or _TRACED_BATCH, 3, side, side)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
@@ -31,17 +31,17 @@ def program(exportable: Exportable, *, batch: int | None = None) -> torch.export
 
 
 def write_program(exportable: Exportable, folder: Path) -> None:
-    """Write the graph in torch's own format."""
+    """Write a network as a torch.export file."""
     torch.export.save(program(exportable), folder / PROGRAM)
 
 
 def read_program(exportable: Exportable, folder: Path) -> Runner:
-    """Load the graph; no Python source is needed."""
+    """Return a function that runs the torch.export file."""
     return torch.export.load(folder / PROGRAM).module()
 
 
 def write_onnx(exportable: Exportable, folder: Path) -> None:
-    """Write an ONNX file for any batch size, with batch normalisation folded."""
+    """Write an ONNX file for any batch size, with folded batch normalization."""
     import onnx
 
     # With batch norms and in-place activations the exporter takes 2.4 times as long.
@@ -80,12 +80,12 @@ def write_onnx(exportable: Exportable, folder: Path) -> None:
 
 
 def read_onnx(exportable: Exportable, folder: Path) -> Runner:
-    """Return a function that runs the file with onnxruntime."""
+    """Return a function that runs the ONNX file with onnxruntime."""
     return run_onnx(folder / ONNX)
 
 
 def run_onnx(path: Path) -> Runner:
-    """Return a function that runs an ONNX file on one CPU thread."""
+    """Return a function that runs an ONNX file with onnxruntime on one CPU thread."""
     session = onnx_session(path)
     name = session.get_inputs()[0].name
 
@@ -96,7 +96,7 @@ def run_onnx(path: Path) -> Runner:
 
 
 def onnx_session(path: Path, threads: int = 1) -> InferenceSession:
-    """Open an ONNX file with onnxruntime, on a number of CPU threads."""
+    """Return an onnxruntime session for an ONNX file on `threads` CPU threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

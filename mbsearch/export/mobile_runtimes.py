@@ -1,4 +1,4 @@
-"""Formats of mobile runtimes: ExecuTorch and LiteRT, for one image at a time."""
+"""Formats for mobile runtimes, ExecuTorch and LiteRT, with a batch size of one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_executorch(exportable: Exportable, folder: Path) -> None:
 
 
 def read_executorch(exportable: Exportable, folder: Path) -> Runner:
-    """Load the program into ExecuTorch's runtime."""
+    """Return a function that runs the program with ExecuTorch."""
     from executorch.runtime import Runtime
 
     forward = Runtime.get().load_program(folder / EXECUTORCH).load_method("forward")
@@ -46,7 +46,7 @@ def write_litert(exportable: Exportable, folder: Path) -> None:
 
 
 def read_litert(exportable: Exportable, folder: Path) -> Runner:
-    """Load the file into LiteRT's interpreter."""
+    """Return a function that runs the file with LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(folder / LITERT), num_threads=1)

@@ -1,4 +1,4 @@
-"""The model card in Markdown: a network's costs, accuracy, training data and files."""
+"""Model card in Markdown: costs, accuracy, training data and files of a network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COSTS = ("mult_adds", "params")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Origin of an exported network: its record, the study's answer, its weights, the command.
+    """Origin of an exported network: record, answer, settings, weights and command.
 
     `answer` is the answer of the study that chose it, else the answer to a budget equal to its
     cost, or the line that says why there is none. `settings` are the study's. `content` identifies
@@ -74,7 +74,7 @@ def model_card(exportable: Exportable, origin: Origin, written: Sequence[Written
 
 
 def _cost(exportable: Exportable, record: TrialRecord) -> str:
-    """Costs at the resolution of the files, and at the network's own if it is another."""
+    """Return the section on costs, at the resolution of the files and at the network's own."""
     network = exportable.architecture
     own = {**record.costs, **measure(network)}
     of_files = measure(network.replace(resolution=exportable.side))
@@ -179,7 +179,7 @@ def _data(exportable: Exportable, origin: Origin) -> str:
 
 
 def _start(origin: Origin) -> list[tuple[str, str]]:
-    """Rows about a donor: its weights, the inherited share, its normalisation and the teacher."""
+    """Return table rows about the donor: weights, inherited share, normalisation, teacher."""
     start = origin.record.start
     if start is None:
         return []

@@ -1,4 +1,4 @@
-"""Formats that Python builds a network from: YAML, plain PyTorch, and timm's notation."""
+"""Formats from which Python builds a network: YAML, plain PyTorch and timm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_yaml(exportable: Exportable, folder: Path) -> None:
 
 
 def read_yaml(exportable: Exportable, folder: Path) -> Runner:
-    """Build the architecture. The weights are those of `exportable`, as YAML has none."""
+    """Return the network built from the YAML file, with the weights of `exportable`."""
     network = build(read_architecture(read_document(folder / ARCHITECTURE)))
     network.load_state_dict(exportable.module.state_dict())
     return network.eval()
@@ -64,7 +64,7 @@ def write_pytorch(exportable: Exportable, folder: Path) -> None:
 
 
 def read_pytorch(exportable: Exportable, folder: Path) -> Runner:
-    """Run the source and load the weights beside it."""
+    """Return the exported PyTorch network with its weights, in evaluation mode."""
     from safetensors.torch import load_file
 
     network = _imported(folder / SOURCE, "Network")
@@ -99,7 +99,7 @@ def read_timm(exportable: Exportable, folder: Path) -> Runner:
 
 
 def _imported(path: Path, name: str) -> nn.Module:
-    """Run a Python file and build its network, without importing it as a module.
+    """Return the network that a Python file builds, without importing it as a module.
 
     An import would write bytecode beside the file, into the user's folder.
     """

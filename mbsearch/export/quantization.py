@@ -1,4 +1,4 @@
-"""Post-training quantisation of an exported ONNX file to int8, with its loss of accuracy."""
+"""Post-training quantisation of an ONNX file to int8, with its loss of accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """Accuracy of a network before and after quantisation, on the same images of a split.
+    """Accuracies before and after quantisation, on the same images.
 
     After a large loss, `sensitive` is the layer that restores the most accuracy if it alone stays
     in float32, with the accuracy on a part of the images then; else None.
@@ -32,7 +32,7 @@ class Quantised:
     sensitive: tuple[str, float] | None = None
 
     def sentence(self) -> str:
-        """Format both accuracies, and the sensitive layer."""
+        """Return a sentence with both accuracies and the most sensitive layer, if known."""
         text = (
             f"int8 classifies {self.after:.4f} of {self.images} {self.split} images correctly, "
             f"float32 {self.before:.4f}"
@@ -47,7 +47,7 @@ class Quantised:
 
 
 def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
-    """Quantise the ONNX file of an export folder, weights per channel, and score both files.
+    """Quantise the ONNX file in an export folder to int8, and evaluate both files.
 
     Ranges of activations are calibrated on training images. The int8 file is written beside the
     ONNX file, in the QDQ format that all backends of onnxruntime read.
@@ -74,7 +74,7 @@ def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
 
 
 def _quantise(prepared: Path, out: Path, train: Split, float_nodes: Sequence[str] = ()) -> None:
-    """Quantise a prepared file; the nodes named in `float_nodes` stay in float32."""
+    """Quantise a prepared ONNX file; nodes in `float_nodes` stay in float32."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     quantize_static(
@@ -117,7 +117,7 @@ def _sensitive_layer(prepared: Path, train: Split, scored: Split) -> tuple[str, 
 
 
 def _layers(path: Path) -> dict[str, str]:
-    """Map nodes with weights to their layers."""
+    """Return the layer name of each ONNX node with weights."""
     import onnx
 
     layers: dict[str, str] = {}
@@ -129,7 +129,7 @@ def _layers(path: Path) -> dict[str, str]:
 
 
 def _reader(split: Split) -> object:
-    """Return a reader of calibration images for onnxruntime: a dictionary of inputs per batch."""
+    """Return a reader of calibration batches for onnxruntime."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -144,7 +144,7 @@ def _reader(split: Split) -> object:
 
 
 def _accuracy(path: Path, split: Split) -> float:
-    """Accuracy of an ONNX file on the images of a split."""
+    """Return the accuracy of an ONNX file on a split."""
     run = run_onnx(path)
     right = 0
     for images, labels, _ in batches(split, _BATCH):

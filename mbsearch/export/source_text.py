@@ -1,4 +1,4 @@
-"""Generate Python source: arguments of a class, and lines broken as a formatter breaks them."""
+"""Generate Python source: constructor arguments, and lines broken to a maximum length."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ DEFAULTS = {"stride": "1", "residual": "False"}
 
 
 class Arguments:
-    """Arguments of a constructor. Each has a column of values, one per block."""
+    """Constructor arguments of a class, each with one value per block."""
 
     def __init__(self) -> None:
         self.columns: dict[str, tuple[str, ...]] = {}
         self.types: dict[str, str] = {}
 
     def add(self, name: str, column: Sequence[str], kind: str = "int") -> str:
-        """Add an argument, even for a constant column; return its name."""
+        """Add an argument, even if its value is the same for all blocks; return its name."""
         self.columns[name], self.types[name] = tuple(column), kind
         return name
 
     def value(self, name: str, column: Sequence[str], kind: str = "int") -> str:
-        """Return the source of a value: the value if all blocks agree, else an argument.
+        """Return the source of a value: a constant if all blocks agree, otherwise an argument.
 
         Columns that agree in every block share an argument.
         """
@@ -38,7 +38,7 @@ class Arguments:
 def call(
     prefix: str, function: str, arguments: Sequence[str], indent: int, end: str = ""
 ) -> list[str]:
-    """Format ``prefix function(arguments) end``, on several lines if it is too long for one."""
+    """Return ``prefix function(arguments) end`` as lines of source, broken if too long."""
     space = " " * indent
     line = f"{space}{prefix}{function}({', '.join(arguments)}){end}"
     if len(line) <= LINE_LENGTH:
@@ -65,13 +65,13 @@ def literal(text: str) -> str:
 
 
 def quoted(docstring: str) -> str:
-    """Quote and escape a docstring."""
+    """Return a docstring in quotes, with escaped characters."""
     text = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return f'"""{text}"""'
 
 
 def parameters(arguments: Sequence[tuple[str, str, str | None]], positional: int) -> list[str]:
-    """Format the signature of a constructor from arguments (name, type, default).
+    """Return a constructor's signature as lines of source.
 
     All but the first `positional` are keyword-only.
     """

@@ -1,4 +1,4 @@
-"""Generate plain, readable PyTorch source of one network.
+"""Generate readable PyTorch source for one network.
 
 Blocks of one type with the same layers share a class. Values that differ between them are
 arguments, equal values are constants in the class. Layers keep their names, so that the weights of
@@ -55,7 +55,7 @@ class SqueezeExcite(nn.Module):
 
 
 def standalone_source(architecture: Architecture, docstring: str, constants: str = "") -> str:
-    """Return the source of a network; it imports torch only.
+    """Return PyTorch source for a network, which imports only torch.
 
     Args:
         architecture: the network; its class is called ``Network``.

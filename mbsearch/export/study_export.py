@@ -1,4 +1,4 @@
-"""Export a network of a study: choose weights and normalisation, write files and model card."""
+"""Export a network of a study with its weights, normalisation and model card."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files of an export, and the accuracy of the int8 file if there is one."""
+    """The files of an export, and the accuracy of the int8 file if it was written."""
 
     files: tuple[WrittenFile, ...]
     int8: Quantised | None = None
@@ -56,7 +56,7 @@ def export_record(
     int8: bool = False,
     data: str | None = None,
 ) -> Exported:
-    """Write the network of a record into a folder, with its model card.
+    """Write a record's network and model card into a folder.
 
     The weights are those of retraining in `home`, the study's folder, of the first seed; else
     those of the finals; else fresh ones. The input size is the one trained on. Files of an earlier
@@ -117,7 +117,7 @@ def export_record(
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
-    """Return the first default answer that chose a network, else that to its cost as a budget.
+    """Return the default answer that chose this network, or else the answer for its cost.
 
     If there is none, return the line that says why.
     """
@@ -144,7 +144,7 @@ def _splits(
 
 
 def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
-    """Return files of an earlier export of mbsearch that do not belong to this one."""
+    """Return the files of an earlier export in the folder that this export makes outdated."""
     try:
         card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, ValueError):

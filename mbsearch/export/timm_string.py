@@ -1,4 +1,4 @@
-"""timm's notation of a network: strings such as ``ir_r2_k3_s2_e6_c24``.
+"""Express a network in timm's notation, with strings such as ``ir_r2_k3_s2_e6_c24``.
 
 timm (github.com/huggingface/pytorch-image-models) builds networks from them with its classes
 EfficientNet and MobileNetV3. Widths in the strings have alpha applied.
@@ -103,7 +103,7 @@ def _quoted(text: str) -> str:
 
 
 def timm_strings(architecture: Architecture) -> list[list[str]]:
-    """Return the strings of every stage, in the format of timm's ``decode_arch_def``.
+    """Return the strings of each stage in the format of timm's ``decode_arch_def``.
 
     Raises:
         ExportError: timm cannot express the network; the message names the reason.
@@ -171,14 +171,14 @@ def _gate(program: Program) -> str | None:
 
 
 class _Near(NamedTuple):
-    """A number that may be rounded as long as timm computes the right width from it."""
+    """A number to round, and a test whether timm computes the right width from a rounded value."""
 
     value: float
     is_right: Callable[[float], bool]
 
 
 class _Notation(NamedTuple):
-    """One block in timm's notation; `no_skip` is None if the block can have no shortcut."""
+    """One block in timm's notation."""
 
     kind: str
     kernel: int
@@ -209,7 +209,7 @@ def _strings(
     *,
     from_expansion: bool,
 ) -> list[str]:
-    """Return the strings of one stage; equal blocks in a row are one string with a count."""
+    """Return the strings of one stage, one for each run of equal blocks."""
     words = []
     for j, block in enumerate(blocks):
         c_in = placed[f"{name}.{j}.{block.body[0].name}"].in_shape.channels
@@ -309,7 +309,7 @@ def _side(where: str, pair: tuple[int, int]) -> int:
 
 
 def _squeeze(word: _Notation, expansion: float) -> _Near | None:
-    """Return the ratio of a squeeze-excite, which timm divides by `expansion` and rounds."""
+    """Return a squeeze-excite ratio, which timm divides by `expansion` and rounds."""
     if word.squeeze is None:
         return None
     width, channels = word.squeeze.squeezed, word.squeeze_input
@@ -319,7 +319,7 @@ def _squeeze(word: _Notation, expansion: float) -> _Near | None:
 
 
 def _decimals(numbers: Sequence[_Near | None]) -> list[str]:
-    """Return the shortest decimal that is right for all numbers, else one for each."""
+    """Return the shortest decimal that fits all numbers, or else one for each number."""
     near = [number for number in numbers if number is not None]
     texts = sorted(
         {f"{n.value:.{digits}f}" for n in near for digits in range(_DIGITS)},

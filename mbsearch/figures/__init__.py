@@ -1,1 +1,1 @@
-"""Pure functions from records to plotly figures and tables."""
+"""Pure functions from records to plotly figures and table rows."""

@@ -1,4 +1,4 @@
-"""Rank agreement of the proxy: Kendall's tau of each score, as a figure and as a table."""
+"""Rank agreement of the proxy (Kendall's tau of each score), as a figure and a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THIRDS = (
 
 
 def audit_figure(audit: Audit) -> go.Figure:
-    """Return Kendall's tau of each score with its 90 % interval, and within thirds of the costs."""
+    """Return Kendall's tau of each score with its 90 % interval, and by cost third."""
     ranked = list(reversed(audit.rankings))
     names = [SCORES.get(each.score, each.score) for each in ranked]
     figure = go.Figure(
@@ -65,7 +65,7 @@ def audit_figure(audit: Audit) -> go.Figure:
 
 
 def audit_rows(audit: Audit) -> list[list[str]]:
-    """Return the table's rows, one for each score; `HEAD` has the columns."""
+    """Return the table rows of an audit, one for each score, with the columns of `HEAD`."""
     return [
         [
             SCORES.get(each.score, each.score),
@@ -79,7 +79,7 @@ def audit_rows(audit: Audit) -> list[list[str]]:
 
 
 def audit_facts(audit: Audit) -> str:
-    """Return the reference accuracies, noise and time of the proxy, and the terms, as a text."""
+    """Return a text on the source of true accuracies, the proxy's time and noise, and terms."""
     noise = (
         ""
         if audit.noise is None

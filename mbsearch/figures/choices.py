@@ -111,7 +111,7 @@ def importance_figure(found: Sequence[Effect]) -> go.Figure:
 
 
 def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> go.Figure:
-    """Return parallel coordinates of the networks: first choices, cost and accuracy."""
+    """Return parallel coordinates of the networks: choices, then cost and accuracy."""
     networks = searched(records)
     dimensions: list[dict[str, Any]] = []
     for choice in [effect.choice for effect in found[:_PARALLEL]]:
@@ -175,7 +175,7 @@ def _name(option: Any) -> str:
 
 
 def _rank(option: Any) -> tuple[int, float, str]:
-    """Return a sort key: numbers by size, then text alphabetically."""
+    """Return a sort key that puts numbers first, by size, then text alphabetically."""
     try:
         return 0, float(option), ""
     except (TypeError, ValueError):

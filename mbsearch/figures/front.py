@@ -1,4 +1,4 @@
-"""Accuracy against cost: the trials, the Pareto front, and the references as lines."""
+"""Figure of accuracy against cost: trials, Pareto front, and references as lines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _HOVER = (
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """The cost on the x axis: one of the records, or a measured latency."""
+    """The cost on the x axis: a cost in the records, or a measured latency."""
 
     metric: str
     latencies: Mapping[str, Quartiles] | None = None
@@ -64,7 +64,7 @@ def front_figure(
     colour: str | None = None,
     latencies: Mapping[str, Quartiles] | None = None,
 ) -> go.Figure:
-    """Return accuracy against a cost (log axis), with a line for each reference and resolution.
+    """Return accuracy against cost (log axis), with reference lines for each resolution.
 
     If networks were promoted, the front has only those, and the others are drawn faintly.
 
@@ -129,7 +129,7 @@ def front_figure(
 def _accuracy_axis(
     done: Sequence[TrialRecord], others: Sequence[TrialRecord], cost: _Axis
 ) -> dict[str, Any]:
-    """Return an axis that starts a little below front and references; its title counts the rest.
+    """Return an accuracy axis that starts just below the front and references.
 
     Otherwise pruned and failed trainings would take most of the height.
     """
@@ -151,7 +151,7 @@ def _accuracy_axis(
 
 
 def traits(record: TrialRecord) -> dict[str, Any]:
-    """Return the values that can colour a trial: choices, width, resolution, number and time."""
+    """Return a trial's values for colouring: choices, width, resolution, number and time."""
     evaluation = record.evaluation
     return {
         "alpha": record.architecture.alpha,
@@ -163,7 +163,7 @@ def traits(record: TrialRecord) -> dict[str, Any]:
 
 
 def budget_shapes(budget: float) -> list[dict[str, Any]]:
-    """Return layout shapes that mark a budget on the cost axis and shade the costs above it."""
+    """Return layout shapes that mark a budget on the cost axis and shade higher costs."""
     vertical = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "above"}
     shade = {"fillcolor": "rgba(128, 128, 128, 0.13)", "line": {"width": 0}}
     line = {"line": {"color": FRONT, "width": 1.5, "dash": "dash"}}
@@ -281,7 +281,7 @@ def _add_search(
 
 
 def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> None:
-    """Add rings around the networks that are statistically tied with the front."""
+    """Add rings around networks that are statistically tied with the front."""
     noise = done[0].accuracy_noise if done else None
     if noise is None:
         return
@@ -386,7 +386,7 @@ def _points(
 def _quartile_bars(
     records: Sequence[TrialRecord], axis: _Axis, colour: str
 ) -> dict[str, Any] | None:
-    """Return the quartiles of measured latencies as error bars."""
+    """Return error bars with the quartiles of measured latencies."""
     if axis.latencies is None:
         return None
     times = [axis.latencies[r.fingerprint] for r in records]

@@ -27,7 +27,7 @@ _KIND_COLOURS = {
 
 
 def layer_bars(architecture: Architecture) -> go.Figure:
-    """Return bars of every layer's Mult-Adds, params and memory, in the order of execution."""
+    """Return bars of each layer's Mult-Adds, parameters and memory, in execution order."""
     rows = layer_costs(architecture)
     panels = {
         "mult_adds": METRICS["mult_adds"].column,
@@ -68,7 +68,7 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 
 
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
-    """Return the learning curves of networks and of the MobileNets of the most similar cost.
+    """Return learning curves of networks and of MobileNets with the most similar cost.
 
     A family of which a network is shown has no further curve.
 
@@ -100,7 +100,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
 
 
 def nearest(records: Sequence[TrialRecord], family: str, cost: int) -> TrialRecord | None:
-    """Return the baseline of a family whose log cost is nearest; None without one."""
+    """Return the family's baseline with the nearest log cost; None without one."""
     members = [r for r in records if r.origin == family and r.evaluation is not None]
     return min(members, key=lambda r: abs(math.log(r.cost / cost)), default=None)
 

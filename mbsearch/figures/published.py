@@ -1,4 +1,4 @@
-"""Published ImageNet results against cost."""
+"""Figure of published ImageNet results against cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AXES = {
 
 
 def published_figure(rows: Sequence[Published], axis: str = "mult_adds") -> go.Figure:
-    """Return ImageNet top-1 accuracy against `mult_adds`, `params` or `pixel1_ms`."""
+    """Return published ImageNet accuracy against `mult_adds`, `params` or `pixel1_ms`."""
     figure = go.Figure()
     for family, (name, colour, symbol) in PUBLISHED_FAMILIES.items():
         members = [r for r in rows if r.family == family and getattr(r, axis) is not None]

@@ -1,4 +1,4 @@
-"""Table of the retrained networks: proxy accuracy and test accuracy."""
+"""Table of retrained networks, with proxy accuracy and test accuracy."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
 
 
 def margin_sentences(retrained: Sequence[Retrained]) -> list[str]:
-    """Return one sentence for each margin of a candidate over a reference of equal cost."""
+    """Return a sentence for each margin of a candidate over a reference of equal cost."""
     return [f"{margin[0].upper()}{margin[1:]}." for each in retrained for margin in each.margins]

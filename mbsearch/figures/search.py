@@ -1,4 +1,4 @@
-"""Progress of a search: hypervolume over trials or over training time."""
+"""Figure of a search's progress: hypervolume over trials or training time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hypervolume_figure(
     against: str = "trials",
     beside: tuple[str, Sequence[TrialRecord]] | None = None,
 ) -> go.Figure:
-    """Return the hypervolume of the front, over log10 of the cost, as the search progressed.
+    """Return the front's hypervolume over log10 cost as the search progressed.
 
     Args:
         records: of one study.
@@ -98,7 +98,7 @@ def running_figure(
 
 
 def _evaluated(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the completed and pruned trials in the order of their ends."""
+    """Return the completed and pruned trials, sorted by when they ended."""
     return sorted(
         (r for r in records if r.evaluation is not None and r.state in _EVALUATED),
         key=lambda r: r.end_order,

@@ -1,4 +1,4 @@
-"""Colours, layout and cost axes of all figures.
+"""Colours, layout and cost axes that all figures share.
 
 Backgrounds are transparent and grids half-transparent grey, for light and dark pages.
 """
@@ -43,7 +43,7 @@ PROMOTED_TITLE = "Validation accuracy (longer training)"
 
 
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:
-    """Apply the common layout to a figure, then its own `layout`; return the figure."""
+    """Apply the common layout and `layout` to a figure, and return the figure."""
     axis = {
         "gridcolor": _GRID,
         "linecolor": _LINE,
@@ -92,7 +92,7 @@ def _ticks(metric: str, low: float, high: float) -> list[float]:
 
 
 def cost_axis(metric: str, low: float, high: float) -> dict[str, Any]:
-    """Return a logarithmic axis of a cost, with ticks at 1, 2, 5, 10, ... and units."""
+    """Return a logarithmic cost axis with ticks at 1, 2, 5, 10, ... and units."""
     # Plotly labels the ticks between powers of ten with single digits.
     margin = max(2.0, high / low) ** 0.06
     inside = _ticks(metric, low / margin, high * margin**2)

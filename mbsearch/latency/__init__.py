@@ -1,1 +1,1 @@
-"""Latency: measured by a runtime, and predicted by a model that is fitted to measurements."""
+"""Latency of one image on a device: measurement, and a linear model of it."""

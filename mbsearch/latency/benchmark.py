@@ -1,4 +1,4 @@
-"""Measure the latency of networks on this machine, by onnxruntime and by torch."""
+"""Measure the latency of networks on this machine with onnxruntime and torch."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ def measure_networks(
 
 
 def tau_with_mult_adds(measured: Sequence[NetworkLatency]) -> dict[str, float | None]:
-    """Kendall's tau between Mult-Adds and median latency, by engine; None with one network."""
+    """Return Kendall's tau between Mult-Adds and median latency, by engine.
+
+    It is None for a single network.
+    """
     engines = dict.fromkeys(each.latency.engine for each in measured)
     taus = {}
     for engine in engines:
@@ -89,7 +92,9 @@ def measure_latency(
     runs: int = 100,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Latency]:
-    """Measure networks on one image each, at their own resolution, batch normalisation folded.
+    """Return the latency of each network for one image at the network's resolution.
+
+    Batch normalizations are folded.
 
     The networks take turns over ten rounds, so that other load on the machine affects all of them
     alike. Each is warmed up first.
@@ -97,7 +102,7 @@ def measure_latency(
     Args:
         architectures: the networks.
         engine: a key of `ENGINES`.
-        threads: of the engine, for one image.
+        threads: number of threads of the engine, for one image.
         runs: timed images per network, at least ten.
         on_progress: receives an event for each prepared network, and for each round.
 

@@ -1,4 +1,4 @@
-"""Fit a study's latency model to networks of its space that are measured on this machine."""
+"""Fit a study's latency model to networks of its space measured on this machine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS) -> LatencyModel:
-    """Measure networks of all costs and the baselines, and fit a model to them.
+    """Measure networks over the range of costs and the baselines; return a model fitted to them.
 
     The engine is onnxruntime if it is installed, else torch, on one thread.
 
     Args:
-        seed: of the sample.
-        networks: of the space to measure.
+        seed: seed of the sample.
+        networks: number of networks of the space to measure.
 
     Raises:
         SpecError: the space has too few networks within its limits.
@@ -52,7 +52,7 @@ def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS)
 
 
 def _processor() -> str:
-    """Return the name of the processor, if the system has it."""
+    """Return the processor's name, or its architecture if the system has no name."""
     if _CPUS.exists():
         for line in _CPUS.read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""A linear model of latency, fast enough for every candidate of a search.
+"""Linear latency model, fast enough to predict every candidate of a search.
 
 Each kind of layer has a time per layer, per multiply-accumulate, and per byte read or written. The
 latency of a network is the sum over its layers. The rates are fitted to measured networks by
@@ -33,7 +33,7 @@ LEAST = 8  # networks: fewer do not determine the rates
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A measured network with the time of one image."""
+    """A measured network and its latency for one image."""
 
     name: str
     fingerprint: str
@@ -43,7 +43,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Engine and machine of the measurements."""
+    """Engine, threads, machine and versions of latency measurements."""
 
     engine: str
     threads: int
@@ -53,7 +53,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class LatencyModel:
-    """Microseconds per unit of every feature, with leave-one-out errors.
+    """Microseconds per unit of each feature, with leave-one-out errors of the fit.
 
     Errors are relative, of each measured network by a fit to the others. `kendall_tau` is the rank
     agreement of those predictions with the measurements, `mult_adds_tau` that of Mult-Adds.
@@ -102,7 +102,7 @@ class LatencyModel:
         )
 
     def measure(self, architecture: Architecture) -> dict[str, int]:
-        """Return every exact cost of a network, and its predicted latency in microseconds.
+        """Return a network's exact costs, and its predicted latency in microseconds.
 
         Raises:
             SpecError: a stride meets a map of one pixel, or no measured network has a layer of
@@ -121,7 +121,7 @@ class LatencyModel:
         return max(1, round(found))
 
     def sentence(self) -> str:
-        """Format the errors of the model, and its rank agreement beside that of Mult-Adds."""
+        """Return a sentence about the model's errors and rank agreement."""
         setting = self.setting
         return (
             f"latency by {setting.engine} on {setting.machine}, {setting.threads} thread: a model "
@@ -131,7 +131,7 @@ class LatencyModel:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as plain data."""
+        """Return the model as plain data."""
         return asdict(self)
 
     def write(self, folder: Path) -> None:
@@ -144,20 +144,23 @@ class LatencyModel:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> LatencyModel:
-        """Decode plain data."""
+        """Return the model from data that `to_dict` returned."""
         networks = tuple(Timed(**row) for row in data["networks"])
         changes = {"setting": Setting(**data["setting"]), "networks": networks}
         return LatencyModel(**{**data, **changes})
 
 
 def measure_of_study(settings: Mapping[str, Any]) -> Measure:
-    """Return the function that measures every cost of a study: with latency if it has a model."""
+    """Return a study's function from a network to its costs.
+
+    It predicts the latency too if the study has a latency model.
+    """
     kept = settings.get(MODEL_KEY)
     return measure if kept is None else LatencyModel.from_dict(kept).measure
 
 
 def features(layers: Iterable[PlacedLayer]) -> dict[str, float]:
-    """Return the features of a network: count, Mult-Adds and bytes by kind of layer, and 1."""
+    """Return a network's features: 1, and count, Mult-Adds and bytes for each kind of layer."""
     found = {"network": 1.0}
     for placed in layers:
         kind = _kind(placed)
@@ -190,13 +193,13 @@ def _kind(placed: PlacedLayer) -> str:
 
 
 def _rates(inputs: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit non-negative rates by least squares of the relative error."""
+    """Fit non-negative rates that minimise the squared relative error."""
     relative = inputs / times[:, None]
     scale = np.maximum(relative.max(axis=0), np.finfo(float).tiny)
     return np.asarray(nnls(relative / scale, np.ones(len(times)))[0] / scale)
 
 
 def _held_out(inputs: NDArray[np.float64], times: NDArray[np.float64], i: int) -> float:
-    """Predict one network by a fit to the others."""
+    """Predict the latency of network `i` by a fit to all others."""
     others = np.arange(len(times)) != i
     return float(inputs[i] @ _rates(inputs[others], times[others]))

@@ -1,1 +1,1 @@
-"""Files of a study for readers: tables, plots and the HTML report."""
+"""Result files of a study for readers: tables, plots and the HTML report."""

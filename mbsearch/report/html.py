@@ -1,4 +1,4 @@
-"""The HTML report: a study as one file that opens without a server or a network."""
+"""The HTML report: a study in one file that opens offline."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def document(
     budgets: Sequence[Budget] = (),
     location: str = "results",
 ) -> str:
-    """Return the report of a study as one HTML text, with `measured` from the files beside it.
+    """Return a study's report as HTML text.
 
     It begins with the answers to `budgets`, by default the study's. Front and knee are of the
     networks within the study's limits and budgets. `location` names the study in commands.
@@ -141,7 +141,7 @@ def _fidelity(records: Sequence[TrialRecord]) -> str:
 
 
 def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[int, str]], int]:
-    """Return answers for bounds spread evenly over the log of the cost, and the first one's index.
+    """Return answers for bounds evenly spaced in log cost, and the index of the first to show.
 
     Round bounds are among them, and so is the first budget, which is shown first.
     """
@@ -158,7 +158,7 @@ def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[in
 
 
 def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]:
-    """Return a figure of accuracy against latency for each engine with measurements."""
+    """Return a figure of accuracy against latency for each measured engine."""
     known = {r.fingerprint for r in complete(list(records))}
     return [
         _figure(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
@@ -211,7 +211,7 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
 
 
 def _audit(audit: Audit | None) -> list[str]:
-    """Return the results of the audit, or the command for one."""
+    """Return the audit's results, or the command that runs an audit."""
     if audit is None:
         return ["<p>Not measured yet. Run <code>mbsearch audit</code>.</p>"]
     sentence = audit.sentence()
@@ -245,7 +245,7 @@ def _classes(images: ImagesRecord | None) -> list[str]:
 
 
 def _choices(records: Sequence[TrialRecord]) -> list[str]:
-    """Return the effects of the choices, if the study has enough trials."""
+    """Return the effects of the choices, or nothing if there are too few trials."""
     found = effects(records)
     if not found:
         return []
@@ -280,5 +280,5 @@ def _accuracy(record: TrialRecord) -> str:
 
 
 def _script_json(value: object) -> str:
-    """Return JSON in which no text ends the HTML script around it."""
+    """Return JSON that is safe inside an HTML script element."""
     return json.dumps(value).replace("</", "<\\/")

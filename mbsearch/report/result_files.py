@@ -1,4 +1,4 @@
-"""Write the files of a study: tables, the interactive plot, and the best network."""
+"""Write a study's result files: tables, the interactive plot and the best network."""
 
 from __future__ import annotations
 

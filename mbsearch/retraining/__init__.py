@@ -1,1 +1,1 @@
-"""Long trainings with fresh seeds, evaluated on the test split."""
+"""Retraining: long trainings with fresh seeds, evaluated on test images."""

@@ -1,4 +1,4 @@
-"""Comparison of the answers of several studies, retrained with fresh seeds."""
+"""Retrain the answers of several studies with fresh seeds, and compare them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ FIRST_SEED = 1000
 
 @dataclass(frozen=True, slots=True)
 class ArmMargin:
-    """Test accuracy of one network minus that of another."""
+    """Difference in test accuracy between two networks, `name` minus `other`."""
 
     name: str
     other: str
     margin: PairedDifference
 
     def sentence(self) -> str:
-        """Return the margin as a sentence, in percentage points."""
+        """Return a sentence about the difference, in percentage points."""
         m = self.margin
         significance = "significant" if m.significant else "not significant"
         return (
@@ -57,14 +57,14 @@ class ArmMargin:
 
 @dataclass(frozen=True, slots=True)
 class ArmsComparison:
-    """Test accuracies by network, one a seed, and the margins between networks."""
+    """Test accuracies of each network by seed, and differences between networks."""
 
     accuracies: dict[str, tuple[float, ...]]
     margins: tuple[ArmMargin, ...]
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return the comparison as plain data."""
         return asdict(self)
 
 
@@ -74,7 +74,9 @@ def same_test_images(
     min_images: int,
     on_progress: OnProgress = ignore_progress,
 ) -> ImageSource:
-    """Return the images of studies with these split seeds; `on_progress` shows their check.
+    """Return the images of several studies, after a check that their test images are the same.
+
+    Progress events of the check go to `on_progress`.
 
     Raises:
         DataError: the images cannot be read, or the studies differ in their test images.
@@ -114,10 +116,10 @@ def compare_arms(
     Args:
         arms: answers of studies, with unique names.
         references: other networks, with unique names.
-        recipe: of the trainings, with the number of seeds.
+        recipe: recipe of the trainings, with the number of seeds.
         source: images of the studies.
         scale: pixels trained on, as a share of a network's own resolution.
-        folder: for the trainings.
+        folder: folder for the trainings.
         jobs: trainings at a time; None for one a core, or four on a GPU.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         on_progress: receives an event for every completed training.
@@ -159,7 +161,9 @@ def compare_trained(
     seeds: int,
     on_progress: OnProgress = ignore_progress,
 ) -> ArmsComparison:
-    """Train distinct networks by an executor of `FinalTraining`, and compare them.
+    """Train networks with `executor`, each one once per seed, and compare them.
+
+    The executor runs a `FinalTraining`.
 
     Raises:
         EvaluationError: a training failed.
@@ -204,6 +208,6 @@ def compare_trained(
 
 
 def _correct(evaluations: Sequence[Evaluation]) -> Correct:
-    """Return for each seed whether each test image is classified correctly."""
+    """Return boolean arrays, one per seed: whether each test image is classified correctly."""
     kept = [e.predictions for e in sorted(evaluations, key=lambda each: each.seed)]
     return [each.correct for each in kept if each is not None]

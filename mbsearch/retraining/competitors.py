@@ -21,12 +21,12 @@ _STEPS = (-32, -16, 0, 16, 32)  # pixels around the candidate's resolution
 
 @dataclass(frozen=True, slots=True)
 class Competitor:
-    """A network to retrain: a candidate, or a reference that a candidate is compared with.
+    """A network to retrain: a candidate, or a reference to compare a candidate with.
 
     Args:
         name: unique among the candidates.
         family: ``search``, ``given``, or the family of a reference.
-        architecture: of the network.
+        architecture: architecture of the network.
         proxy_accuracy: validation accuracy in the search; None if it was not trained there.
         reference_of: name of the candidate that a reference is compared with; None for candidates.
     """
@@ -39,7 +39,7 @@ class Competitor:
 
 
 def competitor_of(record: TrialRecord, reference_of: str | None = None) -> Competitor:
-    """Return the competitor for a trial, named by its label."""
+    """Return the competitor for a trial, named by the trial's label."""
     network = record.architecture.replace(name=record.label)
     accuracy = None if record.evaluation is None else record.accuracy
     return Competitor(record.label, record.origin, network, accuracy, reference_of)
@@ -53,7 +53,7 @@ def competitors(
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
 ) -> list[Competitor]:
-    """Return candidates without duplicates, each followed by its references.
+    """Return distinct candidates, each followed by its references.
 
     A reference that two candidates share is listed for each of them.
 
@@ -89,7 +89,7 @@ def competitors(
 
 
 def _named_apart(network: Architecture, taken: Set[str]) -> Architecture:
-    """Return a network with a unique name, which its references refer to."""
+    """Return a network under a name that is not in `taken`."""
     names = (network.name, *(f"{network.name}-{i}" for i in range(2, len(taken) + 3)))
     return network.replace(name=next(name for name in names if name not in taken))
 
@@ -100,7 +100,7 @@ def equal_cost_references(
     measure: Measure = measure,
     families: Sequence[str] = COMPETITORS,
 ) -> list[Competitor]:
-    """Return a reference of equal cost of each MobileNet family.
+    """Return one reference of equal cost from each MobileNet family.
 
     Alpha varies in hundredths, the resolution around the network's. The cost is compared in steps
     of 2 %; of equal steps, the nearest resolution is chosen.

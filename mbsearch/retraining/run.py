@@ -1,4 +1,4 @@
-"""Retraining of a study's networks by the full recipe, with several seeds, resumable."""
+"""Retrain a study's networks by the full recipe with several seeds, resumably."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def retrain_study(
     measure: Measure = measure,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Retrained]:
-    """Train networks by the full recipe on train and validation images, and test them.
+    """Train networks by the full recipe on training and validation images, and test them.
 
     Trainings are saved below ``retrain`` in the study's folder, results in ``retrain.json`` and
     ``retrain.csv``. An interrupted call resumes from the last epoch of each training. Networks and
     seeds of an earlier retraining by the same recipe are kept and not trained again.
 
     Args:
-        folder: of the study.
+        folder: folder of the study.
         chosen: networks to train.
         settings: of the space, with the recipe in `retrain`.
         known: what the study knows of its images.
@@ -103,7 +103,7 @@ def retrain_study(
     if pretrained is not None:
         facts["weights"] = pretrained.donor.key
         facts["supernet"] = pretrained.supernet is not None
-        if pretrained.lessons is not None:
+        if pretrained.teacher_logits is not None:
             facts["teacher"] = settings.teacher.model_dump(mode="json")
     home = folder / RETRAIN_FOLDER / fingerprint_of(facts)
     with driver_lock(home):
@@ -135,9 +135,10 @@ def retrain_study(
 def write_retrained(
     folder: Path, results: Sequence[Retrained], settings: Mapping[str, Any]
 ) -> list[Retrained]:
-    """Write retrain.json and retrain.csv into a study's folder; return the results.
+    """Write ``retrain.json`` and ``retrain.csv``, and return the results.
 
-    Networks and seeds of an earlier retraining by the same settings stay.
+    The files are in the study's folder. Networks and seeds of an earlier retraining by the same
+    settings stay.
 
     Raises:
         StorageError: they cannot be written.
@@ -154,14 +155,15 @@ def retrain(
     on_progress: OnProgress = ignore_progress,
     measure: Measure = measure,
 ) -> list[Retrained]:
-    """Train every competitor with every seed, seed by seed, and gather the test accuracies.
+    """Train every competitor with every seed, and return the test accuracies.
 
     A network that is listed several times is trained once. The results leave out failed trainings,
-    and the references of a candidate without results.
+    and the references of a candidate without results. All networks are trained with one seed before
+    the next seed begins.
 
     Args:
         chosen: the networks; references follow their candidate.
-        executor: of a `FinalTraining`, which keeps completed trainings on disk.
+        executor: runs a `FinalTraining`, which keeps completed trainings on disk.
         seeds: number of trainings for each network.
         on_progress: receives an event for every completed training.
         measure: the costs of a network.
@@ -203,7 +205,7 @@ def retrain(
 def _retrained(
     competitor: Competitor, evaluations: Sequence[Evaluation], measure: Measure
 ) -> Retrained:
-    """Return the result of a network from its evaluations."""
+    """Return a network's result, given its evaluations."""
     network = competitor.architecture
     kept = [e.predictions for e in evaluations if e.predictions is not None]
     return Retrained(

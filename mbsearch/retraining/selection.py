@@ -1,4 +1,4 @@
-"""Selection of the networks of a study that are retrained, with references beside each."""
+"""Select networks of a study to retrain, and references to compare them with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mbsearch.study.records import TrialRecord, find_trial, of_highest_fidelity
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which networks of a study are retrained.
+    """The user's selection of networks to retrain: trials, best ones, front or budgets.
 
     Args:
         trials: numbers of single trials.
@@ -31,19 +31,19 @@ class Selection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is selected."""
+        """Whether no network is selected."""
         return not (self.trials or self.top or self.front or self.budgets)
 
 
 @dataclass
 class Selected:
-    """Selected networks, and by fingerprint the references of the study beside each."""
+    """The selected networks, and the study's references for each one by its fingerprint."""
 
     records: list[TrialRecord]
     references: dict[str, list[TrialRecord]] = field(default_factory=dict)
 
     def add_answer(self, findings: Findings, budget: Budget) -> None:
-        """Add the answer to a budget, and the strongest references of that budget.
+        """Add the answer for a budget, and the strongest references within the budget.
 
         If the answer is a reference, it is compared with the best network of the search.
         """

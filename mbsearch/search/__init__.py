@@ -1,1 +1,1 @@
-"""Which network is trained next: Optuna studies, samplers, the driver and its executors."""
+"""The search: suggest networks, schedule their trainings, and prune or complete trials."""

@@ -1,4 +1,4 @@
-"""The driver of a search: it asks the sampler, submits trainings, and stores their outcomes.
+"""The driver of a search: ask the sampler, submit trainings and store their outcomes.
 
 What is trained next follows from the storage, so that the run after a killed one finds the same
 work. First come interrupted trials, then baselines, repeats that measure the noise, candidates up
@@ -34,7 +34,7 @@ from mbsearch.search.pending import (
     MAX_ATTEMPTS,
     Job,
     MissingBaseline,
-    begin_again,
+    count_attempt,
     find_promotions,
     interrupted,
     missing_baselines,
@@ -63,12 +63,12 @@ class Images:
 
 @dataclass
 class Driver:
-    """Run one study until it has `target` search trials; None sets no limit.
+    """Runs the trainings of a study until it has `target` search trials.
 
-    `deadline` is a time of `time.monotonic`. `still_held` raises an error if another run may have
-    the study. `folder` keeps checkpoints and weights of finals. `epochs` is the length of a
-    screening, None for the recipe's. `final_scale` is the share of a network's resolution at which
-    finals train.
+    With `target` None there is no limit. The `deadline` is a time of `time.monotonic`. `still_held`
+    raises an error if another run may have the study. `folder` keeps checkpoints and weights of
+    finals. `epochs` is the length of a screening, None for the recipe's. `final_scale` is the share
+    of a network's resolution at which finals train.
     """
 
     store: StudyStore
@@ -89,7 +89,7 @@ class Driver:
     _next_trial: int = 0
     _completed: int = 0  # trainings of this run
     _begun: int = 0  # search trials that are running or have been trained
-    _orphans: list[Job] = field(default_factory=list)
+    _interrupted: list[Job] = field(default_factory=list)
     _baselines: list[MissingBaseline] = field(default_factory=list)
     _promotions: Promotions | None = None  # set when the search has ended
     _promoting: bool = False
@@ -103,15 +103,16 @@ class Driver:
         self._suggestions = Suggestions(self.store, self.space, self.measure, self.seed)
 
     def run(self) -> None:
-        """Train until the target is reached or the space is exhausted, and no trial is running.
+        """Run the study's trainings: baselines, candidates, promotions and finals.
 
-        An exception, Ctrl-C and the deadline leave the running trials to the next run.
+        It ends when the target is reached or the space is exhausted, and no trial is running. An
+        exception, Ctrl-C and the deadline leave the running trials to the next run.
 
         Raises:
             DataError: the images cannot be used.
             StorageError: the study's storage, or a file that workers need, cannot be used.
         """
-        self._orphans = interrupted(self.store)
+        self._interrupted = interrupted(self.store)
         self._load_trials()
         self._finals = self._load_finals()
         self._outcomes = Outcomes(
@@ -123,7 +124,7 @@ class Driver:
             self.images.validation,
             self.epochs,
         )
-        for job in self._orphans:
+        for job in self._interrupted:
             if job.spec.kind is TrialKind.FINAL:
                 self._outcomes.resume(job)
         self._baselines = missing_baselines(self.store, self.space, self.measure)
@@ -138,7 +139,7 @@ class Driver:
                 self._refund_attempts()
 
     def _search_seconds(self) -> float:
-        """Time for candidates: what promotion and finals leave of the time until the deadline."""
+        """Return the seconds for training candidates before promotions and finals start."""
         seconds = (self.deadline - self._started) * (1 - self.space.settings.promotion.share)
         if not self._finals.enabled or not math.isfinite(self.deadline):
             return seconds
@@ -146,7 +147,7 @@ class Driver:
         return seconds - (seconds / 2 if minutes is None else min(60 * minutes, seconds / 2))
 
     def _work(self) -> None:
-        """Keep the workers busy until there is no work left, or the deadline has passed."""
+        """Submit trainings and store outcomes until no work is left or the deadline has passed."""
         while time.monotonic() < self.deadline:
             while len(self._jobs) < self.executor.slots:
                 job = self._next()
@@ -160,10 +161,10 @@ class Driver:
             ended = self.executor.wait(timeout=max(0.0, min(1.0, left)))
             self.still_held()  # the machine may have been suspended
             for finished in sorted(ended, key=lambda each: each.trouble is not None):
-                self._take_up(finished)
+                self._store_result(finished)
 
     def _refund_attempts(self) -> None:
-        """Do not charge running trials an attempt: the run ends, it was not killed."""
+        """Do not charge running trials an attempt: the run ends without a crash."""
         for job in self._jobs.values():
             self.store.set_attr(job.study, job.number, "attempts", job.attempts - 1)
 
@@ -174,15 +175,18 @@ class Driver:
 
     @property
     def unpromoted(self) -> float | None:
-        """Share of the work that promotion would have needed; None if it was affordable."""
+        """Share of the work that promotions would have needed, if it was above the allowed one.
+
+        None if the promotions were affordable.
+        """
         if self._promotions is None or self._promoting or not self._promotions.settings.share:
             return None
         return self._promotions.needed
 
     def _next(self) -> Job | None:
-        """Return what is trained next; None if that depends on running trials."""
-        if self._orphans:
-            return begin_again(self.store, self._orphans.pop(0))
+        """Return the next training; None if there is none, or it depends on running trials."""
+        if self._interrupted:
+            return count_attempt(self.store, self._interrupted.pop(0))
         if self._baselines:
             return self._begin_baseline(self._baselines.pop(0))
         if self._is_searching():
@@ -204,7 +208,10 @@ class Driver:
         return self._due_final(progress=1.0)
 
     def _is_searching(self) -> bool:
-        """Whether candidates are still trained; the end of the time is for longer trainings."""
+        """Return whether candidates are still to be trained.
+
+        The time left at the end is for promotions and finals.
+        """
         if self._promotions is not None or self.exhausted:
             return False
         if self.target is not None and self._begun >= self.target:
@@ -214,7 +221,7 @@ class Driver:
         return not self._finals.enabled and not find_promotions(self.store, self.space).affordable
 
     def _progress(self) -> float:
-        """Share of the search that is over: of its trials or of its time, whichever is larger."""
+        """Return the completed share of the search: of trials or of time, the larger one."""
         of_trials = 0.0 if self.target is None else self._done / max(1, self.target)
         seconds = self._search_until - self._started
         of_time = (time.monotonic() - self._started) / seconds if math.isfinite(seconds) else 0.0
@@ -230,7 +237,7 @@ class Driver:
         return sum(job.spec.kind is TrialKind.SEARCH for job in self._jobs.values())
 
     def _due_final(self, progress: float) -> Job | None:
-        """Begin the final that is due after this share of the search; None if none is."""
+        """Begin the final that is due at this progress of the search; None if none is."""
         rounds = self._finals
         if not rounds.enabled or progress < FIRST_FINAL:
             return None
@@ -261,7 +268,7 @@ class Driver:
     def _begin_longer(
         self, of: TrialRecord, kind: TrialKind, seed: int, epochs: int | None = None
     ) -> Job:
-        """Begin a longer training of a record's network."""
+        """Begin a promotion or final of a record's network."""
         spec = TrialSpec(
             kind=kind,
             trial=of.trial,
@@ -282,7 +289,7 @@ class Driver:
         return self._start(self.store.baselines, self.store.baselines.ask().number, spec)
 
     def _begin_candidate(self) -> Job | None:
-        """Begin the next candidate; None if there is none left."""
+        """Begin the screening of the next candidate; None if no candidate is left."""
         found = self._suggestions.next(self._next_trial)
         if found is None:
             return None
@@ -300,7 +307,7 @@ class Driver:
         costs: Mapping[str, int],
         params: Mapping[str, Any],
     ) -> TrialSpec:
-        """Specification of the next screening; a repeat has a trial number of its own too."""
+        """Return the specification of the next screening, under a new trial number."""
         trial, self._next_trial = self._next_trial, self._next_trial + 1
         self._suggestions.tried.setdefault(network.fingerprint, trial)
         return TrialSpec(
@@ -321,7 +328,7 @@ class Driver:
         return Job(study, number, spec)
 
     def _load_trials(self) -> None:
-        """Read the networks that have been tried, and the next trial's number, from the storage."""
+        """Read the networks tried so far and the next trial number from the storage."""
         for study in (self.store.baselines, self.store.search):
             for trial, spec in self.store.trials(study):
                 # A repeat of a promotion has the trial of its network, but a seed of its own.
@@ -332,7 +339,7 @@ class Driver:
                     self._suggestions.tried.setdefault(spec.fingerprint, spec.trial)
 
     def _load_finals(self) -> FinalRounds:
-        """Return the finals of the study, with those of earlier runs."""
+        """Return the study's finals, including those of earlier runs."""
         settings, plan = self.space.settings.finals, self.store.settings().get(PLAN)
         rounds = FinalRounds(
             settings,
@@ -359,7 +366,7 @@ class Driver:
         return rounds
 
     def _promising(self, budget: int, begun: Collection[int]) -> TrialRecord | None:
-        """Return the candidate within a budget whose final comes next."""
+        """Return the most promising candidate within a budget that has no final yet."""
         estimates = Estimates(self.store, self.space, self.measure)
         return estimates.finalist(self.store.records(), budget, begun)
 
@@ -370,7 +377,7 @@ class Driver:
         task = Task(
             spec.architecture,
             spec.seed,
-            self._outcomes.next_look(job),
+            self._outcomes.next_pause(job),
             job.checkpoint,
             spec.fidelity,
             self.epochs if spec.epochs is None else spec.epochs,
@@ -378,13 +385,13 @@ class Driver:
         )
         self.executor.submit(self._ticket, task)
 
-    def _take_up(self, finished: Finished) -> None:
-        """Store the end of a task, and submit its training again if it is not at its end."""
+    def _store_result(self, finished: Finished) -> None:
+        """Store the outcome of a task; resubmit its training if more epochs are left."""
         if finished.trouble is not None:
             raise finished.trouble
         job, outcome = self._jobs.pop(finished.ticket), finished.outcome
         if outcome is not None and outcome.checkpoint is not None:
-            if self._outcomes.trains_on(job, outcome):
+            if self._outcomes.continue_or_prune(job, outcome):
                 self._submit(job)
                 return
         elif outcome is not None:
@@ -403,7 +410,7 @@ class Driver:
         self._report(None if trial is None else _message(trial, job.spec.fidelity))
 
     def _report(self, message: str | None = None) -> None:
-        """Emit a progress event, with a message if a training has just completed."""
+        """Emit a progress event, with a message if a training has just ended."""
         running, baselines = len(self._jobs), len(self._baselines)
         phase = "baselines" if baselines or self._running_candidates < running else "search"
         left = None
@@ -436,7 +443,7 @@ class Driver:
 
 
 def _message(trial: TrialRecord, fidelity: Fidelity) -> str:
-    """Return one line about a training that has just completed."""
+    """Return one line of text about a training that has just ended."""
     what = trial.architecture.name if trial.is_baseline else "search"
     what += _TRAININGS[fidelity]
     outcome = f"accuracy {trial.accuracy:.3f}" if trial.state is State.COMPLETE else trial.error

@@ -1,4 +1,4 @@
-"""Predicted accuracies of a study's networks, without the noise of each network's training."""
+"""Predicted accuracies of a study's networks, with the training noise removed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_TRIALS = 3_000
 
 
 class Estimates:
-    """Predict accuracies of a study's networks by the cost-aware sampler's model.
+    """Predicts the accuracies of a study's networks by the cost-aware sampler's model.
 
     The best of many noisy accuracies is partly the luckiest; a model that also uses similar
     networks corrects for that. If the study's sampler is not the cost-aware one, another instance
@@ -53,9 +53,9 @@ class Estimates:
         return model
 
     def short(self, records: Sequence[TrialRecord]) -> dict[int, float]:
-        """Predict the accuracy of the study's candidates after screening, by trial.
+        """Predict the candidates' accuracies after screening, by trial.
 
-        Empty for a study with too few or too many trials.
+        The dictionary is empty for a study with too few or too many trials.
         """
         done = _candidates(records)
         if not self._is_modelled(records):
@@ -70,12 +70,13 @@ class Estimates:
         }
 
     def highest(self) -> dict[int, Estimate]:
-        """Predict each trial's accuracy at the study's highest fidelity.
+        """Predict each network's accuracy at the study's highest fidelity, by trial.
 
-        One model predicts candidates and the references that are anchors of the study; a network's
-        own longer training has the weight that its noise allows. If the settings have a growth by
-        cost, other references have their measured accuracy with that growth. Empty for a study with
-        too few or too many trials, or with too few longer trainings to calibrate them.
+        One model predicts candidates and the references that are anchors of the study. A network's
+        own promotion or final has the weight that its noise allows. If the settings have a growth
+        by cost, other references have their measured accuracy with that growth. The dictionary is
+        empty for a study with too few or too many trials, or with too few promotions and finals to
+        calibrate them.
         """
         records = self._store.records()
         candidates = _candidates(records)
@@ -107,9 +108,9 @@ class Estimates:
     def finalist(
         self, records: Sequence[TrialRecord], budget: int, begun: Collection[int]
     ) -> TrialRecord | None:
-        """Return the candidate within a budget (its position) whose final comes next.
+        """Return the candidate within a budget that is trained next as a final, or None.
 
-        Trials whose final has `begun` are left out. None if there is no candidate.
+        The `budget` is its index in the settings. Trials whose final has `begun` are left out.
         """
         numbers = self._store.numbers()
         waiting = {
@@ -140,7 +141,7 @@ class Estimates:
     def with_growth(
         self, accuracies: Mapping[int, float], records: Sequence[TrialRecord]
     ) -> dict[int, float]:
-        """Add the growth that the settings assume after screening to accuracies, by trial."""
+        """Add the gain of longer training that the settings assume to accuracies, by trial."""
         among = [r for r in records if r.trial in accuracies]
         return {r.trial: add_gain(accuracies[r.trial], self._growth(r)) for r in among}
 
@@ -148,13 +149,13 @@ class Estimates:
         return long_training_gain(record.costs, self._space.settings.proxy.growth)
 
     def _is_modelled(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether the number of trials is in the range of the model."""
+        """Return whether the model is used for this number of trials."""
         known = sum(r.evaluation is not None and not r.is_baseline for r in records)
         return len(_candidates(records)) >= LEAST_TRIALS and known <= MOST_TRIALS
 
 
 def denoised_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
-    """Return the candidates' accuracies after promotion, denoised by the loss, by trial."""
+    """Return the candidates' accuracies after promotion, denoised by validation loss, by trial."""
     promoted = [r.at_highest_fidelity for r in _candidates(records) if r.promotion is not None]
     found = [(r.trial, r.evaluation) for r in promoted if r.evaluation is not None]
     values = denoised([e.accuracy for _, e in found], [e.validation_loss for _, e in found])
@@ -166,6 +167,6 @@ def _candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _finals(attributes: Mapping[str, Any]) -> int:
-    """Number of networks with a final training."""
+    """Return the number of networks with a final."""
     anchors = [a for a in attributes.get(ANCHORS, []) if a.get("final") is not None]
     return len(attributes.get(FINALS, {})) + len(anchors)

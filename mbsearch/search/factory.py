@@ -1,4 +1,4 @@
-"""Samplers by name, and the search space as Optuna distributions."""
+"""Build the samplers by name, with the search space as Optuna distributions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random")
 
 
 def distributions(space: SearchSpecification) -> dict[str, BaseDistribution]:
-    """Return one categorical distribution for each choice of a space.
+    """Return one categorical distribution for each choice of a space, by name.
 
     All choices are suggested in every trial, also inactive ones: with conditional parameters most
     samplers would fall back to random draws.
@@ -41,7 +41,7 @@ def make_sampler(
     measure: Measure = measure,
     feasible: Params | None = None,
 ) -> BaseSampler:
-    """Return a sampler by its name on the command line.
+    """Return the sampler with a name of the option ``--sampler``.
 
     Args:
         name: one of `SAMPLERS`.
@@ -77,7 +77,7 @@ def make_sampler(
 
 
 def unknown_sampler(name: str) -> SpecError:
-    """Return the error for a name that is not in `SAMPLERS`, with the closest one."""
+    """Return the error for an unknown sampler name, which suggests the closest name."""
     return SpecError(
         f"sampler: expected one of {', '.join(SAMPLERS)}, got {name!r}"
         + did_you_mean(name, SAMPLERS)
@@ -85,7 +85,7 @@ def unknown_sampler(name: str) -> SpecError:
 
 
 def training_work(mult_adds: int) -> float:
-    """Return the relative effort of training a network.
+    """Return the effort of training a network, relative to other networks.
 
     It grows more slowly than the Mult-Adds, as part of a step is the same for all networks: from
     6 M to 125 M an epoch takes 7 times as long (docs/sampler.md).
@@ -94,10 +94,10 @@ def training_work(mult_adds: int) -> float:
 
 
 def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[float, ...]:
-    """Return properties on which the gain from a short to a long training may depend.
+    """Return a network's features that predict the gain from short to long training.
 
-    Log Mult-Adds, log parameters, number of blocks, log resolution, log alpha, and as 0 or 1
-    whether the network has hard-swish and whether it has squeeze-excite.
+    They are log Mult-Adds, log parameters, number of blocks, log resolution, log alpha, and as 0 or
+    1 whether the network has hard-swish and whether it has squeeze-excite.
     """
     activations = [network.activation, *(getattr(s, "activation", None) for s in network.stages)]
     return (
@@ -117,14 +117,17 @@ _NO_GAIN_FEATURES = (0.0,) * 7
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """Facts of the networks of a space, for the cost-aware sampler."""
+    """Computes the `Facts` of networks for the cost-aware sampler, with a cache."""
 
     space: SearchSpecification
     measure: Measure
     _cache: dict[tuple[tuple[str, Any], ...], Facts] = field(default_factory=dict, repr=False)
 
     def __call__(self, params: dict[str, Any]) -> Facts:
-        """Decode and measure a network, once for parameter sets with the same active ones."""
+        """Return the facts of the network with these parameters.
+
+        They are computed once for parameter sets with the same active parameters.
+        """
         network, canonical = self.space.decode_canonical(params)
         address = tuple(canonical.items())
         if address not in self._cache:

@@ -1,4 +1,4 @@
-"""Finals: trainings by the full recipe inside a search, which decide its answers.
+"""Finals: trainings by the full recipe during a search, on which its answers are based.
 
 A short training favours fast learners, and a search selects them. So the most promising candidates
 of each budget, and its strongest references, are trained by the recipe of `retrain:` during the
@@ -43,7 +43,7 @@ Choose = Callable[[int, Collection[int]], TrialRecord | None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingTime:
-    """Model of the seconds that a training takes in a worker.
+    """Model of the seconds that a training takes in one worker.
 
     A training on `n` images with a network of `m` Mult-Adds an image takes n * rate * (m + 0.9 M)
     seconds: part of a step is the same for all networks (docs/sampler.md).
@@ -53,7 +53,7 @@ class TrainingTime:
 
     @staticmethod
     def fit(records: Sequence[TrialRecord], images: int) -> TrainingTime | None:
-        """Fit the rate: its median over all trainings of a study; None without any.
+        """Fit the rate: its median over all trainings of a study; None if it has none.
 
         `images` is the number of training images, which recipes without a limit use. Screenings
         within a budget have similar costs, so only one parameter can be fitted.
@@ -68,18 +68,18 @@ class TrainingTime:
         return TrainingTime(median(rates)) if rates else None
 
     def seconds(self, images: int, mult_adds: float) -> float:
-        """Predict the seconds of a training from its images and the Mult-Adds of each."""
+        """Predict the seconds of a training on `images` images."""
         return images * self.rate * (mult_adds + _FIXED)
 
 
 def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:
-    """Mult-Adds of one image at the resolution of a training."""
+    """Return the Mult-Adds per image at the resolution of a training."""
     return record.mult_adds * (evaluation.pixels / record.architecture.resolution) ** 2
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Plan of the finals: their epochs, candidates a budget, and the budgets that have finals.
+    """Plan of the finals: epochs, candidates per budget, and the budgets that have finals.
 
     `seconds` is the time of all workers together. `budgets` has positions in the settings; `asked`
     has the labels of all budgets, and is empty in plans of older versions.
@@ -92,17 +92,17 @@ class Plan:
     asked: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for storage."""
+        """Return the plan as plain data for storage."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Plan:
-        """Inverse of `to_dict`."""
+        """Return the plan from data that `to_dict` returned."""
         lists = {name: tuple(data.get(name, ())) for name in ("budgets", "asked")}
         return Plan(**{**data, **lists})
 
     def sentence(self, budgets: Sequence[Budget]) -> str:
-        """Describe the plan, with the budgets whose finals do not fit into the time."""
+        """Return a sentence about the plan, which names the budgets that get no finals."""
         if not self.budgets:
             return "finals: no budget's finals fit the time; its answers rest on promotion"
         left_out = [b.label for i, b in enumerate(budgets) if i not in self.budgets]
@@ -115,7 +115,7 @@ class Plan:
 
 @dataclass
 class FinalRounds:
-    """The finals of a study: which network has the next one, and which are pruned.
+    """Schedules the finals of a study, and decides which of them are pruned.
 
     Args:
         settings: time, networks and epochs, if they are given.
@@ -137,12 +137,12 @@ class FinalRounds:
 
     @property
     def enabled(self) -> bool:
-        """Whether the study has finals at all."""
+        """Whether the study has finals."""
         return bool(self.budgets) and self.settings.minutes != 0
 
     @property
     def needs_plan(self) -> bool:
-        """Whether there is no plan yet, or one for other budgets."""
+        """Whether a plan is missing, or the study's budgets have changed since."""
         return self.plan is None or self.plan.asked not in ((), self._asked)
 
     @property
@@ -150,7 +150,7 @@ class FinalRounds:
         return tuple(budget.label for budget in self.budgets)
 
     def make_plan(self, records: Sequence[TrialRecord], progress: float, slots: int) -> Plan:
-        """Choose the length and number of finals from the times of the study's trainings.
+        """Choose the length and number of finals from the durations of earlier trainings.
 
         If there was a plan for other budgets, its length is kept, and the time of its finals is
         added.
@@ -185,7 +185,7 @@ class FinalRounds:
     def _best_length(
         self, time: TrainingTime, budget: Budget, seconds: float, records: Sequence[TrialRecord]
     ) -> tuple[int, int]:
-        """Return the longest training with time for enough networks, and their number."""
+        """Return the longest training that fits enough networks, and their number."""
         within = [r.mult_adds for r in complete(list(records)) if budget.excess(r.costs) is None]
         mult_adds = max(within, default=0)
         lengths = self._lengths()
@@ -198,7 +198,7 @@ class FinalRounds:
         return lengths[-1], networks
 
     def _lengths(self) -> tuple[int, ...]:
-        """Epochs to choose from, longest first."""
+        """Return the possible numbers of epochs, in descending order."""
         if self.settings.epochs is not None:
             return (self.settings.epochs,)
         if self.plan is not None:
@@ -214,16 +214,16 @@ class FinalRounds:
         self._begun[record.trial] = 0.0
 
     def add(self, record: TrialRecord, evaluation: Evaluation) -> None:
-        """Add a final that has completed or was pruned."""
+        """Add the evaluation of a final that was completed or pruned."""
         self._begun[record.trial] = evaluation.seconds
         self._curves[record.trial] = record, evaluation.curve
 
     def fail(self, trial: int) -> None:
-        """Add a final that failed; its time is not charged."""
+        """Register a final as failed; its time is not charged."""
         self._begun[trial] = _FAILED
 
     def next(self, records: Sequence[TrialRecord], progress: float) -> TrialRecord | None:
-        """Return the network whose final begins now; None if none is due.
+        """Return the network whose final begins now; None if no final is due.
 
         Finals keep pace with the search: the share of their time that is used is at most the share
         of the search since FIRST_FINAL that is over.
@@ -248,7 +248,7 @@ class FinalRounds:
         return None
 
     def _next_of(self, number: int, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """Next network of a budget: one reference, then two candidates, and so on."""
+        """Return the next network of a budget: a reference, then two candidates, and so on."""
         budget = self.budgets[number]
         within = [r for r in complete(list(records)) if budget.excess(r.costs) is None]
         begun = [r for r in within if r.trial in self._begun]
@@ -262,13 +262,13 @@ class FinalRounds:
         return references[0] if references else None
 
     def _share_of(self, budget: Budget, records: Sequence[TrialRecord]) -> int:
-        """Number of finals of a budget; the budget with the fewest comes first."""
+        """Return the number of finals within a budget, by which budgets are sorted."""
         known = {r.trial: r for r in records}
         begun = [known[trial] for trial in self._begun if trial in known]
         return sum(budget.excess(r.costs) is None for r in begun)
 
     def _spent(self, time: TrainingTime, records: Sequence[TrialRecord]) -> float:
-        """Seconds of the completed and pruned finals, and predicted seconds of the running ones."""
+        """Return the seconds of all finals: measured, or predicted for running ones."""
         assert self.plan is not None
         known = {r.trial: r.mult_adds for r in records}
         running = (trial for trial, seconds in self._begun.items() if seconds == 0.0)
@@ -276,7 +276,7 @@ class FinalRounds:
         return sum(self._begun.values()) + _RACING * sum(predicted)
 
     def prune_reason(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
-        """Return why a final is pruned after the last epoch of its curve; None if it is not.
+        """Return why a final is pruned after its last epoch, or None to continue.
 
         A final is pruned in its second half if the accuracy of another final of at most its cost
         was higher at the same epoch by more than two standard errors over `images` images.
@@ -285,7 +285,7 @@ class FinalRounds:
         if len(curve) < _LOOK_FROM * self.plan.epochs or len(curve) >= self.plan.epochs:
             return None
         accuracy = curve[-1].validation_accuracy
-        ahead = self._ahead(record, len(curve))
+        ahead = self._best_at(record, len(curve))
         if ahead is None:
             return None
         error = math.sqrt(max(ahead * (1 - ahead), 1e-4) / max(images, 1))
@@ -297,9 +297,10 @@ class FinalRounds:
         )
 
     def forecast(self, record: TrialRecord, curve: Sequence[Epoch]) -> float | None:
-        """Predict the accuracy of a pruned final at its end; None without a completed final.
+        """Predict the accuracy that a pruned final would have had; None if unknown.
 
-        It keeps its distance to the best final of at most its cost.
+        The prediction assumes that its distance to the best completed final of at most its cost
+        stays the same. It is None without such a final.
         """
         others = [other for other in self._completed(record) if len(other) > len(curve)]
         if not others:
@@ -308,8 +309,8 @@ class FinalRounds:
         gap = best[len(curve) - 1].validation_accuracy - curve[-1].validation_accuracy
         return max(0.0, best[-1].validation_accuracy - gap)
 
-    def _ahead(self, record: TrialRecord, epoch: int) -> float | None:
-        """Best accuracy after this epoch of the completed finals of at most the same cost."""
+    def _best_at(self, record: TrialRecord, epoch: int) -> float | None:
+        """Return the best accuracy at this epoch of completed finals of at most the same cost."""
         found = [c[epoch - 1].validation_accuracy for c in self._completed(record)]
         return max(found, default=None)
 
@@ -323,10 +324,10 @@ class FinalRounds:
 
 
 def strongest(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the best reference of each family, sorted by predicted or measured accuracy.
+    """Return the best reference of each family; the donor's own network comes first.
 
-    The donor's own network comes first: it is what one would train without a search, and it learns
-    more slowly at first than networks of a supernet.
+    References are compared by predicted or measured accuracy. The donor's network is what one would
+    train without a search, and it learns more slowly at first than networks of a supernet.
     """
     references = [r for r in records if r.is_baseline and r.state is State.COMPLETE]
     best: dict[str, TrialRecord] = {}
@@ -336,5 +337,5 @@ def strongest(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _size(budget: Budget) -> float:
-    """Sort key of budgets: the logarithm of their first bound."""
+    """Return a budget's sort key: the logarithm of its first bound."""
     return math.log(next(iter(budget.bounds().values())))

@@ -1,4 +1,4 @@
-"""What the outcome of a training means: train on, prune the trial, or complete it."""
+"""Store the outcomes of trainings: resume, prune, complete or fail their trials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EPOCHS_DONE = "epochs_done"
 
 
 def start_race(store: StudyStore, space: SearchSpecification) -> Race:
-    """Return the race of a study, with the learning curves of its completed screenings."""
+    """Return the study's race, with the learning curves of its completed screenings."""
     settings = space.settings
     race = Race(settings.racing, bool(settings.budgets) and settings.finals.minutes != 0)
     for record in complete(store.records()):
@@ -51,10 +51,10 @@ class Outcomes:
     validation_images: int
     epochs: int | None = None
 
-    def next_look(self, job: Job) -> int | None:
-        """Return the epoch after which a training comes back next; None for its last.
+    def next_pause(self, job: Job) -> int | None:
+        """Return the epoch at which a training pauses next; None if it runs to its end.
 
-        A final comes back after every epoch, so that a kill costs at most one. References and
+        A final pauses after every epoch, so that a crash costs at most one. References and
         promotions are never pruned.
         """
         if job.spec.kind is TrialKind.FINAL:
@@ -67,15 +67,18 @@ class Outcomes:
         return None
 
     def resume(self, job: Job) -> None:
-        """Give an interrupted final its checkpoint."""
+        """Load the checkpoint of an interrupted final into its job."""
         checkpoint, _ = self._files(job)
         if checkpoint.is_file():
             trial = job.study.get_trials(deepcopy=False)[job.number]
             job.checkpoint = checkpoint.read_bytes()
             job.epochs_done = trial.user_attrs.get(EPOCHS_DONE, 0)
 
-    def trains_on(self, job: Job, outcome: Outcome) -> bool:
-        """Take up a training that is not at its end: prune its trial, or return True."""
+    def continue_or_prune(self, job: Job, outcome: Outcome) -> bool:
+        """Store a training's progress and return True, or prune its trial and return False.
+
+        To continue, the job gets the checkpoint of the training.
+        """
         evaluation = outcome.evaluation
         reason = self._prune_reason(job, evaluation)
         if reason is not None:
@@ -89,7 +92,7 @@ class Outcomes:
         return True
 
     def complete(self, job: Job, outcome: Outcome) -> None:
-        """Complete the trial of a training that is at its end."""
+        """Store the evaluation of a completed training, and complete its trial."""
         evaluation, kind = outcome.evaluation, job.spec.kind
         checkpoint, weights = self._files(job)
         if outcome.weights is not None:  # before the trial completes: then its files are there
@@ -107,13 +110,13 @@ class Outcomes:
             update_sampler_data(self.store, self.space)
 
     def fail(self, job: Job, error: str) -> None:
-        """Fail the trial of a training with an error."""
+        """Store the error of a training, and set its trial's state to failed."""
         fail(self.store, job, error)
         if job.spec.kind is TrialKind.FINAL:
             self.finals.fail(job.spec.trial)
 
     def record(self, job: Job, finished: Finished) -> TrialRecord | None:
-        """Return the record of the network with the outcome of a training; None for a repeat."""
+        """Return the network's record with the outcome of its training; None for a repeat."""
         if job.spec.kind.is_repeat:
             return None
         if job.spec.fidelity is Fidelity.SCREENING:
@@ -134,7 +137,7 @@ class Outcomes:
         return self.race.prune_reason(job.spec.cost, evaluation.curve)
 
     def _predicted_accuracy(self, job: Job, evaluation: Evaluation) -> float | None:
-        """Predicted accuracy at the end of a training that is pruned."""
+        """Predict the final accuracy of a training that is pruned."""
         if job.spec.kind is TrialKind.FINAL:
             return self.finals.forecast(self._record_of(job), evaluation.curve)
         forecast = self.race.forecast(job.spec.cost, evaluation.curve)
@@ -154,11 +157,11 @@ class Outcomes:
             update_sampler_data(self.store, self.space)
 
     def _files(self, job: Job) -> tuple[Path, Path]:
-        """Paths of the checkpoint and the weights of a final."""
+        """Return the paths of a final's checkpoint and weights."""
         files = FinalFiles(self.folder)
         identity = job.spec.fingerprint, job.spec.seed
         return files.checkpoint(*identity), files.weights(*identity)
 
     def _record_of(self, job: Job) -> TrialRecord:
-        """Record of the network that a longer training trains."""
+        """Return the record of the network that a promotion or final trains."""
         return next(r for r in self.store.records() if r.trial == job.spec.trial)

@@ -1,4 +1,4 @@
-"""Pending work of a study: interrupted trials, and missing baselines, repeats and promotions.
+"""Pending work of a study: interrupted trials, and missing baselines and promotions.
 
 It is derived from the storage alone, so that the run after a killed one finds the same work.
 """
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class MissingBaseline:
-    """A screening of a reference that a study lacks: the first one, or a repeat."""
+    """A reference network to screen, or to screen again with another seed."""
 
     family: str
     network: Architecture
@@ -47,10 +47,10 @@ class MissingBaseline:
 
 
 def interrupted(store: StudyStore) -> list[Job]:
-    """Return the trials that an earlier run left running, to be trained again.
+    """Return the trials that an earlier run left running, so that they are trained again.
 
     Trials whose outcome is stored are completed here. Trials with too many attempts fail.
-    `begin_again` counts the new attempt of the others.
+    `count_attempt` counts the new attempt of the others.
     """
     jobs: list[Job] = []
     for study in (store.baselines, store.search):
@@ -78,8 +78,8 @@ def _again(store: StudyStore, study: optuna.Study, trial: FrozenTrial, spec: Tri
     return job
 
 
-def begin_again(store: StudyStore, job: Job) -> Job:
-    """Store the number of attempts of an interrupted trial that is trained again."""
+def count_attempt(store: StudyStore, job: Job) -> Job:
+    """Store the new number of attempts of an interrupted trial, and return its job."""
     store.set_attr(job.study, job.number, "attempts", job.attempts)
     return job
 
@@ -93,7 +93,7 @@ def fail(store: StudyStore, job: Job, error: str) -> None:
 def missing_baselines(
     store: StudyStore, space: SearchSpecification, measure: Measure
 ) -> list[MissingBaseline]:
-    """Return the baselines that a study lacks, then the repeats that it lacks."""
+    """Return the baselines that a study has not trained yet, then the missing repeats."""
     trained = Counter(
         spec.fingerprint
         for _, spec in store.trials(store.baselines)
@@ -126,7 +126,7 @@ def missing_baselines(
 
 
 def find_promotions(store: StudyStore, space: SearchSpecification) -> Promotions:
-    """Return the promotions of a study, including those that have begun."""
+    """Return the study's promotions, including those that have begun."""
     proxy, records = space.settings.proxy, store.records()
     specs = [spec for _, spec in store.trials(store.baselines)]
     begun = {spec.trial for spec in specs if spec.kind is TrialKind.PROMOTION}

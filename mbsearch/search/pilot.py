@@ -1,4 +1,4 @@
-"""The pilot: trainings of one reference that determine the length of a screening.
+"""The pilot: trainings of one reference that determine how long a screening is.
 
 With few images an epoch has few steps, and after few steps every network is near chance. So the
 length starts from a number of images, and is doubled until a reference is well above chance.
@@ -27,7 +27,7 @@ _DOUBLINGS = 3
 
 @dataclass(frozen=True, slots=True)
 class PilotTraining:
-    """One training of the pilot: its epochs, validation accuracy and seconds."""
+    """One training of the pilot: number of epochs, validation accuracy and seconds."""
 
     epochs: int
     accuracy: float
@@ -36,7 +36,7 @@ class PilotTraining:
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """The trainings of a pilot; the last has the chosen length."""
+    """The trainings of the pilot; the last one has the chosen number of epochs."""
 
     network: str
     trainings: tuple[PilotTraining, ...]
@@ -44,11 +44,11 @@ class Pilot:
 
     @property
     def epochs(self) -> int:
-        """Length of a screening."""
+        """Number of epochs of a screening."""
         return self.trainings[-1].epochs
 
     def sentence(self) -> str:
-        """Describe the pilot's result."""
+        """Return a sentence about the pilot's result."""
         last = self.trainings[-1]
         seconds = sum(training.seconds for training in self.trainings)
         text = (
@@ -63,23 +63,23 @@ class Pilot:
         return text
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for storage."""
+        """Return the pilot as plain data for storage."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Pilot:
-        """Inverse of `to_dict`."""
+        """Return the pilot from data that `to_dict` returned."""
         trainings = tuple(PilotTraining(**each) for each in data["trainings"])
         return Pilot(data["network"], trainings, data["chance"])
 
 
 def well_above_chance(accuracy: float, chance: float) -> bool:
-    """Whether an accuracy is at least 35 % of the way from chance to 1."""
+    """Return whether an accuracy is at least 35 % of the way from chance to 1."""
     return accuracy - chance >= _ABOVE_CHANCE * (1 - chance)
 
 
 def first_length(proxy: Proxy, images: int) -> int:
-    """Return the number of screening epochs that the pilot tries first.
+    """Return the number of epochs that the pilot tries first.
 
     `images` is the number of training images of the data set.
     """
@@ -90,7 +90,7 @@ def first_length(proxy: Proxy, images: int) -> int:
 def run_pilot(
     executor: Executor, network: Architecture, proxy: Proxy, images: int, chance: float, seed: int
 ) -> Pilot:
-    """Train a reference for twice as long each time, until it is well above chance.
+    """Train a reference, doubling the epochs each time, until it is well above chance.
 
     Args:
         executor: executor of the study.

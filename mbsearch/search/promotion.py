@@ -1,4 +1,4 @@
-"""Promotion: a longer training of the best networks of a search.
+"""Promotion: a longer training of the best networks at the end of a search.
 
 The best of many noisy accuracies is partly the luckiest, and short trainings rank networks
 otherwise than long ones. So a search ends with a longer training of its front, of the MobileNets of
@@ -40,7 +40,7 @@ MOST_OF_THE_REST = 0.5
 
 @dataclass
 class Promotions:
-    """The networks of a study to promote, within a share of the work.
+    """Selects the networks of a study to promote, within a share of its work.
 
     Work is measured in Mult-Adds times images, which is the same on every machine. Pruned trials
     count as complete, so that the work saved by racing may go into promotion.
@@ -65,28 +65,28 @@ class Promotions:
 
     @property
     def affordable(self) -> bool:
-        """Whether the share pays for all required promotions."""
+        """Whether the allowed share of the work is enough for all required promotions."""
         return self._affords(self.required() + self._missing_repeats())
 
     @property
     def needed(self) -> float:
-        """Share of the work that the required promotions need."""
+        """Share of the study's work that the required promotions need."""
         short, longer = self._work()
         required = self.required() + self._missing_repeats()
         longer += self.settings.longer * sum(r.mult_adds for r in required)
         return longer / max(1, longer + short)
 
     def predict(self, accuracies: Mapping[int, float]) -> None:
-        """Set the predicted accuracies after the screening, by trial.
+        """Set the accuracies predicted for the end of the screening, by trial.
 
-        They rank the contenders; what must be promoted follows from measured accuracies.
+        They rank the contenders. The required promotions depend on measured accuracies.
         """
         self.records = [replace(r, predicted=accuracies.get(r.trial)) for r in self.records]
 
     def next(self) -> tuple[TrialRecord, bool] | None:
-        """Return the next network to promote, and whether it is a repeat; None if there is none.
+        """Return the next network to promote, and whether it is a repeat; or None.
 
-        There is none if no network has a chance, or the share is used up.
+        None if no network has a chance to improve the front, or the share is used up.
         """
         if required := self.required():
             chosen, repeat = required[0], False
@@ -99,7 +99,7 @@ class Promotions:
         return (chosen, repeat) if self._affords([chosen]) else None
 
     def begin(self, record: TrialRecord, repeat: bool) -> None:
-        """Add a promotion that has begun."""
+        """Register a promotion, or a repeat of one, as begun."""
         if repeat:
             self.repeats -= 1
             self.repeats_work += record.mult_adds
@@ -107,13 +107,13 @@ class Promotions:
             self.begun.add(record.trial)
 
     def add(self, trial: int, evaluation: Evaluation) -> None:
-        """Add the evaluation of a promotion."""
+        """Add the evaluation of a completed promotion."""
         self.records = [
             replace(r, promotion=evaluation) if r.trial == trial else r for r in self.records
         ]
 
     def required(self) -> list[TrialRecord]:
-        """Return the networks that are promoted in any case and have not begun.
+        """Return the networks that must be promoted and whose promotion has not begun.
 
         These are the networks that make up the front's hypervolume, or fewer if the share does not
         pay for all; the MobileNets of their costs; and the network whose repeats measure the noise.
@@ -134,7 +134,7 @@ class Promotions:
     def _waiting(
         self, done: Sequence[TrialRecord], front: Sequence[TrialRecord]
     ) -> list[TrialRecord]:
-        """Promotions of a front, its MobileNets and the repeated network that have not begun."""
+        """Return the front's networks, their MobileNets and the repeated network, not yet begun."""
         best = self.begun | {r.trial for r in front}
         budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
         references = [
@@ -149,7 +149,7 @@ class Promotions:
         return [] if self.repeated is None else [self.repeated] * self.repeats
 
     def _reference_at_a_budget(self) -> TrialRecord | None:
-        """Return a MobileNet that answers at budgets are compared with and that has not begun.
+        """Return a MobileNet to promote that answers at budgets are compared with, or None.
 
         It may cost more than the best candidate within the budget.
         """
@@ -164,10 +164,10 @@ class Promotions:
         return None
 
     def _contender(self) -> TrialRecord | None:
-        """Return the network of largest expected improvement over the promoted ones.
+        """Return the network with the largest expected improvement over promoted ones, or None.
 
         It uses the predicted accuracies of screenings, which correlate better with promotions than
-        measured ones. None if no network has a chance.
+        measured ones. None if no network has a chance to improve the front.
         """
         promoted = [(r, r.promotion.accuracy) for r in self.records if r.promotion is not None]
         calibration = Calibration.between(
@@ -190,17 +190,17 @@ class Promotions:
         return best
 
     def _affords(self, records: Sequence[TrialRecord]) -> bool:
-        """Whether the share pays for these promotions beside those that have begun."""
+        """Return whether the rest of the share is enough to promote these networks."""
         return sum(r.mult_adds for r in records) <= self._left()
 
     def _left(self) -> float:
-        """Mult-Adds of the networks whose promotion the share still pays for."""
+        """Return the Mult-Adds of the networks that the rest of the share can promote."""
         short, longer = self._work()
         share = self.settings.share
         return (share / (1 - share) * short - longer) / self.settings.longer
 
     def _work(self) -> tuple[int, int]:
-        """Work of the screenings, and of the promotions that have begun."""
+        """Return the work of the screenings, and of the promotions that have begun."""
         trained = (r for r in self.records if not r.is_baseline and r.evaluation is not None)
         begun = (r for r in self.records if r.trial in self.begun)
         longer = self.repeats_work + sum(r.mult_adds for r in begun)
@@ -208,7 +208,7 @@ class Promotions:
 
 
 def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Sort records by the hypervolume that each adds to those before it, most first."""
+    """Sort records greedily by the hypervolume that each adds to those before it, descending."""
     left = sorted(records, key=lambda r: (r.cost, r.trial))
     ordered: list[TrialRecord] = []
 
@@ -221,7 +221,7 @@ def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _counts(front: Sequence[TrialRecord]) -> range:
-    """Numbers of networks of a front, sorted by `_spread`, that represent it; most first."""
+    """Return how many networks of a front sorted by `_spread` may represent it, descending."""
     if not front:
         return range(1)
     volumes = hypervolume_history(*_columns(front), _worst(front))
@@ -236,5 +236,5 @@ def _columns(records: Sequence[TrialRecord]) -> tuple[list[float], list[float]]:
 
 
 def _worst(records: Sequence[TrialRecord]) -> tuple[float, float]:
-    """Reference point of the hypervolume, in the columns' units."""
+    """Return the hypervolume's reference point: accuracy and log10 cost."""
     return 0.0, math.log10(2 * max(r.cost for r in records))

@@ -25,7 +25,7 @@ RIDGE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Predicted final accuracy of a trial: a Student distribution over its logit."""
+    """Predicted final accuracy of a trial, as a Student t-distribution of its logit."""
 
     centre: float
     spread: float
@@ -33,17 +33,20 @@ class Forecast:
 
     @property
     def accuracy(self) -> float:
-        """Median of the predicted accuracy."""
+        """Median of the predicted final accuracy."""
         return accuracy_of(self.centre)
 
     def probability_above(self, accuracy: float) -> float:
-        """Probability that the final accuracy, with its noise, is above this one."""
+        """Return the probability that the final accuracy is above a given accuracy.
+
+        It includes the noise of the final accuracy.
+        """
         return float(stdtr(self.freedom, (self.centre - logit(accuracy)) / self.spread))
 
 
 @dataclass
 class Race:
-    """Learning curves of the completed trials of a study, and the rule that prunes others."""
+    """The pruning rule of a study, with the learning curves of its completed trials."""
 
     settings: Racing
     with_finals: bool = False
@@ -54,16 +57,17 @@ class Race:
         self.completed.append((cost, curve))
 
     def next_rung(self, epochs: int, done: int, usual: int | None = None) -> int | None:
-        """Return the next epoch at which a trial may be pruned; None if there is none.
+        """Return the next epoch after which a trial may be pruned, or None.
 
-        The rungs are for a schedule of `usual` epochs; they are stretched for a longer one.
+        It is below `epochs` and above `done`. The rungs are for a schedule of `usual` epochs; they
+        are stretched for a longer one.
         """
         stretch = epochs / (usual or epochs)
         rungs = (round(stretch * rung) for rung in self.settings.rungs)
         return min((rung for rung in rungs if done < rung < epochs), default=None)
 
     def forecast(self, cost: int, curve: Sequence[Epoch]) -> Forecast | None:
-        """Predict the final accuracy of a trial from its last epoch; None with too few peers.
+        """Predict a trial's final accuracy from its last epoch; None with too few completed trials.
 
         A ridge regression over the completed trials: the logit of the final accuracy on the logit
         of the accuracy and the log training loss after that epoch, on log cost and its square. The
@@ -90,7 +94,7 @@ class Race:
         return Forecast(float(ends.mean() + own @ weights), spread, freedom)
 
     def prune_reason(self, cost: int, curve: Sequence[Epoch]) -> str | None:
-        """Return why a trial is pruned after the last epoch of its curve; None if it is not.
+        """Return why a trial is pruned after its last epoch, or None to continue.
 
         A trial is pruned if, with the `confidence` of the settings, its final accuracy is not
         `gain` above that of the best trial of at most its cost. In a search with finals it is
@@ -115,5 +119,5 @@ def _regressors(cost: int, epoch: Epoch) -> list[float]:
 
 
 def _with_square(regressors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add the square of the first column."""
+    """Append the square of the first column."""
     return np.column_stack([regressors, regressors[:, 0] ** 2])

@@ -1,4 +1,4 @@
-"""References of a budget: MobileNets of the widths and resolutions that use most of it."""
+"""Reference networks for a budget: MobileNets scaled to use most of it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def fitting_references(
     limits: Bounds | None = None,
     measure: Measure = measure,
 ) -> list[Architecture]:
-    """Return the references of a family that fill a budget, sorted by resolution.
+    """Return the scaled networks of a reference family that use most of a budget, by resolution.
 
-    At each resolution (40 px, and the multiples of 16 from 48 to 288) it is the largest alpha in
-    hundredths, up to 1.4 (of a donor: up to 1, all of it), with which the network is within the
-    budget and the `limits`. Of these, the ones are returned that use at least 85 % of the budget;
-    where these are fewer than six, the six that use most of it. The list is empty if no network is
-    within the budget. Latency is assumed to rise with alpha, as the other costs do.
+    At each resolution (40 px, and the multiples of 16 from 48 to 288), take the largest alpha, in
+    hundredths, whose network is within the budget and the `limits` (at most 1.4; at most 1 for a
+    donor). Return those that use at least 85 % of the budget, or the six that use the most if fewer
+    than six do. The list is empty if no network is within the budget. Latency is assumed to rise
+    with alpha, as the other costs do.
 
     Args:
         family: name of a packaged reference: mobilenet_v1, mobilenet_v2, mobilenet_v3_small.
@@ -56,7 +56,7 @@ def fitting_references(
     smallest = FAMILIES[family].smallest_resolution if published else 0
 
     def costs_within(network: Architecture) -> dict[str, int] | None:
-        """The costs of a network that keeps every bound."""
+        """Return the costs of a network, or None if it exceeds a bound."""
         costs = measure(network)
         broken = budget.excess(costs) or (limits and limits.excess(costs))
         return None if broken else costs
@@ -86,11 +86,11 @@ def fitting_references(
 def chosen_references(
     space: SearchSpecification, measure: Measure = measure
 ) -> list[tuple[str, Architecture]]:
-    """Return the references to train beside the candidates of a space, with their families.
+    """Return the references to train in addition to a space's candidates, with their families.
 
-    For each budget and family up to six widths and resolutions scaled freely, spread evenly over
-    the resolutions that fill the budget, and as many of those published. None is there twice. A
-    packaged donor is a family too: at alpha 1 on few pixels, and narrower on more.
+    For each budget and family there are up to six networks scaled freely, spread evenly over the
+    resolutions of `fitting_references`, and as many with published scales. There are no duplicates.
+    A packaged donor is a family too: at alpha 1 on few pixels, and narrower on more.
     """
     settings = space.settings
     scalings = [(family, published) for family in COMPARED for published in (False, True)]
@@ -113,9 +113,9 @@ def chosen_references(
 
 
 def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tuple[Budget, ...]:
-    """Return the round budgets within the cost range of the published references that fit.
+    """Return the round budgets between the smallest and largest published reference.
 
-    Budgets bound the study's cost. A reference fits if it is within the limits of the space.
+    Budgets bound the study's cost. Only references within the limits of the space count.
     """
     settings = space.settings
     costs = [
@@ -143,10 +143,10 @@ def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:
 
 
 def missing_references(space: SearchSpecification, measure: Measure = measure) -> list[Gap]:
-    """Return the references of each budget, scaled freely, that lie outside a space.
+    """Return the references for each budget that a space does not contain.
 
-    Without budgets and limits of the space, round budgets stand in for them. A budget that bounds
-    what `measure` does not give, as latency, is left out.
+    They are scaled freely. Without budgets and limits of the space, round budgets are used. A
+    budget on a cost that `measure` does not compute, such as latency, is left out.
     """
     some = space.decode(space.complete({}))
     known = measure(some).keys()

@@ -1,4 +1,4 @@
-"""Accuracies that are no trials of the search study, stored where its sampler reads them."""
+"""Store accuracies of promotions, finals and references where the search's sampler reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mbsearch.study.store import StudyStore
 
 
 def update_sampler_data(store: StudyStore, space: SearchSpecification) -> None:
-    """Store the accuracies of promotions, finals and references as attributes of the study."""
+    """Store the accuracies of promotions, finals and references in the study's attributes."""
     records = store.records()
     promoted, finals = denoised_promotions(records), _final_accuracies(store, records)
     numbers = store.numbers()
@@ -33,7 +33,7 @@ def update_sampler_data(store: StudyStore, space: SearchSpecification) -> None:
 
 
 def _final_accuracies(store: StudyStore, records: Sequence[TrialRecord]) -> dict[int, float]:
-    """Validation accuracies of the finals, by trial; of a pruned one, the predicted accuracy."""
+    """Return the validation accuracies of finals by trial, predicted for pruned ones."""
     pruned = {
         spec.trial: trial.user_attrs[PARTIAL_ACCURACY]
         for trial, spec in store.trials(store.baselines, (TrialState.PRUNED,))
@@ -50,7 +50,7 @@ def _anchors(
     promoted: Mapping[int, float],
     finals: Mapping[int, float],
 ) -> list[dict[str, Any]]:
-    """References that are networks of the space, as anchors of the sampler's model.
+    """Return the references that are networks of the space, as anchors for the sampler's model.
 
     The donor's own networks are left out: they start from other weights than candidates do.
     """

@@ -1,4 +1,4 @@
-"""Which candidate is trained next: the sampler's suggestion, unless it needs no training."""
+"""Ask the sampler for the next network to train; skip those trained, invalid or over a limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENUMERATE_UP_TO = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A network to train, and the number of its trial in the search study."""
+    """A network to train, and its trial number in the search study."""
 
     number: int
     architecture: Architecture
@@ -36,7 +36,7 @@ class Candidate:
 class Suggestions:
     """Asks the study's sampler for networks that have not been trained.
 
-    `tried` has the trial of each network that was trained, by fingerprint. `exhausted` is true once
+    `tried` maps the fingerprint of each trained network to its trial. `exhausted` becomes true when
     every network of the space within the limits has been tried.
     """
 
@@ -52,9 +52,10 @@ class Suggestions:
         self._distributions = distributions(self.space)
 
     def next(self, trial: int) -> Candidate | None:
-        """Return the next candidate, which gets the number `trial`; None if there is none left.
+        """Return the next candidate to train, or None if none is left.
 
-        Suggestions that need no training are stored as pruned trials with the reason.
+        The argument `trial` is its number. Suggestions that need no training are stored as pruned
+        trials with the reason.
         """
         study = self.store.search
         for _ in range(FREE_ASKS):
@@ -68,7 +69,7 @@ class Suggestions:
         return self._draw(trial)
 
     def _draw(self, trial: int) -> Candidate | None:
-        """Find a new network without the sampler, which repeats itself."""
+        """Return a new candidate by enumeration or at random, without the sampler, or None."""
         if self.space.size <= ENUMERATE_UP_TO:
             drawn = self.space.enumerate_params()
         else:
@@ -85,9 +86,9 @@ class Suggestions:
         return None
 
     def _costs_or_reason(self, architecture: Architecture) -> dict[str, int] | str:
-        """Costs of a network to train, or the reason why it is not trained.
+        """Return a network's costs, or the reason why it is not trained.
 
-        It is known already, cannot be built, or is over a limit.
+        The reason may be that it was trained already, cannot be built, or is over a limit.
         """
         known = self.tried.get(architecture.fingerprint)
         if known is not None:

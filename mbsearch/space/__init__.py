@@ -1,4 +1,4 @@
-"""Architectures, search spaces, and the layer programs that architectures lower to.
+"""Architectures, search spaces, and the layer programs that architectures are lowered to.
 
-Pure data: nothing in this package imports torch or optuna.
+Nothing in this package imports torch or optuna.
 """

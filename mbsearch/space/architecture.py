@@ -1,4 +1,4 @@
-"""An architecture: stem, stages, head, a width multiplier and a resolution."""
+"""Architectures: stem, stages, head, width multiplier and resolution."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Stem(StrictModel):
 
 
 class Head(StrictModel):
-    """What follows the last stage: [1x1 convolution,] pooling, [hidden layer,] classifier.
+    """The layers after the last stage: [1x1 convolution,] pooling, [hidden layer,] classifier.
 
     `scaling` is the range of alphas that scale the 1x1 convolution: ``always`` (V3), ``up`` for
     those above 1 (V2 keeps its 1280 channels below), or ``never`` (MnasNet). The hidden layer is
@@ -55,7 +55,7 @@ class Head(StrictModel):
 
 
 class Architecture(StrictModel):
-    """One network: all that determines its costs and the shapes of its weights.
+    """One network: everything that determines its costs and the shapes of its weights.
 
     `rounding` is the rule by which alpha scales nominal channels: V1's ``max(int(c * alpha), 8)``
     (``truncate``), or V2's (``multiple_of_8``). At alpha 1 nominal channels are not rounded.
@@ -88,7 +88,7 @@ class Architecture(StrictModel):
         return round_channels(channels * self.alpha)
 
     def lower(self) -> Program:
-        """Return the network as a layer program, without blocks that compute nothing."""
+        """Return the network as a layer program, without empty blocks."""
         stem = self.stem
         c_in = self.scale(stem.channels)
         act = stem.activation or self.activation
@@ -138,7 +138,7 @@ class Architecture(StrictModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the network, in 16 hexadecimal digits; equal for all descriptions of a network.
+        """Hash of the network (16 hex digits), equal for all its descriptions.
 
         It depends on resolution, layers, widths and activations. Names, borders of stages and
         blocks that compute nothing do not change it.
@@ -176,7 +176,7 @@ class Architecture(StrictModel):
             raise SpecError(f"{self.name}: {format_first_error(error)}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data in the order of the YAML, defaults included."""
+        """Return plain data in the order of the YAML, including default values."""
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
@@ -185,7 +185,7 @@ class Architecture(StrictModel):
 
 
 def _without_defaults(row: BaseModel) -> dict[str, Any]:
-    """Return plain data without the fields at their defaults, `block` first."""
+    """Return plain data without fields at their default values; `block` comes first."""
     out: dict[str, Any] = {}
     fields = type(row).model_fields
     for key in sorted(fields, key=lambda k: k != "block"):
@@ -204,7 +204,7 @@ def _without_defaults(row: BaseModel) -> dict[str, Any]:
 def _lower_stage(
     stage: AnyStage, c_in: int, c_out: int, activation: Activation
 ) -> tuple[Block, ...]:
-    """Return the blocks of a stage; the first one has the stride and the change of width."""
+    """Return a stage's blocks; the first one has the stride and the change of width."""
     first, rest = (
         replace(stage.lower(c, c_out, stride, activation), kind=stage.block)
         for c, stride in ((c_in, stage.stride), (c_out, 1))
@@ -214,7 +214,7 @@ def _lower_stage(
 
 @lru_cache(maxsize=65536)
 def _signature(block: Block) -> str:
-    """Return a text that is equal for blocks that compute the same; layer names are left out."""
+    """Return a text that is equal for blocks with equal layers, whatever their names."""
     body = ",".join(map(_layer_signature, block.body))
     shortcut = block.shortcut
     skip = "-" if shortcut is None else "+" + ",".join(map(_layer_signature, shortcut))

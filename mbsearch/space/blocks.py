@@ -1,4 +1,4 @@
-"""The block types: one class each, whose `lower` is the only description of the block.
+"""The block types: one class each, whose method `lower` returns the block's layers.
 
 An instance is a stage of an architecture. Its channels are nominal. The architecture applies the
 width multiplier and passes the actual widths to `lower`.
@@ -45,7 +45,7 @@ def round_channels(channels: float, divisor: int = 8) -> int:
 
 
 class Stage(StrictModel):
-    """Base class of the stages of every block type."""
+    """Base class for the stages of all block types."""
 
     channels: Channels
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
@@ -53,12 +53,12 @@ class Stage(StrictModel):
 
     @abstractmethod
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Return one block of the stage as layers.
+        """Return the layers of one block of the stage.
 
         Args:
             c_in: channels of the input map.
             c_out: channels of the output map, the width multiplier already applied.
-            stride: of this block; only the first block of a stage has the stage's stride.
+            stride: stride of this block; only the first block has the stage's stride.
             default: the activation, unless the stage sets its own.
         """
 
@@ -66,7 +66,7 @@ class Stage(StrictModel):
 def _squeeze(
     ratio: float, style: SqueezeStyle, c_in: int, c_squeezed: int
 ) -> tuple[SqueezeExcite, ...]:
-    """Return the squeeze-excite of a map of `c_squeezed` channels; none for a ratio of 0.
+    """Return the squeeze-excite layer for a map with `c_squeezed` channels; none for ratio 0.
 
     MobileNetV3 multiplies the ratio by the channels of this map, rounds to a multiple of 8 and
     gates with a hard sigmoid (V3 paper, section 5.3). MnasNet multiplies it by `c_in`, the channels
@@ -90,7 +90,7 @@ class Standard(Stage):
     activation: Activation | None = None
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """One convolution."""
+        """Return the block: one convolution."""
         k, act = self.kernel, self.activation or default
         return Block((Conv("conv", c_out, (k, k), (stride, stride), activation=act),))
 
@@ -106,7 +106,10 @@ class Separable(Stage):
     linear: bool = False
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Depthwise [, squeeze-excite], pointwise (without activation when `linear`)."""
+        """Return the block: depthwise [, squeeze-excite], pointwise.
+
+        The pointwise convolution has no activation if `linear`.
+        """
         k, act = self.kernel, self.activation or default
         return Block(
             (
@@ -132,7 +135,7 @@ class InvertedResidual(Stage):
     linear: bool = True
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """[Expansion,] depthwise [, squeeze-excite], projection (by default linear)."""
+        """Return the block: [expansion,] depthwise [, squeeze-excite], projection."""
         k, act = self.kernel, self.activation or default
         # With expansion 1 there is no expansion layer, and the width is the input's, not rounded.
         wide = round_channels(c_in * self.expansion) if self.expansion > 1 else c_in
@@ -225,7 +228,10 @@ class Bottleneck(Stage):
     linear: bool = True
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Reduction, k x k convolution, expansion [, squeeze-excite]; added to the shortcut."""
+        """Return the block: reduction, k x k convolution, expansion [, squeeze-excite].
+
+        Its output is added to the shortcut.
+        """
         k, act = self.kernel, self.activation or default
         narrow = round_channels(c_out / self.reduction)
         keeps_shape = stride == 1 and c_in == c_out
@@ -242,14 +248,17 @@ class Bottleneck(Stage):
 
 
 class SpatialSeparable(Stage):
-    """Standard convolution split in space: k x 1, then 1 x k (arXiv 1512.00567, section 3.2)."""
+    """Standard convolution factorised into k x 1 and 1 x k (arXiv 1512.00567, section 3.2)."""
 
     block: Literal["spatial_separable"]
     kernel: Kernel = 3
     activation: Activation | None = None
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Vertical, then horizontal convolution, each with its own half of the stride."""
+        """Return the block: a vertical, then a horizontal convolution.
+
+        Each has the stride along its own direction.
+        """
         k, act = self.kernel, self.activation or default
         return Block(
             (
@@ -260,12 +269,12 @@ class SpatialSeparable(Stage):
 
 
 class Identity(Stage):
-    """No layers; if the shape changes, one linear 1x1 convolution."""
+    """Stage without layers; if the shape changes, one linear 1x1 convolution."""
 
     block: Literal["identity"]
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """An empty block, or one linear 1x1 convolution."""
+        """Return an empty block, or one linear 1x1 convolution if the shape changes."""
         if stride == 1 and c_in == c_out:
             return Block(())
         return Block((Conv("conv", c_out, stride=(stride, stride)),))

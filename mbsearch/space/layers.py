@@ -1,4 +1,4 @@
-"""The layer program: a network as data, from which costs, modules and exports are made.
+"""The layer program: a network as data, from which costs, modules and exports are derived.
 
 A `Program` is a stem, stages of blocks, and a head. Convolutions have no bias and are followed by
 batch normalisation, as in the MobileNet papers. Linear layers have a bias. A stride divides
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """Convolution without bias, batch normalisation, then an optional activation."""
+    """Convolution without bias, batch normalization, then an optional activation."""
 
     name: str
     channels: int
@@ -42,7 +42,7 @@ class Conv:
     activation: Activation | None = None
 
     def out_shape(self, x: Shape) -> Shape:
-        """Return the shape (C, H, W) after the convolution."""
+        """Return the shape (C, H, W) of the output."""
         return Shape(self.channels, -(-x.height // self.stride[0]), -(-x.width // self.stride[1]))
 
 
@@ -55,7 +55,7 @@ class SqueezeExcite:
     gate: Gate
 
     def out_shape(self, x: Shape) -> Shape:
-        """Return the same shape."""
+        """Return the input's shape."""
         return x
 
 
@@ -103,10 +103,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A whole network as layers.
+    """A whole network as layers: stem, stages of blocks, and head.
 
-    Stages without a block are left out. `stage_indices` are the others' indices in the
-    architecture.
+    Stages without a block are left out. `stage_indices` has the index in the architecture of each
+    stage that remains.
     """
 
     stem: Conv
@@ -116,7 +116,7 @@ class Program:
 
 
 class PlacedLayer(NamedTuple):
-    """A layer at its place in a network: its dotted name and its shapes.
+    """A layer in a network, with its dotted name, input shape and output shape.
 
     `held` is the number of values of open shortcuts that are in memory while the layer runs.
     `source` is the index of the layer whose output it reads, -1 for the image. `added` is that of
@@ -133,7 +133,10 @@ class PlacedLayer(NamedTuple):
 
 
 def trace(program: Program, resolution: int) -> Iterator[PlacedLayer]:
-    """Yield the layers of a program for one RGB image of `resolution` x `resolution` pixels."""
+    """Yield a program's layers with their shapes, for a square RGB image.
+
+    Its sides are `resolution` pixels long.
+    """
     x = Shape(3, resolution, resolution)
     x_next = program.stem.out_shape(x)
     yield PlacedLayer(program.stem.name, program.stem, x, x_next, 0, -1)

@@ -1,4 +1,4 @@
-"""Find architectures and search spaces by name: files first, then the packaged ones."""
+"""Find architectures and search spaces by path or by packaged name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _stems(folder: Path) -> list[str]:
 
 
 def spaces_folder() -> Path:
-    """Return the folder of the packaged spaces; in a checkout it is beside the package."""
+    """Return the folder of the packaged spaces, or in a checkout the folder beside the package."""
     return _INSTALLED_SPACES if _INSTALLED_SPACES.is_dir() else _CHECKOUT_SPACES
 
 
@@ -34,7 +34,9 @@ def space_names() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """Return the file of a name: a path, else a packaged space, else a packaged reference.
+    """Return the YAML file for a path or the name of a packaged space or reference.
+
+    Of equal names, a file comes first, then a space, then a reference.
 
     Raises:
         SpecError: there is none; the message suggests the closest name.
@@ -58,7 +60,7 @@ def find(name: str | Path) -> Path:
 
 
 def load_reference(name: str) -> Architecture:
-    """Return a packaged reference architecture.
+    """Return the packaged reference architecture with this name.
 
     Raises:
         SpecError: there is no reference of that name.

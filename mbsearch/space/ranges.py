@@ -1,4 +1,4 @@
-"""Ranges of numbers: ``{range: [0.1, 1.4], step: 0.01}`` instead of a list of choices."""
+"""Ranges of numbers in YAML, such as ``{range: [0.1, 1.4], step: 0.01}``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Number = int | float
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers from `low` to `high`, evenly spaced by a `step` or on a logarithmic scale.
+    """Numbers from `low` to `high`, spaced evenly by a `step` or logarithmically.
 
     With a `step` they are `low`, `low + step`, ..., at most `high`: exact decimals, or integers if
     `low` and `step` are. Without a step they are `points` numbers at equal ratios. Between the ends
@@ -36,7 +36,7 @@ class Range:
 
     @property
     def values(self) -> tuple[Number, ...]:
-        """The numbers, in ascending order."""
+        """The numbers of the range, in ascending order."""
         if self.step is None:
             return self._log_values()
         first, step = Decimal(str(self.low)), Decimal(str(self.step))
@@ -60,13 +60,13 @@ class Range:
         return tuple(sorted({ends[0], *inner, ends[1]}))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the mapping of a YAML file that reads back as this range."""
+        """Return the range as a mapping for a YAML file."""
         spacing = {"log": True, "points": self.points} if self.step is None else {"step": self.step}
         return {"range": [self.low, self.high], **spacing}
 
 
 def parse_range(document: Document, data: Mapping[str, Any], path: NodePath) -> Range:
-    """Return the range of a mapping with the key ``range``.
+    """Return the `Range` that a mapping with the key ``range`` describes.
 
     Raises:
         SpecError: ends that are not two ascending numbers, a step that is not a positive number, a

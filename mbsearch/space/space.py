@@ -1,4 +1,4 @@
-"""A search space: an architecture with choices."""
+"""Search spaces: architectures in which some values are choices."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from mbsearch.space.yaml_source import Document, StrictModel, format_value
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The set of networks that a YAML file with choices describes."""
+    """The set of networks described by a YAML file with choices."""
 
     name: str
     template: Mapping[str, Node]
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """Every choice, in the order of the file; its name is the name of a search parameter."""
+        """All choices in the order of the YAML file, each named like its search parameter."""
         return tuple(choices_in(self.template))
 
     @cached_property
     def size(self) -> int:
-        """Exact number of canonical encodings; one network may have several."""
+        """Exact number of canonical encodings; a network may have several encodings."""
         return count(self.template)
 
     def decode(self, params: Mapping[str, Any]) -> Architecture:
-        """Return the network of these parameters; those of inactive choices are ignored.
+        """Return the network with these parameters; those of inactive choices are ignored.
 
         Raises:
             SpecError: a parameter is unknown, missing, or not one of the options.
@@ -59,17 +59,20 @@ class SearchSpace:
 
     @property
     def largest_resolution(self) -> int:
-        """The largest resolution of the networks, in pixels."""
+        """Largest resolution of the networks, in pixels."""
         node = self.template.get("resolution", Architecture.model_fields["resolution"].default)
         values = node.values if isinstance(node, Choice) else (node,)
         return max(cast("tuple[int, ...]", values))
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
-        """Return the parameters without those of inactive choices."""
+        """Return parameters without those of inactive choices."""
         return self.decode_canonical(params)[1]
 
     def decode_canonical(self, params: Mapping[str, Any]) -> tuple[Architecture, Params]:
-        """Return the results of `decode` and `canonical` from one pass."""
+        """Return the network with these parameters, and the parameters of active choices.
+
+        This is `decode` and `canonical` in one pass.
+        """
         unknown = params.keys() - self._names
         if unknown:
             raise SpecError(
@@ -91,7 +94,7 @@ class SearchSpace:
         return frozenset(choice.name for choice in self.choices)
 
     def encode(self, architecture: Architecture) -> Params:
-        """Return the canonical parameters that decode to this architecture.
+        """Return the canonical parameters of an architecture.
 
         Raises:
             SpecError: it is not in the space; the message names the first difference.
@@ -104,15 +107,15 @@ class SearchSpace:
             ) from None
 
     def complete(self, params: Mapping[str, Any]) -> Params:
-        """Return a value for every choice: the given one, or the first option."""
+        """Return a value for every choice: the given one, or else the first option."""
         return {choice.name: params.get(choice.name, choice.values[0]) for choice in self.choices}
 
     def sample(self, seed: int) -> Architecture:
-        """Return a network drawn uniformly over the encodings; the seed determines it."""
+        """Return a random network, drawn uniformly over the encodings with `seed`."""
         return self.decode(self.sample_params(Random(seed)))
 
     def sample_params(self, rng: Random) -> Params:
-        """Return canonical parameters drawn uniformly over the encodings."""
+        """Return random canonical parameters, drawn uniformly over the encodings."""
         return sample_params(self.template, rng)
 
     def enumerate_params(self) -> Iterator[Params]:
@@ -120,22 +123,22 @@ class SearchSpace:
         return enumerate_params(self.template)
 
     def with_classes(self, num_classes: int) -> Self:
-        """Return the space with this number of classes, unless its file sets one."""
+        """Return the space with `num_classes`, unless its file sets a number of classes."""
         if "num_classes" in self.template:
             return self
         return replace(self, template={**self.template, "num_classes": num_classes})
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the set of networks, in 16 hexadecimal digits.
+        """Hash of the set of networks (16 hex digits).
 
-        A range and the list of its numbers have the same one.
+        A range and the list of its numbers have the same hash.
         """
         text = json.dumps(_plain(self.template, ranges=False), sort_keys=True)
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain data of a YAML file that reads back as this space."""
+        """Return the space as plain data for a YAML file."""
         return {"name": self.name, **_plain(self.template)}
 
     def to_yaml(self) -> str:
@@ -145,12 +148,12 @@ class SearchSpace:
 
 @lru_cache(maxsize=65536)
 def _row(model: type[StrictModel], items: tuple[tuple[str, Any], ...]) -> StrictModel:
-    """Return the validated model; cached, as candidates share most of their stages."""
+    """Return a pydantic model for a mapping's items, cached because candidates share stages."""
     return model.model_validate(dict(items))
 
 
 def _plain(node: Node, *, ranges: bool = True) -> Any:
-    """Return plain data of a template; without `ranges`, ranges become lists of their numbers."""
+    """Return a template as plain data; unless `ranges`, ranges become lists of numbers."""
     if isinstance(node, Choice):
         if ranges and node.range is not None:
             return node.range.to_dict()
@@ -163,7 +166,7 @@ def _plain(node: Node, *, ranges: bool = True) -> Any:
 
 
 def read_space(document: Document, other_keys: Sequence[str] = ()) -> SearchSpace:
-    """Return the search space of a parsed YAML file.
+    """Return the search space described by a parsed YAML file.
 
     Args:
         document: the parsed file.
@@ -193,7 +196,7 @@ def read_space(document: Document, other_keys: Sequence[str] = ()) -> SearchSpac
 
 
 def read_architecture(document: Document, other_keys: Sequence[str] = ()) -> Architecture:
-    """Return the architecture of a parsed YAML file without choices.
+    """Return the architecture described by a parsed YAML file without choices.
 
     `other_keys` are top-level keys that are allowed besides those of an architecture.
 

@@ -1,4 +1,4 @@
-"""Templates: an architecture's plain data in which some nodes are choices.
+"""Templates: plain data of an architecture in which some values are choices.
 
 A node is a scalar, a mapping, a tuple or a `Choice`. Counting, sampling, decoding and encoding are
 each one recursion over the nodes. A choice is active if the options picked around it contain it. If
@@ -31,10 +31,11 @@ _MOST_LISTED = 20  # values of a choice in a message
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A node with several options; `name` is its path in the YAML and the parameter's name.
+    """A value with several options, named by its path in the YAML file.
 
-    The parameter's values are the options themselves if they are scalars, and the options' indices
-    if they are stages or lists of stages (`structural`). The options of a `range` are its numbers.
+    The name is also the name of the search parameter. The parameter's values are the options
+    themselves if they are scalars, and the options' indices if they are stages or lists of stages
+    (`structural`). The options of a `range` are its numbers.
     """
 
     name: str
@@ -44,13 +45,13 @@ class Choice:
 
     @property
     def values(self) -> tuple[Scalar, ...]:
-        """The values that the parameter can take."""
+        """The values that the search parameter can take."""
         if self.structural:
             return tuple(range(len(self.options)))
         return cast("tuple[Scalar, ...]", self.options)
 
     def pick(self, params: Mapping[str, Any]) -> int:
-        """Return the index of the parameters' option.
+        """Return the index of the option that the parameters select.
 
         Raises:
             SpecError: the parameter is missing, or not one of the options.
@@ -68,7 +69,7 @@ class Choice:
         return ", ".join([*texts[:2], "...", texts[-1]] if len(texts) > _MOST_LISTED else texts)
 
     def absence(self, value: object) -> str:
-        """Return why a value is not an option: ``starts at 0.35``, ``has relu6 or hard_swish``."""
+        """Return why a value is not an option, such as ``starts at 0.35``."""
         options = [o for o in self.options if _is_number(o)]
         if len(options) < len(self.options) or not _is_number(value):
             return f"has {' or '.join(map(str, self.options))}"
@@ -85,7 +86,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def parse(document: Document, data: Any, path: NodePath = ()) -> Node:
-    """Return the template of plain data: ``{choices: [...]}`` and ranges become a `Choice`.
+    """Return the template of plain data, in which lists of choices and ranges become a `Choice`.
 
     Raises:
         SpecError: choices that are empty, not a list, of mixed kinds, repeated, or beside other
@@ -109,7 +110,7 @@ def _dotted(path: NodePath) -> str:
 
 
 def _refuse_misspelt_choices(document: Document, data: Mapping[str, Any], path: NodePath) -> None:
-    """Refuse a mapping whose only key is a list under a name close to ``choices``."""
+    """Raise an error for a mapping whose only key is a misspelling of ``choices``."""
     if len(data) == 1 and isinstance(next(iter(data.values())), list):
         near = did_you_mean(next(iter(data)), ["choices", "range"])
         if near:
@@ -117,7 +118,7 @@ def _refuse_misspelt_choices(document: Document, data: Mapping[str, Any], path: 
 
 
 def _parse_choice(document: Document, data: Mapping[str, Any], path: NodePath) -> Choice:
-    """Return the choice of a mapping with the key ``choices``."""
+    """Return the `Choice` that a mapping with the key ``choices`` describes."""
     extra = [key for key in data if key != "choices"]
     if extra:
         raise document.error((*path, extra[0]), "expected no other key beside 'choices'")
@@ -135,7 +136,7 @@ def _parse_choice(document: Document, data: Mapping[str, Any], path: NodePath) -
 
 
 def _check_option(document: Document, options: list[Any], i: int, path: NodePath) -> None:
-    """Refuse an option of another kind than the first, a nested list of choices, and a repeat."""
+    """Raise an error for an option of another type, a nested list of choices or a duplicate."""
     first, option = options[0], options[i]
     structural = isinstance(first, dict | list)
     if type(option) is not type(first) and structural != isinstance(option, dict | list):
@@ -151,7 +152,7 @@ def _check_option(document: Document, options: list[Any], i: int, path: NodePath
 
 
 def choices_in(node: Node) -> Iterator[Choice]:
-    """Yield every choice of a template, in the order of the YAML, outer before inner."""
+    """Yield all choices of a template in the order of the YAML, outer before inner ones."""
     if isinstance(node, Choice):
         yield node
         for option in node.options:
@@ -171,7 +172,7 @@ def block_types(row: Mapping[str, Node]) -> tuple[str, ...]:
 
 
 def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]]:
-    """Yield the alternatives of a mapping: for a stage, one for each block type, with its keys."""
+    """Yield the alternatives of a mapping: for a stage, its keys for each block type."""
     if "block" not in row:
         yield {}, row
         return
@@ -183,13 +184,13 @@ def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]
 
 
 def keys_of(row: Mapping[str, Node], block: str) -> Mapping[str, Node]:
-    """Return a stage's mapping with the keys of this block type only."""
+    """Return a stage's mapping, restricted to the keys of one block type."""
     fields = BLOCKS[block].model_fields
     return {key: value for key, value in row.items() if key in fields} | {"block": block}
 
 
 def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
-    """Return the plain data of the parameters' network; add the active parameters to `used`.
+    """Return a network's plain data for parameters, and add those of active choices to `used`.
 
     Raises:
         SpecError: an active parameter is missing or not one of the options.
@@ -209,7 +210,10 @@ def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
 
 
 def count(node: Node) -> int:
-    """Return the exact number of canonical encodings: values of the active choices only."""
+    """Return the exact number of canonical encodings of a template.
+
+    A canonical encoding has values for active choices only.
+    """
     if isinstance(node, Choice):
         return sum(map(count, node.options)) if node.structural else len(node.options)
     if isinstance(node, Mapping):
@@ -220,7 +224,7 @@ def count(node: Node) -> int:
 
 
 def enumerate_params(node: Node) -> Iterator[Params]:
-    """Yield every canonical encoding once."""
+    """Yield every canonical encoding of a template once."""
     if isinstance(node, Choice):
         for value, option in zip(node.values, node.options, strict=True):
             for params in enumerate_params(option):
@@ -244,7 +248,7 @@ def _joined(parts: list[list[Params]]) -> Iterator[Params]:
 
 
 def sample_params(node: Node, rng: Random) -> Params:
-    """Return a canonical encoding drawn uniformly."""
+    """Return a random canonical encoding, drawn uniformly."""
     if isinstance(node, Choice):
         weights = [count(o) for o in node.options] if node.structural else [1] * len(node.options)
         index = _weighted(weights, rng)
@@ -270,7 +274,7 @@ def _merged(*parts: Params) -> Params:
 
 
 class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recursion
-    """A network is not in the template.
+    """Raised if a network is not in the template.
 
     `path` is the first key that differs. `got` is the network's value. `reason` describes the
     template's values and continues a sentence after the path: ``starts at 0.35``.
@@ -282,12 +286,12 @@ class Mismatch(Exception):  # noqa: N818 - a signal between encode and its recur
 
     @property
     def stage(self) -> int:
-        """Index of the stage that differs; -1 if another key or the number of stages differs."""
+        """Index of the stage that differs, or -1 if the difference is not in a stage."""
         return next((int(part) for part in self.path.split(".") if part.isdigit()), -1)
 
 
 def match(node: Node, value: Any, path: str = "") -> Params:
-    """Return the canonical encoding that resolves to `value`, a model, tuple or scalar.
+    """Return the canonical encoding of a value: a model, tuple or scalar.
 
     Raises:
         Mismatch: there is none; of several options, the one with the latest difference counts.

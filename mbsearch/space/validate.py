@@ -19,7 +19,7 @@ _FIXED = ("num_classes",)  # the images decide it, not the search
 def check_template(
     document: Document, template: Mapping[str, Node], other_keys: Sequence[str] = ()
 ) -> None:
-    """Validate every option of a template without enumerating their combinations.
+    """Validate every option of a template, without enumerating combinations.
 
     Each mapping of scalars is validated once with the first options, and once for every further
     option. `other_keys` are allowed keys of the file, which a message about an unknown key lists.
@@ -47,7 +47,7 @@ def check_template(
 def _check_mapping(
     document: Document, model: type[StrictModel], node: Node, path: NodePath
 ) -> StrictModel:
-    """Validate a stem or a head, or a choice between several."""
+    """Validate a stem or a head, or a choice between several, and return the first one."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -58,7 +58,7 @@ def _check_mapping(
 
 
 def _check_stages(document: Document, node: Node, path: NodePath) -> tuple[StrictModel, ...]:
-    """Validate the list of stages, or a choice between several lists."""
+    """Validate a list of stages, or a choice between several lists; return the first one."""
     if isinstance(node, Choice):
         at = (*path, "choices")
         rows = [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -69,7 +69,10 @@ def _check_stages(document: Document, node: Node, path: NodePath) -> tuple[Stric
 
 
 def _check_stage(document: Document, node: Node, path: NodePath) -> StrictModel:
-    """Validate a stage of one or several block types, or a choice between several stages."""
+    """Validate a stage or a choice between several; return it with the first options.
+
+    Its block type may be a choice too.
+    """
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_stage(document, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -99,7 +102,7 @@ def _check_stage(document: Document, node: Node, path: NodePath) -> StrictModel:
 def _check_row(
     document: Document, model: type[StrictModel], row: Mapping[str, Any], path: NodePath
 ) -> StrictModel:
-    """Validate a mapping of scalars and choices of scalars."""
+    """Validate a mapping of scalars and scalar choices; return it with the first options."""
     for key, node in row.items():
         structured = isinstance(node, Mapping | tuple) and not _is_checked(node)
         if structured or (isinstance(node, Choice) and node.structural):
@@ -114,7 +117,7 @@ def _check_row(
 
 
 def _is_checked(node: object) -> bool:
-    """Whether a node is a tuple of stages that this module has validated."""
+    """Return whether a value is a tuple of stages that this module has validated."""
     return isinstance(node, tuple) and all(isinstance(item, StrictModel) for item in node)
 
 

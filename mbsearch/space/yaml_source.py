@@ -1,4 +1,4 @@
-"""YAML files with line numbers, and errors with line, path, expected and actual value."""
+"""YAML files with line numbers, for errors that name line, path, expected and actual value."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _RELATIONS = {
 
 
 class StrictModel(BaseModel):
-    """Base class of the models of a YAML file's mappings: frozen, strict, no unknown key."""
+    """Base class of pydantic models for mappings in YAML: frozen, strict, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def format_value(value: object) -> str:
-    """Return a value for a message: scalars as written, containers by kind."""
+    """Return a value as text for a message: scalars as written, containers by kind."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -68,7 +68,7 @@ def format_value(value: object) -> str:
 
 
 def format_error(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
-    """Return one of pydantic's errors as a message: ``expected a number >= 1, got 0``."""
+    """Return a pydantic error as a message, such as ``expected a number >= 1, got 0``."""
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "missing":
         return f"expected {_EXPECTED[kind]}"
@@ -97,7 +97,7 @@ def format_error(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
 
 
 def format_first_error(error: ValidationError, known_keys: Sequence[str] = ()) -> str:
-    """Return the first of pydantic's errors as ``path: expected …, got …``."""
+    """Return the first error of a validation as ``path: expected …, got …``."""
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
     return f"{path}: {format_error(first, known_keys)}"
@@ -105,16 +105,17 @@ def format_first_error(error: ValidationError, known_keys: Sequence[str] = ()) -
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed YAML file: its plain data, and the lines of its nodes by path."""
+    """A parsed YAML file: its plain data, and the line number of each node by path."""
 
     name: str
     data: Any
     lines: Mapping[NodePath, int] = field(default_factory=dict)
 
     def error(self, path: NodePath, message: str) -> SpecError:
-        """Return the error of a node: ``v2.yaml:14: stages.1.expansion: message``.
+        """Return an error that names file, line and path of a node.
 
-        A missing node has the line of its nearest ancestor.
+        Its message is like ``v2.yaml:14: stages.1.expansion: message``. A missing node has the line
+        of its nearest ancestor.
         """
         at = path
         while at and at not in self.lines:
@@ -124,7 +125,7 @@ class Document:
         return SpecError(": ".join(filter(None, (where, ".".join(map(str, path)), message))))
 
     def validate(self, model: type[M], value: Any, path: NodePath = ()) -> M:
-        """Return plain data, found at `path`, as an instance of a pydantic model.
+        """Return plain data from `path` as an instance of a pydantic model.
 
         Raises:
             SpecError: the data are invalid; the message has file, line and path.
@@ -138,7 +139,7 @@ class Document:
 
 
 def _keys_at(model: type[BaseModel], path: NodePath) -> tuple[str, ...]:
-    """Return the keys of the mapping at a path of a model's data."""
+    """Return the allowed keys of the mapping at a path in a model's data."""
     for key in path:
         if isinstance(key, str) and key in model.model_fields:
             model = next(_models(model.model_fields[key].annotation), model)
@@ -146,7 +147,7 @@ def _keys_at(model: type[BaseModel], path: NodePath) -> tuple[str, ...]:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield every model in an annotation such as ``tuple[Baseline, ...]``."""
+    """Yield every pydantic model in an annotation such as ``tuple[Baseline, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -154,7 +155,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def read_document(path: Path) -> Document:
-    """Return a parsed YAML file.
+    """Read and parse a YAML file.
 
     Raises:
         SpecError: the file cannot be read, is not YAML, or gives a key twice.
@@ -164,7 +165,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, name: str) -> Document:
-    """Return parsed YAML text; messages call the file `name`.
+    """Parse YAML text; error messages call the file `name`.
 
     Raises:
         SpecError: the text is not YAML, gives a key twice, or is not a mapping.

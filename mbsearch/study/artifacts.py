@@ -1,4 +1,4 @@
-"""All files that commands write beside a study, read together; a damaged one hides no other."""
+"""Read all files that commands write beside a study; a damaged file does not affect the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
-    """The files beside a study. `problems` has one line for each damaged file.
+    """The files beside a study, and in `problems` one line for each damaged file.
 
     `latencies` is by metric (``onnxruntime_us``), then by a network's fingerprint. `int8` is by
     fingerprint, of the answers that were exported.
@@ -32,13 +32,13 @@ class Artifacts:
     int8: Mapping[str, Int8Accuracy] = field(default_factory=dict)
 
     def retrained_beside(self, fingerprint: str) -> list[Retrained]:
-        """Return a network that was retrained, and the references that it is compared with."""
+        """Return a retrained network, and the references that it is compared with."""
         names = [each.name for each in self.retrained if each.fingerprint == fingerprint]
         return [each for each in self.retrained if each.name in names or each.candidate in names]
 
 
 def read_artifacts(folder: Path, identity: Identity | None = None) -> Artifacts:
-    """Read the files in the folder of a study of this identity."""
+    """Read the audit, latencies and retraining results in a study's folder."""
     problems: list[str] = []
 
     def known(read: Callable[[Path], T], otherwise: T) -> T:

@@ -1,4 +1,4 @@
-"""Write files atomically: a reader, a full disk or a kill never leaves half of one."""
+"""Write files atomically, so that a crash or a full disk never leaves a partial file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``audit.json``: how well a study's proxy ranks networks, as `mbsearch audit` measured it."""
+"""``audit.json``: rank agreement of a study's proxy, measured by `mbsearch audit`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITH_COST, WITH_GROWTH = "proxy and cost", "proxy and growth"
 
 @dataclass(frozen=True, slots=True)
 class RankAgreement:
-    """Kendall's tau-b between one score and the true accuracy of networks.
+    """Kendall's tau-b between one score and the networks' true accuracy.
 
     `low` and `high` bound 90 % of the taus of bootstrapped networks. `thirds` are the taus inside
     the thirds of smallest, middle and largest cost. `regret` is the true accuracy lost by taking
@@ -36,7 +36,7 @@ class RankAgreement:
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> RankAgreement:
-        """Decode plain data."""
+        """Return the rank agreement from plain data."""
         first, second, third = map(float, row["thirds"])
         return RankAgreement(
             str(row["score"]),
@@ -50,7 +50,7 @@ class RankAgreement:
 
 @dataclass(frozen=True, slots=True)
 class FamilyBias:
-    """True accuracy of a reference family minus that of candidates of the same proxy accuracy.
+    """True accuracy of a family minus that of candidates with equal proxy accuracy.
 
     `gain` is the mean over its `networks`. Above 0 the proxy underestimates the family, below 0 it
     overestimates it. `error` is the half width of the 95 % interval.
@@ -67,7 +67,7 @@ class FamilyBias:
         return abs(self.gain) > self.error
 
     def clause(self) -> str:
-        """``underestimates mobilenet_v2 by 0.030 ± 0.012 (significant)``."""
+        """Return ``underestimates mobilenet_v2 by 0.030 ± 0.012 (significant)``, or the like."""
         verb = "underestimates" if self.gain > 0 else "overestimates"
         significance = "significant" if self.significant else "not significant"
         return f"{verb} {self.family} by {abs(self.gain):.3f} ± {self.error:.3f} ({significance})"
@@ -75,7 +75,7 @@ class FamilyBias:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Rank agreement of a proxy and of other scores with the true accuracy of networks.
+    """Rank agreement of the proxy and other scores with the networks' true accuracy.
 
     `truth` names the source of the true accuracies, `networks` is their number. `seconds` is the
     mean time of one proxy training, `noise` the standard deviation of its accuracy over seeds.
@@ -95,7 +95,7 @@ class Audit:
     caveat: str = ""
 
     def sentence(self) -> str:
-        """Whether the proxy ranks better than Mult-Adds do, and its biases, in words."""
+        """Return a sentence that compares the proxy with Mult-Adds, and names its biases."""
         taus = {ranking.score: ranking for ranking in self.rankings}
         proxy, counting = taus[PROXY], taus[MULT_ADDS]
         comparison = (
@@ -113,7 +113,7 @@ class Audit:
         )
 
     def with_caveat(self, identity: Identity | None) -> Audit:
-        """Return this audit with a caveat if it is of another proxy, space or images."""
+        """Return the audit, with a caveat if its proxy, space or images are not the study's."""
         if self.identity is None or identity is None:
             return self
         study = with_defaults(identity)
@@ -123,7 +123,7 @@ class Audit:
         return replace(self, caveat=f"; NOT what this study searches by ({other})")
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as plain data, by the keys of the file."""
+        """Return the audit as plain data for the file."""
         return {
             "space": self.space,
             "data": self.data,
@@ -139,7 +139,7 @@ class Audit:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Audit:
-        """Decode plain data. Older files have neither biases nor an identity."""
+        """Return the audit from plain data; older files lack biases and identity."""
         audit = Audit(
             space=data["space"],
             data=data["data"],
@@ -156,7 +156,7 @@ class Audit:
         return audit
 
     def write(self, folder: Path) -> None:
-        """Write the file into a study's folder.
+        """Write ``audit.json`` into a study's folder.
 
         Raises:
             StorageError: it cannot be written.
@@ -165,7 +165,7 @@ class Audit:
 
 
 def read_audit(folder: Path, identity: Identity | None = None) -> Audit | None:
-    """Read the audit in the folder of a study of this identity; None if there is none.
+    """Read the audit in a study's folder; None if there is none.
 
     Raises:
         StorageError: the file is damaged.

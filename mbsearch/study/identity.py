@@ -1,4 +1,4 @@
-"""Study identity: the settings that trials or trainings depend on, and how two of them differ.
+"""Study identity: the settings that trials depend on, and differences between identities.
 
 A study keeps its identity under the key ``stamp``. A run with another one is refused.
 """
@@ -20,7 +20,7 @@ _OPAQUE = {"space": "its space has other choices now", "data_key": "its images a
 
 
 def scoring_identity(space: SearchSpecification, data_key: str) -> Identity:
-    """Return the part of a study's identity that its audit must match: images, space, proxy."""
+    """Return the part of an identity that an audit must match: images, space and proxy."""
     return {
         "data_key": data_key,
         "space": space.fingerprint,
@@ -29,12 +29,12 @@ def scoring_identity(space: SearchSpecification, data_key: str) -> Identity:
 
 
 def fingerprint_of(identity: Identity) -> str:
-    """Hash an identity to a short name: results of different identities have separate files."""
+    """Return a short hash of an identity, used in file names."""
     return blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def with_defaults(identity: Identity) -> Identity:
-    """Add the keys that an older version's identity lacks, with that version's values."""
+    """Return an identity of an older version, with its values for keys that it lacks."""
     before = Settings()
     return {
         "objectives": list(before.objectives),
@@ -48,7 +48,7 @@ def with_defaults(identity: Identity) -> Identity:
 
 
 def difference(old: Identity, new: Identity) -> str | None:
-    """Describe the first difference of two identities; None if they are equal."""
+    """Return a description of the first difference of two identities; None if they are equal."""
     key = next((k for k in new if old.get(k) != new[k]), None)
     if key is None:
         return None

@@ -1,4 +1,4 @@
-"""Read a JSON file that a command wrote; a damaged one is one line of error."""
+"""Read JSON files that commands wrote, with one error message for damaged files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, zlib.error
 
 
 def read_json(path: Path, command: str, decode: Callable[[Any], T]) -> T | None:
-    """Read and decode a file; None if it does not exist.
+    """Read and decode a JSON file; None if it does not exist.
 
     Args:
         path: of the file.
@@ -35,7 +35,7 @@ def read_json(path: Path, command: str, decode: Callable[[Any], T]) -> T | None:
 
 
 def damaged_file(path: Path, command: str) -> StorageError:
-    """Return the error of a file that is not what a command of mbsearch writes."""
+    """Return the error for a file that the command of mbsearch cannot have written."""
     return StorageError(
         f"{path}: expected what `mbsearch {command}` writes, got a damaged file; delete it, and "
         f"the same {command} makes it again"

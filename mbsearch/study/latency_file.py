@@ -1,4 +1,4 @@
-"""``latency.json``: measured latencies of a study's networks, as `mbsearch latency` wrote them."""
+"""``latency.json``: latencies of a study's networks, measured by `mbsearch latency`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LATENCY = "latency.json"
 
 @dataclass(frozen=True, slots=True)
 class Quartiles:
-    """Time of one image in microseconds: the median, and the quartiles around it."""
+    """Latency for one image in microseconds: median, lower and upper quartile."""
 
     low: float
     median: float
@@ -27,7 +27,7 @@ class Quartiles:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Time of one image: the median of `runs`, and the quartiles around it."""
+    """Latency for one image with an engine: median and quartiles over `runs`."""
 
     engine: str
     threads: int
@@ -38,7 +38,7 @@ class Latency:
 
     @property
     def spread(self) -> float:
-        """Distance of the quartiles as a fraction of the median."""
+        """Interquartile range divided by the median."""
         return (self.upper_quartile_seconds - self.lower_quartile_seconds) / self.median_seconds
 
     @property
@@ -52,7 +52,7 @@ class Latency:
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> Latency:
-        """Decode plain data; `ValueError` for times that are not positive and in order."""
+        """Return the latency from plain data; raise `ValueError` if the times are invalid."""
         if not isinstance(row["engine"], str):
             raise ValueError("engine")
         latency = Latency(
@@ -69,7 +69,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class NetworkLatency:
-    """Latency of one network."""
+    """Latency of one network with one engine."""
 
     name: str
     fingerprint: str
@@ -79,13 +79,13 @@ class NetworkLatency:
     latency: Latency
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as one flat row."""
+        """Return the latency as one flat row."""
         row = {name: getattr(self, name) for name in _NETWORK}
         return row | asdict(self.latency)
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> NetworkLatency:
-        """Decode a flat row."""
+        """Return the latency from one flat row."""
         return NetworkLatency(
             str(row["name"]),
             str(row["fingerprint"]),
@@ -101,18 +101,18 @@ _NETWORK = ("name", "fingerprint", "alpha", "resolution", "mult_adds")
 
 @dataclass(frozen=True, slots=True)
 class LatencyFile:
-    """The latencies beside a study, of one or several engines."""
+    """The latencies beside a study, with one or several engines."""
 
     networks: tuple[NetworkLatency, ...] = ()
 
     def with_engines_of(self, measured: tuple[NetworkLatency, ...]) -> LatencyFile:
-        """Replace all latencies of the engines that were measured anew."""
+        """Return the latencies with all those of the measured engines replaced."""
         engines = {each.latency.engine for each in measured}
         others = tuple(each for each in self.networks if each.latency.engine not in engines)
         return LatencyFile(others + measured)
 
     def by_metric(self) -> dict[str, dict[str, Quartiles]]:
-        """Return the times by metric (``onnxruntime_us``), then by a network's fingerprint."""
+        """Return latencies by metric (``onnxruntime_us``), then by network fingerprint."""
         found: dict[str, dict[str, Quartiles]] = {}
         for each in self.networks:
             times = found.setdefault(each.latency.engine + MEASURED_US, {})
@@ -120,7 +120,7 @@ class LatencyFile:
         return found
 
     def write(self, folder: Path) -> Path:
-        """Write the file into a study's folder, and return its path.
+        """Write ``latency.json`` into a study's folder, and return its path.
 
         Raises:
             StorageError: it cannot be written.
@@ -130,7 +130,7 @@ class LatencyFile:
 
     @staticmethod
     def read(folder: Path) -> LatencyFile:
-        """Read the file in a study's folder; without one there are no latencies.
+        """Read the latencies in a study's folder; without a file there are none.
 
         Raises:
             StorageError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Convert accuracies to log odds and back."""
+"""Conversion between accuracies and log odds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def logit(accuracy: float) -> float:
 
 
 def accuracy_of(log_odds: float) -> float:
-    """Inverse of `logit`."""
+    """Return the accuracy with given log odds."""
     return 1.0 / (1.0 + math.exp(-log_odds))
 
 

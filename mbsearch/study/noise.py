@@ -1,4 +1,4 @@
-"""Standard error of one accuracy, over validation images and seeds.
+"""Standard error of an accuracy, over validation images and seeds.
 
 The variance over images is binomial, p(1 - p)/n. The deviation over seeds is constant on the logit
 scale, that is, sigma p(1 - p) on the scale of accuracies (delta method).
@@ -24,7 +24,7 @@ _UNSHARED = 0.5
 
 
 def standard_error(accuracy: float, images: int, seed_logit_sd: float) -> float:
-    """Return the standard deviation of one accuracy over images and seeds.
+    """Return the standard error of an accuracy over images and seeds.
 
     Half a pseudo-image (Jeffreys) keeps the variance above 0 at accuracies of 0 and 1.
     """
@@ -35,7 +35,7 @@ def standard_error(accuracy: float, images: int, seed_logit_sd: float) -> float:
 def interval(
     accuracy: float, images: int, seed_logit_sd: float, level: float = 0.95
 ) -> tuple[float, float]:
-    """Return the confidence interval of an accuracy, inside [0, 1].
+    """Return the confidence interval of an accuracy over images and seeds, within [0, 1].
 
     Over images it is Wilson's (1927). Its distances from its centre are added in quadrature to
     those over seeds, on the logit scale.
@@ -58,7 +58,7 @@ def measured_interval(accuracy: float, images: int, deviation: float) -> tuple[f
 
 
 def interval_of(accuracy: float, deviation: float) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy with a known standard deviation, inside [0, 1].
+    """Return the 95 % interval of an accuracy with a known standard deviation, within [0, 1].
 
     It is symmetric on the logit scale, where the deviation is divided by p(1 - p) (delta method).
     """
@@ -73,7 +73,7 @@ def interval_of(accuracy: float, deviation: float) -> tuple[float, float]:
 def pooled_seed_deviation(
     repeats: Sequence[Sequence[float]], images: int, prior: float = SEED_DEVIATION
 ) -> float:
-    """Pool the deviation over seeds on the logit scale from repeated trainings of networks.
+    """Return the standard deviation over seeds (logit scale), pooled over networks.
 
     Args:
         repeats: accuracies of each network, one per seed; networks with one seed are ignored.
@@ -95,7 +95,7 @@ def pooled_seed_deviation(
 def pooled_deviation(
     variances: Sequence[float], degrees: Sequence[int], prior: float = SEED_DEVIATION
 ) -> float:
-    """Pool variances robustly with a prior.
+    """Return a standard deviation pooled robustly from variances and a prior.
 
     The pooled variance is the mean weighted by degrees of freedom, with a scaled inverse chi-square
     prior. Each variance is clipped at three times the pooled one (a Huber-type M-estimate), which
@@ -112,7 +112,7 @@ def pooled_deviation(
 
 
 def _log_odds(p: float) -> float:
-    """Log odds; infinite at 0 and 1."""
+    """Return log odds, which are infinite at 0 and 1."""
     if p <= 0 or p >= 1:
         return math.copysign(math.inf, p - 0.5)
     return math.log(p / (1 - p))

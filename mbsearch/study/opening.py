@@ -1,4 +1,4 @@
-"""Open studies: where their folders are, and how they are opened to read or to write.
+"""Open studies for reading or writing, and find their folders.
 
 A study is in the journal file of its folder, or in a PostgreSQL database. This is the only module
 that imports `mbsearch.study.postgresql`, and it does so late: SQLAlchemy is slow to import.
@@ -28,7 +28,7 @@ JOURNAL = "journal.log"
 def drive(
     folder: Path, name: str, database: str | None
 ) -> Iterator[tuple[StudyStore, Callable[[], None]]]:
-    """Open a study for writing and lock it; create it if it does not exist.
+    """Lock a study and open it for writing; create it if it does not exist.
 
     Yields the study, and a function that raises an error if the lock was lost.
 
@@ -53,7 +53,7 @@ def drive(
 
 
 def open_database(url: str) -> BaseStorage:
-    """Open a PostgreSQL database of studies for reading, without creating tables.
+    """Open a PostgreSQL database of studies for reading only.
 
     Raises:
         StorageError: the database holds no study, or cannot be reached.
@@ -82,7 +82,7 @@ def existing_study(folder: Path, database: str | None) -> StudyStore | None:
 
 
 def study_folder(name: str, results: Path = RESULTS) -> Path:
-    """Return the folder for the files of a study of this name.
+    """Return the folder for the files of a study with this name.
 
     Raises:
         StorageError: the name is not that of a folder in `results`.
@@ -97,7 +97,7 @@ def study_folder(name: str, results: Path = RESULTS) -> Path:
 
 
 def results_folder(path: Path) -> Path:
-    """Return the folder of a study: `path`, or the most recently written study in it.
+    """Return a study's folder: `path` itself, or the most recently written study in it.
 
     Raises:
         NoStudyError: there is no study.
@@ -132,13 +132,13 @@ def location(path: Path | None = None, database: str | None = None) -> str:
 
 
 def journals(path: Path) -> list[Path]:
-    """Return the journal of a study's folder, or the journals of the studies in a folder."""
+    """Return the journal in a study's folder, or the journals of all studies in a folder."""
     own = path / JOURNAL
     return [own] if own.is_file() else list(path.glob(f"*/{JOURNAL}"))
 
 
 def files_of(path: Path | None = None, database: str | None = None) -> Path:
-    """Return the folder of a study's files, also for a study in a database.
+    """Return the folder with a study's files, even if the study is in a database.
 
     Raises:
         StorageError: there is no study.
@@ -149,7 +149,7 @@ def files_of(path: Path | None = None, database: str | None = None) -> Path:
 
 
 def beside_database(path: Path | None) -> Path:
-    """Return the folder that holds the folders of a database's studies.
+    """Return the folder that contains the folders of a database's studies.
 
     It is the parent of the `path` to one of them, or ``results``.
     """
@@ -157,7 +157,7 @@ def beside_database(path: Path | None) -> Path:
 
 
 def read_study(path: Path | None = None, database: str | None = None) -> StudyStore:
-    """Open a study for reading, from a folder or a database.
+    """Open a study in a folder or database for reading.
 
     Args:
         path: folder of a study, or of several, of which the most recently written is opened;

@@ -1,4 +1,4 @@
-"""Studies in PostgreSQL, which any machine can read and resume."""
+"""Studies in a PostgreSQL database, which several machines can read and resume."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HOLDER = text(
 
 
 def connect(url: str, *, create: bool) -> RDBStorage:
-    """Open a PostgreSQL database; with `create`, for writing, creating Optuna's tables.
+    """Open a PostgreSQL database as an Optuna storage; with `create`, for writing.
 
     A writer keeps its connections; a reader, which may stay open for long, opens one a query.
 
@@ -67,7 +67,7 @@ def connect(url: str, *, create: bool) -> RDBStorage:
 
 @contextmanager
 def _table_maker(address: URL) -> Iterator[None]:
-    """Lock the creation of a database's tables.
+    """Hold a lock while the tables of a database are created.
 
     PostgreSQL fails if two processes create them at once. A reader needs the lock too: Optuna
     creates the last table, of the version, if it is missing.
@@ -118,7 +118,7 @@ def _shown(address: URL) -> str:
 
 @contextmanager
 def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[[], None]]]:
-    """Open a study of a database for writing and lock it; create it if it does not exist.
+    """Lock a study in a database and open it for writing; create it if it does not exist.
 
     Yields the study, and a function that raises an error if the connection, and so the lock, was
     lost.
@@ -143,7 +143,7 @@ def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[
 
 @contextmanager
 def _lock(storage: RDBStorage, study: str) -> Iterator[Callable[[], None]]:
-    """Hold the advisory lock of a study; the server releases it with the connection."""
+    """Hold the advisory lock of a study, which the server releases with the connection."""
     key = {
         "lock_class": _LOCK_CLASS,
         "study": int.from_bytes(blake2b(study.encode(), digest_size=4).digest()) & 0x7FFFFFFF,
@@ -183,7 +183,7 @@ def _failed(study: str, error: Exception) -> StorageError:
 
 
 def _reason(error: Exception) -> str:
-    """Message of a database's error in one line."""
+    """Return a database error's message in one line."""
     inner = error.__cause__ if isinstance(error, StorageInternalError) else error
     cause = getattr(inner, "orig", None) or inner or error
     return " ".join(str(cause).split())

@@ -1,4 +1,4 @@
-"""Records of trials: the immutable data that search, analysis, pages and export share."""
+"""Immutable records of trials, shared by search, analysis, dashboard and export."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class State(StrEnum):
 
 
 class StartKind(StrEnum):
-    """Weights that a training starts from.
+    """Origin of the weights that a training starts from.
 
     `DONOR` is the donor's own network with all its weights, `INHERITED` another network with those
     weights of the donor that correspond. The weights of a `SUPERNET` come from a donor, too.
@@ -56,7 +56,7 @@ class StartKind(StrEnum):
 
     @property
     def phrase(self) -> str:
-        """The start in a sentence: ``from scratch``, ``fine-tuned``, ``inherited``."""
+        """The origin of the weights in a sentence, such as ``fine-tuned``."""
         return _PHRASES[self]
 
 
@@ -70,14 +70,14 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start of a training: the kind of weights, and their share of the network's weights."""
+    """Initial weights of a training: their origin, and the share of weights that come from it."""
 
     kind: StartKind
     share: float
 
 
 class Fidelity(StrEnum):
-    """Fidelity of a training, from the shortest to the longest."""
+    """Fidelity of a training, from shortest to longest."""
 
     SCREENING = "screening"
     PROMOTION = "promotion"
@@ -86,23 +86,23 @@ class Fidelity(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Labels of the images of a split and the classes that a network predicts, in one order."""
+    """True and predicted classes of a split's images, in the same order."""
 
     labels: NDArray[np.uint16]
     predicted: NDArray[np.uint16]
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether each image is classified correctly."""
+        """Whether each image is classified correctly, as a boolean array."""
         return np.asarray(self.labels == self.predicted)
 
     def to_dict(self) -> dict[str, str]:
-        """Encode as plain data."""
+        """Return the predictions as plain data."""
         return {"labels": _packed(self.labels), "predicted": _packed(self.predicted)}
 
     @staticmethod
     def from_dict(data: Mapping[str, str]) -> Predictions:
-        """Decode plain data."""
+        """Return the predictions from plain data."""
         return Predictions(_unpacked(data["labels"]), _unpacked(data["predicted"]))
 
 
@@ -116,7 +116,7 @@ def _unpacked(text: str) -> NDArray[np.uint16]:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One point of a learning curve; losses are mean cross-entropies in nats, time in seconds."""
+    """One epoch of a learning curve: cross-entropies in nats, accuracy, time in seconds."""
 
     train_loss: float
     validation_loss: float
@@ -126,7 +126,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Result of training one network, with all that is needed to train it again.
+    """Result of training one network, and everything needed to train it again.
 
     `accuracy` is the fraction of validation images classified correctly; the test split is not
     used. `pixels` is the side of the images trained on. `seconds` is the time of training and
@@ -151,7 +151,7 @@ class Evaluation:
     predictions: Predictions | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as plain data."""
+        """Return the evaluation as plain data."""
         data = asdict(replace(self, predictions=None))
         if self.predictions is None:
             del data["predictions"]
@@ -160,7 +160,7 @@ class Evaluation:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Evaluation:
-        """Decode plain data."""
+        """Return the evaluation from plain data."""
         curve = tuple(Epoch(**epoch) for epoch in data["curve"])
         kept, begun = data.get("predictions"), data.get("start")
         predictions = None if kept is None else Predictions.from_dict(kept)
@@ -170,7 +170,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A predicted accuracy with its standard deviation, both without the noise of one training."""
+    """A predicted accuracy and its standard deviation, without the noise of a training."""
 
     accuracy: float
     deviation: float
@@ -220,12 +220,12 @@ class TrialRecord:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the network."""
+        """Hash that identifies the network."""
         return self.architecture.fingerprint
 
     @property
     def label(self) -> str:
-        """Name of the network in text: ``trial 43``, or ``MobileNetV2 0.35/128``.
+        """The network's name in text: ``trial 43``, or ``MobileNetV2 0.35/128``.
 
         A reference has the name of its family with width multiplier and resolution.
         """
@@ -237,7 +237,7 @@ class TrialRecord:
 
     @property
     def start(self) -> Start | None:
-        """Start of the longest training.
+        """Initial weights of the longest training.
 
         None before a training is complete, or if all networks of the study start from scratch.
         """
@@ -246,26 +246,26 @@ class TrialRecord:
 
     @property
     def label_with_start(self) -> str:
-        """The label; for a reference with its start: ``EfficientNet-Lite0 0.5/72 fine-tuned``."""
+        """The label, followed by the origin of a reference's weights if it is known."""
         if self.start is None or not self.is_baseline:
             return self.label
         return f"{self.label} {self.start.kind.phrase}"
 
     @property
     def slug(self) -> str:
-        """Name of the network in file names: ``trial-43``, or ``mobilenet_v2-0.35-128``."""
+        """The network's name in file names: ``trial-43``, or ``mobilenet_v2-0.35-128``."""
         if not self.is_baseline:
             return f"trial-{self.trial}"
         return f"{self.origin}-{self.architecture.alpha:g}-{self.architecture.resolution}"
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the network is a reference, not a candidate of the space."""
+        """Whether the network is a reference and not a searched network."""
         return self.origin != SEARCH
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy.
+        """Validation accuracy in `evaluation`.
 
         Raises:
             ValueError: the trial was not evaluated.
@@ -276,7 +276,7 @@ class TrialRecord:
 
     @property
     def selection_accuracy(self) -> float:
-        """Accuracy used for selection: the prediction if there is one, else the measured accuracy.
+        """Accuracy used for selection: the prediction, or without one the measured accuracy.
 
         Both are clipped as by `logit`, so that a measured 1 does not win over every prediction.
 
@@ -287,14 +287,14 @@ class TrialRecord:
 
     @property
     def at_highest_fidelity(self) -> TrialRecord:
-        """The record with the evaluation of its promotion, if it was promoted."""
+        """The record with its promotion's evaluation, if it was promoted."""
         if self.promotion is None:
             return self
         return replace(self, evaluation=self.promotion, accuracy_noise=self.selection_noise)
 
     @property
     def selection_noise(self) -> float | None:
-        """Standard error of the measured accuracy at the highest fidelity, if it is known."""
+        """Standard error of the accuracy measured at the highest fidelity; None if unknown."""
         return self.accuracy_noise if self.promotion_noise is None else self.promotion_noise
 
     @property
@@ -304,22 +304,22 @@ class TrialRecord:
 
     @property
     def cost(self) -> int:
-        """The cost objective of the study."""
+        """Value of the study's cost objective."""
         return self.costs[self.metric]
 
 
 def metric_of(records: Sequence[TrialRecord]) -> str:
-    """Return the cost objective of a study."""
+    """Return the key of the study's cost objective."""
     return next((r.metric for r in records), DEFAULT_METRIC)
 
 
 def complete(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Return the records of completed trials, in their order."""
+    """Return the records of completed trials, in the same order."""
     return [r for r in records if r.state is State.COMPLETE and r.evaluation is not None]
 
 
 def of_highest_fidelity(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the records of the highest fidelity below finals.
+    """Return records with accuracies of the highest fidelity below finals.
 
     If networks were promoted, these are the promoted ones with the accuracy of their longer
     training; else all completed trials.
@@ -329,7 +329,7 @@ def of_highest_fidelity(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def find_trial(records: Sequence[TrialRecord], trial: int) -> TrialRecord:
-    """Return the record of a trial number, at its highest fidelity.
+    """Return the record with this trial number, at its highest fidelity.
 
     Raises:
         StorageError: there is none.

@@ -1,4 +1,4 @@
-"""``retrain.json``: test accuracies of retrained networks, as `mbsearch retrain` wrote them."""
+"""``retrain.json``: test accuracies of networks retrained by `mbsearch retrain`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE = "retrain.csv"
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """A network after retraining: its accuracies on the test images, one per seed.
+    """A retrained network, with its test accuracies for each seed.
 
     `family` is ``search``, ``given``, or a reference's name. `compared_with` is the candidate that
     a reference is compared with. `proxy_accuracy` is None if the search did not train the network.
@@ -49,7 +49,7 @@ class Retrained:
 
     @property
     def candidate(self) -> str:
-        """The candidate that a reference is compared with; a candidate's own name."""
+        """Name of the candidate that a reference is compared with; for a candidate its own."""
         return self.compared_with or self.name
 
     @property
@@ -59,11 +59,11 @@ class Retrained:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over the seeds; None with a single seed."""
+        """Standard deviation of the test accuracy over seeds; None with one seed."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
     def with_seeds_of(self, earlier: Retrained) -> Retrained:
-        """Add the seeds that only an earlier retraining of the same network has."""
+        """Return the network with further seeds from an earlier retraining added."""
         trainings = earlier._by_seed() | self._by_seed()
         seeds = sorted(trainings)
         kept = [predictions for _, predictions in (trainings[seed] for seed in seeds)]
@@ -77,7 +77,7 @@ class Retrained:
         )
 
     def with_trainings_of(self, other: Retrained) -> Retrained:
-        """Take the trainings of the same network in another row."""
+        """Return the network with the trainings of the same network in another row."""
         return replace(
             self,
             seeds=other.seeds,
@@ -91,7 +91,7 @@ class Retrained:
         return dict(zip(self.seeds, zip(self.accuracies, kept, strict=True), strict=True))
 
     def to_row(self) -> dict[str, Any]:
-        """Encode as one flat row, without architecture and predictions."""
+        """Return one flat row, without architecture and predictions."""
         return {
             "name": self.name,
             "family": self.family,
@@ -110,7 +110,7 @@ class Retrained:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as plain data."""
+        """Return the network as plain data."""
         network = None if self.architecture is None else self.architecture.to_dict()
         kept = [predictions.to_dict() for predictions in self.predictions]
         return self.to_row() | {"architecture": network, "predictions": kept}
@@ -119,7 +119,7 @@ class Retrained:
     def from_dict(
         row: Mapping[str, Any], images: int | None = None, margins: Sequence[str] = ()
     ) -> Retrained:
-        """Decode plain data. Older rows have neither an architecture nor predictions."""
+        """Return the network from plain data; older rows lack architecture and predictions."""
         proxy, network = row["proxy_accuracy"], row.get("architecture")
         kept = row.get("predictions", ())
         if not len(row["seeds"]) == len(row["accuracies"]) >= 1 or len(kept) not in (
@@ -149,7 +149,7 @@ class Retrained:
 
 @dataclass(frozen=True, slots=True)
 class RetrainedMargin:
-    """Mean test accuracy of a candidate minus that of a reference, with its 95 % interval."""
+    """Mean test accuracy of a candidate minus a reference's, with its 95 % interval."""
 
     candidate: str
     reference: str
@@ -159,7 +159,7 @@ class RetrainedMargin:
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Encode as plain data, by the keys of the file."""
+        """Return the margin as plain data for the file."""
         return {
             "candidate": self.candidate,
             "rival": self.reference,
@@ -172,7 +172,7 @@ class RetrainedMargin:
 
 @dataclass(frozen=True, slots=True)
 class RetrainedFile:
-    """The retrained networks of a study.
+    """The retrained networks of a study, and the settings of their training.
 
     `settings` are the recipe and the images of the trainings. ``settings["folder"]`` is the name of
     the folder of this recipe.
@@ -182,7 +182,7 @@ class RetrainedFile:
     networks: tuple[Retrained, ...]
 
     def write(self, folder: Path, margins: Sequence[RetrainedMargin]) -> None:
-        """Write the file, and a table of the networks as CSV, into a study's folder.
+        """Write ``retrain.json`` and ``retrain.csv`` into a study's folder.
 
         Raises:
             StorageError: they cannot be written.
@@ -200,7 +200,7 @@ class RetrainedFile:
 
     @staticmethod
     def read(folder: Path) -> RetrainedFile | None:
-        """Read the file in a study's folder; None if there is none.
+        """Read ``retrain.json`` in a study's folder; None if it does not exist.
 
         Raises:
             StorageError: the file is damaged.
@@ -223,7 +223,7 @@ class RetrainedFile:
 
 
 def read_retrained(folder: Path) -> tuple[Retrained, ...]:
-    """Read the retrained networks of a study; none without a file.
+    """Return the retrained networks in a study's folder; none without a file.
 
     Raises:
         StorageError: the file is damaged.
@@ -233,7 +233,7 @@ def read_retrained(folder: Path) -> tuple[Retrained, ...]:
 
 
 def retrained_by(folder: Path, settings: Mapping[str, Any]) -> tuple[Retrained, ...]:
-    """Read the networks that were retrained by the same settings; none of a damaged file."""
+    """Return networks retrained with the same settings; none if the file is damaged."""
     try:
         found = RetrainedFile.read(folder)
     except StorageError:
@@ -245,7 +245,7 @@ def retrained_by(folder: Path, settings: Mapping[str, Any]) -> tuple[Retrained, 
 def merged(
     earlier: Sequence[Retrained], results: Sequence[Retrained]
 ) -> tuple[tuple[Retrained, ...], list[Retrained]]:
-    """Merge networks with those of an earlier retraining by the same settings.
+    """Merge results with those of an earlier retraining with the same settings.
 
     Equal networks get the seeds of both.
 

@@ -1,4 +1,4 @@
-"""Studies in an Optuna storage: one process writes, any number read.
+"""Studies in an Optuna storage, with one writer and any number of readers.
 
 A study NAME is two Optuna studies in one storage: ``NAME`` holds the search trials, and
 ``NAME.baselines`` the trials that a sampler must not see. These are the references, which are not
@@ -58,7 +58,7 @@ _STATES = {
 
 @dataclass(frozen=True)
 class StudyStore:
-    """An open study: its storage and its two Optuna studies.
+    """An open study: its Optuna storage, and its Optuna studies of candidates and baselines.
 
     Specifications, completed records and evaluations are decoded once and kept.
     """
@@ -72,11 +72,11 @@ class StudyStore:
     _evaluations: dict[int, Evaluation] = field(default_factory=dict, repr=False)
 
     def study_of(self, origin: str) -> optuna.Study:
-        """Return the Optuna study of the trials of an origin."""
+        """Return the Optuna study with the trials of an origin: ``search`` or a family."""
         return self.search if origin == SEARCH else self.baselines
 
     def set_attr(self, study: optuna.Study, number: int, key: str, value: Any) -> None:
-        """Write a user attribute of a running trial, including one that an earlier run began."""
+        """Write a user attribute of a running trial, even if an earlier run began it."""
         self.storage.set_trial_user_attr(self._trial_id(study, number), key, value)
 
     def tell(
@@ -101,20 +101,20 @@ class StudyStore:
         return RunClock(1 + max((each.run for each in moments if each is not None), default=0))
 
     def record(self, study: optuna.Study, number: int) -> TrialRecord | None:
-        """Read the record of one trial."""
+        """Return the record of one trial, read from the storage."""
         return self._decoded(self.storage.get_trial(self._trial_id(study, number)))
 
     def trials(
         self, study: optuna.Study, states: Container[TrialState] | None = None
     ) -> Iterator[tuple[FrozenTrial, TrialSpec]]:
-        """Iterate over the trials of a study that were trained, with their specifications."""
+        """Yield the trials that were trained, with their specifications."""
         for trial in study.get_trials(deepcopy=False, states=states):
             spec = self.spec(trial)
             if spec is not None:
                 yield trial, spec
 
     def spec(self, trial: FrozenTrial) -> TrialSpec | None:
-        """Specification of a trial; None for a suggestion that was not trained."""
+        """Return a trial's specification; None for a suggestion that was not trained."""
         if trial._trial_id not in self._specs:
             spec = decode_spec(trial)
             if spec is None:  # a running trial may still get one
@@ -123,11 +123,11 @@ class StudyStore:
         return self._specs[trial._trial_id]
 
     def numbers(self) -> dict[int, int]:
-        """Numbers of the search study's trials by trial of the study."""
+        """Return the Optuna trial number of each candidate, by its trial number in the study."""
         return {spec.trial: trial.number for trial, spec in self.trials(self.search)}
 
     def ended_candidates(self) -> int:
-        """Count the search trials that have completed, failed or been pruned after training."""
+        """Return the number of search trials that were trained and are no longer running."""
         return sum(
             RECORD in trial.user_attrs and trial.state.is_finished()
             for trial in self.search.get_trials(deepcopy=False)
@@ -143,17 +143,17 @@ class StudyStore:
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def settings(self) -> dict[str, Any]:
-        """User attributes of the study: its space, identity, plans and predictions."""
+        """Return the study's user attributes: its space, identity, plans and predictions."""
         return dict(self.search.user_attrs)
 
     def name_objectives(self, metric: str) -> None:
-        """Name the two objectives for Optuna's own tools."""
+        """Store the names of the two objectives, for Optuna's own tools."""
         with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
             for study in (self.search, self.baselines):
                 study.set_metric_names(["accuracy", f"log10 {metric}"])
 
     def records(self) -> list[TrialRecord]:
-        """Records of all baselines and search trials, sorted by trial number."""
+        """Return the records of all baselines and candidates, sorted by trial number."""
         found = [
             record
             for study in (self.baselines, self.search)
@@ -163,7 +163,7 @@ class StudyStore:
         return self.joined(found)
 
     def _decoded(self, trial: FrozenTrial) -> TrialRecord | None:
-        """Record of a trial, decoded once if the trial is no longer running."""
+        """Return a trial's record, which is cached if the trial is no longer running."""
         spec = self.spec(trial)
         if spec is None:
             return None
@@ -174,14 +174,14 @@ class StudyStore:
         return self._records[trial._trial_id]
 
     def _evaluation(self, trial: FrozenTrial) -> Evaluation:
-        """Evaluation of a completed trial, decoded once."""
+        """Return a completed trial's evaluation, which is cached."""
         if trial._trial_id not in self._evaluations:
             evaluation = Evaluation.from_dict(trial.user_attrs["evaluation"])
             self._evaluations[trial._trial_id] = evaluation
         return self._evaluations[trial._trial_id]
 
     def joined(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Sort records by trial, and add longer trainings, noise and predictions."""
+        """Sort records by trial, and add their promotion, finals, noise and predicted accuracy."""
         promotions = self.promotions()
         noise, promotion_noise = self._noise_of(promoted=False), self._noise_of(promoted=True)
         predictions, finals = self.predictions(), self.finals()
@@ -200,7 +200,7 @@ class StudyStore:
         ]
 
     def promotions(self) -> dict[int, Evaluation]:
-        """Evaluations of the completed promotions, by trial, without the repeats."""
+        """Return the evaluations of completed promotions, by trial, without repeats."""
         return {
             spec.trial: self._evaluation(trial)
             for trial, spec in self.trials(self.baselines, (TrialState.COMPLETE,))
@@ -208,7 +208,7 @@ class StudyStore:
         }
 
     def finals(self) -> dict[int, tuple[Evaluation, ...]]:
-        """Evaluations of the completed finals, by trial, sorted by seed."""
+        """Return the evaluations of completed finals, by trial, sorted by seed."""
         found: dict[int, list[Evaluation]] = {}
         for trial, spec in self.trials(self.baselines, (TrialState.COMPLETE,)):
             if spec.kind is TrialKind.FINAL:
@@ -216,12 +216,12 @@ class StudyStore:
         return {trial: tuple(sorted(each, key=lambda e: e.seed)) for trial, each in found.items()}
 
     def predictions(self) -> dict[str, float]:
-        """Predicted accuracies of the networks, by trial, from the end of the last run."""
+        """Return the accuracies that the last run predicted, by trial."""
         found: dict[str, float] = self.search.user_attrs.get(EXPECTED, {})
         return found
 
     def keep_predictions(self, estimates: Mapping[int, Estimate]) -> None:
-        """Store the predicted accuracies of networks, by trial, in the place of earlier ones."""
+        """Store predicted accuracies by trial, and replace earlier ones."""
         accuracies = {str(trial): each.accuracy for trial, each in estimates.items()}
         if accuracies != self.predictions():
             deviations = {str(trial): each.deviation for trial, each in estimates.items()}
@@ -252,12 +252,12 @@ class StudyStore:
         return noise
 
     def noise(self, promoted: bool = False) -> float | None:
-        """Pooled standard deviation of the accuracy over seeds; None without repeats."""
+        """Return the pooled standard deviation of accuracy over seeds; None without repeats."""
         repeats = self.repeats(promoted).values()
         return accuracy_noise([[c[-1].validation_accuracy for c in curves] for curves in repeats])
 
     def repeats(self, promoted: bool = False) -> dict[str, list[tuple[Epoch, ...]]]:
-        """Learning curves of the networks trained with several seeds, by fingerprint.
+        """Return the learning curves of networks with several seeds, by fingerprint.
 
         The curves of screenings, or with `promoted` those of promotions.
         """
@@ -270,7 +270,7 @@ class StudyStore:
 
 
 def accuracy_noise(repeats: Sequence[Sequence[float]]) -> float | None:
-    """Pooled standard deviation of the accuracy over seeds; None without repeated networks."""
+    """Return the pooled standard deviation of accuracy over seeds; None without repeats."""
     freedom = sum(len(values) - 1 for values in repeats)
     if freedom == 0:
         return None
@@ -279,7 +279,7 @@ def accuracy_noise(repeats: Sequence[Sequence[float]]) -> float | None:
 
 
 def to_record(trial: FrozenTrial) -> TrialRecord | None:
-    """Record of a stored trial; None if it is not the first training of a network.
+    """Return a stored trial's record; None if it is not the first training of a network.
 
     Suggestions that were not trained, repeats and longer trainings have no record of their own.
     """
@@ -288,7 +288,7 @@ def to_record(trial: FrozenTrial) -> TrialRecord | None:
 
 
 def decode_spec(trial: FrozenTrial) -> TrialSpec | None:
-    """Specification of a stored trial; None for a suggestion that was not trained."""
+    """Return a stored trial's specification; None for a suggestion that was not trained."""
     data = trial.user_attrs.get(RECORD)
     return None if data is None else TrialSpec.from_dict(data)
 
@@ -333,7 +333,7 @@ def _moment(trial: FrozenTrial) -> Moment | None:
 
 
 def create_study(storage: BaseStorage, name: str) -> StudyStore:
-    """Open a study for writing; create it if it does not exist.
+    """Open a study for writing, and create it if it does not exist.
 
     Raises:
         StorageError: the storage cannot be written.
@@ -364,13 +364,13 @@ def restarted(store: StudyStore) -> StudyStore:
 
 
 def study_names(storage: BaseStorage) -> list[str]:
-    """Names of the studies in a storage."""
+    """Return the names of the studies in a storage."""
     names = optuna.get_all_study_names(storage)
     return sorted(n.removesuffix(BASELINES) for n in names if n.endswith(BASELINES))
 
 
 def load_study(storage: BaseStorage, name: str | None = None) -> StudyStore:
-    """Open a study for reading; without a name, the only one in the storage.
+    """Open a study for reading; without a name, the only study in the storage.
 
     Raises:
         NoStudyError: there is no such study; the message names those that exist.

@@ -1,4 +1,4 @@
-"""Trained weights of a study's networks: where they lie, and how accurate they are."""
+"""Find the files of a network's trained weights in a study's folder, with their accuracy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mbsearch.study.training_files import RETRAIN_FOLDER, WEIGHTS, FinalFiles, t
 
 @dataclass(frozen=True, slots=True)
 class TrainedWeights:
-    """A file of a network's trained weights, and the accuracy on the images of a split.
+    """A file of trained weights, and the network's accuracy on one split.
 
     `accuracy` is that of these weights, `mean` and `spread` are over `seeds` trainings. `pixels` is
     the side of the images trained on, `command` the one that trained them, `images` the number of
@@ -37,7 +37,7 @@ class TrainedWeights:
     images: int | None = None
 
     def sentence(self) -> str:
-        """Describe the training and its accuracy, for a model card."""
+        """Return a sentence about the training and its accuracy, for a model card."""
         spread = "" if self.spread is None else f" ± {self.spread:.4f}"
         within = ""
         if self.images is not None:
@@ -51,7 +51,7 @@ class TrainedWeights:
 
 
 def trained_weights(folder: Path, record: TrialRecord) -> TrainedWeights | None:
-    """Find the weights of a network in a study's folder: of retraining, else of its finals.
+    """Return a network's trained weights: from retraining, or else from its finals; or None.
 
     Raises:
         StorageError: ``retrain.json`` is damaged.
@@ -60,7 +60,7 @@ def trained_weights(folder: Path, record: TrialRecord) -> TrainedWeights | None:
 
 
 def retrained_weights(folder: Path, fingerprint: str) -> TrainedWeights | None:
-    """Find the weights that retraining left of a network, of its first seed.
+    """Return a network's weights from retraining with its first seed, or None.
 
     Raises:
         StorageError: ``retrain.json`` is damaged.

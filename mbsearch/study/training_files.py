@@ -1,4 +1,4 @@
-"""Files of long trainings beside a study: checkpoints of running ones, weights of completed ones.
+"""Paths of the checkpoints and weights of long trainings, beside a study.
 
 Each training has a folder of its own, named after the network and the seed.
 """
@@ -15,22 +15,22 @@ WEIGHTS = "weights.pt"
 
 
 def training_folder(home: Path, fingerprint: str, seed: int) -> Path:
-    """Return the folder of one training below the folder of its recipe."""
+    """Return the folder of one training, inside its recipe's folder."""
     return home / f"{fingerprint}-seed{seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class FinalFiles:
-    """The files of a study's finals. `folder` is the study's."""
+    """The paths of a study's finals, in its `folder`."""
 
     folder: Path
 
     def checkpoint(self, fingerprint: str, seed: int) -> Path:
-        """Return the path of a training's state after its last epoch; deleted on completion."""
+        """Return the path of a final's checkpoint, which is deleted when the final completes."""
         return self._home(fingerprint, seed) / CHECKPOINT
 
     def weights(self, fingerprint: str, seed: int) -> Path:
-        """Return the path of a training's weights."""
+        """Return the path of a final's trained weights."""
         return self._home(fingerprint, seed) / WEIGHTS
 
     def _home(self, fingerprint: str, seed: int) -> Path:

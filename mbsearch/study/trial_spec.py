@@ -1,4 +1,4 @@
-"""The specification of a trial: which network is trained, at which fidelity, with which seed."""
+"""The specification of a trial: network, fidelity, seed and purpose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mbsearch.study.records import DEFAULT_METRIC, SEARCH, Fidelity
 
 
 class TrialKind(StrEnum):
-    """Purpose of a trial.
+    """The purpose of a trial.
 
     The repeats train a network again with another seed, which measures the noise of the accuracy.
     """
@@ -27,12 +27,12 @@ class TrialKind(StrEnum):
 
     @property
     def fidelity(self) -> Fidelity:
-        """Fidelity of the training."""
+        """Fidelity of the trial's training."""
         return _FIDELITIES.get(self, Fidelity.SCREENING)
 
     @property
     def is_repeat(self) -> bool:
-        """Whether the trial only measures noise."""
+        """Whether the trial only measures noise, with another seed."""
         return self in (TrialKind.REPEAT, TrialKind.PROMOTION_REPEAT)
 
 
@@ -67,20 +67,20 @@ class TrialSpec:
 
     @property
     def fidelity(self) -> Fidelity:
-        """Fidelity of the training."""
+        """Fidelity of the trial's training."""
         return self.kind.fidelity
 
     @property
     def cost(self) -> int:
-        """Cost of the network in the study's `metric`."""
+        """The network's cost in the study's `metric`."""
         return self.costs[self.metric]
 
     def objectives(self, accuracy: float) -> list[float]:
-        """Values of the study's objectives: accuracy to maximize, log10 of the cost to minimize."""
+        """Return the objectives: accuracy (to maximise) and log10 cost (to minimise)."""
         return [accuracy, math.log10(self.cost)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for storage."""
+        """Return the specification as plain data for storage."""
         data = {
             "trial": self.trial,
             "origin": self.origin,
@@ -97,7 +97,7 @@ class TrialSpec:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> TrialSpec:
-        """Inverse of `to_dict`; also reads data of older versions, which lack some keys."""
+        """Return the specification from stored data, also of older versions."""
         return TrialSpec(
             kind=_kind(data),
             trial=data["trial"],
@@ -113,7 +113,7 @@ class TrialSpec:
 
 
 def _kind(data: Mapping[str, Any]) -> TrialKind:
-    """Kind of a stored trial; older versions wrote `promoted` in the place of `fidelity`."""
+    """Return the kind of a stored trial, also of older versions."""
     older = Fidelity.PROMOTION if data.get("promoted") else Fidelity.SCREENING
     repeat = data.get("repeat", False)
     match Fidelity(data.get("fidelity", older)):

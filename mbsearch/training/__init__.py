@@ -1,1 +1,1 @@
-"""Networks, images and training: torch lives here."""
+"""Training of networks with torch: building, initial weights, training and evaluation."""

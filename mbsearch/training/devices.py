@@ -1,4 +1,4 @@
-"""The device that a network is trained on: choice, precision, threads and memory."""
+"""Devices that networks are trained on: choice, precision, threads and memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """Return the device to train on: the one named, else CUDA, else Apple's MPS, else the CPU.
+    """Return the named device, or by default CUDA, Apple's MPS or the CPU, if available.
 
     Raises:
         EvaluationError: this machine has no such device.
@@ -50,7 +50,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
-    """Return the devices that share one long training: all GPUs, unless one device is named.
+    """Return the devices that share one long training: all GPUs, or the named device.
 
     Raises:
         EvaluationError: this machine has no such device.
@@ -71,15 +71,15 @@ def default_jobs(device: torch.device) -> int:
 
 
 def worker_imports(device: torch.device) -> tuple[str, ...]:
-    """Return modules to import before workers of a device are forked.
+    """Return the names of the modules to import before forking workers for a device.
 
-    For a GPU there are none: a process forked after CUDA was initialized cannot use it.
+    There are none for a GPU: a process forked after CUDA was initialized cannot use it.
     """
     return _IMPORTS if device.type == "cpu" else ()
 
 
 def device_name(device: torch.device) -> str:
-    """Return a description of the device for the record of a trial."""
+    """Return a device's description for the record of a trial."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     processor = platform.processor() or platform.machine()
@@ -87,9 +87,9 @@ def device_name(device: torch.device) -> str:
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 on devices that are built for it; weights stay float32.
+    """Return a context for autocast to bfloat16, if the device computes it faster than float32.
 
-    bfloat16 has float32's range, so the loss needs no scaling.
+    Weights stay float32. As bfloat16 has float32's range, the loss needs no scaling.
     """
     if multiplies_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
@@ -97,7 +97,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Return whether products in bfloat16 are faster than in float32 on a device.
+    """Return whether a device computes products faster in bfloat16 than in float32.
 
     Other processors compute them too, but no faster: Intel's without AMX have half as many units
     for them (docs/throughput.md), NVIDIA's before Ampere emulate them.
@@ -111,13 +111,13 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 @cache
 def _processor() -> str:
-    """LLVM's name of the processor."""
+    """Return LLVM's name of the processor."""
     name: str = get_host_cpu_name()
     return name
 
 
 def prepare_worker() -> None:
-    """Configure this process as a worker: one thread, and freed memory is kept.
+    """Configure this process as a worker: use one thread, and keep freed memory.
 
     Two workers with two threads each slow each other down tenfold on two cores. By default glibc
     returns large blocks to the system, and page faults then take a fifth of each training step

@@ -18,14 +18,14 @@ from mbsearch.training.devices import prepare_worker
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """The index of a process among those that train a network together."""
+    """The rank of a process, and the number of processes that train a network together."""
 
     index: int
     count: int
 
 
-def together(work: Callable[[Rank], object], devices: Sequence[torch.device]) -> None:
-    """Run the same work in one process per device, connected by torch.distributed.
+def run_on_devices(work: Callable[[Rank], object], devices: Sequence[torch.device]) -> None:
+    """Run a function in one process per device, connected by torch.distributed.
 
     Raises:
         EvaluationError: the work failed in a process, or it died; the others are terminated.

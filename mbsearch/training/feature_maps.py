@@ -1,4 +1,4 @@
-"""A network as a backbone that returns feature maps at every stride."""
+"""Networks as backbones that return feature maps at several strides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mbsearch.training.network import build
 
 
 class FeatureMaps(nn.Module):
-    """Stem and stages of a network; returns the last map of every stride.
+    """The stem and stages of a network, which return the last feature map of each stride.
 
     The maps are a dictionary with keys such as ``"stride 4"``, finest first, as torchvision's
     detectors and feature pyramids expect. `strides` and `channels` describe them in the same order.
@@ -29,7 +29,10 @@ class FeatureMaps(nn.Module):
         self.channels = tuple(channels for _, _, channels in taps)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Map images (N, 3, H, W) to maps (N, channels, ceil(H / stride), ceil(W / stride))."""
+        """Return the feature maps (N, channels, ceil(H / stride), ceil(W / stride)) of images.
+
+        The images are (N, 3, H, W).
+        """
         maps = {}
         for name, block in self._blocks():
             x = block(x)
@@ -45,14 +48,14 @@ class FeatureMaps(nn.Module):
 
 
 def build_features(architecture: Architecture, *, seed: int = 0) -> FeatureMaps:
-    """Build a network without its head, with the weights of the whole network for this seed."""
+    """Build a network's stem and stages, with the weights of the whole network for this seed."""
     network = build(architecture, seed=seed)
     stem, stages = network.get_submodule("stem"), network.get_submodule("stages")
     return FeatureMaps(stem, stages, architecture.lower())
 
 
 def _taps(program: Program) -> Iterator[tuple[str, int, int]]:
-    """Name, stride and channels of the last block of each stride."""
+    """Yield name, stride and channels of the last block of each stride."""
     name, stride, channels = "stem", program.stem.stride[0], program.stem.channels
     for i, stage in enumerate(program.stages):
         for j, block in enumerate(stage):

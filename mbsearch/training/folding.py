@@ -1,4 +1,4 @@
-"""Batch normalizations folded into convolutions, for evaluation and export."""
+"""Fold batch normalizations into convolutions, for evaluation and export."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
-    """Return a network in evaluation mode with batch normalizations folded into convolutions.
+    """Return a network in evaluation mode, with batch normalizations folded into convolutions.
 
-    It shares all other weights with the network. Discard it before the network is trained further.
-    The outputs are those of the network in evaluation mode, up to rounding.
+    It shares all other weights with the original network. Discard it before the original is trained
+    further. The outputs are those of the original in evaluation mode, up to rounding.
     """
     folded = _copy_structure(network).eval()
     for module in folded.modules():
@@ -36,7 +36,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
 
 
 def _copy_structure(network: nn.Module) -> nn.Module:
-    """Copy modules but not tensors, in a sixth of a deep copy's time."""
+    """Return a copy of a network that shares its tensors, in a sixth of a deep copy's time."""
     new = copy(network)
     new._parameters, new._buffers = dict(network._parameters), dict(network._buffers)
     new._modules = {

@@ -1,4 +1,4 @@
-"""Long training by the full recipe, and its evaluation on test images."""
+"""Long training by the full recipe, and evaluation on test images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import Evaluation, Predictions, Start
 from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
 from mbsearch.training.devices import device_name
-from mbsearch.training.distributed import Rank, together
+from mbsearch.training.distributed import Rank, run_on_devices
 from mbsearch.training.loop import Training, evaluate, predict
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
@@ -34,14 +34,16 @@ from mbsearch.training.weights import content_of, load_weights
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """Initial weights of one network's training; see `load_weights`."""
+    """A file with the initial weights of one network; see `load_weights`."""
 
     fingerprint: str
     path: Path
     eps: float = BATCH_NORM_EPS
 
     def facts(self) -> dict[str, Any]:
-        """Return what a training from this file depends on.
+        """Return the file's path and content hash, the network's fingerprint and epsilon.
+
+        A training from this file depends on all of them.
 
         Raises:
             DataError: the file cannot be read.
@@ -56,7 +58,7 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True)
 class FinalTraining:
-    """Evaluator that trains each network by the full recipe, then evaluates it on test images.
+    """Evaluator: train each network by the full recipe, and evaluate it on test images.
 
     After every epoch the state is saved in the training's own folder below `folder`, and the same
     task resumes from it. The final weights are in `weights.pt`. Several `devices` share each batch
@@ -75,11 +77,11 @@ class FinalTraining:
     min_images: int = 1
 
     def home(self, task: Task) -> Path:
-        """Return the folder of one training."""
+        """Return the folder of one training's checkpoint and weights."""
         return training_folder(self.folder, task.architecture.fingerprint, task.seed)
 
     def evaluate(self, task: Task) -> Outcome:
-        """Train one network from its state on disk to the last epoch, and evaluate it.
+        """Train one network to the last epoch, from its checkpoint if any, and evaluate it.
 
         Accuracy, loss and predictions are those on the test images.
 
@@ -123,7 +125,7 @@ class FinalTraining:
     def _train(
         self, task: Task, source: ImageSource, rank: Rank | None = None
     ) -> tuple[LongTraining, Start | None]:
-        """Train from the state on disk to the last epoch; the first rank saves the state."""
+        """Train to the last epoch, from the checkpoint if any; the first rank saves checkpoints."""
         seen, recipe, start = source.seen(self._pixels(task)), self.recipe, None
         architecture = task.architecture.replace(num_classes=source.num_classes)
         network = build(
@@ -161,14 +163,14 @@ class FinalTraining:
 
 
 def predictions(network: nn.Module, split: Split, device: torch.device) -> Predictions:
-    """Return the true and predicted classes of a split's images."""
+    """Return the true and the predicted class of each image in a split."""
     predicted = predict(network, split, device).numpy()
     return Predictions(split.labels.numpy().astype(np.uint16), predicted.astype(np.uint16))
 
 
 @dataclass
 class LongTraining(Training):
-    """Training with averaged weights, mixup and several devices, for long schedules.
+    """Training for long schedules: with averaged weights, mixup and several devices.
 
     Every rank draws the same batches and trains on its share of each. Gradients are averaged over
     ranks. Batch statistics are computed per rank; those of the first rank are saved.
@@ -187,23 +189,26 @@ class LongTraining(Training):
 
     @property
     def repeats(self) -> bool:
-        """Whether a step involves neither random numbers nor other devices."""
+        """Whether a training step uses neither random numbers nor other devices."""
         return self.recipe.mixup == 0 and self.rank is None
 
-    def see(self, train_split: Split, validation_split: Split | None) -> None:
-        """Replace the images; with another size the average of the weights restarts."""
+    def replace_images(self, train_split: Split, validation_split: Split | None) -> None:
+        """Replace the images; if their size changes, restart the average of the weights."""
         resized = train_split.images.shape != self.train_split.images.shape
-        super().see(train_split, validation_split)
+        super().replace_images(train_split, validation_split)
         if resized and self._average is not None:
             self._average = AveragedModel(self.network, use_buffers=True)
 
     @property
     def scored(self) -> nn.Module:
-        """The averaged weights' network if there is one, else the network."""
+        """The network with averaged weights if there is one, otherwise the network."""
         return self.network if self._average is None else self._average.module
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss (nats) of a step; with mixup, of mixed images and without a teacher."""
+        """Return the loss (nats) of a training step.
+
+        With mixup it is the loss of mixed images, without a teacher.
+        """
         if self.rank is not None:
             share = slice(self.rank.index, None, self.rank.count)
             images, labels, taught = batch
@@ -223,10 +228,11 @@ class LongTraining(Training):
         second = F.cross_entropy(logits, labels[other], label_smoothing=smoothing)
         return weight * first + (1 - weight) * second
 
-    def stepped(self) -> None:
-        """Update the average, with a decay that increases over the first steps as in TensorFlow.
+    def after_step(self) -> None:
+        """Update the averaged weights after a step.
 
-        With a constant decay the untrained initial weights would dominate for many steps.
+        The decay increases over the first steps, as in TensorFlow. With a constant decay the
+        untrained initial weights would dominate for many steps.
         """
         if self._average is not None:
             steps = int(self._average.n_averaged)  # on the CPU: no wait for the device
@@ -235,12 +241,12 @@ class LongTraining(Training):
             self._average.update_parameters(self.network)
 
     def state(self) -> dict[str, Any]:
-        """Return the checkpoint, with the average."""
+        """Return the training's state, including the averaged weights."""
         average = None if self._average is None else self._average.state_dict()
         return super().state() | {"average": average}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
+        """Restore the state that `state` returned."""
         super().load_state(state)
         if self._average is not None:
             self._average.load_state_dict(state["average"])

@@ -1,4 +1,4 @@
-"""The training loop: one network, one recipe, one epoch at a time, resumable between epochs."""
+"""The training loop: one network and one recipe, resumable after each epoch."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ EVALUATION_BATCH = 250  # larger ones exceed the caches of a core
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, channels last, and accelerate it there; in place."""
+    """Move a network to a device in place, in channels-last format, and accelerate it."""
     return accel.accelerate(network.to(device).to(memory_format=torch.channels_last), device)
 
 
 def compile_ahead(device: torch.device) -> None:
-    """Compile the kernels of trainings on a device, once per machine."""
+    """Compile the training kernels for a device, once per machine."""
     accel.compile_ahead(device, bfloat16=multiplies_bfloat16(device))
 
 
 @dataclass
 class Training:
-    """A network in training, one epoch at a time; a checkpoint holds its whole state.
+    """The training of one network, epoch by epoch; a checkpoint holds its whole state.
 
     Without a validation split the curve's validation values are NaN. If the training split has a
     teacher's logits, the loss is `distillation` with the settings in `teacher`.
@@ -64,21 +64,21 @@ class Training:
 
     @property
     def repeats(self) -> bool:
-        """Whether every step runs the same operations, all of them on the device."""
+        """Whether every training step runs the same operations, all on the device."""
         return True
 
     @property
     def scored(self) -> nn.Module:
-        """The network that is evaluated."""
+        """The network that is evaluated after each epoch."""
         return self.network
 
-    def see(self, train_split: Split, validation_split: Split | None) -> None:
-        """Replace the images, possibly by images of another size."""
+    def replace_images(self, train_split: Split, validation_split: Split | None) -> None:
+        """Replace the training and validation images, possibly by images of another size."""
         self.train_split, self.validation_split = train_split, validation_split
         self._run_step = accel.step_runner(self.device, constant=self.repeats)
 
     def run_epoch(self) -> Epoch:
-        """Train over the images once, then evaluate on the validation split if there is one.
+        """Train for one epoch, then evaluate on the validation split if there is one.
 
         Raises:
             EvaluationError: the loss is not finite.
@@ -123,11 +123,11 @@ class Training:
             tensors = [each for each in batch if each is not None]
             # Read the sum once per epoch: a read waits for the device.
             total += self._run_step(self._step, *tensors)
-            self.stepped()
+            self.after_step()
         return float(total) / steps
 
     def _step(self, *tensors: Tensor) -> Tensor:
-        """Train on the tensors of one batch and return its loss."""
+        """Update the network on one batch, and return the loss."""
         with mixed_precision(self.device):
             loss = self.loss(Batch(*tensors))
         self._optimizer.zero_grad(set_to_none=True)
@@ -143,28 +143,28 @@ class Training:
                 group["lr"] = rate
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss (nats) that a step minimises."""
+        """Return the loss (nats) that a training step minimises."""
         logits = self._forward(batch.images)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.recipe.label_smoothing)
         return distillation(loss, logits, batch.taught, self.teacher)
 
-    def stepped(self) -> None:
-        """Called after every optimizer step; does nothing unless overridden."""
+    def after_step(self) -> None:
+        """Do nothing; subclasses override this hook, which runs after every optimizer step."""
 
     def checkpoint(self) -> bytes:
-        """Return everything that the next epoch depends on."""
+        """Return the training's state as bytes, to resume after this epoch."""
         buffer = io.BytesIO()
         torch.save(self.state(), buffer)
         return buffer.getvalue()
 
     def restore(self, checkpoint: bytes) -> None:
-        """Resume from a checkpoint of the same network and recipe."""
+        """Restore the state from a checkpoint of the same network and recipe."""
         self.load_state(
             torch.load(io.BytesIO(checkpoint), map_location=self.device, weights_only=True)
         )
 
     def state(self) -> dict[str, Any]:
-        """Return the checkpoint as plain data and tensors."""
+        """Return the training's state as plain data and tensors."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -176,7 +176,7 @@ class Training:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
+        """Restore the state that `state` returned."""
         self.network.load_state_dict(state["network"])
         # Learning rates and options are for this device; the checkpoint may come from another.
         groups = self._optimizer.state_dict()["param_groups"]
@@ -186,7 +186,7 @@ class Training:
 
 
 def forward_with(weights: Mapping[str, Tensor], network: nn.Module, images: Tensor) -> Tensor:
-    """Return logits (N, num_classes) of a network in training with the given weights.
+    """Return logits (N, num_classes) of a network in training mode, with the given weights.
 
     Running statistics are not kept: they mean nothing to another network with the same weights.
 
@@ -205,15 +205,16 @@ def forward_with(weights: Mapping[str, Tensor], network: nn.Module, images: Tens
 
 
 def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: Teacher) -> Tensor:
-    """Return the loss of a student: a weighted mean of its own loss and of the teacher's term.
+    """Return a student's loss: the weighted mean of its own loss and the teacher's term.
 
-    The term is the Kullback-Leibler divergence (nats) of the student's class probabilities from
-    the teacher's, both at the teacher's temperature, times the temperature squared (Hinton et al.,
-    arXiv 1503.02531, section 2). Without a teacher's logits it is the student's own loss.
+    The teacher's term is the Kullback-Leibler divergence (nats) of the student's class
+    probabilities from the teacher's, both at the teacher's temperature, times the temperature
+    squared (Hinton et al., arXiv 1503.02531, section 2). Without a teacher's logits the student's
+    own loss is returned.
 
     Args:
         loss: the student's own.
-        logits: of the student, (B, num_classes).
+        logits: logits of the student, (B, num_classes).
         taught: logits of the teacher, (B, num_classes).
         teacher: its temperature, and the weight of its term.
     """
@@ -229,7 +230,7 @@ def distillation(loss: Tensor, logits: Tensor, taught: Tensor | None, teacher: T
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Return the factor on the learning rate: linear warmup, then half a cosine to 0."""
+    """Return the factor on the learning rate: linear warmup, then half a cosine down to 0."""
     rise = max(1, round(warmup * steps))
     if step < rise:
         return (step + 1) / rise
@@ -238,7 +239,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
-    """Return mean cross-entropy (nats) and accuracy of a network on a split, unaugmented."""
+    """Return a network's mean cross-entropy (nats) and accuracy on a split, not augmented."""
     folded = fold_norms(network)
     loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -252,7 +253,7 @@ def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[fl
 
 @torch.inference_mode()
 def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
-    """Return the class that a network predicts for each image of a split: int64 (N,)."""
+    """Return the class that a network predicts for each image of a split, as int64 (N,)."""
     folded = fold_norms(network)
     found = []
     for batch in batches(split, EVALUATION_BATCH, device=device):
@@ -262,7 +263,7 @@ def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Return optimizer groups: weights with decay, biases and norms without."""
+    """Return optimizer groups: weights with weight decay, biases and norms without."""
     parameters = list(parameters)
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""A network as a torch module, built from an architecture's layer program.
+"""Build the torch network of an architecture from its layer program.
 
 Each module has the name of its layer in the program.
 """
@@ -51,7 +51,7 @@ class SqueezeExcitation(nn.Module):
         self.gate = GATES[layer.gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape (N, C, H, W)."""
+        """Return `x` (N, C, H, W) with each channel scaled by its gate."""
         means = x.mean((2, 3), keepdim=True)
         gate: Tensor = self.gate(self.expansion(self.activation(self.reduction(means))))
         return x * gate
@@ -87,14 +87,14 @@ class Dense(nn.Linear):
 
 
 def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Run layers one after another."""
+    """Run layers in order, and return the output of the last one."""
     for layer in layers:
         x = layer(x)
     return x
 
 
 class Residual(nn.Module):
-    """Layers with a shortcut around them; an optional activation follows the addition.
+    """Residual block: layers with a shortcut, then an optional activation.
 
     The layers are direct children under their own names. An empty shortcut is the identity.
     `run_layers` may be replaced by a function that gives the same results.
@@ -131,7 +131,7 @@ def build(
     zero_init_residual: bool = False,
     seed: int = 0,
 ) -> nn.Module:
-    """Build the network of an architecture with fresh weights.
+    """Build an architecture's network with randomly initialized weights.
 
     The module maps images (N, 3, H, W) of any size to logits (N, num_classes). Its layers have the
     names of `Architecture.layers`. Weights are drawn as in MnasNet's and EfficientNet's reference
@@ -141,10 +141,10 @@ def build(
 
     Args:
         architecture: what to build.
-        num_classes: in the place of the architecture's own.
+        num_classes: number of classes, if not the architecture's.
         zero_init_residual: start every residual branch at zero, by a scale of 0 in its last batch
             normalization (arXiv 1706.02677, section 5.1).
-        seed: of the weights.
+        seed: seed of the random weights.
 
     Raises:
         SpecError: `num_classes` is not positive.
@@ -159,7 +159,7 @@ def build(
 
 
 def skeleton(architecture: Architecture) -> nn.Module:
-    """Return the network of an architecture without storage: parameters have shapes, no values.
+    """Build an architecture's network on the meta device, without memory for its parameters.
 
     Torch's default initialization would be wasted, and would draw from the global generator.
     """
@@ -168,7 +168,7 @@ def skeleton(architecture: Architecture) -> nn.Module:
 
 
 def last_norms(network: nn.Module) -> list[str]:
-    """Return the name of the last batch normalization of each residual branch."""
+    """Return the names of the last batch normalization in each residual branch."""
     found = []
     for name, block in network.named_modules():
         if isinstance(block, Residual):
@@ -192,7 +192,7 @@ def _assemble(program: Program) -> nn.Module:
 
 
 def _block(block: Block, c_in: int) -> tuple[nn.Module, int]:
-    """A block's module and its output channels."""
+    """Return a block's module and its number of output channels."""
     body, c_out = _layers(block.body, c_in)
     if block.shortcut is None:
         return nn.Sequential(body), c_out
@@ -201,7 +201,7 @@ def _block(block: Block, c_in: int) -> tuple[nn.Module, int]:
 
 
 def _layers(layers: Iterable[Layer], c_in: int) -> tuple[OrderedDict[str, nn.Module], int]:
-    """Modules of consecutive layers by name, and the last one's output channels."""
+    """Return the modules of consecutive layers by name, and the number of output channels."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     c, pooled = c_in, False
     for layer in layers:
@@ -232,7 +232,7 @@ def _layer(layer: Layer, c_in: int, pooled: bool) -> nn.Module:
 
 
 def _convolution(layer: Conv, c_in: int) -> nn.Sequential:
-    """Convolution without bias, batch normalization, then an optional activation."""
+    """Return a convolution without bias, batch normalization and an optional activation."""
     height, width = layer.kernel
     conv = nn.Conv2d(
         c_in,

@@ -1,4 +1,4 @@
-"""Plan and run the trainings before a search: a teacher and a supernet."""
+"""Plan and run the trainings before a search: of a teacher and a supernet."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.pretrained import Pretrained, trained_donor
 from mbsearch.training.resumable_training import prepare
 from mbsearch.training.supernet.supernet_training import SupernetTraining
-from mbsearch.training.teacher import TeacherTraining, read_lessons, write_lessons
+from mbsearch.training.teacher import TeacherTraining, read_logits, write_logits
 
-SUPERNET, TEACHER, LESSONS = "supernet.pt", "teacher.pt", "lessons.pt"
+SUPERNET, TEACHER, TEACHER_LOGITS = "supernet.pt", "teacher.pt", "lessons.pt"
 """Files in a study's folder: shared weights, the teacher's weights, and its logits."""
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Preparations:
-    """The trainings before a search, and the folder of their files.
+    """The trainings before a search, and the folder for their files.
 
     `space` has settings adapted to the initial weights. `supernet` is None if trials do not share
     weights.
@@ -45,7 +45,7 @@ class Preparations:
     def planned(
         space: SearchSpecification, source: ImageSource, seed: int, device: str | None, folder: Path
     ) -> Preparations:
-        """Return the trainings that a space's settings require on these images.
+        """Return the trainings that a specification requires on these images.
 
         Raises:
             DataError: there is no such donor, or its file cannot be read.
@@ -63,7 +63,7 @@ class Preparations:
 
     @property
     def pretrained(self) -> Pretrained | None:
-        """Initial weights from the donor; None without a donor."""
+        """The initial weights from the donor; None without a donor."""
         if self.donor is None:
             return None
         return _start(self.donor, self.space.settings, self.folder)
@@ -74,17 +74,17 @@ class Preparations:
 
     @property
     def needed(self) -> bool:
-        """Whether a training is needed before the search."""
+        """Whether a teacher or supernet must be trained before the search."""
         return self.supernet is not None or self._teaches
 
     @property
     def key(self) -> str | None:
-        """Identity of the donor; None without one."""
+        """The donor's key; None without a donor."""
         return None if self.donor is None else self.donor.key
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """Lines of text about the initial weights."""
+        """Lines of text about the initial weights; none without a donor."""
         if self.donor is None:
             return ()
         return (f"start: {self.donor.title} (--weights none trains from scratch)",)
@@ -95,11 +95,13 @@ class Preparations:
         deadline: float = math.inf,
         on_progress: OnProgress = ignore_progress,
     ) -> bool:
-        """Train what is missing on disk; return False if the deadline came first.
+        """Train the missing teacher and supernet; return whether they are complete.
+
+        They are not if the deadline came first.
 
         Args:
             space: the same, with the budgets of the study.
-            deadline: on time.monotonic's clock.
+            deadline: latest end, on time.monotonic's clock.
             on_progress: receives an event after every step.
 
         Raises:
@@ -110,10 +112,10 @@ class Preparations:
         prepare_worker()  # a second thread does not speed up such small networks
         device = choose_device(self.device)
         trained = None if self.donor is None else trained_donor(self.donor)
-        lessons = None
+        teacher_logits = None
         if trained is not None and self._teaches:
             teacher = TeacherTraining(space, self.source, self.seed, device, donor=trained)
-            path = self.folder / LESSONS
+            path = self.folder / TEACHER_LOGITS
             if not (self.folder / TEACHER).exists():
                 path.unlink(missing_ok=True)  # the logits of a teacher that was deleted
             _LOGGER.info(
@@ -124,21 +126,21 @@ class Preparations:
             ):
                 return False
             if not path.exists():
-                write_lessons(teacher.lessons(), path)
-            lessons = read_lessons(path)
+                write_logits(teacher.compute_logits(), path)
+            teacher_logits = read_logits(path)
             _LOGGER.info(
-                f"teacher: validation accuracy {lessons.accuracy:.3f} at "
-                f"{teacher.settings.pixels} px, {lessons.bytes / 1e6:.1f} MB of logits"
+                f"teacher: validation accuracy {teacher_logits.accuracy:.3f} at "
+                f"{teacher.settings.pixels} px, {teacher_logits.bytes / 1e6:.1f} MB of logits"
             )
         if self.supernet is None:
             return True
-        supernet = SupernetTraining(space, self.source, self.seed, device, trained, lessons)
+        supernet = SupernetTraining(space, self.source, self.seed, device, trained, teacher_logits)
         _LOGGER.info(f"supernet: {supernet.settings.steps:,} steps")
         return prepare(supernet, self.supernet, deadline=deadline, on_progress=on_progress)
 
 
 def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
-    """Return the donor that a setting selects for these images; None without one.
+    """Return the donor that the setting `weights` selects for these images, or None.
 
     Raises:
         DataError: there is no such donor, or its file cannot be read.
@@ -154,12 +156,12 @@ def chosen_donor(weights: str, source: ImageSource) -> Donor | None:
 def kept_start(
     settings: Settings, source: ImageSource, folder: Path, *, teacher: bool = True
 ) -> Pretrained | None:
-    """Return the initial weights of a study's networks; None without a donor.
+    """Return the initial weights of the networks of a study; None without a donor.
 
     Args:
         settings: stored in the study.
         source: its images.
-        folder: of the study.
+        folder: folder of the study.
         teacher: whether networks learn from the study's teacher, if it has one.
 
     Raises:
@@ -170,11 +172,11 @@ def kept_start(
 
 
 def _start(donor: Donor, settings: Settings, folder: Path, *, teacher: bool = True) -> Pretrained:
-    """Initial weights from a donor, with the files that the settings require."""
+    """Return initial weights from a donor, with the files that the settings require."""
     sharing = settings.proxy.evaluator == "supernet"
     teaching = teacher and settings.teacher.weight > 0
     return Pretrained(
         donor,
         (folder / SUPERNET).absolute() if sharing else None,
-        (folder / LESSONS).absolute() if teaching else None,
+        (folder / TEACHER_LOGITS).absolute() if teaching else None,
     )

@@ -1,4 +1,4 @@
-"""Initial weights from a donor or supernet, and recipes adapted to them.
+"""Initial weights from a donor or supernet, and training recipes adapted to them.
 
 Candidates, and references that correspond to the donor, inherit their part of the supernet, or of
 the donor if there is no supernet. The donor's own family, at smaller widths or resolutions,
@@ -22,10 +22,10 @@ from mbsearch.data.sources import ImageSource
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import Start, StartKind
 from mbsearch.training.donors.files import Donor, TrainedDonor, load_donor
-from mbsearch.training.donors.inheritance import copy_given, donated, inherited_share
+from mbsearch.training.donors.inheritance import copy_inherited, donated, inherited_share
 from mbsearch.training.supernet.shared_weights import inherit
 from mbsearch.training.supernet.supernet_training import load_shared
-from mbsearch.training.teacher import Lessons, TaughtSplit, read_lessons
+from mbsearch.training.teacher import TaughtSplit, TeacherLogits, read_logits
 
 LEAST_SHARE = 0.5
 """Least share of inherited weights; below it a network starts from fresh weights."""
@@ -37,15 +37,15 @@ _SLICE_RATE = 2
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A donor, and the files of its supernet and of its teacher's logits."""
+    """A donor, and the files of the supernet and of the teacher's logits."""
 
     donor: Donor
     supernet: Path | None = None
-    lessons: Path | None = None
+    teacher_logits: Path | None = None
 
     @torch.no_grad()
     def begin(self, network: nn.Module, architecture: Architecture, origin: str) -> Start:
-        """Copy the initial weights into a fresh network, and return where they come from.
+        """Copy initial weights into a new network, and return their kind and inherited share.
 
         Args:
             network: built from the architecture; changed in place.
@@ -60,7 +60,7 @@ class Pretrained:
         share = inherited_share(network, given)
         if share < LEAST_SHARE:
             return Start(StartKind.FRESH, 0.0)
-        copy_given(network, given)
+        copy_inherited(network, given)
         if origin == self.donor.family:
             return Start(StartKind.DONOR, share)
         if self.supernet is None:
@@ -71,22 +71,30 @@ class Pretrained:
     def taught(
         self, split: Split, source: ImageSource, kind: TaughtSplit, limit: int | None
     ) -> Split:
-        """Return a part of a split with the teacher's logits, if there is a teacher.
+        """Return a split with the teacher's logits attached, if there is a teacher.
+
+        The `kind` and `limit` are those that the split was made with.
 
         Raises:
             StorageError: the teacher's file is missing or damaged.
         """
-        if self.lessons is None:
+        if self.teacher_logits is None:
             return split
-        return _lessons(self.lessons).attached(split, kind, source.positions(kind, limit))
+        logits = _cached_logits(self.teacher_logits)
+        return logits.attached(split, kind, source.positions(kind, limit))
 
     def taught_on_all(self, split: Split) -> Split:
-        """Return the split of training and validation images with the teacher's logits."""
-        return split if self.lessons is None else _lessons(self.lessons).on_all(split)
+        """Attach the teacher's logits to the split of training and validation images.
+
+        Without a teacher the split is returned unchanged.
+        """
+        if self.teacher_logits is None:
+            return split
+        return _cached_logits(self.teacher_logits).on_all(split)
 
 
 def screening_recipe(proxy: Proxy, start: Start) -> Proxy:
-    """Return the proxy's recipe adapted to the origin of the weights."""
+    """Return the proxy's recipe, adapted to the kind of the initial weights."""
     match start.kind:
         case StartKind.FRESH:
             return proxy.from_scratch()
@@ -98,7 +106,7 @@ def screening_recipe(proxy: Proxy, start: Start) -> Proxy:
 
 
 def long_recipe(recipe: Retrain, start: Start, architecture: Architecture) -> Retrain:
-    """Return the recipe of finals and retraining adapted to the origin of the weights."""
+    """Return the recipe for finals and retraining, adapted to the kind of the initial weights."""
     if start.kind is StartKind.FRESH:
         return recipe
     factor = _SLICE_RATE if architecture.alpha < 1 else 1
@@ -107,7 +115,7 @@ def long_recipe(recipe: Retrain, start: Start, architecture: Architecture) -> Re
 
 @lru_cache(maxsize=1)
 def trained_donor(donor: Donor) -> TrainedDonor:
-    """Return a donor in memory; a process reads it once.
+    """Return a donor's network with its weights, read once per process.
 
     Raises:
         DataError: the file cannot be read, or does not fit.
@@ -117,7 +125,7 @@ def trained_donor(donor: Donor) -> TrainedDonor:
 
 @lru_cache(maxsize=1)
 def shared_weights(path: Path) -> dict[str, Tensor]:
-    """Return the weights of a supernet; a process reads them once.
+    """Return a supernet's weights by name, read once per process.
 
     Raises:
         StorageError: the file is missing or damaged.
@@ -126,5 +134,5 @@ def shared_weights(path: Path) -> dict[str, Tensor]:
 
 
 @lru_cache(maxsize=1)
-def _lessons(path: Path) -> Lessons:
-    return read_lessons(path)
+def _cached_logits(path: Path) -> TeacherLogits:
+    return read_logits(path)

@@ -1,6 +1,6 @@
-"""Proxy training: a short training on fewer, smaller images that stands for a long one.
+"""Proxy training: a short training on fewer, smaller images that replaces a long one.
 
-It starts from fresh weights, or from the network's part of a supernet's.
+It starts from random weights, or from the network's part of a supernet.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 @dataclass(frozen=True, slots=True)
 class ProxyTraining:
-    """Evaluator that trains each network alone by the same short recipe.
+    """Evaluator that trains each network by the same short recipe.
 
     A network is trained at ``proxy.pixels(resolution)`` and for the images' number of classes, on
     training and validation images only. Its initial weights come from `pretrained`, else from the
@@ -66,7 +66,7 @@ class ProxyTraining:
     teacher: Teacher = field(default_factory=Teacher)
 
     def evaluate(self, task: Task) -> Outcome:
-        """Train one network, from its checkpoint if it has one, and evaluate it.
+        """Train one network, from its checkpoint if any, and evaluate it on validation images.
 
         Raises:
             DataError: the images cannot be read.
@@ -123,7 +123,7 @@ class ProxyTraining:
     def _network(
         self, architecture: Architecture, task: Task, recipe: Recipe
     ) -> tuple[nn.Module, Start | None]:
-        """The network of a task with its initial weights."""
+        """Return a task's network and where its initial weights come from."""
         classes = self._source().num_classes
         network = build(
             architecture,
@@ -137,7 +137,10 @@ class ProxyTraining:
         return network, self.pretrained.begin(network, ours, task.origin)
 
     def _train_final(self, task: Task) -> Outcome:
-        """Train by the full recipe at the network's own resolution; predict validation images."""
+        """Train by the full recipe at the network's own resolution, and evaluate the network.
+
+        The outcome has the predictions on validation images.
+        """
         source = self._source()
         recipe = self.retrain.sized(len(source.members["train"].rows))
         network, start = self._network(task.architecture, task, recipe)
@@ -168,7 +171,7 @@ class ProxyTraining:
         stop = _stop_epoch(task, recipe)
         while (done := len(training.curve)) < stop:
             if sides[done] != training.train_split.images.shape[-1]:
-                training.see(
+                training.replace_images(
                     self._split("train", sides[done], None),
                     self._split("validation", sides[done], None),
                 )
@@ -209,7 +212,7 @@ class ProxyTraining:
 
 
 def _stop_epoch(task: Task, recipe: Recipe) -> int:
-    """The last epoch of a task."""
+    """Return the epoch after which a task returns."""
     return recipe.epochs if task.stop_epoch is None else min(task.stop_epoch, recipe.epochs)
 
 

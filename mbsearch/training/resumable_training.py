@@ -1,4 +1,4 @@
-"""Trainings before a search: step by step, saved to disk every hundred steps.
+"""Resumable trainings before a search, saved to disk every hundred steps.
 
 After an interruption the next run resumes from the saved state.
 """
@@ -34,7 +34,7 @@ _AVERAGED = 50  # steps
 
 
 class Drawn(NamedTuple):
-    """The network of one step: skeleton, weights, and side of its images in pixels."""
+    """The network trained in one step: module, weights, and side of its images (pixels)."""
 
     network: nn.Module
     views: Mapping[str, Tensor]
@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
 
 @dataclass
 class PreparatoryTraining(ABC):
-    """A training of weights before a search; images are augmented as in the proxy."""
+    """Base class of trainings before a search; images are augmented as in the proxy."""
 
     space: SearchSpecification
     source: ImageSource
@@ -63,31 +63,31 @@ class PreparatoryTraining(ABC):
     @property
     @abstractmethod
     def settings(self) -> Preparation:
-        """The recipe of the training."""
+        """The recipe of this training."""
 
     @abstractmethod
     def _start(self) -> Shared:
-        """The initial weights."""
+        """Return the initial weights."""
 
     @abstractmethod
     def _draw(self) -> Drawn:
-        """The network of the next step."""
+        """Return the network to train in the next step."""
 
     @abstractmethod
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of a step (nats)."""
+        """Return the loss of a step (nats)."""
 
     @abstractmethod
     def _made_by(self) -> dict[str, Any]:
-        """What the weights depend on."""
+        """Return everything that the weights depend on."""
 
     def _split(self, pixels: int) -> Split:
-        """All training images at a size."""
+        """Return all training images at a size in pixels."""
         return self.source.split("train", pixels)
 
     @cached_property
     def weights(self) -> dict[str, nn.Parameter]:
-        """The weights by name: the initial ones, unless `restore` has read others."""
+        """The current weights by name, at first the initial ones."""
         return self._parameters(self._start())
 
     @cached_property
@@ -100,7 +100,7 @@ class PreparatoryTraining(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether all steps are done."""
+        """Whether all steps of the recipe are completed."""
         return len(self.losses) >= self.settings.steps
 
     def step(self) -> None:
@@ -129,12 +129,12 @@ class PreparatoryTraining(ABC):
         self.seconds += time.perf_counter() - started
 
     def loss(self) -> float:
-        """Return the mean training loss (nats) of the last steps."""
+        """Return the mean training loss (nats) over the last 50 steps."""
         last = self.losses[-_AVERAGED:]
         return sum(last) / len(last) if last else math.nan
 
     def _batch(self, pixels: int) -> Batch:
-        """Random images of a size, augmented as in the proxy."""
+        """Return random training images at a size in pixels, augmented as in the proxy."""
         if pixels not in self._splits:
             self._splits[pixels] = self._split(pixels)
         split, how = self._splits[pixels], self.space.settings.proxy
@@ -160,7 +160,7 @@ class PreparatoryTraining(ABC):
         return next(whole)
 
     def save(self, path: Path) -> None:
-        """Write everything that the next step depends on, atomically.
+        """Write the state of the training to a file, atomically.
 
         Raises:
             StorageError: it cannot be written.
@@ -177,7 +177,7 @@ class PreparatoryTraining(ABC):
         write_tensors(path, state, self.noun)
 
     def restore(self, path: Path) -> None:
-        """Resume from a file of `save`.
+        """Restore the state from a file that `save` wrote.
 
         Raises:
             StorageError: the file is damaged, or was made by other settings.
@@ -202,12 +202,14 @@ def prepare(
     deadline: float = math.inf,
     on_progress: OnProgress = ignore_progress,
 ) -> bool:
-    """Train from the state on disk to the last step; return False if the deadline came first.
+    """Train to the last step, from the saved state if any; return whether it was reached.
+
+    It is not reached if the deadline comes first.
 
     Args:
         training: what is trained.
-        path: of the file that holds the weights.
-        deadline: on time.monotonic's clock.
+        path: file that holds the weights.
+        deadline: latest end, on time.monotonic's clock.
         on_progress: receives an event after every step.
 
     Raises:
@@ -227,7 +229,7 @@ def prepare(
 
 
 def _event(training: PreparatoryTraining) -> Progress:
-    """Return the progress event of the last step."""
+    """Return the progress event for the last step."""
     steps, loss = training.settings.steps, f"loss {training.loss():.2f}"
     message = f"{training.noun} trained: {steps:,} steps, {loss}" if training.done else None
     completed = len(training.losses)
@@ -235,7 +237,9 @@ def _event(training: PreparatoryTraining) -> Progress:
 
 
 def write_tensors(path: Path, state: dict[str, Any], noun: str) -> None:
-    """Write a file of tensors atomically; `noun` names its content in messages.
+    """Write a dictionary of tensors to a file, atomically.
+
+    The `noun` names the content in error messages.
 
     Raises:
         StorageError: it cannot be written.
@@ -248,7 +252,7 @@ def write_tensors(path: Path, state: dict[str, Any], noun: str) -> None:
 
 
 def read_tensors(path: Path, noun: str) -> dict[str, Any]:
-    """Inverse of `write_tensors`.
+    """Return the dictionary in a file that `write_tensors` wrote.
 
     Raises:
         StorageError: the file is missing or damaged.

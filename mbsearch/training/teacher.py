@@ -1,4 +1,4 @@
-"""The teacher: the donor, fine-tuned on a study's images; networks learn from its logits.
+"""The teacher: a donor fine-tuned on the study's images, whose logits networks learn from.
 
 The logits are computed once for each image and view (original and mirrored), in float16.
 """
@@ -39,8 +39,8 @@ _STATISTICS_STEPS = 50  # running statistics forget within some thirty
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
-    """A teacher's logits of training and validation images, and its validation accuracy.
+class TeacherLogits:
+    """A teacher's logits for training and validation images, and its validation accuracy.
 
     Logits are float16 of shape (N, views, num_classes), in the order of the split.
     """
@@ -49,24 +49,28 @@ class Lessons:
     accuracy: float
 
     def attached(self, split: Split, kind: TaughtSplit, positions: Tensor | None = None) -> Split:
-        """Return a split, or its part at `positions`, with the teacher's logits."""
+        """Return a split with the teacher's logits attached.
+
+        The `positions` are those of its images among all images of its kind; None if it has them
+        all.
+        """
         logits = self.logits[kind]
         return replace(split, taught=logits if positions is None else logits[positions])
 
     def on_all(self, split: Split) -> Split:
-        """Return the split of training and then validation images, with the teacher's logits."""
+        """Attach the teacher's logits to the split of training, then validation images."""
         both = torch.cat([self.logits["train"], self.logits["validation"]])
         return replace(split, taught=both)
 
     @property
     def bytes(self) -> int:
-        """Size of the logits."""
+        """Size of the logits in bytes."""
         return sum(each.nbytes for each in self.logits.values())
 
 
 @dataclass
 class TeacherTraining(PreparatoryTraining):
-    """The donor's network, fine-tuned on training images at the teacher's own pixels."""
+    """Fine-tune the donor's network on training images, at the teacher's resolution."""
 
     donor: TrainedDonor
 
@@ -74,7 +78,7 @@ class TeacherTraining(PreparatoryTraining):
 
     @property
     def settings(self) -> Teacher:
-        """The recipe of the training."""
+        """The recipe of this training."""
         return self.space.settings.teacher
 
     @cached_property
@@ -97,7 +101,10 @@ class TeacherTraining(PreparatoryTraining):
         return F.cross_entropy(logits, batch.labels, label_smoothing=_SMOOTHING)
 
     def _made_by(self) -> dict[str, Any]:
-        """What the weights depend on; temperature and weight of the distillation do not matter."""
+        """Return everything that the teacher's weights depend on.
+
+        The temperature and weight of the distillation do not change them.
+        """
         proxy = self.space.settings.proxy
         return {
             "donor": self.donor.key,
@@ -108,7 +115,7 @@ class TeacherTraining(PreparatoryTraining):
         }
 
     def network(self) -> nn.Module:
-        """Return the trained teacher, with running statistics of training images."""
+        """Return the trained teacher, with running statistics computed on training images."""
         network = place(build(self._architecture), self.device)
         network.load_state_dict(dict(self.weights), strict=False)
         with torch.no_grad():
@@ -118,12 +125,12 @@ class TeacherTraining(PreparatoryTraining):
         network.eval()
         return network
 
-    def lessons(self) -> Lessons:
-        """Return the trained teacher's logits of training and validation images."""
+    def compute_logits(self) -> TeacherLogits:
+        """Compute the teacher's logits for training and validation images."""
         network, views = self.network(), 2 if self.source.flippable else 1
         splits = {kind: self.source.split(kind, self.settings.pixels) for kind in _KINDS}
         _, accuracy = evaluate(network, splits["validation"], self.device)
-        return Lessons(
+        return TeacherLogits(
             {kind: _logits(network, split, views, self.device) for kind, split in splits.items()},
             accuracy,
         )
@@ -134,7 +141,7 @@ _KINDS: tuple[TaughtSplit, ...] = ("train", "validation")
 
 @torch.inference_mode()
 def _logits(network: nn.Module, split: Split, views: int, device: torch.device) -> Tensor:
-    """Logits (N, views, num_classes) of a split's images, original and mirrored."""
+    """Return logits (N, views, num_classes) for a split's images, original and mirrored."""
     folded, found = fold_norms(network), []
     for images, *_ in batches(split, EVALUATION_BATCH, device=device):
         with mixed_precision(device):
@@ -143,20 +150,20 @@ def _logits(network: nn.Module, split: Split, views: int, device: torch.device) 
     return torch.cat(found).clone()
 
 
-def write_lessons(lessons: Lessons, path: Path) -> None:
-    """Write a teacher's logits.
+def write_logits(teacher_logits: TeacherLogits, path: Path) -> None:
+    """Write a teacher's logits and validation accuracy.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    state = {"logits": dict(lessons.logits), "accuracy": lessons.accuracy}
+    state = {"logits": dict(teacher_logits.logits), "accuracy": teacher_logits.accuracy}
     write_tensors(path, state, TeacherTraining.noun)
 
 
-def read_lessons(path: Path) -> Lessons:
-    """Inverse of `write_lessons`.
+def read_logits(path: Path) -> TeacherLogits:
+    """Read a teacher's logits and validation accuracy, as written by `write_logits`.
 
     Raises:
         StorageError: the file is missing or damaged.
     """
-    return Lessons(**read_tensors(path, TeacherTraining.noun))
+    return TeacherLogits(**read_tensors(path, TeacherTraining.noun))

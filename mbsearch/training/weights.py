@@ -1,4 +1,4 @@
-"""Weights from files of mbsearch, torchvision or timm."""
+"""Read weights from files of mbsearch, torchvision or timm."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INVERTED = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3")
 
 
 def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS) -> None:
-    """Load a file of weights (safetensors or ``torch.save``) into a network.
+    """Load weights from a safetensors or ``torch.save`` file into a network.
 
     Names may be those of mbsearch, or of any library that lists the same layers in the same order,
     as torchvision and timm do for V1, V2, V3 and MnasNet. A classifier with another number of
@@ -37,7 +37,7 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
 
     Args:
         network: its weights are replaced.
-        path: of the file.
+        path: file with the weights.
         eps: epsilon of the batch normalizations that the file was trained with: 0.001 in
             torchvision's V3. Variances are shifted, so that the outputs are the same.
 
@@ -50,7 +50,7 @@ def load_weights(network: nn.Module, path: Path, *, eps: float = BATCH_NORM_EPS)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file that outputs depend on, in the order of the layers.
+    """Return a file's tensors by name, in the order of the layers, without batch counters.
 
     With names of mbsearch the order does not matter.
 
@@ -66,13 +66,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def match_weights(
     network: nn.Module, theirs: Mapping[str, Tensor], path: Path, *, eps: float = BATCH_NORM_EPS
 ) -> dict[str, Tensor]:
-    """Return the tensors of a file with the names and shapes of a network's tensors.
+    """Return a file's tensors under the names and in the shapes of a network's tensors.
 
     Args:
-        network: with the expected shapes; a `skeleton` is enough.
+        network: network with the expected shapes; a `skeleton` is enough.
         theirs: tensors of the file; see `read_weights`.
-        path: of the file, for messages.
-        eps: as in `load_weights`.
+        path: path of the file, for messages.
+        eps: see `load_weights`.
 
     Raises:
         DataError: they do not match; the message names the first mismatch.
@@ -100,7 +100,7 @@ def match_weights(
 
 
 def classes_of(path: Path) -> int:
-    """Return the number of classes of a file with names of mbsearch.
+    """Return the number of classes of a weights file with mbsearch's names.
 
     Raises:
         DataError: the file cannot be read, or holds no classifier of ours.
@@ -112,7 +112,7 @@ def classes_of(path: Path) -> int:
 
 
 def _in_order(names: Collection[str]) -> list[str]:
-    """Names of torchvision or timm in the order of their modules."""
+    """Sort tensor names of torchvision or timm in the order of the layers."""
     narrowing = {name.partition("conv_pwl")[0] for name in names if "conv_pwl" in name}
 
     def place(name: str) -> list[tuple[int, int, str]]:
@@ -128,7 +128,7 @@ def _in_order(names: Collection[str]) -> list[str]:
 
 
 def content_of(path: Path) -> str:
-    """Return a hash of a file's content.
+    """Return the SHA-256 hash of a file's content.
 
     Raises:
         DataError: it cannot be read.
@@ -142,7 +142,7 @@ def content_of(path: Path) -> str:
 
 
 def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that outputs depend on: all but the norms' batch counters."""
+    """Return a state dictionary without the batch counters, which outputs do not depend on."""
     return {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 

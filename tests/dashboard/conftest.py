@@ -1,4 +1,4 @@
-"""The dashboard's studies, its server and a browser on it."""
+"""Fixtures: studies for the dashboard, its server, and a browser."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def url(studies: Path) -> Iterator[str]:
-    """Start the dashboard from the command line and return its address."""
+    """Start the dashboard from the command line, and return its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,7 +69,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def page(browser: webdriver.Chrome, url: str, studies: Path) -> Iterator[Page]:
-    """Return a page; its console must have no messages at the end."""
+    """Return a page of the dashboard, and fail if its console has messages at the end."""
     browser.get_log("browser")
     opened = Page(browser, url, studies)
     yield opened

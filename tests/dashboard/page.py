@@ -1,4 +1,4 @@
-"""A page of the dashboard in a headless Chromium."""
+"""Drive a page of the dashboard in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAGES_READY = {
 
 
 def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that drives Chromium: slow, and skipped without it."""
+    """Mark a test that needs Chromium: slow, and skipped if Chromium is missing."""
     missing = CHROMIUM is None or DRIVER is None
     skip = pytest.mark.skipif(missing, reason="needs chromium and chromedriver")
     marked: Callable[..., None] = pytest.mark.slow(skip(test))
@@ -61,7 +61,7 @@ class Page:
         return str(self.js("document.querySelector('#sentence').textContent"))
 
     def options(self) -> dict[str, Any]:
-        """Return the options of the open list by their text."""
+        """Return the options of the open list, by text."""
         found = self.browser.find_elements(By.CSS_SELECTOR, "[role=option]")
         return {option.text: option for option in found}
 
@@ -74,7 +74,7 @@ class Page:
         return self.browser.execute_script(f"return {script}")
 
     def cells(self, rows: str) -> list[list[str]]:
-        """Return the texts of a table's cells in one request: each takes 20 ms."""
+        """Return the texts of a table's cells; one request for all, as each takes 20 ms."""
         found: list[list[str]] = self.js(
             f"Array.from(document.querySelectorAll('{rows}'),"
             " row => Array.from(row.querySelectorAll('td'), cell => cell.innerText.trim()))"
@@ -108,7 +108,7 @@ class Page:
         chain.perform()
 
     def drag(self, selector: str, right: int, down: int = 0) -> None:
-        """Drag an element from its centre."""
+        """Drag an element, starting at its centre."""
         chain = ActionChains(self.browser)
         chain.click_and_hold(self.wait(selector)).pause(0.1).move_by_offset(right, down)
         chain.pause(0.1).release().perform()
@@ -118,7 +118,7 @@ class Page:
         self.browser.execute_cdp_cmd("Browser.setDownloadBehavior", settings)
 
     def trials_drawn(self) -> list[int]:
-        """Return the trials in the plot of the front, each once."""
+        """Return the numbers of the trials in the plot of the front, without duplicates."""
         found: list[int] = self.js(
             "document.querySelector('#front .js-plotly-plot').data"
             ".filter(t => t.name != 'Pareto front' && t.name != 'Within noise of the front')"

@@ -1,4 +1,4 @@
-"""Studies that the dashboard shows; as a program, a search by another process."""
+"""Studies for the dashboard; run as a program, a search in another process."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ AUDITED = Audit(
 def search(
     folder: Path, trials: int, *, fails: bool = False, space: SearchSpecification = TINY
 ) -> None:
-    """Run a random search whose trainings take three epochs."""
+    """Run a random search with three epochs per training."""
     evaluator = FakeEvaluator(epochs=3, fails=fails)
     fake_search.search(folder, trials=trials, evaluator=evaluator, space=space)
 
 
 def search_elsewhere(folder: Path, trials: int, *, racing: bool = True) -> None:
-    """Run the search in another process, as a user does beside the dashboard."""
+    """Run the search in another process, like a user beside the dashboard."""
     tests = str(Path(__file__).parents[1])
     command = [sys.executable, "-m", "dashboard.studies", str(folder), str(trials)]
     if not racing:
@@ -55,7 +55,7 @@ def search_elsewhere(folder: Path, trials: int, *, racing: bool = True) -> None:
 
 
 def measure_front(folder: Path) -> None:
-    """Write latencies, an audit and a retraining beside a study."""
+    """Write latencies, an audit and retraining results beside a study."""
     rows = [
         {
             "name": record.label,

@@ -1,4 +1,4 @@
-"""The command line of this version, or of the one that MBSEARCH names."""
+"""Fixtures that run the command line of this checkout, or of the one named by MBSEARCH."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _IN_PROCESS = ("status", "report", "export")  # commands without processes of th
 
 @dataclass(frozen=True)
 class Ran:
-    """Exit code of a command, and all that it printed."""
+    """Exit code and output of a command."""
 
     code: int
     text: str
 
     def refused(self) -> str:
-        """The one line of an error that names a mistake of the user."""
+        """Return the error line of a command that failed because of a user's mistake."""
         assert self.code == 2, self.text
         assert "Traceback" not in self.text
         errors = [line for line in self.text.splitlines() if line.startswith("error: ")]
@@ -46,7 +46,7 @@ class Ran:
         return errors[0]
 
     def passed(self) -> str:
-        """What a command printed that went well."""
+        """Return the output of a command that succeeded without warnings."""
         assert self.code == 0, self.text
         assert "Warning" not in self.text
         return self.text
@@ -119,7 +119,10 @@ def mbsearch(tmp_path: Path) -> Mbsearch:
 
 @pytest.fixture
 def dry_run(mbsearch: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
-    """Reads a folder of images as ``run`` does; a version without --dry-run trains a network."""
+    """Return a function that reads a folder of images as ``run --dry-run`` does.
+
+    A version without --dry-run trains a network.
+    """
     space = tmp_path / "small.yaml"
     space.write_text(_SPACE)
 

@@ -1,4 +1,4 @@
-"""Kernels compiled by Numba.
+"""CPU kernels, written in Python and compiled by Numba.
 
 Importing this package sets Numba's CPU features, which Numba reads when it decorates its first
 function. For Intel processors LLVM uses vectors of half the width by default, to keep a higher

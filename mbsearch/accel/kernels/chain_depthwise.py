@@ -1,4 +1,4 @@
-"""Kernels of depthwise convolutions in a chain: one image at a time, one loop per row.
+"""Kernels of a chain for depthwise convolutions: one image at a time, one loop per row.
 
 An image is copied into a frame, padded with zeros by half the kernel. Columns of a phase (column
 modulo stride) are adjacent, so that each tap reads one contiguous run of memory.
@@ -41,20 +41,20 @@ _ROWS_PER_LOOP = 4  # rows of an image whose products are summed in one loop
 
 @inner
 def new_frame(height: int, width: int, channels: int, kernel: Pair, stride: int) -> Values:
-    """Return an image's frame (rows, phases, values of a phase) of zeros."""
+    """Return a frame of zeros for an image, of shape (rows, phases, values of a phase)."""
     columns = -(-(width + kernel[1] - 1) // stride)
     return np.zeros((height + kernel[0] - 1, stride, columns * channels), np.float32)
 
 
 @inner
 def column_offset(column: int, channels: int, stride: int, phase: int) -> int:
-    """Return the offset of a column in its row of a frame."""
+    """Return the offset of a column within a row of a frame."""
     return column % stride * phase + column // stride * channels
 
 
 @inner
 def tap_offsets(frame: Values, kernel: Pair, channels: int) -> Any:
-    """Return each tap's offset in a frame from the first tap, in groups of nine."""
+    """Return the offset of each filter tap from the first tap in a frame, in groups of nine."""
     _, stride, phase = frame.shape
     taps = kernel[0] * kernel[1]
     offsets = np.zeros((-(-taps // NINE), NINE), np.uint64)
@@ -67,15 +67,16 @@ def tap_offsets(frame: Values, kernel: Pair, channels: int) -> Any:
 
 @inner
 def images_per_sum(pixels: int) -> int:
-    """Return the number of images that are summed in float32 before the sum goes to float64."""
+    """Return the number of images to sum in float32 before adding to a float64 total."""
     return max(1, _PIXELS_PER_SUM // pixels)
 
 
 @inner
 def fill_frame(image: Values, terms: Values, kernel: Pair, seen: Values, frame: Values) -> None:
-    """Write an image (H, W, C), read by its terms, to its frame (rows, stride, values of a phase).
+    """Normalize and activate an image (H, W, C) by its terms, and write it to its frame.
 
-    With a horizontal stride it is written to `seen` (H * W * C) first.
+    The shape of the frame is (rows, stride, values of a phase). With a horizontal stride the image
+    is written to `seen` (H * W * C) first.
     """
     height, width, channels = image.shape
     _, stride, phase = frame.shape
@@ -106,7 +107,7 @@ def correlate(
     out: Values,
     at: int,
 ) -> None:
-    """Write one or two rows of a frame's correlation with filters, starting at a row."""
+    """Correlate a frame with filters, and write one or two rows of the output."""
     _, phases, phase = frame.shape
     flat, taps, width = frame.reshape(-1), nines.reshape(-1), row_width(channels)
     pitch = phases * phase
@@ -135,7 +136,7 @@ def depthwise(
     z: Values,
     z_terms: Values,
 ) -> None:
-    """Write a depthwise convolution of x (N, H, W, C) by weights (C, kh, kw) to z (N, Ho, Wo, C).
+    """Convolve x (N, H, W, C) with depthwise weights (C, kh, kw), and write z (N, Ho, Wo, C).
 
     The padding is half the kernel. For the terms of z see `pointwise`.
     """
@@ -180,7 +181,10 @@ def depthwise(
 
 @inner
 def new_products(kernel: Pair, stride: Pair, width: int) -> Values:
-    """Return a row of zeros for each tap, in groups of three; some groups have fewer taps."""
+    """Return an array with a row of zeros per filter tap, in groups of three.
+
+    Some groups have fewer taps.
+    """
     threes = 0
     for phase in range(stride[0]):
         threes += kernel[1] * len(range(phase, kernel[0], 3 * stride[0]))
@@ -199,7 +203,7 @@ def filter_products(
     channels: int,
     products: Values,
 ) -> None:
-    """Add the products of an image's frame and its gradients' frame, per tap.
+    """Add the products of an image's frame and its gradients' frame to a row per filter tap.
 
     `sides` are the height and width of the gradients. A loop takes four rows of them and three taps
     of a column, a stride apart, so that each value is read less often. The last row of the
@@ -241,7 +245,7 @@ def filter_products(
 def add_and_clear_products(
     products: Values, kernel: Pair, stride: Pair, width: int, total: Moments
 ) -> None:
-    """Add the products of each tap to total (kh, kw, C), and set them to zero."""
+    """Add the products of each filter tap to `total` (kh, kw, C), and set them to zero."""
     line = 0
     for b in range(kernel[1]):
         for remainder in range(stride[0]):
@@ -265,9 +269,9 @@ def phase_gradient(
     channels: int,
     out: Values,
 ) -> None:
-    """Write the gradient of one phase of a row of an image's frame.
+    """Write the gradient of one phase of a row in an image's frame.
 
-    `grads` is the frame of the gradients, `sides` their height and width.
+    The array `grads` is the frame of the gradients; `sides` are their height and width.
     """
     pitch, flat = grads.shape[2], grads.reshape(-1)
     columns = len(out) // channels
@@ -297,7 +301,7 @@ def row_gradient(
     at: int,
     count: int,
 ) -> None:
-    """Write the gradient of a row of an image, for filters with a stride.
+    """Write the gradient of one row of an image, for a convolution with a stride.
 
     `line` is a buffer with the length of a phase in the image's frame.
     """
@@ -326,7 +330,10 @@ def depthwise_backward(
     norm_grads: Values,
     sums: Moments,
 ) -> None:
-    """Gradients of `depthwise` and its batch norm; see `pointwise_backward`."""
+    """Write the gradients of input, weights, scale and shift of `depthwise` and its batch norm.
+
+    The arguments are those of `pointwise_backward`.
+    """
     images, height, width, channels = x.shape
     sides = z.shape[1:3]
     kernel, filters = weight.shape[1:], weight.reshape(channels, -1)

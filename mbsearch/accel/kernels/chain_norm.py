@@ -1,4 +1,4 @@
-"""Kernels of batch norms and activations in a chain."""
+"""Kernels of a chain for batch normalization and activation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start(
     settings: Settings,
     z_terms: Values,
 ) -> None:
-    """Write the terms (6, C) of a map z (M, C) from its batch norm and activation."""
+    """Compute the terms (6, C) of a map z (M, C) from its batch norm and activation."""
     pixels, channels = z.shape
     rows = max(1, CACHED // channels)
     width, flat = row_width(channels), z.reshape(-1)
@@ -53,7 +53,7 @@ def start(
 def start_backward(
     grad: Values, z: Values, z_terms: Values, z_sums: Moments, z_grad: Values, norm_grads: Values
 ) -> None:
-    """Gradients of `start`: of z, and of its batch norm's scale and shift.
+    """Write the gradients of z and of its batch norm's scale and shift; see `start`.
 
     `grad` is the gradient of the normalized z, and z_sums are its `norm_sums`.
     """
@@ -63,16 +63,16 @@ def start_backward(
 
 @compiled
 def activate(x: Values, terms: Values, y: Values) -> None:
-    """Write the normalized and activated map x to y."""
+    """Normalize and activate the map x by its terms, and write the result to y."""
     read_values(x.reshape(-1), 0, x.size, repeated(terms), y.reshape(-1), 0)
 
 
 @compiled
 def norm_sums(grad: Values, x: Values, terms: Values, passed: Values, sums: Moments) -> None:
-    """Write the gradient before the activation of x to passed, and its sums.
+    """Write the gradient before the activation of x to `passed`, and two sums per channel.
 
-    The sums (2, C) are those of the gradient, and of its product with the distance of x from its
-    mean. Without an activation, passed is the gradient itself, and is only read.
+    The `sums` (2, C) are those of the gradient, and of its product with the distance of x from its
+    mean. Without an activation, `passed` is the array `grad` itself, which is only read.
     """
     wide = repeated(terms)
     width = wide.shape[1]

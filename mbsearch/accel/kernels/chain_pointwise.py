@@ -1,4 +1,4 @@
-"""Kernels of pointwise convolutions in a chain: matrix products of blocks of pixels."""
+"""Kernels of a chain for pointwise convolutions: matrix products of blocks of pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LEAST_PIXELS = 512
 
 @inner
 def pixels_per_block(pixels: int, c_in: int, c_out: int) -> int:
-    """Return the number of pixels whose inputs and outputs fit into the cache together."""
+    """Return the number of pixels whose inputs and outputs together fit into the cache."""
     return min(pixels, max(_LEAST_PIXELS, CACHED // (c_in + c_out)))
 
 
@@ -42,10 +42,11 @@ def pointwise(
     z: Values,
     z_terms: Values,
 ) -> None:
-    """Write a pointwise convolution of x (M, K) by weights (N, K) to z (M, N), one row per pixel.
+    """Convolve x (M, K) with pointwise weights (N, K), and write the result to z (M, N).
 
-    The terms of its batch norm and activation go to z_terms (6, N). Moments are taken about an
-    origin near the map: else a variance far below the squared mean would be lost.
+    Each row is a pixel. The terms of the batch norm and activation are written to z_terms (6, N).
+    Moments are taken about an origin near the map: else a variance far below the squared mean would
+    be lost.
     """
     pixels, c_in = x.shape
     c_out = len(weight)
@@ -85,7 +86,7 @@ def pointwise_backward(
     norm_grads: Values,
     sums: Moments,
 ) -> None:
-    """Gradients of `pointwise` and its batch norm: of its input, weights, scale and shift.
+    """Write the gradients of input, weights, scale and shift of `pointwise` and its batch norm.
 
     `grad` is the gradient of the normalized z, and z_sums are its `norm_sums`. If x has terms,
     x_grad is the gradient before the activation of x, and sums are the `norm_sums` of x.

@@ -1,4 +1,4 @@
-"""Batches of normalized images from images of bytes."""
+"""Kernel that makes a normalized float32 batch from uint8 images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def normalize(
     offset: Values,
     out: Values,
 ) -> None:
-    """Write chosen images (N, C, H, W), times scale plus offset, to out (B, H, W, 3).
+    """Write ``image * scale + offset`` for the chosen images to `out` (B, H, W, 3).
 
-    Pixels are read from the given rows (B, H) and columns (B, W) of an image. A single channel,
-    scale or offset is used for all three channels.
+    The images are (N, C, H, W). Pixels are read from the given rows (B, H) and columns (B, W) of an
+    image. A single channel, scale or offset is used for all three channels.
     """
     count, height, width, depth = out.shape
     for b in range(count):

@@ -1,4 +1,4 @@
-"""Decorators of the kernels, and the cache of their machine code on disk."""
+"""Decorators that compile the kernels, and the cache of their machine code on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(kernel: _Function) -> _Function:
-    """Compile a kernel for its arguments' types on first use, and keep the machine code on disk."""
+    """Compile a kernel on first use, for its arguments' types, and cache it on disk."""
     function: Any = njit(fastmath=_FAST_MATH, error_model="numpy")(kernel)
     with suppress(RuntimeError):  # no cache folder: each process compiles the kernel
         function._cache = _Cache(kernel)
@@ -38,14 +38,14 @@ def compiled(kernel: _Function) -> _Function:
 
 
 def inner(function: _Function) -> _Function:
-    """Compile a function that only kernels call, as a part of them."""
+    """Compile a function inline: only kernels call it."""
     part: Any = njit(fastmath=_FAST_MATH, error_model="numpy", forceinline=True)(function)
     return cast(_Function, part)
 
 
 @cache
 def sources_hash() -> str:
-    """Return a hash of all files of this package."""
+    """Return a hash of all source files of this package."""
     digest = blake2b(digest_size=8)
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
@@ -53,7 +53,7 @@ def sources_hash() -> str:
 
 
 class _Cache(_FunctionCache):  # type: ignore[misc]
-    """Machine code of a kernel on disk. An unusable file costs a compilation, not the training.
+    """Numba's cache on disk, which ignores files that cannot be read or written.
 
     Numba discards the code when the kernel's own file changes. Kernels consist of functions from
     several files, so this cache discards it when any file of the package changes.

@@ -1,4 +1,4 @@
-"""Inner loops of the chains' kernels, over values in a core's cache.
+"""Inner loops of the chains' kernels, on values in the CPU cache.
 
 Values are float32 in the order of memory: channels of a pixel, then the next pixel. The `terms`
 (6, C) of a map say how the next layer reads it: mean and inverse deviation of the batch, scale and
@@ -39,7 +39,10 @@ unsigned: Any = uintp
 
 @inner
 def row_width(channels: int) -> int:
-    """Return the values of a row: the fewest whole pixels that reach the least row."""
+    """Return the number of values in a row: whole pixels, at least `_ROW` values.
+
+    Without channels it is zero.
+    """
     width = channels
     while 0 < width < _ROW:
         width += channels
@@ -48,7 +51,7 @@ def row_width(channels: int) -> int:
 
 @inner
 def repeated(terms: Values) -> Values:
-    """Repeat per-channel rows, such as terms, to the length of a row of pixels."""
+    """Return per-channel values, such as terms, repeated to the length of a row of pixels."""
     rows, channels = terms.shape
     wide = np.empty((rows, row_width(channels)), np.float32)
     for row in range(rows):
@@ -59,7 +62,7 @@ def repeated(terms: Values) -> Values:
 
 @inner
 def add_and_clear(part: Values, total: Any) -> None:
-    """Add a row to per-channel totals, and set it to zero."""
+    """Add a row of pixels to per-channel totals, and set the row to zero."""
     channels = len(total)
     for start in range(0, len(part), channels):
         for c in range(channels):
@@ -69,7 +72,7 @@ def add_and_clear(part: Values, total: Any) -> None:
 
 @inner
 def copy_values(x: Values, first: int, count: int, y: Values, at: int) -> None:
-    """Copy values of x to y."""
+    """Copy `count` values of x, from `first` on, to y, from `at` on."""
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     for t in range(count):
         y[at + t] = x[first + t]
@@ -77,7 +80,7 @@ def copy_values(x: Values, first: int, count: int, y: Values, at: int) -> None:
 
 @inner
 def read_values(x: Values, first: int, count: int, terms: Values, y: Values, at: int) -> None:
-    """Write normalized and activated values of x to y, by its terms."""
+    """Write the values of x to y, normalized and activated by the terms of x."""
     if terms.shape[1] == 0:
         copy_values(x, first, count, y, at)
         return
@@ -96,7 +99,7 @@ def read_values(x: Values, first: int, count: int, terms: Values, y: Values, at:
 def add_moments(
     z: Values, first: int, count: int, origin: Values, part: Values, square: Values
 ) -> None:
-    """Sum the distances of values from an origin, and their squares."""
+    """Add distances from an origin to `part`, and their squares to `square`."""
     first, count = unsigned(first), unsigned(count)
     width, start = unsigned(len(origin)), unsigned(0)
     while start < count:
@@ -111,7 +114,10 @@ def add_moments(
 def norm_backward(
     grad: Values, z: Values, first: int, count: int, back: Values, out: Values, at: int
 ) -> None:
-    """Write the gradient of z from that of its normalized values; see `norm_coefficients`."""
+    """Write the gradient of a batch norm's input z, given the gradient of its output.
+
+    For `back` see `norm_coefficients`.
+    """
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     width, start = unsigned(back.shape[1]), unsigned(0)
     while start < count:
@@ -134,7 +140,7 @@ def activation_backward(
     part: Values,
     product: Values,
 ) -> None:
-    """Apply the activation's derivative at y to a gradient in place; add up `norm_sums` of x."""
+    """Set a gradient to zero where the activation y is clipped; add up `norm_sums` of x."""
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     width, start = unsigned(terms.shape[1]), unsigned(0)
     least, most = terms[LEAST, 0], terms[MOST, 0]
@@ -153,7 +159,7 @@ def activation_backward(
 def add_products(
     grad: Values, first: int, count: int, x: Values, terms: Values, part: Values, product: Values
 ) -> None:
-    """Sum a gradient, and its products with the distance of x from its mean."""
+    """Add a gradient to `part`, and its products with ``x - mean`` to `product`."""
     first, count = unsigned(first), unsigned(count)
     width, start = unsigned(terms.shape[1]), unsigned(0)
     while start < count:
@@ -175,7 +181,7 @@ def write_terms(
     settings: Settings,
     terms: Values,
 ) -> None:
-    """Write the terms of a map from its moments about an origin.
+    """Write the terms of a map, given its moments about an origin.
 
     The running mean and variance of its batch norm are updated.
     """
@@ -188,7 +194,7 @@ def write_terms(
 
 @inner
 def norm_coefficients(terms: Values, sums: Moments, pixels: int, grads: Values) -> Values:
-    """Return the coefficients of a batch norm's backward pass, and write its weight gradients.
+    """Write a batch norm's weight gradients, and return coefficients of its input gradient.
 
     Let dy be the gradient of the normalized map and n = (z - mean) * inverse. The gradient of the
     bias is the sum of dy, that of the weight the sum of dy * n; grads (2, C) has the weight first.

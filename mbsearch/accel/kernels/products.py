@@ -1,4 +1,4 @@
-"""Matrix products inside kernels, by the BLAS library of torch.
+"""Matrix products inside kernels, by torch's BLAS library.
 
 On the narrow matrices of small networks it is up to twice as fast as the library that Numba calls
 (docs/throughput.md).
@@ -21,7 +21,7 @@ _N, _T = ord("N"), ord("T")
 
 
 def torch_sgemm() -> int:
-    """Return the address of torch's sgemm.
+    """Return the address of the sgemm function in torch's BLAS library.
 
     Raises:
         AttributeError: torch does not export it, as on Windows.
@@ -31,7 +31,7 @@ def torch_sgemm() -> int:
 
 
 def scipy_sgemm() -> int:
-    """Return the address of SciPy's sgemm, which is public."""
+    """Return the address of the sgemm function in SciPy's public Cython BLAS interface."""
     capsule = import_module("scipy.linalg.cython_blas").__pyx_capi__["sgemm"]
     name = ctypes.pythonapi.PyCapsule_GetName
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
@@ -47,7 +47,7 @@ def _address(function: object) -> int:
 
 
 def sgemm_address() -> int:
-    """Return the address of torch's sgemm if it is exported, else of SciPy's."""
+    """Return the address of torch's sgemm, or of SciPy's if torch does not export it."""
     try:
         return torch_sgemm()
     except (AttributeError, OSError):
@@ -69,9 +69,10 @@ def _multiply(
     fresh: bool,
     c: Values,
 ) -> None:
-    """Call sgemm. BLAS's matrices are column-major, so the factors of the product are swapped.
+    """Write the product of two matrices to `c`, or add it unless `fresh`, by a call of sgemm.
 
-    Matrices are contiguous: the leading dimensions are the lengths of their rows.
+    BLAS's matrices are column-major, so the factors of the product are swapped. Matrices are
+    contiguous: the leading dimensions are the lengths of their rows.
     """
     flags = np.array([flag_a, flag_b], np.uint8)
     sizes = np.array([*sides, a.shape[1], b.shape[1], c.shape[1]], np.int32)
@@ -95,18 +96,18 @@ def _multiply(
 
 @inner
 def multiply(y: Values, weight: Values, z: Values) -> None:
-    """Write y (M, K) times the transpose of weights (N, K) to z (M, N)."""
+    """Write ``y @ weight.T`` to z, for y (M, K) and weight (N, K)."""
     _multiply(_T, _N, (len(weight), len(y), y.shape[1]), weight, y, True, z)
 
 
 @inner
 def multiply_backward(z_grad: Values, weight: Values, y_grad: Values) -> None:
-    """Write gradients (M, N) times weights (N, K) to y_grad (M, K)."""
+    """Write ``z_grad @ weight`` to y_grad, for z_grad (M, N) and weight (N, K)."""
     _multiply(_N, _N, (weight.shape[1], len(z_grad), len(weight)), weight, z_grad, True, y_grad)
 
 
 @inner
 def add_weight_gradient(z_grad: Values, y: Values, weight_grad: Values) -> None:
-    """Add the transpose of gradients (M, N) times y (M, K) to weight_grad (N, K)."""
+    """Add ``z_grad.T @ y`` to weight_grad, for z_grad (M, N) and y (M, K)."""
     sides = y.shape[1], z_grad.shape[1], len(y)
     _multiply(_N, _T, sides, y, z_grad, False, weight_grad)

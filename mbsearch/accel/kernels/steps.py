@@ -1,4 +1,4 @@
-"""Kernels of single layers: batch normalization, and gradients of depthwise convolutions.
+"""Kernels of single layers: batch normalization, and depthwise convolution's gradients.
 
 Maps are arrays (N, H, W, C) of float32, or of bfloat16 stored as uint16. Sums are in float32 and
 float64.
@@ -23,20 +23,23 @@ _BLOCK = 128
 
 
 def stored(x: torch.Tensor) -> Stored:
-    """Return a tensor of one of `DTYPES` as an array for a kernel; a copy if not contiguous."""
+    """Return a float32 or bfloat16 tensor as an array for a kernel.
+
+    It is a copy only if the tensor is not contiguous. Values of bfloat16 are stored as uint16.
+    """
     x = x.detach().contiguous()
     memory: Stored = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
     return memory
 
 
 def new_map(x: torch.Tensor) -> torch.Tensor:
-    """Return an empty map with the shape (N, C, H, W) and precision of x, channels_last."""
+    """Return an empty tensor with the shape (N, C, H, W) and precision of x, channels last."""
     n, c, h, w = x.shape
     return torch.empty((n, h, w, c), dtype=x.dtype).permute(0, 3, 1, 2)
 
 
 def _read(value: Any) -> Any:
-    """A stored value as float32."""
+    """Return a value of a float32 or bfloat16 map as float32."""
     raise NotImplementedError
 
 
@@ -48,7 +51,10 @@ def _read_compiled(value: Any) -> Any:
 
 
 def _written(value: Any, like: Any) -> Any:
-    """A float32 in the precision of `like`: bfloat16 is rounded to the nearest, ties to even."""
+    """Return a float32 value in the precision of the map `like`.
+
+    For bfloat16 it is rounded to the nearest, ties to even.
+    """
     raise NotImplementedError
 
 
@@ -75,14 +81,14 @@ def _tiled(values: Values, width: int) -> Values:
 
 @njit(inline="always")
 def _add_pixels(sums: NDArray[np.float64], channels: int) -> None:
-    """Add the sums of a row's other pixels to those of its first pixel."""
+    """Add the sums of a row's other pixels to the sums of its first pixel."""
     for c in range(channels, len(sums)):
         sums[c % channels] += sums[c]
 
 
 @njit(inline="always")
 def _passed(grad: Any, z: Any, bottom: Any, top: Any) -> Any:
-    """The gradient before a clip at z: zero at and beyond the bounds."""
+    """Return the gradient before a clip at z: zero at the bounds and beyond."""
     return np.float32(0) if (z <= bottom) | (z >= top) else grad
 
 
@@ -97,7 +103,7 @@ def batch_terms(
     running_variance: Values,
     terms: Values,
 ) -> None:
-    """Write a batch norm's mean, inverse deviation, scale and shift (rows) of each channel.
+    """Write a batch norm's mean, inverse deviation, scale and shift (rows) per channel.
 
     The moments are the sum of distances from an origin, the sum of their squares, the origin and
     the number of pixels. Running moments are updated, the variance by its unbiased estimate.
@@ -129,7 +135,7 @@ def normalize(
     y: Stored,
     terms: Values,
 ) -> None:
-    """Normalize every channel by its mean and variance, scale, shift and clip it.
+    """Apply batch normalization and a clip to x, and write the result to y.
 
     Rows (M, F * C) of F pixels are read from x and written to y. The other arrays have one value
     per channel. The terms (4, C) for `normalize_backward` are those of `batch_terms`.
@@ -170,7 +176,7 @@ def normalize(
 def normalize_backward(
     x: Stored, grad: Stored, terms: Values, low: float, high: float, x_grad: Stored, grads: Values
 ) -> None:
-    """Gradients of `normalize` from that of y: of x, and in grads (2, C) of weight and bias.
+    """Write the gradients of `normalize`: of x, and in `grads` (2, C) of weight and bias.
 
     Let dz be the gradient before the clip, and n = (x - mean) * inverse. The gradient of the bias
     is the sum of dz, that of the weight the sum of dz * n, and that of x is
@@ -222,7 +228,7 @@ def normalize_backward(
 def filter_gradient(
     x: Stored, grad: Stored, stride: tuple[int, int], padding: tuple[int, int], out: Values
 ) -> None:
-    """Write the gradient of depthwise filters to out (kh, kw, C).
+    """Write the gradient of a depthwise convolution's filters to `out` (kh, kw, C).
 
     `x` is the input (N, H, W, C) of the convolution, `grad` the gradient of its output.
     """
@@ -249,7 +255,10 @@ def filter_gradient(
 def _add_row_gradient(
     grad: Any, n: int, i: int, weight: Values, a: int, stride: int, padding: int, line: Values
 ) -> None:
-    """Add to a row (W, C) the gradient from output row i of image n, by row a of the filters."""
+    """Add to an input row (W, C) the gradient of one output row through one row of filters.
+
+    The output row is row `i` of image `n`; the filters' row is `a`.
+    """
     width, channels = line.shape
     for j in range(grad.shape[2]):
         for b in range(weight.shape[1]):
@@ -264,7 +273,7 @@ def _add_row_gradient(
 def input_gradient(
     grad: Stored, weight: Values, stride: tuple[int, int], padding: tuple[int, int], out: Stored
 ) -> None:
-    """Write the gradient of a depthwise convolution's input to out (N, H, W, C).
+    """Write the gradient of a depthwise convolution's input to `out` (N, H, W, C).
 
     `grad` is the gradient of its output, `weight` are the filters (kh, kw, C).
     """

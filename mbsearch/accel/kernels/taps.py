@@ -1,4 +1,4 @@
-"""Inner loops of depthwise convolutions over a frame: correlations, and their gradients.
+"""Inner loops of depthwise convolutions on a frame: correlations and their gradients.
 
 A tap is one value per channel, repeated to the length of a row of terms. Taps lie `PITCH` apart.
 """
@@ -18,7 +18,7 @@ NINE = 9
 
 @inner
 def grouped_taps(filters: Values, turned: bool) -> Values:
-    """Return filters (C, taps) as groups of nine taps, padded with zeros, in rows.
+    """Return filters (C, taps) as rows, in groups of nine taps, padded with zeros.
 
     `turned` reverses the order of the taps, as the input gradient needs it.
     """
@@ -43,9 +43,9 @@ def add_nine_taps(
     at: int,
     fresh: bool,
 ) -> None:
-    """Accumulate a correlation of a frame with nine taps into out; overwrite if `fresh`.
+    """Correlate a frame with nine filter taps, and add the result to `out`.
 
-    Tap i starts at ``first + offsets[i]`` in the frame.
+    If `fresh`, `out` is overwritten. Tap i starts at ``first + offsets[i]`` in the frame.
     """
     count, at, first = unsigned(count), unsigned(at), unsigned(first)
     a, b, c = first + offsets[0], first + offsets[1], first + offsets[2]
@@ -82,9 +82,10 @@ def write_two_rows(
     out: Values,
     at: int,
 ) -> None:
-    """Compute two output rows of a 3 x 3 correlation; `pitch` separates the rows of the frame.
+    """Write two output rows of a 3 x 3 correlation of a frame.
 
-    The two rows of the frame that both need are read once.
+    The rows of the frame are `pitch` values apart. The two rows that both outputs need are read
+    once.
     """
     a, pitch, one, two = unsigned(first), unsigned(pitch), unsigned(column), unsigned(2 * column)
     b, c, d = unsigned(a + pitch), unsigned(a + 2 * pitch), unsigned(a + 3 * pitch)
@@ -108,7 +109,7 @@ def write_two_rows(
 
 @inner
 def add_tap(frame: Values, first: int, tap: Values, count: int, out: Values, at: int) -> None:
-    """Add the product of a frame's values and one tap to out."""
+    """Add the product of a frame's values and one filter tap to `out`."""
     count, first, at = unsigned(count), unsigned(first), unsigned(at)
     width, start = unsigned(len(tap)), unsigned(0)
     while start < count:
@@ -121,10 +122,11 @@ def add_tap(frame: Values, first: int, tap: Values, count: int, out: Values, at:
 def add_products(
     frame: Values, x: Any, grads: Values, g: Any, count: int, products: Values, width: int
 ) -> None:
-    """Add the products of six rows of a frame and four rows of gradients, for three taps.
+    """Add to `products` the weight gradients of three taps, from four rows of gradients.
 
-    The rows start at `x` and `g`. The three taps are in one column of the filter: the gradient of
-    row i is multiplied by rows i, i + 1 and i + 2 of the frame.
+    The four rows of gradients start at `g`, the six rows of the frame at `x`. The three taps are in
+    one column of the filter: the gradient of row i is multiplied by rows i, i + 1 and i + 2 of the
+    frame.
     """
     count, width, start = unsigned(count), unsigned(width), unsigned(0)
     x0, x1, x2, x3 = unsigned(x[0]), unsigned(x[1]), unsigned(x[2]), unsigned(x[3])

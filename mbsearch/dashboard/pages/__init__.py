@@ -1,4 +1,4 @@
-"""The pages of the dashboard, one module each; see mbsearch/dashboard/page.py."""
+"""The dashboard's pages, one module each; see mbsearch/dashboard/page.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mbsearch.dashboard.page import Page
 
 @cache
 def pages() -> dict[str, Page]:
-    """Return all pages by address, in the order of the header.
+    """Return all pages by URL path, in the order of the header.
 
     Raises:
         TypeError: a module of this package is not a page.

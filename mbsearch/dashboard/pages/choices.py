@@ -1,4 +1,4 @@
-"""Page of the choices: their importance, and the best options by cost."""
+"""Page on the space's choices: their importance, and the best options by cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the whole page."""
+    """Return the components of the page."""
     records = snapshot.records
     found = effects(records)
     if not found:
@@ -119,12 +119,12 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return the choices with enough networks."""
+    """Return the choices that have enough networks."""
     return sorted(effect.choice for effect in effects(snapshot.records))
 
 
 def register(app: Dash, library: Library) -> None:
-    """Update the distribution with the choice, and the parallel axes with the selection."""
+    """Register the callbacks for the selected choice and the selected networks."""
 
     @app.callback(
         Output("importance", "figure"),
@@ -198,7 +198,7 @@ def _drawn(snapshot: Snapshot, choice: str) -> dict[str, Any]:
 def _parallel(
     records: Sequence[TrialRecord], found: Sequence[Effect], selected: dict[str, Any] | None
 ) -> Any:
-    """Return the parallel axes of the selected networks, or of all."""
+    """Return parallel coordinates of the selected networks, or of all networks."""
     points = (selected or {}).get("points") or []
     trials = {point["customdata"][0] for point in points if "customdata" in point}
     return parallel_figure([r for r in records if not trials or r.trial in trials], found)

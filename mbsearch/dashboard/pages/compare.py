@@ -58,7 +58,7 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """Redraw the comparison when another network is selected."""
+    """Register the callback that redraws the comparison for another network."""
 
     @app.callback(
         Output("compared", "children"),

@@ -1,4 +1,4 @@
-"""Page of the Pareto front, with the answers to the budgets."""
+"""Page of the Pareto front and the answers for budgets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LISTED = 50  # networks of a lasso
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the whole page."""
+    """Return the components of the page."""
     view = _view(fields, snapshot)
     asked = on_axis(snapshot, view)
     shown = card(asked, view)
@@ -112,12 +112,12 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return the available latency axes."""
+    """Return the latencies that can be an axis."""
     return sorted(snapshot.measured.latencies)
 
 
 def register(app: Dash, library: Library) -> None:
-    """Redraw the parts that a change of the URL or of the study affects."""
+    """Register callbacks that update the page when its URL or the study changes."""
 
     @app.callback(
         Output("front-fresh", "data"),
@@ -247,7 +247,7 @@ def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _controls(snapshot: Snapshot) -> dict[str, Any]:
-    """Return the `range` of the sliders and the `options` of the filters."""
+    """Return the ranges of the sliders and the options of the filters."""
     records = snapshot.findings.within
     costs = [[r.costs[metric] for r in records] for metric in _bounded(records)]
     bounds = [[min(each), max(each)] for each in costs if each]
@@ -277,7 +277,7 @@ def _other_budgets(snapshot: Snapshot) -> set[str]:
 
 
 def caption(snapshot: Snapshot, view: View) -> str:
-    """Return how to read the plot, and what a latency axis leaves out."""
+    """Return a text on how to read the plot, and on networks without a measured latency."""
     text = (
         "Labels are alpha/resolution. Click a network to select it; Esc or a click beside the "
         "networks clears the selection."
@@ -307,14 +307,14 @@ def _measuring(snapshot: Snapshot) -> str:
 
 
 def _view(fields: Fields, snapshot: Snapshot) -> View:
-    """Return the view of a URL; an unknown cost is replaced by the study's."""
+    """Return the view for a URL, with an unknown cost replaced by the study's."""
     view = View.parse(fields)
     known = view.metric in _metrics(snapshot)
     return view if known else replace(view, metric=metric_of(snapshot.records))
 
 
 def _metrics(snapshot: Snapshot) -> list[str]:
-    """Return the costs that can be an axis: exact ones and measured latencies."""
+    """Return the costs that can be an axis: exact costs and measured latencies."""
     exact = [m for m in METRICS if all(m in r.costs for r in snapshot.records)]
     done = complete(list(snapshot.records))
     return exact + [
@@ -376,7 +376,7 @@ def _description(snapshot: Snapshot) -> str:
 
 
 def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
-    """Return a card for each selected network, or how to select one."""
+    """Return a card for each selected network, or a hint how to select one."""
     selected = _selected(snapshot.records, view)
     if not selected:
         hint = (
@@ -407,7 +407,7 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
 
 
 def _budgets(snapshot: Snapshot, view: View) -> Any:
-    """Return a slider for each cost, on a logarithmic scale."""
+    """Return a slider with a logarithmic scale for each cost."""
     values, first = _bounds(snapshot, view), _bounds(snapshot, View())
     within, axis = snapshot.findings.within, metric_of(snapshot.records)
     return dmc.SimpleGrid(
@@ -469,7 +469,7 @@ def _slider(
 
 
 def _options(records: Sequence[TrialRecord]) -> list[list[Any]]:
-    """Return the values of each filter: traits, blocks, alphas, resolutions, states."""
+    """Return the values for each filter: traits, blocks, alphas, resolutions and states."""
     searched = [r for r in records if not r.is_baseline]
     blocks = {stage.block for r in searched for stage in r.architecture.stages}
     return [
@@ -526,7 +526,7 @@ def _multiple(field: str, name: str, chosen: Sequence[Any], options: Sequence[An
 
 
 def _exact(value: Any) -> str:
-    """Return a value with all digits; a rounded alpha would match no network."""
+    """Return a value as text with all digits, so that it matches the network's."""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 

@@ -38,7 +38,7 @@ NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the whole page; by default for the answer to the first budget."""
+    """Return the components of the page, by default for the answer for the first budget."""
     record = chosen(snapshot, fields)
     if record is None:
         trial = View.parse(fields).trial
@@ -249,7 +249,7 @@ def _snippets(side: int) -> list[Any]:
 
 
 def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
-    """Return the facts of the network that may change."""
+    """Return facts about the network that may change."""
     record = chosen(snapshot, fields)
     if record is None:
         return None
@@ -266,7 +266,7 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """Add the downloads."""
+    """Register the callbacks for downloads."""
 
     @app.callback(
         Output("download", "data"),
@@ -343,7 +343,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def _retraining(finals: Sequence[Retrained]) -> list[Component]:
-    """Retraining results of a network and its references of equal cost, if there are any."""
+    """Return a network's retraining results with its references of equal cost, if any."""
     if not finals:
         return []
     table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
@@ -361,7 +361,7 @@ def _classes(images: ImagesRecord | None) -> list[Component]:
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
-    """Return the selected network, by default the answer; None for an unknown trial."""
+    """Return the selected network, or by default the answer; None for an unknown trial."""
     trial = View.parse(fields).trial
     if trial is None:
         trial = _answered(snapshot).trial
@@ -369,7 +369,7 @@ def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
 
 
 def _answered(snapshot: Snapshot) -> TrialRecord:
-    """Return the answer to the first budget; the knee if it is not a trial."""
+    """Return the answer for the first budget, or the knee if the answer is not a trial."""
     findings = snapshot.findings
     for found in answers(findings, snapshot.questions[:1]).values():
         if isinstance(found, Answer) and found.record.trial != UNTRIED:
@@ -378,7 +378,7 @@ def _answered(snapshot: Snapshot) -> TrialRecord:
 
 
 def choices(record: TrialRecord) -> dict[str, Any]:
-    """Return the choices of a network: the space's, or alpha and resolution of a reference."""
+    """Return a network's options, or a reference's alpha and resolution."""
     architecture = record.architecture
     return {"alpha": architecture.alpha, "resolution": architecture.resolution, **record.params}
 
@@ -414,7 +414,7 @@ def training(record: TrialRecord) -> dict[str, Any]:
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What was set, on one level; settings of a supernet that was not trained do not count."""
+    """Return a recipe as one flat dictionary, without settings of an unused supernet."""
     flat: dict[str, Any] = {}
     for key, value in recipe.items():
         if isinstance(value, Mapping):
@@ -426,7 +426,7 @@ def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _neighbours(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
-    """Return links to the neighbours on the front, of smaller and of larger cost."""
+    """Return links to the next smaller and larger networks on the front."""
     front = front_of(snapshot.findings.within)
     smaller = [r for r in front if r.cost < record.cost]
     larger = [r for r in front if r.cost > record.cost]

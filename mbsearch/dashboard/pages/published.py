@@ -1,4 +1,4 @@
-"""Page of published ImageNet results, and of the audit of the proxy."""
+"""Page of published ImageNet results and the audit of the proxy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the whole page."""
+    """Return the components of the page."""
     axis = View.parse(fields).axis
     return html.Div(
         [
@@ -55,13 +55,13 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return the contents of the audit."""
+    """Return the audit's contents."""
     audit = snapshot.measured.audit
     return None if audit is None else [audit.sentence(), audit_rows(audit), audit_facts(audit)]
 
 
 def register(app: Dash, _library: Library) -> None:
-    """Redraw the plot for another cost axis."""
+    """Register the callback that redraws the plot for another cost axis."""
 
     @app.callback(Output("published", "figure"), Input("view", "data"), prevent_initial_call=True)
     def redraw(fields: Fields) -> object:
@@ -69,7 +69,7 @@ def register(app: Dash, _library: Library) -> None:
 
 
 def _audit(snapshot: Snapshot) -> list[Component]:
-    """Return the results of the audit, or the command that runs it."""
+    """Return the audit's results, or the command that runs an audit."""
     audit = snapshot.measured.audit
     if audit is None:
         command = audit_command(snapshot.folder, snapshot.settings)
@@ -90,7 +90,7 @@ def _audit(snapshot: Snapshot) -> list[Component]:
 
 
 def audit_command(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Return the command that audits a study on its images, with the space in its folder."""
+    """Return the command that audits a study with its images and its stored space."""
     folder = folder if folder.name else folder.resolve()
     words = ["mbsearch", "audit", "--space", str(folder / "space.yaml"), "--name", folder.name]
     if (stamp := settings.get("stamp")) is not None:

@@ -1,4 +1,4 @@
-"""Page of the search: its progress, its hypervolume over time, and every trial."""
+"""Page of the search: progress, hypervolume over time, and a table of all trials."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _STATES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED, TrialStat
 
 
 def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
-    """Return the whole page."""
+    """Return the components of the page."""
     view, records = View.parse(fields), snapshot.records
     others = [name for name in library.names() if name != snapshot.name]
     return html.Div(
@@ -138,12 +138,12 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
 
 
 def redraw_key(_snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return None: callbacks update everything."""
+    """Return None, because callbacks update the whole page."""
     return None
 
 
 def register(app: Dash, library: Library) -> None:
-    """Send changed trials only, so that the table keeps its order, filter and position."""
+    """Register callbacks that send only changed trials; the table keeps sorting and filters."""
 
     @app.callback(
         Output("status", "children"),
@@ -242,7 +242,7 @@ def _figure(snapshot: Snapshot, view: View, library: Library) -> Any:
 
 
 def _beside(view: View, library: Library) -> Snapshot | None:
-    """Return the study that the page's own is compared with."""
+    """Return the study selected for comparison, or None."""
     if view.beside is None or view.beside not in library.names():
         return None
     return library.snapshot(view.beside)

@@ -1,1 +1,1 @@
-"""The cost-aware Optuna sampler."""
+"""The cost-aware sampler for Optuna."""

@@ -1,4 +1,4 @@
-"""Posterior distribution of the accuracy of any network, given the trials of a study."""
+"""Model of a network's accuracy: a posterior distribution given a study's trials."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ REFIT_GROWTH = 1.06
 
 @dataclass(frozen=True, slots=True)
 class AccuracyPosterior:
-    """Posterior distribution of accuracies, in the study's own units."""
+    """Posterior distribution of accuracies, in the study's units."""
 
     encoder: Encoder
     posterior: Posterior
     warp: Warp
 
     def accuracy(self, networks: Sequence[Network]) -> tuple[Array, Array]:
-        """Median and standard deviation of the noise-free accuracy of each network."""
+        """Return the median and standard deviation of each network's noise-free accuracy."""
         mean, deviation = self.posterior.predict(self.encoder(networks))
         upper, lower = self.warp.backward(mean + deviation), self.warp.backward(mean - deviation)
         return self.warp.backward(mean), (upper - lower) / 2
@@ -51,34 +51,37 @@ class AccuracyPosterior:
         front: tuple[Array, Array],
         reference_point: tuple[float, float],
     ) -> Array:
-        """Expected hypervolume improvement of each network over a front of (accuracies, costs)."""
+        """Return each network's expected hypervolume improvement over a front.
+
+        The `front` is a pair of arrays: accuracies and costs.
+        """
         mean, deviation = self.posterior.predict(self.encoder(networks))
         costs = np.array([n.cost for n in networks])
         return expected_hypervolume_gain(mean, deviation, costs, front, reference_point, self.warp)
 
     def expected_improvement(self, networks: Sequence[Network], incumbent: float) -> Array:
-        """Expected excess of each network's accuracy over an accuracy, in the study's units."""
+        """Expected improvement of networks' accuracy over `incumbent`, in the study's units."""
         mean, deviation = self.posterior.predict(self.encoder(networks))
         return self.warp.expected_excess(mean, deviation, np.array(incumbent))
 
     def correlation(self, networks: Sequence[Network], others: Sequence[Network]) -> Array:
-        """Prior correlation of networks with others by the model's kernel: (n, m)."""
+        """Return the kernel's prior correlation (n, m) between networks and `others`."""
         return self.posterior.correlation(self.encoder(networks), self.encoder(others))
 
     def with_pending(self, pending: Sequence[Network]) -> AccuracyPosterior:
-        """Return the posterior if running networks got their predicted accuracy."""
+        """Return the posterior as if running networks had their predicted accuracies."""
         return replace(self, posterior=self.posterior.with_pending(self.encoder(pending)))
 
 
 class AccuracyModel:
-    """Fits the posterior to a history; the last fit of the hyperparameters is cached."""
+    """Fits an `AccuracyPosterior` to trials, and caches the fitted hyperparameters."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._fitted: tuple[Hashable, Hyperparameters, Warp] | None = None
 
     def given(self, history: History) -> AccuracyPosterior:
-        """Return the posterior given a history of at least two accuracies."""
+        """Return the posterior for a history with at least two accuracies."""
         columns, accuracies, deviations = (
             self._encoder.columns,
             history.accuracies,
@@ -97,7 +100,7 @@ class AccuracyModel:
 
 
 def _trials_to_fit(measured: int) -> NDArray[np.intp]:
-    """Evenly spaced indices into the trials that existed at the last refit."""
+    """Return evenly spaced indices of the trials that existed at the last refit."""
     count = measured
     if measured > REFIT_ALWAYS:
         refits = math.floor(math.log(measured / REFIT_ALWAYS) / math.log(REFIT_GROWTH) + 1e-9)

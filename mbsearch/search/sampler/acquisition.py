@@ -1,4 +1,4 @@
-"""Expected hypervolume improvement of a network whose cost is certain."""
+"""Expected hypervolume improvement, for networks with an exactly known cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def expected_hypervolume_gain(
     reference_point: tuple[float, float],
     warp: Warp,
 ) -> Array:
-    """Return the expected growth of the front's hypervolume for each candidate, in closed form.
+    """Return each candidate's expected hypervolume improvement over a front, in closed form.
 
     `mean` and `deviation` describe the warped accuracy of the candidates, `cost` their exact cost
     on the scale of the area (log cost). `front` = (accuracy, cost) of known networks, dominated

@@ -1,4 +1,4 @@
-"""Networks of a search space with the facts that are known before their trials."""
+"""Networks of a search space, with the facts known before training: cost, limits, identity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ WALK_LIMIT = 50_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A row of the search space and its `Facts`; `cost` is on the scale of the search (log cost).
+    """A row of the search space and its `Facts`, with the cost on the sampler's scale.
+
+    This is the log cost, unless the sampler was made with ``log_cost=False``.
 
     `key` is None for the network of a trial that did not ask for every parameter. Every network
     with the same active parameters is then the same network.
@@ -42,7 +44,7 @@ class Network:
 
 
 class KnownNetworks:
-    """Networks that must not be suggested again.
+    """Set of the networks that must not be suggested again.
 
     A trial of a define-by-run study has only the parameters that it asked for. Any network with the
     same values of these would take the same path, and so is the same network.
@@ -63,7 +65,7 @@ class KnownNetworks:
         return bool(same.all(axis=1).any())
 
     def without(self, networks: Sequence[Network]) -> list[Network]:
-        """Return the networks that are not known, without duplicates."""
+        """Return the networks that are not in this set, without duplicates."""
         fresh: dict[Hashable | None, Network] = {}
         for network in networks:
             if network.key not in fresh and network not in self:
@@ -72,7 +74,7 @@ class KnownNetworks:
 
 
 class Candidates:
-    """Networks of a search space by their rows; a bounded number of them is cached."""
+    """Networks of a search space by their rows, with a bounded cache."""
 
     def __init__(self, space: ChoiceSpace, describe: Describe, log_cost: bool) -> None:
         self.space, self._facts, self._log_cost = space, describe, log_cost
@@ -82,7 +84,7 @@ class Candidates:
         self._met: dict[Hashable | None, Network] = {}  # feasible networks among them
 
     def network(self, row: Rows) -> Network:
-        """Network of a row without NaN."""
+        """Return the network of a row that has no NaN."""
         address = row.tobytes()
         if (found := self._cache.get(address)) is not None:
             self._cache.move_to_end(address)
@@ -93,7 +95,7 @@ class Candidates:
         return found
 
     def network_of(self, params: Params) -> Network | None:
-        """Network of a trial's parameters; None if there are none or one is outside the space.
+        """Return the network of a trial's parameters, or None if it has none in the space.
 
         Parameters that a define-by-run trial did not ask for are inactive. The facts are those of
         the network with their first values.
@@ -116,15 +118,15 @@ class Candidates:
         return replace(full, active=full.active & ~missing, key=None)
 
     def networks(self, rows: Iterable[Rows]) -> list[Network]:
-        """Feasible networks of several rows."""
+        """Return the feasible networks among several rows."""
         return [found for row in rows if (found := self.network(row)).feasible]
 
     def half(self, cost: float) -> float:
-        """Half of a cost; both are on the scale of the search."""
+        """Return half of a cost; argument and result are on the sampler's scale."""
         return cost - math.log(2) if self._log_cost else cost / 2
 
     def first_unknown(self, known: KnownNetworks) -> Network | None:
-        """Find a feasible network that is not known by enumerating the space.
+        """Enumerate the space, and return its first feasible network not in `known`, or None.
 
         Used when random draws find nothing new. Returns None if a finite space of at most
         `WALK_LIMIT` parameter sets is exhausted.
@@ -144,16 +146,16 @@ class Candidates:
         return None
 
     def smallest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
-        """Feasible network (within a budget) of least cost that a descent from `start` finds."""
+        """Descend from `start` to the feasible network of lowest cost, within a budget if given."""
         return self._extreme(start, 1.0, budget)
 
     def largest(self, start: Iterable[Network], budget: int | None = None) -> Network | None:
-        """Feasible network (within a budget) of most cost that an ascent from `start` finds."""
+        """Ascend from `start` to the feasible network of highest cost, within a budget if given."""
         return self._extreme(start, -1.0, budget)
 
     def _extreme(self, start: Iterable[Network], sign: float, budget: int | None) -> Network | None:
         def rank(network: Network) -> tuple[bool, float]:
-            return not _keeps(network, budget), sign * network.cost
+            return not _is_allowed(network, budget), sign * network.cost
 
         best = min(start, key=rank, default=None)
         improved = best is not None
@@ -168,7 +170,7 @@ class Candidates:
                     other = self.network(row)
                     if rank(other) < rank(best):
                         best, improved = other, True
-        return best if best is not None and _keeps(best, budget) else None
+        return best if best is not None and _is_allowed(best, budget) else None
 
     def _describe(self, row: Rows) -> Network:
         params = self.space.decode(row)
@@ -196,7 +198,7 @@ class Candidates:
 
 
 def _check(facts: Facts, params: Params, log_cost: bool) -> None:
-    """Raise a `SpecError` for a number that cannot be used."""
+    """Raise a `SpecError` if cost, work or growth is not a number in its range."""
     cost, work, growth = facts.cost, facts.work, facts.growth
     if not math.isfinite(cost) or (log_cost and cost <= 0):
         wanted = "a number above 0 (or log_cost=False)" if log_cost else "a finite number"
@@ -207,6 +209,6 @@ def _check(facts: Facts, params: Params, log_cost: bool) -> None:
         raise SpecError(f"growth: expected a finite number, got {growth!r} for {params!r}")
 
 
-def _keeps(network: Network, budget: int | None) -> bool:
-    """Whether a network is feasible and, if a budget is given, within it."""
+def _is_allowed(network: Network, budget: int | None) -> bool:
+    """Return whether a network is feasible and within the budget, if one is given."""
     return network.feasible and (budget is None or network.within[budget])

@@ -1,4 +1,4 @@
-"""An Optuna sampler that knows one of the two objectives before any trial is run."""
+"""Optuna sampler for two objectives, of which the second (cost) is known before training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SUGGESTED_SIZE = 256
 
 
 class CostAwareSampler(BaseSampler):
-    """Suggest the network with the largest expected gain of the accuracy-cost front.
+    """Optuna sampler that suggests the network expected to improve the accuracy-cost front most.
 
     For studies with `directions=["maximize", "minimize"]` whose second objective can be computed
     from the parameters. The first suggestions are spread evenly over (log) cost, from the smallest
@@ -139,13 +139,13 @@ class CostAwareSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """The whole search space: all parameters are suggested together."""
+        """Return the whole search space: all parameters are suggested together."""
         return dict(self._search_space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Parameters of the next network."""
+        """Return the parameters of the next network."""
         _check_directions(study)
         with self._lock:
             history = self._history(study, skip=trial.number)
@@ -162,7 +162,7 @@ class CostAwareSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A random value for a parameter outside the search space."""
+        """Return a random value for a parameter outside the search space."""
         rng = np.random.default_rng([self._seed, trial.number, *param_name.encode()])
         axis = ChoiceSpace({param_name: param_distribution}).axes[0]
         return axis.decode(float(axis.draw(rng, 1)[0]))
@@ -170,7 +170,7 @@ class CostAwareSampler(BaseSampler):
     def predict(
         self, study: Study, params: Sequence[Params]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Predict the accuracy of networks: its posterior median and standard deviation.
+        """Return the posterior median and standard deviation of networks' accuracies.
 
         Both are without the noise of a training, in the units of the first objective, with the
         `growth`. Raises `SpecError` before two trials have an accuracy, and for parameters outside
@@ -210,10 +210,10 @@ class CostAwareSampler(BaseSampler):
     def finalists(
         self, study: Study, count: int, *, budget: int | None = None, begun: Collection[int] = ()
     ) -> list[int]:
-        """Return the numbers of at most `count` completed trials whose final comes next.
+        """Return the numbers of up to `count` completed trials to train as finals next.
 
-        For one budget after the other, the trial with the highest upper confidence bound of its
-        final accuracy plus a bonus for novelty: a low correlation, by the model's kernel, with
+        For one budget after the other, choose the trial with the highest upper confidence bound of
+        its final accuracy plus a bonus for novelty: a low correlation, by the model's kernel, with
         networks that have a final or are chosen already. With `budget` all are within that budget.
         Trials whose final has `begun` are left out.
         """
@@ -249,7 +249,7 @@ class CostAwareSampler(BaseSampler):
             return [trial.number for i in chosen if (trial := history.trials[i]) is not None]
 
     def exhausted(self, study: Study) -> bool:
-        """Whether every feasible network has been tried; only a finite space ever is."""
+        """Return whether every feasible network has been tried; false for infinite spaces."""
         with self._lock:
             return self._fresh(self._history(study)) is None
 
@@ -287,7 +287,7 @@ class CostAwareSampler(BaseSampler):
         return network or self._fresh(history) or self._repeat(history)
 
     def _most_promising(self, history: History, number: int) -> Network | None:
-        """Candidate of the largest expected hypervolume improvement divided by its work."""
+        """Return the candidate with the largest expected hypervolume gain, divided by its work."""
         proposals, known = self._proposals, history.known
         posterior = self._model.given(history).with_pending(history.pending)
         accuracies, _ = posterior.accuracy(history.seen)
@@ -304,7 +304,10 @@ class CostAwareSampler(BaseSampler):
         return self._improved(proposals.around(front, known, number), gains, known, number)
 
     def _best_within(self, budget: Budget, history: History, number: int) -> Network | None:
-        """Candidate of the largest expected improvement over the best network within a budget."""
+        """Return the candidate with the largest expected improvement within a budget.
+
+        The improvement is that over the best known network within the budget.
+        """
         posterior = self._model.given(history).with_pending(history.pending)
         accuracies, _ = posterior.accuracy(history.seen)
         inside = [i for i, n in enumerate(history.seen) if budget.holds(n)]
@@ -326,7 +329,7 @@ class CostAwareSampler(BaseSampler):
         known: KnownNetworks,
         number: int,
     ) -> Network | None:
-        """Best of the candidates after a local search."""
+        """Improve the candidates by local search, and return the one with the largest gain."""
         if not candidates:
             return None
         scores = gains(candidates)
@@ -340,12 +343,12 @@ class CostAwareSampler(BaseSampler):
         return candidates[int(np.argmax(scores))]
 
     def _fresh(self, history: History) -> Network | None:
-        """Any network that has not been tried, if no proposal was new."""
+        """Return any network that has not been tried, or None."""
         fresh = history.known.without(self._proposals.sample)
         return fresh[0] if fresh else self._candidates.first_unknown(history.known)
 
     def _repeat(self, history: History) -> Network:
-        """Network of the front with the fewest trials; used when the space is exhausted."""
+        """Return the front's network with the fewest trials, when the space is exhausted."""
         if not history.measured:
             return self._proposals.smallest
         times = Counter(n.key for n in history.seen)
@@ -354,7 +357,7 @@ class CostAwareSampler(BaseSampler):
 
 
 def _completed(history: History) -> dict[int, FrozenTrial]:
-    """Completed trials by their index among the measured networks."""
+    """Return the completed trials by their index among the measured networks."""
     return {
         i: trial
         for i, trial in enumerate(history.trials)
@@ -365,7 +368,7 @@ def _completed(history: History) -> dict[int, FrozenTrial]:
 def _finalist_scores(
     posterior: AccuracyPosterior, networks: Sequence[Network], known: Sequence[Network]
 ) -> NDArray[np.float64]:
-    """Upper confidence bounds of final accuracies, with a bonus for novelty."""
+    """Return upper confidence bounds of final accuracies, plus a bonus for novelty."""
     accuracies, deviations = posterior.accuracy(networks)
     bounds = accuracies + deviations
     if not known:

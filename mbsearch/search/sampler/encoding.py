@@ -1,4 +1,4 @@
-"""Networks as inputs of the surrogate."""
+"""Encode networks as inputs of the Gaussian process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARAMETER_LENGTH = 1.65
 
 
 class Encoder:
-    """Networks as inputs of the surrogate, every column scaled to about [0, 1].
+    """Encodes networks as inputs of the Gaussian process, with columns scaled to about [0, 1].
 
     Columns are: log cost; each parameter (one column if ordered or binary, else one-hot); for
     parameters that share their choices, how often each choice occurs; the user's features. An
@@ -58,7 +58,7 @@ class Encoder:
         )
 
     def __call__(self, networks: Sequence[Network]) -> NDArray[np.float64]:
-        """Inputs (n, columns)."""
+        """Return the inputs (n, columns) of networks."""
         scaled = (self._global_columns(networks) - self._low)[:, self._varying]
         blocks = [scaled / self._range[self._varying]]
         rows = _masked(networks, len(self._space.axes))
@@ -76,7 +76,7 @@ class Encoder:
         return np.hstack(blocks)
 
     def _global_columns(self, networks: Sequence[Network]) -> NDArray[np.float64]:
-        """Log cost, counts of choices, and the user's features, unscaled (n, columns)."""
+        """Return log cost, counts of choices and the user's features, unscaled (n, columns)."""
         rows = _masked(networks, len(self._space.axes))
         columns = [np.array([n.cost for n in networks])[:, None]]
         for members, counted in self._families:
@@ -97,7 +97,7 @@ class Encoder:
 
 
 def _families(space: ChoiceSpace) -> list[tuple[list[int], int]]:
-    """Groups of parameters with the same choices: their axes, and the number of choices to count.
+    """Return groups of axes with the same choices, and the number of choices to count in each.
 
     The number is 0 for ordered or binary parameters, for which the mean is as informative.
     """

@@ -1,4 +1,4 @@
-"""Facts of a network that are known before its trial: cost, limits, identity, features."""
+"""What is known of a network before training: cost, limits, identity and features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a sampler may know of a parameter set; only the cost is required.
+    """What the sampler knows of a parameter set before training; only the cost is required.
 
     Args:
         cost: the second objective, exactly.
@@ -47,7 +47,7 @@ Describe = Callable[[dict[str, Any]], Facts]
 
 @dataclass(frozen=True, slots=True)
 class SeparateFunctions:
-    """A `Describe` made of one function a fact; None leaves the fact's default."""
+    """Build `Facts` from one function per field; a field without a function has its default."""
 
     space: ChoiceSpace
     cost: Callable[[dict[str, Any]], float]
@@ -61,7 +61,7 @@ class SeparateFunctions:
     gain_features: Callable[[dict[str, Any]], Sequence[float]] | None = None
 
     def __call__(self, params: dict[str, Any]) -> Facts:
-        """Facts of one network; every function gets its parameters in the canonical order."""
+        """Return the facts of one network; functions get its canonical parameters."""
         kept = None if self.canonical is None else self.canonical(dict(params))
         if kept is not None:
             params = self.space.with_values(params, kept)

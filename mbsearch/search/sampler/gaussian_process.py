@@ -1,4 +1,4 @@
-"""Gaussian process of the accuracy over the facts of a network that are known before its trial.
+"""Gaussian process that predicts accuracy from what is known of a network before training.
 
 Accuracy is first warped to -log(ceiling - accuracy): differences near the ceiling get more weight,
 and the noise becomes more even. The ceiling is chosen by likelihood, so that accuracies in per cent
@@ -35,7 +35,7 @@ CEILINGS = (0.1, 0.2, 0.4, 0.8, 1.6, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Groups of the inputs' columns, and the prior median of each group's length scale."""
+    """The group of each input column, and the prior median of each group's length scale."""
 
     group: NDArray[np.intp]
     length: Array
@@ -43,7 +43,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Warp:
-    """Monotone map from accuracy to a standardised scale on which noise is about even.
+    """Monotone transformation of accuracies to a standardised scale with roughly even noise.
 
     An infinite `ceiling` means that accuracy is only standardised.
     """
@@ -54,41 +54,45 @@ class Warp:
 
     @classmethod
     def fit(cls, accuracy: Array, ceiling: float) -> Warp:
-        """Fit mean and scale to the accuracies under a ceiling."""
+        """Return the transformation with this ceiling, fitted to accuracies."""
         raw = accuracy if math.isinf(ceiling) else -np.log(ceiling - accuracy)
         return cls(ceiling, float(np.mean(raw)), float(np.std(raw)) or 1.0)
 
     def forward(self, accuracy: Array) -> Array:
-        """Warp accuracies; those above the ceiling are clipped to just below it."""
+        """Transform accuracies; those above the ceiling are clipped to just below it."""
         if math.isinf(self.ceiling):
             return (accuracy - self.mean) / self.scale
         gap = np.maximum(self.ceiling - accuracy, 1e-9 * max(1.0, abs(self.ceiling)))
         return np.asarray((-np.log(gap) - self.mean) / self.scale)
 
     def backward(self, warped: Array) -> Array:
-        """Accuracy of a warped value."""
+        """Transform values back to accuracies."""
         raw = self.mean + self.scale * warped
         return raw if math.isinf(self.ceiling) else self.ceiling - np.exp(-raw)
 
     def log_slope(self, accuracy: Array) -> float:
-        """Sum of the log derivatives of the raw map, which makes likelihoods comparable."""
+        """Return the sum of log derivatives at the accuracies.
+
+        Likelihoods under different ceilings are comparable after adding it.
+        """
         if math.isinf(self.ceiling):
             return -len(accuracy) * math.log(self.scale)
         gaps = np.log(self.ceiling - accuracy)
         return float(-np.sum(gaps) - len(accuracy) * math.log(self.scale))
 
     def slope(self, accuracy: Array) -> Array:
-        """Derivative of the map."""
+        """Return the derivative of the transformation at each accuracy."""
         if math.isinf(self.ceiling):
             return np.full(len(accuracy), 1 / self.scale)
         gap = np.maximum(self.ceiling - accuracy, 1e-9 * max(1.0, abs(self.ceiling)))
         return np.asarray(1 / (gap * self.scale))
 
     def expected_excess(self, mean: Array, deviation: Array, level: Array) -> Array:
-        """Expected improvement E[max(0, A - level)] of accuracies A with a normal warped value.
+        """Return E[max(0, A - level)] for accuracies A whose transformed value is normal.
 
-        `mean` and `deviation` belong to the warped value, `level` is an accuracy. The three are
-        broadcast. Closed form: the normal one without a ceiling, the log-normal one with.
+        `mean` and `deviation` are those of the transformed value, `level` is an accuracy. The three
+        are broadcast. The closed form is the normal one without a ceiling, the log-normal one with
+        a ceiling.
         """
         sigma = np.maximum(deviation * self.scale, 1e-12)
         centre = self.mean + self.scale * mean
@@ -104,7 +108,7 @@ class Warp:
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Natural logarithms of the signal and noise variances and of each group's length scale."""
+    """Natural logarithms of signal variance, noise variance and each group's length scale."""
 
     log_signal: float
     log_noise: float
@@ -114,9 +118,10 @@ class Hyperparameters:
 def fit(
     inputs: Array, columns: Columns, accuracy: Array, deviation: Array | None = None
 ) -> tuple[Hyperparameters, Warp]:
-    """Most probable hyperparameters and ceiling for accuracies seen at `inputs` (n, columns).
+    """Return the most probable hyperparameters and warp for accuracies at `inputs` (n, columns).
 
-    `deviation` is the standard deviation of each accuracy's own noise, beside the common one.
+    `deviation` is the standard deviation of each accuracy's own noise, in addition to the common
+    noise.
     """
     deviation = np.zeros(len(accuracy)) if deviation is None else deviation
     top, spread = float(np.max(accuracy)), float(np.ptp(accuracy))
@@ -144,10 +149,10 @@ def fit(
 
 
 def own_noise(warp: Warp, accuracy: Array, deviation: Array) -> Array:
-    """Variances, on the warped scale, of accuracies with these standard deviations.
+    """Return noise variances on the transformed scale, for accuracies and their deviations.
 
-    At most that of all accuracies together, on either scale: where the map is steep, its derivative
-    overstates them.
+    Each is at most the variance of all accuracies together, on either scale: where the
+    transformation is steep, its derivative overstates the noise.
     """
     return np.asarray(np.minimum(warp.slope(accuracy) * deviation, 1.0) ** 2)
 
@@ -155,9 +160,10 @@ def own_noise(warp: Warp, accuracy: Array, deviation: Array) -> Array:
 def negative_log_posterior(
     theta: Array, inputs: Array, columns: Columns, warped: Array, own: Array | float = 0.0
 ) -> tuple[float, Array]:
-    """Objective of the fit and its gradient in `theta` = log signal, log noise, log lengths.
+    """Return the negative log posterior of the hyperparameters, and its gradient.
 
-    `own` are variances of noise that each observation has beside the common one.
+    The vector `theta` has log signal, log noise and log lengths. `own` are variances of noise that
+    each observation has in addition to the common noise.
     """
     parameters = _unpack(theta)
     distances = _squared_distances(inputs, inputs, columns, parameters)
@@ -189,7 +195,7 @@ def negative_log_posterior(
 
 
 class Posterior:
-    """The process after seeing warped accuracies; takes more observations without a refit."""
+    """Gaussian process conditioned on transformed accuracies, with fixed hyperparameters."""
 
     def __init__(
         self,
@@ -209,11 +215,11 @@ class Posterior:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one observation, on the warped scale."""
+        """Standard deviation of one observation's noise, on the transformed scale."""
         return math.exp(0.5 * self._parameters.log_noise)
 
     def predict(self, inputs: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the noise-free warped accuracy at `inputs`."""
+        """Return mean and standard deviation of the noise-free transformed accuracy at `inputs`."""
         distances = _squared_distances(self._inputs, inputs, self._columns, self._parameters)
         cross = _matern(distances, self._parameters)
         explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
@@ -223,7 +229,7 @@ class Posterior:
         return cross.T @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
 
     def with_pending(self, inputs: Array) -> Posterior:
-        """Condition on the means at `inputs` as well (kriging believer)."""
+        """Return the posterior conditioned also on its own means at `inputs` (kriging believer)."""
         if len(inputs) == 0:
             return self
         mean, _ = self.predict(inputs)
@@ -236,7 +242,7 @@ class Posterior:
         )
 
     def correlation(self, inputs: Array, others: Array) -> Array:
-        """Prior correlations of accuracies at `inputs` (n, columns) with `others`: (n, m)."""
+        """Return prior correlations (n, m) between accuracies at `inputs` and at `others`."""
         distances = _squared_distances(inputs, others, self._columns, self._parameters)
         return _matern(distances, self._parameters) / math.exp(self._parameters.log_signal)
 
@@ -280,13 +286,13 @@ def _squared_distances(a: Array, b: Array, columns: Columns, parameters: Hyperpa
 
 
 def _matern(squared: Array, parameters: Hyperparameters) -> Array:
-    """Matern 5/2 covariance of squared distances."""
+    """Return the Matern 5/2 covariance for squared distances."""
     root = SQRT_5 * np.sqrt(squared)
     return np.asarray((1.0 + root + root * root / 3.0) * _decay(root, parameters))
 
 
 def _matern_and_slope(squared: Array, parameters: Hyperparameters) -> tuple[Array, Array]:
-    """The covariance, and its derivative in the squared distances."""
+    """Return the Matern 5/2 covariance, and its derivative by the squared distance."""
     root = SQRT_5 * np.sqrt(squared)
     decay = _decay(root, parameters)
     slope = -(5.0 / 6.0) * (1.0 + root) * decay

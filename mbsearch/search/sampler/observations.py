@@ -1,4 +1,4 @@
-"""Observations of a study: networks with accuracies on one scale, and other known networks."""
+"""Read a study's observations: networks with accuracies on one scale, and other networks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ A list of mappings with `params` and `accuracy`, and, each a number or None, `va
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Networks with an accuracy, running networks, and all networks that were tried.
+    """Networks of a study: those with an accuracy, the running ones, and all that were tried.
 
     The first four lists correspond: the trial (None for an anchor), its network, its accuracy, and
     the standard deviation of the calibration from a shorter training. All accuracies are on the
@@ -58,13 +58,13 @@ class History:
 
     @property
     def seen(self) -> list[Network]:
-        """Networks with an accuracy, then the running ones."""
+        """Networks with an accuracy, followed by the running ones."""
         return [*self.measured, *self.pending]
 
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """A network and its accuracy after each length of training; NaN if there is none."""
+    """A network and its accuracy after screening, promotion and final; NaN if missing."""
 
     trial: FrozenTrial | None
     network: Network
@@ -77,7 +77,7 @@ class _Observation:
 def read_history(
     study: Study, candidates: Candidates, suggested: Mapping[int, Network], skip: int | None
 ) -> History:
-    """Read the history of a study: its anchors, then its trials by number, without trial `skip`.
+    """Read a study's anchors and trials, without the trial `skip`.
 
     Trials are left out that wait, have no parameter yet, have a value outside the search space, or
     are marked as abandoned, and so are anchors outside the search space. The network of a failed
@@ -132,7 +132,7 @@ def _anchors(study: Study, candidates: Candidates) -> list[_Observation]:
 
 
 def _on_one_scale(found: Sequence[_Observation]) -> tuple[Array, Array]:
-    """Return accuracies on the scale of the longest training, with the calibration's deviation."""
+    """Return accuracies and their standard deviations, calibrated to the longest training."""
     accuracies = np.array(_denoised(found))
     deviations = np.zeros(len(found))
     if not found:
@@ -150,7 +150,7 @@ def _on_one_scale(found: Sequence[_Observation]) -> tuple[Array, Array]:
 def _calibrated(
     accuracies: Array, deviations: Array, longer: Array, features: Array
 ) -> tuple[Array, Array]:
-    """Replace accuracies by those after a longer training: measured, or predicted by calibration.
+    """Replace accuracies by those after longer training: measured, or predicted by calibration.
 
     All are then on one scale, so that the model learns from trainings of any length. With too few
     longer trainings the accuracies are returned unchanged.
@@ -178,7 +178,7 @@ def _accuracies(logits: Array) -> Array:
 
 
 def _denoised(found: Sequence[_Observation]) -> list[float]:
-    """Average accuracies with predictions from the validation loss, where there is a loss.
+    """Return accuracies, averaged with a prediction from validation loss if there is one.
 
     Pruned trials have no loss here: their accuracy is a prediction.
     """
@@ -191,7 +191,7 @@ def _denoised(found: Sequence[_Observation]) -> list[float]:
 
 
 def _loss(trial: FrozenTrial) -> float:
-    """Validation loss of a completed trial; NaN if it is unknown."""
+    """Return the validation loss of a completed trial; NaN if it is unknown."""
     evaluation = trial.user_attrs.get(EVALUATION)
     if trial.state != TrialState.COMPLETE or not isinstance(evaluation, Mapping):
         return math.nan
@@ -199,7 +199,7 @@ def _loss(trial: FrozenTrial) -> float:
 
 
 def _accuracy(trial: FrozenTrial) -> float:
-    """First objective of a completed trial, the predicted one of a pruned trial, else NaN."""
+    """Return a completed trial's accuracy or a pruned trial's predicted accuracy; else NaN."""
     match trial.state:
         case TrialState.COMPLETE:
             return float(trial.values[0])

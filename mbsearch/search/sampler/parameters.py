@@ -1,4 +1,4 @@
-"""A search space as rows of numbers, which a sampler draws, mutates and compares.
+"""The search space as rows of numbers that a sampler can draw, mutate and compare.
 
 A row is a network, a column (axis) a parameter. A finite axis has the index of the value, a
 continuous one the position between its bounds in [0, 1]. NaN marks an inactive parameter.
@@ -49,7 +49,7 @@ class Axis:
         return self.units is not None or self.count is None
 
     def encode(self, value: Any) -> float:
-        """Entry of a row for a value; NaN if the distribution does not contain the value."""
+        """Return a value's entry in a row; NaN if the distribution does not contain the value."""
         if isinstance(self.distribution, CategoricalDistribution):
             try:
                 return self.distribution.to_internal_repr(value)
@@ -67,7 +67,7 @@ class Axis:
         return (value - low) / (high - low)
 
     def decode(self, entry: float) -> Any:
-        """Value of a row's entry."""
+        """Return the parameter's value for an entry of a row."""
         match self.distribution:
             case CategoricalDistribution(choices=choices):
                 return choices[int(entry)]
@@ -81,7 +81,7 @@ class Axis:
                 return min(high, max(low, float(value)))
 
     def draw(self, rng: np.random.Generator, size: int) -> Rows:
-        """Draw entries uniformly, or uniformly over the logarithm if the distribution does."""
+        """Draw entries uniformly, or log-uniformly if the distribution is logarithmic."""
         if self.count is None:
             return rng.random(size)
         if self.units is None or isinstance(self.distribution, CategoricalDistribution):
@@ -89,7 +89,7 @@ class Axis:
         return nearest(self.units, rng.random(size))
 
     def mutate(self, rng: np.random.Generator, entry: float) -> float:
-        """Draw another entry; on a long ordered axis half of the draws are near."""
+        """Draw a different entry; on a long ordered axis half of the draws are nearby."""
         near = rng.random() < 0.5
         if self.count is None:
             other = entry + rng.normal(0.0, NEARBY) if near else rng.random()
@@ -106,19 +106,22 @@ class Axis:
 
 
 class ChoiceSpace:
-    """The axes of a search space."""
+    """A search space as axes, one for each parameter."""
 
     def __init__(self, search_space: Mapping[str, BaseDistribution]) -> None:
         self.axes = tuple(_axis(name, search_space[name]) for name in search_space)
 
     @property
     def size(self) -> int | None:
-        """Number of parameter sets, None when a parameter is continuous."""
+        """Number of parameter sets; None if a parameter is continuous."""
         counts = [axis.count for axis in self.axes]
         return math.prod(c for c in counts if c is not None) if None not in counts else None
 
     def encode(self, params: Mapping[str, Any]) -> Rows | None:
-        """Row of a parameter set, NaN for missing ones; None if a value is outside the space."""
+        """Return a parameter set's row; None if a value is outside the space.
+
+        Missing parameters are NaN.
+        """
         row = np.full(len(self.axes), math.nan)
         for i, axis in enumerate(self.axes):
             if axis.name in params:
@@ -130,7 +133,7 @@ class ChoiceSpace:
     def with_values(
         self, params: Mapping[str, Any], canonical: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Replace values of a parameter set by those of its canonical form.
+        """Return a parameter set with the values of its canonical form.
 
         Raises:
             SpecError: a value of the canonical form is outside the space.
@@ -141,15 +144,15 @@ class ChoiceSpace:
         return changed
 
     def decode(self, row: Rows) -> dict[str, Any]:
-        """Parameters of a row without NaN."""
+        """Return the parameters for a row that has no NaN."""
         return {axis.name: axis.decode(entry) for axis, entry in zip(self.axes, row, strict=True)}
 
     def draw(self, rng: np.random.Generator, size: int) -> Rows:
-        """Independent random rows."""
+        """Draw `size` independent random rows."""
         return np.column_stack([axis.draw(rng, size) for axis in self.axes])
 
     def mutate(self, rng: np.random.Generator, row: Rows, active: NDArray[np.bool_]) -> Rows:
-        """Change one, two or a few active parameters of a row."""
+        """Return a row with a few active parameters changed at random."""
         axes = np.flatnonzero(active)
         if axes.size == 0:
             return row
@@ -160,7 +163,10 @@ class ChoiceSpace:
         return child
 
     def neighbours(self, row: Rows, active: NDArray[np.bool_], reach: int = 8) -> list[Rows]:
-        """Rows that differ in one active parameter; at most `reach` values of each."""
+        """Return the rows that differ from `row` in one active parameter.
+
+        At most `reach` values of each parameter are used.
+        """
         found = []
         for i in np.flatnonzero(active):
             for entry in self._alternatives(self.axes[i], row[i], reach):
@@ -170,7 +176,7 @@ class ChoiceSpace:
         return found
 
     def all_rows(self) -> Iterator[Rows]:
-        """Every row of a finite space, in a fixed order."""
+        """Yield every row of a finite space, in a fixed order."""
         for entries in product(*(range(axis.count or 0) for axis in self.axes)):
             yield np.array(entries, dtype=float)
 
@@ -187,7 +193,7 @@ class ChoiceSpace:
 
 
 def nearest(units: NDArray[np.float64], positions: Rows) -> Rows:
-    """Index of the unit closest to each position; `units` ascending."""
+    """Return the index of the closest unit for each position; `units` must be ascending."""
     if units.size == 1:
         return np.zeros(len(positions))
     middles = (units[1:] + units[:-1]) / 2

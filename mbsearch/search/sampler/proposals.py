@@ -1,4 +1,4 @@
-"""Networks to score for a suggestion: evenly spread over cost at first, near the front later.
+"""Propose networks to score: evenly spread over cost at first, later near the front.
 
 Nothing here depends on the accuracy model. All random numbers come from generators that are passed
 in or derived from the seed, so that the same trials lead to the same proposals.
@@ -39,7 +39,7 @@ GRID = 33  # values of a continuous parameter that are tried for that
 
 
 class Proposals:
-    """Networks of a search space to score, drawn with a seed."""
+    """Proposes networks of a search space to score; draws are determined by a seed."""
 
     def __init__(self, candidates: Candidates, seed: int, start: Params | None = None) -> None:
         self._candidates, self._seed = candidates, seed
@@ -60,7 +60,7 @@ class Proposals:
         self._pools: dict[int, list[Network]] = {}
 
     def budget(self, number: int) -> Budget:
-        """Return a budget with its smallest and largest network.
+        """Return the budget with this index, and its smallest and largest network.
 
         Raises:
             SpecError: no network within it was found.
@@ -76,11 +76,11 @@ class Proposals:
 
     @property
     def sample(self) -> list[Network]:
-        """Feasible networks over the whole range of cost; always the same ones."""
+        """Feasible networks over the whole range of cost; the same list each time."""
         return [self.smallest, self.largest, *self._blends]
 
     def startup(self, seen: Sequence[Network], known: KnownNetworks) -> Network | None:
-        """Return a network in the largest gap in cost between those seen.
+        """Return a new network in the largest gap in cost between the networks seen, or None.
 
         The smallest comes first and the largest second. None if the sample has no new network.
         """
@@ -95,9 +95,9 @@ class Proposals:
     def startup_within(
         self, budget: Budget, seen: Sequence[Network], known: KnownNetworks
     ) -> Network | None:
-        """Return a network in the largest gap in cost between half a budget and all of it.
+        """Return a new network in the largest gap in cost in a budget's upper half, or None.
 
-        None if no new network of the budget was found.
+        The gap is between networks seen. None if no new network of the budget was found.
         """
         if budget.number not in self._pools:
             rng = np.random.default_rng([self._seed, 4, budget.number])
@@ -114,10 +114,11 @@ class Proposals:
     def around_best(
         self, best: Sequence[Network], budget: Budget, known: KnownNetworks, trial_number: int
     ) -> list[Network]:
-        """Return new networks of a budget to score: random ones, and variations of its best.
+        """Return new networks within a budget: random ones, and variations of its best networks.
 
-        Many are enlarged until they use the budget. None costs less than a quarter of it, unless
-        all do: the model is uncertain about such small networks, and would select them for that.
+        Many are enlarged until they use the budget. Networks below a quarter of the budget's
+        largest cost are left out, unless there are no others: the model is uncertain about such
+        small networks, and would select them for that.
         """
         if self._listed is not None:
             return known.without(_within(self._listed, budget))
@@ -135,12 +136,12 @@ class Proposals:
         return [network for network in fresh if network.cost >= least] or fresh
 
     def _window(self, trial_number: int) -> list[Network]:
-        """Random networks of the blocks that a suggestion uses."""
+        """Return the random networks of the blocks that a suggestion uses."""
         first = trial_number // 2
         return [n for block in range(first, first + WINDOW) for n in self._block(block)]
 
     def _neighbours(self, networks: Sequence[Network], rng: np.random.Generator) -> list[Rows]:
-        """Rows that differ from one of the networks by one parameter; a draw of them if many."""
+        """Return rows that differ from a network in one parameter; a random part if many."""
         rows: list[Rows] = []
         for network in networks:
             rows += self._candidates.space.neighbours(network.row, network.active, reach=4)
@@ -149,7 +150,7 @@ class Proposals:
         return rows
 
     def _child(self, parents: Sequence[Network], rng: np.random.Generator) -> Rows:
-        """Mutate one network, or cross two."""
+        """Return the row of a mutated network, or of a crossing of two networks."""
         space = self._candidates.space
         first = parents[int(rng.integers(len(parents)))]
         if len(parents) == 1 or rng.random() < MUTATIONS / (MUTATIONS + CROSSINGS):
@@ -158,7 +159,7 @@ class Proposals:
         return np.where(rng.random(len(space.axes)) < 0.5, first.row, second.row)
 
     def _fitted(self, row: Rows, budget: Budget, rng: np.random.Generator) -> Network:
-        """Change a row until its network is within a budget and uses most of it.
+        """Return a network within a budget that uses most of it, made by changing a row.
 
         A network outside the budget gets as few parameters of the smallest one, in random order, as
         are needed. Then some ordered parameters are raised as far as the budget allows.
@@ -184,7 +185,7 @@ class Proposals:
         return self._candidates.network(row)
 
     def _larger(self, row: Rows, i: int, rising: bool) -> list[Rows]:
-        """The row, and rows with larger values of an ordered parameter, sorted by cost."""
+        """Return the row, followed by rows with larger values of ordered parameter `i`."""
         axis = self._candidates.space.axes[i]
         if axis.count is None:
             entries = np.linspace(row[i], 1.0 if rising else 0.0, GRID)
@@ -200,7 +201,7 @@ class Proposals:
         return found
 
     def _last_within(self, rows: Sequence[Rows], budget: Budget) -> Rows:
-        """The last row within a budget, by bisection; the first is assumed to be within."""
+        """Return the last row within a budget, by bisection; the first must be within."""
         low, high = 0, len(rows)
         while high - low > 1:
             middle = (low + high) // 2
@@ -212,7 +213,7 @@ class Proposals:
 
     @cached_property
     def _influence(self) -> Rows:
-        """Correlation of cost and each ordered parameter over random networks; 0 for others."""
+        """Correlation of cost with each ordered parameter over random networks; 0 for others."""
         rows = self._rows(0)
         costs = np.array([self._candidates.network(row).cost for row in rows])
         found = np.zeros(rows.shape[1])
@@ -258,7 +259,7 @@ class Proposals:
         return known.without(self._candidates.networks(rows))
 
     def _any_feasible(self) -> list[Network]:
-        """Blocks of networks until one has a feasible network; the start of a descent."""
+        """Return random networks, drawn in blocks until one is feasible."""
         drawn: list[Network] = []
         for block in range(SEARCHED_BLOCKS):
             drawn += [self._candidates.network(row) for row in self._rows(block)]
@@ -274,7 +275,10 @@ class Proposals:
         return self._candidates.networks(self._rows(block))
 
     def _blend(self, sample: Sequence[Network]) -> list[Network]:
-        """Random networks and their mixtures with the extremes, which fill the tails of cost."""
+        """Return the sample, random networks, and their crossings with the extremes.
+
+        The crossings fill the tails of the costs.
+        """
         rng = np.random.default_rng([self._seed, 3])
         rows = []
         for i, row in enumerate(self._candidates.space.draw(rng, BLENDS)):
@@ -285,7 +289,7 @@ class Proposals:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One budget of a study, and its smallest and largest network by the study's cost."""
+    """One budget of a study, with its networks of lowest and highest cost."""
 
     number: int
     smallest: Network

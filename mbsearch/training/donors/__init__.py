@@ -1,1 +1,1 @@
-"""Networks with trained weights that candidates start from."""
+"""Donors: trained networks that candidates inherit weights from."""

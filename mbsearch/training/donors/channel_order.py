@@ -1,4 +1,4 @@
-"""Sort channels by importance, so that narrower networks inherit the most important ones.
+"""Sort a network's channels by importance; narrower networks inherit the first ones.
 
 Once-for-all networks do the same before they train narrower ones (arXiv 1908.09791, section 3.3).
 """
@@ -23,7 +23,7 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(slots=True, eq=False)
 class _Channels:
-    """Channels with one common order: a residual stream, or the inside of a block.
+    """Channels that must be permuted together: of a residual stream or inside a block.
 
     `writers`, `readers` and `norms` name the weights that importance is computed from. `first` and
     `second` name all tensors with these channels in the first or second dimension.
@@ -36,7 +36,7 @@ class _Channels:
     second: list[str] = field(default_factory=list)
 
     def join(self, other: _Channels) -> None:
-        """Add channels that are summed with these in the network."""
+        """Add the tensors of channels that are summed with these in the network."""
         self.writers += other.writers
         self.readers += other.readers
         self.norms += other.norms
@@ -44,7 +44,7 @@ class _Channels:
         self.second += other.second
 
     def importance(self, state: Mapping[str, Tensor], criterion: Criterion) -> Tensor:
-        """Return one value per channel; higher is more important."""
+        """Return the importance of each channel (C,); higher is more important."""
         match criterion:
             case "readers":
                 weights = [state[name].transpose(0, 1) for name in self.readers]
@@ -63,13 +63,13 @@ class _Channels:
 def sort_channels(
     architecture: Architecture, state: Mapping[str, Tensor], criterion: Criterion = "readers"
 ) -> dict[str, Tensor]:
-    """Sort the channels of a trained network by importance, the most important first.
+    """Return a trained network's tensors with the channels sorted by importance, descending.
 
     Channels of a residual stream are permuted in every layer that writes, normalizes, gates or
     reads them. So the network's outputs stay the same up to rounding.
 
     Args:
-        architecture: of the network.
+        architecture: architecture of the network.
         state: its parameters and running statistics by name.
         criterion: ``readers``: sum of absolute weights of the convolutions and linear layers that
             read the channel. ``writers``: of those that produce it. ``norms``: absolute scale of
@@ -87,7 +87,10 @@ def sort_channels(
 
 
 def _groups(program: Program) -> list[_Channels]:
-    """The channels of a program that may be permuted: all but the image's and the classes."""
+    """Return the groups of channels that may be permuted.
+
+    These are all but the image's channels and the classes.
+    """
     image = _Channels()
     groups = [image]
     stream = _through((program.stem,), "", image, groups)
@@ -108,7 +111,7 @@ def _groups(program: Program) -> list[_Channels]:
 def _through(
     layers: Sequence[Layer], prefix: str, channels: _Channels, groups: list[_Channels]
 ) -> _Channels:
-    """The output channels of consecutive layers; new channels are added to `groups`."""
+    """Return the output channels of consecutive layers, and add new channels to `groups`."""
     for layer in layers:
         name = prefix + layer.name
         match layer:
@@ -142,7 +145,7 @@ def _through(
 def _read(
     channels: _Channels, weight: str, others: Sequence[str], groups: list[_Channels]
 ) -> _Channels:
-    """Return the output channels of a layer with this weight, which reads the given ones."""
+    """Return the output channels of a layer with this `weight`, whose inputs are `channels`."""
     channels.readers.append(weight)
     channels.second.append(weight)
     groups.append(_Channels(writers=[weight], first=[weight, *others]))

@@ -1,4 +1,4 @@
-"""Donors: files of trained weights, and the networks that they belong to."""
+"""Donors: files of trained weights, and the architectures of their networks."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _TENSORFLOW_NAMES = {"mobilenet_v3": "features.", LITE0: "_conv_stem."}
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """A file of trained weights and the network that it holds.
+    """A file of trained weights, and the architecture of its network.
 
     Attributes:
         family: name of a packaged reference, or ``given``.
-        architecture: with the number of classes of the file.
-        path: of the file.
+        architecture: the network, with the number of classes of the file.
+        path: path of the file.
         eps: epsilon of its batch normalizations.
-        title: for text, such as ``EfficientNet-Lite0, trained on ImageNet``.
-        licence: of the weights, None if unknown.
+        title: name in text, such as ``EfficientNet-Lite0, trained on ImageNet``.
+        licence: licence of the weights, None if unknown.
         source: URL of the weights, None if unknown.
-        normalisation: of the images that they were trained on, None if unknown.
+        normalisation: normalisation of the donor's training images, None if unknown.
     """
 
     family: str
@@ -61,7 +61,7 @@ class Donor:
 
     @property
     def key(self) -> str:
-        """Identity of the weights and their network: a hash of 16 digits.
+        """Hash (16 hex digits) of the weights and their architecture.
 
         Raises:
             DataError: the file cannot be read.
@@ -70,7 +70,7 @@ class Donor:
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     def facts(self) -> dict[str, str | None]:
-        """Return plain data for the study and for model cards.
+        """Return key, title, licence, source and normalisation, for the study and model cards.
 
         Raises:
             DataError: the file cannot be read.
@@ -81,10 +81,10 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class TrainedDonor:
-    """A donor's network in memory.
+    """A donor's architecture and weights in memory, with channels sorted by importance.
 
-    `state` holds its parameters and running statistics by our names, with the channels sorted by
-    importance; `key` is the donor's.
+    The `state` holds parameters and running statistics under mbsearch's names; `key` is the donor's
+    key.
     """
 
     key: str
@@ -93,7 +93,7 @@ class TrainedDonor:
 
 
 def find_donor(weights: str) -> Donor:
-    """Return the donor with a name, or from a file of weights.
+    """Return the donor with a packaged donor's name, or from a file of weights.
 
     ``efficientnet_lite0`` is the file of an installed package. The architecture of any other file
     is looked up in this order: a YAML file beside it with the same stem, the only YAML file in the
@@ -138,7 +138,7 @@ def find_donor(weights: str) -> Donor:
 
 
 def load_donor(donor: Donor) -> TrainedDonor:
-    """Read a donor's weights and sort its channels by importance.
+    """Read a donor's weights, and sort its channels by importance.
 
     Raises:
         DataError: the file cannot be read, or does not fit the donor's architecture.
@@ -168,7 +168,10 @@ def _packaged_donor() -> Donor:
 
 
 def _classes(tensors: Mapping[str, Tensor], path: Path) -> int:
-    """The number of classes: the length of the classifier's bias, which is the last vector."""
+    """Return the number of classes: the length of the classifier's bias.
+
+    In files with other names this is the last vector.
+    """
     ours = tensors.get("head.classifier.bias")
     vectors = [tensor for tensor in tensors.values() if tensor.ndim == 1]
     if ours is None and not vectors:
@@ -177,7 +180,10 @@ def _classes(tensors: Mapping[str, Tensor], path: Path) -> int:
 
 
 def _beside(path: Path) -> Architecture | None:
-    """The architecture in a YAML file beside a file of weights, or of a retrained network."""
+    """Return the architecture stored with a file of weights, or None.
+
+    It is in a YAML file in the same folder, or in the results of an earlier `retrain`.
+    """
     same_stem = path.with_suffix(".yaml")
     if same_stem.is_file():
         return read_architecture(read_document(same_stem), SETTINGS_KEYS)
@@ -186,7 +192,7 @@ def _beside(path: Path) -> Architecture | None:
 
 
 def _architecture(path: Path) -> Architecture | None:
-    """The architecture in a YAML file; None if it holds something else."""
+    """Return the architecture in a YAML file; None if the file is not an architecture."""
     try:
         return read_architecture(read_document(path), SETTINGS_KEYS)
     except SpecError:
@@ -194,7 +200,10 @@ def _architecture(path: Path) -> Architecture | None:
 
 
 def _retrained(path: Path) -> Architecture | None:
-    """The architecture of weights in the folder of a study: STUDY/retrain/RECIPE/NETWORK-seedN."""
+    """Return the architecture of weights that `retrain` wrote, or None.
+
+    Their folder is STUDY/retrain/RECIPE/NETWORK-seedN.
+    """
     parents = path.absolute().parents
     if len(parents) < 4:
         return None

@@ -1,4 +1,4 @@
-"""Initial weights of a candidate: the leading part of a trained network's weights."""
+"""Let a network inherit the leading channels of a donor's weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CLASSIFIER = "head.classifier."
 def donated(
     architecture: Architecture, network: nn.Module, donor: TrainedDonor
 ) -> dict[str, Tensor]:
-    """Return the inherited part of each parameter and running statistic by name.
+    """Return the values that each parameter and running statistic inherits, by name.
 
     It is the leading part: the first, most important channels. If the candidate is wider, it is
     smaller than the parameter. Kernels are cropped to their centre, or padded with zeros. Stages
@@ -30,11 +30,11 @@ def donated(
     them do. The classifier is inherited only for the same number of classes.
 
     Args:
-        architecture: of the candidate.
+        architecture: architecture of the candidate.
         network: its module; a `skeleton` is enough.
-        donor: with sorted channels.
+        donor: donor with sorted channels.
     """
-    twins = dict(_twins(architecture, donor.architecture))
+    twins = dict(_layer_pairs(architecture, donor.architecture))
     given = {}
     for name, target in _tensors(network).items():
         words = name.split(".")
@@ -64,8 +64,8 @@ def inherited_share(network: nn.Module, given: Mapping[str, Tensor]) -> float:
 
 
 @torch.no_grad()
-def copy_given(network: nn.Module, given: Mapping[str, Tensor]) -> None:
-    """Copy inherited values into a network; all others stay unchanged."""
+def copy_inherited(network: nn.Module, given: Mapping[str, Tensor]) -> None:
+    """Copy inherited values into a network; leave all others unchanged."""
     tensors = _tensors(network)
     for name, values in given.items():
         tensors[name][tuple(map(slice, values.shape))] = values
@@ -75,12 +75,12 @@ def inherit_from(architecture: Architecture, network: nn.Module, donor: TrainedD
     """Copy inherited values into a network, and return their share of its parameters.
 
     Args:
-        architecture: of the network.
+        architecture: architecture of the network.
         network: changed in place.
-        donor: with sorted channels.
+        donor: donor with sorted channels.
     """
     given = donated(architecture, network, donor)
-    copy_given(network, given)
+    copy_inherited(network, given)
     return inherited_share(network, given)
 
 
@@ -89,15 +89,15 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _leading(source: Tensor, shape: torch.Size) -> Tensor:
-    """The first channels of a weight, with kernels of the given size around the same centre."""
+    """Return the first channels of a weight, with its kernels cropped or padded to `shape`."""
     if source.shape[2:] != shape[2:]:
         borders = [(size - own) // 2 for size, own in zip(shape[2:], source.shape[2:], strict=True)]
         source = F.pad(source, [b for border in reversed(borders) for b in (border, border)])
     return source[tuple(map(slice, shape))]
 
 
-def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]]:
-    """Names of layers with those of the donor's counterparts."""
+def _layer_pairs(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]]:
+    """Yield pairs of corresponding layers: the network's name and the donor's name."""
     own, other = ours.lower(), theirs.lower()
     yield "stem", "stem"
     places = _places(theirs)
@@ -115,10 +115,10 @@ def _twins(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]
 
 
 def _layers(block: Block, twin: Block) -> Iterator[tuple[str, str]]:
-    """Names of a block's layers with those of its counterpart's, if the blocks correspond.
+    """Yield pairs of corresponding layer names in two blocks; none if the blocks differ.
 
-    They do if they have the same convolutions: as many, each pointwise or depthwise, with or
-    without an activation. So a linear separable block is an inverted residual of expansion 1.
+    Blocks correspond if they have the same convolutions: as many, each pointwise or depthwise, with
+    or without an activation. So a linear separable block is an inverted residual of expansion 1.
     """
     own, other = ([layer for layer in b.body if isinstance(layer, Conv)] for b in (block, twin))
     if [_role(conv) for conv in own] != [_role(conv) for conv in other]:
@@ -133,7 +133,7 @@ def _role(conv: Conv) -> tuple[bool, bool, bool]:
 
 
 def _places(architecture: Architecture) -> dict[tuple[int, int], int]:
-    """Index in the program of each stage, by its total stride and its position among such stages.
+    """Return each stage's index in the program, by total stride and position at that stride.
 
     A stage that is left out keeps its position.
     """

@@ -1,1 +1,1 @@
-"""The supernet: weights that the networks of a space share."""
+"""The supernet: one set of weights shared by all networks of a space."""

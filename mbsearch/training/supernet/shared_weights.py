@@ -1,4 +1,4 @@
-"""One set of weights that contains the weights of every candidate of a space.
+"""Shared weights of a supernet, which contain the weights of every candidate of a space.
 
 A candidate's weights are the leading slices of shared ones, layer by layer. Two layers share
 weights if they have the same kernel and the same place (stage, repeat, name) in a block of the same
@@ -24,7 +24,7 @@ Shared = Mapping[str, Tensor]
 
 
 def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
-    """Return the network that the proxy trains for a candidate, by its width scale."""
+    """Return a candidate's architecture with `alpha` scaled by the proxy's `width_scale`."""
     if proxy.width_scale == 1:
         return architecture
     return architecture.replace(alpha=architecture.alpha * proxy.width_scale)
@@ -33,7 +33,7 @@ def thinner(architecture: Architecture, proxy: Proxy) -> Architecture:
 def shared_names(
     architecture: Architecture, network: nn.Module, *, centred: bool = False
 ) -> dict[str, str]:
-    """Return the name of the shared weight of each parameter of an architecture's module.
+    """Return the name of the shared weight for each parameter of a network.
 
     With `centred` kernels an inverted residual of expansion 1 shares the weights of a separable
     block, which has the same layers.
@@ -61,7 +61,7 @@ def shared_names(
 
 
 class WeightShapes:
-    """Shapes of shared weights that are wide enough for all candidates added."""
+    """Collects the largest shape of each shared weight over all added candidates."""
 
     def __init__(self, *, centred: bool = False) -> None:
         self._centred = centred
@@ -69,7 +69,10 @@ class WeightShapes:
         self._owners: dict[str, nn.Module] = {}
 
     def add(self, candidate: Architecture, network: nn.Module) -> dict[str, str]:
-        """Widen the shapes to those of a candidate's `skeleton`, and return its `shared_names`."""
+        """Enlarge the shapes to include a candidate, and return its `shared_names`.
+
+        The network may be a `skeleton`.
+        """
         names = shared_names(candidate, network, centred=self._centred)
         for name, shared in names.items():
             shape = network.get_parameter(name).shape
@@ -79,7 +82,7 @@ class WeightShapes:
         return names
 
     def draw(self, seed: int) -> dict[str, Tensor]:
-        """Initialize the shared weights, as `build` does, at their largest shapes."""
+        """Return randomly initialized shared weights of the largest shapes; see `build`."""
         generator = torch.Generator().manual_seed(seed)
         return {
             name: _fresh(self._owners[name], name, shape, generator)
@@ -90,7 +93,7 @@ class WeightShapes:
 def fresh_weights(
     candidates: Iterable[Architecture], seed: int, *, centred: bool = False
 ) -> dict[str, Tensor]:
-    """Draw shared weights that are wide enough for all these candidates; see `WeightShapes`."""
+    """Return randomly initialized shared weights, large enough for all candidates."""
     shapes = WeightShapes(centred=centred)
     for candidate in candidates:
         shapes.add(candidate, skeleton(candidate))
@@ -114,7 +117,10 @@ def _fresh(owner: nn.Module, name: str, shape: torch.Size, generator: torch.Gene
 def slices(
     architecture: Architecture, network: nn.Module, shared: Shared, *, centred: bool = False
 ) -> dict[str, Tensor]:
-    """Return a candidate's parameters as views of the shared weights; smaller if those are."""
+    """Return views of the shared weights for each of a candidate's parameters, by name.
+
+    A view is smaller than its parameter if the shared weight is.
+    """
     return {
         name: part(shared[key], network.get_parameter(name).shape)
         for name, key in shared_names(architecture, network, centred=centred).items()
@@ -123,7 +129,7 @@ def slices(
 
 
 def part(weight: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return a view of the first channels of a weight and the centre of its kernels."""
+    """Return a view of a weight's first channels and the centre of its kernels."""
     view = weight[tuple(map(slice, shape[:2]))]
     for dimension, size in enumerate(shape[2:], start=2):
         own = view.shape[dimension]
@@ -136,13 +142,13 @@ def part(weight: Tensor, shape: Sequence[int]) -> Tensor:
 def inherit(
     architecture: Architecture, network: nn.Module, shared: Shared, *, centred: bool = False
 ) -> None:
-    """Copy a candidate's part of the shared weights into its module."""
+    """Copy a candidate's part of the shared weights into its network."""
     for name, view in slices(architecture, network, shared, centred=centred).items():
         part(network.get_parameter(name), view.shape).copy_(view)
 
 
 def is_whole(network: nn.Module, views: Mapping[str, Tensor]) -> bool:
-    """Return whether the views cover every parameter of a candidate; see `slices`."""
+    """Return whether views of shared weights cover every parameter of a candidate; see `slices`."""
     return all(
         name in views and views[name].shape == parameter.shape
         for name, parameter in network.named_parameters()

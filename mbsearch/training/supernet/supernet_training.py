@@ -1,4 +1,4 @@
-"""Training of a supernet: each step trains a random network on one batch.
+"""Train a supernet: each step trains one random network on one batch.
 
 Networks (paths) are sampled uniformly (arXiv 1904.00420, section 3.2). With a donor the shared
 weights are initialized from it, with channels sorted by importance, and paths are within the
@@ -36,7 +36,7 @@ from mbsearch.training.supernet.shared_weights import (
     slices,
     thinner,
 )
-from mbsearch.training.teacher import Lessons
+from mbsearch.training.teacher import TeacherLogits
 
 _SHAPES_FROM = 300  # candidates; each choice of a space occurs dozens of times
 _LEAST_USED = 0.25  # share of a budget that a path uses, with a donor
@@ -45,13 +45,14 @@ _DRAWS = 500  # attempts to draw a path within a budget
 
 @dataclass
 class SupernetTraining(PreparatoryTraining):
-    """Training of a space's shared weights, baselines included, on a source's images.
+    """Training of the weights that a space's candidates and baselines share.
 
-    `donor` gives the initial weights, `lessons` a teacher's logits of the training images.
+    The initial weights come from `donor`. The teacher's logits of the training images are in
+    `teacher_logits`.
     """
 
     donor: TrainedDonor | None = None
-    lessons: Lessons | None = None
+    teacher_logits: TeacherLogits | None = None
 
     noun: ClassVar[str] = "supernet"
 
@@ -61,11 +62,14 @@ class SupernetTraining(PreparatoryTraining):
 
     @property
     def settings(self) -> Supernet:
-        """The recipe of the training."""
+        """The recipe of this training."""
         return self.space.settings.proxy.supernet
 
     def _start(self) -> Shared:
-        """Fresh weights with shapes from sampled candidates, or weights from the donor."""
+        """Return the donor's weights, or without a donor random weights.
+
+        Their shapes come from sampled candidates.
+        """
         rng = Random(f"{self.seed}/shapes")
         drawn = (self.space.decode(self.space.sample_params(rng)) for _ in range(_SHAPES_FROM))
         networks = (self._trained(each) for each in (*self._baselines, *drawn))
@@ -78,7 +82,7 @@ class SupernetTraining(PreparatoryTraining):
         return thinner(candidate, proxy).replace(num_classes=self.source.num_classes)
 
     def _draw(self) -> Drawn:
-        """A random candidate, drawn again if it is larger than the shared weights."""
+        """Draw a random candidate whose parameters all lie within the shared weights."""
         while True:
             candidate = self._candidate()
             trained = self._trained(candidate)
@@ -103,14 +107,19 @@ class SupernetTraining(PreparatoryTraining):
 
     def _split(self, pixels: int) -> Split:
         split = super()._split(pixels)
-        return split if self.lessons is None else self.lessons.attached(split, "train")
+        return (
+            split if self.teacher_logits is None else self.teacher_logits.attached(split, "train")
+        )
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         loss = F.cross_entropy(logits, batch.labels)
         return distillation(loss, logits, batch.taught, self.space.settings.teacher)
 
     def _made_by(self) -> dict[str, Any]:
-        """What the weights depend on; the recipe of trials does not matter."""
+        """Return everything that the shared weights depend on.
+
+        The recipe of trials does not change them.
+        """
         proxy = self.space.settings.proxy
         made_by = {
             "space": self.space.fingerprint,
@@ -123,7 +132,7 @@ class SupernetTraining(PreparatoryTraining):
         }
         if self.donor is not None:
             made_by["donor"] = self.donor.key
-        if self.lessons is not None:
+        if self.teacher_logits is not None:
             made_by["teacher"] = self.space.settings.teacher.model_dump(mode="json")
         return made_by
 
@@ -132,10 +141,10 @@ class SupernetTraining(PreparatoryTraining):
 def _donated_weights(
     networks: Iterable[Architecture], seed: int, donor: TrainedDonor
 ) -> dict[str, Tensor]:
-    """Shared weights of centred kernels from a donor; fresh where no network corresponds to it.
+    """Return shared weights from a donor, random where no network corresponds to it.
 
-    A residual block that the donor lacks starts as the identity, unless it shares weights with one
-    that the donor has.
+    Kernels are centred. A residual block that the donor lacks starts as the identity, unless it
+    shares weights with one that the donor has.
     """
     shapes, last_scales = WeightShapes(centred=True), set[str]()
     # Of equal parts of a weight the last one counts, in the order of the networks.
@@ -158,7 +167,7 @@ def _donated_weights(
 
 
 def load_shared(path: Path) -> dict[str, Tensor]:
-    """Return the shared weights of a trained supernet by name.
+    """Return the shared weights of a trained supernet, as a dictionary from name to tensor.
 
     Raises:
         StorageError: the file is missing or damaged.
