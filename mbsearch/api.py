@@ -110,7 +110,7 @@ def run(
 
 @contextmanager
 def _shown_progress() -> Iterator[OnProgress]:
-    """Show progress and log records on stderr."""
+    """Show progress and log messages on stderr; yield the function that receives events."""
     from mbsearch.display.console_log import log_to
     from mbsearch.display.consoles import console
     from mbsearch.display.progress_display import ProgressDisplay

@@ -176,7 +176,7 @@ def _require_enough(proxy: Proxy, source: ImageSource) -> None:
 def _prepare_images(
     source: ImageSource, space: SearchSpecification, on_progress: OnProgress
 ) -> None:
-    """Write the images of short trainings into the cache, at every resolution of the space."""
+    """Write the images for short trainings to the cache, at all resolutions of the space."""
     proxy = space.settings.proxy
     sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
     source.prepare("train", sides, proxy.train_images, on_progress)

@@ -104,7 +104,7 @@ def cheapest_tied(
 
 
 def _margins(level: FidelityLevel, best: int) -> list[Margin]:
-    """Compare with the best reference of each family, and with its best published one.
+    """Return the answer's margins over each family's best and best published reference.
 
     The most accurate reference is the first.
     """

@@ -299,7 +299,7 @@ def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
 def _retrained(
     findings: Findings, budget: Budget | None = None
 ) -> list[tuple[TrialRecord, Trainings]]:
-    """Retrained networks within a budget, and references that only retraining trained."""
+    """Return the retrained networks within a budget, including references not in the search."""
     found: dict[str, tuple[TrialRecord, Trainings]] = {}
     known = {r.fingerprint: r for r in findings.records}
     for row in findings.retrained:

@@ -18,7 +18,7 @@ LEAST_IMAGES = 30
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An accuracy, or a difference of two, with its 95 % interval.
+    """An accuracy, or a difference between two, with its 95 % interval.
 
     `images` is the number of images that it was measured on; None without images, as in a table.
     """
@@ -75,7 +75,7 @@ def too_few(images: int | None) -> bool:
 def independent_difference(
     mean: float, first: float, second: float, images: int | None = None
 ) -> Interval:
-    """Difference of two independent accuracies, from their standard deviations."""
+    """Return a difference of independent accuracies with its 95 % interval."""
     half = Z_95 * math.hypot(first, second)
     return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), images)
 

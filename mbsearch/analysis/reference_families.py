@@ -34,7 +34,7 @@ def best_references(
 
     All are compared by the highest fidelity that trained a reference of every such family:
     retraining, finals, promotion or the model's prediction, else screening. `published` leaves out
-    the references that are leveld freely.
+    the references that are scaled freely.
 
     Raises:
         NoAnswerError, StorageError: as `answer`.

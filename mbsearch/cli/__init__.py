@@ -101,7 +101,7 @@ for _command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a user error is one line on stderr and exit code 2."""
+    """Run the command line; print a user's error as one line and exit with code 2."""
     allow_any_encoding()
     words = sys.argv[1:] if arguments is None else arguments
     try:

@@ -247,7 +247,7 @@ def _read(name: str, classes: int) -> Architecture:
 
 
 def _print(found: list[Retrained], findings: Findings) -> None:
-    """Print the test accuracies, and how the candidates compare with their references."""
+    """Print the test accuracies, and the candidates' margins over their references."""
     from mbsearch.analysis.retrained_margins import retrained_margins
     from mbsearch.cost.units import millions
     from mbsearch.study.images_record import balance_note

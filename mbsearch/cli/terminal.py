@@ -112,7 +112,7 @@ def plain_table(title: str) -> Table:
 
 
 def print_table(table: Table, optional: Sequence[str] = ()) -> None:
-    """Print a table in full width, because a terminal would truncate its numbers.
+    """Print a table at full width, because a terminal would truncate its numbers.
 
     On a terminal that is too narrow, columns of `optional` are left out, the first one first, until
     the table fits. The caption names them.

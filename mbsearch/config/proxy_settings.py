@@ -81,7 +81,7 @@ class Proxy(Recipe):
         return Proxy.model_validate({"evaluator": "supernet", **_DONOR_DEFAULTS, **kept, **given})
 
     def from_scratch(self) -> Proxy:
-        """Return the default recipe for random weights, with the same augmentation."""
+        """Return the default proxy for random weights, with the same augmentation."""
         fields = (
             "data",
             "min_images",

@@ -17,7 +17,7 @@ from mbsearch.space.yaml_source import Document, read_document
 
 @dataclass(frozen=True)
 class SearchSpecification(SearchSpace):
-    """A search space together with the settings of its search.
+    """A search space with the settings for searching it.
 
     `source` is the file that it was read from, for messages.
     """

@@ -39,7 +39,7 @@ class LayerCounts(NamedTuple):
 
 
 def count_layer(placed: PlacedLayer) -> LayerCounts:
-    """Return the counts of a layer at its place in a network."""
+    """Return the counts of a layer, given its input and output shapes."""
     _, layer, (c_in, _, _), (_, height, width), *_ = placed
     match layer:
         case Conv():

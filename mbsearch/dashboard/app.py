@@ -25,7 +25,7 @@ POLL_MILLISECONDS = 2_000
 
 
 def create_app(library: Library, address: Address = THIS_MACHINE) -> Dash:
-    """Return the application for a library of studies.
+    """Return the Dash application for a library of studies.
 
     Links between its pages are relative, so that they need no prefix.
     """
@@ -191,7 +191,7 @@ def _notice(snapshot: Snapshot) -> _Notice | None:
 
 
 def _redraw_key(pathname: str, fields: Fields, snapshot: Snapshot) -> list[Any]:
-    """Return plain data that the whole page depends on; another value redraws it."""
+    """Return data that the page's layout depends on; the page is redrawn if it changes."""
     notice, page = _notice(snapshot), _page_name(pathname)
     shows = page in pages() and _is_drawn(page, snapshot, notice)
     drawn = pages()[page].redraw_key(snapshot, fields) if shows else None

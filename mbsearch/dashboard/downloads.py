@@ -100,7 +100,7 @@ class Exports:
 def zipped_export(
     study: Sequence[str], trial: int, job: ExportJob, environment: Mapping[str, str]
 ) -> bytes:
-    """Return the folder of ``mbsearch export STUDY --trial N -o FOLDER`` as a ZIP file.
+    """Return a ZIP file of the folder that ``mbsearch export STUDY --trial N`` writes.
 
     Args:
         study: the arguments that name the study.

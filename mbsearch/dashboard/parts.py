@@ -33,7 +33,7 @@ def graph(
     tools: bool = True,
     lasso: bool = False,
 ) -> html.Div:
-    """Return a plot with a text alternative; `tools` shows the buttons to zoom and save it.
+    """Return a plot with alternative text, and with zoom and save buttons if `tools`.
 
     With `lasso`, a button draws a line around points, which selects them.
 

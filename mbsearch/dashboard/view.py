@@ -42,7 +42,7 @@ class View:
 
     @staticmethod
     def parse(data: Mapping[str, Any]) -> View:
-        """Parse the fields of a URL's query."""
+        """Return the view for the fields of a URL's query."""
         others = tuple(t for text in _list(data.get("other")) if (t := _integer(text)) is not None)
         return View(
             study=data.get("study") or None,

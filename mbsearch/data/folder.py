@@ -69,7 +69,7 @@ class ImageFolder:
 def read_folder(
     root: Path, on_progress: OnProgress | None = None, min_images: int = 1
 ) -> ImageFolder:
-    """List a folder, and read every image once or the report of an earlier reading.
+    """List a folder's images, and read each one or use the report of an earlier reading.
 
     Args:
         root: the folder.
@@ -86,7 +86,7 @@ def read_folder(
     homes = {(part, name): folder / name for part, folder in parts.items() for name in classes}
     listing = list_files(homes, image_extensions())
     _leave_out_beside(root, parts, listing)
-    images, damaged = _sorted_out(listing, inspect_files(root, listing.files, on_progress))
+    images, damaged = _split_damaged(listing, inspect_files(root, listing.files, on_progress))
     copied = in_later_split(images)
     left = Counter((images[row][0].split, images[row][0].class_name) for row in copied)
     images = [image for row, image in enumerate(images) if row not in copied]
@@ -107,7 +107,7 @@ def read_folder(
     return ImageFolder(classes, pools, first, key, former, notes, tuple(damaged))
 
 
-def _sorted_out(
+def _split_damaged(
     listing: Listing, reports: Sequence[FileReport]
 ) -> tuple[list[Inspected], list[DamagedFile]]:
     """Return readable images and damaged ones; count other files in `listing.left_out`."""

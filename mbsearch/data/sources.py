@@ -142,7 +142,7 @@ class ImageSource:
 
     @property
     def chance(self) -> float:
-        """Accuracy of always predicting the largest class of the training images."""
+        """Accuracy of always predicting the most frequent class of the training images."""
         return self._largest_class("train")
 
     def _largest_class(self, kind: SplitName) -> float:

@@ -62,7 +62,7 @@ class ProgressDisplay:
         self._bar.stop()
 
     def update(self, event: Progress) -> None:
-        """Print the message of an event, and move the bar."""
+        """Print an event's message, and update the bar."""
         left = self._time_left(event)
         if event.message is not None:
             ends = "" if left is None or self._console.is_interactive else f" (left {_clock(left)})"

@@ -134,7 +134,7 @@ def table_classes(path: Path) -> int | None:
 
 
 def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
-    """Accuracy of a row; None for a trial of `trials.csv` without one, or a pruned trial."""
+    """Return a row's accuracy; None for pruned trials and those without one."""
     if row[ACCURACY] in ("", None) or row.get(STATE) == State.PRUNED:
         return None
     accuracy = _number(row[ACCURACY])

@@ -17,7 +17,7 @@ Runner = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Mean and standard deviation per channel of the input images, on the scale [0, 1].
+    """Mean and standard deviation of input images per channel, on the scale [0, 1].
 
     `grey` is whether the network was trained on grey images, as three equal channels; `deep`
     whether some had more than 8 bits, which were scaled to 8.

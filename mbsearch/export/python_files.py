@@ -36,7 +36,7 @@ def read_yaml(exportable: Exportable, folder: Path) -> Runner:
 
 
 def write_pytorch(exportable: Exportable, folder: Path) -> None:
-    """Write Python source that imports only torch, and the weights beside it."""
+    """Write Python source that imports only torch, and a file of weights."""
     from safetensors.torch import save
 
     side = exportable.side

@@ -193,7 +193,7 @@ class _Notation(NamedTuple):
     def text(
         self, stride: int = 1, e: str = "", se: str = "", end: str = "", repeats: int = 1
     ) -> str:
-        """Format `repeats` such blocks in a row."""
+        """Return the string for `repeats` consecutive blocks."""
         start = "" if self.start_kernel is None else f"_a{self.start_kernel}"
         shape = (
             f"{start}_k{self.kernel}_s{stride}{e and '_e'}{e}_c{self.channels}{se and '_se'}{se}"

@@ -13,7 +13,7 @@ RETRAINED_HEAD = ("Network", "Mult-Adds", "Proxy accuracy", "Test accuracy", "Se
 
 
 def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
-    """Return the table's rows, one for each network; `RETRAINED_HEAD` has the columns.
+    """Return one table row per retrained network, with the columns of `RETRAINED_HEAD`.
 
     Intervals are over images and seeds, whose deviation is pooled over the networks.
     """

@@ -224,7 +224,7 @@ def _audit(audit: Audit | None) -> list[str]:
 
 
 def _retrained(found: Sequence[Retrained], images: ImagesRecord | None) -> list[str]:
-    """Return the results of retraining, if it has run."""
+    """Return the results of retraining, or nothing if there are none."""
     if not found:
         return []
     return [

@@ -142,7 +142,7 @@ class SearchSpace:
         return {"name": self.name, **_plain(self.template)}
 
     def to_yaml(self) -> str:
-        """Return the text of a YAML file that reads back as this space."""
+        """Return the space as the text of a YAML file."""
         return dump_yaml(self.to_dict())
 
 

@@ -195,7 +195,10 @@ def parse_document(text: str, name: str) -> Document:
 
 
 def _construct(node: yaml.Node, path: NodePath, lines: dict[NodePath, int], name: str) -> Any:
-    """Return a node's plain data and record its lines, which yaml's own constructor loses."""
+    """Return a node's plain data, and add the line numbers of its parts to `lines`.
+
+    PyYAML's own constructor loses them.
+    """
     lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.ScalarNode):
         try:

@@ -61,7 +61,7 @@ def training_devices(name: str | None = None) -> tuple[torch.device, ...]:
 
 
 def default_jobs(device: torch.device) -> int:
-    """Return the number of worker processes: one per core, or a few that share a GPU.
+    """Return the default number of worker processes: one per core, or at most four on a GPU.
 
     Fewer run where memory, less a share for the driver, does not suffice.
     """

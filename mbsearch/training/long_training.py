@@ -92,7 +92,7 @@ class FinalTraining:
         """
         device = self.devices[0]
         if len(self.devices) > 1:
-            together(partial(self._train_share, task), self.devices)
+            run_on_devices(partial(self._train_share, task), self.devices)
         source, pixels = self._source(), self._pixels(task)
         training, start = self._train(task, source)
         test = source.split("test", pixels)
@@ -116,7 +116,7 @@ class FinalTraining:
         )
 
     def _train_share(self, task: Task, rank: Rank) -> None:
-        """The work of each process if several train a network together."""
+        """Train the network as one of several processes that share each batch."""
         self._train(task, self._source(), rank)
 
     def _source(self) -> ImageSource:

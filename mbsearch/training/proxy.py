@@ -225,7 +225,7 @@ def _no_memory(task: Task) -> str:
 
 @lru_cache(maxsize=2)
 def _source(data: str, seed: int, min_images: int) -> ImageSource:
-    """The images; a worker opens them once, not in each task."""
+    """Return the images, which a worker opens only once."""
     return load_source(data, seed=seed, min_images=min_images)
 
 

@@ -272,7 +272,7 @@ def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
 
 
 def _other_budgets(snapshot: Snapshot) -> set[str]:
-    """Return the fields of budgets on costs that are not the axis."""
+    """Return the URL fields of budgets on costs that are not on the axis."""
     return {f"max_{metric}" for metric in BUDGETS if metric != metric_of(snapshot.records)}
 
 

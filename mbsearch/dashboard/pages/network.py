@@ -384,7 +384,7 @@ def choices(record: TrialRecord) -> dict[str, Any]:
 
 
 def training(record: TrialRecord) -> dict[str, Any]:
-    """Return the facts of a network's training."""
+    """Return facts about a network's training."""
     facts: dict[str, Any] = {"state": record.state.word, "origin": record.origin}
     if record.error is not None:
         facts["message"] = record.error
