@@ -235,7 +235,7 @@ def test_mistakes_are_one_message(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"expected 6 networks within the limits .* got 0"):
         audit(tiny.with_settings({"limits": Limits(mult_adds=1_000)}), folder=tmp_path, networks=6)
     table = tmp_path / "truth.json"
-    table.write_text(json.dumps({tiny.sample(0).fingerprint: 0.5}))
+    table.write_text(json.dumps({tiny.with_classes(10).sample(0).fingerprint: 0.5}))
     with pytest.raises(EvaluationError, match=r"truth.json: expected every network of the space"):
         audit(tiny, folder=tmp_path, networks=6, truth=table)
 

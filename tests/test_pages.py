@@ -13,7 +13,7 @@ from mbsearch.dashboard.studies import Library, ResultsFolder
 PAGE = """
 from dash import html
 
-TITLE, ADDRESS, ORDER = "Toy", "toy", 99
+TITLE, ADDRESS, ORDER, NEEDS = "Toy", "toy", 99, "nothing"
 
 
 def layout(snapshot, fields, library):
@@ -55,5 +55,5 @@ def test_a_module_that_is_not_a_page_is_an_error(folder: Path) -> None:
 
 def test_addresses_of_pages_are_stable() -> None:
     """They are in bookmarks."""
-    addresses = ["front", "network", "compare", "search", "choices", "published"]
+    addresses = ["front", "network", "compare", "search", "choices", "published", "studies"]
     assert list(package.pages()) == addresses

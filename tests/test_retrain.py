@@ -171,7 +171,9 @@ def test_a_training_can_start_from_given_weights(images: Path) -> None:
     torch.save(build(SMALL, seed=6).state_dict(), start.path)
     facts.append(start.facts())
     assert len({json.dumps(each) for each in facts}) == 3, "other weights are another training"
-    with pytest.raises(DataError, match=r"missing.pth: cannot be read: No such file"):
+    with pytest.raises(
+        DataError, match=r"missing.pth: expected a file of weights, got no such file"
+    ):
         replace(start, path=images / "missing.pth").facts()
 
 

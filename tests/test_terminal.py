@@ -133,7 +133,7 @@ def test_an_option_of_one_value_that_is_given_twice_is_an_error(
         main(words.split())
     assert ended.value.code == 2
     option = words.split()[1]
-    assert capsys.readouterr().err == f"error: {option}: expected one value, got 2\n"
+    assert capsys.readouterr().err == f"error: {option}: expected once, got twice\n"
 
 
 def test_an_option_that_may_be_repeated_and_a_flag_are_not(

@@ -237,7 +237,7 @@ def test_rungs_add_up_to_the_whole_schedule() -> None:
 
 
 def test_a_network_too_large_for_the_memory_is_an_evaluation_error() -> None:
-    wide = Standard(block="standard", channels=1_000_000, kernel=31, repeats=2)  # 4 petabytes
+    wide = Standard(block="standard", channels=65_536, kernel=31, repeats=2)  # 17 terabytes
     huge = Architecture(name="huge", stem=Stem(channels=8), stages=(wide,))
     with pytest.raises(EvaluationError, match="out of memory while training huge at resolution"):
         ProxyTraining(PROXY, "embedded").evaluate(Task(huge, 0))

@@ -26,7 +26,8 @@ class Command(TyperCommand):
         options = [p for p in given if p.param_type_name == "option"]
         if not any(option.is_eager for option in options):  # as --help
             for option in options:
-                if options.count(option) > 1 and not option.multiple:
+                harmless = option.multiple or (option.is_flag and not option.secondary_opts)
+                if options.count(option) > 1 and not harmless:
                     raise SpecError(f"{option.opts[0]}: expected once, got twice")
         rest: list[str] = super().parse_args(ctx, args)
         for option in options:

@@ -18,9 +18,10 @@ BUDGETS = tuple(metric.key for metric in COSTS.values())
 class View:
     """The state of a page; invalid values in a URL are replaced by defaults.
 
-    `trial` is the selected network, `others` are those compared with it, `other` is the first of
-    them. `rows` are those of the comparison. `budgets` are upper bounds on costs. Filters apply to
-    the trials of the search; empty ones let all pass.
+    `metric` is the cost on the axis, by default the study's. `trial` is the selected network,
+    `others` are those compared with it, `other` is the first of them. `rows` are those of the
+    comparison. `budgets` are upper bounds on costs. Filters apply to the trials of the search;
+    empty ones let all pass.
     """
 
     study: str | None = None
@@ -28,7 +29,7 @@ class View:
     other: int | None = None
     others: tuple[int, ...] = ()
     rows: str = "differences"
-    metric: str = "mult_adds"
+    metric: str = ""
     colour: str | None = None
     budgets: Mapping[str, int] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class View:
             other=others[0] if others else None,
             others=others,
             rows="all" if data.get("rows") == "all" else "differences",
-            metric=data.get("metric") or "mult_adds",
+            metric=data.get("metric") or "",
             colour=data.get("colour") or None,
             budgets={
                 metric: value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -116,11 +117,20 @@ def test_a_download_does_not_show_the_password_in_the_list_of_processes(
 
     started: dict[str, Any] = {}
 
-    def run(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
-        started.update(command=command, **how)
-        return subprocess.CompletedProcess(command, 2, "", "error: no study")
+    class Process(nullcontext["Process"]):
+        """A command that fails."""
 
-    monkeypatch.setattr(subprocess, "run", run)
+        returncode = 2
+
+        def __init__(self, command: list[str], **how: Any) -> None:
+            super().__init__(self)
+            started.update(command=command, **how)
+            self.stderr = ["error: no study\n"]
+
+        def kill(self) -> None:
+            """Do nothing: it has ended."""
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
     for url in UNREACHABLE[:3]:
         library = Library(Database(url))
         with pytest.raises(ExportError, match="no study"):

@@ -467,12 +467,12 @@ def test_a_cache_without_locks_is_named_with_its_variable(tmp_path: Path, error:
 # 21. A run without a network
 
 
-@pytest.mark.parametrize("table", ['{"0": 0.5}', '{"abc": 0.1, "def": 0.2}', '{"x": 1.0}'])
+@pytest.mark.parametrize("accuracy", [0.5, 1.0, 0])
 def test_a_run_of_which_every_trial_failed_shows_the_first_error(
-    tmp_path: Path, table: str
+    tmp_path: Path, accuracy: float
 ) -> None:
-    (tmp_path / "none.json").write_text(table)
-    words = ("--space", "tiny", "--jobs", "1", "--trials", "2", "--table", "none.json")
+    (tmp_path / "none.json").write_text(json.dumps({"0123456789abcdef": accuracy}))
+    words = ("--space", "v2", "--jobs", "1", "--trials", "2", "--table", "none.json")
     ran = call(tmp_path, "run", *words)
     assert ran.code == 1, ran.text
     [line] = [each for each in ran.text.splitlines() if each.startswith("error: ")]

@@ -153,7 +153,7 @@ def _drawn(card: StudyCard) -> Component:
     )
     return dmc.Paper(
         [
-            dcc.Link(card.name, href=f"/{query({'study': card.name})}", className="study-name"),
+            dcc.Link(card.name, href=f"./{query({'study': card.name})}", className="study-name"),
             html.Dl(
                 [
                     html.Div([html.Dt(name), html.Dd(text)], className="fact")
