@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from mbsearch.errors import SpecError
 
@@ -26,7 +26,8 @@ class Command(TyperCommand):
         options = [p for p in given if p.param_type_name == "option"]
         if not any(option.is_eager for option in options):  # as --help
             for option in options:
-                harmless = option.multiple or (option.is_flag and not option.secondary_opts)
+                is_flag = isinstance(option, TyperOption) and option.is_flag
+                harmless = option.multiple or (is_flag and not option.secondary_opts)
                 if options.count(option) > 1 and not harmless:
                     raise SpecError(f"{option.opts[0]}: expected once, got twice")
         rest: list[str] = super().parse_args(ctx, args)
