@@ -179,9 +179,6 @@ def columns(key: str, *others: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((key, *others)))
 
 
-def round_amounts(key: str, *, fine: bool = False) -> list[float]:
-    """Return the round values of a cost: 1, 2, 5, 10, ..., or powers of two for memory.
-
-    If `fine`, they are 1, 2, 3, ..., 9, 10, 20, ..., or four values per power of two for memory.
-    """
-    return find_metric(key).unit.round_values(fine)
+def round_amounts(key: str) -> tuple[float, ...]:
+    """Return the round values of a cost: 1, 2, 5, 10, ..., or powers of two for memory."""
+    return find_metric(key).unit.round_values

@@ -27,7 +27,7 @@ class Unit:
         parse: reads a value as people write it; raises a ValueError that states what is expected.
         parsed_type: what `parse` accepts, for the JSON Schema.
         dump: the value in a YAML file that `parse` reads back.
-        round_values: round values from the smallest to the largest; finer ones on request.
+        round_values: round values from the smallest to the largest.
         slider_label: name of the label function of the dashboard's sliders (client.js).
     """
 
@@ -35,7 +35,7 @@ class Unit:
     parse: Callable[[object], int]
     parsed_type: Any
     dump: Callable[[int], int | str]
-    round_values: Callable[[bool], list[float]]
+    round_values: tuple[float, ...]
     slider_label: str
 
     def option(self, value: int) -> str:
@@ -127,22 +127,12 @@ def _rounded(value: float, digits: int) -> str:
     return f"{value:,.0f}" if "e+" in text else text
 
 
-def _decimal_values(fine: bool) -> list[float]:
-    """Return 1, 2, 5, 10, 20, 50, ... below 1e12; if `fine`, 1, 2, ..., 9, 10, 20, ..."""
-    mantissas = range(1, 10) if fine else (1, 2, 5)
-    return [mantissa * 10.0**exponent for exponent in range(12) for mantissa in mantissas]
-
-
-def _binary_values(fine: bool) -> list[float]:
-    """Return powers of two from 256; if `fine`, also the quarters between them."""
-    quarters = (4, 5, 6, 7) if fine else (4,)
-    return [quarter * 2.0**exponent for exponent in range(6, 38) for quarter in quarters]
-
-
+_DECIMAL_VALUES = tuple(m * 10.0**exponent for exponent in range(12) for m in (1, 2, 5))
+_BINARY_VALUES = tuple(2.0**exponent for exponent in range(8, 40))
 _COUNT_TYPE = int | float | str
-MILLIONS = Unit(millions, parse_quantity, _COUNT_TYPE, int, _decimal_values, "count")
-THOUSANDS = Unit(thousands, parse_quantity, _COUNT_TYPE, int, _decimal_values, "count")
-BYTES = Unit(mebibytes, parse_bytes, _COUNT_TYPE, int, _binary_values, "bytes")
+MILLIONS = Unit(millions, parse_quantity, _COUNT_TYPE, int, _DECIMAL_VALUES, "count")
+THOUSANDS = Unit(thousands, parse_quantity, _COUNT_TYPE, int, _DECIMAL_VALUES, "count")
+BYTES = Unit(mebibytes, parse_bytes, _COUNT_TYPE, int, _BINARY_VALUES, "bytes")
 MICROSECONDS = Unit(
-    milliseconds, parse_duration, str, "{}us".format, _decimal_values, "milliseconds"
+    milliseconds, parse_duration, str, "{}us".format, _DECIMAL_VALUES, "milliseconds"
 )
