@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -27,7 +27,7 @@ proxy: {epochs: 1, train_images: null, validation_images: null}
 """
 
 
-_IN_PROCESS = ("status", "report", "export")  # commands without processes of their own
+_IN_PROCESS = ("status", "report", "export")  # commands that train nothing
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ def _ran_here(folder: Path, environment: dict[str, str], arguments: list[str]) -
     return Ran(code, text.getvalue())
 
 
+def _is_quick(arguments: Sequence[str | Path]) -> bool:
+    """Return whether a command trains nothing."""
+    return arguments[0] in _IN_PROCESS or "--dry-run" in arguments
+
+
 def commands_in(folder: Path) -> Mbsearch:
     """Return a function that runs ``mbsearch`` in a folder; MBSEARCH=PATH takes that checkout.
 
@@ -86,7 +91,7 @@ def commands_in(folder: Path) -> Mbsearch:
     }
 
     def run(*arguments: str | Path, **variables: str) -> Ran:
-        if "MBSEARCH" not in os.environ and not variables and arguments[0] in _IN_PROCESS:
+        if "MBSEARCH" not in os.environ and not variables and _is_quick(arguments):
             return _ran_here(folder, environment, list(map(str, arguments)))
         command = [sys.executable, "-m", "mbsearch", *map(str, arguments)]
         done = subprocess.run(
