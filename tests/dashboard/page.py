@@ -89,6 +89,7 @@ class Page:
 
     def click_on(self, record: TrialRecord, *, shift: bool = False) -> None:
         """Click a network in the plot of the front."""
+        self.browser.execute_script("document.querySelector('#front').scrollIntoView()")
         place = self.js(
             f"""(() => {{
               const plot = document.querySelector('#front .js-plotly-plot, #front.js-plotly-plot');

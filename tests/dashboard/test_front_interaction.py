@@ -26,6 +26,11 @@ def place(page: Page, x: float, y: float) -> tuple[int, int]:
     return round(left + x * width), round(top + y * height)
 
 
+def show_plot(page: Page) -> None:
+    """Scroll until the whole plot is in the window."""
+    page.browser.execute_script(f"{PLOT}.scrollIntoView({{block: 'center'}})")
+
+
 def pointer(page: Page, *places: tuple[int, int], press: bool = True) -> None:
     """Move the pointer through places, with the button pressed after the first."""
     chain = ActionChains(page.browser, duration=60)
@@ -72,7 +77,7 @@ def test_a_selection_is_made_by_click_and_row_undone_by_esc_click_and_back(page:
     page.browser.forward()
     selected(page, last.trial)
     wait_for(lambda: "selected" in page.text("#front-table"), "the mark of the row again")
-    page.browser.execute_script("window.scrollTo(0, 0)")
+    show_plot(page)
     pointer(page, place(page, *EMPTY))
     selected(page, None)
 
@@ -81,6 +86,7 @@ def test_a_selection_is_made_by_click_and_row_undone_by_esc_click_and_back(page:
 def test_the_card_of_a_point_has_noise_references_and_a_drawing(page: Page) -> None:
     page.open("/?study=first")
     record = next(r for r in front_of(page.records()) if not r.is_baseline)
+    show_plot(page)
     box = page.js(
         f"(() => {{ const p = {PLOT}, b = p.getBoundingClientRect(), l = p._fullLayout; return ["
         f"b.left + l.xaxis._offset + l.xaxis.d2p({record.mult_adds}),"
@@ -98,16 +104,17 @@ def test_the_card_of_a_point_has_noise_references_and_a_drawing(page: Page) -> N
 @needs_browser
 def test_the_line_of_the_budget_is_dragged_and_the_sentence_follows(page: Page) -> None:
     page.open("/?study=first")
-    before = page.text("#sentence")
+    before = page.sentence()
+    show_plot(page)
     x = page.js(
         f"(() => {{ const p = {PLOT}, b = p.querySelector('.nsewdrag').getBoundingClientRect();"
         "return b.left + p._fullLayout.xaxis.d2p(p.layout.shapes[1].x0); })()"
     )
-    _, y = place(page, 0, 0.5)
+    _, y = place(page, 0, EMPTY[1])  # no network is near the line there
     target, _ = place(page, 0.5, 0)
     pointer(page, (round(x), y), (round((x + target) / 2), y), (target, y))
     wait_for(lambda: "max_mult_adds" in page.address(), "the budget in the address")
-    wait_for(lambda: page.text("#sentence") != before, "another sentence")
+    wait_for(lambda: page.sentence() != before, "another sentence")
     budget = int(page.address()["max_mult_adds"])
     drawn = page.js(f"{PLOT}.layout.shapes[1].x0")
     assert drawn == pytest.approx(budget, rel=0.03)
@@ -119,9 +126,9 @@ def test_the_line_of_the_budget_is_dragged_and_the_sentence_follows(page: Page) 
 @needs_browser
 def test_filters_are_chips_and_do_not_change_the_answer(page: Page) -> None:
     page.open("/?study=first")
-    sentence = page.text("#sentence")
+    sentence = page.sentence()
     page.open("/?study=first&alphas=0.25&resolutions=96")
-    assert page.text("#sentence") == sentence
+    assert page.sentence() == sentence
     shown = len(page.trials_drawn())
     assert f"{shown} of {len(page.records())} networks are shown" in page.text("#chips")
     click(page, "#chips [data-clear=alphas]")
@@ -136,6 +143,7 @@ def test_filters_are_chips_and_do_not_change_the_answer(page: Page) -> None:
 def test_a_lasso_lists_the_networks_inside(page: Page) -> None:
     page.open("/?study=first")
     page.browser.execute_script(f"window.Plotly.relayout({PLOT}, {{dragmode: 'lasso'}})")
+    show_plot(page)
     corners = [
         place(page, *each) for each in ((0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99))
     ]
@@ -149,14 +157,14 @@ def test_a_lasso_lists_the_networks_inside(page: Page) -> None:
 @needs_browser
 def test_an_axis_of_measured_latency_bounds_sentence_and_slider(page: Page) -> None:
     page.open("/?study=second&metric=torch_us")
-    assert "ms latency: " in page.text("#sentence")
+    assert "ms latency: " in page.sentence()
     slider = page.wait("#budgets [role=slider]")
     assert slider.get_attribute("aria-label") == "Latency, at most"
     assert slider.get_attribute("aria-valuetext").endswith(" ms")
     slider.send_keys(Keys.HOME)
     wait_for(lambda: "max_latency_us" in page.address(), "the budget in the address")
     fastest = front_of(page.records("second"))[0]
-    wait_for(lambda: fastest.label in page.text("#sentence"), "the fastest network")
+    wait_for(lambda: fastest.label in page.sentence(), "the fastest network")
     cheapest = {row[0] for row in page.cells("#front-table tbody tr")}
     assert fastest.label in " ".join(cheapest)
 

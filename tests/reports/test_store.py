@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from mbsearch.study.journal import open_journal
-from reports.command_line import call, search, write_table
+from reports.command_line import call, in_process_of_its_own, search, write_table
 from reports.conftest import Ran
 
 Lines = list[bytes]
@@ -414,11 +414,13 @@ def test_images_whose_names_are_not_utf_8_are_searched_and_exported(tmp_path: Pa
     cache = {"MBSEARCH_CACHE": str(tmp_path / "cache")}
     results = f"results {photos.name}"
     options = ("--trials", "1", "--finals", "0", "--results", results)
-    call(tmp_path, "run", *words, *options, **cache).passed()
+    in_process_of_its_own(tmp_path, "run", *words, *options, **cache).passed()
     study = f"{results}/small"
     assert (tmp_path / study / "front.html").is_file()
     exported = f"{photos.name} export"
-    call(tmp_path, "export", study, "--trial", "0", "-o", exported, **cache).passed()
+    in_process_of_its_own(
+        tmp_path, "export", study, "--trial", "0", "-o", exported, **cache
+    ).passed()
     labels = (tmp_path / exported / "labels.txt").read_bytes()
     assert sorted(labels.splitlines()) == sorted(NAMES.values())
 

@@ -243,7 +243,7 @@ def _snippets(side: int) -> list[Any]:
                 ],
                 mt="sm",
             ),
-            dmc.Code(code, id=f"code-{i}", block=True),
+            html.Pre(code, id=f"code-{i}", className="code", tabIndex=0),
         ]
     return found
 
