@@ -163,7 +163,7 @@ def by_training(
 
 
 def _require_enough(proxy: Proxy, source: ImageSource) -> None:
-    """Raise DataError for a number of images that leaves a class without one."""
+    """Raise DataError if fewer images are requested than there are classes."""
     limits = {"train": proxy.train_images, "validation": proxy.validation_images}
     for kind, limit in limits.items():
         if limit is not None and limit < source.num_classes:
@@ -211,7 +211,7 @@ def default_space(
 
 
 def by_table(space: SearchSpecification, table: Path) -> Scoring:
-    """Return the scoring for a table of accuracies, without baselines, promotions and finals.
+    """Return the scoring by a table of accuracies, for a study without trainings or baselines.
 
     Raises:
         DataError: the table cannot be used.

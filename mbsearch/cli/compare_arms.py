@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Arm:
-    """A study's answer and references, with the study's settings and identity."""
+    """One of the compared studies: its best network, references, settings and identity."""
 
     network: Architecture
     references: list[Architecture]

@@ -241,7 +241,7 @@ def _export_file(
     single: str,
     data: str | None,
 ) -> None:
-    """Write a file of one format, which is read back like those of a folder."""
+    """Write one file in one format; except for YAML, it is checked as in a folder export."""
     from mbsearch.study.atomic_files import write_atomically
 
     if single == "yaml":

@@ -255,7 +255,7 @@ def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Co
 
 
 def _is_drawn(page: str, snapshot: Snapshot, notice: _Notice | None) -> bool:
-    """Return whether the page itself is shown: not of a study that is not read, or too empty."""
+    """Return whether the study's state meets the page's `NEEDS`, so that the page can be shown."""
     needs = pages()[page].NEEDS
     if snapshot.loading or snapshot.problem is not None:
         return needs == "nothing"

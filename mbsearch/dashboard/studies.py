@@ -179,7 +179,7 @@ class Snapshot:
 
     @cached_property
     def questions(self) -> tuple[Budget, ...]:
-        """The budgets answered by default; none before a trial is completed."""
+        """The budgets whose best networks are shown by default; none before a completed trial."""
         findings = self.findings
         asked = self.budgets or findings.requested
         return asked or tuple(filter(None, [findings.main_budget]))

@@ -38,7 +38,7 @@ def reasons(counts: Mapping[str, int]) -> str:
 
 
 def image_notes(root: Path, images: Sequence[Inspected], reading: Reading) -> list[str]:
-    """Return a line for each way in which images differ from their files."""
+    """Return notes on how images are converted when read, and on unusual images, a line each."""
     lines, reports = [], [report for _, report in images]
     if animated := sum(report.animated for report in reports):
         lines.append(f"first frame or page only: {_of(animated, 'file')} of several")

@@ -276,7 +276,7 @@ def _notation(where: str, block: Block, c_in: int, default: Activation | None) -
 def _universal_notation(
     where: str, block: Block, convs: Sequence[Conv], c_in: int, default: Activation | None
 ) -> _Notation:
-    """Return the notation of a universal inverted bottleneck whose layers `ir` does not have."""
+    """Return the `uir` notation of a universal inverted bottleneck that `ir` cannot express."""
     start = convs[0] if convs[0].depthwise else None
     expansion, *middle, last = convs[1:] if start else convs
     act, wide = expansion.activation, expansion.channels

@@ -41,7 +41,7 @@ def make_sampler(
     measure: Measure = measure,
     feasible: Params | None = None,
 ) -> BaseSampler:
-    """Return the sampler with a name of the option ``--sampler``.
+    """Return the sampler of a given name, one of the choices of ``--sampler``.
 
     Args:
         name: one of `SAMPLERS`.
