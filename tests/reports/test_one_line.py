@@ -305,8 +305,10 @@ def test_what_may_not_be_read_says_permission(tmp_path: Path) -> None:
     commands = (["status"], ["count", "s.yaml"], ["run", "--space", "tiny", *image])
     for words in commands:  # imports what root alone can read
         ending(tmp_path, *words)
-    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+    for parent in (tmp_path, *tmp_path.parents):
         parent.chmod(0o755)
+        if parent.name.startswith("pytest-of-"):
+            break
     space.chmod(0)
     for folder in ("results", "photos/cat"):
         (tmp_path / folder).chmod(0o311)
