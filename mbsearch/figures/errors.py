@@ -91,14 +91,19 @@ def recall_figure(errors: ClassErrors, reference: str | None) -> go.Figure:
     return figure.update_yaxes(autorange="reversed", type="category")
 
 
+def _count(images: float) -> str:
+    """Return a number of images; with a decimal only if it is a mean over seeds."""
+    return f"{images:.0f}" if images == round(images) else f"{images:.1f}"
+
+
 def error_rows(errors: ClassErrors) -> list[list[str]]:
     """Return the rows of the most frequent confusions; `CONFUSIONS_HEAD` has the columns."""
     return [
         [
             each.true,
             each.predicted,
-            f"{each.images:.1f}",
-            "not known" if each.reference is None else f"{each.reference:.1f}",
+            _count(each.images),
+            "not known" if each.reference is None else _count(each.reference),
         ]
         for each in errors.confusions()
     ]

@@ -47,7 +47,7 @@ def test_a_reference_on_other_images_is_not_compared() -> None:
     assert ClassErrors.of([FIRST], [other]).reference is None
     errors = ClassErrors.of([FIRST], [SECOND])
     assert errors.reference is not None
-    assert error_rows(errors)[0] == ["class 0", "class 1", "2.0", "1.0"]
+    assert error_rows(errors)[0] == ["class 0", "class 1", "2", "1"]
 
 
 @pytest.mark.parametrize(("classes", "shown"), [(10, 10), (100, 30)])

@@ -21,7 +21,7 @@ def test_a_card_has_data_budget_best_network_update_and_state(studies: Path) -> 
     settings = {"stamp": {"data": "my photos"}, "budgets": [{"mult_adds": 10**9}]}
     card = study_card(Snapshot("first", "first", studies / "first", 0, records, settings))
     assert (card.data, card.budget) == ("my photos", "1,000 M Mult-Adds")
-    assert ", accuracy 0." in card.best
+    assert ", validation accuracy 0." in card.best
     assert card.state == f"{len(records)} completed"
     assert card.updated[:2] == "20"
 

@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_selection import answers
+from mbsearch.config.proxy_settings import data_title
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.glossary import TERMS
 from mbsearch.dashboard.live_run import progress_text
@@ -87,7 +88,7 @@ def study_card(snapshot: Snapshot) -> StudyCard:
     return StudyCard(
         snapshot.name,
         _state(snapshot),
-        str(identity.get("data", "")),
+        data_title(identity.get("data", "")),
         budget,
         _best(snapshot),
         "" if not ended else f"{max(ended):%Y-%m-%d %H:%M}",
@@ -114,7 +115,7 @@ def _best(snapshot: Snapshot) -> str:
         return ""
     for found in answers(snapshot.findings, snapshot.questions[:1]).values():
         if isinstance(found, Answer):
-            return f"{found.record.label}, accuracy {parts.accuracy(found.record)}"
+            return f"{found.name}, {found.accuracy_text()}"
     return ""
 
 
