@@ -211,7 +211,7 @@ def default_space(
 
 
 def by_table(space: SearchSpecification, table: Path) -> Scoring:
-    """Return the scoring by a table of accuracies, for a study without trainings or baselines.
+    """Return the scoring by a table of accuracies; the study trains no network or baseline.
 
     Raises:
         DataError: the table cannot be used.
@@ -225,7 +225,7 @@ def by_table(space: SearchSpecification, table: Path) -> Scoring:
 
 
 def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
-    """Return the scoring for a user's evaluator, without promotions and finals.
+    """Return the scoring by a user's evaluator; the study has no promotions or finals.
 
     The study is bound to the name of the evaluator's class.
 
@@ -242,7 +242,7 @@ def by_evaluator(space: SearchSpecification, evaluator: Evaluator) -> Scoring:
 
 
 def _without_trainings(space: SearchSpecification) -> SearchSpecification:
-    """Return the specification without inherited weights, promotions and finals."""
+    """Return the specification with inherited weights, promotions and finals turned off."""
     return space.with_settings(
         {
             "weights": SCRATCH,

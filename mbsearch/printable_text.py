@@ -1,4 +1,4 @@
-"""Which characters a name or a message may have."""
+"""Checks of the characters in names and messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_IN_A_NAME = 100
 
 
 def is_printable(text: str) -> bool:
-    """Whether a text has no control, bidirectional or unassigned character and is one line."""
+    """Whether a text is one line without control, bidirectional or unassigned characters."""
     return text.isprintable() or all(c.isprintable() or category(c) == "Zs" for c in text)
 
 

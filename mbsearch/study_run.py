@@ -232,7 +232,7 @@ def run(
 def _cached_images(
     scoring: Scoring, on_progress: OnProgress, *, decode: bool
 ) -> ImagesRecord | None:
-    """Measure the images, and `decode` them into the cache, before there is a study.
+    """Return the study's record of its images; with `decode`, also decode them into the cache.
 
     Returns:
         what the study records about them; None if the evaluator has no images.
@@ -309,12 +309,12 @@ class _OpenStudy:
         return _OpenStudy(store, still_held, folder, scoring, space, meter, seed, identity)
 
     def keep_images(self, record: ImagesRecord | None) -> None:
-        """Store what the study records about its images, if it has any."""
+        """Store the record of the study's images, if there is one."""
         if record is not None and ImagesRecord.of(self.store.settings()) != record:
             self.store.search.set_user_attr(IMAGES, record.to_dict())
 
     def log_start(self, trials: int | None) -> None:
-        """Log how many trials are completed, unless none are."""
+        """Log the number of completed trials, if there are any."""
         completed = self.store.ended_candidates()
         if trials is not None and completed >= trials:
             more = f"--trials {trials + 100} for more"
@@ -326,7 +326,7 @@ class _OpenStudy:
     def driver(
         self, executor: Executor, trials: int | None, deadline: float, on_progress: OnProgress
     ) -> Driver:
-        """Return the driver of the search; a pilot chooses the screening's epochs."""
+        """Return the search's driver, with the screening epochs that the pilot chose, if it ran."""
         pilot = self._pilot(executor)
         return Driver(
             self.store,
@@ -368,7 +368,7 @@ class _OpenStudy:
         return pilot
 
     def run(self, driver: Driver, executor: Executor, *, predict: bool) -> list[StorageError]:
-        """Search, and write the result files however it ends; return the errors in writing them.
+        """Search, then write the result files even after a failure; return the writing errors.
 
         Args:
             driver: of the search.
@@ -499,7 +499,7 @@ def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
 
 
 def with_questions(space: SearchSpecification, measure: Measure = measure) -> SearchSpecification:
-    """Return the specification with every budget that its study answers.
+    """Return the specification with its budgets, or with default ones if it has none.
 
     These are the budgets given, else all limits as one budget, else round budgets if references are
     chosen automatically, else none.
@@ -528,7 +528,7 @@ def _identity(scoring: Scoring, seed: int) -> Identity:
 
 
 def _with_identity(store: StudyStore, folder: Path, identity: Identity) -> StudyStore:
-    """Return a study that has an identity; one without a completed trial is started anew for it.
+    """Return the study, restarted if its identity differs and no trial has completed.
 
     The path of the images may differ.
 

@@ -1,4 +1,4 @@
-"""Text files as editors and spreadsheets save them: UTF-8 or UTF-16, with or without a mark."""
+"""Text files in UTF-8 or UTF-16, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARKS = {
 
 
 def require_regular(path: Path, kind: str, error: type[MbsearchError]) -> None:
-    """Raise `error` unless a path is a regular file: a named pipe would be waited for.
+    """Raise `error` unless a path is a regular file; reading a named pipe would block.
 
     `kind` is what the message expects, as "a YAML file".
     """
@@ -71,7 +71,7 @@ def read_text(path: Path, kind: str, error: type[MbsearchError], most_bytes: int
 
 
 def _without_mark(content: bytes) -> str:
-    """Return the encoding of a text without a byte order mark, which begins with ASCII."""
+    """Return the encoding of text that begins with ASCII and has no byte order mark."""
     if content[:1] == b"\0" and content[1:2] != b"\0":
         return "utf-16-be"
     return "utf-16-le" if content[1:2] == b"\0" != content[:1] and content else "utf-8"

@@ -39,7 +39,7 @@ class Link:
 
     @property
     def uses_torch(self) -> bool:
-        """Whether torch computes the convolution, and the kernels only what follows it."""
+        """Whether torch, not a kernel, computes the convolution."""
         return not isinstance(self.conv, PointwiseConv2d | DepthwiseConv2d)
 
     @property
@@ -235,7 +235,7 @@ def _pair(conv: nn.Conv2d) -> Pair:
 
 
 def _new(shape: tuple[int, ...]) -> Values:
-    """Return an empty array allocated by torch, which aligns it to vectors; NumPy does not."""
+    """Return an empty array, allocated by torch so that it is aligned for vector code."""
     memory: Values = torch.empty(shape).numpy()
     return memory
 

@@ -43,7 +43,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class _Depthwise(torch.autograd.Function):
-    """Autograd function of a depthwise convolution; own kernels where oneDNN is slow."""
+    """Autograd function of a depthwise convolution; uses our kernels where oneDNN is slow."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:

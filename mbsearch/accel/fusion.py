@@ -18,7 +18,7 @@ from mbsearch.accel.pointwise import PointwiseConv2d
 
 
 class Branched(Protocol):
-    """A module that runs layers in order with the function in its attribute `run_layers`."""
+    """A module that runs its layers in order by calling its attribute `run_layers`."""
 
     run_layers: Callable[[Iterable[nn.Module], Tensor], Tensor]
 

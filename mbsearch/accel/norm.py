@@ -26,7 +26,7 @@ Limits = tuple[float, float]
 
 
 def limits(activation: nn.Module) -> Limits | None:
-    """Return the bounds of a clipping activation; None for others and those with hooks."""
+    """Return an activation's clipping bounds; None if it is of another kind or has hooks."""
     match activation:
         case _ if is_hooked(activation):
             return None

@@ -143,7 +143,7 @@ class Answer:
 
     @property
     def record(self) -> TrialRecord:
-        """The network's record, with trial number `UNTRIED` if only retraining trained it."""
+        """The network's record; its trial number is `UNTRIED` if it was not in the search."""
         return self.best.record
 
     @property
@@ -166,7 +166,7 @@ class Answer:
         return str(self.text())
 
     def text(self) -> AnswerText:
-        """Format the parts of the sentence."""
+        """Return the sentence in parts."""
         return AnswerText(
             f"At {self.budget.label}", f"use {self.name}", self._facts(), tuple(self._clauses())
         )
@@ -206,7 +206,7 @@ class Answer:
         ]
 
     def _balance(self) -> list[str]:
-        """Compare with always predicting the largest class."""
+        """Return a note that compares the accuracy with always predicting the largest class."""
         share, accuracy = self.largest_class, self.best.accuracy
         if share is None:
             return []
@@ -267,7 +267,7 @@ def answer_text(found: Answer | str) -> str:
 
 
 def answer_row(found: Answer | str, budget: Budget) -> dict[str, Any]:
-    """Return an answer as plain data, or the reason why there is no answer in its place."""
+    """Return plain data of an answer, or of the reason why there is none."""
     if isinstance(found, Answer):
         return found.to_dict()
     return {"budget": budget.bounds(), "name": None, "sentence": found}

@@ -34,7 +34,7 @@ class Badge:
 
 @dataclass(frozen=True, slots=True)
 class AnswerCard:
-    """The answer to one budget, or the line that says why there is none, with the other budgets.
+    """The answer for one budget, or the reason why there is none; also the other budgets.
 
     `rows` has the cells of `ROW_HEAD` for each budget. `commands` are what to run next.
     """
@@ -103,7 +103,7 @@ def _with_interval(value: Interval, number: Callable[[float], str]) -> str:
 
 
 def _badges(found: Answer | str, findings: Findings, measured: Artifacts) -> list[Badge]:
-    """Return what retraining, audit, latency and quantisation found, and the initial weights."""
+    """Return badges for retraining, audit, latency, quantisation and initial weights."""
     if isinstance(found, str):
         return []
     record, badges = found.record, []
@@ -134,7 +134,7 @@ def _badges(found: Answer | str, findings: Findings, measured: Artifacts) -> lis
 
 
 def _commands(found: Answer | str, budget: str, location: str, measured: Artifacts) -> list[str]:
-    """Return three commands that may follow, with the names of study and network in them."""
+    """Return suggested next commands, with study and network names filled in."""
     dashboard = f"mbsearch dashboard {location}"
     if isinstance(found, str):
         return [dashboard, f"mbsearch status {location}"]

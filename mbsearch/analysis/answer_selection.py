@@ -86,7 +86,7 @@ def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answe
 def cheapest_tied(
     findings: Findings, record: TrialRecord, budget: Budget | None = None
 ) -> TrialRecord:
-    """Return the smallest network in a budget as accurate as `record` within `TIED_WITHIN`.
+    """Return a budget's lowest-cost network at most `TIED_WITHIN` less accurate than `record`.
 
     It may be `record` itself, whose cost is the default budget.
 
@@ -104,7 +104,7 @@ def cheapest_tied(
 
 
 def _margins(level: FidelityLevel, best: int) -> list[Margin]:
-    """Return the answer's margins over each family's best and best published reference.
+    """Return margins over the best and the best published reference of each family.
 
     The most accurate reference is the first.
     """
@@ -125,7 +125,7 @@ def _margins(level: FidelityLevel, best: int) -> list[Margin]:
 def _equalled(
     findings: Findings, level: FidelityLevel, best: int, margins: Sequence[Margin]
 ) -> Margin | None:
-    """Compare a searched network with the most accurate larger reference that it equals.
+    """Return a searched network's margin over the best larger reference that it matches.
 
     The lower end of the margin's interval is at most `TIED_WITHIN` below 0. A reference is left out
     if a smaller one is more accurate, or if the network is significantly more accurate or
@@ -170,7 +170,7 @@ def _margin_over(level: FidelityLevel, i: int, j: int, published: bool) -> Margi
 
 
 def _smallest_as_accurate(level: FidelityLevel, i: int) -> int:
-    """Return the index of the smallest network as accurate as `i` within `TIED_WITHIN`, or `i`."""
+    """Return the index of the lowest-cost network at most `TIED_WITHIN` less accurate than `i`."""
     value, cost = level.estimate(i), level.records[i].cost
     near = [
         j

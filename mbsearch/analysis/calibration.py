@@ -59,7 +59,7 @@ class Calibration:
 
     @staticmethod
     def between(short: Sequence[float], long: Sequence[float]) -> Calibration | None:
-        """Return the fit to accuracies of the same networks, or None with fewer than three."""
+        """Return the fit to paired accuracies of networks; None for fewer than three networks."""
         if len(short) < LEAST_PAIRS:
             return None
         before, after = [logit(a) for a in short], [logit(a) for a in long]
@@ -147,7 +147,7 @@ class GainModel:
 
 
 def denoised(accuracies: Sequence[float], losses: Sequence[float]) -> list[float]:
-    """Return accuracies, each averaged with a prediction from its validation loss.
+    """Return accuracies, each averaged with a prediction from the network's validation loss.
 
     The loss, a mean cross-entropy in nats, is less noisy than the accuracy. The prediction is a
     line between the logits of the accuracy and of exp(-loss).

@@ -94,7 +94,7 @@ class Effect:
 
 
 def searched(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the records of completed networks of the space, without baselines."""
+    """Return the records of completed networks, without baselines."""
     return [r for r in complete(list(records)) if not r.is_baseline]
 
 
@@ -141,7 +141,7 @@ def rules(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def option_of(record: TrialRecord, choice: str) -> Any:
-    """Return the option that a network has for a choice; None without the choice."""
+    """Return a network's option for a choice; None if it has no such choice."""
     return record.params.get(choice)
 
 
@@ -192,7 +192,7 @@ def _effect(choice: str, networks: Sequence[TrialRecord], residuals: NDArray[np.
 def _omega_squared(
     groups: Sequence[NDArray[np.float64]], inside: float, mean_square: float
 ) -> tuple[float, float, float]:
-    """Share of the variance between groups, corrected for chance, with its 95 % interval.
+    """Return the between-group share of variance, bias-corrected, with its 95 % interval.
 
     The share is at least 0 (Hays, 1963). The interval inverts the noncentral F distribution
     (Steiger, 2004).

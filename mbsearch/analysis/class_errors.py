@@ -52,7 +52,7 @@ class ClassErrors:
         reference: Sequence[Predictions] = (),
         names: Sequence[str] = (),
     ) -> ClassErrors:
-        """Count the confusions of the trainings of a network, one per seed.
+        """Count a network's confusions, given one training per seed.
 
         Args:
             trainings: of the network, at least one.

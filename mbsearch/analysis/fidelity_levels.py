@@ -1,4 +1,4 @@
-"""Select the fidelity that an answer for a budget is based on, and compare accuracies in it.
+"""Select the fidelity on which a budget's answer is based, and compare accuracies at it.
 
 Networks are compared with networks of the same fidelity only. The highest fidelity that covers the
 budget decides: retraining overrides finals, these override promotion, and promotion screening.
@@ -58,7 +58,7 @@ class Scored:
 
 
 class FidelityLevel(Protocol):
-    """Networks whose accuracies are from one fidelity, addressed by index."""
+    """Networks, addressed by index, whose accuracies come from one fidelity."""
 
     @property
     def records(self) -> Sequence[TrialRecord]:
@@ -74,7 +74,7 @@ class FidelityLevel(Protocol):
         """Return the accuracy of network `i` minus that of `j`, with its interval."""
 
     def basis(self, i: int) -> str:
-        """Return the name of the fidelity."""
+        """Return the name of the fidelity of network `i`."""
 
     def predicted(self, i: int) -> bool:
         """Return whether the accuracy of network `i` is a prediction."""
@@ -250,12 +250,12 @@ class _Shrunk(_Trained):
 
 
 def screened_level(records: Sequence[TrialRecord]) -> FidelityLevel:
-    """Return networks as a level with accuracies of screening and promotion."""
+    """Return a level with the networks' accuracies from screening and promotion."""
     return _Screened(records)
 
 
 def with_larger_references(findings: Findings, level: FidelityLevel, i: int) -> FidelityLevel:
-    """Return network i of a level and, behind it, the references of larger cost.
+    """Return a level of network `i`, followed by the references of larger cost.
 
     All are of the fidelity of network i. The references are within the limits of the study and one
     of its budgets, but not necessarily within the budget of the level.
@@ -289,7 +289,7 @@ def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
 
 
 def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
-    """Return networks as a level with accuracies of their finals, paired by images if possible."""
+    """Return a level with the networks' accuracies in finals, paired by image if possible."""
     trained = [(record, trainings_of_finals(record.finals)) for record in records]
     paired = all(t.predictions for _, t in trained) and len({t.images for _, t in trained}) == 1
     basis = str(Fidelity.FINAL)
@@ -313,7 +313,7 @@ def _retrained(
 
 
 def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """Return a record for a reference that only retraining trained; None for other networks."""
+    """Return a record for a retrained reference outside the search; None for other networks."""
     if row.family not in (*DONORS, *COMPARED) or not records:
         return None
     network = row.architecture
@@ -337,7 +337,7 @@ def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | No
 
 
 def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the records whose accuracies are comparable: all measured or predicted alike.
+    """Return the records to choose from, whose accuracies are comparable.
 
     Predictions are for the longest training of the study. Without finals, that is the training of
     the records of the highest fidelity, and both are comparable. With finals, it is not, and

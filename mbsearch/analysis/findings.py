@@ -108,7 +108,7 @@ def budget_of(record: TrialRecord) -> Budget:
 
 
 def is_within(bounds: Limits | Budget, costs: Mapping[str, int]) -> bool:
-    """Return whether a network is within all bounds on costs that it has."""
+    """Return whether costs are within their bounds, ignoring bounds on unknown costs."""
     return all(costs[m] <= bound for m, bound in bounds.bounds().items() if m in costs)
 
 

@@ -40,7 +40,7 @@ class Interval:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0, and the images are not too few."""
+        """Whether the interval excludes 0 and there are enough images."""
         return not too_few(self.images) and (self.low > 0 or self.high < 0)
 
     @property

@@ -52,7 +52,7 @@ class PairedDifference:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval excludes 0, and the images are not too few."""
+        """Whether the interval excludes 0 and there are enough images."""
         return not too_few(self.images) and (self.low > 0 or self.high < 0)
 
     def within(self, margin: float) -> bool:
@@ -219,7 +219,7 @@ def posterior(
 
 
 def seed_deviation_of(networks: Sequence[Correct], prior: float = FINAL_SEED_DEVIATION) -> float:
-    """Return the standard deviation over seeds (logit scale), pooled over networks.
+    """Return the standard deviation of accuracy over seeds (logit scale), pooled over networks.
 
     It is the main effect of the seed. The interaction of seed and image is part of the variance
     over images.

@@ -25,7 +25,7 @@ class Savings:
 
 
 def savings(records: Sequence[TrialRecord]) -> Savings:
-    """Return the training seconds of searched trials that were spent, and that racing saved.
+    """Return how many training seconds searched trials spent, and how many racing saved.
 
     The remaining epochs of a pruned trial are counted with its own seconds per epoch.
     """

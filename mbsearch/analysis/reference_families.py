@@ -18,7 +18,7 @@ from mbsearch.study.records import TrialRecord, complete
 
 
 def best_by_screening(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return each family's most accurate reference after screening, by family name."""
+    """Return each family's most accurate reference after screening, sorted by family name."""
     references = [r for r in complete(list(records)) if r.is_baseline]
     families = [
         [r for r in references if r.origin == family]

@@ -21,7 +21,7 @@ USUAL_IMAGES = 1000
 
 @dataclass(frozen=True)
 class Trainings:
-    """Trainings of one network, one per seed; with predictions if all of them have some."""
+    """Trainings of one network, one per seed; predictions are kept only if all have them."""
 
     accuracies: Sequence[float]
     predictions: Sequence[Predictions]
@@ -39,7 +39,7 @@ class Trainings:
         return [each.correct for each in self.predictions]
 
     def deviation(self, seed_deviation: float) -> float:
-        """Return the mean's standard error, given the deviation over seeds (logit scale)."""
+        """Return the standard error of the mean; `seed_deviation` is on the logit scale."""
         over_seeds = seed_deviation / math.sqrt(len(self.accuracies))
         return standard_error(self.mean, self.images, over_seeds)
 

@@ -294,7 +294,7 @@ def _trained_by(scoring: Scoring, seed: int) -> Identity:
 def _references(
     space: SearchSpecification, count: int, classes: int
 ) -> list[tuple[str, Architecture]]:
-    """Return baselines with their families, equally many of each, spread over their costs."""
+    """Return (family, baseline) pairs: about equally many per family, spread over Mult-Adds."""
     families: dict[str, list[Architecture]] = {}
     for family, network in baseline_architectures(space):
         families.setdefault(family, []).append(network.replace(num_classes=classes))
@@ -399,7 +399,7 @@ def _train(
 def _known(
     path: Path, space: SearchSpecification, chosen: Sequence[Architecture]
 ) -> dict[str, float]:
-    """Return the accuracies of networks in a table, by fingerprint.
+    """Return the accuracies of the chosen networks from a table, by fingerprint.
 
     Raises:
         EvaluationError: a network is not in the table.

@@ -1,4 +1,4 @@
-"""One command: an option of a single value is given once, and its numbers are bounded."""
+"""Command class that refuses repeated single-value options and unusable numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LARGEST = 2**32 - 1  # of an integer; Optuna's samplers take no larger seeds
 
 
 class Command(TyperCommand):
-    """A command that refuses an option's second value, and numbers that nothing can hold."""
+    """A command that refuses repeated single-value options, and infinite or huge numbers."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse a command line.

@@ -107,7 +107,7 @@ def compare_arms(
 
 
 def _arm(folder: Path, budget: str) -> _Arm:
-    """Return a study's answer for a budget, chosen by validation accuracy.
+    """Return a study's arm for a budget; its network is chosen by validation accuracy.
 
     Results on the test images are ignored, because the studies are compared on them.
     """

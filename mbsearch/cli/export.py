@@ -179,7 +179,7 @@ class _Choice:
         return cheapest_tied(findings, record, budget) if self.cheapest_tied else record, store
 
     def _bounded(self) -> list[Budget]:
-        """Return the budget given by the options for bounds, as a list; empty without any."""
+        """Return the budget set by the bound options as a one-item list, or an empty list."""
         from mbsearch.config.budgets import Budget
         from mbsearch.cost.metrics import COSTS
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP, as of schedulers and closed terminals, interrupt a command like Ctrl-C."""
+"""Let SIGTERM (schedulers) and SIGHUP (closed terminals) interrupt a command like Ctrl-C."""
 
 from __future__ import annotations
 

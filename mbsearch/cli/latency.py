@@ -39,7 +39,7 @@ def latency(
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the latency of networks on this machine; of a study, its front and references.
+    """Measure latency on this machine: of given networks, or of a study's front and references.
 
     Kendall's tau of the latencies with Mult-Adds is printed for several networks. The latencies of
     a study are saved in its latency.json, by engine. A warning says that the machine is busy.

@@ -212,7 +212,7 @@ class _Study:
         return self.findings.records[0].architecture.num_classes
 
     def settings(self, recipe: Mapping[str, float | None]) -> Settings:
-        """Return the study's settings with changes of its recipe; None changes nothing.
+        """Return the study's settings with changes to the recipe; None keeps a value.
 
         Raises:
             SpecError: a change is not valid.

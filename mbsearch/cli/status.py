@@ -75,7 +75,7 @@ def status(
 
 
 def _repaired(results: Path | None, storage: str | None) -> Path:
-    """Copy what is whole of a damaged study; return the folder of the copy."""
+    """Copy the undamaged parts of a study, and return the folder of the copy."""
     from mbsearch.study.opening import RESULTS, results_folder
     from mbsearch.study.repair import repaired_folder
 
@@ -88,7 +88,7 @@ def _repaired(results: Path | None, storage: str | None) -> Path:
 
 
 def print_json(findings: Findings, budgets: Sequence[Budget]) -> None:
-    """Print the answers to `budgets`, or the front without any, as JSON."""
+    """Print as JSON the answers to `budgets`, or the front if `budgets` is empty."""
     from mbsearch.analysis.answer import answer_row
     from mbsearch.analysis.answer_selection import answers
     from mbsearch.analysis.tables import front_rows
@@ -102,7 +102,7 @@ def print_json(findings: Findings, budgets: Sequence[Budget]) -> None:
 def print_status(
     where: str, findings: Findings, budgets: Sequence[Budget], measured: Artifacts
 ) -> None:
-    """Print the front, what the search saved, the audit, the answers, and the next commands.
+    """Print the front, the training saved by pruning, the audit, answers and next commands.
 
     The last lines are the answer to the first of `budgets`, by default the study's, and commands
     for the study `where`.
@@ -199,7 +199,7 @@ def _print_search(findings: Findings) -> None:
 
 
 def _budget_table(card: AnswerCard) -> tuple[Table, tuple[str, ...]]:
-    """Return a table of the answers to all budgets, and its columns by rising priority."""
+    """Return a table of the answers to all budgets, and the columns to drop first if narrow."""
     from mbsearch.analysis.answer_card import ROW_HEAD
 
     table = plain_table("The answer to each budget, with 95 % intervals")

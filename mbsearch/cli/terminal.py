@@ -235,7 +235,7 @@ def with_evaluator(space: SearchSpecification, evaluator: str | None) -> SearchS
 
 
 def with_min_images(space: SearchSpecification, min_images: int | None) -> SearchSpecification:
-    """Return a space that leaves out the classes below ``--min-images``; None changes nothing."""
+    """Return a space without classes of fewer than ``--min-images`` images; None keeps all."""
     if min_images is None:
         return space
     proxy = space.settings.proxy

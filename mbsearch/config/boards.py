@@ -11,7 +11,7 @@ _KIB = 2**10
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board with the memory of its chip, of which the firmware needs a part too.
+    """A board and the memory of its chip; the firmware needs part of this memory too.
 
     `ram` is the largest contiguous SRAM, in bytes: an arena has to be contiguous. `flash` is in
     bytes, `clock` in MHz. `source` names the manufacturer's document.
@@ -26,7 +26,7 @@ class Board:
 
     @property
     def limits(self) -> list[str]:
-        """Its memory as values of ``--limit``."""
+        """The board's memory as values for ``--limit``."""
         return [f"ram_bytes={self.ram}", f"flash_bytes={self.flash}"]
 
 

@@ -32,7 +32,7 @@ class Bounds(StrictModel):
         return self.model_copy(update=dict.fromkeys(others))
 
     def excess(self, costs: Mapping[str, int]) -> str | None:
-        """Return a message about the first bound that a network exceeds; None if it exceeds none.
+        """Return a message about the first bound that a network exceeds; None if all hold.
 
         Raises:
             KeyError: a bounded cost is not among `costs`.
@@ -72,7 +72,7 @@ def _one_field_a_cost(model: type[B]) -> type[B]:
 
 @_one_field_a_cost
 class Limits(Bounds):
-    """Hard limits: no network above one of them is trained, not even a reference."""
+    """Hard limits: a network above any of them is not trained, even if it is a reference."""
 
     if TYPE_CHECKING:
 
@@ -105,7 +105,7 @@ class Budget(Bounds):
         return " and ".join(amount(key, bound) for key, bound in self.bounds().items())
 
     def option(self, metric: str) -> str:
-        """The bounds as the value of an option, for a study of the cost `metric`.
+        """The bounds as an option's value; a single bound on `metric` needs no name.
 
         ``20M``, or ``mult_adds=20M,params=500k``.
         """

@@ -117,7 +117,7 @@ _cached_reference = lru_cache(maxsize=None)(load_reference)
 
 
 def is_published(family: str, network: Architecture) -> bool:
-    """Return whether a network is at least as wide and large as its family's smallest one.
+    """Return whether a network reaches its family's smallest published width and resolution.
 
     The family's smallest published alpha and resolution count. A reference below them is scaled
     freely.

@@ -27,7 +27,7 @@ class Finals(StrictModel):
     progressive: Annotated[tuple[_Resizing, ...], Field(strict=False)] = ((0.5, 0.5),)
 
     def from_donor(self) -> Self:
-        """Return the settings for networks that inherit a donor's weights: no resizing.
+        """Return the settings for a donor's weights: no smaller images in the first epochs.
 
         Epochs at half the resolution lose what was inherited (docs/experiments/inheritance.md).
         """

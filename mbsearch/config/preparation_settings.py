@@ -10,7 +10,7 @@ from mbsearch.space.yaml_source import StrictModel
 
 
 class Preparation(StrictModel):
-    """Hyperparameters of a training before a search, with AdamW and one batch per step."""
+    """Hyperparameters of a training before a search; it uses AdamW, one batch per step."""
 
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64

@@ -65,7 +65,7 @@ class Proxy(Recipe):
         return given
 
     def starting_from(self, evaluator: str) -> Proxy:
-        """Return the proxy with another `evaluator` and its defaults for settings not given."""
+        """Return the proxy with another `evaluator`, whose defaults fill the settings not given."""
         given = self.model_dump(exclude_unset=True)
         if self.evaluator == "supernet":
             given = {k: v for k, v in given.items() if _SUPERNET_DEFAULTS.get(k) != v}
@@ -138,5 +138,5 @@ class Proxy(Recipe):
 
 
 def data_title(data: str) -> str:
-    """Return the title of a data set in a text: that of the built-in images, or a folder's name."""
+    """Return the display title of a data set: the built-in one's, or the folder's name."""
     return EMBEDDED_TITLE if data == EMBEDDED else PurePath(data).name

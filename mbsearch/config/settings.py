@@ -54,7 +54,7 @@ class Settings(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _bound_the_objective(cls, given: Any) -> Any:
-        """Replace each budget that is a single quantity by a bound on the objective's cost."""
+        """Turn each budget given as a bare quantity into a bound on the cost objective."""
         if not isinstance(given, dict) or not isinstance(given.get("budgets"), list | tuple):
             return given
         objectives = given.get("objectives", ("accuracy", "mult_adds"))
@@ -73,7 +73,7 @@ class Settings(StrictModel):
         return (Budget.model_validate(self.limits.model_dump(mode="json")),)
 
     def excess(self, costs: Mapping[str, int]) -> str | None:
-        """Return why a network is not trained; None if it is within limits and one budget.
+        """Return why a network is not trained; None if the limits and at least one budget hold.
 
         Raises:
             KeyError: a bounded cost is not among `costs`.
@@ -92,7 +92,7 @@ class Settings(StrictModel):
         )
 
     def used_share(self, costs: Mapping[str, int]) -> float:
-        """Return the largest ratio of a cost to its bound; networks above 1 are not trained.
+        """Return the largest ratio of a cost to its bound; above 1, a network is not trained.
 
         Of several budgets, the one with the smallest ratio counts.
         """

@@ -26,7 +26,7 @@ class SearchSpecification(SearchSpace):
     source: Document | None = field(default=None, compare=False, repr=False)
 
     def error(self, keys: Sequence[str], message: str) -> SpecError:
-        """Return an error of the first of these keys that the file has, with its line."""
+        """Return an error that cites the line of the first of `keys` present in the file."""
         given = {} if self.source is None else self.source.data
         for key in keys:
             if self.source is not None and key in given:

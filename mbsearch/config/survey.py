@@ -141,7 +141,7 @@ def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Ar
 
 
 def final_map(architecture: Architecture, pixels: int) -> int:
-    """Return the shorter side of the map before pooling, for square images of `pixels` a side."""
+    """Return the shorter side of the feature map before pooling, for square images."""
     layers = trace(architecture.lower(), pixels)
     return next(
         min(placed.in_shape.height, placed.in_shape.width)
@@ -165,7 +165,7 @@ def _warnings(
 
 
 def require_feasible(space: SearchSpecification, measure: Measure = measure) -> Params:
-    """Return the parameters of a network within the limits, or raise an error.
+    """Return the choices of a network within limits and budgets, or raise an error.
 
     Raises:
         SpecError: none was found; the message has the limit that the smallest one exceeds.
@@ -184,7 +184,7 @@ def require_feasible(space: SearchSpecification, measure: Measure = measure) -> 
 def _minimise(
     space: SearchSpecification, score: Score, measure: Measure = measure, enough: float = -math.inf
 ) -> tuple[Params, dict[str, int]]:
-    """Return the parameters and costs of the network with the lowest score found by descent.
+    """Return the choices and costs of the lowest-scoring network that descent finds.
 
     The search ends early at the first start with a score of at most `enough`. The best of some
     random networks are improved by coordinate descent. That is exact if the score is monotone in
@@ -211,7 +211,7 @@ def _minimise(
 def _descend(
     space: SearchSpecification, score: Score, measure: Measure, params: Params
 ) -> tuple[Params, dict[str, int]]:
-    """Return parameters and costs at the end of a coordinate descent over the choices."""
+    """Return the choices and costs at the end of a coordinate descent."""
     best = measure(space.decode(params))
     improved = True
     while improved:
@@ -229,7 +229,7 @@ def _descend(
 
 
 def _spread(values: Sequence[Scalar]) -> Sequence[Scalar]:
-    """Return the values of a range, or nine evenly spread ones with both ends if it has more."""
+    """Return the values; of more than nine, nine evenly spaced ones including both ends."""
     if len(values) <= _DESCENT_OPTIONS:
         return values
     last = len(values) - 1

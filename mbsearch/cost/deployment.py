@@ -56,7 +56,7 @@ def _channels(placed: PlacedLayer) -> int:
 
 
 def _operators(placed: PlacedLayer) -> int:
-    """Return the number of operators that compute a layer, with the addition after it."""
+    """Return the number of operators for a layer and the addition after it, if any."""
     match placed.layer:
         case SqueezeExcite():
             count = 5  # mean, reduction, expansion, gate, product
@@ -106,7 +106,7 @@ def _tensors(layers: Sequence[PlacedLayer]) -> list[Tensor]:
 
 
 def plan_arena(tensors: Sequence[Tensor]) -> int:
-    """Return the bytes of an arena in which tensors that are alive at a time do not overlap.
+    """Return the size in bytes of an arena where tensors alive at the same time do not overlap.
 
     The rule is that of TensorFlow Lite Micro's greedy planner (Pisarchyk and Lee, arXiv 2001.03288,
     section 4.3): from the largest tensor on, and of equal ones the later first, each takes the

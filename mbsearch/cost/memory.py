@@ -11,7 +11,7 @@ FLOAT32_BYTES = 4
 
 
 def activation_bytes(placed: PlacedLayer) -> int:
-    """Return the bytes of a layer's input, output and open shortcuts, in float32.
+    """Return the float32 bytes of a layer's input and output, and of shortcuts held for later.
 
     Batch normalisation, activations and the scaling of a squeeze-excite work in place.
     """

@@ -48,7 +48,7 @@ class Unit:
 
 
 def scaled(text: object, factors: Mapping[str, float]) -> float | None:
-    """Return a number multiplied by the factor of its unit; None if it is not one.
+    """Return a number times the factor of its unit; None if `text` is invalid or too large.
 
     Args:
         text: as a person writes it: ``600M``, ``1.5 MiB``, ``1e-3s``; or a number.
@@ -85,7 +85,7 @@ def parse_bytes(text: object) -> int:
 
 
 def parse_duration(text: object) -> int:
-    """Return a time in microseconds from the text of one: ``5ms``, ``800us``, ``1e-3s``.
+    """Parse a time into microseconds: ``5ms``, ``800us``, ``1e-3s``.
 
     Raises:
         ValueError: anything else; the message states what is expected.
@@ -106,7 +106,7 @@ def millions(count: float) -> str:
 
 
 def thousands(count: float) -> str:
-    """Return a count as text in thousands, or from a million in millions: ``500 k``."""
+    """Return a count as text in thousands, or in millions from one million on: ``500 k``."""
     return f"{_rounded(count / 1e3, 4)} k" if count < 1e6 else millions(count)
 
 

@@ -1,1 +1,1 @@
-"""The dashboard: pages for choosing a network, which read the study's storage only; no torch."""
+"""Dashboard pages for choosing a network; they need only the study's storage, not torch."""

@@ -21,7 +21,7 @@ _Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Host names and path prefix of the dashboard, as a proxy in front of it shows them.
+    """Host names and path prefix of the dashboard, as seen through a proxy in front of it.
 
     `prefix` begins and ends with a slash. `hosts` are names in lower case, beside those of this
     machine and IP addresses.
@@ -32,7 +32,7 @@ class Address:
 
     @staticmethod
     def of(prefix: str, hosts: Iterable[str]) -> Address:
-        """Return the address of ``--url-prefix`` and ``--allow-host``.
+        """Return the address given by ``--url-prefix`` and ``--allow-host``.
 
         Raises:
             SpecError: an option is not valid.
@@ -56,7 +56,7 @@ class Address:
         return pathname.removeprefix(self.prefix.rstrip("/"))
 
     def without_prefix(self, served: _Wsgi) -> _Wsgi:
-        """Return an application that also serves paths with the prefix.
+        """Return the application, wrapped to strip the prefix from paths that have it.
 
         Some proxies remove it, others keep it.
         """

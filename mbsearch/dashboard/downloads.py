@@ -29,7 +29,7 @@ _TIMEOUT = 300  # seconds
 
 @dataclass
 class ExportJob:
-    """An export that runs or has ended. `archive` is the ZIP file, `error` why there is none."""
+    """A running or ended export; `archive` is the ZIP file, `error` says why it failed."""
 
     formats: tuple[str, ...]
     begun: list[str] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Exports:
         return key
 
     def job(self, key: str) -> ExportJob | None:
-        """Return a job; None for one of an earlier server, or one whose end was returned."""
+        """Return a job; None if its end was already returned or an earlier server started it."""
         job = self._jobs.get(key)
         if job is not None and job.ended is not None:
             del self._jobs[key]  # an archive has megabytes

@@ -1,4 +1,4 @@
-"""Panel of a network's page: where it errs, beside a reference of equal cost."""
+"""Panel of a network's page: its errors, next to those of a reference of equal cost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_HEIGHT, _ROW_HEIGHT = 240, 24  # pixels
 
 @dataclass(frozen=True, slots=True)
 class _Predicted:
-    """Predictions of a network on a split, and those of a reference, with its label."""
+    """Predictions of a network on one split, and of a labelled reference if there is one."""
 
     split: str
     own: Sequence[Predictions]

@@ -42,7 +42,7 @@ def filter_chips(snapshot: Snapshot, view: View) -> list[Component]:
 
 
 def _filters(view: View) -> list[tuple[str, str]]:
-    """Return each filter's control and its text, which is empty without values."""
+    """Return each filter's field name and its text; the text is empty if no value is chosen."""
     return [
         ("blocks", _either("block", view.blocks)),
         ("alphas", _either("alpha", [f"{alpha:g}" for alpha in view.alphas])),

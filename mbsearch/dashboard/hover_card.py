@@ -1,4 +1,4 @@
-"""The card beside a point of the front: the network, its noise, its references, a drawing."""
+"""The card beside a point of the front: accuracy, cost, differences from references, drawing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mbsearch.study.records import TrialRecord
 
 
 def hover_card(record: TrialRecord, records: Sequence[TrialRecord]) -> Component:
-    """Return the content of the card of a network among those of its study."""
+    """Return the content of a network's card, with references of similar cost from `records`."""
     drawing = f"data:image/svg+xml,{quote(thumbnail(record.architecture))}"
     size = f"alpha {record.architecture.alpha:g}, {record.architecture.resolution} px"
     near = [nearest(records, family, record.cost) for family in COMPETITORS]

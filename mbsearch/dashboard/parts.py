@@ -59,7 +59,7 @@ def graph(
 
 
 def page_title(text: str) -> html.H1:
-    """Return the heading of a page whose link in the header names it already."""
+    """Return a page's heading for screen readers; the header's link shows the title already."""
     return html.H1(text, className="spoken")
 
 
@@ -81,7 +81,7 @@ def table(
     *,
     long: bool = False,
 ) -> Any:
-    """Return a table: first columns are text, the others numbers, or text if `long`."""
+    """Return a table: `text_columns` columns of text, then numbers, or text if `long`."""
     others = "long" if long else "number"
 
     def cells(kind: Any, row: Sequence[Any]) -> list[Any]:

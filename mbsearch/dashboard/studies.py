@@ -54,10 +54,10 @@ class StudySource(Protocol):
         """Return a study's location as text, without passwords."""
 
     def arguments(self, name: str) -> list[str]:
-        """Return the arguments of the command line that name a study, without its database."""
+        """Return the command-line arguments that select a study, except its database."""
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of the command line's environment that name the database."""
+        """Return the environment variables that give the database to the command line."""
 
     def folder(self, name: str) -> Path:
         """Return the folder with a study's files."""
@@ -136,7 +136,7 @@ class Database:
         return [str(self.folder(name))]
 
     def environment(self) -> dict[str, str]:
-        """Return the URL, which may contain a password: other users see the arguments."""
+        """Return a variable with the URL, which is no argument as it may contain a password."""
         return {STORAGE_VARIABLE: self.url}
 
     def folder(self, name: str) -> Path:
@@ -179,14 +179,14 @@ class Snapshot:
 
     @cached_property
     def questions(self) -> tuple[Budget, ...]:
-        """The budgets whose best networks are shown by default; none before a completed trial."""
+        """The budgets whose best networks are shown by default; empty if there are none yet."""
         findings = self.findings
         asked = self.budgets or findings.requested
         return asked or tuple(filter(None, [findings.main_budget]))
 
 
 class _Reader:
-    """Reads one study, and decodes each trial when it is no longer running."""
+    """Reads one study; a trial that no longer runs is decoded only once."""
 
     def __init__(self, source: StudySource, name: str, budgets: tuple[Budget, ...]) -> None:
         self._source, self._name = source, name
@@ -253,7 +253,7 @@ class _Reader:
 
 @contextmanager
 def _garbage_collector_off() -> Iterator[None]:
-    """Disable the garbage collector in this block, and exempt the objects created in it.
+    """Disable garbage collection in this block, and exempt its objects from later collections.
 
     A study lives as long as the process. Ten thousand trials are millions of objects: scanning them
     took more than half of the reading time, and a part of every later request.
@@ -288,11 +288,11 @@ class Library:
         return list(self._source.names())
 
     def arguments(self, name: str) -> list[str]:
-        """Return the arguments of the command line that name a study, without its database."""
+        """Return the command-line arguments that select a study, except its database."""
         return self._source.arguments(name)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of the command line's environment that name the database."""
+        """Return the environment variables that give the database to the command line."""
         return self._source.environment()
 
     def snapshot(self, name: str | None, patience: float = _PATIENCE) -> Snapshot:

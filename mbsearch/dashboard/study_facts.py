@@ -1,4 +1,4 @@
-"""The line of the header: which images, which start weights, which proxy, what is running."""
+"""The header's line on a study: images, initial weights, proxy training, current run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mbsearch.study.records import State
 
 
 def study_facts(snapshot: Snapshot) -> str:
-    """Return ``Fashion-MNIST (built-in) · from scratch · 4 epochs · 2 running, 7 min left``.
+    """Return text such as ``Fashion-MNIST (built-in) · from scratch · proxy of 4 epochs``.
 
     A part that the study does not state is left out.
     """

@@ -71,7 +71,7 @@ class View:
         )
 
     def passes(self, record: TrialRecord, *, ignoring: str | None = None) -> bool:
-        """Return whether a trial passes all filters and budgets, except those in `ignoring`."""
+        """Return whether a trial passes all filters and budgets, except a budget on `ignoring`."""
         for metric, budget in self.budgets.items():
             if metric != ignoring and record.costs.get(metric, 0) > budget:
                 return False

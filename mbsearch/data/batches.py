@@ -102,7 +102,7 @@ def batches(
 def _taught(
     split: Split, chosen: Tensor, mirrored: Tensor | None, device: torch.device
 ) -> Tensor | None:
-    """Return the teacher's logits for a batch, of mirrored images where `mirrored`."""
+    """Return the teacher's logits for a batch, for the mirrored image where `mirrored` is true."""
     if split.taught is None:
         return None
     if mirrored is None or split.taught.shape[1] == 1:

@@ -78,7 +78,7 @@ AS_DECLARED = Reading()
 
 
 def scaling_range(depth: Depth, low: float, high: float) -> tuple[float, float]:
-    """Return the pixel values that become 0 and 255, given a data set's extremes.
+    """Return the pixel values that become 0 and 255, given a data set's lowest and highest.
 
     The range of the type is used where the values lie inside it and fill half of it or more, so
     that 16-bit photographs keep the brightness that they have. Otherwise the range is that of the
@@ -142,7 +142,7 @@ class DeepValues:
 
 
 def decoding_bytes(image: Image.Image, stored: tuple[int, int]) -> int:
-    """Return the most bytes needed to decode an image with size `stored` in its file.
+    """Return the most bytes needed to decode an image whose size in the file is `stored`.
 
     A progressive JPEG can be decoded at a reduced size, but all its coefficients are in memory.
     """
@@ -261,7 +261,7 @@ def _sixteen_bits(image: Image.Image, rawmode: str) -> NDArray[np.uint16]:
 
 
 def _swapped(tile: ImageFile._Tile) -> ImageFile._Tile:
-    """Return a tile of a 16-bit image for which Pillow decodes the lower bytes."""
+    """Return a 16-bit image's tile, changed so that Pillow decodes the lower bytes."""
     if isinstance(tile.args, str):
         return tile._replace(args=_LOWER_BYTES[tile.args])
     rawmode, *others = cast(tuple[str, ...], tile.args)

@@ -1,4 +1,4 @@
-"""Find images with equal contents, which leak into test or contradict their labels."""
+"""Find images with equal contents, which leak across splits or have contradictory labels."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _UNCHANGED = {("16-bit", 0, 65535), ("32-bit", 0, 65535)}
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
-    """A file with an image's name that cannot be read, and the reason."""
+    """A file that is named like an image but cannot be read, and the reason."""
 
     path: Path
     fault: str
@@ -124,7 +124,7 @@ def _split_damaged(
 
 
 def damage_message(root: str | Path, damaged: Sequence[DamagedFile]) -> str:
-    """Return a message that names damaged files, and a file that lists all if they are many.
+    """Return a message that names damaged files; if they are many, a file lists all of them.
 
     Raises:
         DataError: the cache, where the list is written, is not writable.
@@ -200,7 +200,7 @@ def _subfolders(folder: Path) -> dict[str, Path]:
 
 
 def _leave_out_beside(root: Path, parts: Mapping[str, Path], listing: Listing) -> None:
-    """Count the files outside class folders, and in folders beside the splits, as left out."""
+    """Count files outside class folders, or in folders beside the splits, as left out."""
     for folder in dict.fromkeys((root, *parts.values())):
         used = set(parts.values()) if folder == root and root not in parts.values() else None
         name = folder.resolve().name
@@ -304,7 +304,7 @@ def _key(
     changes: Iterable[str],
     by: Literal["digest", "mtime_ns"],
 ) -> str:
-    """Hash of the files used, by content or time, and of the reasons for other pixels or splits."""
+    """Return a hash of the files, by content or time, and of the changes in pixels or splits."""
     digest = hashlib.sha256()
     for part in parts:
         for file, report in images:

@@ -1,4 +1,4 @@
-"""Text about files left out of an image folder, and about changed pixels."""
+"""Text about files left out of an image folder, and about how pixels are converted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LISTED = 6  # classes or files in a line
 
 
 def left_out_notes(left_out: Mapping[str, Counter[str]]) -> list[str]:
-    """Return a line for each class with left-out files, sorted by their number."""
+    """Return lines on the classes with left-out files, the class with the most files first."""
     ordered = sorted(left_out.items(), key=lambda each: -each[1].total())
     lines = [
         f"left out of {name}: {_files(counts.total())} ({reasons(counts)})"
@@ -32,7 +32,7 @@ def left_out_notes(left_out: Mapping[str, Counter[str]]) -> list[str]:
 
 
 def reasons(counts: Mapping[str, int]) -> str:
-    """Return reasons with their number of files as text, most frequent first."""
+    """Return text that lists reasons, each with its number of files, most frequent first."""
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{reason}: {count:,}" for reason, count in ordered)
 

@@ -172,7 +172,7 @@ class _Walk:
             self.listing.leave_out(self.name, SPECIAL)
 
     def _require_own(self, link: str, target: str, real: str) -> None:
-        """Raise an error for a link that leaves the class, or leads back up to its own folder."""
+        """Raise an error for a link to another class's images, or to a folder that contains it."""
         if _inside(real, target):
             raise DataError(
                 f"{link}: expected images, got a link to a folder that holds it ({target})"
@@ -186,7 +186,7 @@ class _Walk:
             )
 
     def finish(self) -> None:
-        """Add the collected files to the listing, without duplicates by device and inode."""
+        """Add the collected files to the listing, once for each device and inode."""
         self.found.sort(key=lambda each: each[:2])
         kept: dict[object, tuple[str, str, os.stat_result, bool]] = {}
         for each in self.found:

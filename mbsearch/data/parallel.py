@@ -53,7 +53,7 @@ class MemoryBound:
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], chunk: int
 ) -> Iterator[Result]:
-    """Yield the function's results in the order of the items; a task has `chunk` items.
+    """Yield the function's results in item order; a thread takes `chunk` items at a time.
 
     Few results are held at a time, however slowly they are used.
     """

@@ -65,7 +65,7 @@ class PackedPool:
         return pixels.reshape(-1, self.side, self.side)[self.first :]
 
     def open(self, row: int) -> Image.Image:
-        """Return the image in one row."""
+        """Return the image at index `row`."""
         return Image.fromarray(self._images[row])
 
     def where(self, row: int) -> str:
@@ -75,7 +75,7 @@ class PackedPool:
 
 @dataclass(frozen=True)
 class FilePool:
-    """Images with one file per row."""
+    """Images stored in one file each."""
 
     paths: tuple[Path, ...]
     labels: Rows
@@ -83,12 +83,12 @@ class FilePool:
     reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
-        """Open the file in one row without decoding its pixels."""
+        """Open the file at index `row` without decoding its pixels."""
         path = self.paths[row]
         return Image.open(path, formats=formats_of(path))
 
     def where(self, row: int) -> str:
-        """Return the path of the file in one row."""
+        """Return the path of the file at index `row`."""
         return str(self.paths[row])
 
 
@@ -102,7 +102,7 @@ class TorchvisionPool:
     reading: Reading = AS_DECLARED
 
     def open(self, row: int) -> Image.Image:
-        """Return the image in one row."""
+        """Return the image at index `row`."""
         return self.dataset[row][0]
 
     def where(self, row: int) -> str:
@@ -133,7 +133,7 @@ def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
 def squares(
     pool: Pool, rows: Rows, sides: Sequence[int], channels: int
 ) -> Iterator[tuple[Pixels, ...]]:
-    """Yield each image as squares of several sizes, as uint8 (channels, side, side).
+    """Yield each image resized to squares of several sizes, uint8 (channels, side, side).
 
     The whole image is resized to the square without cropping, so every resolution has the same
     content. The filter is bilinear with antialiasing, as in the training of the references; without
@@ -175,7 +175,7 @@ def squares(
 
 
 def _reduction(image: Image.Image, side: int) -> int:
-    """Return the scale at which Pillow decodes a JPEG before it is resized to a square."""
+    """Return the factor by which Pillow shrinks a JPEG while decoding; 1 for other formats."""
     if image.format not in ("JPEG", "MPO"):
         return 1
     most = min(image.size) // (2 * side)

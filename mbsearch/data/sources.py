@@ -69,7 +69,7 @@ _CACHE_VERSION = "1"  # part of every key: increase it when the same inputs give
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The rows of a pool in a split, and the class of each."""
+    """The rows of a pool that belong to a split, and the class of each row."""
 
     pool: Pool
     rows: Rows
@@ -107,7 +107,7 @@ class ImageSource:
     rare: Mapping[str, int] = field(default_factory=dict)
 
     def known_as(self, known: KnownImages | None) -> ImageSource:
-        """Return the source with the key by which a study knows these images.
+        """Return the source with the key that the study recorded for these images.
 
         It is unchanged if the study has other images. Studies of earlier versions know folders by
         the files' times.
@@ -423,7 +423,7 @@ class _Found:
     flippable: bool = True
 
     def source(self, name: str, place: str, seed: int, min_images: int) -> ImageSource:
-        """Return the splits of the classes with at least `min_images` training images."""
+        """Return a source of the classes with at least `min_images` training images."""
         train = self.pools["train"].labels
         originals = np.arange(len(train)) if self.originals is None else self.originals
         chosen = choose_classes(name, self.class_names, train[np.unique(originals)], min_images)

@@ -12,7 +12,7 @@ _LOGGER = logging.getLogger("mbsearch")
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is, without markup and colours: wrapped at words on a terminal only."""
+    """Print a line without markup and colours; wrap it at words only on a terminal."""
     console.print(line, highlight=False, markup=False, soft_wrap=not console.file.isatty())
 
 

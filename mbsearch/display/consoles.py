@@ -36,7 +36,7 @@ _LOWEST_BYTE, _HIGHEST_BYTE = 0xDC80, 0xDCFF  # of file names that are not text 
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console of standard output, or of standard error, that shows ":cat:" as it is.
+    """Return a console of standard output or error that shows ":cat:" as text, not an emoji.
 
     Unless the stream is a terminal, lines are not wrapped and the cursor is not moved, whatever
     FORCE_COLOR says.
@@ -48,7 +48,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def allow_any_encoding() -> None:
-    """Let the standard streams write symbols that their encoding lacks in ASCII."""
+    """Let the standard streams replace symbols that they cannot encode with ASCII text."""
     codecs.register_error(_FALLBACK, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -56,7 +56,7 @@ def allow_any_encoding() -> None:
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Replace what cannot be encoded: a handler of the `codecs` module."""
+    """Return ASCII for symbols that cannot be encoded: an error handler of `codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     part = error.object[error.start : error.end]

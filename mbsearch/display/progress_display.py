@@ -84,7 +84,7 @@ class ProgressDisplay:
 
 
 class _TimeLeftColumn(TextColumn):
-    """The remaining time that the last event had or gave an estimate of."""
+    """Column with the time left as estimated at the last event; dashes without an estimate."""
 
     def __init__(self) -> None:
         super().__init__("")

@@ -27,7 +27,7 @@ def usable_cores(root: Path = _ROOT) -> int:
 
 
 def usable_memory(root: Path = _ROOT) -> float:
-    """Return the bytes that this process may use: those of the machine, or its control groups'.
+    """Return the bytes that this process may use, by the machine's and its groups' limits.
 
     Args:
         root: folder that holds ``proc`` and ``sys``.
@@ -59,7 +59,7 @@ def _quota(root: Path) -> float:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of the control groups of this process, and of the groups that hold them.
+    """Yield the folders of this process's control groups and of all their parent groups.
 
     In a container the path of a group may be that on the host, so that only the top folder exists.
     """
@@ -79,7 +79,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _numbers(path: Path) -> list[float]:
-    """Return the numbers of a file, infinity for ``max``; none if there is no such file."""
+    """Return the numbers in a file, with ``max`` as infinity; empty if it cannot be read."""
     try:
         return [math.inf if word == "max" else float(word) for word in path.read_text().split()]
     except (OSError, ValueError):

@@ -154,7 +154,7 @@ class LocalProcesses:
             self._dismiss(worker)
 
     def _assign(self) -> None:
-        """Send queued tasks to free workers, and start workers for the rest."""
+        """Send queued tasks to free workers; start workers for tasks that are still queued."""
         for worker in [w for w in self._workers if w.ready and w.ticket is None]:
             if not self._waiting:
                 return
@@ -213,7 +213,7 @@ class LocalProcesses:
         return finished
 
     def _remove_dead(self, worker: _Worker) -> Finished | None:
-        """Remove a dead worker; return a result that marks its task as lost, if any."""
+        """Remove a dead worker; if it had a task, return a result that marks the task as lost."""
         self._dismiss(worker)
         if worker.process.exitcode == UNGUARDED:
             raise unguarded_error() from None
@@ -242,7 +242,7 @@ def _cause(code: int | None) -> str:
 
 
 def _fork_server(imports: Sequence[str]) -> ForkServerContext | None:
-    """Return a context that forks workers from a process with these modules imported.
+    """Return a context whose fork server has already imported these modules.
 
     None without imports, and on other systems than Linux, whose libraries may crash after a fork.
     """
@@ -317,7 +317,7 @@ def _work(
 
 
 def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
-    """Run a task in this process, and return its outcome or its error as text."""
+    """Run a task in this process; return a result with its outcome, or its error as text."""
     try:
         return Finished(ticket, outcome=evaluator.evaluate(task))
     except (DataError, StorageError) as error:
@@ -336,7 +336,7 @@ def die_with_parent() -> None:
 
 
 def settled(executor: Executor, tasks: Sequence[Task]) -> Iterator[Finished]:
-    """Run tasks, and yield their results as they complete; a ticket is an index in `tasks`.
+    """Run tasks and yield results as they complete; each ticket is an index into `tasks`.
 
     A task whose worker died is tried again, up to MAX_DEATHS times.
 

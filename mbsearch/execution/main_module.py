@@ -50,7 +50,7 @@ def main_file() -> Path | None:
 
 @contextmanager
 def hidden_main(*, hidden: bool) -> Iterator[None]:
-    """Hide the main module from processes that are started meanwhile, if `hidden`."""
+    """If `hidden`, hide the main module from processes started inside the context."""
     main = sys.modules[_MAIN]
     names = ("__file__", "__spec__") if hidden else ()
     before = {name: getattr(main, name) for name in names if hasattr(main, name)}
@@ -64,7 +64,7 @@ def hidden_main(*, hidden: bool) -> Iterator[None]:
 
 
 def exit_if_imported_by_worker() -> None:
-    """End a worker that is importing the main module, which has just called mbsearch."""
+    """Exit this process if it is a worker that is still importing the main module."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         os._exit(UNGUARDED)
 

@@ -11,7 +11,7 @@ from mbsearch.study.records import SEARCH, Evaluation, Fidelity
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task for an evaluator: train a network, from a checkpoint if any, up to an epoch.
+    """A task for an evaluator: train a network up to an epoch, from a checkpoint if given.
 
     `stop_epoch` None means the end of the schedule. `checkpoint` is that of the previous rung of
     the trial; None starts from weights drawn with `seed`. The recipe is that of the `fidelity`;

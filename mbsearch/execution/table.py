@@ -74,7 +74,7 @@ def read_table(path: Path, space: SearchSpace) -> Mapping[str, float]:
 
 
 class _Keyed:
-    """A space as a cache key, equal to spaces with the same fingerprint."""
+    """Wrapper of a space as a cache key: equal if the fingerprints are equal."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space, self._key = space, space.fingerprint
@@ -104,7 +104,7 @@ def _read_table(path: Path, _modified: float, keyed: _Keyed) -> Mapping[str, flo
 
 
 def _require_a_network(path: Path, table: Mapping[str, float], space: SearchSpace) -> None:
-    """Refuse fingerprints of which none is in the space, if that is small enough to list."""
+    """Raise DataError if no network of the space is in the table; a large space is not checked."""
     if space.size > _MOST_LISTED:
         return
     if not any(space.decode(params).fingerprint in table for params in space.enumerate_params()):
@@ -116,7 +116,7 @@ def _require_a_network(path: Path, table: Mapping[str, float], space: SearchSpac
 
 
 def table_classes(path: Path) -> int | None:
-    """Return the number of classes in a table, or None if it has no such column.
+    """Return the number of classes that a table states; None if it states none.
 
     A study's `trials.csv` has it, as the number of classes is part of every fingerprint.
 
@@ -134,7 +134,7 @@ def table_classes(path: Path) -> int | None:
 
 
 def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
-    """Return a row's accuracy; None for pruned trials and those without one."""
+    """Return a row's accuracy; None if the trial was pruned or the cell is empty."""
     if row[ACCURACY] in ("", None) or row.get(STATE) == State.PRUNED:
         return None
     accuracy = _number(row[ACCURACY])
@@ -144,7 +144,7 @@ def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
 
 
 def _number(cell: object) -> float | None:
-    """Return the number of a cell, which may have a decimal comma; None if it is none."""
+    """Return a cell as a number, also with a decimal comma; None if it is not a number."""
     if isinstance(cell, str):
         number = re.fullmatch(
             r"[-+]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?", cell.strip()
@@ -175,7 +175,7 @@ def _fingerprint(place: str, row: Mapping[str, Any], space: SearchSpace) -> str:
 
 
 def _option(values: tuple[Any, ...], cell: Any) -> Any:
-    """Return the option whose text equals a cell of a CSV file, or the cell if none does."""
+    """Return the option that a CSV cell stands for, or the cell itself if there is none."""
     if not isinstance(cell, str):
         return cell
     text, number = cell.strip().lower(), _number(cell)

@@ -43,12 +43,12 @@ def table_rows(path: Path, names: Collection[str]) -> Iterator[Row]:
 
 
 def _plain(name: str) -> str:
-    """Return a column's name without case, spaces and hyphens."""
+    """Return a column's name in lower case, with underscores for spaces and hyphens."""
     return "_".join(name.casefold().replace("-", " ").replace("_", " ").split())
 
 
 def _named(place: str, columns: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Return columns under the names that are known, whatever their spelling."""
+    """Return column names, with variant spellings of known names replaced by the known name."""
     named = [known.get(_plain(column), column) for column in columns]
     for name in known.values():
         if named.count(name) > 1:
@@ -83,7 +83,7 @@ def _csv_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
 
 
 def _delimiter(place: str, header: str, known: Mapping[str, str]) -> str:
-    """Return the delimiter with which a header has a column of accuracies.
+    """Return the delimiter that splits a header so that one column is the accuracy.
 
     Raises:
         DataError: it has none with any; the columns that were found are listed.

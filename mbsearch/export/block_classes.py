@@ -56,7 +56,7 @@ def _pattern(block: Block) -> Pattern:
 
 
 def _class_names(blocks: Sequence[Block]) -> dict[Pattern, str]:
-    """Return a class name for each pattern; the most frequent of a type gets its plain name.
+    """Return a class name per pattern; a block type's most frequent one has the plain name.
 
     The names of others tell the difference: ``InvertedResidualWithoutExpansion``.
     """
@@ -160,7 +160,7 @@ def _squeeze_call(
 def conv_call(
     convs: Sequence[Conv], c_in: str, c_out: str, arguments: Arguments
 ) -> tuple[str, list[str]]:
-    """Return function name and arguments that construct a convolution layer."""
+    """Return the function name and the arguments of a call that makes a convolution layer."""
     activations = [ACTIVATIONS[conv.activation] for conv in convs]
     given = {
         "kernel": _sides([conv.kernel for conv in convs], "kernel", arguments),
@@ -186,7 +186,7 @@ def _sides(pairs: Sequence[tuple[int, int]], name: str, arguments: Arguments) ->
 
 
 def _sum(blocks: Sequence[Block], arguments: Arguments, rows: list[str]) -> str:
-    """Return the source of the shortcut's addition, and append the layers it needs to `rows`."""
+    """Return source that adds the shortcut; append the layers that it needs to `rows`."""
     if blocks[0].shortcut:
         skip = "x"
         for i, conv in enumerate(blocks[0].shortcut):

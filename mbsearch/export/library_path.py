@@ -1,4 +1,4 @@
-"""Paths of folders for libraries that open files by names in UTF-8 only."""
+"""Paths for libraries that can open a file only if its path is valid UTF-8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def path_in_utf8(folder: Path) -> Iterator[Path]:
-    """Yield the path of a folder, or that of a temporary link to it if its name is not UTF-8.
+    """Yield a folder's path, or a temporary link to the folder if the path is not UTF-8.
 
     safetensors and ONNX Runtime cannot open files in such a folder.
     """

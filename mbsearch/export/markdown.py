@@ -1,4 +1,4 @@
-"""Quote text in Markdown: names, paths and commands show as they are, and nothing in them acts."""
+"""Escape names, paths and commands so that Markdown shows them literally."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def escaped(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as a code span, also in a cell of a table."""
+    """Return text as a Markdown code span that is also valid in a table cell."""
     plain = one_line(text).replace("|", "\\|")
     longest = max(map(len, re.findall("`+", plain)), default=0)
     fence, space = "`" * (longest + 1), " " * ("`" in plain)

@@ -205,7 +205,7 @@ def _start(origin: Origin) -> list[tuple[str, str]]:
 
 
 def _classes(exportable: Exportable) -> str:
-    """Return the class names in the order of the outputs."""
+    """Return the section that lists the class names in the order of the outputs."""
     if not exportable.class_names:
         count = exportable.architecture.num_classes
         return (
@@ -235,7 +235,7 @@ def _files(exportable: Exportable, written: Sequence[WrittenFile], int8: str | N
 
 
 def _use(exportable: Exportable, written: Sequence[WrittenFile], int8: str | None) -> Iterator[str]:
-    """Iterate over the steps from an image file to a class, with code."""
+    """Yield the parts of the section on use: from an image file to a class, with code."""
     known = exportable.normalisation
     normalised = "normalised as in training" if known is None else f"`{known}`"
     yield f"## Use\n\nInput: {exportable.input_text}; then {normalised}."

@@ -51,7 +51,7 @@ def call(
 
 
 def constant(name: str, values: Sequence[str]) -> list[str]:
-    """Format a tuple as a constant, with one value a line if it is too long for one."""
+    """Format a tuple as a constant; put each value on its own line if one line is too long."""
     line = f"{name} = ({', '.join(values)}{',' * (len(values) == 1)})"
     if len(line) <= LINE_LENGTH:
         return [line]
@@ -59,7 +59,7 @@ def constant(name: str, values: Sequence[str]) -> list[str]:
 
 
 def literal(text: str) -> str:
-    """Format a string as Python source, in double quotes where it holds none."""
+    """Format a string as a Python literal, in double quotes if it contains none."""
     found = repr(text)
     return found if found[0] == '"' or '"' in found else f'"{found[1:-1]}"'
 

@@ -117,7 +117,7 @@ def export_record(
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
-    """Return the default answer that chose this network, or else the answer for its cost.
+    """Return the answer that chose this network, or else the answer for the network's cost.
 
     If there is none, return the line that says why.
     """
@@ -144,7 +144,7 @@ def _splits(
 
 
 def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
-    """Return the files of an earlier export in the folder that this export makes outdated."""
+    """Return the names of an earlier export's files that this export makes outdated."""
     try:
         card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -188,7 +188,7 @@ def _source(settings: Mapping[str, Any], data: str | None) -> ImageSource:
 
 
 def _images_record(settings: Mapping[str, Any], data: str | None) -> ImagesRecord | None:
-    """Return what the study records about its images; of an earlier version, read them.
+    """Return the study's record of its images; if it has none, read the images to make one.
 
     None, with a warning, if they cannot be read or are others.
     """
@@ -203,12 +203,12 @@ def _images_record(settings: Mapping[str, Any], data: str | None) -> ImagesRecor
 
 
 def _class_names(images: ImagesRecord | None, count: int) -> tuple[str, ...]:
-    """Return the names of a network's classes; none if they are unknown."""
+    """Return the names of a network's classes; empty if they are unknown."""
     return images.class_names if images is not None and len(images.class_names) == count else ()
 
 
 def _one_a_line(names: Sequence[str]) -> bytes:
-    """Encode class names as one a line; a line break in a name becomes a space."""
+    """Encode class names with one name per line; replace line breaks in a name by spaces."""
     lines = [name.replace("\n", " ").replace("\r", " ") for name in names]
     return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
 

@@ -171,7 +171,7 @@ def _gate(program: Program) -> str | None:
 
 
 class _Near(NamedTuple):
-    """A number to round, and a test whether timm computes the right width from a rounded value."""
+    """A number to round, and a test whether timm gets the right width from a rounded value."""
 
     value: float
     is_right: Callable[[float], bool]
@@ -309,7 +309,7 @@ def _side(where: str, pair: tuple[int, int]) -> int:
 
 
 def _squeeze(word: _Notation, expansion: float) -> _Near | None:
-    """Return a squeeze-excite ratio, which timm divides by `expansion` and rounds."""
+    """Return the squeeze-excite ratio from which timm computes the block's squeezed width."""
     if word.squeeze is None:
         return None
     width, channels = word.squeeze.squeezed, word.squeeze_input
@@ -319,7 +319,7 @@ def _squeeze(word: _Notation, expansion: float) -> _Near | None:
 
 
 def _decimals(numbers: Sequence[_Near | None]) -> list[str]:
-    """Return the shortest decimal that fits all numbers, or else one for each number."""
+    """Return the shortest decimal that fits all numbers, or else a separate one for each."""
     near = [number for number in numbers if number is not None]
     texts = sorted(
         {f"{n.value:.{digits}f}" for n in near for digits in range(_DIGITS)},

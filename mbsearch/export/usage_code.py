@@ -1,4 +1,4 @@
-"""Python code of the model card: from an image file to the name of its class."""
+"""Python code for the model card that classifies an image file with an exported network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def preprocessing_code(exportable: Exportable, normalisation: Normalisation) -> 
 
 
 def usage_blocks(exportable: Exportable, files: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Iterate over a title and code for each file that can be run, after ``preprocess``."""
+    """Yield a title and code for each runnable file; the code calls ``preprocess``."""
     named = bool(exportable.class_names)
     torch_end = f'    logits = network(torch.from_numpy(preprocess("{PHOTO}")))\n'
     of_module = _printed("logits[0].argmax()", "CLASSES" if named else None)

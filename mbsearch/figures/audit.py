@@ -1,4 +1,4 @@
-"""Rank agreement of the proxy (Kendall's tau of each score), as a figure and a table."""
+"""Figure and table of an audit: Kendall's tau of each score with the true accuracies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THIRDS = (
 
 
 def audit_figure(audit: Audit) -> go.Figure:
-    """Return Kendall's tau of each score with its 90 % interval, and by cost third."""
+    """Return Kendall's tau of each score: overall with a 90 % interval, and per cost third."""
     ranked = list(reversed(audit.rankings))
     names = [SCORES.get(each.score, each.score) for each in ranked]
     figure = go.Figure(
@@ -79,7 +79,7 @@ def audit_rows(audit: Audit) -> list[list[str]]:
 
 
 def audit_facts(audit: Audit) -> str:
-    """Return a text on the source of true accuracies, the proxy's time and noise, and terms."""
+    """Return a text on the reference accuracies, the proxy's time and noise, and the terms."""
     noise = (
         ""
         if audit.noise is None

@@ -27,7 +27,7 @@ _PARALLEL = 8  # choices that fit side by side
 
 
 def options_figure(records: Sequence[TrialRecord], effect: Effect) -> go.Figure:
-    """Return strips of the networks by option of a choice: accuracy at equal cost, in points.
+    """Return strips of networks, one per option of a choice: accuracy at equal cost.
 
     Each option has the mean of its networks with its 95 % interval. Options with too few networks
     for one are strips only.
@@ -166,7 +166,7 @@ def _jitter(trial: int) -> float:
 
 
 def _spread(options: Sequence[Option], most: int = _AXIS_LABELS) -> Sequence[Option]:
-    """Return at most this many options, evenly spread, so that labels do not overlap."""
+    """Return at most `most` options, evenly spread, so that labels do not overlap."""
     return options[:: math.ceil(len(options) / most)]
 
 
@@ -175,7 +175,7 @@ def _name(option: Any) -> str:
 
 
 def _rank(option: Any) -> tuple[int, float, str]:
-    """Return a sort key that puts numbers first, by size, then text alphabetically."""
+    """Return a sort key: numbers first, in ascending order, then text alphabetically."""
     try:
         return 0, float(option), ""
     except (TypeError, ValueError):

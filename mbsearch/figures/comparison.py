@@ -1,4 +1,4 @@
-"""Table that compares networks: one row a fact, with difference and ratio to the first network."""
+"""Table that compares networks: one fact per row, with differences from the first network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MISSING = "none"
 
 @dataclass(frozen=True, slots=True)
 class ComparedFact:
-    """A fact of each network as text, and as a number if it is one.
+    """One fact about several networks, as texts, and as numbers where it is numeric.
 
     `amount` formats a difference without its sign; None if the numbers are not compared.
     """
@@ -29,11 +29,11 @@ class ComparedFact:
 
     @property
     def differs(self) -> bool:
-        """Whether two networks differ."""
+        """Whether the fact differs between any two networks."""
         return len(set(self.texts)) > 1
 
     def difference(self, i: int) -> str:
-        """Return network i minus the first, as ``+2.5 points``; empty if it is not a number."""
+        """Return network i minus the first, as ``+2.5 points``; empty if not comparable."""
         first, other = self._pair(i)
         if first is None or other is None or self.amount is None:
             return ""
@@ -41,7 +41,7 @@ class ComparedFact:
         return f"{sign}{self.amount(abs(other - first))}"
 
     def ratio(self, i: int) -> str:
-        """Return network i divided by the first, as ``0.64 x``; empty if it is not a number."""
+        """Return network i divided by the first, as ``0.64 x``; empty if not comparable."""
         first, other = self._pair(i)
         return f"{other / first:.2f} x" if first and other is not None and self.amount else ""
 
@@ -68,7 +68,7 @@ def compared_facts(records: Sequence[TrialRecord], measured: Artifacts) -> list[
 
 
 def comparison_rows(facts: Sequence[ComparedFact], *, equal: bool) -> list[list[str]]:
-    """Return the table's rows, with two more columns for each network after the first.
+    """Return the table's rows; each later network also has a difference and a ratio.
 
     Args:
         facts: of the networks.

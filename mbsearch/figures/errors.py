@@ -15,7 +15,7 @@ _MOST_CLASSES = 30  # with readable names
 
 
 def confusion_figure(errors: ClassErrors) -> go.Figure:
-    """Return the confusion matrix in shares of each true class.
+    """Return the confusion matrix, as shares of the images of each true class.
 
     Of more than 30 classes it shows those of lowest recall.
     """

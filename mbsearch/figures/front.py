@@ -151,7 +151,7 @@ def _accuracy_axis(
 
 
 def traits(record: TrialRecord) -> dict[str, Any]:
-    """Return a trial's values for colouring: choices, width, resolution, number and time."""
+    """Return the values by which a trial can be coloured, such as its choices and width."""
     evaluation = record.evaluation
     return {
         "alpha": record.architecture.alpha,
@@ -181,7 +181,7 @@ def selection_annotations(
     latencies: Mapping[str, Quartiles] | None = None,
     beyond: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """Return layout annotations that point to networks, and frame the answer (see `front_figure`).
+    """Return annotations that point to selected networks, and a frame around the answer.
 
     Args:
         selected: by the reader.
@@ -218,7 +218,7 @@ def selection_annotations(
 
 @dataclass(frozen=True, slots=True)
 class _Colours:
-    """The fill of each searched network, by the value of a trait.
+    """The fill colour of each searched network, by the network's value of a trait.
 
     A few values have a colour each in `options`; many share a continuous scale, `options` is None.
     """
@@ -228,7 +228,7 @@ class _Colours:
 
     @staticmethod
     def of(trait: str | None, records: Sequence[TrialRecord]) -> _Colours | None:
-        """Return the colours of a trait; None without a trait."""
+        """Return the colours for a trait; None if `trait` is None."""
         if trait is None:
             return None
         values = {traits(r).get(trait) for r in records if not r.is_baseline}
@@ -238,11 +238,11 @@ class _Colours:
         return _Colours(trait, options)
 
     def value(self, record: TrialRecord) -> Any:
-        """The value of the trait, of a searched network."""
+        """Return a searched network's value of the trait."""
         return traits(record).get(self.trait)
 
     def fill(self, records: Sequence[TrialRecord]) -> dict[str, Any]:
-        """Return the properties of markers that fill networks by value; grey without one."""
+        """Return marker properties that colour networks by value; grey if a value is missing."""
         values = [self.value(r) for r in records]
         if self.options is not None:
             return {"color": [self.options[value] for value in values]}
@@ -299,7 +299,7 @@ def _add_family(
     family: Family,
     on_front: Collection[int],
 ) -> None:
-    """Add one line for each resolution, over the width multiplier, with the front outlined."""
+    """Add a line for each resolution of a family, and outline the points on the front."""
     colour = family.colour or OTHER
     for i, resolution in enumerate(sorted({r.architecture.resolution for r in members})):
         line = sorted((r for r in members if r.architecture.resolution == resolution), key=axis.of)
@@ -330,7 +330,7 @@ def _front(done: Sequence[TrialRecord], axis: _Axis) -> list[TrialRecord]:
 def _add_front(
     figure: go.Figure, best: Sequence[TrialRecord], axis: _Axis, scale: _Colours | None
 ) -> None:
-    """Add the front: a line, and points with its colour as outline if a trait colours them.
+    """Add the front as a line; if a trait colours its points, outline them.
 
     References have the marker of their family above it.
     """

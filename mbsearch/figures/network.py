@@ -68,7 +68,7 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 
 
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
-    """Return learning curves of networks and of MobileNets with the most similar cost.
+    """Return learning curves of networks, and of MobileNets nearest to the first in cost.
 
     A family of which a network is shown has no further curve.
 
@@ -100,13 +100,13 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
 
 
 def nearest(records: Sequence[TrialRecord], family: str, cost: int) -> TrialRecord | None:
-    """Return the family's baseline with the nearest log cost; None without one."""
+    """Return the family's baseline with the nearest log cost; None if it has no baseline."""
     members = [r for r in records if r.origin == family and r.evaluation is not None]
     return min(members, key=lambda r: abs(math.log(r.cost / cost)), default=None)
 
 
 def _colours(records: Sequence[TrialRecord]) -> list[str]:
-    """Return a colour for each network: a reference has its family's."""
+    """Return a colour for each network; a reference has the colour of its family."""
     candidates = iter(_CANDIDATE_COLOURS)
     return [
         (FAMILIES[r.origin].colour if r.origin in FAMILIES else None) or next(candidates)

@@ -1,4 +1,4 @@
-"""A network as one row a stage: its blocks with expansion and shortcuts, and its share of cost."""
+"""Drawing of a network with one row per stage: its blocks, shortcuts and share of cost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WORDS = {"expansion": "expand", "kernel": "kernel", "reduction": "reduce"}
 
 @dataclass(frozen=True, slots=True)
 class StageBlock:
-    """A block in the drawing: its output channels, the most channels inside, its shortcut."""
+    """A block to draw: output channels, most channels inside, and whether it has a shortcut."""
 
     channels: int
     hidden: int
@@ -42,7 +42,7 @@ class StageBlock:
 
     @property
     def width(self) -> float:
-        """Width of the wider box."""
+        """Width of the wider of the block's two boxes."""
         return math.sqrt(max(self.channels, self.hidden))
 
 
@@ -94,7 +94,7 @@ def stage_rows(architecture: Architecture) -> list[StageRow]:
 
 
 def drawing(architecture: Architecture, beside: Sequence[Architecture] = ()) -> go.Figure:
-    """Return a drawing of one row a stage, with the shares of Mult-Adds and parameters as bars.
+    """Return a drawing with one row per stage, and bars of Mult-Adds and parameter shares.
 
     A box's width is the square root of its channels. The faint box behind it has the channels of
     the expansion. An arc is a shortcut. `beside` are networks drawn to the same scale.
@@ -130,7 +130,7 @@ def drawing_height(architecture: Architecture) -> int:
 def _outline(
     architecture: Architecture,
 ) -> Iterator[tuple[str, str, str, tuple[StageBlock, ...], str]]:
-    """Yield name, prefix of the layers, kind, blocks and details of each row."""
+    """Yield each row's name, layer-name prefix, kind, blocks and details."""
     program = architecture.lower()
     stem = program.stem
     yield "stem", "stem", _ENDS, (_plain(stem.channels),), f"kernel {stem.kernel[0]}"
@@ -163,7 +163,7 @@ def _block(block: Block) -> StageBlock:
 
 
 def _add_blocks(figure: go.Figure, row: StageRow, y: int, drawn: set[str]) -> None:
-    """Add the boxes and shortcuts of a row; `drawn` are the names in the legend."""
+    """Add the boxes and shortcuts of a row; `drawn` has the names already in the legend."""
     colour = BLOCK_COLOURS.get(row.kind, _OTHER_BLOCK)
     hidden, boxes, arcs, centres, x = _Path(), _Path(), _Path(), [], 0.0
     for block in row.blocks:
@@ -204,7 +204,7 @@ def _add_blocks(figure: go.Figure, row: StageRow, y: int, drawn: set[str]) -> No
 
 
 class _Path:
-    """Lines or boxes of one trace."""
+    """Coordinates of the lines or boxes that one plotly trace draws."""
 
     def __init__(self) -> None:
         self.x: list[float | None] = []

@@ -73,7 +73,7 @@ def styled(figure: go.Figure, **layout: Any) -> go.Figure:
 
 
 def _ticks(metric: str, low: float, high: float) -> list[float]:
-    """Return at least three round values of an interval.
+    """Return round tick values in an interval, at least three if possible.
 
     In a browser, `BEHAVIOUR` adapts them to the zoom and to the width.
     """

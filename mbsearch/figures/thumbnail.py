@@ -11,7 +11,7 @@ _WIDTH, _HEIGHT, _GAP = 220, 44, 2  # pixels
 
 
 def thumbnail(architecture: Architecture) -> str:
-    """Return a box for each block, stem first.
+    """Return an SVG with a box for each block, stem first.
 
     Its width is the square root of the channels, its height that of the map's side, to scale.
     """

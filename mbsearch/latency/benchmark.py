@@ -42,7 +42,7 @@ def measure_networks(
     runs: int,
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[NetworkLatency, ...]:
-    """Measure networks by every engine; see `measure_latency`. A busy machine is warned of.
+    """Measure networks with every engine by `measure_latency`; warn if the machine is busy.
 
     Raises:
         ExportError: an engine is unknown or not installed.
@@ -130,7 +130,7 @@ def measure_latency(
 
 
 def _warn_if_busy(threads: int) -> None:
-    """Log a warning if other processes leave fewer cores than the threads of an engine."""
+    """Log a warning if other processes leave too few free cores for an engine's threads."""
     if not hasattr(os, "getloadavg"):
         return
     load, cores = os.getloadavg()[0], usable_cores()

@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS) -> LatencyModel:
-    """Measure networks over the range of costs and the baselines; return a model fitted to them.
+    """Measure baselines and a sample of networks over the cost range; return a fitted model.
 
     The engine is onnxruntime if it is installed, else torch, on one thread.
 

@@ -151,7 +151,7 @@ class LatencyModel:
 
 
 def measure_of_study(settings: Mapping[str, Any]) -> Measure:
-    """Return a study's function from a network to its costs.
+    """Return the function that computes a network's costs in a study.
 
     It predicts the latency too if the study has a latency model.
     """
@@ -200,6 +200,6 @@ def _rates(inputs: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[n
 
 
 def _held_out(inputs: NDArray[np.float64], times: NDArray[np.float64], i: int) -> float:
-    """Predict the latency of network `i` by a fit to all others."""
+    """Predict the latency of network `i` from a fit to all other networks."""
     others = np.arange(len(times)) != i
     return float(inputs[i] @ _rates(inputs[others], times[others]))

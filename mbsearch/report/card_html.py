@@ -12,7 +12,7 @@ from mbsearch.study.records import UNTRIED
 
 
 def card_html(card: AnswerCard, networks: Sequence[int] = ()) -> str:
-    """Return the card; `networks` are the trials that the document has a part ``network-N`` of."""
+    """Return the card; `networks` are the trials with a section ``network-N`` in the document."""
     shown = [f'<div class="sentence">{_sentence(card.found)}</div>']
     if card.badges:
         badges = (
@@ -35,7 +35,7 @@ def card_html(card: AnswerCard, networks: Sequence[int] = ()) -> str:
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML."""
+    """Return an HTML table; its cells are HTML and are not escaped."""
     cells = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     titles = "".join(f"<th>{cell}</th>" for cell in head)
     table = f"<table><thead><tr>{titles}</tr></thead><tbody>{cells}</tbody></table>"

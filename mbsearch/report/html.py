@@ -96,7 +96,7 @@ def document(
 
 
 def front_document(findings: Findings, title: str, measured: Artifacts, location: str) -> str:
-    """Return the answer's card above the front as one HTML text, in the style of the report."""
+    """Return an HTML page: the answer's card above a plot of the front, in the report's style."""
     figure = front_figure(findings.within)
     if findings.main_budget is not None:
         bound = findings.main_budget.bounds().get(metric_of(findings.records))
@@ -141,7 +141,7 @@ def _fidelity(records: Sequence[TrialRecord]) -> str:
 
 
 def _answers(findings: Findings, asked: Sequence[Budget]) -> tuple[list[tuple[int, str]], int]:
-    """Return answers for bounds evenly spaced in log cost, and the index of the first to show.
+    """Return answers for bounds evenly spaced in log cost, and the index of the one to show first.
 
     Round bounds are among them, and so is the first budget, which is shown first.
     """
@@ -237,7 +237,7 @@ def _retrained(found: Sequence[Retrained], images: ImagesRecord | None) -> list[
 
 
 def _classes(images: ImagesRecord | None) -> list[str]:
-    """Return the class names in the order of the outputs, unless an early study lacks them."""
+    """Return a section of class names by output, or nothing if the study did not store them."""
     if images is None:
         return []
     rows = [(str(i), escape(name)) for i, name in enumerate(images.class_names)]

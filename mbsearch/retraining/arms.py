@@ -74,7 +74,7 @@ def same_test_images(
     min_images: int,
     on_progress: OnProgress = ignore_progress,
 ) -> ImageSource:
-    """Return the images of several studies, after a check that their test images are the same.
+    """Check that several studies have the same test images, and return the first one's images.
 
     Progress events of the check go to `on_progress`.
 

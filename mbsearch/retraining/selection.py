@@ -37,7 +37,7 @@ class Selection:
 
 @dataclass
 class Selected:
-    """The selected networks, and the study's references for each one by its fingerprint."""
+    """The selected networks, and the study's references for each, keyed by its fingerprint."""
 
     records: list[TrialRecord]
     references: dict[str, list[TrialRecord]] = field(default_factory=dict)

@@ -139,7 +139,7 @@ class Driver:
                 self._refund_attempts()
 
     def _search_seconds(self) -> float:
-        """Return the seconds for training candidates before promotions and finals start."""
+        """Return the seconds after which no candidate begins; longer training has the rest."""
         seconds = (self.deadline - self._started) * (1 - self.space.settings.promotion.share)
         if not self._finals.enabled or not math.isfinite(self.deadline):
             return seconds
@@ -164,7 +164,7 @@ class Driver:
                 self._store_result(finished)
 
     def _refund_attempts(self) -> None:
-        """Do not charge running trials an attempt: the run ends without a crash."""
+        """Take back the attempt counted for each running trial, as the run ends without a crash."""
         for job in self._jobs.values():
             self.store.set_attr(job.study, job.number, "attempts", job.attempts - 1)
 
@@ -175,7 +175,7 @@ class Driver:
 
     @property
     def unpromoted(self) -> float | None:
-        """Share of the work that promotions would have needed, if it was above the allowed one.
+        """Share of the work that promotions would have needed, if they exceeded the allowed share.
 
         None if the promotions were affordable.
         """
@@ -184,7 +184,7 @@ class Driver:
         return self._promotions.needed
 
     def _next(self) -> Job | None:
-        """Return the next training; None if there is none, or it depends on running trials."""
+        """Return the next training; None if none is left, or if running trials must end first."""
         if self._interrupted:
             return count_attempt(self.store, self._interrupted.pop(0))
         if self._baselines:
@@ -208,7 +208,7 @@ class Driver:
         return self._due_final(progress=1.0)
 
     def _is_searching(self) -> bool:
-        """Return whether candidates are still to be trained.
+        """Return whether the search is to train more candidates.
 
         The time left at the end is for promotions and finals.
         """
@@ -221,7 +221,7 @@ class Driver:
         return not self._finals.enabled and not find_promotions(self.store, self.space).affordable
 
     def _progress(self) -> float:
-        """Return the completed share of the search: of trials or of time, the larger one."""
+        """Return the completed share of the search: the larger of its shares of trials and time."""
         of_trials = 0.0 if self.target is None else self._done / max(1, self.target)
         seconds = self._search_until - self._started
         of_time = (time.monotonic() - self._started) / seconds if math.isfinite(seconds) else 0.0
@@ -237,7 +237,7 @@ class Driver:
         return sum(job.spec.kind is TrialKind.SEARCH for job in self._jobs.values())
 
     def _due_final(self, progress: float) -> Job | None:
-        """Begin the final that is due at this progress of the search; None if none is."""
+        """Begin the next final if one is due at this progress of the search; else return None."""
         rounds = self._finals
         if not rounds.enabled or progress < FIRST_FINAL:
             return None
@@ -366,7 +366,7 @@ class Driver:
         return rounds
 
     def _promising(self, budget: int, begun: Collection[int]) -> TrialRecord | None:
-        """Return the most promising candidate within a budget that has no final yet."""
+        """Return the most promising candidate within a budget, of those that have no final yet."""
         estimates = Estimates(self.store, self.space, self.measure)
         return estimates.finalist(self.store.records(), budget, begun)
 
@@ -434,7 +434,7 @@ class Driver:
         )
 
     def _seconds_left(self, left: int | None) -> float | None:
-        """Return the remaining time: estimated from the third training on, or to the deadline."""
+        """Return the remaining seconds by past trainings or the deadline; None if unknown."""
         now = time.monotonic()
         until = max(0.0, self.deadline - now)
         if left is not None and self._completed >= _TRAININGS_TIMED:

@@ -108,7 +108,7 @@ class Estimates:
     def finalist(
         self, records: Sequence[TrialRecord], budget: int, begun: Collection[int]
     ) -> TrialRecord | None:
-        """Return the candidate within a budget that is trained next as a final, or None.
+        """Return the candidate within a budget to train as the next final, or None.
 
         The `budget` is its index in the settings. Trials whose final has `begun` are left out.
         """
@@ -141,7 +141,7 @@ class Estimates:
     def with_growth(
         self, accuracies: Mapping[int, float], records: Sequence[TrialRecord]
     ) -> dict[int, float]:
-        """Add the gain of longer training that the settings assume to accuracies, by trial."""
+        """Add to accuracies the gain from longer training that the settings assume, by trial."""
         among = [r for r in records if r.trial in accuracies]
         return {r.trial: add_gain(accuracies[r.trial], self._growth(r)) for r in among}
 
@@ -149,13 +149,13 @@ class Estimates:
         return long_training_gain(record.costs, self._space.settings.proxy.growth)
 
     def _is_modelled(self, records: Sequence[TrialRecord]) -> bool:
-        """Return whether the model is used for this number of trials."""
+        """Return whether the number of trials is in the range for which the model is used."""
         known = sum(r.evaluation is not None and not r.is_baseline for r in records)
         return len(_candidates(records)) >= LEAST_TRIALS and known <= MOST_TRIALS
 
 
 def denoised_promotions(records: Sequence[TrialRecord]) -> dict[int, float]:
-    """Return the candidates' accuracies after promotion, denoised by validation loss, by trial."""
+    """Return by trial the candidates' accuracies after promotion, denoised with validation loss."""
     promoted = [r.at_highest_fidelity for r in _candidates(records) if r.promotion is not None]
     found = [(r.trial, r.evaluation) for r in promoted if r.evaluation is not None]
     values = denoised([e.accuracy for _, e in found], [e.validation_loss for _, e in found])

@@ -53,7 +53,7 @@ class TrainingTime:
 
     @staticmethod
     def fit(records: Sequence[TrialRecord], images: int) -> TrainingTime | None:
-        """Fit the rate: its median over all trainings of a study; None if it has none.
+        """Return the model with the median rate of a study's trainings; None if there are none.
 
         `images` is the number of training images, which recipes without a limit use. Screenings
         within a budget have similar costs, so only one parameter can be fitted.
@@ -142,7 +142,7 @@ class FinalRounds:
 
     @property
     def needs_plan(self) -> bool:
-        """Whether a plan is missing, or the study's budgets have changed since."""
+        """Whether there is no plan, or the study's budgets have changed since it was made."""
         return self.plan is None or self.plan.asked not in ((), self._asked)
 
     @property
@@ -185,7 +185,7 @@ class FinalRounds:
     def _best_length(
         self, time: TrainingTime, budget: Budget, seconds: float, records: Sequence[TrialRecord]
     ) -> tuple[int, int]:
-        """Return the longest training that fits enough networks, and their number."""
+        """Return the most epochs that leave time for enough networks, and the number that fit."""
         within = [r.mult_adds for r in complete(list(records)) if budget.excess(r.costs) is None]
         mult_adds = max(within, default=0)
         lengths = self._lengths()
@@ -262,7 +262,7 @@ class FinalRounds:
         return references[0] if references else None
 
     def _share_of(self, budget: Budget, records: Sequence[TrialRecord]) -> int:
-        """Return the number of finals within a budget, by which budgets are sorted."""
+        """Return the number of finals begun within a budget; budgets with fewer come first."""
         known = {r.trial: r for r in records}
         begun = [known[trial] for trial in self._begun if trial in known]
         return sum(budget.excess(r.costs) is None for r in begun)
@@ -310,7 +310,7 @@ class FinalRounds:
         return max(0.0, best[-1].validation_accuracy - gap)
 
     def _best_at(self, record: TrialRecord, epoch: int) -> float | None:
-        """Return the best accuracy at this epoch of completed finals of at most the same cost."""
+        """Return the best accuracy at an epoch, among completed finals of at most this cost."""
         found = [c[epoch - 1].validation_accuracy for c in self._completed(record)]
         return max(found, default=None)
 

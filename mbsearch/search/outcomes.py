@@ -26,7 +26,7 @@ EPOCHS_DONE = "epochs_done"
 
 
 def start_race(store: StudyStore, space: SearchSpecification) -> Race:
-    """Return the study's race, with the learning curves of its completed screenings."""
+    """Return the study's pruning rule, with the learning curves of its completed screenings."""
     settings = space.settings
     race = Race(settings.racing, bool(settings.budgets) and settings.finals.minutes != 0)
     for record in complete(store.records()):

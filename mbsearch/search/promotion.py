@@ -134,7 +134,7 @@ class Promotions:
     def _waiting(
         self, done: Sequence[TrialRecord], front: Sequence[TrialRecord]
     ) -> list[TrialRecord]:
-        """Return the front's networks, their MobileNets and the repeated network, not yet begun."""
+        """Return networks not yet begun: the front's, their MobileNets and the repeated one."""
         best = self.begun | {r.trial for r in front}
         budgets = {r.cost for r in done if not r.is_baseline and r.trial in best}
         references = [
@@ -149,7 +149,7 @@ class Promotions:
         return [] if self.repeated is None else [self.repeated] * self.repeats
 
     def _reference_at_a_budget(self) -> TrialRecord | None:
-        """Return a MobileNet to promote that answers at budgets are compared with, or None.
+        """Return a MobileNet to promote for comparison with answers for budgets, or None.
 
         It may cost more than the best candidate within the budget.
         """
@@ -194,7 +194,7 @@ class Promotions:
         return sum(r.mult_adds for r in records) <= self._left()
 
     def _left(self) -> float:
-        """Return the Mult-Adds of the networks that the rest of the share can promote."""
+        """Return the total Mult-Adds of networks that can still be promoted within the share."""
         short, longer = self._work()
         share = self.settings.share
         return (share / (1 - share) * short - longer) / self.settings.longer
@@ -221,7 +221,7 @@ def _spread(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _counts(front: Sequence[TrialRecord]) -> range:
-    """Return how many networks of a front sorted by `_spread` may represent it, descending."""
+    """Return how many leading networks of a `_spread` front may stand for it, most first."""
     if not front:
         return range(1)
     volumes = hypervolume_history(*_columns(front), _worst(front))

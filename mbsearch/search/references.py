@@ -31,7 +31,7 @@ def fitting_references(
     limits: Bounds | None = None,
     measure: Measure = measure,
 ) -> list[Architecture]:
-    """Return the scaled networks of a reference family that use most of a budget, by resolution.
+    """Return a family's scaled networks that use most of a budget, sorted by resolution.
 
     At each resolution (40 px, and the multiples of 16 from 48 to 288), take the largest alpha, in
     hundredths, whose network is within the budget and the `limits` (at most 1.4; at most 1 for a
@@ -113,7 +113,7 @@ def chosen_references(
 
 
 def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tuple[Budget, ...]:
-    """Return the round budgets between the smallest and largest published reference.
+    """Return the round budgets between the costs of the smallest and largest published reference.
 
     Budgets bound the study's cost. Only references within the limits of the space count.
     """
@@ -143,7 +143,7 @@ def _spread(networks: Sequence[Architecture], count: int) -> list[Architecture]:
 
 
 def missing_references(space: SearchSpecification, measure: Measure = measure) -> list[Gap]:
-    """Return the references for each budget that a space does not contain.
+    """Return, for each budget, the references that a space does not contain.
 
     They are scaled freely. Without budgets and limits of the space, round budgets are used. A
     budget on a cost that `measure` does not compute, such as latency, is left out.

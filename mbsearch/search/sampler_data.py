@@ -33,7 +33,7 @@ def update_sampler_data(store: StudyStore, space: SearchSpecification) -> None:
 
 
 def _final_accuracies(store: StudyStore, records: Sequence[TrialRecord]) -> dict[int, float]:
-    """Return the validation accuracies of finals by trial, predicted for pruned ones."""
+    """Return final validation accuracies by trial number, predicted for pruned finals."""
     pruned = {
         spec.trial: trial.user_attrs[PARTIAL_ACCURACY]
         for trial, spec in store.trials(store.baselines, (TrialState.PRUNED,))

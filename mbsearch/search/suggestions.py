@@ -69,7 +69,7 @@ class Suggestions:
         return self._draw(trial)
 
     def _draw(self, trial: int) -> Candidate | None:
-        """Return a new candidate by enumeration or at random, without the sampler, or None."""
+        """Return a new candidate without asking the sampler; None if none is found."""
         if self.space.size <= ENUMERATE_UP_TO:
             drawn = self.space.enumerate_params()
         else:

@@ -138,7 +138,7 @@ class Architecture(StrictModel):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the network (16 hex digits), equal for all its descriptions.
+        """Hash of the network (16 hex digits), the same however the network is described.
 
         It depends on resolution, layers, widths and activations. Names, borders of stages and
         blocks that compute nothing do not change it.
@@ -157,7 +157,7 @@ class Architecture(StrictModel):
         num_classes: int | None = None,
         name: str | None = None,
     ) -> Architecture:
-        """Return the architecture at another width, resolution, number of classes or name.
+        """Return the architecture with another width multiplier, resolution, class count or name.
 
         Raises:
             SpecError: a value is out of its range.

@@ -53,7 +53,7 @@ class Stage(StrictModel):
 
     @abstractmethod
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Return the layers of one block of the stage.
+        """Return one block of the stage.
 
         Args:
             c_in: channels of the input map.
@@ -171,7 +171,7 @@ class UniversalInvertedBottleneck(Stage):
         return self
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """[Depthwise,] expansion [, depthwise], linear projection."""
+        """Return the block: [depthwise,] expansion [, depthwise], linear projection."""
         first, k, act = self.start_kernel, self.kernel, self.activation or default
         wide = round_channels(c_in * self.expansion)
         early = 1 if k else stride
@@ -200,7 +200,7 @@ class FusedInvertedResidual(Stage):
     activation: Activation | None = None
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Expansion by a k x k convolution, linear projection."""
+        """Return the block: expansion by a k x k convolution, linear projection."""
         k, act = self.kernel, self.activation or default
         wide = round_channels(c_in * self.expansion)
         return Block(

@@ -111,7 +111,7 @@ class SearchSpace:
         return {choice.name: params.get(choice.name, choice.values[0]) for choice in self.choices}
 
     def sample(self, seed: int) -> Architecture:
-        """Return a random network, drawn uniformly over the encodings with `seed`."""
+        """Return the network of an encoding drawn uniformly at random with `seed`."""
         return self.decode(self.sample_params(Random(seed)))
 
     def sample_params(self, rng: Random) -> Params:
@@ -153,7 +153,7 @@ def _row(model: type[StrictModel], items: tuple[tuple[str, Any], ...]) -> Strict
 
 
 def _plain(node: Node, *, ranges: bool = True) -> Any:
-    """Return a template as plain data; unless `ranges`, ranges become lists of numbers."""
+    """Return a template as plain data; without `ranges`, each range becomes a list of numbers."""
     if isinstance(node, Choice):
         if ranges and node.range is not None:
             return node.range.to_dict()

@@ -86,7 +86,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def parse(document: Document, data: Any, path: NodePath = ()) -> Node:
-    """Return the template of plain data, in which lists of choices and ranges become a `Choice`.
+    """Return plain data as a template, with each list of choices or range as a `Choice`.
 
     Raises:
         SpecError: choices that are empty, not a list, of mixed kinds, repeated, or beside other
@@ -136,7 +136,7 @@ def _parse_choice(document: Document, data: Mapping[str, Any], path: NodePath) -
 
 
 def _check_option(document: Document, options: list[Any], i: int, path: NodePath) -> None:
-    """Raise an error for an option of another type, a nested list of choices or a duplicate."""
+    """Raise an error for an option that is unlike the first, nested choices or a duplicate."""
     first, option = options[0], options[i]
     structural = isinstance(first, dict | list)
     if type(option) is not type(first) and structural != isinstance(option, dict | list):
@@ -172,7 +172,7 @@ def block_types(row: Mapping[str, Node]) -> tuple[str, ...]:
 
 
 def _rows(row: Mapping[str, Node]) -> Iterator[tuple[Params, Mapping[str, Node]]]:
-    """Yield the alternatives of a mapping: for a stage, its keys for each block type."""
+    """Yield pairs of parameters and mapping: one pair, or for a stage one per block type."""
     if "block" not in row:
         yield {}, row
         return
@@ -190,7 +190,7 @@ def keys_of(row: Mapping[str, Node], block: str) -> Mapping[str, Node]:
 
 
 def resolve(node: Node, params: Mapping[str, Any], used: Params) -> Any:
-    """Return a network's plain data for parameters, and add those of active choices to `used`.
+    """Return the plain data that `params` select; add the active parameters to `used`.
 
     Raises:
         SpecError: an active parameter is missing or not one of the options.

@@ -47,7 +47,7 @@ def check_template(
 def _check_mapping(
     document: Document, model: type[StrictModel], node: Node, path: NodePath
 ) -> StrictModel:
-    """Validate a stem or a head, or a choice between several, and return the first one."""
+    """Validate a stem or head, or every option of a choice; return the first as a model."""
     if isinstance(node, Choice) and node.structural:
         at = (*path, "choices")
         rows = [_check_mapping(document, model, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -58,7 +58,7 @@ def _check_mapping(
 
 
 def _check_stages(document: Document, node: Node, path: NodePath) -> tuple[StrictModel, ...]:
-    """Validate a list of stages, or a choice between several lists; return the first one."""
+    """Validate a list of stages, or every list of a choice; return the first list."""
     if isinstance(node, Choice):
         at = (*path, "choices")
         rows = [_check_stages(document, o, (*at, i)) for i, o in enumerate(node.options)]
@@ -102,7 +102,7 @@ def _check_stage(document: Document, node: Node, path: NodePath) -> StrictModel:
 def _check_row(
     document: Document, model: type[StrictModel], row: Mapping[str, Any], path: NodePath
 ) -> StrictModel:
-    """Validate a mapping of scalars and scalar choices; return it with the first options."""
+    """Validate a mapping of scalars and scalar choices; return it with each first option."""
     for key, node in row.items():
         structured = isinstance(node, Mapping | tuple) and not _is_checked(node)
         if structured or (isinstance(node, Choice) and node.structural):

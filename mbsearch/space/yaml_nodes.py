@@ -1,4 +1,4 @@
-"""The nodes of YAML 1.2 text: bounded in number and depth, scalars by the core schema.
+"""Nodes of YAML 1.2 text, limited in number and depth, with scalars of the core schema.
 
 PyYAML reads YAML 1.1, where ``024`` is 20, ``1:36`` is 96, ``no`` is false and ``1e-3`` is text.
 """
@@ -43,7 +43,7 @@ Scalar = str | int | float | bool | None
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, and counts them with the copies that aliases make."""
+    """Composes nodes and limits their number, counting each alias as a copy."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -79,7 +79,7 @@ def _add_resolvers(target: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> Non
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that YAML 1.1 or 1.2 would read as another scalar."""
+    """Quotes strings that YAML 1.1 or 1.2 would not read as strings."""
 
 
 _Loader.yaml_implicit_resolvers = {}  # without those of YAML 1.1
@@ -88,12 +88,12 @@ _add_resolvers(_Dumper)
 
 
 def dump_yaml(data: Any) -> str:
-    """Return YAML text that reads back as these plain data, by this module or any other."""
+    """Return YAML text that this module and other YAML readers read back as the same data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
 def compose(text: str) -> yaml.Node | None:
-    """Return the root node of YAML text, None without any; aliases share nodes.
+    """Return the root node of YAML text, or None if it is empty; aliases share nodes.
 
     Raises:
         yaml.MarkedYAMLError: the text is not YAML, has too many nodes, or a node within itself.

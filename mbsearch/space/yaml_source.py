@@ -125,7 +125,7 @@ class Document:
         return SpecError(": ".join(filter(None, (where, ".".join(map(str, path)), message))))
 
     def validate(self, model: type[M], value: Any, path: NodePath = ()) -> M:
-        """Return plain data from `path` as an instance of a pydantic model.
+        """Return plain data, found at node `path`, as an instance of a pydantic model.
 
         Raises:
             SpecError: the data are invalid; the message has file, line and path.
@@ -223,7 +223,7 @@ def _construct(node: yaml.Node, path: NodePath, lines: dict[NodePath, int], name
 
 
 def _as_written(node: yaml.Node) -> str:
-    """Return a node for a message, with its tag if that is not one of YAML's core schema."""
+    """Return a node as text for a message: a scalar's value, or the tag of another node."""
     kind = node.tag.replace("tag:yaml.org,2002:", "!!")
     if not isinstance(node, yaml.ScalarNode):
         return str(kind)
@@ -232,7 +232,7 @@ def _as_written(node: yaml.Node) -> str:
 
 
 def _check_keys(node: yaml.Node, path: NodePath, name: str, seen: set[int]) -> None:
-    """Refuse a key that is not text, and one that a mapping has twice.
+    """Raise an error for a key that is not text or that occurs twice in its mapping.
 
     Each node is checked once: anchors reuse nodes, and merging keys changes them.
     """

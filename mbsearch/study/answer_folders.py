@@ -15,7 +15,7 @@ _INT8 = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Int8Accuracy:
-    """Accuracy of an exported int8 file on the images of a split; `sentence` compares it."""
+    """Accuracy of an exported int8 file on the images of a split, and the card's sentence on it."""
 
     accuracy: float
     split: str

@@ -40,7 +40,7 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def deferring(failures: list[StorageError]) -> Iterator[None]:
-    """Append an error of the block to a list, so that what follows is written in spite of it."""
+    """Append a `StorageError` of the block to a list instead of raising it."""
     try:
         yield
     except StorageError as error:
@@ -48,7 +48,7 @@ def deferring(failures: list[StorageError]) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: str | bytes, *, exclusive: bool = False) -> Path:
-    """Write text as UTF-8, or bytes, and return the path.
+    """Write bytes, or text as UTF-8, and return the path.
 
     Names of files that are not UTF-8 are written with the bytes that they have.
 

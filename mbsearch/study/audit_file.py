@@ -67,7 +67,7 @@ class FamilyBias:
         return abs(self.gain) > self.error
 
     def clause(self) -> str:
-        """Return ``underestimates mobilenet_v2 by 0.030 ± 0.012 (significant)``, or the like."""
+        """Return, for example, ``underestimates mobilenet_v2 by 0.030 ± 0.012 (significant)``."""
         verb = "underestimates" if self.gain > 0 else "overestimates"
         significance = "significant" if self.significant else "not significant"
         return f"{verb} {self.family} by {abs(self.gain):.3f} ± {self.error:.3f} ({significance})"

@@ -34,7 +34,7 @@ def fingerprint_of(identity: Identity) -> str:
 
 
 def with_defaults(identity: Identity) -> Identity:
-    """Return an identity of an older version, with its values for keys that it lacks."""
+    """Return an identity of an older version, with default values for the keys it lacks."""
     before = Settings()
     return {
         "objectives": list(before.objectives),

@@ -36,7 +36,7 @@ _CHAIN = re.compile(rb',"chain":"([0-9a-f]{16})"\}\n\Z')
 
 
 class DamagedJournalError(StorageError):
-    """A line of a journal is not what was written there."""
+    """Raised if a line of a journal differs from what was written there."""
 
     def __init__(self, path: Path, line: int, reason: str, advice: str = "") -> None:
         super().__init__(f"{path}:{line}: the study is damaged: {reason}{advice}")
@@ -61,18 +61,18 @@ class _Position:
 
     @property
     def start(self) -> bytes:
-        """Return the first bytes of the line of mbsearch that may follow."""
+        """Return the first bytes of a line that mbsearch writes at this position."""
         return b'{"mbsearch":%d,' % self.lines
 
     def may_begin(self, torn: bytes) -> bool:
-        """Return whether an incomplete line is the beginning of one that mbsearch writes here."""
+        """Return whether an incomplete line starts like one that mbsearch writes here."""
         starts = [self.start]
         if self.lines and not self.chained:
             starts.append(b'{"op_code":')  # as versions without checksums wrote
         return any(torn.startswith(start) or start.startswith(torn) for start in starts)
 
     def written(self, log: dict[str, Any]) -> tuple[bytes, _Position]:
-        """Return an operation as the next line, and the position after it."""
+        """Return the line that stores an operation here, and the position after the line."""
         text = json.dumps({"mbsearch": self.lines, **log}, separators=(",", ":"))
         body = text[:-1].encode()
         checksum = self._checksum_with(body)
@@ -80,7 +80,7 @@ class _Position:
         return line, self._after(line, checksum, chained=True)
 
     def read(self, line: bytes) -> tuple[dict[str, Any], _Position]:
-        """Return the operation of the next line, and the position after it.
+        """Return the operation that a line here stores, and the position after the line.
 
         Raises:
             ValueError: the line is not the one that was written here.
@@ -114,7 +114,7 @@ def _ordinal(number: object) -> str:
 
 
 class JournalFile(BaseJournalBackend):
-    """A journal file whose every line is verified once by its reader.
+    """A journal file, each line of which a reader verifies once.
 
     It is synced to disk for each trial instead of each parameter. A kill loses no line that was
     written; a power cut may lose lines after the last sync. Lines of parameters are not synced: the
@@ -136,7 +136,7 @@ class JournalFile(BaseJournalBackend):
         return self._read.lines
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Iterate over the operations of the lines from a number on.
+        """Iterate over the operations from line `log_number_from` on.
 
         Raises:
             DamagedJournalError: a line is not the one that was written.
@@ -187,7 +187,7 @@ class JournalFile(BaseJournalBackend):
         return position
 
     def _lines(self, position: _Position) -> Iterator[tuple[dict[str, Any], _Position]]:
-        """Iterate over the whole lines from a position on: operation, position after it."""
+        """Yield the operation of each whole line after a position, and the position after it."""
         with self._path.open("rb") as file:
             if os.fstat(file.fileno()).st_size < position.offset:
                 raise DamagedJournalError(
@@ -257,7 +257,7 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
 
 
 def _replayed(path: Path) -> JournalStorage:
-    """Open a journal, and verify all of it.
+    """Return the Optuna storage of a journal, after verifying all of it.
 
     Raises:
         StorageError: it is no journal of mbsearch.
@@ -274,7 +274,7 @@ def _replayed(path: Path) -> JournalStorage:
 
 
 def _whole_trials(path: Path, lines: int) -> int:
-    """Count the trials of the first lines of a journal that are no longer running."""
+    """Count the trials that no longer run in the first `lines` lines of a journal."""
     storage = JournalStorage(JournalFile(path, lines))
     return sum(
         trial.state.is_finished() and to_record(trial) is not None
@@ -306,12 +306,12 @@ def _require_own(path: Path) -> None:
 
 
 def _creates_baselines(line: bytes) -> bool:
-    """Return whether a line creates the second of the two Optuna studies of a study."""
+    """Return whether a line creates the Optuna study of the baselines."""
     return _operation(line) == _CREATE_STUDY and json.loads(line)["study_name"].endswith(BASELINES)
 
 
 def _operation(line: bytes) -> object:
-    """Return the code of a line's operation; None if it is not a line of Optuna."""
+    """Return the Optuna code of a line's operation; None if the line has none."""
     try:
         log = json.loads(line)
     except ValueError:

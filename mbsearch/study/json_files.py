@@ -35,7 +35,7 @@ def read_json(path: Path, command: str, decode: Callable[[Any], T]) -> T | None:
 
 
 def damaged_file(path: Path, command: str) -> StorageError:
-    """Return the error for a file that the command of mbsearch cannot have written."""
+    """Return the error for a file that is not what its `mbsearch` command writes."""
     return StorageError(
         f"{path}: expected what `mbsearch {command}` writes, got a damaged file; delete it, and "
         f"the same {command} makes it again"

@@ -106,7 +106,7 @@ class LatencyFile:
     networks: tuple[NetworkLatency, ...] = ()
 
     def with_engines_of(self, measured: tuple[NetworkLatency, ...]) -> LatencyFile:
-        """Return the latencies with all those of the measured engines replaced."""
+        """Return the latencies, with `measured` in place of all earlier ones of its engines."""
         engines = {each.latency.engine for each in measured}
         others = tuple(each for each in self.networks if each.latency.engine not in engines)
         return LatencyFile(others + measured)

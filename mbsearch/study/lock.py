@@ -1,4 +1,4 @@
-"""Locks of files by ``flock``: the kernel releases them with the process, also after kill -9."""
+"""Locks of files by ``flock``, which the kernel releases when the process ends, even if killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some NFS and Lustr
 
 @contextmanager
 def driver_lock(folder: Path) -> Iterator[None]:
-    """Lock the study's folder: only one process at a time may run it.
+    """Lock a study's folder, so that only one process at a time runs the study.
 
     Raises:
         StorageError: another process holds it (its pid is named), the folder is not writable, or

@@ -112,7 +112,7 @@ def pooled_deviation(
 
 
 def _log_odds(p: float) -> float:
-    """Return log odds, which are infinite at 0 and 1."""
+    """Return the log odds of a probability, which are infinite at 0 and 1."""
     if p <= 0 or p >= 1:
         return math.copysign(math.inf, p - 0.5)
     return math.log(p / (1 - p))

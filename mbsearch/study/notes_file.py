@@ -31,7 +31,7 @@ def read_notes(folder: Path) -> dict[str, Note]:
 
 
 def write_note(folder: Path, fingerprint: str, note: Note) -> None:
-    """Write a note in the place of an earlier one on the network; an empty one removes it.
+    """Store the note on a network, replacing any earlier one; an empty note removes it.
 
     Raises:
         StorageError: the file is damaged, or cannot be written.

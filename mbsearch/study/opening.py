@@ -121,7 +121,7 @@ def results_folder(path: Path) -> Path:
 
 
 def location(path: Path | None = None, database: str | None = None) -> str:
-    """Return the name of a study on the command line, quoted; ``URL`` stands for a database's.
+    """Return the arguments that name a study on the command line, with ``URL`` for a database.
 
     Raises:
         StorageError: there is no study.

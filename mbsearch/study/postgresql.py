@@ -30,7 +30,7 @@ _HOLDER = text(
 
 
 def connect(url: str, *, create: bool) -> RDBStorage:
-    """Open a PostgreSQL database as an Optuna storage; with `create`, for writing.
+    """Return a PostgreSQL database as an Optuna storage; writers pass `create`.
 
     A writer keeps its connections; a reader, which may stay open for long, opens one a query.
 
@@ -79,7 +79,7 @@ def _table_maker(address: URL) -> Iterator[None]:
 
 
 def _address(text: str) -> URL:
-    """Parse the URL of a database. No message shows a URL that was not parsed.
+    """Parse a database URL; error messages never show a URL that cannot be parsed.
 
     Raises:
         StorageError: it is not a URL of PostgreSQL.
@@ -109,7 +109,7 @@ def _address(text: str) -> URL:
 
 
 def _shown(address: URL) -> str:
-    """Return a URL for messages: without the password, also where the query has it."""
+    """Return a URL for messages, hiding passwords, including those in its query."""
     query = {
         key: value if key in _PUBLIC else "***" for key, value in address.normalized_query.items()
     }
@@ -143,7 +143,7 @@ def drive_database(url: str, study: str) -> Iterator[tuple[StudyStore, Callable[
 
 @contextmanager
 def _lock(storage: RDBStorage, study: str) -> Iterator[Callable[[], None]]:
-    """Hold the advisory lock of a study, which the server releases with the connection."""
+    """Hold the advisory lock of a study, which the server releases when the connection ends."""
     key = {
         "lock_class": _LOCK_CLASS,
         "study": int.from_bytes(blake2b(study.encode(), digest_size=4).digest()) & 0x7FFFFFFF,

@@ -40,7 +40,7 @@ class RunProgress:
 
     @staticmethod
     def read(folder: Path) -> RunProgress | None:
-        """Read the progress of the run on a study; None without a run, or if it was killed."""
+        """Read the progress of a study's current run; None if there is none or it was killed."""
         with suppress(StorageError):  # a display has nothing to say about a damaged file
             found = read_json(folder / PROGRESS, "run", RunProgress._decoded)
             if found is not None and abs(time.time() - found.written) < _LIFETIME:
@@ -55,7 +55,7 @@ class RunProgress:
 
 @contextmanager
 def published_progress(folder: Path, on_progress: OnProgress) -> Iterator[OnProgress]:
-    """Yield a function that also writes progress events into a study's folder.
+    """Yield a callback that calls `on_progress` and writes events into a study's folder.
 
     It writes at most every two seconds, and the file is removed at the end. A full disk does not
     end the run here: the study itself reports it.

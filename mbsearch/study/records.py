@@ -56,7 +56,7 @@ class StartKind(StrEnum):
 
     @property
     def phrase(self) -> str:
-        """The origin of the weights in a sentence, such as ``fine-tuned``."""
+        """The origin of the weights as words for a sentence, such as ``fine-tuned``."""
         return _PHRASES[self]
 
 
@@ -213,7 +213,7 @@ class TrialRecord:
 
     @property
     def end_order(self) -> tuple[float, float, int]:
-        """Sort key: the order of the ends of trials, those of earlier versions first."""
+        """Sort key for the order in which trials end; trials of earlier versions come first."""
         if self.moment is not None:
             return (self.moment.run, self.moment.seconds, self.trial)
         return (0.0, self.ended.timestamp() if self.ended else math.inf, self.trial)
@@ -246,7 +246,7 @@ class TrialRecord:
 
     @property
     def label_with_start(self) -> str:
-        """The label, followed by the origin of a reference's weights if it is known."""
+        """The label; for a reference also the origin of its weights, if known."""
         if self.start is None or not self.is_baseline:
             return self.label
         return f"{self.label} {self.start.kind.phrase}"
@@ -287,7 +287,7 @@ class TrialRecord:
 
     @property
     def at_highest_fidelity(self) -> TrialRecord:
-        """The record with its promotion's evaluation, if it was promoted."""
+        """The record, with the evaluation of its promotion if the network was promoted."""
         if self.promotion is None:
             return self
         return replace(self, evaluation=self.promotion, accuracy_noise=self.selection_noise)
@@ -319,7 +319,7 @@ def complete(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def of_highest_fidelity(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return records with accuracies of the highest fidelity below finals.
+    """Return promoted trials with their promotion's accuracy; if none, all completed trials.
 
     If networks were promoted, these are the promoted ones with the accuracy of their longer
     training; else all completed trials.

@@ -1,4 +1,4 @@
-"""Copy what is whole of a damaged study into a new one."""
+"""Copy the undamaged part of a damaged study into a new study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT = shutil.ignore_patterns(
 
 
 def repaired_folder(folder: Path) -> Path:
-    """Copy the whole lines of a damaged journal, and the files beside it; return the new folder.
+    """Copy a journal up to its damage, and the files beside it; return the new folder.
 
     The damaged study is not changed.
 

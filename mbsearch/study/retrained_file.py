@@ -49,7 +49,7 @@ class Retrained:
 
     @property
     def candidate(self) -> str:
-        """Name of the candidate that a reference is compared with; for a candidate its own."""
+        """Name of the candidate that a reference is compared with, or the network's own name."""
         return self.compared_with or self.name
 
     @property
@@ -63,7 +63,7 @@ class Retrained:
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
     def with_seeds_of(self, earlier: Retrained) -> Retrained:
-        """Return the network with further seeds from an earlier retraining added."""
+        """Return a copy that adds the trainings of an earlier retraining with other seeds."""
         trainings = earlier._by_seed() | self._by_seed()
         seeds = sorted(trainings)
         kept = [predictions for _, predictions in (trainings[seed] for seed in seeds)]
@@ -77,7 +77,7 @@ class Retrained:
         )
 
     def with_trainings_of(self, other: Retrained) -> Retrained:
-        """Return the network with the trainings of the same network in another row."""
+        """Return a copy with the trainings from another row of the same network."""
         return replace(
             self,
             seeds=other.seeds,
@@ -223,7 +223,7 @@ class RetrainedFile:
 
 
 def read_retrained(folder: Path) -> tuple[Retrained, ...]:
-    """Return the retrained networks in a study's folder; none without a file.
+    """Return the retrained networks in a study's folder; none if there is no file.
 
     Raises:
         StorageError: the file is damaged.
@@ -233,7 +233,7 @@ def read_retrained(folder: Path) -> tuple[Retrained, ...]:
 
 
 def retrained_by(folder: Path, settings: Mapping[str, Any]) -> tuple[Retrained, ...]:
-    """Return networks retrained with the same settings; none if the file is damaged."""
+    """Return networks that were retrained with `settings`; none if the file is damaged."""
     try:
         found = RetrainedFile.read(folder)
     except StorageError:

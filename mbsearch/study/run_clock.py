@@ -1,4 +1,4 @@
-"""The clock of a run: trials are ordered and timed on it, whatever happens to the time of day."""
+"""A run's clock, which orders and times trials even if the time of day is changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STARTED = "started"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Moment:
-    """A time in a study.
+    """A time in a study: the run, the seconds since it began, and the time of day.
 
     Args:
         run: number of the run, from 1; each resumption is another run.
@@ -46,5 +46,5 @@ class RunClock:
     _began: float = field(default_factory=time.monotonic)
 
     def now(self) -> Moment:
-        """Return the time."""
+        """Return the current `Moment`."""
         return Moment(self.run, time.monotonic() - self._began, datetime.now(UTC))

@@ -92,7 +92,7 @@ class StudyStore:
 
     @cached_property
     def clock(self) -> RunClock:
-        """Clock of this run, which begins with the first trial that the run starts or ends."""
+        """Clock of this run, started when the run first starts or ends a trial."""
         moments = (
             _moment(trial)
             for study in (self.search, self.baselines)
@@ -123,7 +123,7 @@ class StudyStore:
         return self._specs[trial._trial_id]
 
     def numbers(self) -> dict[int, int]:
-        """Return the Optuna trial number of each candidate, by its trial number in the study."""
+        """Return each candidate's trial number in Optuna, by its number in the study."""
         return {spec.trial: trial.number for trial, spec in self.trials(self.search)}
 
     def ended_candidates(self) -> int:
@@ -200,7 +200,7 @@ class StudyStore:
         ]
 
     def promotions(self) -> dict[int, Evaluation]:
-        """Return the evaluations of completed promotions, by trial, without repeats."""
+        """Return the evaluations of completed promotions, but not of their repeats, by trial."""
         return {
             spec.trial: self._evaluation(trial)
             for trial, spec in self.trials(self.baselines, (TrialState.COMPLETE,))
@@ -319,7 +319,7 @@ def _started(trial: FrozenTrial) -> datetime | None:
 
 
 def _utc(local: datetime | None) -> datetime | None:
-    """Convert a time of Optuna's, which is in the reader's zone, to UTC.
+    """Convert a time from Optuna, which is in this machine's time zone, to UTC.
 
     In the hour that a zone has twice it may be an hour early.
     """

@@ -51,7 +51,7 @@ class TrainedWeights:
 
 
 def trained_weights(folder: Path, record: TrialRecord) -> TrainedWeights | None:
-    """Return a network's trained weights: from retraining, or else from its finals; or None.
+    """Return a network's weights from retraining, else from its finals, else None.
 
     Raises:
         StorageError: ``retrain.json`` is damaged.

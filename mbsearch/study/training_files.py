@@ -1,4 +1,4 @@
-"""Paths of the checkpoints and weights of long trainings, beside a study.
+"""Paths of the checkpoints and weights of long trainings in a study's folder.
 
 Each training has a folder of its own, named after the network and the seed.
 """

@@ -97,7 +97,7 @@ class TrialSpec:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> TrialSpec:
-        """Return the specification from stored data, also of older versions."""
+        """Return the specification from stored data, including data of older versions."""
         return TrialSpec(
             kind=_kind(data),
             trial=data["trial"],
@@ -113,7 +113,7 @@ class TrialSpec:
 
 
 def _kind(data: Mapping[str, Any]) -> TrialKind:
-    """Return the kind of a stored trial, also of older versions."""
+    """Return the kind of a stored trial, including trials of older versions."""
     older = Fidelity.PROMOTION if data.get("promoted") else Fidelity.SCREENING
     repeat = data.get("repeat", False)
     match Fidelity(data.get("fidelity", older)):

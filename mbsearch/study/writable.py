@@ -1,4 +1,4 @@
-"""Whether files can be written to a folder, found out before time is spent."""
+"""Check that files can be written to a folder, before time is spent on their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mbsearch.errors import StorageError
 
 
 def require_writable(folder: Path, way_out: str) -> None:
-    """Raise an error if a folder, or the one that it would be created in, cannot be written.
+    """Raise an error if a folder (or its nearest existing parent) is not writable.
 
     Nothing is left behind.
 

@@ -87,7 +87,7 @@ def device_name(device: torch.device) -> str:
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context for autocast to bfloat16, if the device computes it faster than float32.
+    """Return a context that autocasts to bfloat16 where that is faster, else a null context.
 
     Weights stay float32. As bfloat16 has float32's range, the loss needs no scaling.
     """

@@ -48,7 +48,7 @@ class FeatureMaps(nn.Module):
 
 
 def build_features(architecture: Architecture, *, seed: int = 0) -> FeatureMaps:
-    """Build a network's stem and stages, with the weights of the whole network for this seed."""
+    """Build a network's stem and stages, with the weights that `build` draws for `seed`."""
     network = build(architecture, seed=seed)
     stem, stages = network.get_submodule("stem"), network.get_submodule("stages")
     return FeatureMaps(stem, stages, architecture.lower())

@@ -41,7 +41,7 @@ class WeightsFile:
     eps: float = BATCH_NORM_EPS
 
     def facts(self) -> dict[str, Any]:
-        """Return the file's path and content hash, the network's fingerprint and epsilon.
+        """Return the file's path and content hash, and the network's fingerprint and epsilon.
 
         A training from this file depends on all of them.
 
@@ -189,7 +189,7 @@ class LongTraining(Training):
 
     @property
     def repeats(self) -> bool:
-        """Whether a training step uses neither random numbers nor other devices."""
+        """Whether every training step runs the same operations: no mixup, one device."""
         return self.recipe.mixup == 0 and self.rank is None
 
     def replace_images(self, train_split: Split, validation_split: Split | None) -> None:
@@ -201,7 +201,7 @@ class LongTraining(Training):
 
     @property
     def scored(self) -> nn.Module:
-        """The network with averaged weights if there is one, otherwise the network."""
+        """The network with averaged weights if they are kept, otherwise the network itself."""
         return self.network if self._average is None else self._average.module
 
     def loss(self, batch: Batch) -> Tensor:

@@ -239,7 +239,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
-    """Return a network's mean cross-entropy (nats) and accuracy on a split, not augmented."""
+    """Return the mean cross-entropy (nats) and accuracy on a split, without augmentation."""
     folded = fold_norms(network)
     loss = torch.zeros((), device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)

@@ -41,7 +41,7 @@ GATES: dict[Gate, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale every channel by a gate computed from the means of all channels (V3 paper, 5.3)."""
+    """Scale every channel by a gate computed from all channel means (MobileNetV3 paper, 5.3)."""
 
     def __init__(self, layer: SqueezeExcite, c_in: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Residual(nn.Module):
         self.run_layers = run_layers
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the shape of the body's last layer."""
+        """Map (N, C, H, W) to a tensor of the shape that the body returns."""
         y = self.run_layers(map(self.get_submodule, self.body_names), x)
         skip = self.run_layers(map(self.get_submodule, self.shortcut_names), x)
         out: Tensor = self.activation(y + skip)
@@ -232,7 +232,7 @@ def _layer(layer: Layer, c_in: int, pooled: bool) -> nn.Module:
 
 
 def _convolution(layer: Conv, c_in: int) -> nn.Sequential:
-    """Return a convolution without bias, batch normalization and an optional activation."""
+    """Return a bias-free convolution, then batch normalization and an optional activation."""
     height, width = layer.kernel
     conv = nn.Conv2d(
         c_in,

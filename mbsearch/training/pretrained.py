@@ -84,7 +84,7 @@ class Pretrained:
         return logits.attached(split, kind, source.positions(kind, limit))
 
     def taught_on_all(self, split: Split) -> Split:
-        """Attach the teacher's logits to the split of training and validation images.
+        """Return the joint training and validation split with the teacher's logits attached.
 
         Without a teacher the split is returned unchanged.
         """

@@ -212,7 +212,7 @@ class ProxyTraining:
 
 
 def _stop_epoch(task: Task, recipe: Recipe) -> int:
-    """Return the epoch after which a task returns."""
+    """Return the number of epochs after which a task's training stops."""
     return recipe.epochs if task.stop_epoch is None else min(task.stop_epoch, recipe.epochs)
 
 
@@ -225,7 +225,7 @@ def _no_memory(task: Task) -> str:
 
 @lru_cache(maxsize=2)
 def _source(data: str, seed: int, min_images: int) -> ImageSource:
-    """Return the images, which a worker opens only once."""
+    """Return the image source, which a worker opens only once."""
     return load_source(data, seed=seed, min_images=min_images)
 
 

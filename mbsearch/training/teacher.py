@@ -58,7 +58,7 @@ class TeacherLogits:
         return replace(split, taught=logits if positions is None else logits[positions])
 
     def on_all(self, split: Split) -> Split:
-        """Attach the teacher's logits to the split of training, then validation images."""
+        """Return the joint training and validation split with these logits attached."""
         both = torch.cat([self.logits["train"], self.logits["validation"]])
         return replace(split, taught=both)
 

@@ -100,7 +100,7 @@ def match_weights(
 
 
 def classes_of(path: Path) -> int:
-    """Return the number of classes of a weights file with mbsearch's names.
+    """Return the number of classes of a weights file with mbsearch's tensor names.
 
     Raises:
         DataError: the file cannot be read, or holds no classifier of ours.
@@ -147,7 +147,7 @@ def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _content(path: Path) -> str | None:
-    """Return what a file holds that is no weights: nothing or text; None if it is binary."""
+    """Return a description of a file that is empty or text, not weights; None if binary."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:

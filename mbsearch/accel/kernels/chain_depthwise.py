@@ -203,7 +203,7 @@ def filter_products(
     channels: int,
     products: Values,
 ) -> None:
-    """Add the products of an image's frame and its gradients' frame to a row per filter tap.
+    """Multiply an image's frame by its gradients' frame, and add to one row per filter tap.
 
     `sides` are the height and width of the gradients. A loop takes four rows of them and three taps
     of a column, a stride apart, so that each value is read less often. The last row of the

@@ -33,7 +33,7 @@ def start(
     settings: Settings,
     z_terms: Values,
 ) -> None:
-    """Compute the terms (6, C) of a map z (M, C) from its batch norm and activation."""
+    """Compute the terms (6, C) that normalize and activate a map z (M, C)."""
     pixels, channels = z.shape
     rows = max(1, CACHED // channels)
     width, flat = row_width(channels), z.reshape(-1)
@@ -63,13 +63,13 @@ def start_backward(
 
 @compiled
 def activate(x: Values, terms: Values, y: Values) -> None:
-    """Normalize and activate the map x by its terms, and write the result to y."""
+    """Normalize and activate the map x by its terms (see `start`), and write y."""
     read_values(x.reshape(-1), 0, x.size, repeated(terms), y.reshape(-1), 0)
 
 
 @compiled
 def norm_sums(grad: Values, x: Values, terms: Values, passed: Values, sums: Moments) -> None:
-    """Write the gradient before the activation of x to `passed`, and two sums per channel.
+    """Write the gradient at the activation's input to `passed`, and two sums per channel.
 
     The `sums` (2, C) are those of the gradient, and of its product with the distance of x from its
     mean. Without an activation, `passed` is the array `grad` itself, which is only read.

@@ -38,7 +38,7 @@ def compiled(kernel: _Function) -> _Function:
 
 
 def inner(function: _Function) -> _Function:
-    """Compile a function inline: only kernels call it."""
+    """Compile a function that is inlined into the kernels that call it."""
     part: Any = njit(fastmath=_FAST_MATH, error_model="numpy", forceinline=True)(function)
     return cast(_Function, part)
 

@@ -72,7 +72,7 @@ def add_and_clear(part: Values, total: Any) -> None:
 
 @inner
 def copy_values(x: Values, first: int, count: int, y: Values, at: int) -> None:
-    """Copy `count` values of x, from `first` on, to y, from `at` on."""
+    """Copy ``x[first : first + count]`` into y, from index `at` on."""
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     for t in range(count):
         y[at + t] = x[first + t]
@@ -99,7 +99,7 @@ def read_values(x: Values, first: int, count: int, terms: Values, y: Values, at:
 def add_moments(
     z: Values, first: int, count: int, origin: Values, part: Values, square: Values
 ) -> None:
-    """Add distances from an origin to `part`, and their squares to `square`."""
+    """Add the distances of z from an origin to `part`, and their squares to `square`."""
     first, count = unsigned(first), unsigned(count)
     width, start = unsigned(len(origin)), unsigned(0)
     while start < count:
@@ -140,7 +140,7 @@ def activation_backward(
     part: Values,
     product: Values,
 ) -> None:
-    """Set a gradient to zero where the activation y is clipped; add up `norm_sums` of x."""
+    """Zero a gradient where the activation y is clipped, and add to its `norm_sums`."""
     first, count, at = unsigned(first), unsigned(count), unsigned(at)
     width, start = unsigned(terms.shape[1]), unsigned(0)
     least, most = terms[LEAST, 0], terms[MOST, 0]

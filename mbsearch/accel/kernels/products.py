@@ -69,7 +69,7 @@ def _multiply(
     fresh: bool,
     c: Values,
 ) -> None:
-    """Write the product of two matrices to `c`, or add it unless `fresh`, by a call of sgemm.
+    """Write the product of two matrices to `c` if `fresh`, else add it to `c`, by sgemm.
 
     BLAS's matrices are column-major, so the factors of the product are swapped. Matrices are
     contiguous: the leading dimensions are the lengths of their rows.

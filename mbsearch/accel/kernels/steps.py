@@ -88,7 +88,7 @@ def _add_pixels(sums: NDArray[np.float64], channels: int) -> None:
 
 @njit(inline="always")
 def _passed(grad: Any, z: Any, bottom: Any, top: Any) -> Any:
-    """Return the gradient before a clip at z: zero at the bounds and beyond."""
+    """Return the gradient of a clip's input z: zero at the bounds and beyond them."""
     return np.float32(0) if (z <= bottom) | (z >= top) else grad
 
 
@@ -103,7 +103,7 @@ def batch_terms(
     running_variance: Values,
     terms: Values,
 ) -> None:
-    """Write a batch norm's mean, inverse deviation, scale and shift (rows) per channel.
+    """Write per-channel rows: a batch norm's mean, inverse deviation, scale and shift.
 
     The moments are the sum of distances from an origin, the sum of their squares, the origin and
     the number of pixels. Running moments are updated, the variance by its unbiased estimate.
@@ -176,7 +176,7 @@ def normalize(
 def normalize_backward(
     x: Stored, grad: Stored, terms: Values, low: float, high: float, x_grad: Stored, grads: Values
 ) -> None:
-    """Write the gradients of `normalize`: of x, and in `grads` (2, C) of weight and bias.
+    """Write the gradient of x, and those of weight and bias to `grads` (2, C).
 
     Let dz be the gradient before the clip, and n = (x - mean) * inverse. The gradient of the bias
     is the sum of dz, that of the weight the sum of dz * n, and that of x is
@@ -255,7 +255,7 @@ def filter_gradient(
 def _add_row_gradient(
     grad: Any, n: int, i: int, weight: Values, a: int, stride: int, padding: int, line: Values
 ) -> None:
-    """Add to an input row (W, C) the gradient of one output row through one row of filters.
+    """Add one output row's gradient, through one row of filters, to an input row (W, C).
 
     The output row is row `i` of image `n`; the filters' row is `a`.
     """

@@ -119,7 +119,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return the choices that have enough networks."""
+    """Return the names of the choices whose effect can be computed from the networks."""
     return sorted(effect.choice for effect in effects(snapshot.records))
 
 
@@ -182,7 +182,7 @@ def _effect(choice: str, found: Sequence[Effect]) -> Effect:
 
 
 def _scope(records: Sequence[TrialRecord]) -> str:
-    """Return what the statements below are based on."""
+    """Return text on the networks and cost ranges that the page's statements are based on."""
     networks, bands = len(searched(records)), len(cost_bands(records))
     ranges = "one range of cost" if bands == 1 else f"{bands} ranges of cost"
     return (

@@ -33,7 +33,7 @@ _MOST_OTHERS = 3
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the whole page; the others are by default the references of most similar cost."""
+    """Return the page; by default, the other networks are references of similar cost."""
     networks = compared(snapshot, fields)
     if len(networks) < 2:
         return parts.notice(
@@ -51,7 +51,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
-    """Return the accuracies of the networks, and the networks of the menus."""
+    """Return the trials on the front, and the compared networks' states and accuracies."""
     choice = [r.trial for r in front_of(snapshot.records)]
     found = compared(snapshot, fields)
     return [choice, *([r.trial, str(r.state), parts.accuracy(r)] for r in found)]
@@ -77,7 +77,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def compared(snapshot: Snapshot, fields: Fields) -> list[TrialRecord]:
-    """Return the selected network and up to three others, by default references like it.
+    """Return the selected network and at most three others, by default similar references.
 
     The references are those of each family whose cost is most similar, within the study's first
     budget if the selected network is within it.
@@ -101,7 +101,7 @@ def _drawn(view: View, networks: Sequence[TrialRecord]) -> list[Any]:
 
 
 def _menus(view: View, networks: Sequence[TrialRecord], snapshot: Snapshot) -> list[Component]:
-    """Return the menus of the front and the baselines, and which rows are shown."""
+    """Return the menus that choose networks, and the control that chooses the rows shown."""
     done = complete(list(snapshot.records))
     choice = [*front_of(snapshot.findings.within), *(r for r in done if r.is_baseline), *networks]
     data = [

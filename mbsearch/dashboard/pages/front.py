@@ -112,7 +112,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 
 
 def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return the latencies that can be an axis."""
+    """Return the names of the measured latencies, which can be the plot's axis."""
     return sorted(snapshot.measured.latencies)
 
 
@@ -206,7 +206,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def card(snapshot: Snapshot, view: View) -> AnswerCard:
-    """Return the answer to the view's budget, and to the study's budgets; filters do not apply."""
+    """Return the answers for the view's budget and the study's budgets, ignoring filters."""
     findings = snapshot.findings
     budgets = snapshot.budgets or findings.default_budgets
     shown = Budget.of(_bounds(snapshot, view))
@@ -216,7 +216,7 @@ def card(snapshot: Snapshot, view: View) -> AnswerCard:
 
 
 def on_axis(snapshot: Snapshot, view: View) -> Snapshot:
-    """Return the study with the axis of the plot as its cost, which answers and sliders bound.
+    """Return the study with the metric on the plot's axis as its cost.
 
     On an axis of measured latencies, these replace predicted ones, and only measured networks are
     left.
@@ -258,7 +258,7 @@ def _controls(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
-    """Return the bounds of the first budget of the axis's cost, replaced by those of the URL.
+    """Return each cost's bound from the URL, or else from the first budget on the axis's cost.
 
     Without such a budget, a round one in the middle is taken.
     """
@@ -526,7 +526,7 @@ def _multiple(field: str, name: str, chosen: Sequence[Any], options: Sequence[An
 
 
 def _exact(value: Any) -> str:
-    """Return a value as text with all digits, so that it matches the network's."""
+    """Return a filter's value as text with all digits, so that it equals a network's value."""
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 

@@ -38,7 +38,7 @@ NEEDS = "results"
 
 
 def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
-    """Return the components of the page, by default for the answer for the first budget."""
+    """Return the page of the selected network, by default the answer for the first budget."""
     record = chosen(snapshot, fields)
     if record is None:
         trial = View.parse(fields).trial
@@ -135,7 +135,7 @@ def _head(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
 
 
 def _note(snapshot: Snapshot, record: TrialRecord) -> Component:
-    """Return a pin and a note on the network, which are kept beside the study."""
+    """Return the controls for the network's pin and note, which are stored beside the study."""
     try:
         note, problem = read_notes(snapshot.folder).get(record.fingerprint, Note()), ""
     except StorageError as error:
@@ -169,7 +169,7 @@ def state_text(record: TrialRecord) -> str:
 
 
 def comparisons(record: TrialRecord, records: Sequence[TrialRecord]) -> list[str]:
-    """Return a sentence for the reference of each family whose cost is most similar."""
+    """Return a comparison with one reference of each family: the one most similar in cost."""
     return [comparison(record, reference) for reference in _references(record, records)]
 
 
@@ -204,7 +204,7 @@ def _input_side(record: TrialRecord, finals: Sequence[Retrained]) -> int:
 
 
 def snippets(side: int) -> dict[str, str]:
-    """Return Python code that uses the files of an export, by title."""
+    """Return Python code that uses an export's files, as a mapping from title to code."""
     return {
         "Load in PyTorch": (
             "import torch\n"
@@ -343,7 +343,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def _retraining(finals: Sequence[Retrained]) -> list[Component]:
-    """Return a network's retraining results with its references of equal cost, if any."""
+    """Return a panel of retraining results of a network and its references; empty without any."""
     if not finals:
         return []
     table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
@@ -352,7 +352,7 @@ def _retraining(finals: Sequence[Retrained]) -> list[Component]:
 
 
 def _classes(images: ImagesRecord | None) -> list[Component]:
-    """Class names in the order of the outputs, unless an early study lacks them."""
+    """Return a table of class names in output order; empty if an early study lacks them."""
     if images is None:
         return []
     rows = [[i, name] for i, name in enumerate(images.class_names)]
@@ -369,7 +369,7 @@ def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
 
 
 def _answered(snapshot: Snapshot) -> TrialRecord:
-    """Return the answer for the first budget, or the knee if the answer is not a trial."""
+    """Return the answer for the first budget, or the front's knee if no trial answers it."""
     findings = snapshot.findings
     for found in answers(findings, snapshot.questions[:1]).values():
         if isinstance(found, Answer) and found.record.trial != UNTRIED:

@@ -271,7 +271,7 @@ def _status(snapshot: Snapshot) -> Any:
 
 
 def _messages(records: Sequence[TrialRecord]) -> list[Component]:
-    """Return the messages of failed trials, and apart from them the reasons of pruned ones."""
+    """Return a panel of the messages of failed trials, and one of the reasons for pruning."""
     found = (
         (TrialState.FAILED, "Failed", "Message"),
         (TrialState.PRUNED, "Pruned", "Reason"),
@@ -330,7 +330,7 @@ def _on_front(snapshot: Snapshot) -> set[int]:
 
 
 def _rows(snapshot: Snapshot, trials: Collection[int] | None = None) -> list[dict[str, Any]]:
-    """Return the table's rows, of these trials or of all."""
+    """Return the table's rows for the given trials, or for all trials if None."""
     on_front = _on_front(snapshot)
     return [
         {

@@ -61,7 +61,7 @@ def redraw_key(_snapshot: Snapshot, _fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """Update the cards while studies are read or run."""
+    """Register the callback that updates the cards while studies are loaded or running."""
 
     @app.callback(
         Output("studies-cards", "children"),

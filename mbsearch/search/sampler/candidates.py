@@ -95,7 +95,7 @@ class Candidates:
         return found
 
     def network_of(self, params: Params) -> Network | None:
-        """Return the network of a trial's parameters, or None if it has none in the space.
+        """Return the network of a trial's parameters, or None if the space has no such network.
 
         Parameters that a define-by-run trial did not ask for are inactive. The facts are those of
         the network with their first values.

@@ -287,7 +287,7 @@ class CostAwareSampler(BaseSampler):
         return network or self._fresh(history) or self._repeat(history)
 
     def _most_promising(self, history: History, number: int) -> Network | None:
-        """Return the candidate with the largest expected hypervolume gain, divided by its work."""
+        """Return the candidate with the largest expected hypervolume gain per unit of work."""
         proposals, known = self._proposals, history.known
         posterior = self._model.given(history).with_pending(history.pending)
         accuracies, _ = posterior.accuracy(history.seen)
@@ -348,7 +348,7 @@ class CostAwareSampler(BaseSampler):
         return fresh[0] if fresh else self._candidates.first_unknown(history.known)
 
     def _repeat(self, history: History) -> Network:
-        """Return the front's network with the fewest trials, when the space is exhausted."""
+        """Return the front's network with the fewest trials; used when the space is exhausted."""
         if not history.measured:
             return self._proposals.smallest
         times = Counter(n.key for n in history.seen)

@@ -71,7 +71,7 @@ class Warp:
         return raw if math.isinf(self.ceiling) else self.ceiling - np.exp(-raw)
 
     def log_slope(self, accuracy: Array) -> float:
-        """Return the sum of log derivatives at the accuracies.
+        """Return the sum over accuracies of the log derivative of the transformation.
 
         Likelihoods under different ceilings are comparable after adding it.
         """
@@ -149,7 +149,7 @@ def fit(
 
 
 def own_noise(warp: Warp, accuracy: Array, deviation: Array) -> Array:
-    """Return noise variances on the transformed scale, for accuracies and their deviations.
+    """Return noise variances on the transformed scale, from accuracies' standard deviations.
 
     Each is at most the variance of all accuracies together, on either scale: where the
     transformation is steep, its derivative overstates the noise.
@@ -292,7 +292,7 @@ def _matern(squared: Array, parameters: Hyperparameters) -> Array:
 
 
 def _matern_and_slope(squared: Array, parameters: Hyperparameters) -> tuple[Array, Array]:
-    """Return the Matern 5/2 covariance, and its derivative by the squared distance."""
+    """Return the Matern 5/2 covariance and its derivative with respect to squared distance."""
     root = SQRT_5 * np.sqrt(squared)
     decay = _decay(root, parameters)
     slope = -(5.0 / 6.0) * (1.0 + root) * decay

@@ -1,4 +1,4 @@
-"""Read a study's observations: networks with accuracies on one scale, and other networks."""
+"""Read a study's observations: networks with accuracies on one scale, and those without."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _accuracies(logits: Array) -> Array:
 
 
 def _denoised(found: Sequence[_Observation]) -> list[float]:
-    """Return accuracies, averaged with a prediction from validation loss if there is one.
+    """Return accuracies, each averaged with a prediction from its validation loss if known.
 
     Pruned trials have no loss here: their accuracy is a prediction.
     """

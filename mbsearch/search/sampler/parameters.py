@@ -133,7 +133,7 @@ class ChoiceSpace:
     def with_values(
         self, params: Mapping[str, Any], canonical: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return a parameter set with the values of its canonical form.
+        """Return a parameter set updated with the values of its canonical form.
 
         Raises:
             SpecError: a value of the canonical form is outside the space.

@@ -95,7 +95,7 @@ class Proposals:
     def startup_within(
         self, budget: Budget, seen: Sequence[Network], known: KnownNetworks
     ) -> Network | None:
-        """Return a new network in the largest gap in cost in a budget's upper half, or None.
+        """Return a new network in the widest cost gap of a budget's upper half, or None.
 
         The gap is between networks seen. None if no new network of the budget was found.
         """
@@ -141,7 +141,7 @@ class Proposals:
         return [n for block in range(first, first + WINDOW) for n in self._block(block)]
 
     def _neighbours(self, networks: Sequence[Network], rng: np.random.Generator) -> list[Rows]:
-        """Return rows that differ from a network in one parameter; a random part if many."""
+        """Return rows that differ from a network in one parameter; a random subset if too many."""
         rows: list[Rows] = []
         for network in networks:
             rows += self._candidates.space.neighbours(network.row, network.active, reach=4)
@@ -159,7 +159,7 @@ class Proposals:
         return np.where(rng.random(len(space.axes)) < 0.5, first.row, second.row)
 
     def _fitted(self, row: Rows, budget: Budget, rng: np.random.Generator) -> Network:
-        """Return a network within a budget that uses most of it, made by changing a row.
+        """Change a row into a network that is within a budget and uses most of it.
 
         A network outside the budget gets as few parameters of the smallest one, in random order, as
         are needed. Then some ordered parameters are raised as far as the budget allows.
@@ -185,7 +185,7 @@ class Proposals:
         return self._candidates.network(row)
 
     def _larger(self, row: Rows, i: int, rising: bool) -> list[Rows]:
-        """Return the row, followed by rows with larger values of ordered parameter `i`."""
+        """Return the row, followed by rows with costlier values of ordered parameter `i`."""
         axis = self._candidates.space.axes[i]
         if axis.count is None:
             entries = np.linspace(row[i], 1.0 if rising else 0.0, GRID)
@@ -201,7 +201,7 @@ class Proposals:
         return found
 
     def _last_within(self, rows: Sequence[Rows], budget: Budget) -> Rows:
-        """Return the last row within a budget, by bisection; the first must be within."""
+        """Return the last row within a budget, by bisection; the first row must be within it."""
         low, high = 0, len(rows)
         while high - low > 1:
             middle = (low + high) // 2
@@ -275,7 +275,7 @@ class Proposals:
         return self._candidates.networks(self._rows(block))
 
     def _blend(self, sample: Sequence[Network]) -> list[Network]:
-        """Return the sample, random networks, and their crossings with the extremes.
+        """Return the sample, and feasible crossings of random networks with the extremes.
 
         The crossings fill the tails of the costs.
         """

@@ -36,7 +36,7 @@ class _Channels:
     second: list[str] = field(default_factory=list)
 
     def join(self, other: _Channels) -> None:
-        """Add the tensors of channels that are summed with these in the network."""
+        """Add the tensor names of channels that the network sums with these."""
         self.writers += other.writers
         self.readers += other.readers
         self.norms += other.norms

@@ -93,7 +93,7 @@ class TrainedDonor:
 
 
 def find_donor(weights: str) -> Donor:
-    """Return the donor with a packaged donor's name, or from a file of weights.
+    """Return a packaged donor by its name, or the donor in a file of weights.
 
     ``efficientnet_lite0`` is the file of an installed package. The architecture of any other file
     is looked up in this order: a YAML file beside it with the same stem, the only YAML file in the

@@ -141,7 +141,7 @@ class SupernetTraining(PreparatoryTraining):
 def _donated_weights(
     networks: Iterable[Architecture], seed: int, donor: TrainedDonor
 ) -> dict[str, Tensor]:
-    """Return shared weights from a donor, random where no network corresponds to it.
+    """Return shared weights from a donor, random where the donor has no counterpart.
 
     Kernels are centred. A residual block that the donor lacks starts as the identity, unless it
     shares weights with one that the donor has.
