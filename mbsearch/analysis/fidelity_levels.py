@@ -186,7 +186,7 @@ class _Screened:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Networks with measured accuracies of trainings by the full recipe."""
+    """Networks with accuracies measured after trainings by the full recipe."""
 
     trained: Sequence[tuple[TrialRecord, Trainings]]
     fidelity: str

@@ -129,7 +129,7 @@ class _Walk:
     found: list[tuple[str, str, os.stat_result, bool]] = field(default_factory=list)
 
     def enter(self, folder: str, real: str, above: Sequence[tuple[int, int]]) -> None:
-        """Collect a folder's files; `above` has device and inode of the folders above it."""
+        """Collect the files below a folder; `above` has (device, inode) of each folder above it."""
         status = Path(folder).stat()
         here = (status.st_dev, status.st_ino)
         if here in above:
