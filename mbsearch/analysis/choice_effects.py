@@ -146,7 +146,7 @@ def option_of(record: TrialRecord, choice: str) -> Any:
 
 
 def residual_accuracies(networks: Sequence[TrialRecord]) -> list[float]:
-    """Return the accuracy of each network minus the accuracy expected of its cost."""
+    """Return each network's accuracy minus the accuracy that a regression on cost predicts."""
     found: list[float] = _residuals(networks).tolist()
     return found
 

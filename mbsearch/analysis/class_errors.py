@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.analysis.intervals import Z_95
+from mbsearch.study.noise import interval
 from mbsearch.study.records import Predictions
 
 
@@ -77,7 +76,7 @@ class ClassErrors:
                 continue
             recall = float(self.matrix[i, i]) / images
             other = None if self.reference is None else float(self.reference[i, i]) / images
-            found.append(ClassRecall(name, images, recall, *_wilson(recall, images), other))
+            found.append(ClassRecall(name, images, recall, *interval(recall, images, 0.0), other))
         return sorted(found, key=lambda each: each.recall)
 
     def confusions(self, most: int = 12) -> list[Confusion]:
@@ -102,12 +101,3 @@ def _confusions(trainings: Sequence[Predictions], count: int) -> NDArray[np.floa
     for each in trainings:
         np.add.at(matrix, (each.labels.astype(int), each.predicted.astype(int)), 1)
     return matrix / len(trainings)
-
-
-def _wilson(share: float, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of images."""
-    square = Z_95**2
-    centre = (share + square / (2 * images)) / (1 + square / images)
-    spread = math.sqrt(share * (1 - share) / images + square / (4 * images**2))
-    reach = Z_95 * spread / (1 + square / images)
-    return max(0.0, centre - reach), min(1.0, centre + reach)

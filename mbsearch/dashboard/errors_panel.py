@@ -37,7 +37,8 @@ def errors_panel(snapshot: Snapshot, record: TrialRecord) -> Component | None:
     found = _retrained(snapshot, record) or _finals(snapshot, record)
     if found is None:
         return None
-    names = (snapshot.settings.get("images") or {}).get("class_names", ())
+    images = snapshot.findings.images
+    names = () if images is None else images.class_names
     errors = ClassErrors.of(found.own, found.reference, names)
     beside = "" if found.label is None else f", beside {found.label}"
     seeds = "1 seed" if len(found.own) == 1 else f"the mean of {len(found.own)} seeds"

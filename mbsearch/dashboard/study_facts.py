@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from mbsearch.config.proxy_settings import data_title
+from mbsearch.dashboard.live_run import duration
 from mbsearch.dashboard.studies import Snapshot
 from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State
@@ -46,6 +45,4 @@ def _running(snapshot: Snapshot) -> str | None:
     left = None if progress is None else progress.seconds_left
     if left is None:
         return f"{running} running"
-    minutes = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-    text = str(timedelta(seconds=round(left, -1))) if left >= 3600 else minutes
-    return f"{running} running, {text} left"
+    return f"{running} running, {duration(left)} left"

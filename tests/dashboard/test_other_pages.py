@@ -75,14 +75,14 @@ def test_two_networks_are_compared_and_differences_marked(page: Page) -> None:
     page.js("[...document.querySelectorAll('label')].find(e => e.innerText == 'All').click()")
     wait_for(lambda: len(page.cells("#differences tbody tr")) > len(different), "equal rows")
     assert page.address()["rows"] == "all"
-    rival = next(
+    reference = next(
         r for r in page.records() if r.is_baseline and r.trial not in (first.trial, last.trial)
     )
     page.wait('[id*="other"][role=combobox], input[id*="other"]').click()
-    page.pick(rival.label)
-    both = f"{last.trial},{rival.trial}"
+    page.pick(reference.label)
+    both = f"{last.trial},{reference.trial}"
     wait_for(lambda: page.address().get("other") == both, "three networks in the address")
-    wait_for(lambda: rival.label in page.text("#compared"), "its comparison")
+    wait_for(lambda: reference.label in page.text("#compared"), "its comparison")
 
 
 @needs_browser
