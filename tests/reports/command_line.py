@@ -7,13 +7,36 @@ import os
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from unittest.mock import patch
 
 from mbsearch import cli
 from mbsearch.config.specification import load_specification
-from reports.conftest import Ran
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Exit code and output of a command."""
+
+    code: int
+    text: str
+
+    def refused(self) -> str:
+        """Return the error line of a command that failed because of a user's mistake."""
+        assert self.code == 2, self.text
+        assert "Traceback" not in self.text
+        errors = [line for line in self.text.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, self.text
+        return errors[0]
+
+    def passed(self) -> str:
+        """Return the output of a command that succeeded without warnings."""
+        assert self.code == 0, self.text
+        assert "Warning" not in self.text
+        return self.text
+
 
 _TINY = load_specification("tiny")
 
@@ -25,8 +48,14 @@ def call(folder: Path, *arguments: str | Path, **environment: str) -> Ran:
     if version is not None:
         path = ":".join(filter(None, [environment.pop("PYTHONPATH", ""), version]))
         return in_process_of_its_own(folder, *words, PYTHONPATH=path, **environment)
+    return in_this_process(folder, *words, **environment)
+
+
+def in_this_process(folder: Path, *words: str | Path, **environment: str) -> Ran:
+    """Run a command in this process, which saves the imports."""
     printed = BytesIO()
     stream = TextIOWrapper(printed, encoding="utf-8", write_through=True)
+    code: object = 0
     with (
         chdir(folder),
         patch.dict(os.environ, environment),
@@ -34,17 +63,17 @@ def call(folder: Path, *arguments: str | Path, **environment: str) -> Ran:
         redirect_stderr(stream),
     ):
         try:
-            cli.main(words)
+            cli.main([os.fspath(word) for word in words])
         except SystemExit as end:
             code = end.code
-    assert isinstance(code, int)
-    return Ran(code, printed.getvalue().decode(errors="replace"))
+    assert isinstance(code, int | None)
+    return Ran(code or 0, printed.getvalue().decode(errors="replace"))
 
 
 def in_process_of_its_own(folder: Path, *words: str | Path, **environment: str) -> Ran:
     """Run a command in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "mbsearch", *words],
+        [sys.executable, "-m", "mbsearch", *(os.fspath(word) for word in words)],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,

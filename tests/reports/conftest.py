@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
+from .command_line import Ran, in_process_of_its_own, in_this_process
+
 _HERE = Path(__file__).parents[2]
 # Only keys that older versions know.
-_SPACE = """\
+SMALL_SPACE = """\
 name: small
 resolution: 32
 stem: {channels: 8}
@@ -30,47 +26,7 @@ proxy: {epochs: 1, train_images: null, validation_images: null}
 _IN_PROCESS = ("status", "report", "export")  # commands that train nothing
 
 
-@dataclass(frozen=True)
-class Ran:
-    """Exit code and output of a command."""
-
-    code: int
-    text: str
-
-    def refused(self) -> str:
-        """Return the error line of a command that failed because of a user's mistake."""
-        assert self.code == 2, self.text
-        assert "Traceback" not in self.text
-        errors = [line for line in self.text.splitlines() if line.startswith("error: ")]
-        assert len(errors) == 1, self.text
-        return errors[0]
-
-    def passed(self) -> str:
-        """Return the output of a command that succeeded without warnings."""
-        assert self.code == 0, self.text
-        assert "Warning" not in self.text
-        return self.text
-
-
 Mbsearch = Callable[..., Ran]
-
-
-def _ran_here(folder: Path, environment: dict[str, str], arguments: list[str]) -> Ran:
-    """Run a command in this process, which saves the imports."""
-    from mbsearch.cli import main
-
-    text, code = StringIO(), 0
-    with (
-        patch.dict(os.environ, environment),
-        contextlib.chdir(folder),
-        contextlib.redirect_stdout(text),
-        contextlib.redirect_stderr(text),
-    ):
-        try:
-            main(arguments)
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    return Ran(code, text.getvalue())
 
 
 def _is_quick(arguments: Sequence[str | Path]) -> bool:
@@ -84,7 +40,7 @@ def commands_in(folder: Path) -> Mbsearch:
     Keywords are variables of the environment.
     """
     version = os.environ.get("MBSEARCH", str(_HERE))
-    environment = os.environ | {
+    environment = {
         "PYTHONPATH": version,
         "MBSEARCH_CACHE": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
@@ -92,20 +48,8 @@ def commands_in(folder: Path) -> Mbsearch:
 
     def run(*arguments: str | Path, **variables: str) -> Ran:
         if "MBSEARCH" not in os.environ and not variables and _is_quick(arguments):
-            return _ran_here(folder, environment, list(map(str, arguments)))
-        command = [sys.executable, "-m", "mbsearch", *map(str, arguments)]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=300,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout)
+            return in_this_process(folder, *arguments, **environment)
+        return in_process_of_its_own(folder, *arguments, **environment | variables)
 
     return run
 
@@ -129,7 +73,7 @@ def dry_run(mbsearch: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
     A version without --dry-run trains a network.
     """
     space = tmp_path / "small.yaml"
-    space.write_text(_SPACE)
+    space.write_text(SMALL_SPACE)
 
     def read(photos: Path, *options: str) -> Ran:
         arguments = ("run", "--data", photos, "--space", space, *options)

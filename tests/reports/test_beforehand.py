@@ -20,7 +20,8 @@ from mbsearch.search.factory import SAMPLERS
 from mbsearch.study.opening import read_study
 from mbsearch.training.proxy import ProxyTraining
 
-from .conftest import Mbsearch, Ran
+from .command_line import Ran
+from .conftest import Mbsearch
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 

@@ -19,7 +19,8 @@ from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import read_study
 from mbsearch.study.store import create_study
 
-from .conftest import Mbsearch, Ran
+from .command_line import Ran
+from .conftest import Mbsearch
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 

@@ -22,8 +22,7 @@ from mbsearch.errors import SpecError
 from mbsearch.execution.table import read_table
 from mbsearch.space.yaml_nodes import dump_yaml
 from mbsearch.space.yaml_source import parse_document
-from reports.conftest import Ran
-from reports.typed_command import typed
+from reports.command_line import Ran, call
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 SPACE = """\
@@ -74,13 +73,13 @@ def write_space(folder: Path, *changes: tuple[str, str]) -> Path:
 def test_what_yaml_1_1_would_change_is_refused_with_its_line(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
-    assert message in typed(tmp_path, "count", write_space(tmp_path, (old, new))).refused()
+    assert message in call(tmp_path, "count", write_space(tmp_path, (old, new))).refused()
 
 
 def mult_adds(folder: Path, *changes: tuple[str, str]) -> int:
     """The Mult-Adds of a network without choices."""
     path = write_space(folder, ("{choices: [3, 6]}", "3"), *changes)
-    found: int = json.loads(typed(folder, "count", path, "--json").passed())["mult_adds"]
+    found: int = json.loads(call(folder, "count", path, "--json").passed())["mult_adds"]
     return found
 
 
@@ -96,7 +95,7 @@ def test_every_number_of_yaml_1_2_is_a_number(tmp_path: Path, spelling: str, num
 
 @pytest.mark.parametrize("name", ["no", "on", "2024-02-30", "12:30:45", "1.2.3", "yes", "0b1"])
 def test_words_and_dates_are_text(tmp_path: Path, name: str) -> None:
-    found = typed(tmp_path, "count", write_space(tmp_path, ("small", name))).passed()
+    found = call(tmp_path, "count", write_space(tmp_path, ("small", name))).passed()
     assert f"{name}: 2 networks" in found
 
 
@@ -104,14 +103,14 @@ def test_words_and_dates_are_text(tmp_path: Path, name: str) -> None:
 def test_the_encodings_of_windows_are_read(tmp_path: Path, encoding: str) -> None:
     path = write_space(tmp_path, ("small", "größe"))
     path.write_bytes(path.read_text().replace("\n", "\r\n").encode(encoding))
-    assert "größe: 2 networks" in typed(tmp_path, "count", path).passed()
+    assert "größe: 2 networks" in call(tmp_path, "count", path).passed()
 
 
 def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     path = write_space(tmp_path, ("stem:", "# größe\nstem:"))
     path.write_bytes(path.read_text().encode("latin-1"))
     expected = "s.yaml:3: expected a YAML file in UTF-8 or UTF-16, got byte 0xf6"
-    assert expected in typed(tmp_path, "count", path).refused()
+    assert expected in call(tmp_path, "count", path).refused()
 
 
 @in_process
@@ -180,7 +179,7 @@ def test_a_quantity_is_read_in_every_usual_spelling(
     tmp_path: Path, metric: str, spelling: str, bound: float
 ) -> None:
     path = write_space(tmp_path, ("head:", f"limits: {{{metric}: {spelling}}}\nhead:"))
-    typed(tmp_path, "count", path).passed()
+    call(tmp_path, "count", path).passed()
     if "MBSEARCH" not in os.environ:
         assert list(load_specification(path).settings.limits.bounds().values()) == [bound]
 
@@ -201,7 +200,7 @@ def test_a_refused_quantity_shows_accepted_ones(
     tmp_path: Path, metric: str, spelling: str, accepted: str
 ) -> None:
     path = write_space(tmp_path, ("head:", f"limits: {{{metric}: {spelling}}}\nhead:"))
-    message = typed(tmp_path, "count", path).refused()
+    message = call(tmp_path, "count", path).refused()
     assert f"s.yaml:6: limits.{metric}: expected a " in message
     assert accepted in message
 
@@ -228,7 +227,7 @@ def look_up(folder: Path, table: Path) -> Ran:
     """Read a table as a run does; a version without --dry-run looks a network up."""
     words = ["run", "--space", "tiny", "--sampler", "random", "--table", str(table)]
     dry = "MBSEARCH" not in os.environ
-    return typed(folder, *words, *(["--dry-run"] if dry else ["--trials", "1", "--jobs", "1"]))
+    return call(folder, *words, *(["--dry-run"] if dry else ["--trials", "1", "--jobs", "1"]))
 
 
 def decimal_comma(value: object) -> str:
@@ -305,7 +304,7 @@ def test_another_table_is_refused_with_what_was_found(
 def test_the_truth_of_an_audit_is_read_by_the_same_rules(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     words = ["audit", "--space", "tiny", "--truth", "t.csv"]
-    assert "error: t.csv:" in typed(tmp_path, *words).refused()
+    assert "error: t.csv:" in call(tmp_path, *words).refused()
 
 
 # 10. Options
@@ -324,13 +323,13 @@ def test_the_truth_of_an_audit_is_read_by_the_same_rules(tmp_path: Path, text: s
     ],
 )
 def test_an_option_of_one_value_is_given_once(tmp_path: Path, words: str, option: str) -> None:
-    message = typed(tmp_path, *words.split()).refused()
+    message = call(tmp_path, *words.split()).refused()
     assert f"{option}: expected once, got twice" in message
 
 
 def test_a_cost_is_limited_once(tmp_path: Path) -> None:
     words = ["run", "--space", "tiny", "--limit", "params=1M", "--limit", "params=2M"]
-    assert "expected each cost once, got params twice" in typed(tmp_path, *words).refused()
+    assert "expected each cost once, got params twice" in call(tmp_path, *words).refused()
 
 
 @pytest.fixture(scope="module")
@@ -342,27 +341,27 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = {network.fingerprint: 0.5 + i / 1000 for i, network in enumerate(networks)}
     (folder / "truth.json").write_text(json.dumps(truth))
     words = "run --space tiny --table truth.json --trials 3 --jobs 1 --sampler random"
-    typed(folder, *words.split()).passed()
+    call(folder, *words.split()).passed()
     return folder
 
 
 @pytest.mark.parametrize("name", ["best.onnxx", "best.pdf", "best.py", "best.h5", "best.ONX"])
 def test_an_output_of_an_unknown_extension_is_refused(study: Path, name: str) -> None:
-    message = typed(study, "export", "-o", name).refused()
+    message = call(study, "export", "-o", name).refused()
     assert f"--output {name}: expected a folder, or a file that ends in one of .yaml" in message
     assert not (study / name).exists()
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "best.YAML", "best.yml", "best.Yml"])
 def test_an_output_that_ends_in_yaml_is_that_file(study: Path, name: str) -> None:
-    typed(study, "export", "-o", name).passed()
+    call(study, "export", "-o", name).passed()
     assert (study / name).read_text().startswith("name: ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["best.onnx", "new/best.ONNX", "best.pt2"])
 def test_an_output_that_ends_in_a_format_is_that_file(study: Path, name: str) -> None:
-    typed(study, "export", "-o", name).passed()
+    call(study, "export", "-o", name).passed()
     path = study / name
     assert path.stat().st_size > 10_000
     assert not [each for each in path.parent.iterdir() if each.name.startswith(".")]
@@ -372,5 +371,5 @@ def test_an_output_that_ends_in_a_format_is_that_file(study: Path, name: str) ->
 
 @pytest.mark.parametrize("name", ["report.pdf", "report.txt", "report"])
 def test_a_report_is_html(study: Path, name: str) -> None:
-    assert "expected a file that ends in .html" in typed(study, "report", "-o", name).refused()
+    assert "expected a file that ends in .html" in call(study, "report", "-o", name).refused()
     assert not (study / name).exists()

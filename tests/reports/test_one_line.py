@@ -30,8 +30,8 @@ from mbsearch.export.markdown import code, escaped
 from mbsearch.printable_text import is_printable, one_line
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
+from reports.command_line import call
 from reports.test_numbers import SPACE, write_space
-from reports.typed_command import typed
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 quickly = settings(
@@ -60,7 +60,7 @@ def within(seconds: float) -> Iterator[None]:
 
 def ending(folder: Path, *words: str | Path) -> str:
     """What a command printed that ended well, or its only line; all other endings are defects."""
-    ran = typed(folder, *words)
+    ran = call(folder, *words)
     assert ran.code in (0, 2), ran.text
     assert "Traceback" not in ran.text
     if ran.code == 2:

@@ -23,20 +23,10 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from mbsearch.study.journal import open_journal
-from reports.command_line import call, in_process_of_its_own, search, write_table
-from reports.conftest import Ran
+from reports.command_line import Ran, call, in_process_of_its_own, search, write_table
+from reports.conftest import SMALL_SPACE
 
 Lines = list[bytes]
-# Only keys that older versions know.
-SPACE = """\
-name: small
-resolution: 32
-stem: {channels: 8}
-stages:
-  - {block: inverted_residual, channels: 16, stride: 2, expansion: {choices: [3, 6]}}
-head: {channels: 32}
-proxy: {epochs: 1, train_images: null, validation_images: null}
-"""
 EARLIER = Path(__file__).parents[1] / "studies" / "made_by_88dd171"
 
 
@@ -409,7 +399,7 @@ def test_a_folder_whose_name_is_not_utf_8_holds_a_study(folder: Path, encoding: 
 def test_images_whose_names_are_not_utf_8_are_searched_and_exported(tmp_path: Path) -> None:
     photos = tmp_path / os.fsdecode(NAMES["Latin-1"])
     write_photos(photos, list(map(os.fsdecode, NAMES.values())))
-    (tmp_path / "small.yaml").write_text(SPACE)
+    (tmp_path / "small.yaml").write_text(SMALL_SPACE)
     words = ["--space", "small.yaml", "--data", str(photos), "--jobs", "1", "--weights", "none"]
     cache = {"MBSEARCH_CACHE": str(tmp_path / "cache")}
     results = f"results {photos.name}"
@@ -457,7 +447,7 @@ def test_a_file_system_without_locks_is_named_with_the_ways_out(tmp_path: Path, 
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
 def test_a_cache_without_locks_is_named_with_its_variable(tmp_path: Path, error: str) -> None:
     write_photos(tmp_path / "photos", ["cat", "dog"])
-    (tmp_path / "small.yaml").write_text(SPACE)
+    (tmp_path / "small.yaml").write_text(SMALL_SPACE)
     words = ("run", "--space", "small.yaml", "--data", "photos", "--weights", "none", "--dry-run")
     cache = {"MBSEARCH_CACHE": str(tmp_path / "cache")}
     message = without_locks(tmp_path, error, *words, **cache).refused()
