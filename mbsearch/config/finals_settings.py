@@ -27,7 +27,7 @@ class Finals(StrictModel):
     progressive: Annotated[tuple[_Resizing, ...], Field(strict=False)] = ((0.5, 0.5),)
 
     def from_donor(self) -> Self:
-        """Return the settings for a donor's weights: no smaller images in the first epochs.
+        """Return settings to train from a donor's weights: no progressive resizing by default.
 
         Epochs at half the resolution lose what was inherited (docs/experiments/inheritance.md).
         """

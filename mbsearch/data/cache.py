@@ -7,10 +7,12 @@ deleted at any time.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,6 +23,8 @@ from mbsearch.errors import DataError
 from mbsearch.study.atomic_files import replacing
 
 Array = NDArray[Any]
+
+_OTHER_FOLDER = "the environment variable MBSEARCH_CACHE names another one"
 
 
 def cache_dir() -> Path:
@@ -91,7 +95,9 @@ def cached_arrays(
                 stack.enter_context(_locked(_path(name)))
             left = [name for name in missing if load_array(name, shapes[name], dtype) is None]
             if left:
-                _write({_path(name): shapes[name] for name in left}, dtype, make(left))
+                wanted = {_path(name): shapes[name] for name in left}
+                _require_space(wanted, dtype)
+                _write(wanted, dtype, make(left))
         found |= {name: load_array(name, shapes[name], dtype) for name in missing}
     arrays = {name: array for name, array in found.items() if array is not None}
     for name in shapes:
@@ -167,6 +173,18 @@ def _write(
                 file.write(np.ascontiguousarray(part, dtype).tobytes())
 
 
+def _require_space(shapes: Mapping[Path, tuple[int, ...]], dtype: type[np.generic]) -> None:
+    """Raise an error if arrays do not fit on the disk, before time is spent on their content."""
+    needed = np.dtype(dtype).itemsize * sum(map(math.prod, shapes.values()))
+    folder = cache_dir()
+    free = disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"{folder}: expected {needed / 2**20:,.1f} MiB of free disk space for the prepared "
+            f"images, got {free / 2**20:,.1f} MiB; {_OTHER_FOLDER}"
+        )
+
+
 def _not_read_back(path: Path) -> DataError:
     return DataError(f"{path}: the image cache was written but does not read back")
 
@@ -175,6 +193,5 @@ def _not_written(path: Path, error: OSError | RuntimeError) -> DataError:
     reason = getattr(error, "strerror", None) or error
     return DataError(
         f"{path}: cannot write the image cache ({reason}); expected a writable "
-        "folder with free space and file locks; the environment variable MBSEARCH_CACHE names "
-        "another one"
+        f"folder with free space and file locks; {_OTHER_FOLDER}"
     )

@@ -68,11 +68,11 @@ def layer_bars(architecture: Architecture) -> go.Figure:
 
 
 def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> go.Figure:
-    """Return learning curves of networks, and of MobileNets nearest to the first in cost.
+    """Return learning curves of networks and of the MobileNets closest in cost to `shown[0]`.
 
     A family of which a network is shown has no further curve.
 
-    They are of the longer training if each network has one, else of the short training.
+    The curves are of the longer training if each network has one, else of the short training.
     """
     raw = {record.trial: record for record in records}
     drawn = [raw.get(record.trial, record) for record in shown]

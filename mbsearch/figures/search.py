@@ -73,7 +73,7 @@ def hypervolume_figure(
 def running_figure(
     curves: Mapping[int, Sequence[float]], records: Mapping[int, TrialRecord]
 ) -> go.Figure:
-    """Return the validation accuracy after each epoch of running trainings.
+    """Return a figure of the validation accuracy by epoch of each training that is running.
 
     Args:
         curves: by trial.

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
+from mbsearch.data import cache
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.search.factory import SAMPLERS
 from mbsearch.study.opening import read_study
@@ -75,6 +77,20 @@ def test_fewer_images_than_classes_are_refused_with_key_and_least_value(
 ) -> None:
     message = run(proxy, "--data", classes(tmp_path / "photos", count)).refused()
     assert f"{key}: expected at least {least} (one image of each class)" in message
+    assert not (tmp_path / "results").exists()
+
+
+@in_process
+@pytest.mark.parametrize("free", [0, 1, 60_000])
+def test_a_disk_too_small_for_the_prepared_images_is_refused_before_the_study_exists(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    photos = classes(tmp_path / "photos", 3, images=10)  # 24 training images: 73,728 bytes
+    monkeypatch.setattr(cache, "disk_usage", lambda _folder: SimpleNamespace(free=free))
+    message = run("epochs: 1", "--data", photos).refused()
+    assert str(tmp_path / "cache") in message
+    assert f"of free disk space for the prepared images, got {free / 2**20:.1f} MiB" in message
+    assert "MBSEARCH_CACHE names another one" in message
     assert not (tmp_path / "results").exists()
 
 

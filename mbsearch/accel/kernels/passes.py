@@ -51,7 +51,7 @@ def row_width(channels: int) -> int:
 
 @inner
 def repeated(terms: Values) -> Values:
-    """Return per-channel values, such as terms, repeated to the length of a row of pixels."""
+    """Return `terms` with each row repeated, channels in order, up to `row_width` values."""
     rows, channels = terms.shape
     wide = np.empty((rows, row_width(channels)), np.float32)
     for row in range(rows):

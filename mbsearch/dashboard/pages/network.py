@@ -249,7 +249,7 @@ def _snippets(side: int) -> list[Any]:
 
 
 def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
-    """Return facts about the network that may change."""
+    """Return a key that changes when the page must be drawn again; None without a network."""
     record = chosen(snapshot, fields)
     if record is None:
         return None
@@ -361,7 +361,7 @@ def _classes(images: ImagesRecord | None) -> list[Component]:
 
 
 def chosen(snapshot: Snapshot, fields: Fields) -> TrialRecord | None:
-    """Return the selected network, or by default the answer; None for an unknown trial."""
+    """Return the selected network, by default the recommended one; None for an unknown trial."""
     trial = View.parse(fields).trial
     if trial is None:
         trial = _answered(snapshot).trial

@@ -143,7 +143,7 @@ def redraw_key(_snapshot: Snapshot, _fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """Register callbacks that send only changed trials; the table keeps sorting and filters."""
+    """Register callbacks that send only changed rows, so the table keeps its sort and filters."""
 
     @app.callback(
         Output("status", "children"),
