@@ -40,9 +40,9 @@ class Normalisation:
 
 
 _FITTED: dict[Fit, str] = {
-    "stretch": "the whole image resized without cropping",
-    "crop": "the largest centred part of that aspect ratio resized",
-    "pad": f"the whole image resized without distortion, centred on grey ({PADDING}),",
+    "stretch": "the whole image resized to {pixels} without cropping",
+    "crop": "cropped to the centre of the right aspect ratio and resized to {pixels}",
+    "pad": f"resized without distortion and centred on grey ({PADDING}) of {{pixels}}",
 }
 
 
@@ -76,8 +76,9 @@ class Exportable:
     def input_text(self) -> str:
         """Describe how an image file becomes an input, except the normalisation."""
         return (
-            f"{self.colours}, upright, transparent pixels on white; {_FITTED[self.images.fit]} to "
-            f"{self.pixels_text}, bilinear with antialiasing (Pillow's BILINEAR)"
+            f"{self.colours}, upright, transparent pixels on white; "
+            f"{_FITTED[self.images.fit].format(pixels=self._pixels_text)}, "
+            "bilinear with antialiasing (Pillow's BILINEAR)"
         )
 
     @property
@@ -94,7 +95,7 @@ class Exportable:
                 return f"{channels} channels"
 
     @property
-    def pixels_text(self) -> str:
+    def _pixels_text(self) -> str:
         """Describe the size of an input, as ``96 x 160 pixels (height x width)``."""
         size = self.images.size
         order = "" if size.is_square else " (height x width)"
