@@ -31,6 +31,7 @@ from mbsearch.config.specification import baseline_architectures, load_specifica
 from mbsearch.cost import measure
 from mbsearch.search.factory import distributions
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL
 from mbsearch.study.records import SEARCH, Epoch, Evaluation
@@ -68,7 +69,7 @@ def add(store: StudyStore, number: int, origin: str, network: Architecture, para
     accuracy = min(0.99, 1 - 3 / math.log10(costs["mult_adds"]) ** 1.2 + rng.gauss(0, 0.01))
     curve = tuple(Epoch(1.0, 1.0, accuracy * (1 - 0.5**e), 5.0) for e in range(1, 5))
     evaluation = Evaluation(
-        accuracy, 1.0, 20.0, number, 48, curve, "made up", {"epochs": 4}, "none"
+        accuracy, 1.0, 20.0, number, Size.square(48), curve, "made up", {"epochs": 4}, "none"
     )
     kind = TrialKind.SEARCH if origin == SEARCH else TrialKind.BASELINE
     spec = TrialSpec(kind, number, origin, network, network.fingerprint, costs, params, seed=number)

@@ -153,7 +153,7 @@ class Bench:
 
         def split(epoch: int) -> Split:
             scale = 0.5 if epoch < how.half_pixels * EPOCHS else 1.0
-            images = self.source.split("train", round(scale * network.resolution))
+            images = self.source.split("train", network.image_format.scaled(scale))
             return self.teacher_logits().attached(images, "train") if how.distilled else images
 
         training = LongTraining(
@@ -172,7 +172,9 @@ class Bench:
                 training.replace_images(images, None)
             training.run_epoch()
         seconds = time.process_time() - started
-        _, accuracy = evaluate(training.scored, self.source.split("test", network.resolution), CPU)
+        _, accuracy = evaluate(
+            training.scored, self.source.split("test", network.image_format), CPU
+        )
         return Row(how.name, network.name, seed, accuracy, seconds, share)
 
 

@@ -41,7 +41,7 @@ class Sleeping:
 
     def evaluate(self, task: Task) -> Outcome:
         time.sleep(self.seconds)
-        accuracy = task.architecture.resolution / 256
+        accuracy = task.architecture.resolution.side / 256
         return Outcome(
             Evaluation(
                 accuracy=accuracy,

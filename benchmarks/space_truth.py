@@ -114,7 +114,7 @@ def _weights(seed: int) -> dict[str, Any]:
 def _skill(architecture: Architecture, seed: int) -> float:
     """Return the part of accuracy beyond cost; early, middle and late stages weigh differently."""
     weights = _weights(seed)
-    skill = weights["resolution"] * math.log2(architecture.resolution / 160)
+    skill = weights["resolution"] * math.log2(architecture.resolution.side / 160)
     skill += weights["alpha"] * math.log2(architecture.alpha)
     stages = architecture.stages
     for i, stage in enumerate(stages):

@@ -18,9 +18,8 @@ def main() -> None:
         cost = mb.measure(network)  # arithmetic on the layers: torch is not used
         print(f"{network.name}: {cost['mult_adds']:,} Mult-Adds, {cost['params']:,} parameters")
         module = mb.build(network).eval()
-        side = network.resolution
         with torch.inference_mode():
-            print(tuple(module(torch.zeros(1, 3, side, side)).shape))
+            print(tuple(module(torch.zeros(1, *network.image_format.shape)).shape))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -14,13 +14,13 @@ from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.proxy_settings import EMBEDDED, Proxy
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import SearchSpecification
-from mbsearch.cost.coverage import resolutions
 from mbsearch.errors import DataError
 from mbsearch.execution.capacity import usable_cores
 from mbsearch.execution.main_module import needs_main
 from mbsearch.execution.table import TableEvaluator, read_table, table_classes
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.search.driver import Images
+from mbsearch.space.image_format import COLOURS
 from mbsearch.study.images_record import ImagesRecord, KnownImages
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def by_training(
     min_images = space.settings.proxy.min_images
     source = load_source(data, seed=seed, min_images=min_images, on_progress=on_progress)
     source = source.known_as(known)
+    require_trainable(space)
     if not skip_damaged:
         source.require_undamaged()
     prepared = Preparations.planned(space, source, seed, device, folder)
@@ -152,14 +153,33 @@ def by_training(
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
         settings.final_scale(data),
         source.chance,
-        (*source.facts(), *prepared.facts),
+        (*source.facts(), *_input_facts(space, source), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
         partial(_prepare_images, source, space),
-        source.record,
+        partial(source.record, channels=space.input.channels),
         tuple(f"{file.path}\t{file.fault}" for file in source.damaged),
         prepared.key,
         pretrained,
     )
+
+
+def require_trainable(space: SearchSpecification) -> None:
+    """Raise SpecError if the networks of a space take neither grey nor colour images."""
+    if space.input.channels not in (1, COLOURS):
+        raise space.error(
+            ("input",),
+            "channels: expected 1 (grey images) or 3 (colour) to train on images, got "
+            f"{space.input.channels}",
+        )
+
+
+def _input_facts(space: SearchSpecification, source: ImageSource) -> Iterator[str]:
+    """Yield lines of text about changes of the images: to grey, or to another aspect ratio."""
+    if space.input.channels == 1 and source.coloured:
+        yield "input: colour images become grey (input.channels: 1)"
+    fits = dict.fromkeys(each.fit for each in space.image_formats)
+    if any(fit != "stretch" for fit in fits):
+        yield f"input: images of another aspect ratio are fitted by: {', '.join(fits)} (input.fit)"
 
 
 def _require_enough(proxy: Proxy, source: ImageSource) -> None:
@@ -178,9 +198,9 @@ def _prepare_images(
 ) -> None:
     """Write the images for short trainings to the cache, at all resolutions of the space."""
     proxy = space.settings.proxy
-    sides = [proxy.pixels(resolution) for resolution in resolutions(space)]
-    source.prepare("train", sides, proxy.train_images, on_progress)
-    source.prepare("validation", sides, proxy.validation_images, on_progress)
+    formats = [each.scaled(proxy.resolution_scale) for each in space.image_formats]
+    source.prepare("train", formats, proxy.train_images, on_progress)
+    source.prepare("validation", formats, proxy.validation_images, on_progress)
 
 
 def default_space(

@@ -9,6 +9,7 @@ import numpy as np
 from mbsearch.config.families import scaled_reference
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
+from mbsearch.space.size import Size
 from mbsearch.study.records import Evaluation, Predictions, State, TrialRecord
 
 IMAGES = 1000
@@ -30,14 +31,23 @@ def evaluation(
         predictions = Predictions(labels, wrong)
     recipe = {"validation_images": IMAGES}
     return Evaluation(
-        accuracy, 1.0, 1.0, seed, pixels, (), "fake", recipe, "cpu", predictions=predictions
+        accuracy,
+        1.0,
+        1.0,
+        seed,
+        Size.square(pixels),
+        (),
+        "fake",
+        recipe,
+        "cpu",
+        predictions=predictions,
     )
 
 
 def network(trial: int, accuracy: float, mult_adds: int, **fields: object) -> TrialRecord:
     """Return the record of a searched network."""
     architecture = Architecture(
-        resolution=96,
+        resolution=Size.square(96),
         num_classes=10,
         stem=Stem(channels=8),
         stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),

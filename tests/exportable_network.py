@@ -27,7 +27,7 @@ def exportable(
         nn.init.normal_(norm.bias, 0, 0.2)
         norm.momentum = 1.0
     with torch.no_grad():
-        network(torch.randn(8, 3, architecture.resolution, architecture.resolution))
+        network(torch.randn(8, *architecture.image_format.shape))
         for norm in norms:
             assert norm.running_var is not None
             norm.running_var.clamp_(min=least_variance * float(norm.running_var.mean()))

@@ -52,7 +52,7 @@ class FakeEvaluator:
         rng = np.random.default_rng(task.seed)
         cost = math.log10(measure(task.architecture)["mult_adds"])
         accuracy = float(1 - 3 / cost**1.2 + rng.normal(0, self.noise))
-        if task.architecture.resolution in self.bad_resolutions:
+        if task.architecture.resolution.plain in self.bad_resolutions:
             accuracy /= 2
         if task.fidelity is not Fidelity.SCREENING:
             accuracy = float(1 - (3 / cost**1.2 - rng.normal(0, self.noise / 10)) / 2)

@@ -8,9 +8,10 @@ from mbsearch.config.recipe import Recipe
 from mbsearch.data.batches import Split
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
+from mbsearch.space.size import Size
 
 SMALL = Architecture(
-    resolution=64,
+    resolution=Size.square(64),
     stem=Stem(channels=8),
     stages=(
         InvertedResidual(block="inverted_residual", channels=8, repeats=2, expansion=2),

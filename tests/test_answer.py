@@ -32,6 +32,7 @@ from mbsearch.errors import NoAnswerError, StorageError
 from mbsearch.report.html import document
 from mbsearch.report.result_files import write_results
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.records import UNTRIED, State, TrialRecord
 from mbsearch.study.retrained_file import Retrained
@@ -58,7 +59,7 @@ def retrained(record: TrialRecord, accuracies: Sequence[float], *, kept: bool = 
         proxy_accuracy=record.accuracy,
         seeds=tuple(range(len(accuracies))),
         accuracies=tuple(accuracies),
-        pixels=24,
+        pixels=Size.square(24),
         seconds=1.0,
         architecture=record.architecture,
         images=IMAGES,
@@ -188,7 +189,7 @@ def test_only_networks_of_one_fidelity_are_compared() -> None:
     assert margin.other.record.trial == 3
     assert margin.difference.mean == pytest.approx(0.05, abs=0.01)
     assert margin.difference.significant
-    assert found.pixels == 96
+    assert found.pixels == Size.square(96)
     assert "px in place of" not in found.sentence()
     only_reference = [flattered, strong, finalist(v2, 0.85)]
     assert answer(Findings(only_reference), BUDGET).basis == "screening"

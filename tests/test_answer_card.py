@@ -22,6 +22,7 @@ from mbsearch.dashboard.pages import front
 from mbsearch.dashboard.studies import Library, ResultsFolder, Snapshot
 from mbsearch.errors import StorageError
 from mbsearch.report.html import document, front_document
+from mbsearch.space.size import Size
 from mbsearch.study.answer_folders import Int8Accuracy
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.latency_file import Quartiles
@@ -77,7 +78,7 @@ def retrained_row(record: TrialRecord, accuracies: tuple[float, ...]) -> Retrain
         proxy_accuracy=record.accuracy,
         seeds=tuple(range(len(accuracies))),
         accuracies=accuracies,
-        pixels=96,
+        pixels=Size.square(96),
         seconds=1.0,
         architecture=record.architecture,
         images=10_000,

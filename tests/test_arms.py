@@ -21,6 +21,7 @@ from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.progress import Progress
 from mbsearch.retraining.arms import FIRST_SEED, compare_arms, compare_trained, same_test_images
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import Evaluation, Predictions
 
@@ -55,7 +56,16 @@ class Guessing:
         kept = Predictions(labels, np.where(right, labels, 1).astype(np.uint16))
         accuracy = float(right.mean())
         evaluation = Evaluation(
-            accuracy, 0.5, 1.0, task.seed, 96, (), "retraining", {}, "cpu", predictions=kept
+            accuracy,
+            0.5,
+            1.0,
+            task.seed,
+            Size.square(96),
+            (),
+            "retraining",
+            {},
+            "cpu",
+            predictions=kept,
         )
         return Finished(ticket, Outcome(evaluation))
 

@@ -30,6 +30,7 @@ from mbsearch.evaluation import by_training
 from mbsearch.execution.local import Finished, LocalProcesses
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import Progress
+from mbsearch.space.size import Size
 from mbsearch.study.audit_file import AUDIT, read_audit
 from mbsearch.study.records import Evaluation
 from mbsearch.study_run import _identity
@@ -246,7 +247,7 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, text: str) -> None:
     with pytest.raises(StorageError, match=r"audit.json: expected what .* got a damaged file"):
         read_audit(tmp_path)
     read = partial(audit_module._Trained.read, tmp_path / "audit")
-    evaluation = Evaluation(0.5, 1.0, 2.0, 0, 16, (), "fake", {}, "cpu")
+    evaluation = Evaluation(0.5, 1.0, 2.0, 0, Size.square(16), (), "fake", {}, "cpu")
     read({"seed": 0}).add("a network", evaluation)
     row = {"accuracy": 0.5, "loss": 1.0, "seconds": 2.0}
     assert read({"seed": 0}).rows == {"a network": row}

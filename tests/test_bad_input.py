@@ -23,7 +23,7 @@ baselines:
 
 # case: (text of BASE, its replacement, words of the message)
 YAML = {
-    "text for a number": ("resolution: {choices: [64, 96]}", "resolution: big", "s.yaml:2: resolution: expected an integer, got 'big'"),
+    "text for a number": ("resolution: {choices: [64, 96]}", "resolution: big", "s.yaml:2: resolution: expected an integer from 1 to 4096 for a square, or height x width of another rectangle, such as 96x160, got 'big'"),
     "number for a mapping": ("stem: {channels: 16}", "stem: 16", "s.yaml:3: stem: expected a mapping, got 16"),
     "mapping for a list": ("stages:\n  - {", "stages:\n  {", "s.yaml:4: stages: expected a list of stages, got a mapping"),
     "unknown key": ("head:", "haed:", "s.yaml:6: haed: unknown key"),

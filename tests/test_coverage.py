@@ -18,6 +18,7 @@ from mbsearch.config.specification import (
 from mbsearch.cost.coverage import Gap, oversized
 from mbsearch.search.references import fitting_references, missing_references
 from mbsearch.space.library import find
+from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import parse_document
 
 TWENTY = Budget.model_validate({"mult_adds": "20M"})
@@ -90,11 +91,13 @@ def test_missing_references_are_found_within_two_seconds() -> None:
 
 
 def test_resolutions_above_the_photos_are_listed() -> None:
-    assert oversized(load_specification("v2"), 160) == [*range(168, 289, 8)]
+    assert oversized(load_specification("v2"), 160) == [
+        Size.square(side) for side in range(168, 289, 8)
+    ]
     assert oversized(load_specification("v2"), 288) == []
     fixed = changed(RESOLUTION, "resolution: 224")
-    assert oversized(fixed, 160) == [224]
-    assert oversized(changed(RESOLUTION + "\n", ""), 160) == [224]
+    assert oversized(fixed, 160) == [Size.square(224)]
+    assert oversized(changed(RESOLUTION + "\n", ""), 160) == [Size.square(224)]
 
 
 @pytest.mark.slow

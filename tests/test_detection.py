@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import mbsearch as mb
+from mbsearch.space.size import Size
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,7 +47,7 @@ def test_backbones_cost_the_same(example: ModuleType) -> None:
     for family in ("mobilenet_v1", "mobilenet_v2"):
         rival = example.of_equal_cost(family, winner)
         costs = [example.backbone_mult_adds(each) for each in (rival, winner)]
-        assert rival.resolution == 128
+        assert rival.resolution == Size.square(128)
         assert costs[0] == pytest.approx(costs[1], rel=0.15)
 
 

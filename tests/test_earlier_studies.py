@@ -48,7 +48,7 @@ def test_an_earlier_study_is_exported_and_reported(study: Path) -> None:
     text = mbsearch("export", str(study), "--trial", str(before[-1]["trial"]))
     network = read_architecture(parse_document(text, "network.yaml"))
     assert isinstance(network, Architecture)
-    assert network.resolution == before[-1]["resolution"]
+    assert network.resolution.plain == before[-1]["resolution"]
     mbsearch("report", str(study), "-o", str(study / "report.html"))
     assert f"trial {before[-1]['trial']}" in (study / "report.html").read_text()
 

@@ -18,6 +18,7 @@ from mbsearch.cost import measure
 from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
 from mbsearch.space.library import load_reference
+from mbsearch.space.size import Size
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord
 
 SPACE = load_specification(FORMER_V2)
@@ -38,7 +39,15 @@ def study(
             value for (name, option), value in bonus.items() if params.get(name) == option
         )
         evaluation = Evaluation(
-            accuracy, 1.0, 1.0, trial, 32, (Epoch(1.0, 1.0, accuracy, 1.0),), "made up", {}, "none"
+            accuracy,
+            1.0,
+            1.0,
+            trial,
+            Size.square(32),
+            (Epoch(1.0, 1.0, accuracy, 1.0),),
+            "made up",
+            {},
+            "none",
         )
         records.append(
             TrialRecord(trial, "search", State.COMPLETE, architecture, costs, params, evaluation)

@@ -27,7 +27,7 @@ class Toy:
     slope: float = 0.5
 
     def evaluate(self, task: Task) -> Outcome:
-        accuracy = self.slope * task.architecture.resolution / 224
+        accuracy = self.slope * task.architecture.rho
         return Outcome(
             Evaluation(
                 accuracy=accuracy,

@@ -29,11 +29,12 @@ from mbsearch.space.blocks import (
     Standard,
 )
 from mbsearch.space.library import load_reference, reference_names, space_names
+from mbsearch.space.size import Size
 from mbsearch.training.folding import fold_norms
 
 PYTHON_FORMATS = ("yaml", "pytorch", "timm")
 EVERY_BLOCK = Architecture(
-    resolution=32,
+    resolution=Size.square(32),
     num_classes=7,
     stem=Stem(channels=8),
     stages=(
@@ -63,7 +64,7 @@ def assert_timm_counts_the_same(architecture: Architecture, folder: Path) -> Non
     network = scope["load"]()  # type: ignore[operator]
     costs = measure(architecture)
     assert sum(p.numel() for p in network.parameters()) == costs["params"]
-    image = torch.zeros(1, 3, architecture.resolution, architecture.resolution)
+    image = torch.zeros(1, *architecture.image_format.shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     assert counter.get_total_flops() == 2 * costs["mult_adds"]

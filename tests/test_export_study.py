@@ -23,6 +23,7 @@ from mbsearch.cost import measure
 from mbsearch.errors import StorageError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.export import model_card as card
+from mbsearch.space.size import Size
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.opening import read_study
@@ -216,7 +217,7 @@ def test_retrained_weights_are_exported(
     (folder / "retrain.json").unlink()
 
 
-def retrained_at(folder: Path, record: TrialRecord, pixels: int) -> None:
+def retrained_at(folder: Path, record: TrialRecord, pixels: Size) -> None:
     """Leave weights as a retraining at so many pixels does."""
     home = folder / "retrain" / "recipe" / f"{record.fingerprint}-seed0"
     home.mkdir(parents=True, exist_ok=True)
@@ -227,14 +228,14 @@ def retrained_at(folder: Path, record: TrialRecord, pixels: int) -> None:
         "rival_of": None,
         "fingerprint": record.fingerprint,
         "alpha": record.architecture.alpha,
-        "resolution": record.architecture.resolution,
+        "resolution": record.architecture.resolution.plain,
         **record.costs,
         "proxy_accuracy": None,
         "test_accuracy": 0.9,
         "spread": None,
         "accuracies": [0.9],
         "seeds": [0],
-        "pixels": pixels,
+        "pixels": pixels.plain,
         "seconds": 1.0,
     }
     found = {"settings": {"folder": "recipe"}, "networks": [row], "leads": []}
@@ -263,7 +264,7 @@ def test_the_cost_on_the_card_is_that_of_the_file(
 ) -> None:
     folder, records = study
     record = max((r for r in records if not r.is_baseline), key=lambda r: r.mult_adds)
-    side = pixels or record.architecture.resolution
+    side = record.architecture.resolution if pixels is None else Size.square(pixels)
     retrained_at(folder, record, side)
     run(folder, "--trial", str(record.trial), "-o", tmp_path / "out", "--formats", "onnx")
     (folder / "retrain.json").unlink()

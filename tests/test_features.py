@@ -23,7 +23,7 @@ def networks() -> list[Architecture]:
 def test_maps_have_the_strides_and_channels_that_are_announced(architecture: Architecture) -> None:
     backbone = mb.build(architecture, features_only=True).eval()
     with torch.inference_mode():
-        maps = backbone(torch.zeros(1, 3, 75, 50))
+        maps = backbone(torch.zeros(1, architecture.input.channels, 75, 50))
     assert list(maps) == [f"stride {stride}" for stride in backbone.strides]
     assert sorted(set(backbone.strides)) == list(backbone.strides)
     for found, stride, channels in zip(

@@ -20,6 +20,7 @@ from mbsearch.search.driver import Driver, Images
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
 from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
+from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
@@ -149,7 +150,7 @@ def record(trial: int, mult_adds: int, seconds: float, accuracy: float = 0.5) ->
         validation_loss=1.0,
         seconds=seconds,
         seed=trial,
-        pixels=100,
+        pixels=Size.square(100),
         curve=(Epoch(1.0, 1.0, accuracy, seconds),),
         evaluator="fake",
         recipe={"train_images": 1000},

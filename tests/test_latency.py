@@ -51,7 +51,7 @@ def test_networks_take_turns_on_the_threads_that_were_asked_for(
             calls.append((self.resolution, torch.get_num_threads()))
             return image
 
-    monkeypatch.setattr(latency, "build", lambda network: Counted(network.resolution))
+    monkeypatch.setattr(latency, "build", lambda network: Counted(network.resolution.height))
     monkeypatch.setattr(latency, "_WARM_UP_SECONDS", 0.0)
     measure_latency([SMALL, SMALL.replace(resolution=64)], engine="torch", threads=2, runs=20)
     one_round = [(32, 2)] * 3 + [(64, 2)] * 3

@@ -80,7 +80,7 @@ def assert_cost_is_exact(architecture: Architecture) -> None:
             module.norm = nn.Identity()
     for parameter in network.to_empty(device="cpu").parameters():
         nn.init.zeros_(parameter)
-    image = torch.zeros(1, 3, architecture.resolution, architecture.resolution)
+    image = torch.zeros(1, *architecture.image_format.shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     assert counter.get_total_flops() == 2 * costs["mult_adds"], architecture.to_yaml()

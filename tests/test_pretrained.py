@@ -44,6 +44,7 @@ from mbsearch.progress import Progress
 from mbsearch.retraining import run as retrain_module
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import InvertedResidual
+from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.identity import difference, with_defaults
@@ -413,7 +414,9 @@ def test_other_weights_are_another_retraining(
 
 
 def test_a_start_is_kept_with_its_evaluation(tmp_path: Path) -> None:
-    evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "supernet", {}, "cpu", start=SHARED)
+    evaluation = Evaluation(
+        0.5, 1.0, 1.0, 0, Size.square(32), (), "supernet", {}, "cpu", start=SHARED
+    )
     kept = json.loads(json.dumps(evaluation.to_dict()))
     assert kept["start"] == {"kind": "supernet", "share": 0.9}
     assert Evaluation.from_dict(kept) == evaluation

@@ -7,6 +7,7 @@ import yaml
 
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import SearchSpecification, load_specification
+from mbsearch.space.size import Size
 
 SPACE = """
 name: small
@@ -42,7 +43,7 @@ def test_the_largest_resolution_is_scaled_to_32_pixels_at_least(
 
 def test_a_given_resolution_scale_is_kept(tmp_path: Path) -> None:
     loaded = space(tmp_path, more="proxy: {resolution_scale: 0.25}")
-    assert loaded.settings.proxy.pixels(32) == 8
+    assert loaded.settings.proxy.pixels(Size.square(32)) == Size.square(8)
     again = tmp_path / "again.yaml"
     again.write_text(loaded.to_yaml())
     assert load_specification(again) == loaded, "also after a round trip through YAML"

@@ -19,6 +19,7 @@ from mbsearch.analysis.racing_savings import savings
 from mbsearch.config.racing_settings import Racing
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.search.racing import Race
+from mbsearch.space.size import Size
 from mbsearch.study.records import Epoch, State
 
 
@@ -143,7 +144,7 @@ def test_bad_networks_are_pruned_good_ones_and_baselines_are_not(tmp_path: Path)
     records = store.records()
     stopped = [r for r in records if r.state is State.PRUNED]
     assert len(stopped) > 5
-    assert all(r.architecture.resolution == 128 and not r.is_baseline for r in stopped)
+    assert all(r.architecture.resolution == Size.square(128) and not r.is_baseline for r in stopped)
     for record in stopped:
         assert record.evaluation is not None
         assert len(record.evaluation.curve) in (1, 2)

@@ -39,6 +39,7 @@ from mbsearch.retraining.run import retrain, write_retrained
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import InvertedResidual
 from mbsearch.space.library import load_reference
+from mbsearch.space.size import Size
 from mbsearch.study.journal import open_journal
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import Evaluation
@@ -52,7 +53,7 @@ from mbsearch.training.proxy import ProxyTraining
 
 CPU = torch.device("cpu")
 SMALL = Architecture(
-    resolution=32,
+    resolution=Size.square(32),
     num_classes=2,
     stem=Stem(channels=8),
     stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),
@@ -111,7 +112,7 @@ def test_retraining_uses_train_and_validation_images_and_reports_test_accuracy(
     assert result.predictions is not None
     assert result.predictions.labels.tolist() == source.members["test"].labels.tolist()
     assert np.mean(result.predictions.correct) == pytest.approx(accuracy)
-    assert (result.pixels, result.evaluator) == (16, "retraining")
+    assert (result.pixels, result.evaluator) == (Size.square(16), "retraining")
     assert accuracy > 0.7
     assert all(math.isnan(epoch.validation_accuracy) for epoch in result.curve)
 
@@ -276,7 +277,9 @@ class Answers:
         if math.isnan(accuracy):
             self.waiting.append(Finished(ticket, error="diverged in epoch 1"))
             return
-        evaluation = Evaluation(accuracy, 1.0, 2.0, task.seed, 16, (), "fake", {}, "cpu")
+        evaluation = Evaluation(
+            accuracy, 1.0, 2.0, task.seed, Size.square(16), (), "fake", {}, "cpu"
+        )
         self.waiting.append(Finished(ticket, Outcome(evaluation)))
 
     def wait(self, timeout: float) -> list[Finished]:

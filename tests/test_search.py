@@ -221,7 +221,7 @@ def test_an_incomplete_suggestion_bans_no_network(tmp_path: Path) -> None:
     cheapest = min(map(TINY.decode, TINY.enumerate_params()), key=lambda n: measure(n)["mult_adds"])
     store = create_study(open_journal(tmp_path / JOURNAL, create=True), TINY.name)
     (choice,) = (c for c in TINY.choices if c.name == "resolution")
-    store.search.enqueue_trial({"resolution": cheapest.resolution})
+    store.search.enqueue_trial({"resolution": cheapest.resolution.plain})
     store.search.ask().suggest_categorical("resolution", choice.values)
     store, _ = search(tmp_path, trials=2, sampler="cost-aware")
     assert cheapest.fingerprint in {r.fingerprint for r in store.records()}

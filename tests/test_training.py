@@ -26,6 +26,7 @@ from mbsearch.evaluation import by_training
 from mbsearch.execution.protocol import Task
 from mbsearch.space.architecture import Architecture, Stem
 from mbsearch.space.blocks import Standard
+from mbsearch.space.size import Size
 from mbsearch.study.records import Evaluation
 from mbsearch.training import devices as machine
 from mbsearch.training.devices import (
@@ -216,7 +217,7 @@ def test_an_evaluation_records_its_recipe_device_and_versions() -> None:
     outcome = ProxyTraining(PROXY, "embedded", device="cpu").evaluate(Task(SMALL, 3))
     evaluation = outcome.evaluation
     assert outcome.checkpoint is None
-    assert evaluation.pixels == 16
+    assert evaluation.pixels == Size.square(16)
     assert evaluation.accuracy == evaluation.curve[-1].validation_accuracy
     assert evaluation.seconds == pytest.approx(sum(e.seconds for e in evaluation.curve))
     assert evaluation.recipe == PROXY.model_dump(mode="json")

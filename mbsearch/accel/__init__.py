@@ -87,23 +87,25 @@ def normalize_batch(
     scale: Tensor,
     offset: Tensor,
     device: torch.device,
+    channels: int = 3,
 ) -> Tensor:
-    """Return the chosen images as a float32 batch (B, 3, H, W): ``image * scale + offset``.
+    """Return the chosen images as a float32 batch (B, channels, H, W): ``image * scale + offset``.
 
     The memory format is channels last.
 
     Args:
-        images: uint8 (N, C, H, W) with C 1 or 3, on the CPU; one channel is repeated.
+        images: uint8 (N, C, H, W) with C 1 or 3, on the CPU.
         chosen: indices of the images, int64 (B,).
         pixels: rows (B, H) and columns (B, W) of the image that each pixel is read from; None for
             the image as it is.
         scale: a factor per channel, or one for all.
         offset: an offset per channel, or one for all.
         device: device of the returned batch.
+        channels: of the batch; a single channel of the images is repeated.
     """
     if is_enabled() and device.type == "cpu":
-        return _normalize_by_kernel(images, chosen, pixels, scale, offset)
-    return _normalize_by_torch(images, chosen, pixels, scale, offset, device)
+        return _normalize_by_kernel(images, chosen, pixels, scale, offset, channels)
+    return _normalize_by_torch(images, chosen, pixels, scale, offset, device, channels)
 
 
 def _normalize_by_kernel(
@@ -112,12 +114,13 @@ def _normalize_by_kernel(
     pixels: tuple[Tensor, Tensor] | None,
     scale: Tensor,
     offset: Tensor,
+    channels: int,
 ) -> Tensor:
     """Compute `normalize_batch` with a compiled kernel, in one pass over memory."""
     from mbsearch.accel.kernels.images import normalize
 
     sides = images.shape[2:]
-    x = torch.empty(len(chosen), *sides, 3)
+    x = torch.empty(len(chosen), *sides, channels)
     rows, columns = pixels or [torch.arange(side).repeat(len(chosen), 1) for side in sides]
     normalize(*(each.numpy() for each in (images, chosen, rows, columns, scale, offset, x)))
     return x.permute(0, 3, 1, 2)
@@ -130,16 +133,17 @@ def _normalize_by_torch(
     scale: Tensor,
     offset: Tensor,
     device: torch.device,
+    channels: int,
 ) -> Tensor:
     x = images[chosen].to(device)
     if pixels is not None:
         rows, columns = pixels
-        count, channels, _, width = x.shape
+        count, depth, _, width = x.shape
         places = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(device)
-        x = x.flatten(2).gather(2, places.expand(-1, channels, -1)).view_as(x)
+        x = x.flatten(2).gather(2, places.expand(-1, depth, -1)).view_as(x)
     scale, offset = scale.to(device).view(-1, 1, 1), offset.to(device).view(-1, 1, 1)
     x = torch.addcmul(offset, x.float(), scale)
-    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    return x.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 def compile_ahead(device: torch.device, *, bfloat16: bool) -> None:

@@ -13,6 +13,7 @@ from mbsearch.analysis.intervals import Interval, points, tie_margin
 from mbsearch.config.budgets import Budget
 from mbsearch.cost.metrics import amount, quantity
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
 from mbsearch.study.records import UNTRIED, TrialRecord
 
 
@@ -118,7 +119,7 @@ class Answer:
     """The best network within a budget, and its margins over the references.
 
     `basis` names the fidelity of the accuracies, or is `RETRAINING`. If `predicted`, they are
-    predictions of a model for the study's highest fidelity. `pixels` is the side of the images
+    predictions of a model for the study's highest fidelity. `pixels` is the size of the images
     trained on. `margins` has the best reference of each family within the budget, and the best
     published one if it is another; the most accurate reference is the first. `equalled` is the
     margin over the most accurate reference of larger cost that the network is as accurate as within
@@ -133,7 +134,7 @@ class Answer:
     best: Scored
     basis: str
     predicted: bool
-    pixels: int | None
+    pixels: Size | None
     margins: tuple[Margin, ...]
     equalled: Margin | None = None
     cheaper: Scored | None = None
@@ -239,7 +240,7 @@ class Answer:
             "largest_class": self.largest_class,
             "basis": self.basis,
             "predicted": self.predicted,
-            "pixels": self.pixels,
+            "pixels": self.pixels and self.pixels.plain,
             "margins": [margin.to_dict() for margin in self.margins],
             "equalled": None if self.equalled is None else self.equalled.to_dict(),
             "unpromoted": [each.label for each in self.unpromoted],
@@ -248,7 +249,7 @@ class Answer:
         }
 
 
-def pixels_note(pixels: int | None, network: Architecture) -> str | None:
+def pixels_note(pixels: Size | None, network: Architecture) -> str | None:
     """Return ``trained at 56 px in place of 224``, or None at the network's own resolution."""
     if pixels is None or pixels == network.resolution:
         return None

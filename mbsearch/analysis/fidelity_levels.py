@@ -26,6 +26,7 @@ from mbsearch.config.budgets import Budget
 from mbsearch.config.families import COMPARED, DONORS, scaled_reference
 from mbsearch.cost.metrics import amount, quantity
 from mbsearch.errors import NoAnswerError, SpecError
+from mbsearch.space.size import Size
 from mbsearch.study.noise import SEED_DEVIATION, interval_of, measured_interval, standard_error
 from mbsearch.study.records import (
     TABLE,
@@ -79,8 +80,8 @@ class FidelityLevel(Protocol):
     def predicted(self, i: int) -> bool:
         """Return whether the accuracy of network `i` is a prediction."""
 
-    def pixels(self, i: int) -> int | None:
-        """Return the side of the training images of network `i`; None if unknown."""
+    def pixels(self, i: int) -> Size | None:
+        """Return the size of the training images of network `i`; None if unknown."""
 
 
 def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
@@ -161,7 +162,7 @@ class _Screened:
     def predicted(self, i: int) -> bool:
         return self.records[i].predicted is not None
 
-    def pixels(self, i: int) -> int | None:
+    def pixels(self, i: int) -> Size | None:
         evaluation = self.records[i].evaluation
         return None if evaluation is None else evaluation.pixels
 
@@ -213,7 +214,7 @@ class _Trained:
     def predicted(self, i: int) -> bool:
         return False
 
-    def pixels(self, i: int) -> int | None:
+    def pixels(self, i: int) -> Size | None:
         return self.trained[i][1].pixels
 
     def _deviation(self, i: int) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mbsearch.analysis.intervals import Interval, independent_difference
 from mbsearch.analysis.paired_comparison import compare, seed_deviation_of
+from mbsearch.space.size import Size
 from mbsearch.study.noise import measured_interval, pooled_seed_deviation, standard_error
 from mbsearch.study.records import Evaluation, Predictions
 from mbsearch.study.retrained_file import Retrained
@@ -25,7 +26,7 @@ class Trainings:
 
     accuracies: Sequence[float]
     predictions: Sequence[Predictions]
-    pixels: int
+    pixels: Size
     images: int
 
     @property

@@ -30,7 +30,7 @@ def _plain(record: TrialRecord) -> dict[str, Any]:
         "params": record.costs["params"],
         record.metric: record.cost,
         "alpha": record.architecture.alpha,
-        "resolution": record.architecture.resolution,
+        "resolution": record.architecture.resolution.plain,
     }
 
 
@@ -60,13 +60,13 @@ def to_frame(
             "validation_loss": evaluation.validation_loss if evaluation else None,
             **r.costs,
             "alpha": r.architecture.alpha,
-            "resolution": r.architecture.resolution,
+            "resolution": r.architecture.resolution.plain,
             "num_classes": r.architecture.num_classes,
             "fingerprint": r.fingerprint,
             "seconds": evaluation.seconds if evaluation else None,
             "promoted_seconds": promotion.seconds if promotion else None,
             "seed": evaluation.seed if evaluation else None,
-            "pixels": evaluation.pixels if evaluation else None,
+            "pixels": evaluation.pixels.plain if evaluation else None,
             "device": evaluation.device if evaluation else None,
             "versions": json.dumps(dict(evaluation.versions)) if evaluation else None,
             "recipe": json.dumps(dict(evaluation.recipe)) if evaluation else None,

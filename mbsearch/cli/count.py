@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Json, err, out, plain_table, print_table
+from mbsearch.cli.terminal import (
+    SIZE_HELP,
+    Json,
+    err,
+    out,
+    plain_table,
+    print_table,
+    read_size,
+)
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 def count(
     file: Annotated[str, typer.Argument(help="YAML file, packaged space, or reference network.")],
     alpha: Annotated[float | None, typer.Option(help="Width multiplier.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Image side in pixels.")] = None,
+    resolution: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     classes: Annotated[
         int | None,
         typer.Option(min=1, help="Number of classes; ignored by a space with a fixed number."),
@@ -39,7 +47,7 @@ def count(
 
     loaded = load(file)
     if isinstance(loaded, Architecture):
-        network = loaded.replace(alpha=alpha, resolution=resolution, num_classes=classes)
+        network = loaded.replace(alpha=alpha, resolution=read_size(resolution), num_classes=classes)
         _count_architecture(network, layers, as_json)
         return
     if alpha is not None or resolution is not None or layers:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Json, Storage, err, plain_table, print_table, print_text
+from mbsearch.cli.terminal import (
+    SIZE_HELP,
+    Json,
+    Storage,
+    err,
+    plain_table,
+    print_table,
+    print_text,
+    read_size,
+)
 from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError
 from mbsearch.progress import CountLines
@@ -29,7 +38,7 @@ def latency(
         list[float] | None, typer.Option(help="Width multiplier. May be repeated.")
     ] = None,
     resolution: Annotated[
-        list[int] | None, typer.Option(help="Image side in pixels. May be repeated.")
+        list[str] | None, typer.Option(help=f"{SIZE_HELP} May be repeated.")
     ] = None,
     engine: Annotated[
         list[str] | None, typer.Option(help="onnxruntime or torch. By default both.")
@@ -105,7 +114,7 @@ def _print_table(
 
 
 def _networks(
-    what: str | None, storage: str | None, alphas: list[float], resolutions: list[int]
+    what: str | None, storage: str | None, alphas: list[float], resolutions: list[str]
 ) -> tuple[list[Architecture], Path | None]:
     """Return the networks to measure, and their study's folder."""
     from mbsearch.config.specification import load
@@ -124,7 +133,7 @@ def _networks(
         raise SpecError(f"{what}: expected an architecture or the folder of a study, got a space")
     return [
         loaded.replace(alpha=alpha, resolution=resolution)
-        for resolution in resolutions or [loaded.resolution]
+        for resolution in [read_size(text) for text in resolutions] or [loaded.resolution]
         for alpha in alphas or [loaded.alpha]
     ], None
 

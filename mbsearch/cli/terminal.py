@@ -19,11 +19,13 @@ from mbsearch.study.environment import STORAGE_VARIABLE
 if TYPE_CHECKING:
     from mbsearch.config.budgets import Budget
     from mbsearch.config.specification import SearchSpecification
+    from mbsearch.space.size import Size
 
 out = console()
 err = console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SIZE_HELP = "Image side in pixels, or HEIGHTxWIDTH."
 Results = Annotated[
     Path | None,
     typer.Argument(
@@ -149,6 +151,20 @@ def cost(option: str, text: str, metric: str) -> int:
         return find_metric(metric).unit.parse(text)
     except ValueError as error:
         raise SpecError(f"{option}: expected {error}, got {text!r}") from None
+
+
+def read_size(text: str | None) -> Size | None:
+    """Return the size that the option ``--resolution`` gives; None if it is not given.
+
+    Raises:
+        SpecError: it is not a size; the option is named.
+    """
+    from mbsearch.space.size import Size
+
+    try:
+        return None if text is None else Size.read(text)
+    except ValueError as expected:
+        raise SpecError(f"--resolution: expected {expected}, got {text!r}") from None
 
 
 def parse_budget(option: str, text: str, metric: str) -> Budget:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from mbsearch.space.size import Resolution, Size
 from mbsearch.space.yaml_source import StrictModel
 
 Alpha = Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)]
-Resolution = Annotated[int, Field(ge=1, le=4096)]
 
 
 def _as_list(value: object) -> object:
@@ -29,4 +29,4 @@ class Baseline(StrictModel):
         tuple[Resolution, ...],
         BeforeValidator(_as_list, json_schema_input_type=Resolution | tuple[Resolution, ...]),
         Field(strict=False, min_length=1),
-    ] = (224,)
+    ] = (Size.square(224),)

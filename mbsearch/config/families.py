@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mbsearch.space.architecture import Architecture
+from mbsearch.space.architecture import Architecture, Input
 from mbsearch.space.library import load_reference
+from mbsearch.space.size import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Family:
         key: name of the packaged reference.
         name: inside a sentence: ``MobileNetV2``.
         smallest_alpha: smallest published width multiplier; None if none is published.
-        smallest_resolution: smallest published resolution, in pixels.
+        smallest_resolution: smallest published resolution: its side in pixels.
         donor: candidates can inherit its weights; else answers are compared with it.
         competitor: retraining and figures compare each network with it at equal cost.
         label: in a legend.
@@ -97,18 +98,22 @@ def family_name(key: str) -> str:
 
 
 def scaled_reference(
-    family: str, alpha: float, resolution: int, num_classes: int | None = None
+    family: str,
+    alpha: float,
+    resolution: Size | int,
+    num_classes: int | None = None,
+    inputs: Input | None = None,
 ) -> Architecture:
     """Return a packaged reference at a given width and resolution.
 
-    Its name is like ``MobileNetV2 0.35/128``.
+    Its name is like ``MobileNetV2 0.35/128``. By default it takes colour images.
 
     Raises:
         SpecError: there is no reference of that name, or a value is out of its range.
     """
     name = f"{family_name(family)} {alpha:g}/{resolution}"
     return _cached_reference(family).replace(
-        alpha=alpha, resolution=resolution, num_classes=num_classes, name=name
+        alpha=alpha, resolution=resolution, inputs=inputs, num_classes=num_classes, name=name
     )
 
 
@@ -127,5 +132,5 @@ def is_published(family: str, network: Architecture) -> bool:
         row is not None
         and row.smallest_alpha is not None
         and network.alpha >= row.smallest_alpha
-        and network.resolution >= row.smallest_resolution
+        and network.resolution.shorter >= row.smallest_resolution
     )

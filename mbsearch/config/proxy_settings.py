@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mbsearch.config.preparation_settings import Supernet
 from mbsearch.config.recipe import Recipe
+from mbsearch.space.size import Size
 
 Evaluator = Literal["training", "supernet"]
 EVALUATORS: tuple[str, ...] = get_args(Evaluator)
@@ -20,7 +21,7 @@ EMBEDDED_TITLE = "Fashion-MNIST (built-in)"
 GROWTH = 0.1
 """Default of `Proxy.growth` for networks that inherit a supernet's weights."""
 
-_LEAST_PIXELS = 32  # of the images of a space's largest resolution, by default
+_LEAST_PIXELS = 32  # shorter side of the images of a space's largest resolution, by default
 # Defaults for networks that inherit trained weights: a shorter training at a lower learning rate.
 _SUPERNET_DEFAULTS = {
     "epochs": 1,
@@ -41,7 +42,7 @@ class Proxy(Recipe):
     (``supernet``), which changes other defaults. Classes with fewer than `min_images` training
     images are left out. `width_scale` multiplies the networks' channels in
     the proxy only. `resolution_scale` multiplies their resolution; if the largest resolution of a
-    space is below 128, its default is such that this resolution becomes 32 pixels. `growth`
+    space is below 128 pixels on its shorter side, the default makes this side 32 pixels. `growth`
     corrects for short trainings, which favour parameters over Mult-Adds: it is the expected gain
     of a long training, in log odds of the accuracy for each e-fold of Mult-Adds a parameter.
     """
@@ -93,19 +94,19 @@ class Proxy(Recipe):
         )
         return Proxy.model_validate({name: getattr(self, name) for name in fields})
 
-    def scaled_for(self, largest_resolution: int) -> Proxy:
+    def scaled_for(self, largest_resolution: Size) -> Proxy:
         """Return the proxy with a `resolution_scale` suited to a space's largest resolution.
 
         A scale that was given explicitly stays.
         """
-        needed = min(1.0, _LEAST_PIXELS / largest_resolution)
+        needed = min(1.0, _LEAST_PIXELS / largest_resolution.shorter)
         if "resolution_scale" in self.model_fields_set or needed <= self.resolution_scale:
             return self
         return self.model_copy(update={"resolution_scale": needed})
 
-    def pixels(self, resolution: int) -> int:
-        """Return the side in pixels of the images for a network of this resolution."""
-        return max(1, round(resolution * self.resolution_scale))
+    def pixels(self, resolution: Size) -> Size:
+        """Return the size of the images for a network of this resolution."""
+        return resolution.scaled(self.resolution_scale)
 
     def longer(self, factor: int, images: int) -> Proxy:
         """Return the recipe for training on `factor` times as many images.

@@ -10,7 +10,7 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.ranges import DEFAULT_POINTS, MOST_VALUES
 
-_FIXED = ("name", "num_classes")
+_FIXED = ("name", "num_classes", "input")
 Schema = dict[str, Any]
 
 

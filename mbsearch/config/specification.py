@@ -51,7 +51,7 @@ def read_specification(document: Document) -> SearchSpecification:
     given = {key: document.data[key] for key in SETTINGS_KEYS if key in document.data}
     settings = document.validate(Settings, given)
     space = read_space(document, SETTINGS_KEYS)
-    proxy = settings.proxy.scaled_for(space.largest_resolution)
+    proxy = settings.proxy.scaled_for(space.resolutions[-1])
     if proxy is not settings.proxy:
         settings = settings.model_copy(update={"proxy": proxy})
     return SearchSpecification(space.name, space.template, settings, document)
@@ -115,6 +115,7 @@ def baseline_architectures(specification: SearchSpecification) -> list[tuple[str
                 network = reference.replace(
                     alpha=alpha,
                     resolution=resolution,
+                    inputs=specification.input,
                     name=f"{baseline.reference}-{alpha:g}-{resolution}",
                 )
                 found.setdefault(network.fingerprint, (baseline.reference, network))

@@ -14,6 +14,7 @@ from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Pool, trace
+from mbsearch.space.size import Size
 from mbsearch.space.template import Params, Scalar
 
 ENUMERATE_UP_TO = 10_000
@@ -62,7 +63,7 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
         encodings = [space.sample_params(rng) for _ in range(sample_size)]
     networks: dict[str, dict[str, int]] = {}
     seen: set[tuple[tuple[str, object], ...]] = set()
-    smallest_map: tuple[int, Architecture] | None = None
+    smallest_map: tuple[Size, Architecture] | None = None
     refusal: SpecError | None = None
     unbuildable = 0
     for params in encodings:
@@ -74,9 +75,9 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
             unbuildable += 1
             continue
         seen.add(tuple(params.items()))
-        side = final_map(architecture, space.settings.proxy.pixels(architecture.resolution))
-        if smallest_map is None or side < smallest_map[0]:
-            smallest_map = side, architecture
+        last = final_map(architecture, space.settings.proxy.pixels(architecture.resolution))
+        if smallest_map is None or last.shorter < smallest_map[0].shorter:
+            smallest_map = last, architecture
     if not networks:
         raise space.error(
             ("resolution", "stages"), f"expected a network with pixels left, got none: {refusal}"
@@ -140,24 +141,24 @@ def sample_by_cost(space: SearchSpecification, count: int, seed: int) -> list[Ar
     return [ranked[rng.randrange(low, high)] for low, high in pairwise(edges)]
 
 
-def final_map(architecture: Architecture, pixels: int) -> int:
-    """Return the shorter side of the feature map before pooling, for square images."""
+def final_map(architecture: Architecture, pixels: Size) -> Size:
+    """Return the size of the feature map before pooling, for images of a size."""
     layers = trace(architecture.lower(), pixels)
     return next(
-        min(placed.in_shape.height, placed.in_shape.width)
+        Size(placed.in_shape.height, placed.in_shape.width)
         for placed in layers
         if isinstance(placed.layer, Pool)
     )
 
 
 def _warnings(
-    space: SearchSpecification, smallest: tuple[int, Architecture] | None
+    space: SearchSpecification, smallest: tuple[Size, Architecture] | None
 ) -> tuple[str, ...]:
-    if smallest is None or smallest[0] >= 2:
+    if smallest is None or smallest[0].shorter >= 2:
         return ()
-    proxy, architecture = space.settings.proxy, smallest[1]
+    proxy, (last, architecture) = space.settings.proxy, smallest
     return (
-        f"the final map falls to {smallest[0]}x{smallest[0]} at the proxy resolution of "
+        f"the final map falls to {last.height}x{last.width} at the proxy resolution of "
         f"{proxy.pixels(architecture.resolution)} pixels (resolution {architecture.resolution} x "
         f"scale {proxy.resolution_scale:g}): the last kernels see a single pixel there; "
         "raise proxy.resolution_scale or use fewer strides",

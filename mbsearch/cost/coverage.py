@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
 from mbsearch.space.space import SearchSpace
 from mbsearch.space.template import Mismatch, match
 
@@ -60,19 +61,11 @@ def gaps(
     ]
 
 
-def resolutions(space: SearchSpace) -> list[int]:
-    """Return the resolutions of a space in ascending order."""
-    found = next((c.values for c in space.choices if c.name == "resolution"), None)
-    if found is None:
-        found = (space.decode(space.complete({})).resolution,)
-    return sorted(int(r) for r in found if isinstance(r, int))
-
-
-def oversized(space: SearchSpace, photo_side: int) -> list[int]:
-    """Return a space's resolutions above `photo_side`, in ascending order.
+def oversized(space: SearchSpace, photo_side: int) -> list[Size]:
+    """Return a space's resolutions whose shorter side is above `photo_side`, the smallest first.
 
     Args:
         space: the space with these resolutions.
         photo_side: the shorter side of most photos, in pixels.
     """
-    return [resolution for resolution in resolutions(space) if resolution > photo_side]
+    return [size for size in space.resolutions if size.shorter > photo_side]

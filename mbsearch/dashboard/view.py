@@ -34,7 +34,7 @@ class View:
     budgets: Mapping[str, int] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
     alphas: tuple[float, ...] = ()
-    resolutions: tuple[int, ...] = ()
+    resolutions: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
     against: str = "trials"
     beside: str | None = None
@@ -60,9 +60,7 @@ class View:
             },
             blocks=_list(data.get("blocks")),
             alphas=tuple(a for text in _list(data.get("alphas")) if (a := _number(text))),
-            resolutions=tuple(
-                r for text in _list(data.get("resolutions")) if (r := _integer(text)) is not None
-            ),
+            resolutions=_list(data.get("resolutions")),
             against="time" if data.get("against") == "time" else "trials",
             beside=data.get("beside") or None,
             choice=data.get("choice") or None,
@@ -80,7 +78,7 @@ class View:
         architecture = record.architecture
         return (
             (not self.alphas or architecture.alpha in self.alphas)
-            and (not self.resolutions or architecture.resolution in self.resolutions)
+            and (not self.resolutions or str(architecture.resolution) in self.resolutions)
             and (not self.states or record.state in self.states)
             and (
                 not self.blocks or any(stage.block in self.blocks for stage in architecture.stages)

@@ -21,6 +21,7 @@ class Split:
 
     Attributes:
         images: uint8 (N, C, H, W) with C 1 (grey) or 3, mapped from a file that processes share.
+        channels: of the batches, to which grey images are repeated.
         labels: int64 (N,).
         mean: of the training images on the scale [0, 1], per channel; one value if they are grey.
         std: as `mean`.
@@ -35,6 +36,7 @@ class Split:
     std: tuple[float, ...]
     num_classes: int
     taught: Tensor | None = None
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,7 +45,7 @@ class Split:
 class Batch(NamedTuple):
     """Images, labels and teacher's logits of one batch.
 
-    `images` is float32 (B, 3, H, W), normalized, channels_last. `labels` is int64 (B,). `taught` is
+    `images` is float32 (B, C, H, W), normalized, channels_last. `labels` is int64 (B,). `taught` is
     the teacher's logits, float32 (B, num_classes), or None.
     """
 
@@ -93,7 +95,7 @@ def batches(
             if flip:
                 mirrored = torch.rand(len(chosen), 1, generator=generator) < 0.5
                 places = places[0], _mirrored(places[1], mirrored)
-        x = normalize_batch(split.images, chosen, places, scale, offset, device)
+        x = normalize_batch(split.images, chosen, places, scale, offset, device, split.channels)
         if generator is not None and cutout > 0:
             x = x.masked_fill_(_holes(x, cutout, generator), 0.0)
         yield Batch(x, split.labels[chosen].to(device), _taught(split, chosen, mirrored, device))

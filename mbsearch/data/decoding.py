@@ -42,6 +42,13 @@ _TURNS = {  # EXIF 2.32, tag 0x0112
     8: Image.Transpose.ROTATE_90,
 }
 
+_QUARTER_TURNS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+
 # Pillow keeps the upper byte of 16-bit colours. Decoding the file again with the byte order swapped
 # gives the lower one; of grey with alpha, four bytes a pixel are the two values.
 _LOWER_BYTES = {
@@ -108,6 +115,12 @@ def depth_of(image: Image.Image) -> Depth | None:
     if image.mode.startswith("I;16") or _rawmode(image) in _LOWER_BYTES:
         return "16-bit"
     return None
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the width and height of an image as it is shown, before it is decoded."""
+    width, height = image.size
+    return (height, width) if _turn(image) in _QUARTER_TURNS else (width, height)
 
 
 def plain(image: Image.Image, channels: int, reading: Reading) -> Image.Image:

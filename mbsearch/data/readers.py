@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mbsearch.data.decoding import (
     AS_DECLARED,
@@ -20,13 +20,18 @@ from mbsearch.data.decoding import (
     is_grey,
     local_files,
     plain,
+    upright_size,
 )
 from mbsearch.data.inspection import formats_of
 from mbsearch.data.parallel import MEMORY, MemoryBound, map_in_threads
 from mbsearch.data.splits import Rows
 from mbsearch.errors import DataError
+from mbsearch.space.image_format import ImageFormat
 
 Pixels = NDArray[np.uint8]
+
+PADDING = 128
+"""Value of the pixels around an image that does not fill its format."""
 
 _CHUNK = 8  # images to a task of a thread
 
@@ -130,16 +135,15 @@ def shorter_sides(pool: Pool, rows: Rows) -> list[int]:
     return found
 
 
-def squares(
-    pool: Pool, rows: Rows, sides: Sequence[int], channels: int
+def resized(
+    pool: Pool, rows: Rows, formats: Sequence[ImageFormat], channels: int
 ) -> Iterator[tuple[Pixels, ...]]:
-    """Yield each image resized to squares of several sizes, uint8 (channels, side, side).
+    """Yield each image resized to several formats, uint8 (channels, height, width).
 
-    The whole image is resized to the square without cropping, so every resolution has the same
-    content. The filter is bilinear with antialiasing, as in the training of the references; without
-    antialiasing small images are noisy.
+    How an image of another aspect ratio fits is part of the format. The filter is bilinear with
+    antialiasing, as in the training of the references; without antialiasing small images are noisy.
 
-    An image is decoded once for all sides, a JPEG once for each fraction of its size. The threads
+    An image is decoded once for all formats, a JPEG once for each fraction of its size. The threads
     that decode share `MEMORY` bytes.
 
     Raises:
@@ -147,44 +151,54 @@ def squares(
     """
     memory = MemoryBound(MEMORY)
 
-    def resized(row: int) -> tuple[Pixels, ...]:
-        found: dict[int, Pixels] = {}
+    def converted(row: int) -> tuple[Pixels, ...]:
+        found: dict[ImageFormat, Pixels] = {}
         try:
-            while len(found) < len(sides):
+            while len(found) < len(formats):
                 with _open(pool, row) as image:
-                    wanted = [side for side in sides if side not in found]
-                    alike = [
-                        s for s in wanted if _reduction(image, s) == _reduction(image, wanted[0])
-                    ]
+                    reductions = {f: _reduction(image, f) for f in formats if f not in found}
+                    first, *_ = reductions.values()
                     stored = image.size
-                    # JPEG only: decode at a reduced size, at least twice the final one.
-                    image.draft(None, (2 * alike[0], 2 * alike[0]))
+                    if first > 1:
+                        image.draft(None, (stored[0] // first, stored[1] // first))
                     with memory.hold(decoding_bytes(image, stored)):
                         shown = plain(image, channels, pool.reading)
-                        found |= {side: _square(shown, side) for side in alike}
+                        found |= {f: _fitted(shown, f) for f, r in reductions.items() if r == first}
         except (MemoryError, DataError):
             raise
         except Exception as error:  # Pillow's decoders raise any error for damaged files
             raise _unreadable(pool, row, error) from error
-        return tuple(found[side] for side in sides)
+        return tuple(found[each] for each in formats)
 
     with local_files():
         if len(rows):
             _open(pool, int(rows[0])).close()  # packed images are unpacked once, before the threads
-        yield from map_in_threads(resized, rows.tolist(), _CHUNK)
+        yield from map_in_threads(converted, rows.tolist(), _CHUNK)
 
 
-def _reduction(image: Image.Image, side: int) -> int:
-    """Return the factor by which Pillow shrinks a JPEG while decoding; 1 for other formats."""
+def _reduction(image: Image.Image, target: ImageFormat) -> int:
+    """Return the factor by which Pillow shrinks a JPEG while decoding; 1 for other formats.
+
+    The decoded image has at least twice the final size.
+    """
     if image.format not in ("JPEG", "MPO"):
         return 1
-    most = min(image.size) // (2 * side)
+    width, height = upright_size(image)
+    most = min(width // (2 * target.size.width), height // (2 * target.size.height))
     return next((scale for scale in (8, 4, 2) if most >= scale), 1)
 
 
-def _square(image: Image.Image, side: int) -> Pixels:
-    resized = image.resize((side, side), Image.Resampling.BILINEAR)
-    return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
+def _fitted(image: Image.Image, target: ImageFormat) -> Pixels:
+    """Return a decoded image at a size, fitted as the format describes."""
+    size, bilinear = (target.size.width, target.size.height), Image.Resampling.BILINEAR
+    match target.fit:
+        case "stretch":
+            fitted = image.resize(size, bilinear)
+        case "crop":
+            fitted = ImageOps.fit(image, size, bilinear)
+        case "pad":
+            fitted = ImageOps.pad(image, size, bilinear, (PADDING,) * len(image.getbands()))
+    return np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)
 
 
 # Opening a file, Pillow raises SyntaxError for some damaged ones.

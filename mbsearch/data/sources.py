@@ -29,12 +29,13 @@ from mbsearch.data.readers import (
     PackedPool,
     Pool,
     channels,
+    resized,
     shorter_sides,
-    squares,
 )
 from mbsearch.data.splits import Rows, stratified
 from mbsearch.errors import DataError, did_you_mean
 from mbsearch.progress import OnProgress
+from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.images_record import ImagesRecord, KnownImages
 
 SplitName = Literal["train", "validation", "test"]
@@ -63,6 +64,7 @@ _SHARE_OF_TRAIN = 0.15
 _LOOKED_AT = 100  # images
 _STATISTICS_IMAGES = 4000
 _STATISTICS_PIXELS = 64
+_CHANNELS = (1, 3)
 _BYTES = ("utf-8", "surrogateescape")  # of names
 _CACHE_VERSION = "1"  # part of every key: increase it when the same inputs give other pixels
 
@@ -117,13 +119,13 @@ class ImageSource:
         same = known.content == self.content_key or known.key in (self.content_key, self.former_key)
         return replace(self, study_key=known.key) if same else self
 
-    def record(self, on_progress: OnProgress | None = None) -> ImagesRecord:
-        """Return what a study records about the images.
+    def record(self, on_progress: OnProgress | None = None, channels: int = 3) -> ImagesRecord:
+        """Return what a study of networks that take `channels` records about the images.
 
         Raises:
             DataError: an image is unreadable, or the cache is not writable.
         """
-        mean, std = self.statistics(on_progress).tolist()
+        mean, std = self.statistics(on_progress, channels).tolist()
         return ImagesRecord(
             self.content_key,
             self.class_names,
@@ -192,29 +194,31 @@ class ImageSource:
                 f"{damage_message(self.name, self.damaged)}; --skip-damaged leaves {them} out"
             )
 
-    def split(self, kind: SplitName, pixels: int, limit: int | None = None) -> Split:
-        """Return a split's images as squares with `pixels` per side, cached on disk.
+    def split(self, kind: SplitName, images: ImageFormat | int, limit: int | None = None) -> Split:
+        """Return a split's images in a format, cached on disk.
 
-        `limit` takes a stratified part of that many images, drawn with the seed. Mean and standard
-        deviation are those of the training images at a fixed size, so that they are the same for
-        every split, limit and resolution.
+        An integer is the side of square colour images. `limit` takes a stratified part of that
+        many images, drawn with the seed. Mean and standard deviation are those of the training
+        images at a fixed size, so that they are the same for every split, limit and resolution.
 
         Raises:
-            DataError: an image is unreadable, the cache is not writable, or `limit` is below the
-                number of classes.
+            DataError: an image is unreadable, the cache is not writable, `limit` is below the
+                number of classes, or images do not have the channels of the format.
         """
+        images = ImageFormat.of(images)
         members = self._limited(kind, limit)
-        images = self._images(kind, members, pixels)
-        mean, std = self.statistics().tolist()
+        pixels = self._images(kind, members, images)
+        mean, std = self.statistics(channels=images.channels).tolist()
         return Split(
-            images=torch.from_numpy(images),
+            images=torch.from_numpy(pixels),
             labels=torch.from_numpy(members.labels),
             mean=tuple(mean),
             std=tuple(std),
             num_classes=self.num_classes,
+            channels=images.channels,
         )
 
-    def seen(self, pixels: int) -> Split:
+    def seen(self, images: ImageFormat | int) -> Split:
         """Return the training and validation images as one split, cached on disk.
 
         If one of the two is grey and the other is not, both are in colour.
@@ -222,17 +226,18 @@ class ImageSource:
         Raises:
             DataError: as `split`.
         """
-        parts = [self.split("train", pixels), self.split("validation", pixels)]
+        images = ImageFormat.of(images)
+        parts = [self.split("train", images), self.split("validation", images)]
         depth = max(part.images.shape[1] for part in parts)
         members = np.concatenate([self.members[k].rows for k in ("train", "validation")])
-        images = cached_array(
-            f"seen-{pixels}px-{self._key('seen', members, pixels)}",
-            (len(members), depth, pixels, pixels),
+        pixels = cached_array(
+            f"seen-{images.size}px-{self._key('seen', members, images)}",
+            (len(members), depth, images.size.height, images.size.width),
             np.uint8,
             (image.expand(depth, -1, -1).numpy() for part in parts for image in part.images),
         )
         labels = torch.cat([part.labels for part in parts])
-        return replace(parts[0], images=torch.from_numpy(images), labels=labels)
+        return replace(parts[0], images=torch.from_numpy(pixels), labels=labels)
 
     def positions(self, kind: SplitName, limit: int | None) -> Tensor | None:
         """Return the positions of the images that `limit` selects from a split; None for all.
@@ -264,60 +269,86 @@ class ImageSource:
     def prepare(
         self,
         kind: SplitName,
-        sides: Iterable[int],
+        formats: Iterable[ImageFormat | int],
         limit: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        """Write a split to the cache at several sizes, decoding each image once.
+        """Write a split to the cache in several formats of equal channels, decoding images once.
 
         Raises:
             DataError: as `split`.
         """
-        self._cached(kind, self._limited(kind, limit), sorted(set(sides)), on_progress)
+        distinct = list(dict.fromkeys(map(ImageFormat.of, formats)))
+        self._cached(kind, self._limited(kind, limit), distinct, on_progress)
 
-    def _images(self, kind: SplitName, members: Members, pixels: int) -> Array:
-        name = self._name(kind, members, pixels)
-        for depth in (1, 3):  # known only from the images' headers, or from an existing cache file
-            found = load_array(name, (len(members.rows), depth, pixels, pixels), np.uint8)
+    def _images(self, kind: SplitName, members: Members, images: ImageFormat) -> Array:
+        name, size = self._name(kind, members, images), images.size
+        for depth in self._depths(images.channels):
+            found = load_array(name, (len(members.rows), depth, size.height, size.width), np.uint8)
             if found is not None:
                 return found
-        return self._cached(kind, members, [pixels], None)[name]
+        return self._cached(kind, members, [images], None)[name]
+
+    def _depths(self, wanted: int) -> tuple[int, ...]:
+        """Return the numbers of channels that stored images for networks of `wanted` can have.
+
+        Grey images are stored with one channel for networks of three. Whether they are grey is
+        known only from their headers, or from an existing cache file.
+        """
+        if wanted not in _CHANNELS:
+            raise DataError(
+                f"{self.name}: expected a network that takes 1 channel (grey images) or 3 (colour),"
+                f" got one that takes {wanted}"
+            )
+        return _CHANNELS[:wanted]
 
     def _cached(
         self,
         kind: SplitName,
         members: Members,
-        sides: Sequence[int],
+        formats: Sequence[ImageFormat],
         on_progress: OnProgress | None,
     ) -> dict[str, Array]:
-        """Return a split's arrays by name, one for each side, and create missing ones."""
-        depth, count = channels(members.pool, members.rows), len(members.rows)
-        by_name = {self._name(kind, members, side): side for side in sides}
-        shapes = {name: (count, depth, side, side) for name, side in by_name.items()}
+        """Return a split's arrays by name, one for each format, and create missing ones."""
+        depth, count = self._stored_channels(members, formats[0].channels), len(members.rows)
+        by_name = {self._name(kind, members, each): each for each in formats}
+        shapes = {
+            name: (count, depth, each.size.height, each.size.width)
+            for name, each in by_name.items()
+        }
 
         def make(missing: list[str]) -> Iterator[tuple[Array, ...]]:
             wanted = [by_name[name] for name in missing]
-            rows = squares(members.pool, members.rows, wanted, depth)
+            rows = resized(members.pool, members.rows, wanted, depth)
             return reported(rows, f"preparing {kind} images", count, on_progress)
 
         return cached_arrays(shapes, np.uint8, make)
 
-    def _name(self, kind: SplitName, members: Members, pixels: int) -> str:
-        return f"{kind}-{pixels}px-{self._key(kind, members.rows, pixels)}"
+    def _stored_channels(self, members: Members, wanted: int) -> int:
+        """Return the channels of images stored for networks of `wanted` channels."""
+        depths = self._depths(wanted)
+        return depths[0] if len(depths) == 1 else channels(members.pool, members.rows)
 
-    def statistics(self, on_progress: OnProgress | None = None) -> Array:
-        """Return mean and standard deviation (2, C) of training images on [0, 1]."""
+    def _name(self, kind: SplitName, members: Members, images: ImageFormat) -> str:
+        return f"{kind}-{images.size}px-{self._key(kind, members.rows, images)}"
+
+    def statistics(self, on_progress: OnProgress | None = None, channels: int = 3) -> Array:
+        """Return mean and standard deviation (2, C) of training images on [0, 1].
+
+        C is 1 for grey images, and for networks of one channel.
+        """
         members = self._measured
-        name = f"statistics-{self._key('train', members.rows, _STATISTICS_PIXELS)}"
-        for depth in (1, 3):
+        images = replace(ImageFormat.of(_STATISTICS_PIXELS), channels=channels)
+        name = f"statistics-{self._key('train', members.rows, images)}"
+        for depth in self._depths(channels):
             found = load_array(name, (2, depth), np.float64)
             if found is not None:
                 return found
-        depth = channels(members.pool, members.rows)
+        depth = self._stored_channels(members, channels)
         counts = np.zeros((depth, 256), np.int64)  # of each byte value: exact for any number
-        rows = squares(members.pool, members.rows, (_STATISTICS_PIXELS,), depth)
-        for (square,) in reported(rows, "measuring images", len(members.rows), on_progress):
-            for channel, plane in enumerate(square):
+        rows = resized(members.pool, members.rows, (images,), depth)
+        for (image,) in reported(rows, "measuring images", len(members.rows), on_progress):
+            for channel, plane in enumerate(image):
                 counts[channel] += np.bincount(plane.ravel(), minlength=256)
         level, weight = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
         mean = weight @ level
@@ -330,8 +361,8 @@ class ImageSource:
         """The training images from which the statistics are computed."""
         return self._limited("train", max(_STATISTICS_IMAGES, self.num_classes))
 
-    def _key(self, kind: SplitName | Literal["seen"], rows: Rows, pixels: int) -> str:
-        head = f"{_CACHE_VERSION}\0{self.content_key}\0{kind}\0{pixels}\0"
+    def _key(self, kind: SplitName | Literal["seen"], rows: Rows, images: ImageFormat) -> str:
+        head = f"{_CACHE_VERSION}\0{self.content_key}\0{kind}\0{images}\0"
         return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()[:24]
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from mbsearch.data.readers import PADDING
 from mbsearch.export.source_text import constant, literal
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.image_format import Fit, ImageFormat
+from mbsearch.space.size import Size
 
 Runner = Callable[[Tensor], Tensor]
-"""Runs an exported network: float images (N, 3, H, W) to logits (N, num_classes)."""
+"""Runs an exported network: float images (N, C, H, W) to logits (N, num_classes)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
     """Mean and standard deviation of input images per channel, on the scale [0, 1].
 
-    `grey` is whether the network was trained on grey images, as three equal channels; `deep`
-    whether some had more than 8 bits, which were scaled to 8.
+    `grey` is whether the network was trained on grey images, three channels of which are equal;
+    `deep` whether some had more than 8 bits, which were scaled to 8.
     """
 
     mean: tuple[float, ...]
@@ -36,8 +39,15 @@ class Normalisation:
         return f"MEAN = {_numbers(self.mean)}\nSTD = {_numbers(self.std)}\n"
 
 
+_FITTED: dict[Fit, str] = {
+    "stretch": "the whole image resized to {pixels} without cropping",
+    "crop": "cropped to the centre of the right aspect ratio and resized to {pixels}",
+    "pad": f"resized without distortion and centred on grey ({PADDING}) of {{pixels}}",
+}
+
+
 def _numbers(values: tuple[float, ...]) -> str:
-    return f"({', '.join(f'{value:.6g}' for value in values)})"
+    return f"({', '.join(f'{value:.6g}' for value in values)}{',' * (len(values) == 1)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ class Exportable:
     """A network to export: its architecture, and its module in evaluation mode.
 
     `title` is one sentence. `normalisation` is None if the training images are unknown. `pixels`
-    is the side of the images trained on; None means the architecture's resolution. `class_names`
+    is the size of the images trained on; None means the architecture's resolution. `class_names`
     are in the order of the outputs, empty if they are unknown.
     """
 
@@ -53,25 +63,43 @@ class Exportable:
     module: nn.Module
     title: str
     normalisation: Normalisation | None = None
-    pixels: int | None = None
+    pixels: Size | None = None
     class_names: tuple[str, ...] = ()
 
     @property
-    def side(self) -> int:
-        """Side of the input images in pixels."""
-        return self.pixels or self.architecture.resolution
+    def images(self) -> ImageFormat:
+        """Format of the input images."""
+        own = self.architecture.image_format
+        return own if self.pixels is None else replace(own, size=self.pixels)
 
     @property
     def input_text(self) -> str:
         """Describe how an image file becomes an input, except the normalisation."""
-        colours = "RGB in this order"
-        if self.normalisation is not None and self.normalisation.grey:
-            colours = "grey as three equal channels"
         return (
-            f"{colours}, upright, transparent pixels on white; the whole image resized to "
-            f"{self.side} x {self.side} pixels without cropping, bilinear with antialiasing "
-            "(Pillow's BILINEAR)"
+            f"{self.colours}, upright, transparent pixels on white; "
+            f"{_FITTED[self.images.fit].format(pixels=self._pixels_text)}, "
+            "bilinear with antialiasing (Pillow's BILINEAR)"
         )
+
+    @property
+    def colours(self) -> str:
+        """Describe the channels of an input."""
+        match self.images.channels:
+            case 1:
+                return "grey"
+            case 3 if self.normalisation is not None and self.normalisation.grey:
+                return "grey as three equal channels"
+            case 3:
+                return "RGB in this order"
+            case channels:
+                return f"{channels} channels"
+
+    @property
+    def _pixels_text(self) -> str:
+        """Describe the size of an input, as ``96 x 160 pixels (height x width)``."""
+        size = self.images.size
+        order = "" if size.is_square else " (height x width)"
+        return f"{size.height} x {size.width} pixels{order}"
 
     def constants(self) -> str:
         """Format the normalisation and the class names as lines of Python; empty if unknown."""

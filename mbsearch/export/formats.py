@@ -222,11 +222,11 @@ class _Logits:
     @classmethod
     @torch.inference_mode()
     def of(cls, exportable: Exportable) -> _Logits:
-        side = exportable.side
         exact = deepcopy(exportable.module).double()
         generator = torch.Generator().manual_seed(0)
         batches = tuple(
-            torch.randn(count, 3, side, side, generator=generator) for count in _CHECKED_BATCHES
+            torch.randn(count, *exportable.images.shape, generator=generator)
+            for count in _CHECKED_BATCHES
         )
         expected = tuple(exportable.module(images) for images in batches)
         rounding = max(

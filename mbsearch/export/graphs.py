@@ -24,8 +24,7 @@ _TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 
 def program(exportable: Exportable, *, batch: int | None = None) -> torch.export.ExportedProgram:
     """Export a network with torch.export, for a fixed batch size or for any size."""
-    side = exportable.side
-    images = torch.zeros(batch or _TRACED_BATCH, 3, side, side)
+    images = torch.zeros(batch or _TRACED_BATCH, *exportable.images.shape)
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if batch is None else None
     return torch.export.export(exportable.module, (images,), dynamic_shapes=dynamic)
 
@@ -66,7 +65,8 @@ def write_onnx(exportable: Exportable, folder: Path) -> None:
         del node.metadata_props[:]  # stack traces with folder names of this machine
     notes = {
         "title": exportable.title,
-        "input": f"images: float32, (batch, 3, height, width); {exportable.input_text}",
+        "input": f"images: float32, (batch, {exportable.images.channels}, height, width); "
+        f"{exportable.input_text}",
         "normalisation": "as in training"
         if exportable.normalisation is None
         else str(exportable.normalisation),

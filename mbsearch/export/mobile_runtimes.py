@@ -39,10 +39,8 @@ def write_litert(exportable: Exportable, folder: Path) -> None:
     """Write a LiteRT (formerly TensorFlow Lite) file."""
     import litert_torch
 
-    side = exportable.side
-    litert_torch.convert(exportable.module, (torch.zeros(1, 3, side, side),)).export(
-        folder / LITERT
-    )
+    image = torch.zeros(1, *exportable.images.shape)
+    litert_torch.convert(exportable.module, (image,)).export(folder / LITERT)
 
 
 def read_litert(exportable: Exportable, folder: Path) -> Runner:

@@ -77,20 +77,21 @@ def _cost(exportable: Exportable, record: TrialRecord) -> str:
     """Return the section on costs, at the resolution of the files and at the network's own."""
     network = exportable.architecture
     own = {**record.costs, **measure(network)}
-    of_files = measure(network.replace(resolution=exportable.side))
-    scaled = exportable.side != network.resolution
-    head = ["", f"these files, {exportable.side} px", f"at its own {network.resolution} px"]
+    size = exportable.images.size
+    of_files = measure(network.replace(resolution=size))
+    scaled = size != network.resolution
+    head = ["", f"these files, {size} px", f"at its own {network.resolution} px"]
     rows = [
         [METRICS[metric].label, f"{of_files[metric]:,}" if metric in of_files else "", f"{count:,}"]
         for metric, count in own.items()
     ]
     rows.append(
-        ["Input (pixels)", *(f"{side} x {side}" for side in (exportable.side, network.resolution))]
+        ["Input (pixels)", *(f"{s.height} x {s.width}" for s in (size, network.resolution))]
     )
     rows.append(["Width multiplier (alpha)", *[f"{network.alpha:g}"] * 2])
     if not scaled:  # then a cost that only the study knows is that of the files too
         head, rows = ["", "value"], [[name, value] for name, _, value in rows]
-    note = f"\n\nThe weights were {pixels_note(exportable.side, network)}." if scaled else ""
+    note = f"\n\nThe weights were {pixels_note(size, network)}." if scaled else ""
     return (
         f"## Cost\n\n{_table(head, rows)}\n\nMult-Adds are multiply-accumulates of convolutions "
         "and linear layers for one image; biases, batch normalisation, activations and pooling are "

@@ -39,7 +39,7 @@ def write_pytorch(exportable: Exportable, folder: Path) -> None:
     """Write Python source that imports only torch, and a file of weights."""
     from safetensors.torch import save
 
-    side = exportable.side
+    shape = ", ".join(map(str, exportable.images.shape))
     normalised = (
         "normalised as in training."
         if exportable.normalisation is None
@@ -52,7 +52,8 @@ def write_pytorch(exportable: Exportable, folder: Path) -> None:
         "    network = Network()\n"
         f'    network.load_state_dict(load_file("{WEIGHTS}"))\n'
         "    network.eval()\n\n"
-        f"It takes RGB images as floats of shape (N, 3, {side}, {side}), scaled to [0, 1] and\n"
+        f"It takes images as floats of shape (N, {shape}),\n"
+        f"{exportable.colours}, scaled to [0, 1] and\n"
         f"{normalised} README.md has the code from an image file to a class.\n"
         f"{classes}"
     )

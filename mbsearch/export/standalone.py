@@ -125,13 +125,14 @@ def _head(architecture: Architecture, placed: dict[str, PlacedLayer]) -> str:
 def _network(
     architecture: Architecture, placed: dict[str, PlacedLayer], calls: Sequence[Sequence[str]]
 ) -> str:
-    stem = architecture.lower().stem
-    _, (c_in, c_out, *options) = conv_call([stem], "3", str(stem.channels), Arguments())
+    program = architecture.lower()
+    stem, channels = program.stem, str(program.in_channels)
+    _, (c_in, c_out, *options) = conv_call([stem], channels, str(stem.channels), Arguments())
     return "\n".join(
         [
             "",
             "class Network(nn.Module):",
-            '    """Images (N, 3, H, W) to logits (N, num_classes).',
+            f'    """Images (N, {channels}, H, W) to logits (N, num_classes).',
             "",
             f"    The sizes of maps below are those at {architecture.resolution} pixels.",
             '    """',

@@ -23,6 +23,7 @@ from mbsearch.export.library_path import path_in_utf8
 from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.images_record import ImagesRecord, KnownImages
 from mbsearch.study.records import TrialRecord
@@ -87,10 +88,12 @@ def export_record(
     title = _title(architecture.replace(resolution=pixels or architecture.resolution))
     images = _images_record(settings, data)
     names = _class_names(images, architecture.num_classes)
-    exportable = Exportable(architecture, network, title, _normalisation(images), pixels, names)
+    exportable = Exportable(
+        architecture, network, title, _normalisation(images, architecture), pixels, names
+    )
     # Fail before anything is written if there are no images.
     scored: SplitName = "validation" if trained is None else "test"
-    splits = _splits(settings, data, scored, exportable.side) if int8 else None
+    splits = _splits(settings, data, scored, exportable.images) if int8 else None
     weights = "fresh" if trained is None else content_of(trained.path)[:16]
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
@@ -131,7 +134,7 @@ def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
 
 
 def _splits(
-    settings: Mapping[str, Any], data: str | None, scored: SplitName, side: int
+    settings: Mapping[str, Any], data: str | None, scored: SplitName, images: ImageFormat
 ) -> tuple[Split, Split, SplitName]:
     """Load the images that calibrate and score an int8 file.
 
@@ -139,8 +142,8 @@ def _splits(
         DataError: they cannot be read, or are not the study's.
     """
     source = _source(settings, data)
-    calibration = source.split("train", side, max(_CALIBRATION, source.num_classes))
-    return calibration, source.split(scored, side), scored
+    calibration = source.split("train", images, max(_CALIBRATION, source.num_classes))
+    return calibration, source.split(scored, images), scored
 
 
 def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
@@ -213,10 +216,10 @@ def _one_a_line(names: Sequence[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
 
 
-def _normalisation(images: ImagesRecord | None) -> Normalisation | None:
+def _normalisation(images: ImagesRecord | None, network: Architecture) -> Normalisation | None:
     """Normalisation of the training images; None if they are unknown."""
     if images is None:
         return None
     grey = len(images.mean) == 1
-    repeated = 3 if grey else 1
+    repeated = network.input.channels if grey else 1
     return Normalisation(images.mean * repeated, images.std * repeated, grey, images.deep)

@@ -16,6 +16,7 @@ from mbsearch.export.block_classes import ACTIVATIONS
 from mbsearch.export.source_text import quoted
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.blocks import round_channels
+from mbsearch.space.image_format import COLOURS
 from mbsearch.space.layers import (
     Activation,
     Block,
@@ -60,6 +61,8 @@ def timm_source(
         "act_layer": ACTIVATIONS[program.stem.activation],
         "round_chs_fn": "int",
     }
+    if program.in_channels != COLOURS:
+        arguments["in_chans"] = str(program.in_channels)
     if not hidden:
         arguments["stem_kernel_size"] = str(program.stem.kernel[0])
         # Beyond its output stride timm dilates in place of striding.

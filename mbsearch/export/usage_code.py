@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from mbsearch.data.readers import PADDING
 from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.graphs import INT8, ONNX, PROGRAM
 from mbsearch.export.python_files import SOURCE, TIMM, WEIGHTS
+from mbsearch.space.image_format import Fit
 
 PHOTO = "photo.jpg"
 """Name of the image file in the code."""
 
-# The steps of `mbsearch.data.readers.squares`, for images of 8 bits.
+# The steps of `mbsearch.data.readers.resized`, for images of 8 bits.
 _PREPROCESS = '''\
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,29 +21,45 @@ from PIL import Image, ImageOps
 {constants}
 
 def preprocess(path):
-    """Read an image file as a batch of one image: float32 (1, 3, {side}, {side})."""
+    """Read an image file as a batch of one image: float32 (1, {shape})."""
     image = Image.open(path)
-    image.draft(None, ({twice}, {twice}))  # decode a large JPEG at a reduced size, as in training
+    image.draft(None, {draft})  # decode a large JPEG at a reduced size, as in training
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image{convert}
-    image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)  # all of it, no crop
-    pixels = np.asarray(image, np.float32) / 255
+    image = {fitted}
+    pixels = np.asarray(image, np.float32){axis} / 255
     normalised = (pixels - np.float32(MEAN)) / np.float32(STD)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
 '''
 
 
+_FITTED: dict[Fit, str] = {
+    "stretch": "image.resize({size}, Image.Resampling.BILINEAR)  # all of it, no crop",
+    "crop": "ImageOps.fit(image, {size}, Image.Resampling.BILINEAR)  # the centre",
+    "pad": "ImageOps.pad(image, {size}, Image.Resampling.BILINEAR, "
+    "({padding},) * len(image.getbands()))",
+}
+
+
 def preprocessing_code(exportable: Exportable, normalisation: Normalisation) -> str:
     """Return code that defines ``preprocess``, which needs numpy and Pillow only."""
     convert = '.convert("L").convert("RGB")' if normalisation.grey else '.convert("RGB")'
+    images = exportable.images
+    width, height = images.size.width, images.size.height
+    draft = f"({2 * width}, {2 * height})"
+    if not images.size.is_square:  # the size in the file, where a turned image lies on its side
+        turned = f"({2 * height}, {2 * width})"
+        draft = f"{turned} if image.getexif().get(274, 1) > 4 else {draft}"
     return _PREPROCESS.format(
         constants=normalisation.constants(),
-        side=exportable.side,
-        twice=2 * exportable.side,
-        convert=convert,
+        shape=", ".join(map(str, images.shape)),
+        draft=draft,
+        fitted=_FITTED[images.fit].format(size=f"({width}, {height})", padding=PADDING),
+        convert='.convert("L")' if images.channels == 1 else convert,
+        axis="[..., None]" if images.channels == 1 else "",
     )
 
 

@@ -155,7 +155,7 @@ def traits(record: TrialRecord) -> dict[str, Any]:
     evaluation = record.evaluation
     return {
         "alpha": record.architecture.alpha,
-        "resolution": record.architecture.resolution,
+        "resolution": record.architecture.resolution.plain,
         **record.params,
         "trial": record.trial,
         "seconds": None if evaluation is None else evaluation.seconds,
@@ -373,7 +373,7 @@ def _points(
                     escape(r.label),
                     metric.amount(axis.of(r)),
                     f"{r.architecture.alpha:g}",
-                    r.architecture.resolution,
+                    str(r.architecture.resolution),
                 ]
                 for r in records
             ],

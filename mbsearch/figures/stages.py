@@ -14,6 +14,7 @@ from mbsearch.cost.metrics import METRICS
 from mbsearch.figures.style import FRONT, GREY, styled
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Block, Conv, Linear
+from mbsearch.space.size import Size
 
 BLOCK_COLOURS = {
     "standard": "#CC79A7",
@@ -77,8 +78,8 @@ def stage_rows(architecture: Architecture) -> list[StageRow]:
         own = [layer for layer in costs if layer.name.startswith(prefix)]
         channels = f"{blocks[-1].channels} ch" if blocks else ""
         repeats = f"{len(blocks)} x " if name not in ("stem", "head") and len(blocks) > 1 else ""
-        side = own[-1].out_shape.height
-        shape = f"{repeats}{channels}, {side} px" if name != "head" else f"{channels}"
+        size = Size(own[-1].out_shape.height, own[-1].out_shape.width)
+        shape = f"{repeats}{channels}, {size} px" if name != "head" else f"{channels}"
         rows.append(
             StageRow(
                 name,

@@ -13,10 +13,10 @@ _WIDTH, _HEIGHT, _GAP = 220, 44, 2  # pixels
 def thumbnail(architecture: Architecture) -> str:
     """Return an SVG with a box for each block, stem first.
 
-    Its width is the square root of the channels, its height that of the map's side, to scale.
+    Its width is the square root of the channels, its height that of the map, to scale.
     """
     stem = architecture.stem
-    side = -(-architecture.resolution // stem.stride)
+    side = -(-architecture.resolution.height // stem.stride)
     boxes = [(architecture.scale(stem.channels), side, GREY)]
     for stage in architecture.stages:
         side = -(-side // stage.stride)

@@ -170,7 +170,7 @@ def _torch_threads(threads: int) -> Iterator[None]:
 
 def _torch(architecture: Architecture, threads: int) -> Callable[[], object]:
     network = fold_norms(build(architecture)).to(memory_format=torch.channels_last)
-    image = torch.randn(1, 3, architecture.resolution, architecture.resolution)
+    image = torch.randn(1, *architecture.image_format.shape)
     image = image.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -186,8 +186,8 @@ def _onnxruntime(architecture: Architecture, threads: int) -> Callable[[], objec
     with tempfile.TemporaryDirectory() as folder:
         write_onnx(exportable, Path(folder))
         session = onnx_session(Path(folder) / ONNX, threads)
-    side = architecture.resolution
-    image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
+    shape = (1, *architecture.image_format.shape)
+    image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return lambda: session.run(None, {"images": image})
 
 

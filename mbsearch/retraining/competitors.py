@@ -102,21 +102,25 @@ def equal_cost_references(
 ) -> list[Competitor]:
     """Return one reference of equal cost from each MobileNet family.
 
-    Alpha varies in hundredths, the resolution around the network's. The cost is compared in steps
-    of 2 %; of equal steps, the nearest resolution is chosen.
+    Alpha varies in hundredths, the resolution around the network's, at its aspect ratio. The cost
+    is compared in steps of 2 %; of equal steps, the nearest resolution is chosen.
     """
     target = measure(network)[metric]
 
     def distance(reference: Architecture) -> tuple[int, int, float]:
         off = abs(math.log(measure(reference)[metric] / target))
-        return int(off / _NEAR), abs(reference.resolution - network.resolution), off
+        return int(off / _NEAR), abs(reference.resolution.shorter - network.resolution.shorter), off
 
     found = []
     for family in families:
         nearest = min(
             (
                 scaled_reference(
-                    family, alpha, max(_LEAST, network.resolution + step), network.num_classes
+                    family,
+                    alpha,
+                    network.resolution.with_shorter(max(_LEAST, network.resolution.shorter + step)),
+                    network.num_classes,
+                    network.input,
                 )
                 for alpha in _ALPHAS
                 for step in _STEPS

@@ -104,7 +104,7 @@ def gain_features(network: Architecture, costs: Mapping[str, int]) -> tuple[floa
         math.log(costs["mult_adds"]),
         math.log(costs["params"]),
         float(sum(stage.repeats for stage in network.stages)),
-        math.log(network.resolution),
+        math.log(network.resolution.side),
         math.log(network.alpha),
         float("hard_swish" in activations),
         float(any(getattr(stage, "squeeze_ratio", 0) for stage in network.stages)),

@@ -74,7 +74,7 @@ class TrainingTime:
 
 def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:
     """Return the Mult-Adds per image at the resolution of a training."""
-    return record.mult_adds * (evaluation.pixels / record.architecture.resolution) ** 2
+    return record.mult_adds * (evaluation.pixels.side / record.architecture.resolution.side) ** 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import Gap, gaps
 from mbsearch.cost.metrics import round_amounts
-from mbsearch.space.architecture import Architecture
+from mbsearch.space.architecture import Architecture, Input
+from mbsearch.space.size import Size
 
 LARGEST_ALPHA = 1.4
 """The largest width that the V2 paper publishes (arXiv 1801.04381, table 4)."""
 
 _RESOLUTIONS = (40, *range(48, 289, 16))
+_SQUARE = Size.square(1)
 _SMALLEST_ALPHA = 0.05
 _FILLED = 0.85  # share of a budget
 _AT_LEAST = 6  # references of a family, if there are as many within the budget
@@ -30,6 +32,8 @@ def fitting_references(
     published: bool,
     limits: Bounds | None = None,
     measure: Measure = measure,
+    aspect: Size = _SQUARE,
+    inputs: Input | None = None,
 ) -> list[Architecture]:
     """Return a family's scaled networks that use most of a budget, sorted by resolution.
 
@@ -47,6 +51,8 @@ def fitting_references(
             96 px and up. Else the family is scaled freely: alpha from 0.05, 40 px and up.
         limits: further bounds that every reference must keep.
         measure: the costs of a network, of which the budget and the limits bound some.
+        aspect: a size with the aspect ratio of the images, whose shorter side is scaled.
+        inputs: channels of the images; colour by default.
 
     Raises:
         SpecError: there is no reference of that name.
@@ -69,7 +75,8 @@ def fitting_references(
         low, high = round(100 * lowest), round(100 * largest)
         while low <= high:  # the costs rise with alpha
             middle = (low + high) // 2
-            other = scaled_reference(family, middle / 100, resolution, num_classes)
+            size = aspect.with_shorter(resolution)
+            other = scaled_reference(family, middle / 100, size, num_classes, inputs)
             costs = costs_within(other)
             if costs is None:
                 high = middle - 1
@@ -90,7 +97,8 @@ def chosen_references(
 
     For each budget and family there are up to six networks scaled freely, spread evenly over the
     resolutions of `fitting_references`, and as many with published scales. There are no duplicates.
-    A packaged donor is a family too: at alpha 1 on few pixels, and narrower on more.
+    A packaged donor is a family too: at alpha 1 on few pixels, and narrower on more. References
+    take the input of the space, at the aspect ratio of its largest resolution.
     """
     settings = space.settings
     scalings = [(family, published) for family in COMPARED for published in (False, True)]
@@ -106,6 +114,8 @@ def chosen_references(
             published=published,
             limits=settings.limits,
             measure=measure,
+            aspect=space.resolutions[-1],
+            inputs=space.input,
         )
         for network in _spread(fitting, _AT_LEAST):
             found.setdefault(network.fingerprint, (family, network))
@@ -117,12 +127,14 @@ def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tup
 
     Budgets bound the study's cost. Only references within the limits of the space count.
     """
-    settings = space.settings
+    settings, aspect = space.settings, space.resolutions[-1]
     costs = [
         costs[settings.metric]
-        for family, alpha, resolution in product(COMPARED, (0.35, 1.0), (96, 224))
+        for family, alpha, side in product(COMPARED, (0.35, 1.0), (96, 224))
         if settings.limits.excess(
-            costs := measure(scaled_reference(family, alpha, resolution, 1000))
+            costs := measure(
+                scaled_reference(family, alpha, aspect.with_shorter(side), 1000, space.input)
+            )
         )
         is None
     ]
@@ -164,7 +176,13 @@ def missing_references(space: SearchSpecification, measure: Measure = measure) -
             budget.label,
             row.name,
             fitting_references(
-                family, budget, num_classes=some.num_classes, published=False, measure=measure
+                family,
+                budget,
+                num_classes=some.num_classes,
+                published=False,
+                measure=measure,
+                aspect=space.resolutions[-1],
+                inputs=space.input,
             ),
         )
     ]

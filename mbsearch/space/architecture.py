@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mbsearch.errors import SpecError
 from mbsearch.space.blocks import AnyStage, Channels, Kernel, round_channels
+from mbsearch.space.image_format import COLOURS, Fit, ImageFormat
 from mbsearch.space.layers import (
     Activation,
     Block,
@@ -23,11 +24,28 @@ from mbsearch.space.layers import (
     SqueezeExcite,
     trace,
 )
+from mbsearch.space.size import Resolution, Size
 from mbsearch.space.yaml_nodes import dump_yaml
 from mbsearch.space.yaml_source import StrictModel, format_first_error
 
 MOST_CLASSES = 1_000_000
 Rounding = Literal["multiple_of_8", "truncate"]
+
+
+class Input(StrictModel):
+    """Images that the network takes, beside their resolution.
+
+    With one channel the images are grey. `fit` is how an image of another aspect ratio becomes the
+    resolution (see `ImageFormat`); by default ``stretch`` to a square, ``crop`` to a rectangle.
+    """
+
+    channels: Annotated[int, Field(ge=1, le=1024)] = COLOURS
+    fit: Fit | None = None
+
+    def at(self, size: Size) -> ImageFormat:
+        """Return the format of images at a resolution."""
+        fit = self.fit or ("stretch" if size.is_square else "crop")
+        return ImageFormat(size, self.channels, fit)
 
 
 class Stem(StrictModel):
@@ -62,7 +80,8 @@ class Architecture(StrictModel):
     """
 
     name: str = "network"
-    resolution: Annotated[int, Field(ge=1, le=4096)] = 224
+    resolution: Resolution = Size.square(224)
+    input: Input = Input()
     alpha: Annotated[float, Field(gt=0, le=16, allow_inf_nan=False)] = 1.0
     rounding: Rounding = "multiple_of_8"
     activation: Activation = "relu6"
@@ -76,8 +95,13 @@ class Architecture(StrictModel):
 
     @property
     def rho(self) -> float:
-        """Resolution multiplier of the V1 paper: the resolution divided by 224."""
-        return self.resolution / 224
+        """Resolution multiplier of the V1 paper: the side divided by 224."""
+        return self.resolution.side / 224
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """The format of the images that the network takes."""
+        return self.input.at(self.resolution)
 
     def scale(self, channels: int) -> int:
         """Return nominal channels multiplied by alpha and rounded."""
@@ -100,7 +124,13 @@ class Architecture(StrictModel):
             if blocks:
                 stages[i] = blocks
             c_in = c_out
-        return Program(first, tuple(stages.values()), self._lower_head(), tuple(stages))
+        return Program(
+            first,
+            tuple(stages.values()),
+            self._lower_head(),
+            tuple(stages),
+            self.input.channels,
+        )
 
     def _lower_head(self) -> tuple[Conv | Pool | Linear, ...]:
         head = self.head
@@ -140,24 +170,29 @@ class Architecture(StrictModel):
     def fingerprint(self) -> str:
         """Hash of the network (16 hex digits), the same however the network is described.
 
-        It depends on resolution, layers, widths and activations. Names, borders of stages and
-        blocks that compute nothing do not change it.
+        It depends on resolution, channels, layers, widths and activations. Names, borders of
+        stages and blocks that compute nothing do not change it.
         """
         program = self.lower()
         blocks = "|".join(_signature(block) for stage in program.stages for block in stage)
         ends = "|".join(_layer_signature(layer) for layer in (program.stem, *program.head))
-        text = f"{self.resolution}/{ends}/{blocks}"
+        # Colour is not written, so that fingerprints of earlier versions stay.
+        channels = "" if self.input.channels == COLOURS else f"c{self.input.channels}"
+        text = f"{self.resolution}{channels}/{ends}/{blocks}"
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     def replace(
         self,
         *,
         alpha: float | None = None,
-        resolution: int | None = None,
+        resolution: Size | int | str | None = None,
+        inputs: Input | None = None,
         num_classes: int | None = None,
         name: str | None = None,
     ) -> Architecture:
-        """Return the architecture with another width multiplier, resolution, class count or name.
+        """Return the architecture with other values of these fields.
+
+        A resolution is a `Size`, or what describes one: 96, or ``"96x160"``.
 
         Raises:
             SpecError: a value is out of its range.
@@ -165,6 +200,7 @@ class Architecture(StrictModel):
         changes: dict[str, Any] = {
             "alpha": None if alpha is None else float(alpha),
             "resolution": resolution,
+            "input": inputs,
             "num_classes": num_classes,
             "name": name,
         }
@@ -192,7 +228,9 @@ def _without_defaults(row: BaseModel) -> dict[str, Any]:
         value = getattr(row, key)
         if key != "name" and value == fields[key].default and not fields[key].is_required():
             continue
-        if isinstance(value, BaseModel):
+        if isinstance(value, Size):
+            value = value.plain
+        elif isinstance(value, BaseModel):
             value = _without_defaults(value)
         elif isinstance(value, tuple):
             value = [_without_defaults(item) for item in value]

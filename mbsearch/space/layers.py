@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from mbsearch.space.size import Size
+
 Activation = Literal["relu", "relu6", "hard_swish"]
 Gate = Literal["sigmoid", "hard_sigmoid"]
 
@@ -106,13 +108,14 @@ class Program:
     """A whole network as layers: stem, stages of blocks, and head.
 
     Stages without a block are left out. `stage_indices` has the index in the architecture of each
-    stage that remains.
+    stage that remains. `in_channels` are those of the images.
     """
 
     stem: Conv
     stages: tuple[tuple[Block, ...], ...]
     head: tuple[Conv | Pool | Linear, ...]
     stage_indices: tuple[int, ...]
+    in_channels: int = 3
 
 
 class PlacedLayer(NamedTuple):
@@ -132,12 +135,9 @@ class PlacedLayer(NamedTuple):
     added: int | None = None
 
 
-def trace(program: Program, resolution: int) -> Iterator[PlacedLayer]:
-    """Yield a program's layers with their shapes, for a square RGB image.
-
-    Its sides are `resolution` pixels long.
-    """
-    x = Shape(3, resolution, resolution)
+def trace(program: Program, resolution: Size) -> Iterator[PlacedLayer]:
+    """Yield a program's layers with their shapes, for an image of a size."""
+    x = Shape(program.in_channels, resolution.height, resolution.width)
     x_next = program.stem.out_shape(x)
     yield PlacedLayer(program.stem.name, program.stem, x, x_next, 0, -1)
     x, last = x_next, 0

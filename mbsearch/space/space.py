@@ -12,8 +12,10 @@ from typing import Any, Self, cast
 
 from mbsearch.errors import SpecError
 from mbsearch.printable_text import require_name
-from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.architecture import Architecture, Head, Input, Stem
 from mbsearch.space.blocks import BLOCKS
+from mbsearch.space.image_format import ImageFormat
+from mbsearch.space.size import Size
 from mbsearch.space.template import (
     Choice,
     Mismatch,
@@ -58,11 +60,21 @@ class SearchSpace:
         return self.decode_canonical(params)[0]
 
     @property
-    def largest_resolution(self) -> int:
-        """Largest resolution of the networks, in pixels."""
+    def resolutions(self) -> tuple[Size, ...]:
+        """The resolutions of the networks, the smallest first."""
         node = self.template.get("resolution", Architecture.model_fields["resolution"].default)
         values = node.values if isinstance(node, Choice) else (node,)
-        return max(cast("tuple[int, ...]", values))
+        return tuple(sorted(map(Size.parse, values)))
+
+    @property
+    def image_formats(self) -> tuple[ImageFormat, ...]:
+        """The formats of the networks' images, the smallest resolution first."""
+        return tuple(map(self.input.at, self.resolutions))
+
+    @cached_property
+    def input(self) -> Input:
+        """The input that all networks share."""
+        return Input.model_validate(self.template.get("input", {}))
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
         """Return parameters without those of inactive choices."""
@@ -81,6 +93,7 @@ class SearchSpace:
         used: Params = {}
         plain = resolve(self.template, params, used)
         rows = {
+            "input": _row(Input, tuple(plain.get("input", {}).items())),
             "stem": _row(Stem, tuple(plain["stem"].items())),
             "head": _row(Head, tuple(plain.get("head", {}).items())),
             "stages": tuple(

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from mbsearch.errors import SpecError, did_you_mean
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.space.ranges import MOST_VALUES, Range, parse_range
+from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import Document, NodePath, format_value
 
 Scalar = str | int | float | bool | None
@@ -341,7 +342,8 @@ def _match_row(row: Mapping[str, Node], value: BaseModel, path: str) -> Params:
             continue
         given = getattr(value, key)
         if key in row:
-            params |= match(row[key], given, f"{path}.{key}".lstrip("."))
+            plain = given.plain if isinstance(given, Size) else given
+            params |= match(row[key], plain, f"{path}.{key}".lstrip("."))
         elif given != field.default:
             raise Mismatch(
                 f"{path}.{key}".lstrip("."),

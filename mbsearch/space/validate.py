@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from mbsearch.errors import did_you_mean
-from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.architecture import Architecture, Head, Input, Stem
 from mbsearch.space.blocks import BLOCKS
-from mbsearch.space.template import Choice, Node, block_types, keys_of
+from mbsearch.space.template import Choice, Node, block_types, choices_in, keys_of
 from mbsearch.space.yaml_source import Document, NodePath, StrictModel, format_error, format_value
 
-_FIXED = ("num_classes",)  # the images decide it, not the search
+_FIXED = ("num_classes", "input")  # the images decide it, not the search
 
 
 def check_template(
@@ -34,9 +34,10 @@ def check_template(
             raise document.error(
                 (key,), f"unknown key, expected one of {', '.join(known)}{did_you_mean(key, known)}"
             )
-        if key in _FIXED and isinstance(node, Choice):
-            raise document.error((key,), "expected one value: the images decide it, not the search")
-    for key, model in (("stem", Stem), ("head", Head)):
+        if key in _FIXED and (chosen := next(choices_in(node), None)) is not None:
+            at = tuple(chosen.name.split("."))
+            raise document.error(at, "expected one value: the images decide it, not the search")
+    for key, model in (("input", Input), ("stem", Stem), ("head", Head)):
         if key in template:
             rows[key] = _check_mapping(document, model, template[key], (key,))
     if "stages" in template:

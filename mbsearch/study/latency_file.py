@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.cost.metrics import MEASURED_US
+from mbsearch.space.size import Size
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.json_files import read_json
 
@@ -74,14 +75,14 @@ class NetworkLatency:
     name: str
     fingerprint: str
     alpha: float
-    resolution: int
+    resolution: Size
     mult_adds: int
     latency: Latency
 
     def to_dict(self) -> dict[str, Any]:
         """Return the latency as one flat row."""
         row = {name: getattr(self, name) for name in _NETWORK}
-        return row | asdict(self.latency)
+        return row | {"resolution": self.resolution.plain} | asdict(self.latency)
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> NetworkLatency:
@@ -90,7 +91,7 @@ class NetworkLatency:
             str(row["name"]),
             str(row["fingerprint"]),
             float(row["alpha"]),
-            int(row["resolution"]),
+            Size.parse(row["resolution"]),
             int(row["mult_adds"]),
             Latency.from_dict(row),
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mbsearch.config.families import family_name
 from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
 from mbsearch.study.log_odds import MOST
 from mbsearch.study.run_clock import Moment
 
@@ -129,7 +130,7 @@ class Evaluation:
     """Result of training one network, and everything needed to train it again.
 
     `accuracy` is the fraction of validation images classified correctly; the test split is not
-    used. `pixels` is the side of the images trained on. `seconds` is the time of training and
+    used. `pixels` is the size of the images trained on. `seconds` is the time of training and
     validation in the worker. `recipe` is the proxy as plain data. `versions` are those of mbsearch
     and torch. `images` is the number of validation images, None in older studies. `predictions`
     are kept for finals. `start` is None if every network of the study starts from scratch.
@@ -139,7 +140,7 @@ class Evaluation:
     validation_loss: float
     seconds: float
     seed: int
-    pixels: int
+    pixels: Size
     curve: tuple[Epoch, ...]
     evaluator: str
     recipe: Mapping[str, Any]
@@ -150,9 +151,13 @@ class Evaluation:
     # Not compared: arrays have no truth value.
     predictions: Predictions | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        """Accept an integer of `pixels`, for the user's own evaluators."""
+        object.__setattr__(self, "pixels", Size.parse(self.pixels))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
-        data = asdict(replace(self, predictions=None))
+        data = asdict(replace(self, predictions=None)) | {"pixels": self.pixels.plain}
         if self.predictions is None:
             del data["predictions"]
             return data

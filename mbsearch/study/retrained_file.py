@@ -12,6 +12,7 @@ from typing import Any
 from mbsearch.cost import METRICS
 from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.json_files import read_json
 from mbsearch.study.records import Predictions
@@ -34,12 +35,12 @@ class Retrained:
     family: str
     fingerprint: str
     alpha: float
-    resolution: int
+    resolution: Size
     costs: Mapping[str, int]
     proxy_accuracy: float | None
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
-    pixels: int
+    pixels: Size
     seconds: float
     compared_with: str | None = None
     architecture: Architecture | None = None
@@ -98,14 +99,14 @@ class Retrained:
             "rival_of": self.compared_with,
             "fingerprint": self.fingerprint,
             "alpha": self.alpha,
-            "resolution": self.resolution,
+            "resolution": self.resolution.plain,
             **self.costs,
             "proxy_accuracy": self.proxy_accuracy,
             "test_accuracy": self.accuracy,
             "spread": self.spread,
             "accuracies": list(self.accuracies),
             "seeds": list(self.seeds),
-            "pixels": self.pixels,
+            "pixels": self.pixels.plain,
             "seconds": self.seconds,
         }
 
@@ -132,12 +133,12 @@ class Retrained:
             family=str(row["family"]),
             fingerprint=str(row["fingerprint"]),
             alpha=float(row["alpha"]),
-            resolution=int(row["resolution"]),
+            resolution=Size.parse(row["resolution"]),
             costs={metric: int(row[metric]) for metric in METRICS if metric in row},
             proxy_accuracy=None if proxy is None else float(proxy),
             seeds=tuple(map(int, row["seeds"])),
             accuracies=tuple(map(float, row["accuracies"])),
-            pixels=int(row["pixels"]),
+            pixels=Size.parse(row["pixels"]),
             seconds=float(row["seconds"]),
             compared_with=row["rival_of"],
             architecture=None if network is None else Architecture.model_validate(network),

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from mbsearch.space.size import Size
 from mbsearch.study.json_files import damaged_file
 from mbsearch.study.noise import interval
 from mbsearch.study.records import TrialRecord
@@ -20,7 +21,7 @@ class TrainedWeights:
     """A file of trained weights, and the network's accuracy on one split.
 
     `accuracy` is that of these weights, `mean` and `spread` are over `seeds` trainings. `pixels` is
-    the side of the images trained on, `command` the one that trained them, `images` the number of
+    the size of the images trained on, `command` the one that trained them, `images` the number of
     images of the split, None if it is unknown.
     """
 
@@ -30,7 +31,7 @@ class TrainedWeights:
     mean: float
     spread: float | None
     seeds: int
-    pixels: int
+    pixels: Size
     recipe: Mapping[str, Any]
     split: str = "test"
     command: str = "mbsearch retrain"

@@ -31,7 +31,7 @@ class FeatureMaps(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the feature maps (N, channels, ceil(H / stride), ceil(W / stride)) of images.
 
-        The images are (N, 3, H, W).
+        The images are (N, C, H, W).
         """
         maps = {}
         for name, block in self._blocks():

@@ -21,6 +21,7 @@ from mbsearch.data.batches import Batch, Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import Evaluation, Predictions, Start
 from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
@@ -93,9 +94,9 @@ class FinalTraining:
         device = self.devices[0]
         if len(self.devices) > 1:
             run_on_devices(partial(self._train_share, task), self.devices)
-        source, pixels = self._source(), self._pixels(task)
+        source, images = self._source(), self._images(task)
         training, start = self._train(task, source)
-        test = source.split("test", pixels)
+        test = source.split("test", images)
         loss, accuracy = evaluate(training.scored, test, device)
         torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
         return Outcome(
@@ -104,7 +105,7 @@ class FinalTraining:
                 validation_loss=loss,
                 seconds=sum(epoch.seconds for epoch in training.curve),
                 seed=task.seed,
-                pixels=pixels,
+                pixels=images.size,
                 curve=tuple(training.curve),
                 evaluator="retraining",
                 recipe=training.recipe.model_dump(mode="json") | {"data": Path(self.data).name},
@@ -126,7 +127,7 @@ class FinalTraining:
         self, task: Task, source: ImageSource, rank: Rank | None = None
     ) -> tuple[LongTraining, Start | None]:
         """Train to the last epoch, from the checkpoint if any; the first rank saves checkpoints."""
-        seen, recipe, start = source.seen(self._pixels(task)), self.recipe, None
+        seen, recipe, start = source.seen(self._images(task)), self.recipe, None
         architecture = task.architecture.replace(num_classes=source.num_classes)
         network = build(
             architecture, zero_init_residual=self.recipe.zero_init_residual, seed=task.seed
@@ -158,8 +159,8 @@ class FinalTraining:
                 )
         return training, start
 
-    def _pixels(self, task: Task) -> int:
-        return max(1, round(task.architecture.resolution * self.resolution_scale))
+    def _images(self, task: Task) -> ImageFormat:
+        return task.architecture.image_format.scaled(self.resolution_scale)
 
 
 def predictions(network: nn.Module, split: Split, device: torch.device) -> Predictions:

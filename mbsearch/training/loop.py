@@ -193,7 +193,7 @@ def forward_with(weights: Mapping[str, Tensor], network: nn.Module, images: Tens
     Args:
         weights: every parameter by name, on the images' device.
         network: a `skeleton` is enough; it is accelerated in place.
-        images: normalized, (N, 3, H, W).
+        images: normalized, (N, C, H, W).
     """
     state = dict(weights) | {
         name: torch.zeros(buffer.shape, dtype=buffer.dtype, device=images.device)

@@ -133,7 +133,7 @@ def build(
 ) -> nn.Module:
     """Build an architecture's network with randomly initialized weights.
 
-    The module maps images (N, 3, H, W) of any size to logits (N, num_classes). Its layers have the
+    The module maps images (N, C, H, W) of any size to logits (N, num_classes). Its layers have the
     names of `Architecture.layers`. Weights are drawn as in MnasNet's and EfficientNet's reference
     code: convolutions normal with variance 2 / fan-out, where the fan-out of a depthwise filter is
     its kernel area. Linear layers are normal with standard deviation 0.01, as in torchvision's V2
@@ -187,7 +187,7 @@ def _assemble(program: Program) -> nn.Module:
             blocks.append(module)
         stages.append(blocks)
     head, _ = _layers(program.head, c)
-    stem = _convolution(program.stem, 3)
+    stem = _convolution(program.stem, program.in_channels)
     return nn.Sequential(OrderedDict(stem=stem, stages=stages, head=nn.Sequential(head)))
 
 

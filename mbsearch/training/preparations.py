@@ -12,6 +12,7 @@ from mbsearch.config.settings import AUTO, SCRATCH, Settings
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.data.sources import ImageSource
 from mbsearch.progress import OnProgress, ignore_progress
+from mbsearch.space.image_format import COLOURS
 from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.donors.files import LITE0, Donor, find_donor
 from mbsearch.training.pretrained import Pretrained, trained_donor
@@ -49,9 +50,19 @@ class Preparations:
 
         Raises:
             DataError: there is no such donor, or its file cannot be read.
+            SpecError: there is a donor, and the networks take other than colour images.
         """
-        donor = chosen_donor(space.settings.weights, source)
-        name = SCRATCH if donor is None else space.settings.weights
+        weights = space.settings.weights
+        if space.input.channels != COLOURS:
+            if weights not in (AUTO, SCRATCH):
+                raise space.error(
+                    ("weights",),
+                    f"expected none for networks of input.channels {space.input.channels}, as "
+                    f"donors take colour images, got {weights!r}",
+                )
+            weights = SCRATCH
+        donor = chosen_donor(weights, source)
+        name = SCRATCH if donor is None else weights
         changes: dict[str, object] = {"weights": LITE0 if name == AUTO else name}
         if donor is not None:
             changes["proxy"] = space.settings.proxy.from_donor()

@@ -26,6 +26,8 @@ from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.image_format import ImageFormat
+from mbsearch.space.size import Size
 from mbsearch.study.records import Evaluation, Fidelity, Start
 from mbsearch.training.devices import choose_device, device_name
 from mbsearch.training.long_training import LongTraining, predictions
@@ -94,7 +96,7 @@ class ProxyTraining:
         if self.shared is not None and start is None and task.checkpoint is None:
             inherit(architecture, network, shared_weights(self.shared))
         proxy = self.proxy if start is None else screening_recipe(self.proxy, start)
-        pixels = proxy.pixels(task.architecture.resolution)
+        images = task.architecture.image_format.scaled(proxy.resolution_scale)
         if task.epochs is not None:
             proxy = proxy.model_copy(update={"epochs": task.epochs})
         if task.fidelity is Fidelity.PROMOTION:
@@ -102,8 +104,8 @@ class ProxyTraining:
         training = Training(
             network=network,
             recipe=proxy,
-            train_split=self._split("train", pixels, proxy.train_images),
-            validation_split=self._split("validation", pixels, proxy.validation_images),
+            train_split=self._split("train", images, proxy.train_images),
+            validation_split=self._split("validation", images, proxy.validation_images),
             device=choose_device(self.device),
             seed=task.seed,
             flip=source.flippable if proxy.flip is None else proxy.flip,
@@ -114,7 +116,7 @@ class ProxyTraining:
         stop = _stop_epoch(task, proxy)
         while len(training.curve) < stop:
             training.run_epoch()
-        evaluation = self._evaluation(training, task, pixels, proxy.evaluator, start)
+        evaluation = self._evaluation(training, task, images.size, proxy.evaluator, start)
         return Outcome(evaluation, training.checkpoint() if stop < proxy.epochs else None)
 
     def _source(self) -> ImageSource:
@@ -148,16 +150,15 @@ class ProxyTraining:
             recipe = long_recipe(recipe, start, task.architecture)
         if task.epochs is not None:
             recipe = recipe.model_copy(update={"epochs": task.epochs})
-        own = max(1, round(task.architecture.resolution * self.final_scale))
-        sides = [
-            max(1, round(own * self.finals.pixel_scale(e, recipe.epochs)))
-            for e in range(recipe.epochs)
+        own = task.architecture.image_format.scaled(self.final_scale)
+        formats = [
+            own.scaled(self.finals.pixel_scale(e, recipe.epochs)) for e in range(recipe.epochs)
         ]
         training = LongTraining(
             network=network,
             recipe=recipe,
-            train_split=self._split("train", sides[0], None),
-            validation_split=self._split("validation", sides[0], None),
+            train_split=self._split("train", formats[0], None),
+            validation_split=self._split("validation", formats[0], None),
             device=choose_device(self.device),
             seed=task.seed,
             flip=source.flippable if recipe.flip is None else recipe.flip,
@@ -165,18 +166,18 @@ class ProxyTraining:
         )
         if task.checkpoint is not None:
             training.restore(task.checkpoint)
-            last = sides[len(training.curve) - 1]
+            last = formats[len(training.curve) - 1]
             training.train_split = self._split("train", last, None)
             training.validation_split = self._split("validation", last, None)
         stop = _stop_epoch(task, recipe)
         while (done := len(training.curve)) < stop:
-            if sides[done] != training.train_split.images.shape[-1]:
+            if formats[done].shape[1:] != tuple(training.train_split.images.shape[2:]):
                 training.replace_images(
-                    self._split("train", sides[done], None),
-                    self._split("validation", sides[done], None),
+                    self._split("train", formats[done], None),
+                    self._split("validation", formats[done], None),
                 )
             training.run_epoch()
-        evaluation = self._evaluation(training, task, sides[stop - 1], "finals", start)
+        evaluation = self._evaluation(training, task, formats[stop - 1].size, "finals", start)
         if stop < recipe.epochs:
             return Outcome(evaluation, training.checkpoint())
         validation = self._split("validation", own, None)
@@ -185,14 +186,16 @@ class ProxyTraining:
         torch.save(training.scored.state_dict(), weights)
         return Outcome(replace(evaluation, predictions=kept), weights=weights.getvalue())
 
-    def _split(self, kind: Literal["train", "validation"], pixels: int, limit: int | None) -> Split:
-        split = _split(self.data, self.split_seed, self.proxy.min_images, kind, pixels, limit)
+    def _split(
+        self, kind: Literal["train", "validation"], images: ImageFormat, limit: int | None
+    ) -> Split:
+        split = _split(self.data, self.split_seed, self.proxy.min_images, kind, images, limit)
         if self.pretrained is None or kind == "validation":
             return split
         return self.pretrained.taught(split, self._source(), kind, limit)
 
     def _evaluation(
-        self, training: Training, task: Task, pixels: int, evaluator: str, start: Start | None
+        self, training: Training, task: Task, pixels: Size, evaluator: str, start: Start | None
     ) -> Evaluation:
         last = training.curve[-1]
         return Evaluation(
@@ -231,7 +234,7 @@ def _source(data: str, seed: int, min_images: int) -> ImageSource:
 
 @lru_cache(maxsize=16)
 def _split(
-    data: str, seed: int, min_images: int, kind: str, pixels: int, limit: int | None
+    data: str, seed: int, min_images: int, kind: str, images: ImageFormat, limit: int | None
 ) -> Split:
     source = _source(data, seed, min_images)
-    return source.split("train" if kind == "train" else "validation", pixels, limit)
+    return source.split("train" if kind == "train" else "validation", images, limit)

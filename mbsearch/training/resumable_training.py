@@ -10,7 +10,7 @@ import pickle
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -25,6 +25,7 @@ from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.data.sources import ImageSource
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.progress import OnProgress, Progress, ignore_progress
+from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.atomic_files import replacing
 from mbsearch.training.loop import decay_groups, forward_with, schedule
 from mbsearch.training.supernet.shared_weights import Shared
@@ -34,11 +35,11 @@ _AVERAGED = 50  # steps
 
 
 class Drawn(NamedTuple):
-    """The network trained in one step: module, weights, and side of its images (pixels)."""
+    """The network trained in one step: module, weights, and the format of its images."""
 
     network: nn.Module
     views: Mapping[str, Tensor]
-    pixels: int
+    images: ImageFormat
 
 
 @dataclass
@@ -51,7 +52,7 @@ class PreparatoryTraining(ABC):
     device: torch.device
     losses: list[float] = field(default_factory=list, kw_only=True)
     seconds: float = field(default=0.0, kw_only=True)
-    _splits: dict[int, Split] = field(default_factory=dict, kw_only=True)
+    _splits: dict[ImageFormat, Split] = field(default_factory=dict, kw_only=True)
 
     noun: ClassVar[str]
     """What is trained, in messages."""
@@ -81,9 +82,9 @@ class PreparatoryTraining(ABC):
     def _made_by(self) -> dict[str, Any]:
         """Return everything that the weights depend on."""
 
-    def _split(self, pixels: int) -> Split:
-        """Return all training images at a size in pixels."""
-        return self.source.split("train", pixels)
+    def _split(self, images: ImageFormat) -> Split:
+        """Return all training images in a format."""
+        return self.source.split("train", images)
 
     @cached_property
     def weights(self) -> dict[str, nn.Parameter]:
@@ -110,8 +111,8 @@ class PreparatoryTraining(ABC):
             EvaluationError: the loss is not finite.
         """
         started, settings = time.perf_counter(), self.settings
-        network, views, pixels = self._draw()
-        batch = self._batch(pixels)
+        network, views, images = self._draw()
+        batch = self._batch(images)
         rate = settings.learning_rate * schedule(len(self.losses), settings.steps, settings.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -133,20 +134,18 @@ class PreparatoryTraining(ABC):
         last = self.losses[-_AVERAGED:]
         return sum(last) / len(last) if last else math.nan
 
-    def _batch(self, pixels: int) -> Batch:
-        """Return random training images at a size in pixels, augmented as in the proxy."""
-        if pixels not in self._splits:
-            self._splits[pixels] = self._split(pixels)
-        split, how = self._splits[pixels], self.space.settings.proxy
+    def _batch(self, images: ImageFormat) -> Batch:
+        """Return random training images in a format, augmented as in the proxy."""
+        if images not in self._splits:
+            self._splits[images] = self._split(images)
+        split, how = self._splits[images], self.space.settings.proxy
         size = min(self.settings.batch_size, len(split))
         rows = torch.randint(len(split), (size,), generator=self._generator)
-        chosen = Split(
-            split.images[rows],
-            split.labels[rows],
-            split.mean,
-            split.std,
-            split.num_classes,
-            None if split.taught is None else split.taught[rows],
+        chosen = replace(
+            split,
+            images=split.images[rows],
+            labels=split.labels[rows],
+            taught=None if split.taught is None else split.taught[rows],
         )
         whole = batches(
             chosen,

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from mbsearch.config.preparation_settings import Teacher
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.image_format import ImageFormat
+from mbsearch.space.size import Size
 from mbsearch.training.devices import mixed_precision
 from mbsearch.training.donors.files import TrainedDonor
 from mbsearch.training.donors.inheritance import inherit_from
@@ -81,6 +83,10 @@ class TeacherTraining(PreparatoryTraining):
         """The recipe of this training."""
         return self.space.settings.teacher
 
+    @property
+    def _images(self) -> ImageFormat:
+        return self._architecture.input.at(Size.square(self.settings.pixels))
+
     @cached_property
     def _skeleton(self) -> nn.Module:
         return skeleton(self._architecture)
@@ -95,7 +101,7 @@ class TeacherTraining(PreparatoryTraining):
         return {name: value.detach() for name, value in network.named_parameters()}
 
     def _draw(self) -> Drawn:
-        return Drawn(self._skeleton, self.weights, self.settings.pixels)
+        return Drawn(self._skeleton, self.weights, self._images)
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(logits, batch.labels, label_smoothing=_SMOOTHING)
@@ -121,14 +127,14 @@ class TeacherTraining(PreparatoryTraining):
         with torch.no_grad():
             network.train()
             for _ in range(_STATISTICS_STEPS):
-                network(self._batch(self.settings.pixels).images)
+                network(self._batch(self._images).images)
         network.eval()
         return network
 
     def compute_logits(self) -> TeacherLogits:
         """Compute the teacher's logits for training and validation images."""
         network, views = self.network(), 2 if self.source.flippable else 1
-        splits = {kind: self.source.split(kind, self.settings.pixels) for kind in _KINDS}
+        splits = {kind: self.source.split(kind, self._images) for kind in _KINDS}
         _, accuracy = evaluate(network, splits["validation"], self.device)
         return TeacherLogits(
             {kind: _logits(network, split, views, self.device) for kind, split in splits.items()},

@@ -60,7 +60,7 @@ def measure_front(folder: Path) -> None:
         {
             "name": record.label,
             "alpha": record.architecture.alpha,
-            "resolution": record.architecture.resolution,
+            "resolution": record.architecture.resolution.plain,
             "mult_adds": record.mult_adds,
             "engine": "torch",
             "threads": 1,

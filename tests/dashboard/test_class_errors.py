@@ -12,6 +12,7 @@ from mbsearch.analysis.class_errors import ClassErrors
 from mbsearch.dashboard.errors_panel import errors_panel
 from mbsearch.dashboard.studies import Snapshot
 from mbsearch.figures.errors import confusion_figure, error_rows, recall_figure
+from mbsearch.space.size import Size
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import Predictions, TrialRecord
@@ -72,8 +73,8 @@ def test_the_test_split_is_shown_only_after_retraining(studies: Path) -> None:
     assert "7 images of the validation split, 1 seed" in text
     assert reference.label in text
     retrained = Retrained(
-        candidate.label, "search", candidate.fingerprint, 0.5, 96, {}, None, (0, 1), (0.6, 0.7),
-        24, 1.0, predictions=(FIRST, SECOND),
+        candidate.label, "search", candidate.fingerprint, 0.5, Size.square(96), {}, None,
+        (0, 1), (0.6, 0.7), Size.square(24), 1.0, predictions=(FIRST, SECOND),
     )  # fmt: skip
     measured = replace(snapshot, measured=Artifacts(retrained=(retrained,)))
     text = str(errors_panel(measured, records[0]))

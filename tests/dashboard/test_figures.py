@@ -18,6 +18,7 @@ from mbsearch.figures.audit import audit_figure
 from mbsearch.figures.front import front_figure, selection_annotations
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, OPTION_COLOURS, OTHER, cost_axis
+from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.artifacts import read_artifacts
 from mbsearch.study.opening import read_study
@@ -55,7 +56,7 @@ def test_networks_without_the_colour_choice_are_drawn() -> None:
             "s.yaml",
         )
     )
-    evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "fake", {}, "none")
+    evaluation = Evaluation(0.5, 1.0, 1.0, 0, Size.square(32), (), "fake", {}, "none")
     records = [
         TrialRecord(i, "search", State.COMPLETE, network, measure(network), params, evaluation)
         for i, params in enumerate(space.enumerate_params())
@@ -68,7 +69,7 @@ def test_networks_without_the_colour_choice_are_drawn() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_references_of_every_family_are_drawn(family: str) -> None:
-    evaluation = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "fake", {}, "none")
+    evaluation = Evaluation(0.5, 1.0, 1.0, 0, Size.square(32), (), "fake", {}, "none")
     network = scaled_reference(family, 0.5, 96)
     record = TrialRecord(0, family, State.COMPLETE, network, measure(network), {}, evaluation)
     traces = [trace for trace in front_figure([record]).data if len(trace.x)]

@@ -15,6 +15,7 @@ from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS, WRITING, Expo
 from mbsearch.dashboard.pages.network import comparisons, snippets, state_text
 from mbsearch.export import formats
 from mbsearch.export.exportable import Exportable
+from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import State
 from mbsearch.training.network import build
@@ -66,7 +67,7 @@ def test_the_code_on_the_page_runs_on_exported_files(
     assert [line.removeprefix(WRITING) for line in caplog.messages] == ["pytorch", "onnx"]
     monkeypatch.chdir(tmp_path / "out")
     monkeypatch.syspath_prepend(tmp_path / "out")
-    for code in snippets(32).values():
+    for code in snippets(ImageFormat.of(32)).values():
         names: dict[str, Any] = {}
         exec(code, names)
         assert tuple(names["logits"].shape) == (1, 3)

@@ -190,9 +190,10 @@ def test_the_code_reads_images_exactly_as_the_training_does(
 ) -> None:
     from torch import nn
 
-    from mbsearch.data.readers import FilePool, squares
+    from mbsearch.data.readers import FilePool, resized
     from mbsearch.export.exportable import Exportable, Normalisation
     from mbsearch.export.usage_code import preprocessing_code
+    from mbsearch.space.image_format import ImageFormat
     from mbsearch.space.library import load_reference
 
     mean, std = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.3, 0.1])
@@ -204,7 +205,7 @@ def test_the_code_reads_images_exactly_as_the_training_does(
     found = scope["preprocess"](tmp_path / "photo")  # type: ignore[operator]
     rows = np.zeros(1, np.int64)
     pool = FilePool((tmp_path / "photo",), rows, np.array([grey]))
-    ((pixels,),) = squares(pool, rows, [32], 1 if grey else 3)
+    ((pixels,),) = resized(pool, rows, [ImageFormat.of(32)], 1 if grey else 3)
     trained = np.broadcast_to(pixels, (3, 32, 32)).transpose(1, 2, 0).astype(np.float32) / 255
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0].transpose(1, 2, 0), (trained - mean) / std, atol=1e-5)

@@ -134,13 +134,14 @@ def right(count: int, of: int) -> np.ndarray:
 def test_few_images_never_call_a_lead_however_many_the_seeds(images: int, seeds: int) -> None:
     from mbsearch.analysis.paired_comparison import compare
     from mbsearch.analysis.repeated_trainings import Trainings
+    from mbsearch.space.size import Size
     from mbsearch.study.records import Predictions
 
     def trained(correct: int) -> Trainings:
         labels = np.zeros(images, np.uint16)
         predicted = (~right(correct, images)).astype(np.uint16)
         kept = [Predictions(labels, predicted)] * seeds
-        return Trainings([correct / images] * seeds, kept, 32, images)
+        return Trainings([correct / images] * seeds, kept, Size.square(32), images)
 
     best, worst = trained(images), trained(0)
     margin = best.margin(worst, 0.01)
@@ -165,8 +166,9 @@ def test_intervals_without_noise_of_seeds_are_wilsons(
     accuracy: float, images: int, low: float, high: float
 ) -> None:
     from mbsearch.analysis.repeated_trainings import Trainings
+    from mbsearch.space.size import Size
 
-    found = Trainings([accuracy] * 3, [], 32, images).accuracy(0.0)
+    found = Trainings([accuracy] * 3, [], Size.square(32), images).accuracy(0.0)
     assert (found.low, found.high) == pytest.approx((low, high), abs=2e-3)
 
 

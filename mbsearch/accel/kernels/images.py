@@ -20,10 +20,10 @@ def normalize(
     offset: Values,
     out: Values,
 ) -> None:
-    """Write ``image * scale + offset`` for the chosen images to `out` (B, H, W, 3).
+    """Write ``image * scale + offset`` for the chosen images to `out` (B, H, W, C).
 
     The images are (N, C, H, W). Pixels are read from the given rows (B, H) and columns (B, W) of an
-    image. A single channel, scale or offset is used for all three channels.
+    image. A single channel, scale or offset is used for all channels of `out`.
     """
     count, height, width, depth = out.shape
     for b in range(count):

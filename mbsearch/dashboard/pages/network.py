@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -27,6 +28,7 @@ from mbsearch.figures.comparison import comparison
 from mbsearch.figures.network import curve_figure, layer_bars, nearest
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.stages import drawing, drawing_height
+from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.images_record import ImagesRecord, balance_note
 from mbsearch.study.notes_file import NOTES, Note, read_notes, write_note
 from mbsearch.study.records import UNTRIED, TrialRecord, complete
@@ -93,7 +95,9 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             ),
             *_retraining(finals),
             errors_panel(snapshot, record),
-            _section("Use it in Python", _snippets(_input_side(record, finals)), identifier="code"),
+            _section(
+                "Use it in Python", _snippets(_input_format(record, finals)), identifier="code"
+            ),
             _section("Recipe", _facts(training(record)), identifier="recipe"),
             _section("Choices", _facts(choices(record)), identifier="choices"),
             _section("Layers", _layer_table(record), identifier="layers"),
@@ -196,15 +200,17 @@ def _section(title: str, content: Any, *, identifier: str) -> Component:
     )
 
 
-def _input_side(record: TrialRecord, finals: Sequence[Retrained]) -> int:
-    """Return the side of the images that an exported network takes."""
+def _input_format(record: TrialRecord, finals: Sequence[Retrained]) -> ImageFormat:
+    """Return the format of the images that an exported network takes."""
     own = [each.pixels for each in finals if each.fingerprint == record.fingerprint]
     own += [final.pixels for final in record.finals]
-    return own[0] if own else record.architecture.resolution
+    own_format = record.architecture.image_format
+    return replace(own_format, size=own[0]) if own else own_format
 
 
-def snippets(side: int) -> dict[str, str]:
+def snippets(images: ImageFormat) -> dict[str, str]:
     """Return Python code that uses an export's files, as a mapping from title to code."""
+    shape = ", ".join(map(str, (1, *images.shape)))
     return {
         "Load in PyTorch": (
             "import torch\n"
@@ -213,28 +219,29 @@ def snippets(side: int) -> dict[str, str]:
             "network = Network()\n"
             'network.load_state_dict(load_file("model.safetensors"))\n'
             "network.eval()\n"
-            f"logits = network(torch.zeros(1, 3, {side}, {side}))\n"
+            f"logits = network(torch.zeros({shape}))\n"
         ),
         "Run in ONNX Runtime": (
             "import numpy as np\n"
             "import onnxruntime\n\n"
             'session = onnxruntime.InferenceSession("model.onnx")\n'
-            f"images = np.zeros((1, 3, {side}, {side}), np.float32)\n"
+            f"images = np.zeros(({shape}), np.float32)\n"
             "(logits,) = session.run(None, {session.get_inputs()[0].name: images})\n"
         ),
     }
 
 
-def _snippets(side: int) -> list[Any]:
+def _snippets(images: ImageFormat) -> list[Any]:
+    colours = "grey" if images.channels == 1 else "RGB"
     found: list[Any] = [
         dmc.Text(
-            "In the folder of an export. Images are RGB in [0, 1], then normalised as the model "
-            "card says.",
+            f"In the folder of an export. Images are {colours} in [0, 1], then normalised as the "
+            "model card says.",
             size="sm",
             c="dimmed",
         )
     ]
-    for i, (title, code) in enumerate(snippets(side).items()):
+    for i, (title, code) in enumerate(snippets(images).items()):
         found += [
             dmc.Group(
                 [
@@ -380,7 +387,11 @@ def _answered(snapshot: Snapshot) -> TrialRecord:
 def choices(record: TrialRecord) -> dict[str, Any]:
     """Return a network's options, or a reference's alpha and resolution."""
     architecture = record.architecture
-    return {"alpha": architecture.alpha, "resolution": architecture.resolution, **record.params}
+    return {
+        "alpha": architecture.alpha,
+        "resolution": architecture.resolution.plain,
+        **record.params,
+    }
 
 
 def training(record: TrialRecord) -> dict[str, Any]:
@@ -395,7 +406,7 @@ def training(record: TrialRecord) -> dict[str, Any]:
             "validation loss": f"{evaluation.validation_loss:.4f} nats",
             "seconds": f"{evaluation.seconds:.1f}",
             "seed": evaluation.seed,
-            "image side": f"{evaluation.pixels} px",
+            "image size": f"{evaluation.pixels} px",
             "device": evaluation.device,
             **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},

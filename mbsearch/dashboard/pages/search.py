@@ -345,7 +345,7 @@ def _rows(snapshot: Snapshot, trials: Collection[int] | None = None) -> list[dic
             "params": r.costs["params"],
             "memory": r.costs["peak_activation_bytes"],
             "alpha": r.architecture.alpha,
-            "resolution": r.architecture.resolution,
+            "resolution": r.architecture.resolution.plain,
             "seconds": None if r.evaluation is None else r.evaluation.seconds,
             "message": r.error,
         }

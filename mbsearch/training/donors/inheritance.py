@@ -99,7 +99,8 @@ def _leading(source: Tensor, shape: torch.Size) -> Tensor:
 def _layer_pairs(ours: Architecture, theirs: Architecture) -> Iterator[tuple[str, str]]:
     """Yield pairs of corresponding layers: the network's name and the donor's name."""
     own, other = ours.lower(), theirs.lower()
-    yield "stem", "stem"
+    if own.in_channels == other.in_channels:
+        yield "stem", "stem"
     places = _places(theirs)
     for place, i in _places(ours).items():
         k = places.get(place)

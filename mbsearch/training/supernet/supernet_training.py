@@ -22,6 +22,7 @@ from mbsearch.config.specification import baseline_architectures
 from mbsearch.cost import measure
 from mbsearch.data.batches import Batch, Split
 from mbsearch.space.architecture import Architecture
+from mbsearch.space.image_format import ImageFormat
 from mbsearch.training.donors.files import TrainedDonor
 from mbsearch.training.donors.inheritance import donated
 from mbsearch.training.loop import distillation
@@ -90,7 +91,8 @@ class SupernetTraining(PreparatoryTraining):
             centred = self.donor is not None
             views = slices(trained, network, self.weights, centred=centred)
             if is_whole(network, views):
-                return Drawn(network, views, self.space.settings.proxy.pixels(candidate.resolution))
+                scale = self.space.settings.proxy.resolution_scale
+                return Drawn(network, views, candidate.image_format.scaled(scale))
 
     def _candidate(self) -> Architecture:
         if self._baselines and self._rng.random() < self.settings.baselines:
@@ -105,8 +107,8 @@ class SupernetTraining(PreparatoryTraining):
                 break
         return candidate
 
-    def _split(self, pixels: int) -> Split:
-        split = super()._split(pixels)
+    def _split(self, images: ImageFormat) -> Split:
+        split = super()._split(images)
         return (
             split if self.teacher_logits is None else self.teacher_logits.attached(split, "train")
         )
