@@ -15,6 +15,7 @@ from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
+from mbsearch.cost.explanation import CONVENTION, HEAD, SYMBOLS, explain
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS
 from mbsearch.dashboard.errors_panel import errors_panel
@@ -97,6 +98,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             _section("Recipe", _facts(training(record)), identifier="recipe"),
             _section("Choices", _facts(choices(record)), identifier="choices"),
             _section("Layers", _layer_table(record), identifier="layers"),
+            _section("Cost explained", _explanation(record), identifier="explanation"),
             *_classes(snapshot.findings.images),
             dcc.Download(id="download"),
         ]
@@ -495,6 +497,22 @@ def _layer_table(record: TrialRecord) -> Any:
         for row in layer_costs(record.architecture)
     ]
     return html.Div(parts.table(head, rows, text_columns=2), id="layers")
+
+
+def _explanation(record: TrialRecord) -> list[Any]:
+    """Return each block's cost as a table and in words, as ``mbsearch explain`` prints it."""
+    explanation = explain(record.architecture)
+    found: list[Any] = [
+        dmc.Text(explanation.summary),
+        dmc.Text(f"{CONVENTION} {SYMBOLS}", size="sm", c="dimmed"),
+    ]
+    for block in explanation.blocks:
+        found += [
+            dmc.Text(block.title, fw=500, mt="md"),
+            parts.table(HEAD, block.rows()),
+            dmc.Text(block.words, size="sm"),
+        ]
+    return found
 
 
 def _in_words(record: TrialRecord) -> str:
