@@ -115,3 +115,21 @@ def test_the_network_page_shows_the_same_text(study: tuple[Path, list[TrialRecor
     for block in found.blocks:
         assert block.words in page
         assert all(cell in page for row in block.rows() for cell in row)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mobilenet_v2", "--seed", "1"], "--seed: expected a search space or relu"),
+        (["mobilenet_v2", "-o", "x.svg"], "--output x.svg: expected it with `explain relu`"),
+        (["relu", "-o", "x.png"], "--output x.png: expected a file that ends in .svg"),
+        (["relu", "--alpha", "1"], "--alpha: expected a network with it, got relu"),
+    ],
+)
+def test_an_option_that_does_not_apply_is_an_error(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
