@@ -44,7 +44,8 @@ def spiral() -> Array:
     """Return the points of a spiral around the origin, with shape (2, points)."""
     radius = np.linspace(0.02, 1, _POINTS)
     angle = 2 * math.pi * _TURNS * radius
-    return radius * np.stack([np.cos(angle), np.sin(angle)])
+    points: Array = radius * np.stack([np.cos(angle), np.sin(angle)])
+    return points
 
 
 def relu_losses(seed: int = 0) -> list[ReluLoss]:
@@ -76,6 +77,8 @@ def _loss(matrices: Array, points: Array) -> ReluLoss:
 
 def _mapped_back(matrices: Array, points: Array) -> Array:
     """Return the points after each matrix, the ReLU and its pseudo-inverse, scaled to fit."""
-    back: Array = np.linalg.pinv(matrices) @ np.maximum(matrices @ points, 0)
+    inverses: Array = np.linalg.pinv(matrices).astype(np.float64)
+    back: Array = inverses @ np.maximum(matrices @ points, 0)
     fit = (back * points).sum(axis=(1, 2)) / (back**2).sum(axis=(1, 2))
-    return back * fit[:, None, None]
+    scaled: Array = back * fit[:, None, None]
+    return scaled

@@ -30,7 +30,7 @@ from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrain
 from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.study.images_record import ImagesRecord, balance_note
 from mbsearch.study.notes_file import NOTES, Note, read_notes, write_note
-from mbsearch.study.records import UNTRIED, TrialRecord, complete
+from mbsearch.study.records import UNTRIED, DeadUnits, TrialRecord, complete
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.retrained_file import Retrained
 
@@ -401,6 +401,7 @@ def training(record: TrialRecord) -> dict[str, Any]:
             "device": evaluation.device,
             **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},
+            **_dead_units(evaluation.dead),
         }
     if record.predicted is not None:
         facts["predicted accuracy"] = f"{record.predicted:.4f}"
@@ -413,6 +414,14 @@ def training(record: TrialRecord) -> dict[str, Any]:
     if record.started is not None:
         facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S} UTC"
     return facts
+
+
+def _dead_units(dead: DeadUnits | None) -> dict[str, str]:
+    """Return the shares of units that contribute nothing; empty if the study does not have them."""
+    if dead is None:
+        return {}
+    shares = {"dead depthwise kernels": dead.kernels, "silent channels": dead.channels}
+    return {name: f"{100 * share:.1f} %" for name, share in shares.items() if share is not None}
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
