@@ -20,6 +20,7 @@ from mbsearch.cli.command import Command
 from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
+from mbsearch.cli.explain import explain
 from mbsearch.cli.export import export
 from mbsearch.cli.interruption import interrupted_by_signals
 from mbsearch.cli.latency import latency
@@ -93,6 +94,7 @@ for _command in (
     export,
     latency,
     count,
+    explain,
     spaces,
     schema,
     cache,

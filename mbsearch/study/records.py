@@ -126,6 +126,21 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadUnits:
+    """Shares of a trained network's units that contribute nothing.
+
+    Attributes:
+        kernels: share of the depthwise kernels whose L2 norm is below 1 % of their layer's median;
+            None for a network without depthwise convolutions.
+        channels: share of the channels after an activation that are 0 everywhere, on a batch of
+            validation images.
+    """
+
+    kernels: float | None
+    channels: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Result of training one network, and everything needed to train it again.
 
@@ -133,7 +148,8 @@ class Evaluation:
     used. `pixels` is the size of the images trained on. `seconds` is the time of training and
     validation in the worker. `recipe` is the proxy as plain data. `versions` are those of mbsearch
     and torch. `images` is the number of validation images, None in older studies. `predictions`
-    are kept for finals. `start` is None if every network of the study starts from scratch.
+    are kept for finals. `start` is None if every network of the study starts from scratch. `dead`
+    is None before the training has completed, and in older studies.
     """
 
     accuracy: float
@@ -148,6 +164,7 @@ class Evaluation:
     versions: Mapping[str, str] = field(default_factory=dict)
     images: int | None = None
     start: Start | None = None
+    dead: DeadUnits | None = None
     # Not compared: arrays have no truth value.
     predictions: Predictions | None = field(default=None, compare=False)
 
@@ -170,7 +187,9 @@ class Evaluation:
         kept, begun = data.get("predictions"), data.get("start")
         predictions = None if kept is None else Predictions.from_dict(kept)
         start = None if begun is None else Start(StartKind(begun["kind"]), begun["share"])
-        return Evaluation(**{**data, "curve": curve, "predictions": predictions, "start": start})
+        dead = None if data.get("dead") is None else DeadUnits(**data["dead"])
+        decoded = {"curve": curve, "predictions": predictions, "start": start, "dead": dead}
+        return Evaluation(**{**data, **decoded})
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.space.size import Size
-from mbsearch.study.records import Evaluation, Fidelity, Start
+from mbsearch.study.records import DeadUnits, Evaluation, Fidelity, Start
+from mbsearch.training.dead_units import dead_units
 from mbsearch.training.devices import choose_device, device_name
 from mbsearch.training.long_training import LongTraining, predictions
 from mbsearch.training.loop import Training
@@ -211,7 +212,15 @@ class ProxyTraining:
             versions={name: version(name) for name in ("mbsearch", "torch")},
             images=None if training.validation_split is None else len(training.validation_split),
             start=start,
+            dead=_dead_units(training),
         )
+
+
+def _dead_units(training: Training) -> DeadUnits | None:
+    """Return the dead units of a completed training's network; None if it has not completed."""
+    if training.validation_split is None or len(training.curve) < training.recipe.epochs:
+        return None
+    return dead_units(training.scored, training.validation_split, training.device)
 
 
 def _stop_epoch(task: Task, recipe: Recipe) -> int:

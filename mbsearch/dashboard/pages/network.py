@@ -16,6 +16,7 @@ from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
+from mbsearch.cost.explanation import CONVENTION, HEAD, SYMBOLS, explain
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS
 from mbsearch.dashboard.errors_panel import errors_panel
@@ -31,7 +32,7 @@ from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.images_record import ImagesRecord, balance_note
 from mbsearch.study.notes_file import NOTES, Note, read_notes, write_note
-from mbsearch.study.records import UNTRIED, TrialRecord, complete
+from mbsearch.study.records import UNTRIED, DeadUnits, TrialRecord, complete
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.retrained_file import Retrained
 
@@ -101,6 +102,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             _section("Recipe", _facts(training(record)), identifier="recipe"),
             _section("Choices", _facts(choices(record)), identifier="choices"),
             _section("Layers", _layer_table(record), identifier="layers"),
+            _section("Cost explained", _explanation(record), identifier="explanation"),
             *_classes(snapshot.findings.images),
             dcc.Download(id="download"),
         ]
@@ -410,6 +412,7 @@ def training(record: TrialRecord) -> dict[str, Any]:
             "device": evaluation.device,
             **flat_recipe(evaluation.recipe),
             **{f"{name} version": text for name, text in evaluation.versions.items()},
+            **_dead_units(evaluation.dead),
         }
     if record.predicted is not None:
         facts["predicted accuracy"] = f"{record.predicted:.4f}"
@@ -422,6 +425,14 @@ def training(record: TrialRecord) -> dict[str, Any]:
     if record.started is not None:
         facts["started"] = f"{record.started:%Y-%m-%d %H:%M:%S} UTC"
     return facts
+
+
+def _dead_units(dead: DeadUnits | None) -> dict[str, str]:
+    """Return the shares of units that contribute nothing; empty if the study does not have them."""
+    if dead is None:
+        return {}
+    shares = {"dead depthwise kernels": dead.kernels, "silent channels": dead.channels}
+    return {name: f"{100 * share:.1f} %" for name, share in shares.items() if share is not None}
 
 
 def flat_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -506,6 +517,22 @@ def _layer_table(record: TrialRecord) -> Any:
         for row in layer_costs(record.architecture)
     ]
     return html.Div(parts.table(head, rows, text_columns=2), id="layers")
+
+
+def _explanation(record: TrialRecord) -> list[Any]:
+    """Return each block's cost as a table and in words, as ``mbsearch explain`` prints it."""
+    explanation = explain(record.architecture)
+    found: list[Any] = [
+        dmc.Text(explanation.summary),
+        dmc.Text(f"{CONVENTION} {SYMBOLS}", size="sm", c="dimmed"),
+    ]
+    for block in explanation.blocks:
+        found += [
+            dmc.Text(block.title, fw=500, mt="md"),
+            parts.table(HEAD, block.rows()),
+            dmc.Text(block.words, size="sm"),
+        ]
+    return found
 
 
 def _in_words(record: TrialRecord) -> str:
