@@ -59,6 +59,7 @@ def run(
     storage: str | None = None,
     jobs: int | None = None,
     sampler: str = "cost-aware",
+    seeds: int = 1,
     seed: int = 0,
     skip_damaged: bool = False,
     evaluator: Evaluator | None = None,
@@ -77,7 +78,9 @@ def run(
         folder: folder of the study, ``results/NAME`` by default. More trials extend a study.
         storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.
-        sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
+        sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp``, ``random`` or ``grid``, which trains
+            every network and takes no number of trials.
+        seeds: trainings of each network, with the sampler ``grid``.
         seed: seed of the search, the split and the trainings.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         evaluator: scores networks instead of the proxy (see mbsearch/execution/protocol.py).
@@ -101,6 +104,7 @@ def run(
             evaluator=evaluator,
             jobs=jobs,
             sampler=sampler,
+            seeds=seeds,
             seed=seed,
             skip_damaged=skip_damaged,
             on_progress=on_progress,
