@@ -40,7 +40,7 @@ from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.grid import GRID, adapted, grid_networks
 from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import chosen_references, missing_references, round_budgets
-from mbsearch.space.library import space_names
+from mbsearch.space.library import paper_names, space_names
 from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import deferring, write_atomically
@@ -493,7 +493,7 @@ def _as_stored(
         donor = stamp.get("weights")
         weights = SCRATCH if donor is None else stored.settings.weights
         space = space.with_settings({"weights": weights})
-    if space.name not in space_names():
+    if space.name not in (*space_names(), *paper_names()):
         return space
     if load_specification(space.name).fingerprint != space.fingerprint:
         return space

@@ -1,0 +1,63 @@
+"""The papers' experiments: their spaces."""
+
+from __future__ import annotations
+
+import pytest
+
+from mbsearch.config.specification import load_specification
+from mbsearch.cost import measure
+from mbsearch.search.grid import GridSampler, adapted
+from mbsearch.space.layers import Conv
+from mbsearch.space.library import load_reference, paper_names, papers_folder
+
+
+@pytest.mark.parametrize("name", paper_names())
+def test_a_space_is_a_small_grid_under_its_own_name(name: str) -> None:
+    space = load_specification(name)
+    assert space.name == name
+    assert space.size <= 12
+    assert adapted(space, "grid").settings.racing.rungs == ()
+    networks = {space.decode(params).fingerprint for params in space.enumerate_params()}
+    assert len(networks) == space.size, "every encoding is a network of its own"
+    assert GridSampler(list(space.enumerate_params()))
+
+
+def test_networks_of_v2_figure_6_differ_in_shortcuts_and_activations_alone() -> None:
+    space = load_specification("v2_figure_6")
+    networks = [space.decode({"resolution": 128, "stages": i}) for i in range(4)]
+    layers = [
+        [
+            (layer.kernel, layer.stride, layer.depthwise, placed.in_shape, placed.out_shape)
+            for placed in network.layers()
+            if isinstance(layer := placed.layer, Conv)
+        ]
+        for network in networks
+    ]
+    assert layers[1:] == layers[:1] * 3
+    published = load_reference("mobilenet_v2").replace(alpha=0.5, resolution=128)
+    costs = measure(published)
+    # The head has as many channels at every alpha below 1.
+    assert all(measure(each) == costs for each in networks[:2])
+    shortcuts = [sum(p.added is not None for p in network.layers()) for network in networks]
+    assert shortcuts == [10, 10, 0, 10]
+
+
+def test_networks_that_are_compared_at_equal_cost_are_within_6_percent() -> None:
+    space = load_specification("residual_bottlenecks")
+    for resolution in (96, 128):
+        inverted, resnet = (
+            measure(space.decode({"resolution": resolution, "stages": i})) for i in (0, 1)
+        )
+        for metric in ("mult_adds", "params"):
+            assert inverted[metric] == pytest.approx(resnet[metric], rel=0.03), metric
+    space = load_specification("v1_narrow_shallow")
+    for narrow, shallow in ((0.375, 0.5), (0.5, 0.67)):
+        costs = [
+            measure(space.decode({"alpha": alpha, "stages.3.repeats": repeats}))["mult_adds"]
+            for alpha, repeats in ((narrow, 6), (shallow, 1))
+        ]
+        assert costs[0] == pytest.approx(costs[1], rel=0.06)
+
+
+def test_every_file_of_the_papers_folder_is_listed() -> None:
+    assert {path.stem for path in papers_folder().iterdir()} == set(paper_names())
