@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mbsearch.execution.protocol import Evaluator
+    from mbsearch.search.driver import OnTrial
     from mbsearch.training.feature_maps import FeatureMaps
 
 
@@ -63,6 +64,7 @@ def run(
     seed: int = 0,
     skip_damaged: bool = False,
     evaluator: Evaluator | None = None,
+    on_trial: OnTrial | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Search a space like ``mbsearch run``, and return all records of the study as a table.
@@ -84,6 +86,9 @@ def run(
         seed: seed of the search, the split and the trainings.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         evaluator: scores networks instead of the proxy (see mbsearch/execution/protocol.py).
+        on_trial: called in this process with the record of each completed, pruned or failed trial.
+            A network that is promoted or has a final is passed again. Repeats that measure the
+            noise are not passed. An error in it is logged in one line, and the search continues.
         progress: show the progress on stderr: a bar on a terminal, else one line a trial.
 
     Raises:
@@ -91,6 +96,7 @@ def run(
     """
     require_supported_system()
     from mbsearch.analysis.tables import to_frame
+    from mbsearch.search.driver import ignore_trial
     from mbsearch.study.opening import study_folder
     from mbsearch.study_run import run as run_study
 
@@ -108,6 +114,7 @@ def run(
             seed=seed,
             skip_damaged=skip_damaged,
             on_progress=on_progress,
+            on_trial=on_trial or ignore_trial,
         )
     return to_frame(result.records)
 

@@ -34,7 +34,7 @@ from mbsearch.execution.main_module import exit_if_imported_by_worker
 from mbsearch.latency.model import MODEL_KEY, LatencyModel
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.report.result_files import write_results
-from mbsearch.search.driver import Driver
+from mbsearch.search.driver import Driver, OnTrial, ignore_trial
 from mbsearch.search.estimates import Estimates
 from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.grid import GRID, adapted, grid_networks
@@ -143,6 +143,7 @@ def run(
     skip_damaged: bool = False,
     dry_run: bool = False,
     on_progress: OnProgress = ignore_progress,
+    on_trial: OnTrial = ignore_trial,
 ) -> RunResult:
     """Run a search by proxy trainings, or resume it if the study exists.
 
@@ -169,6 +170,7 @@ def run(
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         dry_run: log the plan of the run, and stop before it starts.
         on_progress: receives every progress event.
+        on_trial: receives the record of each completed, pruned or failed trial.
 
     Raises:
         SpecError: no network of the space is within the limits.
@@ -226,7 +228,7 @@ def run(
                     folder, study.store.records(), exhausted=False, identity=study.identity
                 )
             study.store.keep_predictions({})  # predictions of an earlier run are outdated
-            driver = study.driver(executor, trials, deadline, on_progress, seeds)
+            driver = study.driver(executor, trials, deadline, on_progress, on_trial, seeds)
             unwritten = study.run(driver, executor, predict=table is None)
             result = RunResult(
                 folder, study.store.records(), driver.exhausted, study.identity, driver.unpromoted
@@ -336,7 +338,8 @@ class _OpenStudy:
         trials: int | None,
         deadline: float,
         on_progress: OnProgress,
-        seeds: int = 1,
+        on_trial: OnTrial,
+        seeds: int,
     ) -> Driver:
         """Return the search's driver, with the screening epochs that the pilot chose, if it ran."""
         pilot = self._pilot(executor)
@@ -355,6 +358,7 @@ class _OpenStudy:
             None if pilot is None else pilot.epochs,
             final_scale=self.scoring.final_scale,
             seeds=seeds,
+            on_trial=on_trial,
         )
 
     def _pilot(self, executor: Executor) -> Pilot | None:

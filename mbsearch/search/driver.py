@@ -49,9 +49,16 @@ from mbsearch.study.run_clock import STARTED
 from mbsearch.study.store import RECORD, StudyStore
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
+OnTrial = Callable[[TrialRecord], None]
+"""A function that receives the record of each completed, pruned or failed trial."""
+
 _LOGGER = logging.getLogger(__name__)
 _TRAININGS_TIMED = 3  # before an estimate of the remaining time
 _TRAININGS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
+
+
+def ignore_trial(record: TrialRecord) -> None:
+    """Do nothing with the record of a trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Driver:
     raises an error if another run may have the study. `folder` keeps checkpoints and weights of
     finals. `epochs` is the length of a screening, None for the recipe's. `final_scale` is the share
     of a network's resolution at which finals train. `seeds` is the number of trainings of each
-    candidate.
+    candidate. `on_trial` receives the record of each completed, pruned or failed trial.
     """
 
     store: StudyStore
@@ -87,6 +94,7 @@ class Driver:
     epochs: int | None = None
     final_scale: float = 1.0
     seeds: int = 1
+    on_trial: OnTrial = ignore_trial
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
@@ -420,6 +428,17 @@ class Driver:
         trial = self._outcomes.record(job, finished)
         self._completed += 1
         self._report(None if trial is None else _message(trial, job.spec.fidelity))
+        if trial is not None and self.on_trial is not ignore_trial:
+            self._pass_on(trial.trial)
+
+    def _pass_on(self, number: int) -> None:
+        """Call `on_trial` with a trial's stored record; log an error in it."""
+        record = next(r for r in self.store.records() if r.trial == number)
+        try:
+            self.on_trial(record)
+        except Exception as error:  # the user's code, which must not end the search
+            reason = " ".join(str(error).split())
+            _LOGGER.warning(f"on_trial: trial {number}: {type(error).__name__}: {reason}")
 
     def _report(self, message: str | None = None) -> None:
         """Emit a progress event, with a message if a training has just ended."""
