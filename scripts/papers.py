@@ -166,7 +166,9 @@ def networks(space: str) -> list[Network]:
             float(row["alpha"]),
             int(row["resolution"]),
             {key.removeprefix("choice "): v for key, v in row.items() if key.startswith("choice ")},
-            *(int(row[key]) for key in ("mult_adds", "params", "peak_activation_bytes")),
+            int(row["mult_adds"]),
+            int(row["params"]),
+            int(row["peak_activation_bytes"]),
             Trainings(
                 [float(each) for each in row["accuracies"].split()],
                 [],
