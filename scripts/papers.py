@@ -94,7 +94,7 @@ def separable_ratios() -> str:
     return "\n".join(lines) + "\n"
 
 
-FIGURE_6 = ("V2", "ReLU6 bottleneck", "no shortcuts", "shortcuts between expansions")
+FIGURE_6 = ("published V2", "ReLU6 bottleneck", "no shortcuts", "shortcuts between expansions")
 PAGES = {
     "v1_separable": Page(
         ("v1_separable",),
@@ -122,36 +122,29 @@ PAGES = {
         (
             ("MobileNetV1 0.75/128", "MobileNetV1 0.5/128"),
             ("MobileNetV1 0.5/128", "MobileNetV1 0.25/128"),
-            ("MobileNetV1 0.75/128", "MobileNetV1 0.75/96"),
-            ("MobileNetV1 0.75/96", "MobileNetV1 0.75/64"),
+            ("MobileNetV1 0.75/128", "MobileNetV1 0.75/64"),
+            ("MobileNetV1 0.25/128", "MobileNetV1 0.5/64"),
         ),
     ),
     "v2_figure_6": Page(
         ("v2_figure_6",),
         stages(*FIGURE_6),
-        tuple(
-            (f"V2 1/{resolution}", f"{other} 1/{resolution}")
-            for other in FIGURE_6[1:]
-            for resolution in (96, 128)
-        ),
+        tuple((f"{FIGURE_6[0]} 1/128", f"{other} 1/128") for other in FIGURE_6[1:]),
     ),
     "v2_alpha_resolution": Page(
         ("v1_alpha_resolution", "v2_alpha_resolution"),
         lambda network: f"MobileNet{network.space[:2].upper()}",
         (
-            ("MobileNetV2 0.5/64", "MobileNetV1 0.25/96"),
-            ("MobileNetV2 0.35/96", "MobileNetV1 0.5/64"),
-            ("MobileNetV2 0.5/128", "MobileNetV1 0.5/96"),
-            ("MobileNetV2 0.75/128", "MobileNetV1 0.75/96"),
+            ("MobileNetV2 0.5/128", "MobileNetV1 0.5/128"),
+            ("MobileNetV2 0.75/128", "MobileNetV1 0.75/128"),
+            ("MobileNetV2 0.35/128", "MobileNetV1 0.75/64"),
+            ("MobileNetV2 0.75/64", "MobileNetV1 0.5/64"),
         ),
     ),
     "residual_bottlenecks": Page(
         ("residual_bottlenecks",),
         stages("inverted residual", "ResNet bottleneck"),
-        tuple(
-            (f"inverted residual 1/{resolution}", f"ResNet bottleneck 1/{resolution}")
-            for resolution in (96, 128)
-        ),
+        (("inverted residual 1/128", "ResNet bottleneck 1/128"),),
     ),
 }
 
