@@ -37,7 +37,7 @@ from mbsearch.report.result_files import write_results
 from mbsearch.search.driver import Driver, OnTrial, ignore_trial
 from mbsearch.search.estimates import Estimates
 from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler
-from mbsearch.search.grid import GRID, adapted, grid_networks
+from mbsearch.search.grid import GRID, adapted, grid_networks, require_unpruned
 from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import chosen_references, missing_references, round_budgets
 from mbsearch.space.library import paper_names, space_names
@@ -293,10 +293,13 @@ class _OpenStudy:
 
         Raises:
             SpecError: no network of the space is within the limits.
-            StorageError: the study was made by other settings.
+            StorageError: the study was made by other settings, or has pruned trials and is to
+                become a grid.
         """
         identity = _identity(scoring, seed)
         store = _with_identity(store, folder, identity)
+        if sampler == GRID:
+            require_unpruned(store, folder)
         model = _latency_model(store, scoring.space, seed)
         meter = measure if model is None else model.measure
         space = with_questions(scoring.space, meter)

@@ -12,14 +12,16 @@ from statistics import fmean
 
 import pytest
 from fake_evaluator import FakeEvaluator
+from optuna.trial import TrialState
 
 import mbsearch as mb
 from mbsearch.config.specification import SearchSpecification, load_specification
-from mbsearch.errors import SpecError
+from mbsearch.errors import SpecError, StorageError
 from mbsearch.search.grid import MOST_NETWORKS
-from mbsearch.study.opening import read_study
+from mbsearch.study.journal import open_journal
+from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State
-from mbsearch.study.store import StudyStore
+from mbsearch.study.store import RECORD, StudyStore, create_study
 from mbsearch.study_run import SEEDS, run
 
 # 9 encodings: the expansion of a separable stage does not count. Two are over the limit, and one
@@ -113,6 +115,21 @@ def test_no_network_of_a_grid_is_pruned(space: SearchSpecification, tmp_path: Pa
     assert {len(r.evaluation.curve) for r in store.records() if r.evaluation} == {4}
 
 
+def test_a_study_with_pruned_trials_does_not_become_a_grid(
+    space: SearchSpecification, tmp_path: Path
+) -> None:
+    folder = tmp_path / "study"
+    run(space, trials=1, folder=folder, evaluator=FakeEvaluator(), jobs=1, sampler="random")
+    store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
+    ((_, spec),) = store.trials(store.search)
+    pruned = store.search.ask().number
+    store.set_attr(store.search, pruned, RECORD, spec.to_dict())
+    store.tell(store.search, pruned, state=TrialState.PRUNED)
+    message = "without pruned trials for --sampler grid, got 1"
+    with pytest.raises(StorageError, match=message):
+        grid(space, folder, seeds=1)
+
+
 def test_too_large_a_space_is_refused_with_its_size_before_a_study_is_made(
     space: SearchSpecification, tmp_path: Path
 ) -> None:
@@ -146,6 +163,7 @@ KILLED = """
 from pathlib import Path
 
 from fake_evaluator import FakeEvaluator
+from optuna.trial import TrialState
 
 from mbsearch.config.specification import load_specification
 from mbsearch.study_run import run

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure
-from mbsearch.errors import SpecError
+from mbsearch.errors import SpecError, StorageError
 from mbsearch.space.template import Params
+from mbsearch.study.store import StudyStore
 
 GRID = "grid"
 """Name of the sampler."""
@@ -73,6 +75,20 @@ def adapted(space: SearchSpecification, sampler: str) -> SearchSpecification:
             "finals": settings.finals.model_copy(update={"minutes": 0}),
         }
     )
+
+
+def require_unpruned(store: StudyStore, folder: Path) -> None:
+    """Raise an error for a study with pruned trials, which a grid would not train to the end.
+
+    Raises:
+        StorageError: an earlier run pruned trials.
+    """
+    pruned = sum(1 for _ in store.trials(store.search, (TrialState.PRUNED,)))
+    if pruned:
+        raise StorageError(
+            f"{folder}: expected a study without pruned trials for --sampler {GRID}, got {pruned}; "
+            "start another study with --name"
+        )
 
 
 def grid_networks(space: SearchSpecification, measure: Measure) -> int:
