@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mbsearch.execution.protocol import Evaluator
+    from mbsearch.search.driver import OnTrial
     from mbsearch.training.feature_maps import FeatureMaps
 
 
@@ -59,9 +60,11 @@ def run(
     storage: str | None = None,
     jobs: int | None = None,
     sampler: str = "cost-aware",
+    seeds: int = 1,
     seed: int = 0,
     skip_damaged: bool = False,
     evaluator: Evaluator | None = None,
+    on_trial: OnTrial | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Search a space like ``mbsearch run``, and return all records of the study as a table.
@@ -77,10 +80,15 @@ def run(
         folder: folder of the study, ``results/NAME`` by default. More trials extend a study.
         storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.
-        sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp`` or ``random``.
+        sampler: ``cost-aware``, ``tpe``, ``nsga2``, ``gp``, ``random`` or ``grid``, which trains
+            every network and takes no number of trials.
+        seeds: trainings of each network, with the sampler ``grid``.
         seed: seed of the search, the split and the trainings.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         evaluator: scores networks instead of the proxy (see mbsearch/execution/protocol.py).
+        on_trial: called in this process with the record of each completed, pruned or failed trial.
+            A network that is promoted or has a final is passed again. Repeats that measure the
+            noise are not passed. An error in it is logged in one line, and the search continues.
         progress: show the progress on stderr: a bar on a terminal, else one line a trial.
 
     Raises:
@@ -88,6 +96,7 @@ def run(
     """
     require_supported_system()
     from mbsearch.analysis.tables import to_frame
+    from mbsearch.search.driver import ignore_trial
     from mbsearch.study.opening import study_folder
     from mbsearch.study_run import run as run_study
 
@@ -101,9 +110,11 @@ def run(
             evaluator=evaluator,
             jobs=jobs,
             sampler=sampler,
+            seeds=seeds,
             seed=seed,
             skip_damaged=skip_damaged,
             on_progress=on_progress,
+            on_trial=on_trial or ignore_trial,
         )
     return to_frame(result.records)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from threadpoolctl import threadpool_limits
 
 from mbsearch.analysis.findings import findings_of
+from mbsearch.analysis.seed_table import seed_frame
 from mbsearch.config.proxy_settings import data_title
 from mbsearch.config.settings import AUTO, SCRATCH
 from mbsearch.config.specification import (
@@ -33,12 +34,13 @@ from mbsearch.execution.main_module import exit_if_imported_by_worker
 from mbsearch.latency.model import MODEL_KEY, LatencyModel
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.report.result_files import write_results
-from mbsearch.search.driver import Driver
+from mbsearch.search.driver import Driver, OnTrial, ignore_trial
 from mbsearch.search.estimates import Estimates
 from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler
+from mbsearch.search.grid import GRID, adapted, grid_networks, require_unpruned
 from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import chosen_references, missing_references, round_budgets
-from mbsearch.space.library import space_names
+from mbsearch.space.library import paper_names, space_names
 from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import deferring, write_atomically
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from mbsearch.execution.protocol import Evaluator
     from mbsearch.training.pretrained import Pretrained
 
+SEEDS = "seeds.csv"
+"""File of a study: mean accuracies of its networks over several seeds."""
 SKIPPED = "skipped_images.txt"
 """File of a study: image files that were left out as damaged, with the reason."""
 
@@ -133,11 +137,13 @@ def run(
     ray: str | None = None,
     gpus_per_trial: float = 0.0,
     sampler: str = "cost-aware",
+    seeds: int = 1,
     seed: int = 0,
     device: str | None = None,
     skip_damaged: bool = False,
     dry_run: bool = False,
     on_progress: OnProgress = ignore_progress,
+    on_trial: OnTrial = ignore_trial,
 ) -> RunResult:
     """Run a search by proxy trainings, or resume it if the study exists.
 
@@ -157,12 +163,14 @@ def run(
         jobs: worker processes; None for one a core, four on a GPU, or the cluster's number.
         ray: address of a Ray cluster that trains, instead of this machine.
         gpus_per_trial: share of a GPU that a training on the cluster occupies.
-        sampler: name of the sampler.
+        sampler: name of the sampler; ``grid`` trains every network of the space.
+        seeds: trainings of each network, with the sampler ``grid``.
         seed: seed of the sampler, the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         skip_damaged: leave out image files that cannot be read; by default they are an error.
         dry_run: log the plan of the run, and stop before it starts.
         on_progress: receives every progress event.
+        on_trial: receives the record of each completed, pruned or failed trial.
 
     Raises:
         SpecError: no network of the space is within the limits.
@@ -173,11 +181,11 @@ def run(
     exit_if_imported_by_worker()
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     workers = _Workers(jobs, ray, gpus_per_trial)
-    _check_options(trials, minutes, workers, sampler)
+    _check_options(trials, minutes, workers, sampler, seeds)
     if not dry_run:
         require_writable(folder, "--results names another folder")
     known = _stored_settings(folder, storage)
-    space = _as_stored(space, folder, known)
+    space = adapted(_as_stored(space, folder, known), sampler)
     if table is not None:
         scoring = by_table(space, table)
     elif evaluator is not None:
@@ -197,6 +205,7 @@ def run(
         )
     space = scoring.space
     feasible = require_feasible(replace(space, settings=space.settings.exact))
+    trials = _grid_trials(space, seeds) if sampler == GRID else trials
     for line in (*scoring.facts, *_plan_lines(scoring, trials, jobs or scoring.jobs())):
         _LOGGER.info(line)
     if dry_run:
@@ -219,7 +228,7 @@ def run(
                     folder, study.store.records(), exhausted=False, identity=study.identity
                 )
             study.store.keep_predictions({})  # predictions of an earlier run are outdated
-            driver = study.driver(executor, trials, deadline, on_progress)
+            driver = study.driver(executor, trials, deadline, on_progress, on_trial, seeds)
             unwritten = study.run(driver, executor, predict=table is None)
             result = RunResult(
                 folder, study.store.records(), driver.exhausted, study.identity, driver.unpromoted
@@ -284,10 +293,13 @@ class _OpenStudy:
 
         Raises:
             SpecError: no network of the space is within the limits.
-            StorageError: the study was made by other settings.
+            StorageError: the study was made by other settings, or has pruned trials and is to
+                become a grid.
         """
         identity = _identity(scoring, seed)
         store = _with_identity(store, folder, identity)
+        if sampler == GRID:
+            require_unpruned(store, folder)
         model = _latency_model(store, scoring.space, seed)
         meter = measure if model is None else model.measure
         space = with_questions(scoring.space, meter)
@@ -324,7 +336,13 @@ class _OpenStudy:
             _LOGGER.info(f"resuming: {completed}{limit} trials are completed")
 
     def driver(
-        self, executor: Executor, trials: int | None, deadline: float, on_progress: OnProgress
+        self,
+        executor: Executor,
+        trials: int | None,
+        deadline: float,
+        on_progress: OnProgress,
+        on_trial: OnTrial,
+        seeds: int,
     ) -> Driver:
         """Return the search's driver, with the screening epochs that the pilot chose, if it ran."""
         pilot = self._pilot(executor)
@@ -342,6 +360,8 @@ class _OpenStudy:
             self.scoring.images,
             None if pilot is None else pilot.epochs,
             final_scale=self.scoring.final_scale,
+            seeds=seeds,
+            on_trial=on_trial,
         )
 
     def _pilot(self, executor: Executor) -> Pilot | None:
@@ -404,11 +424,27 @@ class _OpenStudy:
             findings = findings_of(records, self.store.settings())
             title = f"{self.space.name} on {data_title(self.scoring.data)}"
             failures += write_results(self.folder, findings, title)
+            repeats = self.store.repeats()
+            if any(r.fingerprint in repeats and not r.is_baseline for r in records):
+                with deferring(failures):
+                    table = seed_frame(records, repeats).to_csv(index=False)
+                    write_atomically(self.folder / SEEDS, table)
         return failures
 
 
+def _grid_trials(space: SearchSpecification, seeds: int) -> int:
+    """Return the number of networks of a grid search, and log its plan."""
+    exact = space if space.settings.needs_latency else with_questions(space)
+    trials = grid_networks(replace(exact, settings=exact.settings.exact), measure)
+    each = "one training" if seeds == 1 else f"{seeds} trainings"
+    _LOGGER.info(
+        f"grid: {trials:,} networks with {each} each, without pruning, promotion and finals"
+    )
+    return trials
+
+
 def _check_options(
-    trials: int | None, minutes: float | None, workers: _Workers, sampler: str
+    trials: int | None, minutes: float | None, workers: _Workers, sampler: str, seeds: int
 ) -> None:
     """Raise an error for invalid options, before anything is written."""
     if trials is not None and trials < 1:
@@ -423,6 +459,15 @@ def _check_options(
         import mbsearch.execution.ray  # noqa: F401  raises ClusterError without Ray
     if sampler not in SAMPLERS:
         raise unknown_sampler(sampler)
+    if seeds < 1:
+        raise SpecError(f"seeds: expected a number >= 1, got {seeds}")
+    if sampler == GRID and trials is not None:
+        raise SpecError(
+            f"trials: expected none with the sampler {GRID}, which trains every network of the "
+            f"space, got {trials}"
+        )
+    if sampler != GRID and seeds > 1:
+        raise SpecError(f"seeds: expected 1 without the sampler {GRID}, got {seeds}")
 
 
 def _check_device(device: str | None) -> None:
@@ -455,7 +500,7 @@ def _as_stored(
         donor = stamp.get("weights")
         weights = SCRATCH if donor is None else stored.settings.weights
         space = space.with_settings({"weights": weights})
-    if space.name not in space_names():
+    if space.name not in (*space_names(), *paper_names()):
         return space
     if load_specification(space.name).fingerprint != space.fingerprint:
         return space

@@ -22,6 +22,7 @@ from mbsearch.export.timm_string import timm_strings
 from mbsearch.space.architecture import Architecture, Head, Stem
 from mbsearch.space.blocks import (
     Bottleneck,
+    ExpandedResidual,
     Identity,
     InvertedResidual,
     Separable,
@@ -41,6 +42,8 @@ EVERY_BLOCK = Architecture(
         Separable(block="separable", channels=16, squeeze_ratio=0.25, linear=True),
         Bottleneck(block="bottleneck", channels=32, repeats=2, stride=2, squeeze_ratio=0.25),
         InvertedResidual(block="inverted_residual", channels=24, repeats=2, linear=False),
+        InvertedResidual(block="inverted_residual", channels=24, shortcut=False),
+        ExpandedResidual(block="expanded_residual", channels=48, repeats=2),
         SpatialSeparable(block="spatial_separable", channels=24, kernel=5, stride=2),
         Standard(block="standard", channels=24, activation="hard_swish"),
         Identity(block="identity", channels=40),

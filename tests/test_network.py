@@ -14,7 +14,13 @@ from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture, Head, Stem
-from mbsearch.space.blocks import Bottleneck, Identity, InvertedResidual, SpatialSeparable
+from mbsearch.space.blocks import (
+    Bottleneck,
+    ExpandedResidual,
+    Identity,
+    InvertedResidual,
+    SpatialSeparable,
+)
 from mbsearch.space.library import load_reference, reference_names, space_names
 from mbsearch.training.folding import fold_norms
 from mbsearch.training.network import Residual, build, skeleton
@@ -35,6 +41,8 @@ BLOCKS_WITHOUT_A_PEER = Architecture(
     stages=(
         Bottleneck(block="bottleneck", channels=32, repeats=2, stride=2, squeeze_ratio=0.25),
         InvertedResidual(block="inverted_residual", channels=24, repeats=2, linear=False),
+        InvertedResidual(block="inverted_residual", channels=24, shortcut=False),
+        ExpandedResidual(block="expanded_residual", channels=48, repeats=2),
         SpatialSeparable(block="spatial_separable", channels=24, kernel=5, stride=2),
         Identity(block="identity", channels=40),
     ),
@@ -148,16 +156,35 @@ def test_variances_are_those_of_the_fan_out() -> None:
         assert weight.var().item() == pytest.approx(2 / fan_out, rel=0.1)
 
 
-def test_zero_init_makes_every_residual_block_its_shortcut() -> None:
+def ends_in_relu(block: Residual) -> bool:
+    last = block.get_submodule(block.body_names[-1])
+    return isinstance(last.get_submodule("activation"), nn.ReLU6)
+
+
+def test_zero_init_makes_every_residual_block_without_a_last_relu_its_shortcut() -> None:
     network = build(BLOCKS_WITHOUT_A_PEER, zero_init_residual=True)
-    residuals = [m for m in network.modules() if isinstance(m, Residual)]
-    assert len(residuals) == 3
+    all_residuals = [m for m in network.modules() if isinstance(m, Residual)]
+    residuals = [block for block in all_residuals if not ends_in_relu(block)]
+    assert (len(all_residuals), len(residuals)) == (4, 2)
     for block in residuals:
         x = torch.randn(2, next(block.parameters()).shape[1], 8, 8)
         skip = x
         for name in block.shortcut_names:
             skip = block.get_submodule(name)(skip)
         assert torch.equal(block(x), block.activation(skip.clone()))
+
+
+def test_every_weight_of_a_network_has_a_gradient_after_zero_init_and_one_step() -> None:
+    """A branch that ends in a ReLU would have none at a scale of 0."""
+    network = build(BLOCKS_WITHOUT_A_PEER, zero_init_residual=True, num_classes=10)
+    images, labels = torch.randn(8, 3, 64, 64), torch.arange(8)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
 
 
 def test_the_number_of_classes_can_be_given() -> None:

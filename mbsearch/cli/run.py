@@ -95,8 +95,11 @@ def run(
         float, typer.Option(min=0, help="With --ray: share of a GPU for each training.")
     ] = 0.0,
     sampler: Annotated[
-        str, typer.Option(help="cost-aware, tpe, nsga2, gp or random.")
+        str, typer.Option(help="cost-aware, tpe, nsga2, gp, random, or grid for all networks.")
     ] = "cost-aware",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="With --sampler grid: trainings of each network.")
+    ] = 1,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -185,7 +188,13 @@ def run(
     if table is not None:
         _require_absent(
             {"data": data, "device": device, "evaluator": evaluator}
-            | {"refine": refine, "weights": weights}
+            | {"refine": refine, "weights": weights},
+            "no --table with it, which trains nothing",
+        )
+    if sampler == "grid":
+        _require_absent(
+            {"trials": trials, "refine": refine, "finals": finals},
+            "no --sampler grid with it, which trains every network by one recipe",
         )
     if not dry_run:  # before the images are read
         require_writable(results, "--results names another folder")
@@ -206,7 +215,7 @@ def run(
         with ProgressDisplay(err) as display:
             result = run_study(
                 loaded,
-                trials=trials or (_DEFAULT_TRIALS if minutes is None else None),
+                trials=trials or _default_trials(minutes, sampler),
                 folder=folder,
                 storage=storage,
                 data=data,
@@ -216,6 +225,7 @@ def run(
                 ray=ray,
                 gpus_per_trial=gpus_per_trial,
                 sampler=sampler,
+                seeds=seeds,
                 seed=seed,
                 device=device,
                 skip_damaged=skip_damaged,
@@ -282,13 +292,16 @@ class _Overrides:
         return space.with_settings({"budgets": tuple(dict.fromkeys(budgets))})
 
 
-def _require_absent(options: Mapping[str, object]) -> None:
-    """Raise an error for a training option that was given together with ``--table``."""
+def _default_trials(minutes: float | None, sampler: str) -> int | None:
+    """Return the number of trials if none is given; None for a grid and for a time limit."""
+    return _DEFAULT_TRIALS if minutes is None and sampler != "grid" else None
+
+
+def _require_absent(options: Mapping[str, object], expected: str) -> None:
+    """Raise an error for an option that was given together with one that excludes it."""
     for option, value in options.items():
         if value is not None:
-            raise SpecError(
-                f"--{option}: expected no --table with it, which trains nothing, got one"
-            )
+            raise SpecError(f"--{option}: expected {expected}, got one")
 
 
 def _limits(settings: Settings, given: list[str]) -> Limits:

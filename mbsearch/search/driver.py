@@ -38,6 +38,7 @@ from mbsearch.search.pending import (
     find_promotions,
     interrupted,
     missing_baselines,
+    missing_repeats,
 )
 from mbsearch.search.promotion import Promotions
 from mbsearch.search.sampler_data import update_sampler_data
@@ -48,9 +49,16 @@ from mbsearch.study.run_clock import STARTED
 from mbsearch.study.store import RECORD, StudyStore
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
+OnTrial = Callable[[TrialRecord], None]
+"""A function that receives the record of each completed, pruned or failed trial."""
+
 _LOGGER = logging.getLogger(__name__)
 _TRAININGS_TIMED = 3  # before an estimate of the remaining time
 _TRAININGS = {Fidelity.SCREENING: "", Fidelity.PROMOTION: ", promotion", Fidelity.FINAL: ", final"}
+
+
+def ignore_trial(record: TrialRecord) -> None:
+    """Do nothing with the record of a trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ class Driver:
     With `target` None there is no limit. The `deadline` is a time of `time.monotonic`. `still_held`
     raises an error if another run may have the study. `folder` keeps checkpoints and weights of
     finals. `epochs` is the length of a screening, None for the recipe's. `final_scale` is the share
-    of a network's resolution at which finals train.
+    of a network's resolution at which finals train. `seeds` is the number of trainings of each
+    candidate. `on_trial` receives the record of each completed, pruned or failed trial.
     """
 
     store: StudyStore
@@ -84,6 +93,8 @@ class Driver:
     images: Images = Images()
     epochs: int | None = None
     final_scale: float = 1.0
+    seeds: int = 1
+    on_trial: OnTrial = ignore_trial
     _jobs: dict[int, Job] = field(default_factory=dict)
     _ticket: int = 0
     _next_trial: int = 0
@@ -91,6 +102,7 @@ class Driver:
     _begun: int = 0  # search trials that are running or have been trained
     _interrupted: list[Job] = field(default_factory=list)
     _baselines: list[MissingBaseline] = field(default_factory=list)
+    _repeats: list[MissingBaseline] | None = None  # of candidates; set when all have begun
     _promotions: Promotions | None = None  # set when the search has ended
     _promoting: bool = False
     _suggestions: Suggestions = field(init=False)
@@ -194,6 +206,14 @@ class Driver:
                 return final
             if (job := self._begin_candidate()) is not None:
                 return job
+        if self._repeats is None:
+            self._repeats = missing_repeats(self.store, self.seeds)
+        if self._repeats:
+            return self._begin_baseline(self._repeats.pop(0))
+        return self._next_longer()
+
+    def _next_longer(self) -> Job | None:
+        """Return the next promotion or final after the search; None as `_next`."""
         if self._promotions is None:
             if self._jobs:  # they may still join the front
                 return None
@@ -406,8 +426,19 @@ class Driver:
         else:
             self._outcomes.fail(job, finished.error or "the evaluator gave no reason")
         trial = self._outcomes.record(job, finished)
-        self._completed += trial is not None
+        self._completed += 1
         self._report(None if trial is None else _message(trial, job.spec.fidelity))
+        if trial is not None and self.on_trial is not ignore_trial:
+            self._pass_on(trial.trial)
+
+    def _pass_on(self, number: int) -> None:
+        """Call `on_trial` with a trial's stored record; log an error in it."""
+        record = next(r for r in self.store.records() if r.trial == number)
+        try:
+            self.on_trial(record)
+        except Exception as error:  # the user's code, which must not end the search
+            reason = " ".join(str(error).split())
+            _LOGGER.warning(f"on_trial: trial {number}: {type(error).__name__}: {reason}")
 
     def _report(self, message: str | None = None) -> None:
         """Emit a progress event, with a message if a training has just ended."""
@@ -415,7 +446,9 @@ class Driver:
         phase = "baselines" if baselines or self._running_candidates < running else "search"
         left = None
         if self.target is not None:
-            left = running + baselines + max(0, self.target - self._begun)
+            repeats = self._repeats
+            waiting = (self.seeds - 1) * self.target if repeats is None else len(repeats)
+            left = running + baselines + max(0, self.target - self._begun) + waiting
         if self._promotions is not None:
             phase, left = "longer training", running
             if any(job.spec.kind is TrialKind.FINAL for job in self._jobs.values()):

@@ -14,13 +14,14 @@ from mbsearch.analysis.calibration import long_training_gain
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure, measure
 from mbsearch.errors import SpecError, did_you_mean
+from mbsearch.search.grid import GRID, GridSampler
 from mbsearch.search.sampler.candidates import CACHE_SIZE
 from mbsearch.search.sampler.cost_aware import CostAwareSampler
 from mbsearch.search.sampler.facts import Facts
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.template import Params
 
-SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random")
+SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random", GRID)
 
 
 def distributions(space: SearchSpecification) -> dict[str, BaseDistribution]:
@@ -72,6 +73,8 @@ def make_sampler(
             return GPSampler(seed=seed + trials)
         case "random":
             return RandomSampler(seed=seed + trials)
+        case "grid":
+            return GridSampler([space.complete(p) for p in space.enumerate_params()])
         case _:
             raise unknown_sampler(name)
 

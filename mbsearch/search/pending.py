@@ -17,7 +17,7 @@ from mbsearch.search.promotion import Promotions
 from mbsearch.search.references import chosen_references
 from mbsearch.search.sampler.observations import ABANDONED
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.records import Fidelity, complete
+from mbsearch.study.records import SEARCH, Fidelity, complete
 from mbsearch.study.store import StudyStore
 from mbsearch.study.trial_spec import TrialKind, TrialSpec
 
@@ -39,7 +39,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class MissingBaseline:
-    """A reference network to screen, or to screen again with another seed."""
+    """A reference network to screen, or a network to screen again with another seed.
+
+    The family of a network of the space is ``search``.
+    """
 
     family: str
     network: Architecture
@@ -97,7 +100,7 @@ def missing_baselines(
     trained = Counter(
         spec.fingerprint
         for _, spec in store.trials(store.baselines)
-        if spec.fidelity is Fidelity.SCREENING
+        if spec.fidelity is Fidelity.SCREENING and spec.origin != SEARCH
     )
     wanted = [
         (family, network.replace(num_classes=_num_classes(space, network)))
@@ -123,6 +126,26 @@ def missing_baselines(
         repeats = space.settings.proxy.noise_seeds - max(trained[network.fingerprint], 1)
         missing += [MissingBaseline(family, network, TrialKind.REPEAT)] * repeats
     return missing
+
+
+def missing_repeats(store: StudyStore, seeds: int) -> list[MissingBaseline]:
+    """Return the repeats that the candidates lack until each has `seeds` trainings.
+
+    Every candidate gets its second training before one gets its third.
+    """
+    repeats = Counter(
+        spec.fingerprint
+        for _, spec in store.trials(store.baselines)
+        if spec.kind is TrialKind.REPEAT
+    )
+    states = (TrialState.COMPLETE, TrialState.RUNNING)
+    networks = [spec.architecture for _, spec in store.trials(store.search, states)]
+    return [
+        MissingBaseline(SEARCH, network, TrialKind.REPEAT)
+        for seed in range(1, seeds)
+        for network in networks
+        if repeats[network.fingerprint] < seed
+    ]
 
 
 def find_promotions(store: StudyStore, space: SearchSpecification) -> Promotions:

@@ -123,7 +123,8 @@ class Separable(Stage):
 class InvertedResidual(Stage):
     """Inverted residual with linear bottleneck (V2 paper, section 3.3 and table 1).
 
-    The shortcut connects input and output if the stride is 1 and their channels are equal.
+    With `shortcut`, the input is added to the output if the stride is 1 and their channels are
+    equal.
     """
 
     block: Literal["inverted_residual"]
@@ -133,6 +134,7 @@ class InvertedResidual(Stage):
     squeeze_ratio: SqueezeRatio = 0
     squeeze_style: SqueezeStyle = "mobilenet_v3"
     linear: bool = True
+    shortcut: bool = True
 
     def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
         """Return the block: [expansion,] depthwise [, squeeze-excite], projection."""
@@ -145,6 +147,32 @@ class InvertedResidual(Stage):
                 Conv("depthwise", wide, (k, k), (stride, stride), depthwise=True, activation=act),
                 *_squeeze(self.squeeze_ratio, self.squeeze_style, c_in, wide),
                 Conv("projection", c_out, activation=None if self.linear else act),
+            ),
+            shortcut=() if self.shortcut and stride == 1 and c_in == c_out else None,
+        )
+
+
+class ExpandedResidual(Stage):
+    """Residual between expansions instead of bottlenecks (V2 paper, figure 6b).
+
+    Its channels are those of the expansion. A stack of these blocks has the layers of a stack of
+    inverted residuals, with other shortcuts. The bottleneck's channels are the output's divided by
+    `reduction`.
+    """
+
+    block: Literal["expanded_residual"]
+    kernel: Kernel = 3
+    reduction: Annotated[float, Field(ge=1, le=64, allow_inf_nan=False)] = 6
+    activation: Activation | None = None
+
+    def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
+        """Return the block: depthwise, linear projection, expansion."""
+        k, act = self.kernel, self.activation or default
+        return Block(
+            (
+                Conv("depthwise", c_in, (k, k), (stride, stride), depthwise=True, activation=act),
+                Conv("projection", round_channels(c_out / self.reduction)),
+                Conv("expansion", c_out, activation=act),
             ),
             shortcut=() if stride == 1 and c_in == c_out else None,
         )
@@ -285,6 +313,7 @@ AnyStage = (
     Standard
     | Separable
     | InvertedResidual
+    | ExpandedResidual
     | UniversalInvertedBottleneck
     | FusedInvertedResidual
     | Bottleneck

@@ -33,10 +33,20 @@ def space_names() -> list[str]:
     return _stems(spaces_folder())
 
 
+def papers_folder() -> Path:
+    """Return the folder of the packaged spaces of the papers' experiments."""
+    return spaces_folder() / "papers"
+
+
+def paper_names() -> list[str]:
+    """Return the names of the packaged spaces of the papers' experiments."""
+    return _stems(papers_folder())
+
+
 def find(name: str | Path) -> Path:
     """Return the YAML file for a path or the name of a packaged space or reference.
 
-    Of equal names, a file comes first, then a space, then a reference.
+    Of equal names, a file comes first, then a space, an experiment of a paper, and a reference.
 
     Raises:
         SpecError: there is none; the message suggests the closest name.
@@ -45,13 +55,13 @@ def find(name: str | Path) -> Path:
     if path.exists() and not path.is_dir():
         return path
     if path.parent == Path():
-        for folder in (spaces_folder(), _REFERENCES):
+        for folder in (spaces_folder(), papers_folder(), _REFERENCES):
             candidate = folder / f"{path.name.removesuffix('.yaml')}.yaml"
             if candidate.is_file():
                 return candidate
     if path.is_dir():  # reading it raises the error
         return path
-    known = [*space_names(), *reference_names()]
+    known = [*space_names(), *paper_names(), *reference_names()]
     raise SpecError(
         f"{name}: no such file, and no shipped space or reference of that name; "
         f"expected a YAML file or one of {', '.join(known)}"

@@ -263,9 +263,10 @@ class StudyStore:
         """
         fidelity = Fidelity.PROMOTION if promoted else Fidelity.SCREENING
         curves: dict[str, list[tuple[Epoch, ...]]] = {}
-        for trial, spec in self.trials(self.baselines, (TrialState.COMPLETE,)):
-            if spec.fidelity is fidelity:
-                curves.setdefault(spec.fingerprint, []).append(self._evaluation(trial).curve)
+        for study in (self.search, self.baselines):
+            for trial, spec in self.trials(study, (TrialState.COMPLETE,)):
+                if spec.fidelity is fidelity:
+                    curves.setdefault(spec.fingerprint, []).append(self._evaluation(trial).curve)
         return {key: values for key, values in curves.items() if len(values) > 1}
 
 

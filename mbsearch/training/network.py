@@ -142,8 +142,8 @@ def build(
     Args:
         architecture: what to build.
         num_classes: number of classes, if not the architecture's.
-        zero_init_residual: start every residual branch at zero, by a scale of 0 in its last batch
-            normalization (arXiv 1706.02677, section 5.1).
+        zero_init_residual: start every residual branch that does not end in a ReLU at zero, by a
+            scale of 0 in its last batch normalization (arXiv 1706.02677, section 5.1).
         seed: seed of the random weights.
 
     Raises:
@@ -168,12 +168,18 @@ def skeleton(architecture: Architecture) -> nn.Module:
 
 
 def last_norms(network: nn.Module) -> list[str]:
-    """Return the names of the last batch normalization in each residual branch."""
+    """Return the names of the last batch normalization in each residual branch.
+
+    Branches that end in a ReLU are left out. At a scale of 0 their gradient is 0, too, and they
+    would stay zero.
+    """
     found = []
     for name, block in network.named_modules():
         if isinstance(block, Residual):
             *_, last = (n for n in block.body_names if hasattr(block.get_submodule(n), "norm"))
-            found.append(f"{name}.{last}.norm")
+            activation = block.get_submodule(last).get_submodule("activation")
+            if not isinstance(activation, nn.ReLU | nn.ReLU6):
+                found.append(f"{name}.{last}.norm")
     return found
 
 
