@@ -94,7 +94,7 @@ def by_training(
 
     Args:
         space: specification as it was loaded.
-        data: an image folder or the name of a data set.
+        data: an image folder, a table of labels or the name of a data set.
         seed: seed of the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         folder: folder of the study, for the weights of a teacher and a supernet.
@@ -192,7 +192,8 @@ def default_space(
     """Return the default space: ``photos`` if networks inherit weights, otherwise ``v2``.
 
     Args:
-        data: an image folder or the name of a data set; None for the embedded images.
+        data: an image folder, a table of labels or the name of a data set; None for the embedded
+            images.
         weights: as `Settings.weights`; None for ``auto``.
         min_images: as `Proxy.min_images`.
         on_progress: receives events while images are checked.
