@@ -47,7 +47,7 @@ class Scoring:
         imports: returns the modules that workers import before their first task.
         images: number of images in the splits.
         final_scale: image size of finals, as a share of a network's resolution.
-        chance: share of the largest class.
+        chance: score of always predicting the largest class.
         facts: lines of text that describe the images and the pretrained weights.
         photo_side: median of the photos' shorter sides in pixels; None for the embedded images.
         prepare_images: writes the images of short trainings into the cache.
@@ -139,6 +139,7 @@ def by_training(
             settings.final_scale(data),
             pretrained,
             settings.teacher,
+            settings.score,
         ),
         space.with_classes(source.num_classes),
         source.name,
@@ -151,7 +152,7 @@ def by_training(
         lambda: worker_imports(choose_device(device)),
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
         settings.final_scale(data),
-        source.chance,
+        settings.score.of_largest_class(source.chance, source.num_classes),
         (*source.facts(), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
         partial(_prepare_images, source, space),
