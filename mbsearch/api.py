@@ -76,7 +76,7 @@ def run(
     Args:
         space: to search.
         trials: number of networks to train in all, references not counted; None for no limit.
-        data: an image folder or the name of a data set; None for the space's.
+        data: an image folder, a table of labels or the name of a data set; None for the space's.
         folder: folder of the study, ``results/NAME`` by default. More trials extend a study.
         storage: URL of a PostgreSQL database that holds the study instead of a journal file.
         jobs: worker processes; one a core by default.

@@ -47,7 +47,7 @@ class Scoring:
         imports: returns the modules that workers import before their first task.
         images: number of images in the splits.
         final_scale: image size of finals, as a share of a network's resolution.
-        chance: share of the largest class.
+        chance: score of always predicting the largest class.
         facts: lines of text that describe the images and the pretrained weights.
         photo_side: median of the photos' shorter sides in pixels; None for the embedded images.
         prepare_images: writes the images of short trainings into the cache.
@@ -94,7 +94,7 @@ def by_training(
 
     Args:
         space: specification as it was loaded.
-        data: an image folder or the name of a data set.
+        data: an image folder, a table of labels or the name of a data set.
         seed: seed of the split and the trainings.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
         folder: folder of the study, for the weights of a teacher and a supernet.
@@ -140,6 +140,7 @@ def by_training(
             settings.final_scale(data),
             pretrained,
             settings.teacher,
+            settings.score,
         ),
         space.with_classes(source.num_classes),
         source.name,
@@ -152,7 +153,7 @@ def by_training(
         lambda: worker_imports(choose_device(device)),
         Images(len(source.members["train"].rows), len(source.members["validation"].rows)),
         settings.final_scale(data),
-        source.chance,
+        settings.score.of_largest_class(source.chance, source.num_classes),
         (*source.facts(), *_input_facts(space, source), *prepared.facts),
         source.photo_side() if data != EMBEDDED else None,
         partial(_prepare_images, source, space),
@@ -212,7 +213,8 @@ def default_space(
     """Return the default space: ``photos`` if networks inherit weights, otherwise ``v2``.
 
     Args:
-        data: an image folder or the name of a data set; None for the embedded images.
+        data: an image folder, a table of labels or the name of a data set; None for the embedded
+            images.
         weights: as `Settings.weights`; None for ``auto``.
         min_images: as `Proxy.min_images`.
         on_progress: receives events while images are checked.

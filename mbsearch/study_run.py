@@ -618,7 +618,7 @@ def _keep(
         store.search.set_user_attr(DONOR, pretrained.donor.facts())
     if "stamp" not in known:
         store.search.set_user_attr("versions", _versions())
-        store.name_objectives(space.settings.metric)
+        store.name_objectives(space.settings.score, space.settings.metric)
     if known.get("stamp") != identity:
         store.search.set_user_attr("stamp", identity)  # last: a study without it is incomplete
     if model is not None:

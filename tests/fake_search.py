@@ -9,6 +9,7 @@ from fake_evaluator import FakeEvaluator
 
 from mbsearch.config.specification import SearchSpecification, load_specification
 from mbsearch.execution.local import LocalProcesses
+from mbsearch.execution.protocol import Evaluator
 from mbsearch.progress import Progress
 from mbsearch.search.driver import Driver
 from mbsearch.search.factory import make_sampler
@@ -27,7 +28,7 @@ def search(
     folder: Path,
     *,
     trials: int,
-    evaluator: FakeEvaluator | None = None,
+    evaluator: Evaluator | None = None,
     space: SearchSpecification = TINY,
     jobs: int = 1,
     sampler: str = "random",

@@ -11,6 +11,7 @@ from typing import Any
 from mbsearch.analysis.fidelity_levels import RETRAINING, Scored
 from mbsearch.analysis.intervals import Interval, points, tie_margin
 from mbsearch.config.budgets import Budget
+from mbsearch.config.scores import Score
 from mbsearch.cost.metrics import amount, quantity
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.size import Size
@@ -177,7 +178,7 @@ class Answer:
         accuracy = self.best.accuracy
         within = [] if accuracy.exact else [f"95 % interval {accuracy.bounds()}"]
         notes = ", ".join([*within, *self._balance(), self.basis, *self._pixels()])
-        kind = f"{'predicted ' * self.predicted}{self.split} accuracy"
+        kind = f"{'predicted ' * self.predicted}{self.split} {self.record.score.noun}"
         return f"{kind} {accuracy.mean:.3f} ({notes})"
 
     def _facts(self) -> str:
@@ -207,15 +208,18 @@ class Answer:
         ]
 
     def _balance(self) -> list[str]:
-        """Return a note that compares the accuracy with always predicting the largest class."""
-        share, accuracy = self.largest_class, self.best.accuracy
+        """Return notes on the largest class, and on the score of always predicting it."""
+        share, accuracy, score = self.largest_class, self.best.accuracy, self.record.score
         if share is None:
             return []
-        if accuracy.mean <= share:
-            return [f"no network is better than always the largest class, {share:.3f}"]
-        if accuracy.low <= share:
-            return [f"not significantly better than always the largest class, {share:.3f}"]
-        return [f"largest class {share:.3f}"]
+        always = score.of_largest_class(share, self.record.architecture.num_classes)
+        notes = [] if score is Score.ACCURACY else [f"largest class {share:.3f}"]
+        if accuracy.mean <= always:
+            return [*notes, f"no network is better than always the largest class, {always:.3f}"]
+        if accuracy.low <= always:
+            verdict = f"not significantly better than always the largest class, {always:.3f}"
+            return [*notes, verdict]
+        return notes or [f"largest class {share:.3f}"]
 
     def _pixels(self) -> list[str]:
         note = pixels_note(self.pixels, self.record.architecture)
@@ -236,6 +240,7 @@ class Answer:
             "accuracy": accuracy.mean,
             "low": accuracy.low,
             "high": accuracy.high,
+            "score": str(self.record.score),
             "split": self.split,
             "largest_class": self.largest_class,
             "basis": self.basis,

@@ -15,13 +15,11 @@ from mbsearch.analysis.fidelity_levels import retrained_accuracy
 from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.intervals import Interval, points
 from mbsearch.config.budgets import Budget
+from mbsearch.config.scores import Score
 from mbsearch.cost.metrics import MEASURED_US, quantity
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import PROXY
-from mbsearch.study.records import metric_of
-
-ROW_HEAD = ("Budget", "Use", "Cost", "Accuracy", "Compared with", "Difference (points)")
-"""Columns of the card's rows. Accuracy and difference have 95 % intervals."""
+from mbsearch.study.records import metric_of, score_of_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,8 @@ class Badge:
 class AnswerCard:
     """The answer for one budget, or the reason why there is none; also the other budgets.
 
-    `rows` has the cells of `ROW_HEAD` for each budget. `commands` are what to run next.
+    `rows` has the cells of `head` for each budget. Accuracy and difference have 95 % intervals.
+    `commands` are what to run next.
     """
 
     budget: Budget
@@ -44,6 +43,13 @@ class AnswerCard:
     badges: tuple[Badge, ...]
     rows: tuple[tuple[Budget, tuple[str, ...]], ...]
     commands: tuple[str, ...]
+    score: Score = Score.ACCURACY
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The columns of the rows."""
+        value = self.score.heading
+        return ("Budget", "Use", "Cost", value, "Compared with", "Difference (points)")
 
     @property
     def retrain_command(self) -> str | None:
@@ -80,7 +86,8 @@ def answer_card(
     rows = tuple((budget, _row(found[budget], budget)) for budget in asked)
     metric = metric_of(findings.records)
     commands = _commands(found[main], main.option(metric), location, measured)
-    return AnswerCard(main, found[main], tuple(badges), rows, tuple(commands))
+    score = score_of_study(findings.records)
+    return AnswerCard(main, found[main], tuple(badges), rows, tuple(commands), score)
 
 
 def _row(found: Answer | str, budget: Budget) -> tuple[str, ...]:
@@ -112,7 +119,7 @@ def _badges(found: Answer | str, findings: Findings, measured: Artifacts) -> lis
         badges.append(Badge("not retrained", "Judged on validation images; retraining tests it."))
     else:
         accuracy = _with_interval(tested, "{:.3f}".format)
-        badges.append(Badge(f"retrained: test accuracy {accuracy}", "95 % interval"))
+        badges.append(Badge(f"retrained: test {record.score.noun} {accuracy}", "95 % interval"))
     if measured.audit is not None:
         (proxy,) = (each for each in measured.audit.rankings if each.score == PROXY)
         tau = f"audited: tau {proxy.tau:.2f} ({proxy.low:.2f} to {proxy.high:.2f})"

@@ -37,6 +37,7 @@ from mbsearch.study.records import (
     complete,
     metric_of,
     of_highest_fidelity,
+    score_of_study,
 )
 from mbsearch.study.retrained_file import Retrained
 
@@ -144,8 +145,10 @@ class _Screened:
         record = self.records[i]
         mean = record.accuracy if record.predicted is None else record.predicted
         images, deviation = self._images(i), self._deviation(i)
-        if record.predicted is None and images is not None:
-            low, high = measured_interval(mean, images, deviation)
+        evaluation = record.evaluation
+        effective = None if evaluation is None or images is None else evaluation.effective_images
+        if record.predicted is None and effective is not None:
+            low, high = measured_interval(mean, effective, deviation)
         else:
             low, high = interval_of(mean, deviation)
         return Scored(record, Interval(mean, low, high, images))
@@ -181,7 +184,7 @@ class _Screened:
             return record.predicted_deviation
         if record.selection_noise is not None:
             return record.selection_noise
-        images = record.evaluation.images or USUAL_IMAGES
+        images = record.evaluation.effective_images or USUAL_IMAGES
         return standard_error(record.selection_accuracy, images, SEED_DEVIATION)
 
 
@@ -202,7 +205,7 @@ class _Trained:
     def scored(self, i: int) -> Scored:
         record, trainings = self.trained[i]
         mean = self.estimate(i)
-        low, high = measured_interval(mean, trainings.images, self._deviation(i))
+        low, high = measured_interval(mean, trainings.effective_images, self._deviation(i))
         return Scored(record, Interval(mean, low, high, trainings.images))
 
     def margin(self, i: int, j: int) -> Interval:
@@ -235,10 +238,12 @@ class _Shrunk(_Trained):
 
     @cached_property
     def _posterior(self) -> Posterior:
-        networks = [t.correct for _, t in self.trained]
+        networks = [t.image_scores for _, t in self.trained]
         level = sum(t.mean for _, t in self.trained) / len(self.trained)
         prior = [level] * len(networks)
-        return posterior(networks, prior, self._seed_deviation * level * (1 - level))
+        deviation = self._seed_deviation * level * (1 - level)
+        effective = min(t.effective_images for _, t in self.trained)
+        return posterior(networks, prior, deviation, effective=effective)
 
     def estimate(self, i: int) -> float:
         return float(self._posterior.mean[i])
@@ -291,7 +296,7 @@ def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
 
 def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
     """Return a level with the networks' accuracies in finals, paired by image if possible."""
-    trained = [(record, trainings_of_finals(record.finals)) for record in records]
+    trained = [(record, trainings_of_finals(record.finals, record.score)) for record in records]
     paired = all(t.predictions for _, t in trained) and len({t.images for _, t in trained}) == 1
     basis = str(Fidelity.FINAL)
     return _Shrunk(trained, basis) if paired else _Trained(trained, basis)
@@ -334,6 +339,7 @@ def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | No
         row.costs,
         params={},
         metric=metric_of(records),
+        score=score_of_study(records),
     )
 
 

@@ -1,7 +1,8 @@
 """Paired comparison of accuracies on the same images, with intervals over images and seeds.
 
-A network is one boolean array per seed: which of the images it classifies correctly. Images are
-shared between networks, so most of their difficulty cancels in a difference; seeds are not.
+A network is one array per seed with a value for each image, such as whether it is classified
+correctly; the mean is the accuracy. Images are shared between networks, so most of their difficulty
+cancels in a difference; seeds are not.
 
 A comparison is a weighted sum of the networks' accuracies. Its variance has two parts. That over
 images is the one of each image's weighted sum, by bootstrap. That over seeds is
@@ -24,9 +25,11 @@ from numpy.typing import NDArray
 from mbsearch.analysis.intervals import Z_95, too_few
 from mbsearch.study.noise import pooled_deviation
 
-Correct = Sequence[NDArray[np.bool_]]
-"""Whether each image is classified correctly, for each seed of one network."""
 Array = NDArray[np.float64]
+ImageScores = NDArray[np.bool_] | Array
+"""A value for each image, whose mean is an accuracy: whether it is classified correctly."""
+Correct = Sequence[ImageScores]
+"""The values of the images, for each seed of one network."""
 
 FINAL_SEED_DEVIATION = 0.07
 """Prior deviation over seeds of a full training, on the logit scale."""
@@ -97,7 +100,11 @@ class Posterior:
 
 
 def compare(
-    a: Correct, b: Correct, seed_deviation: float | None = None, seed: int = 0
+    a: Correct,
+    b: Correct,
+    seed_deviation: float | None = None,
+    seed: int = 0,
+    effective: int | None = None,
 ) -> PairedDifference:
     """Return the accuracy of network `a` minus that of `b` on the same images.
 
@@ -107,12 +114,14 @@ def compare(
         seed_deviation: over seeds on the logit scale, from `seed_deviation_of`; None estimates it
             from these two networks and a prior.
         seed: of the bootstrap.
+        effective: number of images for which a binomial share has the variance of an accuracy; None
+            if that is their number.
 
     Raises:
         ValueError: the networks were not scored on the same number of images.
     """
-    cells = [Cell("", "a", "b")]
-    return pooled_margin(cells, {("", "a"): a, ("", "b"): b}, seed_deviation, seed)
+    cells, sizes = [Cell("", "a", "b")], None if effective is None else {"": effective}
+    return pooled_margin(cells, {("", "a"): a, ("", "b"): b}, seed_deviation, seed, sizes)
 
 
 def pooled_margin(
@@ -120,6 +129,7 @@ def pooled_margin(
     networks: Mapping[tuple[str, str], Correct],
     seed_deviation: float | None = None,
     seed: int = 0,
+    effective: Mapping[str, int] | None = None,
 ) -> PairedDifference:
     """Return the mean margin of answers over references; all cells have equal weight.
 
@@ -131,6 +141,7 @@ def pooled_margin(
         networks: trainings by data set and name.
         seed_deviation: as in `compare`.
         seed: of the bootstrap.
+        effective: number of images by data set, as in `compare`.
 
     Raises:
         ValueError: there is no cell, or networks of one data set were not scored on the same number
@@ -157,10 +168,11 @@ def pooled_margin(
         draws += _image_means(of_images, rng)
         mean += float(of_images.mean())
         images += len(of_images)
+        pseudo = _PSEUDO_VARIANCE / (effective or {}).get(data, len(of_images)) ** 2
         for key in keys:
             p = float(used[key].mean())
             over_seeds += (weights[key] * sigma * p * (1 - p)) ** 2 / len(used[key])
-            over_seeds += weights[key] ** 2 * _PSEUDO_VARIANCE / len(of_images) ** 2
+            over_seeds += weights[key] ** 2 * pseudo
     draws += math.sqrt(over_seeds) * rng.standard_normal(_DRAWS)
     low, high = np.quantile(draws, [0.025, 0.975]).clip(-1, 1)
     fewest = min(len(correct) for correct in used.values())
@@ -172,6 +184,7 @@ def posterior(
     prior_means: Sequence[float] | Array,
     seed_deviation: float,
     prior_deviation: float | None = None,
+    effective: int | None = None,
 ) -> Posterior:
     """Return the posterior of finalists' true accuracies, corrected for the winner's curse.
 
@@ -187,6 +200,7 @@ def posterior(
         seed_deviation: of one training over seeds, on the scale of accuracies.
         prior_deviation: tau, above 0; None integrates over it by its marginal likelihood and a
             half-Cauchy prior of median 0.03.
+        effective: number of images, as in `compare`.
 
     Raises:
         ValueError: the networks were not scored on the same number of images, or the number
@@ -199,7 +213,7 @@ def posterior(
     of_images = _aligned([correct.mean(axis=0) for correct in stacked])
     observed = of_images.mean(axis=1)
     error = np.atleast_2d(np.cov(of_images)) / of_images.shape[1]
-    pseudo = _PSEUDO_VARIANCE / of_images.shape[1] ** 2
+    pseudo = _PSEUDO_VARIANCE / (effective or of_images.shape[1]) ** 2
     error += np.diag([seed_deviation**2 / len(correct) + pseudo for correct in stacked])
     spreads = _SPREADS if prior_deviation is None else np.array([prior_deviation])
     log_weights, means, covariances = [], [], []

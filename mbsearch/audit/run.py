@@ -14,6 +14,7 @@ from pathlib import Path
 from mbsearch.analysis.family_bias import family_bias
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
 from mbsearch.config.proxy_settings import GROWTH
+from mbsearch.config.scores import Score
 from mbsearch.config.specification import SearchSpecification, baseline_architectures
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure
@@ -220,6 +221,7 @@ class _Procedure:
             device,
             pretrained=self.scoring.pretrained,
             teacher=settings.teacher,
+            score=settings.score,
         )
         long = {
             self._long_key(network): Task(network, self.seed, origin=origin)
@@ -285,6 +287,8 @@ def _trained_by(scoring: Scoring, seed: int) -> Identity:
     no_trainings = {"data", "min_images", "growth", "noise_seeds"}
     proxy = space.settings.proxy.model_dump(mode="json", exclude=no_trainings)
     stamp = {"proxy": proxy, "data_key": scoring.key, "shared": shared, "seed": seed}
+    if space.settings.score is not Score.ACCURACY:
+        stamp["score"] = str(space.settings.score)
     if scoring.weights is not None:
         teacher = space.settings.teacher.model_dump(mode="json")
         stamp |= {"weights": scoring.weights, "teacher": teacher}
@@ -366,6 +370,7 @@ def _train(
     """Run the missing trainings; return the fingerprints of networks whose training failed."""
     wanted = {key for each in passes for key in each.tasks}
     failed: set[str] = set()
+    score = scoring.space.settings.score
 
     def report(message: str | None = None) -> None:
         completed = len(wanted & trained.rows.keys())
@@ -392,7 +397,7 @@ def _train(
                     continue
                 evaluation = finished.outcome.evaluation
                 trained.add(key, evaluation)
-                report(f"{network.name} ({key}): accuracy {evaluation.accuracy:.3f}")
+                report(f"{network.name} ({key}): {score.noun} {evaluation.accuracy:.3f}")
     return failed
 
 

@@ -76,6 +76,11 @@ def compare_arms(
                 f"{folder}: expected a study of {first.stamp['data']}, as {studies[0]} is, got one "
                 f"of other images ({arm.stamp['data']})"
             )
+        if arm.settings.score is not first.settings.score:
+            raise StorageError(
+                f"{folder}: expected a study of {first.settings.score}, as {studies[0]} is, got "
+                f"one of {arm.settings.score}"
+            )
         if arm.stamp.get("weights") is not None:
             raise StorageError(
                 f"{folder}: expected a study from scratch, got one whose networks inherit weights; "
@@ -98,6 +103,7 @@ def compare_arms(
             folder=studies[0],
             jobs=jobs,
             device=device,
+            score=first.settings.score,
             on_progress=display.update,
         )
     if as_json:
@@ -135,7 +141,7 @@ def _arm(folder: Path, budget: str) -> _Arm:
 
 
 def _print(found: ArmsComparison) -> None:
-    table = Table(title=f"Test accuracy on {found.images:,} images after retraining")
+    table = Table(title=f"Test {found.score.noun} on {found.images:,} images after retraining")
     for column in ("network", "mean", "seeds"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for name, accuracies in sorted(found.accuracies.items(), key=lambda each: -fmean(each[1])):

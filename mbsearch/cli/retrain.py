@@ -253,7 +253,7 @@ def _print(found: list[Retrained], findings: Findings) -> None:
     from mbsearch.study.images_record import balance_note
 
     balance = balance_note(findings.images, "test")
-    table = Table(title=f"Test accuracy after retraining{balance}")
+    table = Table(title=f"Test {found[0].score.noun} after retraining{balance}")
     for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     distinct = {each.fingerprint: each for each in reversed(found)}

@@ -129,6 +129,14 @@ def run(
             "ram_bytes or latency. By default the space's."
         ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Score to maximise: accuracy, balanced_accuracy or f1_macro. By default the "
+            "space's, else accuracy.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the search, the split and the trainings.")
     ] = 0,
@@ -207,7 +215,16 @@ def run(
             )
     limits = [*(find_board(board).limits if board else []), *(limit or [])]
     overrides = _Overrides(
-        evaluator, weights, limits, objective, budget or [], finals, racing, refine, min_images
+        evaluator,
+        weights,
+        limits,
+        metric,
+        objective,
+        budget or [],
+        finals,
+        racing,
+        refine,
+        min_images,
     )
     loaded = overrides.applied(load_specification(space))
     folder = study_folder(loaded.name if name is None else name, results)
@@ -251,6 +268,7 @@ class _Overrides:
     evaluator: str | None
     weights: str | None
     limits: list[str]
+    metric: str | None
     objective: str | None
     budgets: list[str]
     finals: str | None
@@ -265,6 +283,7 @@ class _Overrides:
             SpecError: an option is not valid; it is named.
         """
         from mbsearch.config.racing_settings import Racing
+        from mbsearch.config.scores import Score
         from mbsearch.cost.metrics import COSTS
 
         space = with_min_images(with_evaluator(space, self.evaluator), self.min_images)
@@ -273,9 +292,12 @@ class _Overrides:
             changes["weights"] = self.weights
         if self.limits:
             changes["limits"] = _limits(space.settings, self.limits)
+        score, cost_name = space.settings.objectives
         if self.objective is not None:
             require_one_of("--objective", self.objective, tuple(COSTS))
-            changes["objectives"] = ("accuracy", self.objective)
+        if self.metric is not None:
+            require_one_of("--metric", self.metric, tuple(Score))
+        changes["objectives"] = (self.metric or score, self.objective or cost_name)
         if self.finals is not None:
             minutes = _minutes("--finals", self.finals)
             changes["finals"] = space.settings.finals.model_copy(update={"minutes": minutes})

@@ -152,11 +152,11 @@ def _print_front(findings: Findings) -> None:
     promoted = any(r.promotion is not None for r in within)
     fidelity = "a longer training" if promoted else "the proxy"
     balance = "" if findings.images is None else f"; {findings.images.balance('validation')}"
-    table = plain_table(f"Pareto front (validation accuracy of {fidelity}{balance})")
     knee = knee_of(within)
+    table = plain_table(f"Pareto front (validation {knee.score.noun} of {fidelity}{balance})")
     costs = columns(knee.metric, "mult_adds", "params")
     titles = [find_metric(each).column for each in costs]
-    for column in ("trial", "origin", "accuracy", *titles, "alpha", "px"):
+    for column in ("trial", "origin", knee.score.noun, *titles, "alpha", "px"):
         table.add_column(column, justify="left" if column == "origin" else "right", no_wrap=True)
     for r in front_of(within):
         noise = "" if r.accuracy_noise is None else f" ± {r.accuracy_noise:.3f}"
@@ -176,7 +176,7 @@ def _print_search(findings: Findings) -> None:
     from mbsearch.analysis.front import hypervolumes
     from mbsearch.analysis.racing_savings import savings
     from mbsearch.cost.metrics import find_metric, quantity
-    from mbsearch.study.records import metric_of
+    from mbsearch.study.records import metric_of, score_of_study
 
     within, metric = findings.within, metric_of(findings.records)
     promoted = [r for r in within if r.promotion is not None]
@@ -194,18 +194,17 @@ def _print_search(findings: Findings) -> None:
     print_text(
         f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "
         f"{volumes.baselines:.4f} of the baselines alone (over log10 {find_metric(metric).noun}, "
-        f"reference point: accuracy 0 at {quantity(metric, volumes.reference_point[1])})"
+        f"reference point: {score_of_study(within).noun} 0 at "
+        f"{quantity(metric, volumes.reference_point[1])})"
     )
 
 
 def _budget_table(card: AnswerCard) -> tuple[Table, tuple[str, ...]]:
     """Return a table of the answers to all budgets, and the columns to drop first if narrow."""
-    from mbsearch.analysis.answer_card import ROW_HEAD
-
     table = plain_table("The answer to each budget, with 95 % intervals")
-    for column in ROW_HEAD:
+    for column in card.head:
         table.add_column(column, justify="left", no_wrap=True)
     for _, cells in card.rows:
         table.add_row(*map(escape, cells))
-    _, _, cost, accuracy, against, difference = ROW_HEAD
+    _, _, cost, accuracy, against, difference = card.head
     return table, (against, difference, cost, accuracy)

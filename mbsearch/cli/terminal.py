@@ -49,7 +49,10 @@ TrainingJobs = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(help="Image folder or name of a data set. By default embedded Fashion-MNIST."),
+    typer.Option(
+        help="Image folder, table of labels (.csv) or name of a data set. By default embedded "
+        "Fashion-MNIST."
+    ),
 ]
 StudyData = Annotated[
     str | None,

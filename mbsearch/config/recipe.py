@@ -13,7 +13,8 @@ class Recipe(StrictModel):
     """Hyperparameters of a training, apart from the network, images and seed.
 
     The training passes `epochs` times over its images. The learning rate rises linearly over the
-    share `warmup` of all steps and falls to zero along a cosine.
+    share `warmup` of all steps and falls to zero along a cosine. With ``class_weights: auto`` the
+    loss weights each image by the inverse frequency of its class in the training images.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 4
@@ -24,6 +25,10 @@ class Recipe(StrictModel):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Annotated[
+        Literal["none", "auto"],
+        Field(exclude_if=lambda given: given == "none"),  # so are recipes of earlier studies
+    ] = "none"
     zero_init_residual: bool = True
     flip: bool | None = None  # None: the data set's default (digits are not mirrored)
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.08

@@ -16,6 +16,7 @@ from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.proxy_settings import EMBEDDED, Proxy
 from mbsearch.config.racing_settings import Racing
 from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.scores import Score
 from mbsearch.cost.metrics import COSTS, LATENCY
 from mbsearch.space.yaml_source import StrictModel
 
@@ -30,7 +31,7 @@ _BudgetOrBound = Annotated[
 class Settings(StrictModel):
     """Settings for searching a space and training its networks.
 
-    `objectives` are accuracy and the cost that it is weighed against. A budget that is a single
+    `objectives` are the score and the cost that it is weighed against. A budget that is a single
     quantity bounds that cost. With `references: auto` the search also trains the strongest
     MobileNet V1, V2 and V3-small of each budget, scaled freely and as published. `baselines` lists
     further references by hand. `weights` is the donor whose weights networks inherit: the name of a
@@ -98,6 +99,11 @@ class Settings(StrictModel):
         """
         of_budgets = (budget.used_share(costs) for budget in self.budgets)
         return max(self.limits.used_share(costs), min(of_budgets, default=0.0))
+
+    @property
+    def score(self) -> Score:
+        """The score that is the first objective."""
+        return Score(self.objectives[0])
 
     @property
     def metric(self) -> str:

@@ -10,7 +10,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from mbsearch.analysis.answer import Answer
-from mbsearch.analysis.answer_card import ROW_HEAD, AnswerCard
+from mbsearch.analysis.answer_card import AnswerCard
 from mbsearch.config.budgets import Budget
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.parts import Fields
@@ -73,7 +73,7 @@ def _rows(card: AnswerCard, fields: Fields) -> Any:
         [dcc.Link(row[0], href=f"{query({**fields, **_bounds(budget)})}"), *row[1:]]
         for budget, row in card.rows
     ]
-    return parts.table(ROW_HEAD, rows, text_columns=2)
+    return parts.table(card.head, rows, text_columns=2)
 
 
 def _bounds(budget: Budget) -> dict[str, int]:

@@ -27,7 +27,7 @@ def hover_card(record: TrialRecord, records: Sequence[TrialRecord]) -> Component
     return html.Div(
         [
             html.Strong(record.label),
-            html.Div(f"accuracy {parts.accuracy(record)}"),
+            html.Div(f"{record.score.noun} {parts.accuracy(record)}"),
             html.Div(f"{amount(record.metric, record.cost)}, {size}"),
             *(html.Div(_difference(record, each), className="delta") for each in others),
             html.Img(src=drawing, alt=""),

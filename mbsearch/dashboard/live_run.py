@@ -13,7 +13,7 @@ from mbsearch.dashboard import parts
 from mbsearch.dashboard.studies import Snapshot
 from mbsearch.figures.search import running_figure
 from mbsearch.study.progress_file import RunProgress
-from mbsearch.study.records import TrialRecord
+from mbsearch.study.records import TrialRecord, score_of_study
 
 _LONG = 3600  # seconds from which hours are shown
 
@@ -28,9 +28,9 @@ def live_panel(snapshot: Snapshot) -> Component | None:
     children: list[Any] = [dmc.Text(progress_text(progress), id="progress", fw=600)]
     if reported:
         figure = running_figure(reported, records)
-        children.append(
-            parts.graph("running", figure, "Validation accuracy of the running trainings", "260px")
-        )
+        score = score_of_study(snapshot.records)
+        title = f"Validation {score.noun} of the running trainings"
+        children.append(parts.graph("running", figure, title, "260px"))
     waiting = waiting_text(progress.curves, records)
     if waiting:
         children.append(dmc.Text(waiting, size="sm", c="dimmed"))

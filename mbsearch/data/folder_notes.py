@@ -1,4 +1,4 @@
-"""Text about files left out of an image folder, and about how pixels are converted."""
+"""Text about files left out of a data set, and about how pixels are converted."""
 
 from __future__ import annotations
 

@@ -24,13 +24,18 @@ _SYSTEM_FILES = {"desktop.ini", ".ds_store", "icon\r"}
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A regular file in a class folder, with size and modification time."""
+    """A regular file of a class, with size and modification time.
+
+    `group` names what it shows together with other files of the group, such as one patient; it is
+    empty for a file without a group.
+    """
 
     path: Path
     split: str
     class_name: str
     size: int
     mtime_ns: int
+    group: str = ""
 
 
 @dataclass(slots=True)

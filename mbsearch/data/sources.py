@@ -22,7 +22,10 @@ from torch import Tensor
 from mbsearch.config.proxy_settings import EMBEDDED
 from mbsearch.data.batches import Split
 from mbsearch.data.cache import Array, cached_array, cached_arrays, load_array
-from mbsearch.data.folder import DamagedFile, ImageFolder, damage_message, read_folder
+from mbsearch.data.folder import list_folder
+from mbsearch.data.image_files import DamagedFile, ImageFiles, damage_message, read_files
+from mbsearch.data.image_groups import assign_groups
+from mbsearch.data.label_table import SUFFIXES, list_table
 from mbsearch.data.parallel import reported
 from mbsearch.data.rare_classes import MIN_IMAGES, ChosenClasses, choose_classes
 from mbsearch.data.readers import (
@@ -373,16 +376,16 @@ def load_source(
     min_images: int = 1,
     on_progress: OnProgress | None = None,
 ) -> ImageSource:
-    """Return the data set with a name (``embedded`` or torchvision's), or in a folder.
+    """Return the data set with a name (``embedded`` or torchvision's), in a folder or a table.
 
     A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, each with
     one folder per class; or only one folder per class. Upper case, ``training`` and ``testing`` are
     accepted too. If a word is both a name and a folder, the name is used; write ``./word`` for the
-    folder. Every file of a folder is read once, and the report is cached. Files that cannot be read
-    are left out; `ImageSource.require_undamaged` raises an error for them.
+    folder. A table (CSV) names the files. Every file is read once, and the report is cached. Files
+    that cannot be read are left out; `ImageSource.require_undamaged` raises an error for them.
 
     Args:
-        name_or_path: the name or the folder.
+        name_or_path: the name, the folder or the table.
         seed: of the splits.
         min_images: leave out classes with fewer training images, counted before missing splits are
             drawn from them; equal images count once.
@@ -406,14 +409,14 @@ def load_source(
         found = _Found(classes, key, pools, flippable=TORCHVISION_SETS[name].flippable)
         return found.source(name, name, seed, min_images)
     known = (EMBEDDED, *TORCHVISION_SETS)
-    folder = _read_folder(name, is_name, known, on_progress, min_images)
-    found = _Found(folder.class_names, folder.key, folder.pools, folder.originals)
+    images = _read_images(name, is_name, known, on_progress, min_images)
+    found = _Found(images.class_names, images.key, images.pools, images.originals, images.groups)
     source = found.source(name, str(Path(name).expanduser().absolute()), seed, min_images)
     return replace(
         source,
-        former_key=None if source.rare else folder.former_key,
-        notes=(*folder.notes, *source.notes),
-        damaged=folder.damaged,
+        former_key=None if source.rare else images.former_key,
+        notes=(*images.notes, *source.notes),
+        damaged=images.damaged,
     )
 
 
@@ -432,9 +435,10 @@ def load_known_source(
     Raises:
         DataError: as `load_source`; also if there is nothing where the search found them.
     """
-    if data is None and os.sep in known.place and not Path(known.place).is_dir():
+    if data is None and os.sep in known.place and not Path(known.place).exists():
+        what = "file" if Path(known.place).suffix.lower() in SUFFIXES else "folder"
         raise DataError(
-            f"{known.place}: expected the study's images, got no such folder; --data names where "
+            f"{known.place}: expected the study's images, got no such {what}; --data names where "
             "they are now"
         )
     source = load_source(
@@ -451,6 +455,7 @@ class _Found:
     key: str
     pools: Mapping[str, Pool]
     originals: Rows | None = None
+    groups: Rows | None = None
     flippable: bool = True
 
     def source(self, name: str, place: str, seed: int, min_images: int) -> ImageSource:
@@ -467,7 +472,7 @@ class _Found:
             key,
             self.flippable,
             seed,
-            _splits(name, chosen, self.pools, seed, originals),
+            _splits(name, chosen, self.pools, seed, originals, self.groups),
             place,
             key,
             notes=chosen.notes,
@@ -476,21 +481,23 @@ class _Found:
         )
 
 
-def _read_folder(
+def _read_images(
     name: str,
     is_name: bool,
     known: Sequence[str],
     on_progress: OnProgress | None,
     min_images: int,
-) -> ImageFolder:
+) -> ImageFiles:
     try:
-        folder = Path(name).expanduser()
-        if is_name and Path(name).name == name and not folder.exists():
+        place = Path(name).expanduser()
+        if is_name and Path(name).name == name and not place.exists():
             raise DataError(
                 f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
                 f"of images, got neither{did_you_mean(name.lower(), known)}"
             )
-        return read_folder(folder, on_progress, min_images)
+        is_table = place.suffix.lower() in SUFFIXES and not place.is_dir()
+        listed = list_table(place) if is_table else list_folder(place)
+        return read_files(listed, on_progress, min_images)
     except OSError as error:
         raise DataError(f"{error.filename or name}: cannot be read: {error.strerror}") from error
     except RuntimeError as error:  # a ~user that does not exist
@@ -516,12 +523,17 @@ def _read_embedded() -> dict[str, Pool]:
 
 
 def _splits(
-    name: str, chosen: ChosenClasses, pools: Mapping[str, Pool], seed: int, originals: Rows
+    name: str,
+    chosen: ChosenClasses,
+    pools: Mapping[str, Pool],
+    seed: int,
+    originals: Rows,
+    groups: Rows | None,
 ) -> dict[SplitName, Members]:
     """The three splits of the chosen classes; missing ones are taken from the training images.
 
     `originals` holds for each training image the row of the first one of equal content: images of
-    equal content stay in one split.
+    equal content stay in one split, and so do those of one of the `groups`.
     """
     labels = {kind: chosen.numbers[pool.labels] for kind, pool in pools.items()}
     train = labels["train"]
@@ -530,8 +542,7 @@ def _splits(
         missing["test"] = _SHARE_OF_TRAIN
     if "validation" not in pools:
         missing["validation"] = _VALIDATION_WITH_TEST if "test" in pools else _SHARE_OF_TRAIN
-    rows = np.unique(originals[train >= 0])
-    counts = np.bincount(train[rows], minlength=len(chosen.names))
+    counts = np.bincount(train[np.unique(originals[train >= 0])], minlength=len(chosen.names))
     if counts.min() <= len(missing):
         least = len(missing) + 1
         raise DataError(
@@ -539,22 +550,57 @@ def _splits(
             f"{least} images to split, got {counts.min()}; {MIN_IMAGES}: {least} leaves such "
             "classes out"
         )
-
-    def members_of(kind: str, found: Rows) -> Members:
-        return Members(pools[kind], found, labels[kind][found])
-
+    if groups is None:
+        drawn = _drawn_images(train, originals, missing, seed)
+    else:
+        drawn = _drawn_groups(name, chosen.names, train, groups, missing, seed)
     members = {
-        kind: members_of(kind, np.flatnonzero(labels[kind] >= 0))
+        kind: Members(pools[kind], found, labels[kind][found])
         for kind in get_args(SplitName)
         if kind in pools
+        for found in [np.flatnonzero(labels[kind] >= 0)]
     }
-    total = len(rows)
+    return members | {
+        kind: Members(pools["train"], rows, train[rows]) for kind, rows in drawn.items()
+    }
+
+
+def _drawn_images(
+    labels: Rows, originals: Rows, missing: Mapping[SplitName, float], seed: int
+) -> dict[SplitName, Rows]:
+    """Return the rows of the missing splits, drawn by class, and of the training images."""
+    rows = np.unique(originals[labels >= 0])
+    total, classes = len(rows), int(labels.max()) + 1
+    found: dict[SplitName, Rows] = {}
     for left, (kind, share) in enumerate(missing.items(), start=1):
         keep = 1 + len(missing) - left  # for the training images and the splits still missing
-        most = len(rows) - keep * len(chosen.names)
-        count = min(max(round(share * total), len(chosen.names)), most)
-        drawn, rest = stratified(train[rows], count, seed, keep=keep)
-        members[kind] = members_of("train", np.flatnonzero(np.isin(originals, rows[drawn])))
+        most = len(rows) - keep * classes
+        count = min(max(round(share * total), classes), most)
+        drawn, rest = stratified(labels[rows], count, seed, keep=keep)
+        found[kind] = np.flatnonzero(np.isin(originals, rows[drawn]))
         rows = rows[rest]
-    members["train"] = members_of("train", np.flatnonzero(np.isin(originals, rows)))
-    return members
+    return found | {"train": np.flatnonzero(np.isin(originals, rows))}
+
+
+def _drawn_groups(
+    name: str,
+    class_names: Sequence[str],
+    labels: Rows,
+    groups: Rows,
+    missing: Mapping[SplitName, float],
+    seed: int,
+) -> dict[SplitName, Rows]:
+    """Return the rows of the missing splits, of whole groups, and of the training images."""
+    rows = np.flatnonzero(labels >= 0)
+    kinds: list[SplitName] = ["train", *missing]
+    shares = [1 - sum(missing.values()), *missing.values()]
+    parts = assign_groups(labels[rows], groups[rows], shares, seed)
+    if parts is None:
+        in_groups = [len(np.unique(groups[labels == label])) for label in range(len(class_names))]
+        fewest = int(np.argmin(in_groups))
+        raise DataError(
+            f"{name}: class {class_names[fewest]!r}: expected enough groups that "
+            f"{', '.join(kinds[:-1])} and {kinds[-1]} images of it are of different ones, got "
+            f"{in_groups[fewest]}"
+        )
+    return {kind: rows[parts == part] for part, kind in enumerate(kinds)}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from io import StringIO
-from itertools import islice
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mbsearch.csv_file import csv_rows, named_columns, plain_name
 from mbsearch.errors import DataError, did_you_mean
 from mbsearch.text_file import read_text
 
@@ -19,8 +17,6 @@ Row = tuple[str, Mapping[str, Any]]
 """The place of a row, for messages, and its cells by column."""
 
 _MOST_BYTES = 1_000_000_000
-_DELIMITERS = (",", ";", "\t")
-_MOST_LISTED = 10  # columns in a message
 
 
 def table_rows(path: Path, names: Collection[str]) -> Iterator[Row]:
@@ -36,70 +32,11 @@ def table_rows(path: Path, names: Collection[str]) -> Iterator[Row]:
             or a fingerprint twice, or has a row of another length.
     """
     text = read_text(path, "a table (CSV or JSON)", DataError, _MOST_BYTES)
-    known = {_plain(name): name for name in (ACCURACY, FINGERPRINT, CLASSES, STATE, *names)}
+    known = {plain_name(name): name for name in (ACCURACY, FINGERPRINT, CLASSES, STATE, *names)}
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
         return _json_rows(path, text, known)
-    return _csv_rows(path, text, known)
-
-
-def _plain(name: str) -> str:
-    """Return a column's name in lower case, with underscores for spaces and hyphens."""
-    return "_".join(name.casefold().replace("-", " ").replace("_", " ").split())
-
-
-def _named(place: str, columns: Sequence[str], known: Mapping[str, str]) -> list[str]:
-    """Return column names, with variant spellings of known names replaced by the known name."""
-    named = [known.get(_plain(column), column) for column in columns]
-    for name in known.values():
-        if named.count(name) > 1:
-            raise DataError(f"{place}: expected the column {name!r} once, got it twice")
-    return named
-
-
-def _csv_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
-    lines = StringIO(text, newline="")
-    first = 1
-    if text[:4].lower() == "sep=":  # a line for Excel
-        lines.readline()
-        first = 2
-    start = lines.tell()
-    delimiter = _delimiter(f"{path}:{first}", lines.readline(), known)
-    lines.seek(start)
-    rows = csv.reader(lines, delimiter=delimiter)
-    try:
-        columns = _named(f"{path}:{first}", next(rows), known)
-        for cells in rows:
-            place = f"{path}:{rows.line_num + first - 1}"
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(columns):
-                raise DataError(
-                    f"{place}: expected {len(columns)} cells as in the first row, got {len(cells)}"
-                )
-            yield place, dict(zip(columns, cells, strict=True))
-    except csv.Error as error:
-        place = f"{path}:{rows.line_num + first - 1}"
-        raise DataError(f"{place}: expected CSV, got an error: {error}") from None
-
-
-def _delimiter(place: str, header: str, known: Mapping[str, str]) -> str:
-    """Return the delimiter that splits a header so that one column is the accuracy.
-
-    Raises:
-        DataError: it has none with any; the columns that were found are listed.
-    """
-    found: list[str] = []
-    for delimiter in _DELIMITERS:
-        columns = next(csv.reader([header], delimiter=delimiter), [])
-        if ACCURACY in (known.get(_plain(column)) for column in columns):
-            return delimiter
-        found = max(found, columns, key=len)
-    listed = ", ".join(repr(column) for column in islice(found, _MOST_LISTED))
-    more = ", ..." if len(found) > _MOST_LISTED else ""
-    raise DataError(
-        f"{place}: expected a column {ACCURACY!r}, columns separated by a comma, semicolon or tab; "
-        f"got {listed or 'an empty line'}{more}{did_you_mean(ACCURACY, map(_plain, found))}"
-    )
+    rows = csv_rows(path, text, known, (ACCURACY,))
+    return ((f"{path}:{line}", cells) for line, cells in rows)
 
 
 def _json_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
@@ -115,9 +52,9 @@ def _json_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]
         raise DataError(f"{path}: expected a list of objects, or one object, got something else")
     for number, row in enumerate(data, start=1):
         place = f"{path}:row {number}"
-        columns = _named(place, list(row), known)
+        columns = named_columns(place, list(row), known)
         if ACCURACY not in columns:
-            near = did_you_mean(ACCURACY, map(_plain, columns))
+            near = did_you_mean(ACCURACY, map(plain_name, columns))
             raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none{near}")
         yield place, dict(zip(columns, row.values(), strict=True))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.analysis.answer import Answer, pixels_note
+from mbsearch.config.scores import Score
 from mbsearch.cost import METRICS, measure
 from mbsearch.cost.metrics import columns, find_metric, quantity
 from mbsearch.export.exportable import Exportable
@@ -103,10 +104,10 @@ def _accuracy(record: TrialRecord, trained: TrainedWeights | None, balance: str 
     """Describe the accuracy in the search; `balance` is the share of the largest class."""
     evaluation = record.evaluation
     if evaluation is None:
-        return "## Accuracy\n\nNot measured in the search."
+        return f"## {record.score.heading}\n\nNot measured in the search."
     noise = "not measured" if record.accuracy_noise is None else f"± {record.accuracy_noise:.3f}"
     if evaluation.evaluator == TABLE:
-        return f"## Accuracy\n\n**{record.accuracy:.3f}**, from the study's table."
+        return f"## {record.score.heading}\n\n**{record.accuracy:.3f}**, from the study's table."
     training = f"the study's {'short' if record.promotion is None else 'longer'} training"
     if record.state is State.PRUNED:
         training = f"epoch {len(evaluation.curve)} of {training}, where it was pruned,"
@@ -116,10 +117,12 @@ def _accuracy(record: TrialRecord, trained: TrainedWeights | None, balance: str 
     then = "a long training reaches another accuracy. The test images were not used."
     if trained is not None:
         then = "the exported weights are of a long training and have the accuracy above."
+    value = f"**{record.accuracy:.3f}** of the validation images{balance} are classified correctly"
+    if record.score is not Score.ACCURACY:
+        value = f"{record.score.heading} **{record.accuracy:.3f}** on validation images{balance}"
     return (
-        f"## Accuracy\n\n**{record.accuracy:.3f}** of the validation images{balance} are "
-        f"classified correctly after {training} at {evaluation.pixels} pixels, seed "
-        f"{evaluation.seed}. "
+        f"## {record.score.heading}\n\n{value} after {training} at {evaluation.pixels} pixels, "
+        f"seed {evaluation.seed}. "
         f"Noise (standard deviation over seeds and images): {noise}.{predicted} "
         f"This ranks networks; {then}"
     )
@@ -136,7 +139,7 @@ def _against(answer: Answer | str) -> str:
     costs = columns(answer.record.metric, *_COSTS)
     head = (
         "network",
-        "accuracy",
+        answer.record.score.noun,
         "95 % interval",
         *(find_metric(metric).column for metric in costs),
     )

@@ -16,7 +16,7 @@ from mbsearch.analysis.choice_effects import (
 )
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, GREY, styled
-from mbsearch.study.records import TrialRecord, metric_of
+from mbsearch.study.records import TrialRecord, metric_of, score_of_study
 
 Option = TypeVar("Option")
 
@@ -78,7 +78,8 @@ def options_figure(records: Sequence[TrialRecord], effect: Effect) -> go.Figure:
         range=[-0.6, len(options) - 0.4],
         showgrid=False,
     )
-    return figure.update_yaxes(title_text="Accuracy at equal cost (points)", tickformat="+.1f")
+    title = f"{score_of_study(records).heading} at equal cost (points)"
+    return figure.update_yaxes(title_text=title, tickformat="+.1f")
 
 
 def importance_figure(found: Sequence[Effect]) -> go.Figure:
@@ -136,8 +137,8 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
             "ticktext": [quantity(metric, 10**mark) for mark in marks],
         }
     )
-    accuracies = [r.accuracy for r in networks]
-    dimensions.append({"label": "Accuracy", "values": accuracies, "tickformat": ".2f"})
+    accuracies, heading = [r.accuracy for r in networks], score_of_study(networks).heading
+    dimensions.append({"label": heading, "values": accuracies, "tickformat": ".2f"})
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
@@ -146,7 +147,7 @@ def parallel_figure(records: Sequence[TrialRecord], found: Sequence[Effect]) -> 
                 "colorscale": CONTINUOUS_COLOURS,
                 "showscale": True,
                 "colorbar": {
-                    "title": {"text": "Accuracy", "side": "right"},
+                    "title": {"text": heading, "side": "right"},
                     "tickformat": ".2f",
                     "thickness": 14,
                     "outlinewidth": 0,

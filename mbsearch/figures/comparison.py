@@ -110,7 +110,7 @@ def comparison(first: TrialRecord, second: TrialRecord) -> str:
         return f"{cost}; a pruned training does not show which one is more accurate."
     difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
     direction = "higher" if difference >= 0 else "lower"
-    text = f"{cost}, and its accuracy is {abs(difference):.3f} {direction}{after}"
+    text = f"{cost}, and its {first.score.noun} is {abs(difference):.3f} {direction}{after}"
     images = None if first.evaluation is None else first.evaluation.images
     if noise is None:
         return f"{text}."
@@ -124,10 +124,11 @@ def comparison(first: TrialRecord, second: TrialRecord) -> str:
 def _accuracies(records: Sequence[TrialRecord]) -> list[ComparedFact]:
     """Return the accuracies of the short training, and of the longer one if there is one."""
     short = [replace(r, promotion=None, promotion_noise=None) for r in records]
-    facts = [_accuracy("accuracy, short training", short)]
+    noun = records[0].score.noun
+    facts = [_accuracy(f"{noun}, short training", short)]
     if any(r.promotion is not None for r in records):
         longer = [r.at_highest_fidelity if r.promotion else None for r in records]
-        facts.append(_accuracy("accuracy, longer training", longer))
+        facts.append(_accuracy(f"{noun}, longer training", longer))
     return facts
 
 
@@ -163,7 +164,8 @@ def _retrained(records: Sequence[TrialRecord], measured: Artifacts) -> list[Comp
         for each in networks
     ]
     numbers = tuple(None if each is None else each.accuracy for each in networks)
-    return [ComparedFact("test accuracy after retraining", tuple(texts), numbers, _points)]
+    name = f"test {records[0].score.noun} after retraining"
+    return [ComparedFact(name, tuple(texts), numbers, _points)]
 
 
 def _cost(name: str, metric: str, values: Sequence[float | None]) -> ComparedFact:

@@ -15,19 +15,25 @@ from mbsearch.analysis import pareto
 from mbsearch.config.families import FAMILIES, Family
 from mbsearch.cost.metrics import find_metric
 from mbsearch.figures.style import (
-    ACCURACY_TITLE,
     CONTINUOUS_COLOURS,
     FRONT,
     GREY,
     OPTION_COLOURS,
     OTHER,
-    PROMOTED_TITLE,
     SEARCH,
     cost_axis,
     styled,
+    validation_title,
 )
 from mbsearch.study.latency_file import Quartiles
-from mbsearch.study.records import State, TrialRecord, complete, metric_of, of_highest_fidelity
+from mbsearch.study.records import (
+    State,
+    TrialRecord,
+    complete,
+    metric_of,
+    of_highest_fidelity,
+    score_of_study,
+)
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and does not need WebGL
 _LEGEND = ("Pareto front", *(f.label for f in FAMILIES.values() if f.colour), "Other references")
@@ -35,8 +41,8 @@ _LEGEND = ("Pareto front", *(f.label for f in FAMILIES.values() if f.colour), "O
 _MANY_OPACITY = 0.45  # of points drawn by WebGL, which hide each other
 _ROOM_BELOW, _ROOM_ABOVE = 0.3, 0.2  # as shares of the span of the accuracies of the axis
 _HOVER = (
-    "<b>%{customdata[1]}</b><br>accuracy %{y:.3f}<br>%{customdata[2]}<br>"
-    "alpha %{customdata[3]}, resolution %{customdata[4]}<extra></extra>"
+    "<b>%{{customdata[1]}}</b><br>{} %{{y:.3f}}<br>%{{customdata[2]}}<br>"
+    "alpha %{{customdata[3]}}, resolution %{{customdata[4]}}<extra></extra>"
 )
 
 
@@ -134,7 +140,7 @@ def _accuracy_axis(
     Otherwise pruned and failed trainings would take most of the height.
     """
     promoted = any(r.promotion is not None for r in done)
-    title = PROMOTED_TITLE if promoted else ACCURACY_TITLE
+    title = validation_title(score_of_study(done), promoted=promoted)
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 12}, "tickformat": ".2f"}
     accuracies = [r.accuracy for r in (*_front(done, cost), *(r for r in done if r.is_baseline))]
     if not accuracies:
@@ -379,7 +385,7 @@ def _points(
             ],
             dtype=object,
         ),
-        hovertemplate=_HOVER,
+        hovertemplate=_HOVER.format(score_of_study(records).noun),
     )
 
 

@@ -12,9 +12,9 @@ from plotly.subplots import make_subplots
 from mbsearch.config.families import COMPETITORS, FAMILIES
 from mbsearch.cost import LayerCost, layer_costs
 from mbsearch.cost.metrics import METRICS, quantity
-from mbsearch.figures.style import ACCURACY_TITLE, FRONT, GREY, PROMOTED_TITLE, styled
+from mbsearch.figures.style import FRONT, GREY, styled, validation_title
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.records import TrialRecord
+from mbsearch.study.records import TrialRecord, score_of_study
 
 _CANDIDATE_COLOURS = (FRONT, "#CC79A7", "#009E73", "#56B4E9")  # none is a family's
 _KIND_COLOURS = {
@@ -94,7 +94,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     epochs = max((len(r.evaluation.curve) for r in drawn if r.evaluation), default=1)
     styled(figure, hovermode="x unified")
     figure.update_xaxes(title_text="Epoch", dtick=max(1, math.ceil(epochs / 12)))
-    title = PROMOTED_TITLE if promoted else ACCURACY_TITLE
+    title = validation_title(score_of_study(drawn), promoted=promoted)
     figure.update_yaxes(title_text=title, tickformat=".2f")
     return figure
 

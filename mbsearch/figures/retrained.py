@@ -8,12 +8,15 @@ from mbsearch.analysis.repeated_trainings import pooled_seed_deviation_of, train
 from mbsearch.cost.metrics import quantity
 from mbsearch.study.retrained_file import Retrained
 
-RETRAINED_HEAD = ("Network", "Mult-Adds", "Proxy accuracy", "Test accuracy", "Seeds")
-"""Columns of the table. The search does not use test images."""
+
+def retrained_head(retrained: Sequence[Retrained]) -> tuple[str, ...]:
+    """Return the columns of the table. The search does not use test images."""
+    noun = retrained[0].score.noun
+    return ("Network", "Mult-Adds", f"Proxy {noun}", f"Test {noun}", "Seeds")
 
 
 def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
-    """Return one table row per retrained network, with the columns of `RETRAINED_HEAD`.
+    """Return one table row per retrained network, with the columns of `retrained_head`.
 
     Intervals are over images and seeds, whose deviation is pooled over the networks.
     """

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from mbsearch.analysis import pareto
 from mbsearch.cost.metrics import find_metric
-from mbsearch.figures.style import ACCURACY_TITLE, FRONT, GREY, OPTION_COLOURS, styled
-from mbsearch.study.records import State, TrialRecord, complete, metric_of
+from mbsearch.figures.style import FRONT, GREY, OPTION_COLOURS, styled, validation_title
+from mbsearch.study.records import State, TrialRecord, complete, metric_of, score_of_study
 
 _TITLES = {
     "trials": "Trials completed or pruned",
@@ -94,7 +94,8 @@ def running_figure(
     styled(figure, hovermode="x unified", showlegend=True, uirevision="running")
     epochs = max(map(len, curves.values()), default=1)
     figure.update_xaxes(title_text="Epoch", dtick=max(1, math.ceil(epochs / 12)))
-    return figure.update_yaxes(title_text=ACCURACY_TITLE, tickformat=".2f")
+    title = validation_title(score_of_study(list(records.values())))
+    return figure.update_yaxes(title_text=title, tickformat=".2f")
 
 
 def _evaluated(records: Sequence[TrialRecord]) -> list[TrialRecord]:

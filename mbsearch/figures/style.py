@@ -11,6 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from mbsearch.config.scores import Score
 from mbsearch.cost.metrics import find_metric, quantity, round_amounts
 from mbsearch.cost.units import BYTES
 
@@ -38,8 +39,10 @@ CONFIG: Any = {
 BEHAVIOUR = Path(__file__).with_name("plots.js").read_text(encoding="utf-8")
 """JavaScript of every page with plots: ticks at each zoom, labels, touch."""
 
-ACCURACY_TITLE = "Validation accuracy (proxy)"
-PROMOTED_TITLE = "Validation accuracy (longer training)"
+
+def validation_title(score: Score, *, promoted: bool = False) -> str:
+    """Return the title of an axis with values on validation images."""
+    return f"Validation {score.noun} ({'longer training' if promoted else 'proxy'})"
 
 
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from mbsearch.analysis.answer import Answer
-from mbsearch.analysis.answer_card import ROW_HEAD, AnswerCard
+from mbsearch.analysis.answer_card import AnswerCard
 from mbsearch.study.records import UNTRIED
 
 
@@ -30,7 +30,7 @@ def card_html(card: AnswerCard, networks: Sequence[int] = ()) -> str:
         shown.append(f'<div class="actions">{"".join(actions)}</div>')
     if len(card.rows) > 1:
         rows = [[escape(cell) for cell in row] for _, row in card.rows]
-        shown.append(f'<div class="budgets">{html_table(ROW_HEAD, rows)}</div>')
+        shown.append(f'<div class="budgets">{html_table(card.head, rows)}</div>')
     return f'<section class="answer" aria-label="Answer">{"".join(shown)}</section>'
 
 

@@ -26,7 +26,7 @@ from mbsearch.figures.choices import importance_figure, options_figure, parallel
 from mbsearch.figures.front import budget_shapes, front_figure
 from mbsearch.figures.network import curve_figure, layer_bars
 from mbsearch.figures.published import published_figure
-from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
+from mbsearch.figures.retrained import margin_sentences, retrained_head, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.figures.style import BEHAVIOUR, CONFIG
@@ -34,7 +34,7 @@ from mbsearch.report.card_html import card_html, download_link, html_table
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.images_record import ImagesRecord, balance_note
-from mbsearch.study.records import TrialRecord, complete, metric_of
+from mbsearch.study.records import TrialRecord, complete, metric_of, score_of_study
 from mbsearch.study.retrained_file import Retrained
 
 _TEMPLATE = Path(__file__).with_name("document.html")
@@ -173,7 +173,7 @@ def _front_table(
     costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
     head = (
         "Network",
-        f"Accuracy{balance_note(images, 'validation')}",
+        f"{knee.score.heading}{balance_note(images, 'validation')}",
         *(find_metric(metric).column for metric in costs),
         "Alpha",
         "Resolution",
@@ -230,7 +230,7 @@ def _retrained(found: Sequence[Retrained], images: ImagesRecord | None) -> list[
     return [
         f"<h2>Retraining{balance_note(images, 'test')}</h2>",
         html_table(
-            RETRAINED_HEAD, [[escape(cell) for cell in row] for row in retrained_rows(found)]
+            retrained_head(found), [[escape(c) for c in row] for row in retrained_rows(found)]
         ),
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in margin_sentences(found)) + "</ul>",
     ]
@@ -249,11 +249,12 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
     found = effects(records)
     if not found:
         return []
+    heading = score_of_study(records).heading
     return [
         "<h2>What matters</h2>",
         _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
-        f"<p>Accuracy by option of {escape(found[0].choice)}, at similar cost:</p>",
+        f"<p>{heading} by option of {escape(found[0].choice)}, at similar cost:</p>",
         _figure(options_figure(records, found[0]), "options", 420, wide=True),
         '<p>Each line is a network. <span class="live">Drag along an axis to filter by a range.'
         "</span></p>",

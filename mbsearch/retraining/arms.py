@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mbsearch.analysis.paired_comparison import (
-    Correct,
-    PairedDifference,
-    compare,
-    seed_deviation_of,
+from mbsearch.analysis.paired_comparison import PairedDifference, compare
+from mbsearch.analysis.repeated_trainings import (
+    Trainings,
+    pooled_seed_deviation_of,
+    trainings_of_finals,
 )
 from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.scores import Score
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
@@ -57,11 +58,15 @@ class ArmMargin:
 
 @dataclass(frozen=True, slots=True)
 class ArmsComparison:
-    """Test accuracies of each network by seed, and differences between networks."""
+    """Test accuracies of each network by seed, and differences between networks.
+
+    `score` is what the accuracies are.
+    """
 
     accuracies: dict[str, tuple[float, ...]]
     margins: tuple[ArmMargin, ...]
     images: int
+    score: Score = Score.ACCURACY
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data."""
@@ -106,6 +111,7 @@ def compare_arms(
     folder: Path,
     jobs: int | None = None,
     device: str | None = None,
+    score: Score = Score.ACCURACY,
     on_progress: OnProgress = ignore_progress,
 ) -> ArmsComparison:
     """Retrain networks with fresh seeds, and compare them on the same test images.
@@ -122,6 +128,7 @@ def compare_arms(
         folder: folder for the trainings.
         jobs: trainings at a time; None for one a core, or four on a GPU.
         device: ``cpu``, ``cuda``, ``mps``; None selects the best one available.
+        score: of the studies.
         on_progress: receives an event for every completed training.
 
     Raises:
@@ -148,10 +155,11 @@ def compare_arms(
             source.seed,
             devices,
             min_images=source.min_images,
+            score=score,
         )
         imports = worker_imports(devices[0])
         with LocalProcesses(evaluator, jobs, prepare_worker, imports) as executor:
-            return compare_trained(arms, references, executor, recipe.seeds, on_progress)
+            return compare_trained(arms, references, executor, recipe.seeds, on_progress, score)
 
 
 def compare_trained(
@@ -160,6 +168,7 @@ def compare_trained(
     executor: Executor,
     seeds: int,
     on_progress: OnProgress = ignore_progress,
+    score: Score = Score.ACCURACY,
 ) -> ArmsComparison:
     """Train networks with `executor`, each one once per seed, and compare them.
 
@@ -185,15 +194,20 @@ def compare_trained(
             )
         evaluation = finished.outcome.evaluation
         evaluations[task.architecture.fingerprint].append(evaluation)
-        line = (
-            f"{task.architecture.name}, seed {task.seed}: test accuracy {evaluation.accuracy:.4f}"
-        )
+        value = f"test {score.noun} {evaluation.accuracy:.4f}"
+        line = f"{task.architecture.name}, seed {task.seed}: {value}"
         on_progress(Progress("retraining", completed, len(tasks), message=line))
-    correct = {fingerprint: _correct(found) for fingerprint, found in evaluations.items()}
-    deviation = seed_deviation_of(list(correct.values()))
+    trained = {fingerprint: _trainings(found, score) for fingerprint, found in evaluations.items()}
+    deviation = pooled_seed_deviation_of(list(trained.values()))
 
     def margin(a: Architecture, b: Architecture) -> ArmMargin:
-        found = compare(correct[a.fingerprint], correct[b.fingerprint], deviation)
+        first, second = trained[a.fingerprint], trained[b.fingerprint]
+        found = compare(
+            first.image_scores,
+            second.image_scores,
+            deviation,
+            effective=min(first.effective_images, second.effective_images),
+        )
         if a.fingerprint == b.fingerprint:  # the same trainings
             found = PairedDifference(0.0, 0.0, 0.0, found.images, found.seeds)
         return ArmMargin(a.name, b.name, found)
@@ -201,13 +215,13 @@ def compare_trained(
     pairs = [(arms[0], other) for other in arms[1:]]
     pairs += [(arm, reference) for arm in arms for reference in references]
     return ArmsComparison(
-        {n.name: tuple(float(c.mean()) for c in correct[n.fingerprint]) for n in networks},
+        {n.name: tuple(trained[n.fingerprint].accuracies) for n in networks},
         tuple(margin(a, b) for a, b in pairs),
-        len(next(iter(correct.values()))[0]),
+        next(iter(trained.values())).images,
+        score,
     )
 
 
-def _correct(evaluations: Sequence[Evaluation]) -> Correct:
-    """Return boolean arrays, one per seed: whether each test image is classified correctly."""
-    kept = [e.predictions for e in sorted(evaluations, key=lambda each: each.seed)]
-    return [each.correct for each in kept if each is not None]
+def _trainings(evaluations: Sequence[Evaluation], score: Score) -> Trainings:
+    """Return the trainings of one network, sorted by seed."""
+    return trainings_of_finals(sorted(evaluations, key=lambda each: each.seed), score)

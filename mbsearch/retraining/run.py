@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.analysis.retrained_margins import retrained_margins
+from mbsearch.config.scores import Score
 from mbsearch.config.settings import Settings
 from mbsearch.cost import Measure, measure
 from mbsearch.data.sources import load_known_source
@@ -122,11 +123,12 @@ def retrain_study(
             pretrained,
             settings.teacher,
             min_images,
+            settings.score,
         )
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
         ) as executor:
-            results = retrain(chosen, executor, recipe.seeds, on_progress, measure)
+            results = retrain(chosen, executor, recipe.seeds, on_progress, measure, settings.score)
         test_images = len(source.members["test"].rows)
         facts |= {"folder": home.name, "test_images": test_images}
         return write_retrained(folder, results, facts)
@@ -154,6 +156,7 @@ def retrain(
     seeds: int,
     on_progress: OnProgress = ignore_progress,
     measure: Measure = measure,
+    score: Score = Score.ACCURACY,
 ) -> list[Retrained]:
     """Train every competitor with every seed, and return the test accuracies.
 
@@ -167,6 +170,7 @@ def retrain(
         seeds: number of trainings for each network.
         on_progress: receives an event for every completed training.
         measure: the costs of a network.
+        score: what the accuracies are.
 
     Raises:
         EvaluationError: every training of the candidates failed.
@@ -187,7 +191,7 @@ def retrain(
             continue
         evaluation = finished.outcome.evaluation
         completed[competitor.architecture.fingerprint, seed] = evaluation
-        line = f"{competitor.name}, seed {seed}: test accuracy {evaluation.accuracy:.4f}"
+        line = f"{competitor.name}, seed {seed}: test {score.noun} {evaluation.accuracy:.4f}"
         on_progress(Progress("retraining", len(completed), len(tasks), message=line))
     results: list[Retrained] = []
     for competitor in chosen:
@@ -196,14 +200,14 @@ def retrain(
         orphaned = competitor.reference_of not in [None, *(each.name for each in results)]
         if not evaluations or orphaned:
             continue
-        results.append(_retrained(competitor, evaluations, measure))
+        results.append(_retrained(competitor, evaluations, measure, score))
     if not results:
         raise EvaluationError("every training of the candidates failed")
     return results
 
 
 def _retrained(
-    competitor: Competitor, evaluations: Sequence[Evaluation], measure: Measure
+    competitor: Competitor, evaluations: Sequence[Evaluation], measure: Measure, score: Score
 ) -> Retrained:
     """Return a network's result, given its evaluations."""
     network = competitor.architecture
@@ -223,4 +227,5 @@ def _retrained(
         compared_with=competitor.reference_of,
         architecture=network,
         predictions=tuple(kept) if len(kept) == len(evaluations) else (),
+        score=score,
     )

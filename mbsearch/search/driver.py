@@ -479,7 +479,9 @@ def _message(trial: TrialRecord, fidelity: Fidelity) -> str:
     """Return one line of text about a training that has just ended."""
     what = trial.architecture.name if trial.is_baseline else "search"
     what += _TRAININGS[fidelity]
-    outcome = f"accuracy {trial.accuracy:.3f}" if trial.state is State.COMPLETE else trial.error
+    outcome = (
+        f"{trial.score.noun} {trial.accuracy:.3f}" if trial.state is State.COMPLETE else trial.error
+    )
     if trial.state is State.FAILED:
         outcome = f"failed: {trial.error}"
     return f"trial {trial.trial} ({what}): {outcome}, {amount(trial.metric, trial.cost)}"

@@ -288,12 +288,13 @@ class FinalRounds:
         ahead = self._best_at(record, len(curve))
         if ahead is None:
             return None
-        error = math.sqrt(max(ahead * (1 - ahead), 1e-4) / max(images, 1))
+        images = max(1, curve[-1].effective_images or images)
+        error = math.sqrt(max(ahead * (1 - ahead), 1e-4) / images)
         if ahead - accuracy <= _MARGIN * error:
             return None
         return (
-            f"pruned after epoch {len(curve)} of {self.plan.epochs}: accuracy {accuracy:.3f}, "
-            f"needs {ahead - _MARGIN * error:.3f}"
+            f"pruned after epoch {len(curve)} of {self.plan.epochs}: {record.score.noun} "
+            f"{accuracy:.3f}, needs {ahead - _MARGIN * error:.3f}"
         )
 
     def forecast(self, record: TrialRecord, curve: Sequence[Epoch]) -> float | None:

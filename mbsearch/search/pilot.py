@@ -97,7 +97,7 @@ def run_pilot(
         network: a reference within the smallest budget.
         proxy: the recipe of a screening.
         images: number of training images.
-        chance: share of the largest class, or of one class of many.
+        chance: score of always predicting the largest class.
         seed: seed of the trainings.
 
     Raises:

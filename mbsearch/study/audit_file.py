@@ -116,8 +116,8 @@ class Audit:
         """Return the audit, with a caveat if its proxy, space or images are not the study's."""
         if self.identity is None or identity is None:
             return self
-        study = with_defaults(identity)
-        other = difference(self.identity, {key: study.get(key) for key in self.identity})
+        study, compared = with_defaults(identity), (*self.identity, "score")
+        other = difference(self.identity, {key: study.get(key) for key in compared})
         if other is None:
             return self
         return replace(self, caveat=f"; NOT what this study searches by ({other})")

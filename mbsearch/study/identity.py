@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+from mbsearch.config.scores import Score
 from mbsearch.config.settings import Settings
 from mbsearch.config.specification import SearchSpecification
 
@@ -20,8 +21,13 @@ _OPAQUE = {"space": "its space has other choices now", "data_key": "its images a
 
 
 def scoring_identity(space: SearchSpecification, data_key: str) -> Identity:
-    """Return the part of an identity that an audit must match: images, space and proxy."""
+    """Return the part of an identity that an audit must match: images, space, proxy and score.
+
+    Accuracy is no part of it, as in earlier versions.
+    """
+    score = space.settings.score
     return {
+        **({} if score is Score.ACCURACY else {"score": str(score)}),
         "data_key": data_key,
         "space": space.fingerprint,
         "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data", "min_images"}),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbsearch.config.families import family_name
+from mbsearch.config.scores import Score
 from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.size import Size
@@ -117,12 +118,17 @@ def _unpacked(text: str) -> NDArray[np.uint16]:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch of a learning curve: cross-entropies in nats, accuracy, time in seconds."""
+    """One epoch of a learning curve: cross-entropies in nats, accuracy, time in seconds.
+
+    The accuracy is the score of the study (`Score`). `effective_images` is the number of validation
+    images for which a binomial share has its variance; None if that is their number.
+    """
 
     train_loss: float
     validation_loss: float
     validation_accuracy: float
     seconds: float
+    effective_images: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +150,13 @@ class DeadUnits:
 class Evaluation:
     """Result of training one network, and everything needed to train it again.
 
-    `accuracy` is the fraction of validation images classified correctly; the test split is not
-    used. `pixels` is the size of the images trained on. `seconds` is the time of training and
-    validation in the worker. `recipe` is the proxy as plain data. `versions` are those of mbsearch
-    and torch. `images` is the number of validation images, None in older studies. `predictions`
-    are kept for finals. `start` is None if every network of the study starts from scratch. `dead`
-    is None before the training has completed, and in older studies.
+    `accuracy` is the score of the study (`Score`), by default the fraction of images classified
+    correctly, on validation images; the test split is not used. `pixels` is the size of the images
+    trained on. `seconds` is the time of training and validation in the worker. `recipe` is the
+    proxy as plain data. `versions` are those of mbsearch and torch. `images` is the number of
+    validation images, None in older studies. `predictions` are kept for finals. `start` is None if
+    every network of the study starts from scratch. `dead` is None before the training has
+    completed, and in older studies.
     """
 
     accuracy: float
@@ -171,6 +178,13 @@ class Evaluation:
     def __post_init__(self) -> None:
         """Accept an integer of `pixels`, for the user's own evaluators."""
         object.__setattr__(self, "pixels", Size.parse(self.pixels))
+
+    @property
+    def effective_images(self) -> int | None:
+        """Number of images for which a binomial share has the variance of the accuracy."""
+        if self.images is None or not self.curve:
+            return self.images
+        return self.curve[-1].effective_images or self.images
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
@@ -208,7 +222,8 @@ class TrialRecord:
     ``search`` or the name of the reference (``mobilenet_v2``). `params` are the options chosen in
     the space, empty for a baseline. `accuracy_noise` is the standard error of the accuracy, over
     seeds and validation images. It is None if the number of validation images is unknown.
-    `metric` is the cost objective of the study, a key of `costs`. `promotion` is the result of the
+    `score` is what the accuracies of the study are, `metric` its cost objective, a key of `costs`.
+    `promotion` is the result of the
     longer training of a promoted network, `promotion_noise` the standard error of its accuracy.
     `finals` are the completed trainings by the full recipe, one per seed. `predicted` is the
     accuracy that a model of all trials predicts for the longest training of the study, and
@@ -225,6 +240,7 @@ class TrialRecord:
     evaluation: Evaluation | None = None
     accuracy_noise: float | None = None
     metric: str = DEFAULT_METRIC
+    score: Score = Score.ACCURACY
     promotion: Evaluation | None = None
     promotion_noise: float | None = None
     finals: tuple[Evaluation, ...] = ()
@@ -335,6 +351,11 @@ class TrialRecord:
 def metric_of(records: Sequence[TrialRecord]) -> str:
     """Return the key of the study's cost objective."""
     return next((r.metric for r in records), DEFAULT_METRIC)
+
+
+def score_of_study(records: Sequence[TrialRecord]) -> Score:
+    """Return what the accuracies of the study are."""
+    return next((r.score for r in records), Score.ACCURACY)
 
 
 def complete(records: list[TrialRecord]) -> list[TrialRecord]:

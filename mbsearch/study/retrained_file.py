@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
+from mbsearch.config.scores import Score
 from mbsearch.cost import METRICS
 from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
@@ -27,8 +28,9 @@ class Retrained:
 
     `family` is ``search``, ``given``, or a reference's name. `compared_with` is the candidate that
     a reference is compared with. `proxy_accuracy` is None if the search did not train the network.
-    `images` is the number of test images, `predictions` has those of each seed if they were kept.
-    `margins` compares a candidate with each of its references, in words.
+    `score` is what the accuracies are, `images` the number of test images. `predictions` has those
+    of each seed if they were kept. `margins` compares a candidate with each of its references, in
+    words.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Retrained:
     images: int | None = None
     predictions: tuple[Predictions, ...] = field(default=(), compare=False)
     margins: tuple[str, ...] = ()
+    score: Score = Score.ACCURACY
 
     @property
     def candidate(self) -> str:
@@ -103,6 +106,7 @@ class Retrained:
             **self.costs,
             "proxy_accuracy": self.proxy_accuracy,
             "test_accuracy": self.accuracy,
+            "score": str(self.score),
             "spread": self.spread,
             "accuracies": list(self.accuracies),
             "seeds": list(self.seeds),
@@ -145,6 +149,7 @@ class Retrained:
             images=images,
             predictions=tuple(map(Predictions.from_dict, kept)),
             margins=tuple(margins),
+            score=Score(row.get("score", Score.ACCURACY)),
         )
 
 

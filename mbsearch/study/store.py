@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from mbsearch.config.scores import Score
 from mbsearch.errors import NoStudyError, StorageError
 from mbsearch.study.noise import pooled_seed_deviation, standard_error
 from mbsearch.study.records import SEARCH, Epoch, Estimate, Evaluation, Fidelity, State, TrialRecord
@@ -102,7 +103,8 @@ class StudyStore:
 
     def record(self, study: optuna.Study, number: int) -> TrialRecord | None:
         """Return the record of one trial, read from the storage."""
-        return self._decoded(self.storage.get_trial(self._trial_id(study, number)))
+        found = self._decoded(self.storage.get_trial(self._trial_id(study, number)))
+        return None if found is None else replace(found, score=self.score)
 
     def trials(
         self, study: optuna.Study, states: Container[TrialState] | None = None
@@ -146,11 +148,17 @@ class StudyStore:
         """Return the study's user attributes: its space, identity, plans and predictions."""
         return dict(self.search.user_attrs)
 
-    def name_objectives(self, metric: str) -> None:
+    @property
+    def score(self) -> Score:
+        """What the accuracies of the study are."""
+        identity = self.search.user_attrs.get("stamp") or {}
+        return Score(identity.get("objectives", [Score.ACCURACY])[0])
+
+    def name_objectives(self, score: Score, metric: str) -> None:
         """Store the names of the two objectives, for Optuna's own tools."""
         with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
             for study in (self.search, self.baselines):
-                study.set_metric_names(["accuracy", f"log10 {metric}"])
+                study.set_metric_names([str(score), f"log10 {metric}"])
 
     def records(self) -> list[TrialRecord]:
         """Return the records of all baselines and candidates, sorted by trial number."""
@@ -184,11 +192,12 @@ class StudyStore:
         """Sort records by trial, and add their promotion, finals, noise and predicted accuracy."""
         promotions = self.promotions()
         noise, promotion_noise = self._noise_of(promoted=False), self._noise_of(promoted=True)
-        predictions, finals = self.predictions(), self.finals()
+        predictions, finals, score = self.predictions(), self.finals(), self.score
         deviations: dict[str, float] = self.search.user_attrs.get(EXPECTED_DEVIATION, {})
         return [
             replace(
                 r,
+                score=score,
                 accuracy_noise=noise(r.evaluation),
                 promotion=promotions.get(r.trial),
                 promotion_noise=promotion_noise(promotions.get(r.trial)),
@@ -244,7 +253,7 @@ class StudyStore:
             return pooled_seed_deviation(accuracies, images)
 
         def noise(evaluation: Evaluation | None) -> float | None:
-            images = None if evaluation is None else evaluation.images
+            images = None if evaluation is None else evaluation.effective_images
             if evaluation is None or images is None:
                 return pooled
             return standard_error(evaluation.accuracy, images, deviation(images))

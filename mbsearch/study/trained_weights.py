@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from mbsearch.config.scores import Score
 from mbsearch.space.size import Size
+from mbsearch.study.class_scores import effective_images
 from mbsearch.study.json_files import damaged_file
 from mbsearch.study.noise import interval
 from mbsearch.study.records import TrialRecord
@@ -22,7 +24,8 @@ class TrainedWeights:
 
     `accuracy` is that of these weights, `mean` and `spread` are over `seeds` trainings. `pixels` is
     the size of the images trained on, `command` the one that trained them, `images` the number of
-    images of the split, None if it is unknown.
+    images of the split, None if it is unknown. `score` is what the accuracy is, `effective_images`
+    the number of images for which a binomial share has its variance.
     """
 
     path: Path
@@ -36,17 +39,19 @@ class TrainedWeights:
     split: str = "test"
     command: str = "mbsearch retrain"
     images: int | None = None
+    score: Score = Score.ACCURACY
+    effective_images: int | None = None
 
     def sentence(self) -> str:
         """Return a sentence about the training and its accuracy, for a model card."""
         spread = "" if self.spread is None else f" ± {self.spread:.4f}"
         within = ""
         if self.images is not None:
-            low, high = interval(self.accuracy, self.images, 0.0)
+            low, high = interval(self.accuracy, self.effective_images or self.images, 0.0)
             within = f"95 % interval {low:.3f} to {high:.3f} over {self.images:,} images; "
         return (
             f"trained by `{self.command}` at {self.pixels} pixels with seed {self.seed}: "
-            f"{self.split} accuracy {self.accuracy:.4f} ({within}over {self.seeds} seeds "
+            f"{self.split} {self.score.noun} {self.accuracy:.4f} ({within}over {self.seeds} seeds "
             f"{self.mean:.4f}{spread}). The files take images of that size."
         )
 
@@ -84,6 +89,10 @@ def retrained_weights(folder: Path, fingerprint: str) -> TrainedWeights | None:
         row.pixels,
         found.settings,
         images=row.images,
+        score=row.score,
+        effective_images=effective_images(row.score, row.predictions[0])
+        if row.predictions
+        else None,
     )
 
 
@@ -107,4 +116,6 @@ def _weights_of_finals(folder: Path, record: TrialRecord) -> TrainedWeights | No
         split="validation",
         command="mbsearch run",
         images=final.images,
+        score=record.score,
+        effective_images=final.effective_images,
     )

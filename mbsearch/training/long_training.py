@@ -11,23 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.scores import Score
 from mbsearch.data.batches import Batch, Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.atomic_files import write_atomically
-from mbsearch.study.records import Evaluation, Predictions, Start
+from mbsearch.study.class_scores import score_of
+from mbsearch.study.records import Evaluation, Start
 from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
 from mbsearch.training.devices import device_name
 from mbsearch.training.distributed import Rank, run_on_devices
-from mbsearch.training.loop import Training, evaluate, predict
+from mbsearch.training.loop import Training, evaluated
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
 from mbsearch.training.weights import content_of, load_weights
@@ -62,8 +63,8 @@ class FinalTraining:
     """Evaluator: train each network by the full recipe, and evaluate it on test images.
 
     After every epoch the state is saved in the training's own folder below `folder`, and the same
-    task resumes from it. The final weights are in `weights.pt`. Several `devices` share each batch
-    of a training; the first one evaluates it.
+    task resumes from it. The final weights are in `weights.pt`. `score` is what the accuracy is.
+    Several `devices` share each batch of a training; the first one evaluates it.
     """
 
     recipe: Retrain
@@ -76,6 +77,7 @@ class FinalTraining:
     pretrained: Pretrained | None = None
     teacher: Teacher = field(default_factory=Teacher)
     min_images: int = 1
+    score: Score = Score.ACCURACY
 
     def home(self, task: Task) -> Path:
         """Return the folder of one training's checkpoint and weights."""
@@ -97,11 +99,11 @@ class FinalTraining:
         source, images = self._source(), self._images(task)
         training, start = self._train(task, source)
         test = source.split("test", images)
-        loss, accuracy = evaluate(training.scored, test, device)
+        loss, predictions = evaluated(training.scored, test, device)
         torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
         return Outcome(
             Evaluation(
-                accuracy=accuracy,
+                accuracy=score_of(self.score, predictions),
                 validation_loss=loss,
                 seconds=sum(epoch.seconds for epoch in training.curve),
                 seed=task.seed,
@@ -111,7 +113,7 @@ class FinalTraining:
                 recipe=training.recipe.model_dump(mode="json") | {"data": Path(self.data).name},
                 device=device_name(device),
                 versions={name: version(name) for name in ("mbsearch", "torch")},
-                predictions=predictions(training.scored, test, device),
+                predictions=predictions,
                 start=start,
             )
         )
@@ -161,12 +163,6 @@ class FinalTraining:
 
     def _images(self, task: Task) -> ImageFormat:
         return task.architecture.image_format.scaled(self.resolution_scale)
-
-
-def predictions(network: nn.Module, split: Split, device: torch.device) -> Predictions:
-    """Return the true and the predicted class of each image in a split."""
-    predicted = predict(network, split, device).numpy()
-    return Predictions(split.labels.numpy().astype(np.uint16), predicted.astype(np.uint16))
 
 
 @dataclass
@@ -224,9 +220,7 @@ class LongTraining(Training):
         weight = float(chance.beta(self.recipe.mixup, self.recipe.mixup))
         other = torch.from_numpy(chance.permutation(len(labels))).to(labels.device)
         logits = self._forward(weight * images + (1 - weight) * images[other])
-        smoothing = self.recipe.label_smoothing
-        first = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        second = F.cross_entropy(logits, labels[other], label_smoothing=smoothing)
+        first, second = (self.cross_entropy(logits, each) for each in (labels, labels[other]))
         return weight * first + (1 - weight) * second
 
     def after_step(self) -> None:

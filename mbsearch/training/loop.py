@@ -6,9 +6,10 @@ import io
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -17,9 +18,11 @@ from torch.nn import functional as F
 from mbsearch import accel
 from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.recipe import Recipe
+from mbsearch.config.scores import Score
 from mbsearch.data.batches import Batch, Split, batches
 from mbsearch.errors import EvaluationError
-from mbsearch.study.records import Epoch
+from mbsearch.study.class_scores import effective_images, score_of
+from mbsearch.study.records import Epoch, Predictions
 from mbsearch.training.devices import mixed_precision, multiplies_bfloat16
 from mbsearch.training.folding import fold_norms
 
@@ -40,7 +43,8 @@ def compile_ahead(device: torch.device) -> None:
 class Training:
     """The training of one network, epoch by epoch; a checkpoint holds its whole state.
 
-    Without a validation split the curve's validation values are NaN. If the training split has a
+    Without a validation split the curve's validation values are NaN. `score` is what the accuracy
+    of the curve is. If the training split has a
     teacher's logits, the loss is `distillation` with the settings in `teacher`.
     """
 
@@ -52,6 +56,7 @@ class Training:
     seed: int
     flip: bool
     teacher: Teacher = field(default_factory=Teacher)
+    score: Score = Score.ACCURACY
     curve: list[Epoch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -60,6 +65,7 @@ class Training:
         self._optimizer = accel.optimizer(groups, self.recipe, self.device)
         self._generator = torch.Generator().manual_seed(self.seed)
         self._forward: nn.Module = self.network
+        self._class_weights = self._weigh_classes()
         self._run_step = accel.step_runner(self.device, constant=self.repeats)
 
     @property
@@ -71,6 +77,12 @@ class Training:
     def scored(self) -> nn.Module:
         """The network that is evaluated after each epoch."""
         return self.network
+
+    def _weigh_classes(self) -> Tensor | None:
+        """Return the factor of each class in the loss; None if all are 1."""
+        if self.recipe.class_weights == "none":
+            return None
+        return balancing_weights(self.train_split).to(self.device)
 
     def replace_images(self, train_split: Split, validation_split: Split | None) -> None:
         """Replace the training and validation images, possibly by images of another size."""
@@ -89,15 +101,20 @@ class Training:
             raise EvaluationError(
                 f"training diverged in epoch {len(self.curve) + 1}: the loss is {train_loss}"
             )
-        loss = accuracy = math.nan
+        loss, accuracy, effective = math.nan, math.nan, None
         if self.validation_split is not None:
-            loss, accuracy = evaluate(self.scored, self.validation_split, self.device)
+            balanced = self.score is not Score.ACCURACY
+            split = self.validation_split
+            loss, found = evaluated(self.scored, split, self.device, balanced=balanced)
+            accuracy = score_of(self.score, found)
+            effective = effective_images(self.score, found) if balanced else None
             if not math.isfinite(loss):
                 raise EvaluationError(
                     f"training diverged in epoch {len(self.curve) + 1}: the validation loss is "
                     f"{loss}"
                 )
-        self.curve.append(Epoch(train_loss, loss, accuracy, time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        self.curve.append(Epoch(train_loss, loss, accuracy, seconds, effective))
         return self.curve[-1]
 
     def _train_once(self) -> float:
@@ -145,8 +162,15 @@ class Training:
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss (nats) that a training step minimises."""
         logits = self._forward(batch.images)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.recipe.label_smoothing)
-        return distillation(loss, logits, batch.taught, self.teacher)
+        return distillation(
+            self.cross_entropy(logits, batch.labels), logits, batch.taught, self.teacher
+        )
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy (nats) by the recipe: smoothed, and weighted by class."""
+        return F.cross_entropy(
+            logits, labels, self._class_weights, label_smoothing=self.recipe.label_smoothing
+        )
 
     def after_step(self) -> None:
         """Do nothing; subclasses override this hook, which runs after every optimizer step."""
@@ -169,10 +193,7 @@ class Training:
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "generator": self._generator.get_state(),
-            "curve": [
-                (e.train_loss, e.validation_loss, e.validation_accuracy, e.seconds)
-                for e in self.curve
-            ],
+            "curve": [astuple(epoch) for epoch in self.curve],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -237,29 +258,43 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
+def balancing_weights(split: Split) -> Tensor:
+    """Return a factor per class: inversely proportional to its images, with a mean of 1 over them.
+
+    It is 0 for a class without images.
+    """
+    counts = torch.bincount(split.labels, minlength=split.num_classes)
+    present = counts > 0
+    weights = len(split) / (present.sum() * counts.clamp(min=1))
+    return torch.where(present, weights, 0.0).float()
+
+
 @torch.inference_mode()
-def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
-    """Return the mean cross-entropy (nats) and accuracy on a split, without augmentation."""
+def evaluated(
+    network: nn.Module, split: Split, device: torch.device, *, balanced: bool = False
+) -> tuple[float, Predictions]:
+    """Return the mean cross-entropy (nats) and the predictions on a split, not augmented.
+
+    The mean is over images, or if `balanced` over classes.
+    """
     folded = fold_norms(network)
+    weights = balancing_weights(split).to(device) if balanced else None
     loss = torch.zeros((), device=device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
+    found = []  # read at the end: a read waits for the device
     for images, labels, _ in batches(split, EVALUATION_BATCH, device=device):
         with mixed_precision(device):
             logits: Tensor = folded(images)
-        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-        right += (logits.argmax(1) == labels).sum()
-    return float(loss) / len(split), int(right) / len(split)
+        loss += F.cross_entropy(logits.float(), labels, weights, reduction="sum")
+        found.append(logits.argmax(1))
+    predicted = torch.cat(found).cpu().numpy().astype(np.uint16)
+    true = split.labels.numpy().astype(np.uint16)
+    return float(loss) / len(split), Predictions(true, predicted)
 
 
-@torch.inference_mode()
-def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
-    """Return the class that a network predicts for each image of a split, as int64 (N,)."""
-    folded = fold_norms(network)
-    found = []
-    for batch in batches(split, EVALUATION_BATCH, device=device):
-        with mixed_precision(device):
-            found.append(folded(batch.images).argmax(1).cpu())
-    return torch.cat(found)
+def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:
+    """Return the mean cross-entropy (nats) and accuracy on a split, without augmentation."""
+    loss, predictions = evaluated(network, split, device)
+    return loss, score_of(Score.ACCURACY, predictions)
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.recipe import Recipe
 from mbsearch.config.retrain_settings import Retrain
+from mbsearch.config.scores import Score
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
@@ -31,8 +32,8 @@ from mbsearch.space.size import Size
 from mbsearch.study.records import DeadUnits, Evaluation, Fidelity, Start
 from mbsearch.training.dead_units import dead_units
 from mbsearch.training.devices import choose_device, device_name
-from mbsearch.training.long_training import LongTraining, predictions
-from mbsearch.training.loop import Training
+from mbsearch.training.long_training import LongTraining
+from mbsearch.training.loop import Training, evaluated
 from mbsearch.training.network import build
 from mbsearch.training.pretrained import (
     Pretrained,
@@ -53,7 +54,8 @@ class ProxyTraining:
     training and validation images only. Its initial weights come from `pretrained`, else from the
     supernet in the file `shared`, else they are fresh. A promotion trains on `longer` times as many
     images. A final follows the `retrain` recipe on all training images, at `final_scale` times the
-    network's own resolution. `teacher` has the settings of distillation.
+    network's own resolution. `teacher` has the settings of distillation. `score` is what the
+    accuracy is.
     """
 
     proxy: Proxy
@@ -67,6 +69,7 @@ class ProxyTraining:
     final_scale: float = 1.0
     pretrained: Pretrained | None = None
     teacher: Teacher = field(default_factory=Teacher)
+    score: Score = Score.ACCURACY
 
     def evaluate(self, task: Task) -> Outcome:
         """Train one network, from its checkpoint if any, and evaluate it on validation images.
@@ -111,6 +114,7 @@ class ProxyTraining:
             seed=task.seed,
             flip=source.flippable if proxy.flip is None else proxy.flip,
             teacher=self.teacher,
+            score=self.score,
         )
         if task.checkpoint is not None:
             training.restore(task.checkpoint)
@@ -164,6 +168,7 @@ class ProxyTraining:
             seed=task.seed,
             flip=source.flippable if recipe.flip is None else recipe.flip,
             teacher=self.teacher,
+            score=self.score,
         )
         if task.checkpoint is not None:
             training.restore(task.checkpoint)
@@ -182,7 +187,7 @@ class ProxyTraining:
         if stop < recipe.epochs:
             return Outcome(evaluation, training.checkpoint())
         validation = self._split("validation", own, None)
-        kept = predictions(training.scored, validation, training.device)
+        _, kept = evaluated(training.scored, validation, training.device)
         weights = io.BytesIO()
         torch.save(training.scored.state_dict(), weights)
         return Outcome(replace(evaluation, predictions=kept), weights=weights.getvalue())

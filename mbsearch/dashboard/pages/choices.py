@@ -23,7 +23,7 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.front import front_figure
-from mbsearch.study.records import TrialRecord
+from mbsearch.study.records import TrialRecord, score_of_study
 
 TITLE, ADDRESS, ORDER = "What matters", "choices", 5
 NEEDS = "results"
@@ -39,7 +39,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
             f"At least {MIN_NETWORKS} completed networks of the space are needed, with options "
             f"that differ; this study has {len(searched(records))}.",
         )
-    choice = _choice(View.parse(fields), found)
+    choice, score = _choice(View.parse(fields), found), score_of_study(records)
     return html.Div(
         [
             parts.page_title("What matters"),
@@ -65,7 +65,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 mb="md",
             ),
             parts.panel(
-                "Accuracy by option, at equal cost",
+                f"{score.heading} by option, at equal cost",
                 dmc.Select(
                     id={"control": "choice"},
                     label="Choice",
@@ -85,7 +85,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     parts.graph(
                         "distribution",
                         options_figure(records, _effect(choice, found)),
-                        "Accuracy at equal cost by option, with means and their intervals",
+                        f"{score.heading} at equal cost by option, with means and their intervals",
                         "420px",
                     ),
                     className="wide",
@@ -106,7 +106,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     parts.graph(
                         "parallel",
                         _parallel(records, found, None),
-                        "Choices, cost and accuracy of each network as a line",
+                        f"Choices, cost and {score.noun} of each network as a line",
                         "420px",
                         tools=False,
                     ),
@@ -186,8 +186,8 @@ def _scope(records: Sequence[TrialRecord]) -> str:
     networks, bands = len(searched(records)), len(cost_bands(records))
     ranges = "one range of cost" if bands == 1 else f"{bands} ranges of cost"
     return (
-        f"Significant differences of mean accuracy at equal cost, among {networks:,} networks in "
-        f"{ranges}. Each range needs {MIN_NETWORKS} networks."
+        f"Significant differences of mean {score_of_study(records).noun} at equal cost, among "
+        f"{networks:,} networks in {ranges}. Each range needs {MIN_NETWORKS} networks."
     )
 
 
@@ -205,7 +205,7 @@ def _parallel(
 
 
 def _small_front(records: Sequence[TrialRecord]) -> Component:
-    description = "Accuracy against cost, to select from"
+    description = f"{score_of_study(records).heading} against cost, to select from"
     return parts.graph("small-front", _selectable_front(records), description, "360px")
 
 

@@ -169,7 +169,7 @@ def _compared(networks: Sequence[TrialRecord], snapshot: Snapshot, view: View) -
                 parts.graph(
                     "curves",
                     curve_figure(networks, snapshot.records),
-                    "Validation accuracy over epochs",
+                    f"Validation {first.score.noun} over epochs",
                     "380px",
                 ),
                 mb="md",

@@ -32,7 +32,7 @@ from mbsearch.figures.front import (
 )
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.study.records import State as TrialState
-from mbsearch.study.records import TrialRecord, complete, metric_of
+from mbsearch.study.records import TrialRecord, complete, metric_of, score_of_study
 
 TITLE, ADDRESS, ORDER = "Front", "front", 1
 NEEDS = "results"
@@ -49,7 +49,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     shown = card(asked, view)
     return html.Div(
         [
-            parts.page_title("Accuracy against cost"),
+            parts.page_title(f"{score_of_study(snapshot.records).heading} against cost"),
             dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(asked)}),
             dcc.Store(id="front-fresh"),
             html.Section(
@@ -372,7 +372,9 @@ def _selected(records: Sequence[TrialRecord], view: View) -> list[TrialRecord]:
 
 
 def _description(snapshot: Snapshot) -> str:
-    return f"Accuracy against cost of {len(snapshot.records)} trials; the table below has the front"
+    score = score_of_study(snapshot.records)
+    trials = f"{len(snapshot.records)} trials; the table below has the front"
+    return f"{score.heading} against cost of {trials}"
 
 
 def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
@@ -387,7 +389,7 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
     cards: list[Any] = [
         parts.panel(
             record.label,
-            dmc.Text(f"Accuracy {parts.accuracy(record)}", size="sm"),
+            dmc.Text(f"{record.score.heading} {parts.accuracy(record)}", size="sm"),
             dmc.Text(parts.costs(record), size="sm"),
             dmc.Text(parts.latencies(record, snapshot.measured), size="sm"),
             dmc.Text(
@@ -546,7 +548,7 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
     ]
     head = (
         "Network",
-        "Accuracy",
+        score_of_study(records).heading,
         *(find_metric(cost).column for cost in costs),
         "Alpha",
         "Resolution",
@@ -576,5 +578,5 @@ def surrounded(records: Sequence[TrialRecord], trials: set[int], fields: Fields)
     title = f"{len(inside):,} networks inside the lasso"
     if len(inside) > _LISTED:
         title += f", the {_LISTED} most accurate"
-    head = ("Network", "Accuracy", find_metric(cost).column)
+    head = ("Network", score_of_study(records).heading, find_metric(cost).column)
     return parts.panel(title, parts.table(head, rows), mb="md")

@@ -27,7 +27,7 @@ from mbsearch.dashboard.view import View, query
 from mbsearch.errors import StorageError
 from mbsearch.figures.comparison import comparison
 from mbsearch.figures.network import curve_figure, layer_bars, nearest
-from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
+from mbsearch.figures.retrained import margin_sentences, retrained_head, retrained_rows
 from mbsearch.figures.stages import drawing, drawing_height
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.images_record import ImagesRecord, balance_note
@@ -86,7 +86,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                         parts.graph(
                             "curve",
                             curve_figure([record], snapshot.records),
-                            "Validation accuracy over epochs",
+                            f"Validation {record.score.noun} over epochs",
                             "460px",
                         ),
                     ),
@@ -119,7 +119,7 @@ def _head(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
             [
                 dmc.Title(record.label, order=1, size="h2"),
                 dmc.Badge(state_text(record), variant="light", id="state", tt="none"),
-                dmc.Text(f"Accuracy {parts.accuracy(record)}{balance}", fw=600),
+                dmc.Text(f"{record.score.heading} {parts.accuracy(record)}{balance}", fw=600),
                 help_mark("proxy"),
                 dmc.Text(", ".join(filter(None, known)), c="dimmed"),
             ],
@@ -355,7 +355,7 @@ def _retraining(finals: Sequence[Retrained]) -> list[Component]:
     """Return a panel of retraining results of a network and its references; empty without any."""
     if not finals:
         return []
-    table = parts.table(RETRAINED_HEAD, retrained_rows(finals))
+    table = parts.table(retrained_head(finals), retrained_rows(finals))
     sentences = html.Ul([html.Li(lead) for lead in margin_sentences(finals)])
     return [parts.panel("Retraining", table, sentences, mb="md", id="finals")]
 
@@ -404,7 +404,7 @@ def training(record: TrialRecord) -> dict[str, Any]:
     if record.evaluation is not None:
         evaluation = record.evaluation
         facts |= {
-            "accuracy": f"{evaluation.accuracy:.4f}",
+            record.score.noun: f"{evaluation.accuracy:.4f}",
             "validation loss": f"{evaluation.validation_loss:.4f} nats",
             "seconds": f"{evaluation.seconds:.1f}",
             "seed": evaluation.seed,
@@ -415,9 +415,9 @@ def training(record: TrialRecord) -> dict[str, Any]:
             **_dead_units(evaluation.dead),
         }
     if record.predicted is not None:
-        facts["predicted accuracy"] = f"{record.predicted:.4f}"
+        facts[f"predicted {record.score.noun}"] = f"{record.predicted:.4f}"
     if record.promotion is not None:
-        facts["accuracy, longer training"] = f"{record.promotion.accuracy:.4f}"
+        facts[f"{record.score.noun}, longer training"] = f"{record.promotion.accuracy:.4f}"
         for key, value in flat_recipe(record.promotion.recipe).items():
             if facts.get(key) != value:
                 facts[f"{key}, longer training"] = value
