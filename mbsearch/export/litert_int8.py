@@ -12,14 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mbsearch.data.batches import Split, batches
 from mbsearch.export.exportable import Exportable, Runner
 from mbsearch.export.int8_network import Int8Network
 from mbsearch.export.operators import IMAGE, LOGITS, Fused, Operator
+from mbsearch.export.quantization import Quantised
 
 if TYPE_CHECKING:
     from ai_edge_litert import schema_py_generated as schema
 
 LITERT_INT8 = "network_int8.tflite"
+_BATCH = 64
 _ALIGNMENT = 16
 """Of constants in the file, in bytes: microcontrollers read them where the file lies."""
 _SCHEMA_VERSION = 3
@@ -71,6 +74,20 @@ def run_litert_int8(content: bytes) -> Runner:
         return torch.from_numpy(found)
 
     return run
+
+
+@torch.inference_mode()
+def litert_accuracy(exportable: Exportable, scored: Split, name: str) -> Quantised:
+    """Return the accuracies of a network and of its int8 file on a split of this name."""
+    runs: tuple[Runner, Runner] = (
+        exportable.module,
+        run_litert_int8(litert_file(exportable.required_int8())),
+    )
+    right = [0, 0]
+    for images, labels, _ in batches(scored, _BATCH):
+        for i, run in enumerate(runs):
+            right[i] += int((run(images.contiguous()).argmax(1) == labels).sum())
+    return Quantised(right[0] / len(scored), right[1] / len(scored), len(scored), name)
 
 
 def operator_names(network: Int8Network) -> list[str]:
