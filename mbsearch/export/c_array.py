@@ -99,14 +99,14 @@ def write_c_array(exportable: Exportable, folder: Path) -> None:
 def read_c_array(exportable: Exportable, folder: Path) -> Runner:
     """Return a function that runs the array's content with LiteRT."""
     text = (folder / C_SOURCE).read_text(encoding="ascii").partition("] = {")[2]
-    return run_litert_int8(bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", text)))
+    return run_litert_int8(bytes.fromhex("".join(re.findall(r"0x([0-9a-f]{2})", text))))
 
 
 def _rows(content: bytes) -> Iterator[str]:
     """Yield the lines of the array."""
     for start in range(0, len(content), _BYTES_PER_LINE):
         part = content[start : start + _BYTES_PER_LINE]
-        yield "  " + ",".join(f"0x{byte:02x}" for byte in part) + ","
+        yield f"  0x{part.hex(',').replace(',', ',0x')},"
 
 
 def _header(exportable: Exportable, size: int) -> str:

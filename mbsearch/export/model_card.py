@@ -226,7 +226,7 @@ def _files(exportable: Exportable, written: Sequence[WrittenFile], origin: Origi
         first, *weights = FORMATS[each.format].files
         error = f"{each.error:.1e}" if each.error else "none"
         if FORMATS[each.format].int8:
-            error = f"{error} of the network rounded to int8. {origin.litert_int8 or ''}"
+            error = f"{error}, of the network rounded to int8. {origin.litert_int8 or ''}"
         rows.append((f"`{first}`", each.format, error))
         second = "header" if FORMATS[each.format].int8 else "weights"
         rows += [(f"`{file}`", f"{second} for `{first}`", "") for file in weights]
