@@ -14,9 +14,11 @@ from test_export import EVERY_BLOCK, candidates, small
 
 from mbsearch.cost import measure
 from mbsearch.cost.deployment import Tensor, plan_arena
+from mbsearch.export.formats import INT8_TOLERANCE
 from mbsearch.export.graphs import INT8, run_onnx, write_onnx
 from mbsearch.export.int8_network import Int8Network, Quantisation, int8_network
 from mbsearch.export.litert_int8 import litert_file, run_litert_int8
+from mbsearch.export.operators import IMAGE
 from mbsearch.export.quantization import quantise
 from mbsearch.space.library import load_reference, space_names
 
@@ -27,12 +29,12 @@ pytest.importorskip("ai_edge_litert")
 
 NETWORKS = {
     "every block": EVERY_BLOCK,
-    "mobilenet_v1": small(load_reference("mobilenet_v1")).replace(alpha=0.25, resolution=64),
-    "mobilenet_v2": small(load_reference("mobilenet_v2")).replace(alpha=0.35, resolution=48),
-    "mnasnet_a1": small(load_reference("mnasnet_a1")).replace(alpha=0.35, resolution=48),
-    "mobilenet_v3_small": small(load_reference("mobilenet_v3_small")).replace(resolution=48),
+    "mobilenet_v1": small(load_reference("mobilenet_v1")).replace(alpha=0.25, resolution=48),
+    "mobilenet_v2": small(load_reference("mobilenet_v2")).replace(alpha=0.35, resolution=32),
+    "mnasnet_a1": small(load_reference("mnasnet_a1")).replace(alpha=0.35, resolution=32),
+    "mobilenet_v3_small": small(load_reference("mobilenet_v3_small")).replace(resolution=32),
     "mobilenet_v4_conv_small": small(load_reference("mobilenet_v4_conv_small")).replace(
-        alpha=0.35, resolution=48
+        alpha=0.35, resolution=32
     ),
     "conv_mobilenet_v1": small(load_reference("conv_mobilenet_v1")).replace(
         alpha=0.25, resolution=48
@@ -73,6 +75,32 @@ def test_litert_computes_what_the_quantised_operators_do(name: str) -> None:
     first, second = expected.topk(2).values.unbind(1)
     apart = first - second > 2 * (logits - expected).abs().amax(1)
     assert (logits.argmax(1) == expected.argmax(1))[apart].all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_operator_of_the_file_is_within_a_step_of_the_rounded_one(name: str) -> None:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    network, content = known(name)
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+    )
+    interpreter.allocate_tensors()
+    indices = {each["name"]: each["index"] for each in interpreter.get_tensor_details()}
+    image = network.input.quantise(network.examples[:1]).permute(0, 2, 3, 1).contiguous()
+    interpreter.set_tensor(indices[IMAGE], image.numpy())
+    interpreter.invoke()
+
+    def found(map_: str) -> torch.Tensor:
+        values = torch.from_numpy(interpreter.get_tensor(indices[map_]).copy())
+        return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
+
+    for operator in network.rounded_operators():
+        inputs = [network.quantisations[each].real(found(each)) for each in operator.inputs]
+        expected = network.quantisations[operator.name].quantise(operator(*inputs))
+        assert (found(operator.name).int() - expected.int()).abs().max() <= 1, operator.name
 
 
 @pytest.mark.slow
@@ -160,7 +188,7 @@ def test_tensorflow_lite_micro_runs_the_file_in_an_arena_of_the_size_of_its_cost
         interpreter.invoke()
         rows.append(torch.from_numpy(interpreter.get_output(0).copy()))
     logits = network.output.real(torch.cat(rows))
-    assert distance(logits, network.simulate(network.examples[:5])) < 0.05
+    assert distance(logits, network.simulate(network.examples[:5])) < INT8_TOLERANCE
     interpreter.print_allocations()
     told = "".join(capfd.readouterr())
     assert f"Arena allocation head {measure(NETWORKS[name])['ram_bytes']} bytes" in told

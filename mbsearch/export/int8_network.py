@@ -107,15 +107,19 @@ class Int8Network:
         )
 
     @torch.inference_mode()
+    def rounded_operators(self) -> list[Operator]:
+        """Return the operators with the real numbers of their int8 weights."""
+        return [each if each.weight is None else self._rounded(each) for each in self.operators]
+
+    @torch.inference_mode()
     def simulate(self, images: Tensor) -> Tensor:
         """Return the logits of normalised images, each map and weight rounded as in int8."""
-        rounded = [each if each.weight is None else self._rounded(each) for each in self.operators]
 
         def observe(name: str, x: Tensor) -> Tensor:
             quantisation = self.quantisations[name]
             return quantisation.real(quantisation.quantise(x))
 
-        return run_operators(rounded, images, observe)
+        return run_operators(self.rounded_operators(), images, observe)
 
     def _rounded(self, operator: Operator) -> Operator:
         weights = self.weights(operator)
