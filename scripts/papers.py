@@ -30,6 +30,7 @@ from mbsearch.cost import layer_costs
 from mbsearch.cost.units import millions
 from mbsearch.figures.style import cost_axis, styled
 from mbsearch.space.library import papers_folder
+from mbsearch.space.size import Size
 from mbsearch.study_run import SEEDS
 
 ROOT = Path(__file__).parents[1]
@@ -165,7 +166,7 @@ def networks(space: str) -> list[Network]:
             Trainings(
                 [float(each) for each in row["accuracies"].split()],
                 [],
-                int(row["pixels"]),
+                Size.read(row["pixels"]),
                 int(row["images"]),
             ),
         )

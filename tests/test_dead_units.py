@@ -16,6 +16,7 @@ from mbsearch.dashboard.pages.network import training
 from mbsearch.data.sources import ImageSource
 from mbsearch.execution.protocol import Task
 from mbsearch.space.layers import Conv
+from mbsearch.space.size import Size
 from mbsearch.study.records import DeadUnits, Evaluation, TrialRecord
 from mbsearch.training.dead_units import dead_units
 from mbsearch.training.loop import place
@@ -110,7 +111,7 @@ def test_completed_trainings_have_dead_units_and_interrupted_ones_have_none(imag
 
 
 def test_evaluations_of_older_studies_have_none() -> None:
-    data = Evaluation(0.5, 1.0, 1.0, 0, 32, (), "training", {}, "cpu").to_dict()
+    data = Evaluation(0.5, 1.0, 1.0, 0, Size.square(32), (), "training", {}, "cpu").to_dict()
     del data["dead"]
     assert Evaluation.from_dict(data).dead is None
 

@@ -69,7 +69,7 @@ def export(
         str | None,
         typer.Option(
             help="Comma-separated: yaml, pytorch, torch-export, onnx, timm (the default), "
-            "executorch, litert.",
+            "executorch, litert, litert-int8, c-array.",
             show_default=False,
         ),
     ] = None,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from mbsearch.data.readers import PADDING
+from mbsearch.errors import ExportError
+from mbsearch.export.int8_network import Int8Network
 from mbsearch.export.source_text import constant, literal
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import Fit, ImageFormat
@@ -56,7 +58,8 @@ class Exportable:
 
     `title` is one sentence. `normalisation` is None if the training images are unknown. `pixels`
     is the size of the images trained on; None means the architecture's resolution. `class_names`
-    are in the order of the outputs, empty if they are unknown.
+    are in the order of the outputs, empty if they are unknown. `int8` is the quantised network,
+    None without training images that calibrate it.
     """
 
     architecture: Architecture
@@ -65,6 +68,17 @@ class Exportable:
     normalisation: Normalisation | None = None
     pixels: Size | None = None
     class_names: tuple[str, ...] = ()
+    int8: Int8Network | None = None
+
+    def required_int8(self) -> Int8Network:
+        """Return the quantised network.
+
+        Raises:
+            ExportError: there is none.
+        """
+        if self.int8 is None:
+            raise ExportError("int8 files: expected training images for calibration, got none")
+        return self.int8
 
     @property
     def images(self) -> ImageFormat:

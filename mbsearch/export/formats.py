@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mbsearch.errors import ExportError, did_you_mean
-from mbsearch.export import graphs, mobile_runtimes, python_files
+from mbsearch.export import c_array, graphs, litert_int8, mobile_runtimes, python_files
 from mbsearch.export.exportable import Exportable, Runner
 from mbsearch.export.library_path import path_in_utf8
 
@@ -26,6 +26,14 @@ If the network's own rounding error is larger, as with channels of small varianc
 normalisation scales up, `_ROUNDINGS` times that error is allowed: the order of sums differs.
 """
 _ROUNDINGS = 4
+INT8_TOLERANCE = 0.1
+"""Largest relative error of an int8 file to the logits of the network that is rounded as it is.
+
+Runtimes round by rules of their own, so that a map differs by a step, which later layers carry on.
+A network that int8 changes much carries on more: if its own error by int8 is larger, twice that is
+allowed.
+"""
+_INT8_ROUNDINGS = 2
 
 _CHECKED_BATCHES = (1, 3)
 
@@ -34,9 +42,11 @@ _CHECKED_BATCHES = (1, 3)
 class Format:
     """An export format: its file, required packages, writer and reader.
 
-    `weights` is a second file beside the first, if there is one. `read` returns a function that
-    runs the file in a folder; what the file cannot hold comes from the exported network.
-    `optional` formats are left out, with a note, if they cannot express it.
+    `weights` is a second file beside the first, if there is one: weights, or a C header. `read`
+    returns a function that runs the file in a folder; what the file cannot hold comes from the
+    exported network.
+    `optional` formats are left out, with a note, if they cannot express it. `int8` formats need
+    the quantised network.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Format:
     extra: str = "export"
     optional: bool = False
     weights: str | None = None
+    int8: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -99,12 +110,33 @@ FORMATS = {
             packages=("litert_torch", "ai_edge_litert"),
             extra="litert",
         ),
+        Format(
+            "litert-int8",
+            litert_int8.LITERT_INT8,
+            litert_int8.write_litert_int8,
+            litert_int8.read_litert_int8,
+            packages=("ai_edge_litert",),
+            extra="litert-int8",
+            int8=True,
+        ),
+        Format(
+            "c-array",
+            c_array.C_SOURCE,
+            c_array.write_c_array,
+            c_array.read_c_array,
+            packages=("ai_edge_litert",),
+            extra="litert-int8",
+            weights=c_array.C_HEADER,
+            int8=True,
+        ),
     )
 }
 FILE_FORMATS = {
-    suffix: each for each in FORMATS.values() if (suffix := Path(each.file).suffix) != ".py"
+    suffix: each
+    for each in FORMATS.values()
+    if (suffix := Path(each.file).suffix) != ".py" and not each.int8
 }
-"""The formats whose file needs no other beside it, by its extension."""
+"""The float formats whose file needs no other beside it, by its extension."""
 _LOGGER = logging.getLogger(__name__)
 DEFAULT_FORMATS = tuple(f.name for f in FORMATS.values() if f.extra == "export")
 
@@ -114,7 +146,8 @@ class WrittenFile:
     """An exported file, with the error measured after reading it back.
 
     `error` is the relative error of its logits, the larger of a batch of one and of three random
-    images. It is None if the file was not written; `note` says why.
+    images; of an int8 file that to the rounded network on calibration images. It is None if the
+    file was not written; `note` says why.
     """
 
     format: str
@@ -174,9 +207,9 @@ def export(
             tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as made,
             path_in_utf8(Path(made)) as staging,
         ):
-            logits = _Logits.of(exportable)
+            logits = {int8: _LOGITS[int8](exportable) for int8 in {e.int8 for e in chosen}}
             written = [
-                _written(each, exportable, staging, logits, explicit=len(chosen) == 1)
+                _written(each, exportable, staging, logits[each.int8], explicit=len(chosen) == 1)
                 for each in chosen
             ]
             folder.mkdir(exist_ok=True)
@@ -213,7 +246,7 @@ def _written(
 
 @dataclass(frozen=True, slots=True)
 class _Logits:
-    """Random images, the network's logits for them, and the largest allowed error."""
+    """Images, the network's logits for them, and the largest allowed error."""
 
     batches: tuple[Tensor, ...]
     expected: tuple[Tensor, ...]
@@ -222,6 +255,7 @@ class _Logits:
     @classmethod
     @torch.inference_mode()
     def of(cls, exportable: Exportable) -> _Logits:
+        """Return the logits of random images."""
         exact = deepcopy(exportable.module).double()
         generator = torch.Generator().manual_seed(0)
         batches = tuple(
@@ -235,6 +269,15 @@ class _Logits:
         )
         return cls(batches, expected, max(TOLERANCE, _ROUNDINGS * rounding))
 
+    @classmethod
+    @torch.inference_mode()
+    def of_int8(cls, exportable: Exportable) -> _Logits:
+        """Return the logits of the network rounded to int8, for calibration images."""
+        network = exportable.required_int8()
+        images, simulated = network.examples, network.simulate(network.examples)
+        own = _distance(simulated, exportable.module(images))
+        return cls((images,), (simulated,), max(INT8_TOLERANCE, _INT8_ROUNDINGS * own))
+
     @torch.inference_mode()
     def error(self, run: Runner) -> float:
         """Return the largest relative error of the logits over the batches."""
@@ -242,6 +285,10 @@ class _Logits:
             _distance(run(images), logits)
             for images, logits in zip(self.batches, self.expected, strict=True)
         )
+
+
+_LOGITS = {False: _Logits.of, True: _Logits.of_int8}
+"""By whether a format is of int8."""
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:

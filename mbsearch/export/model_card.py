@@ -38,7 +38,7 @@ class Origin:
 
     `answer` is the answer of the study that chose it, else the answer to a budget equal to its
     cost, or the line that says why there is none. `settings` are the study's. `content` identifies
-    network and weights. `int8` describes the accuracy of the quantised file.
+    network and weights. `int8` and `litert_int8` describe the accuracies of the quantised files.
     """
 
     record: TrialRecord
@@ -48,6 +48,7 @@ class Origin:
     content: str
     command: str
     int8: str | None = None
+    litert_int8: str | None = None
 
 
 def model_card(exportable: Exportable, origin: Origin, written: Sequence[WrittenFile]) -> str:
@@ -68,7 +69,7 @@ def model_card(exportable: Exportable, origin: Origin, written: Sequence[Written
         _against(origin.answer),
         _data(exportable, origin),
         _classes(exportable),
-        _files(exportable, written, origin.int8),
+        _files(exportable, written, origin),
         *_use(exportable, written, origin.int8),
     ]
     return "\n\n".join(sections) + "\n"
@@ -219,7 +220,7 @@ def _classes(exportable: Exportable) -> str:
     return f"## Classes\n\nIn the order of the outputs:\n\n```json\n{listed}\n```"
 
 
-def _files(exportable: Exportable, written: Sequence[WrittenFile], int8: str | None) -> str:
+def _files(exportable: Exportable, written: Sequence[WrittenFile], origin: Origin) -> str:
     """Return a table of all files of the folder, and of formats that could not be written."""
     rows = []
     for each in written:
@@ -227,10 +228,14 @@ def _files(exportable: Exportable, written: Sequence[WrittenFile], int8: str | N
             rows.append(("-", each.format, each.note or ""))
             continue
         first, *weights = FORMATS[each.format].files
-        rows.append((f"`{first}`", each.format, f"{each.error:.1e}" if each.error else "none"))
-        rows += [(f"`{file}`", f"weights for `{first}`", "") for file in weights]
-    if int8 is not None:
-        rows.append((f"`{INT8}`", "onnx, quantised to int8", int8))
+        error = f"{each.error:.1e}" if each.error else "none"
+        if FORMATS[each.format].int8:
+            error = f"{error}, of the network rounded to int8. {origin.litert_int8 or ''}"
+        rows.append((f"`{first}`", each.format, error))
+        second = "header" if FORMATS[each.format].int8 else "weights"
+        rows += [(f"`{file}`", f"{second} for `{first}`", "") for file in weights]
+    if origin.int8 is not None:
+        rows.append((f"`{INT8}`", "onnx, quantised to int8", origin.int8))
     if exportable.class_names:
         rows.append((f"`{LABELS}`", "class names, one a line, in the order of the outputs", ""))
     rows.append((f"`{CARD}`", "this card", ""))

@@ -19,7 +19,9 @@ from mbsearch.errors import DataError, ExportError
 from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
+from mbsearch.export.int8_network import int8_network
 from mbsearch.export.library_path import path_in_utf8
+from mbsearch.export.litert_int8 import litert_accuracy
 from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
@@ -29,7 +31,7 @@ from mbsearch.study.images_record import ImagesRecord, KnownImages
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import StudyStore
-from mbsearch.study.trained_weights import trained_weights
+from mbsearch.study.trained_weights import TrainedWeights, trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
@@ -63,15 +65,15 @@ def export_record(
     those of the finals; else fresh ones. The input size is the one trained on. Files of an earlier
     export of another network or other weights are removed from the folder. With `int8` the ONNX
     file is quantised, too, and both are scored: on test images if the weights are trained, else on
-    validation images. `data` is where the study's images are now; None for where the search found
-    them.
+    validation images. So are int8 formats of LiteRT. `data` is where the study's images are now;
+    None for where the search found them.
 
     Raises:
         ExportError: as `export`, or `int8` without ONNX.
-        DataError: retrained weights, or with `int8` the images, cannot be read; or the images are
-            not the study's.
+        DataError: retrained weights, or for int8 files the images, cannot be read; or the images
+            are not the study's.
     """
-    require(formats)  # fail before slow work
+    chosen = require(formats)  # fail before slow work
     if int8 and "onnx" not in formats:
         raise ExportError("--int8: expected onnx among the formats, got none")
     settings, architecture = store.settings(), record.architecture
@@ -85,17 +87,22 @@ def export_record(
     network = build(architecture, seed=settings["stamp"]["seed"])
     if trained is not None:
         load_weights(network, trained.path)
-    title = _title(architecture.replace(resolution=pixels or architecture.resolution))
     images = _images_record(settings, data)
     names = _class_names(images, architecture.num_classes)
     exportable = Exportable(
-        architecture, network, title, _normalisation(images, architecture), pixels, names
+        architecture,
+        network,
+        _title(architecture.replace(resolution=pixels or architecture.resolution)),
+        _normalisation(images, architecture),
+        pixels,
+        names,
     )
     # Fail before anything is written if there are no images.
     scored: SplitName = "validation" if trained is None else "test"
-    splits = _splits(settings, data, scored, exportable.images) if int8 else None
-    weights = "fresh" if trained is None else content_of(trained.path)[:16]
-    content = f"`{architecture.fingerprint}`, weights `{weights}`"
+    quantises = any(each.int8 for each in chosen)
+    splits = _splits(settings, data, scored, exportable.images) if int8 or quantises else None
+    exportable = _calibrated(exportable, splits) if quantises else exportable
+    content = _content(architecture, trained)
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
     if names:
@@ -113,10 +120,28 @@ def export_record(
     if splits is None:
         return Exported(tuple(written))
     with path_in_utf8(folder) as readable:
-        quantised = quantise(readable, *splits)
-    origin = replace(origin, int8=quantised.sentence())
+        quantised = quantise(readable, *splits) if int8 else None
+    litert = litert_accuracy(exportable, *splits[1:]).sentence() if quantises else None
+    origin = replace(
+        origin, int8=None if quantised is None else quantised.sentence(), litert_int8=litert
+    )
     write_atomically(folder / CARD, model_card(exportable, origin, written))
     return Exported(tuple(written), quantised)
+
+
+def _content(architecture: Architecture, trained: TrainedWeights | None) -> str:
+    """Return the line of the card that identifies network and weights."""
+    weights = "fresh" if trained is None else content_of(trained.path)[:16]
+    return f"`{architecture.fingerprint}`, weights `{weights}`"
+
+
+def _calibrated(
+    exportable: Exportable, splits: tuple[Split, Split, SplitName] | None
+) -> Exportable:
+    """Return a network with its int8 network, of the ranges of the first split."""
+    assert splits is not None
+    sized = exportable.architecture.replace(resolution=exportable.images.size)
+    return replace(exportable, int8=int8_network(sized, exportable.module, splits[0]))
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from mbsearch.data.readers import PADDING
 from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.graphs import INT8, ONNX, PROGRAM
+from mbsearch.export.litert_int8 import LITERT_INT8
 from mbsearch.export.python_files import SOURCE, TIMM, WEIGHTS
 from mbsearch.space.image_format import Fit
 
@@ -72,6 +73,8 @@ def usage_blocks(exportable: Exportable, files: Collection[str]) -> Iterator[tup
     for file in (ONNX, INT8):
         if file in files:
             yield f"onnxruntime, `{file}`", _onnx(file, named=named)
+    if LITERT_INT8 in files:
+        yield f"LiteRT, `{LITERT_INT8}`", _litert(named=named)
     if SOURCE in files:
         yield (
             f"PyTorch, `{SOURCE}` and `{WEIGHTS}`",
@@ -100,6 +103,23 @@ def _onnx(file: str, *, named: bool) -> str:
         f"{'import json' + chr(10) * 2 if named else ''}import onnxruntime\n\n"
         f'session = onnxruntime.InferenceSession("{file}")\n'
         f'(logits,) = session.run(None, {{"images": preprocess("{PHOTO}")}})\n'
+        + (f"classes = {classes}\n" if named else "")
+        + _printed("logits[0].argmax()", "classes" if named else None)
+    )
+
+
+def _litert(*, named: bool) -> str:
+    classes = 'open("labels.txt", encoding="utf-8").read().split("\\n")'
+    return (
+        "import numpy as np\nfrom ai_edge_litert.interpreter import Interpreter\n\n"
+        f'interpreter = Interpreter("{LITERT_INT8}")\ninterpreter.allocate_tensors()\n'
+        "(given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()\n"
+        'scale, zero_point = given["quantization"]\n'
+        f'image = preprocess("{PHOTO}").transpose(0, 2, 3, 1)  # channels last\n'
+        "pixels = np.clip(np.rint(image / scale) + zero_point, -128, 127)\n"
+        'interpreter.set_tensor(given["index"], pixels.astype(np.int8))\n'
+        "interpreter.invoke()\n"
+        'logits = interpreter.get_tensor(found["index"])\n'
         + (f"classes = {classes}\n" if named else "")
         + _printed("logits[0].argmax()", "classes" if named else None)
     )

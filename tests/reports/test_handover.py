@@ -158,6 +158,31 @@ def test_the_code_of_the_card_runs_as_one_script(out: Path) -> None:
     assert {*printed[:2], *floats} <= set(IN_ORDER)
 
 
+@in_process
+@pytest.mark.slow
+def test_int8_files_of_litert_are_listed_and_their_code_names_a_class(home: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    chosen = ("--formats", "yaml,litert-int8,c-array", "-o", "litert")
+    commands_in(home)("export", "results/small", "--trial", "0", *chosen).passed()
+    out = home / "litert"
+    test_the_card_lists_every_file_of_the_folder(out)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"`network_int8.tflite` .* int8 classifies [0-9.]+ of \d+ validation", card)
+    image = out.parent / "photos" / IN_ORDER[1] / "003.png"
+    preprocessing, use = code_of(out / "README.md")
+    printed = subprocess.check_output(
+        [sys.executable, "-c", (preprocessing + use).replace('"photo.jpg"', repr(str(image)))],
+        cwd=out,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        encoding="utf-8",
+    )
+    assert printed.splitlines()[-1] in IN_ORDER
+    header = (out / "network_int8.h").read_text(encoding="ascii")
+    assert [
+        json.loads(name) for name in re.findall(r"^//   \d (\".*\")$", header, re.M)
+    ] == IN_ORDER
+
+
 def rotated(path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
