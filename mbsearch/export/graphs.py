@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mbsearch.export.exportable import Exportable, Runner
+from mbsearch.export.preprocessing import PREPROCESSING, Preprocessing
 from mbsearch.training.folding import fold_norms
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ def write_onnx(exportable: Exportable, folder: Path) -> None:
         else str(exportable.normalisation),
         "architecture": exportable.architecture.to_yaml(),
     }
+    preprocessing = Preprocessing.of(exportable)
+    if preprocessing is not None:
+        notes[PREPROCESSING] = preprocessing.model_dump_json()
     if exportable.class_names:
         notes["class_names"] = exportable.class_list()
     onnx.helper.set_model_props(model, notes)

@@ -15,6 +15,7 @@ from mbsearch.export.exportable import Exportable
 from mbsearch.export.formats import FORMATS, WrittenFile
 from mbsearch.export.graphs import INT8
 from mbsearch.export.markdown import code, escaped
+from mbsearch.export.preprocessing import PREPROCESSING_FILE
 from mbsearch.export.python_files import ARCHITECTURE
 from mbsearch.export.usage_code import preprocessing_code, usage_blocks
 from mbsearch.study.images_record import ImagesRecord, balance_note
@@ -229,6 +230,8 @@ def _files(exportable: Exportable, written: Sequence[WrittenFile], int8: str | N
         rows.append((f"`{INT8}`", "onnx, quantised to int8", int8))
     if exportable.class_names:
         rows.append((f"`{LABELS}`", "class names, one a line, in the order of the outputs", ""))
+    if exportable.normalisation is not None:
+        rows.append((f"`{PREPROCESSING_FILE}`", "the section on use, as data", ""))
     rows.append((f"`{CARD}`", "this card", ""))
     table = _table(("file", "format", "relative error of the logits when read back"), rows)
     return f"## Files\n\n{table}"

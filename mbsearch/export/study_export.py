@@ -21,6 +21,7 @@ from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
 from mbsearch.export.library_path import path_in_utf8
 from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
+from mbsearch.export.preprocessing import PREPROCESSING_FILE, Preprocessing
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
@@ -95,11 +96,8 @@ def export_record(
     content = f"`{architecture.fingerprint}`, weights `{weights}`"
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
-    if names:
-        write_atomically(folder / LABELS, _one_a_line(names))
     fresh = {f for each in written if each.error is not None for f in FORMATS[each.format].files}
-    if names:
-        fresh.add(LABELS)
+    fresh |= _write_data_files(exportable, folder)
     for file in stale - fresh:
         (folder / file).unlink(missing_ok=True)
     findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
@@ -114,6 +112,18 @@ def export_record(
     origin = replace(origin, int8=quantised.sentence())
     write_atomically(folder / CARD, model_card(exportable, origin, written))
     return Exported(tuple(written), quantised)
+
+
+def _write_data_files(exportable: Exportable, folder: Path) -> set[str]:
+    """Write the class names and the preprocessing if they are known; return the files' names."""
+    preprocessing, contents = Preprocessing.of(exportable), {}
+    if exportable.class_names:
+        contents[LABELS] = _one_a_line(exportable.class_names)
+    if preprocessing is not None:
+        contents[PREPROCESSING_FILE] = preprocessing.model_dump_json(indent=1).encode()
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return set(contents)
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
@@ -153,7 +163,12 @@ def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
         return set()
     if content in card:  # the int8 file is made from the ONNX file
         return {INT8} if "onnx" in formats else set()
-    return {LABELS, INT8, *(file for each in FORMATS.values() for file in each.files)}
+    return {
+        LABELS,
+        PREPROCESSING_FILE,
+        INT8,
+        *(file for each in FORMATS.values() for file in each.files),
+    }
 
 
 def _title(network: Architecture) -> str:
