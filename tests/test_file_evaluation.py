@@ -22,7 +22,8 @@ from mbsearch.errors import ExportError
 from mbsearch.export import exported_file
 from mbsearch.export.exported_file import open_exported
 from mbsearch.export.formats import export
-from mbsearch.export.graphs import ONNX
+from mbsearch.export.graphs import ONNX, onnx_session
+from mbsearch.export.onnx_preprocessing import put_preprocessing
 from mbsearch.export.preprocessing import PREPROCESSING, PREPROCESSING_FILE, Preprocessing
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.noise import interval
@@ -255,6 +256,54 @@ def test_an_invalid_preprocessing_file_is_refused_with_its_key(
     message = refused(capsys, "predict", home / "out" / "model.pt2", home / "photos")
     assert f"{PREPROCESSING_FILE}:1: " in message
     assert expected in message
+
+
+def test_a_file_with_its_preprocessing_inside_classifies_bytes_as_the_file_without(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [*sorted((home / "photos").rglob("*.png"))]
+    ordinary = open_exported(home / "out" / ONNX)
+    pool = FilePool(tuple(paths), np.zeros(32, np.int64), np.zeros(32, np.bool_))
+    pixels = np.stack(list(ordinary.preprocessing.read_images(pool, np.arange(32))))
+    expected = ordinary.probabilities(pixels)
+    shutil.copytree(home / "out", home / "bytes")
+    put = put_preprocessing(home / "bytes" / ONNX, ordinary.preprocessing, pixels)
+    assert (put.file, put.images) == (ONNX, 32)
+    assert put.error < 1e-5
+    assert {path.name for path in (home / "bytes").iterdir()} == {
+        path.name for path in (home / "out").iterdir()
+    }
+    session = onnx_session(home / "bytes" / ONNX)
+    (given,) = session.get_inputs()
+    assert (given.type, given.shape) == ("tensor(uint8)", ["batch", 16, 16, 3])
+    logits = session.run(None, {given.name: pixels})[0]
+    assert np.allclose(torch.tensor(logits).double().softmax(1), expected, atol=1e-6)
+    notes = session.get_modelmeta().custom_metadata_map
+    assert notes["input"].startswith("images: uint8, (batch, height, width, channels)")
+    for command in (("evaluate", "--split=all", "--data"), ("predict", "--top=1")):
+        name, *options = command
+        found = [
+            read(capsys, name, home / folder / ONNX, *options, home / "photos")
+            for folder in ("out", "bytes")
+        ]
+        for key in {"accuracy", "recalls"} & set(found[0]):
+            assert found[0][key] == found[1][key]
+        tops = [[row["classes"][0]["name"] for row in each.get("images", [])]
+                for each in found if name == "predict"]  # fmt: skip
+        assert not tops or tops[0] == tops[1] != []
+
+
+def test_a_file_whose_preprocessing_changes_its_outputs_is_left_as_it_was(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / "out" / ONNX
+    before, opened = path.read_bytes(), open_exported(path)
+    pixels = np.full((1, 16, 16, 3), 100, np.uint8)
+    other = opened.preprocessing.model_copy(update={"mean": (0.1, 0.4, 0.3)})
+    with pytest.raises(ExportError, match="expected the logits of the file without"):
+        put_preprocessing(path, other, pixels)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir() if each.name.startswith(".")] == []
 
 
 class FakeInterpreter:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mbsearch.export.source_text import constant, literal
 from mbsearch.space.architecture import Architecture
 
+LABELS = "labels.txt"
+"""File of class names in the order of the outputs, one a line."""
 Runner = Callable[[Tensor], Tensor]
 """Runs an exported network: float images (N, 3, H, W) to logits (N, num_classes)."""
 

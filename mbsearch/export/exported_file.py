@@ -16,10 +16,9 @@ from torch import Tensor
 
 from mbsearch.data.readers import Pixels
 from mbsearch.errors import ExportError, did_you_mean
-from mbsearch.export.exportable import Runner
+from mbsearch.export.exportable import LABELS, Runner
 from mbsearch.export.graphs import onnx_session
 from mbsearch.export.library_path import path_in_utf8
-from mbsearch.export.model_card import LABELS
 from mbsearch.export.preprocessing import PREPROCESSING_FILE, Preprocessing
 from mbsearch.export.python_files import TIMM, imported_network, read_source
 from mbsearch.text_file import read_text, require_regular

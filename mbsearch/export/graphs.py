@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
 INT8 = "model.int8.onnx"
+FLOAT_INPUT = "float32, (batch, 3, height, width)"
+"""Type and shape of the images in the description of the input."""
 _TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 
 
@@ -67,7 +69,7 @@ def write_onnx(exportable: Exportable, folder: Path) -> None:
         del node.metadata_props[:]  # stack traces with folder names of this machine
     notes = {
         "title": exportable.title,
-        "input": f"images: float32, (batch, 3, height, width); {exportable.input_text}",
+        "input": f"images: {FLOAT_INPUT}; {exportable.input_text}",
         "normalisation": "as in training"
         if exportable.normalisation is None
         else str(exportable.normalisation),
