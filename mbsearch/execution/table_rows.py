@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from io import StringIO
 from itertools import islice
@@ -20,26 +21,40 @@ Row = tuple[str, Mapping[str, Any]]
 
 _MOST_BYTES = 1_000_000_000
 _DELIMITERS = (",", ";", "\t")
+_LARGEST = 1e15  # number of a cell
 _MOST_LISTED = 10  # columns in a message
 
 
-def table_rows(path: Path, names: Collection[str]) -> Iterator[Row]:
+def table_rows(path: Path, names: Collection[str], required: str = ACCURACY) -> Iterator[Row]:
     """Yield the rows of a table.
 
     Args:
         path: a file with one row (CSV) or object (JSON list) a network, or a JSON object from
             fingerprints to accuracies.
-        names: the choices that may be columns, beside those of this module.
+        names: further columns of known names, as the choices of a space.
+        required: column that every row has.
 
     Raises:
-        DataError: the file cannot be read, is not CSV or JSON, lacks the accuracies, names a column
-            or a fingerprint twice, or has a row of another length.
+        DataError: the file cannot be read, is not CSV or JSON, lacks the required column, names a
+            column or a fingerprint twice, or has a row of another length.
     """
     text = read_text(path, "a table (CSV or JSON)", DataError, _MOST_BYTES)
-    known = {_plain(name): name for name in (ACCURACY, FINGERPRINT, CLASSES, STATE, *names)}
+    known = {_plain(name): name for name in (required, FINGERPRINT, CLASSES, STATE, *names)}
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
-        return _json_rows(path, text, known)
-    return _csv_rows(path, text, known)
+        return _json_rows(path, text, known, required)
+    return _csv_rows(path, text, known, required)
+
+
+def number_in(cell: object) -> float | None:
+    """Return a cell as a number, also with a decimal comma; None if it is not a number."""
+    if isinstance(cell, str):
+        number = re.fullmatch(
+            r"[-+]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?", cell.strip()
+        )
+        return float(number[0].replace(",", ".")) if number else None
+    if isinstance(cell, bool) or not isinstance(cell, int | float) or not abs(cell) < _LARGEST:
+        return None
+    return float(cell)
 
 
 def _plain(name: str) -> str:
@@ -56,14 +71,14 @@ def _named(place: str, columns: Sequence[str], known: Mapping[str, str]) -> list
     return named
 
 
-def _csv_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
+def _csv_rows(path: Path, text: str, known: Mapping[str, str], required: str) -> Iterator[Row]:
     lines = StringIO(text, newline="")
     first = 1
     if text[:4].lower() == "sep=":  # a line for Excel
         lines.readline()
         first = 2
     start = lines.tell()
-    delimiter = _delimiter(f"{path}:{first}", lines.readline(), known)
+    delimiter = _delimiter(f"{path}:{first}", lines.readline(), known, required)
     lines.seek(start)
     rows = csv.reader(lines, delimiter=delimiter)
     try:
@@ -82,8 +97,8 @@ def _csv_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
         raise DataError(f"{place}: expected CSV, got an error: {error}") from None
 
 
-def _delimiter(place: str, header: str, known: Mapping[str, str]) -> str:
-    """Return the delimiter that splits a header so that one column is the accuracy.
+def _delimiter(place: str, header: str, known: Mapping[str, str], required: str) -> str:
+    """Return the delimiter that splits a header so that one column is the required one.
 
     Raises:
         DataError: it has none with any; the columns that were found are listed.
@@ -91,18 +106,18 @@ def _delimiter(place: str, header: str, known: Mapping[str, str]) -> str:
     found: list[str] = []
     for delimiter in _DELIMITERS:
         columns = next(csv.reader([header], delimiter=delimiter), [])
-        if ACCURACY in (known.get(_plain(column)) for column in columns):
+        if required in (known.get(_plain(column)) for column in columns):
             return delimiter
         found = max(found, columns, key=len)
     listed = ", ".join(repr(column) for column in islice(found, _MOST_LISTED))
     more = ", ..." if len(found) > _MOST_LISTED else ""
     raise DataError(
-        f"{place}: expected a column {ACCURACY!r}, columns separated by a comma, semicolon or tab; "
-        f"got {listed or 'an empty line'}{more}{did_you_mean(ACCURACY, map(_plain, found))}"
+        f"{place}: expected a column {required!r}, columns separated by a comma, semicolon or tab; "
+        f"got {listed or 'an empty line'}{more}{did_you_mean(required, map(_plain, found))}"
     )
 
 
-def _json_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
+def _json_rows(path: Path, text: str, known: Mapping[str, str], required: str) -> Iterator[Row]:
     try:
         data = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
@@ -116,9 +131,9 @@ def _json_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]
     for number, row in enumerate(data, start=1):
         place = f"{path}:row {number}"
         columns = _named(place, list(row), known)
-        if ACCURACY not in columns:
-            near = did_you_mean(ACCURACY, map(_plain, columns))
-            raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none{near}")
+        if required not in columns:
+            near = did_you_mean(required, map(_plain, columns))
+            raise DataError(f"{place}: expected a value for {required!r}, got none{near}")
         yield place, dict(zip(columns, row.values(), strict=True))
 
 

@@ -20,6 +20,7 @@ from mbsearch.export.preprocessing import PREPROCESSING_FILE
 from mbsearch.export.python_files import ARCHITECTURE
 from mbsearch.export.usage_code import preprocessing_code, usage_blocks
 from mbsearch.study.images_record import ImagesRecord, balance_note
+from mbsearch.study.latency_setting import LatencySetting
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR
 from mbsearch.study.trained_weights import TrainedWeights
@@ -168,6 +169,9 @@ def _data(exportable: Exportable, origin: Origin) -> str:
         ("Network", origin.content),
         (EXPORTED_BY, code(origin.command)),
     ]
+    latency = LatencySetting.of(origin.settings)
+    if latency is not None:
+        rows.append(("Latency", f"predicted for {escaped(str(latency))}"))
     if evaluation is not None:
         rows += [
             ("Evaluator", evaluation.evaluator),
