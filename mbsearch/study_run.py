@@ -31,7 +31,7 @@ from mbsearch.errors import SpecError, StorageError
 from mbsearch.evaluation import Scoring, by_evaluator, by_table, by_training
 from mbsearch.execution.local import Executor, LocalProcesses
 from mbsearch.execution.main_module import exit_if_imported_by_worker
-from mbsearch.latency.model import MODEL_KEY, LatencyModel
+from mbsearch.latency.model import LatencyModel
 from mbsearch.progress import OnProgress, ignore_progress
 from mbsearch.report.result_files import write_results
 from mbsearch.search.driver import Driver, OnTrial, ignore_trial
@@ -46,6 +46,7 @@ from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import deferring, write_atomically
 from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
 from mbsearch.study.images_record import IMAGES, ImagesRecord, KnownImages
+from mbsearch.study.latency_setting import MODEL_KEY
 from mbsearch.study.opening import drive, existing_study
 from mbsearch.study.progress_file import published_progress
 from mbsearch.study.records import TrialRecord, complete
@@ -132,6 +133,7 @@ def run(
     data: str | None = None,
     table: Path | None = None,
     evaluator: Evaluator | None = None,
+    latency_from: Path | None = None,
     minutes: float | None = None,
     jobs: int | None = None,
     ray: str | None = None,
@@ -159,6 +161,7 @@ def run(
         data: images (a folder or a name); None for the space's `proxy.data`.
         table: a file of accuracies to look up instead of training, without references.
         evaluator: scores networks instead of the proxy.
+        latency_from: a device's table of times, or its latency model; None measures this machine.
         minutes: hard limit on the run's time; running trainings are left to the next run.
         jobs: worker processes; None for one a core, four on a GPU, or the cluster's number.
         ray: address of a Ray cluster that trains, instead of this machine.
@@ -204,6 +207,7 @@ def run(
             on_progress=on_progress,
         )
     space = scoring.space
+    device_model = None if latency_from is None else _device_model(space, latency_from)
     feasible = require_feasible(replace(space, settings=space.settings.exact))
     trials = _grid_trials(space, seeds) if sampler == GRID else trials
     for line in (*scoring.facts, *_plan_lines(scoring, trials, jobs or scoring.jobs())):
@@ -215,7 +219,9 @@ def run(
         drive(folder, space.name, storage) as (store, still_held),
         published_progress(folder, on_progress) as on_progress,
     ):
-        study = _OpenStudy.opened(store, still_held, folder, scoring, seed, sampler, feasible)
+        study = _OpenStudy.opened(
+            store, still_held, folder, scoring, seed, sampler, feasible, device_model
+        )
         study.keep_images(images)
         study.log_start(trials)
         with closing(workers.executor(scoring)) as executor:
@@ -288,6 +294,7 @@ class _OpenStudy:
         seed: int,
         sampler: str,
         feasible: Params,
+        device_model: LatencyModel | None,
     ) -> _OpenStudy:
         """Check the study's identity, store missing settings, and set its sampler.
 
@@ -300,7 +307,7 @@ class _OpenStudy:
         store = _with_identity(store, folder, identity)
         if sampler == GRID:
             require_unpruned(store, folder)
-        model = _latency_model(store, scoring.space, seed)
+        model = _latency_model(store, scoring.space, seed, device_model)
         meter = measure if model is None else model.measure
         space = with_questions(scoring.space, meter)
         if model is not None:  # the other limits are checked already
@@ -627,13 +634,49 @@ def _keep(
         model.write(folder)
 
 
-def _latency_model(store: StudyStore, space: SearchSpecification, seed: int) -> LatencyModel | None:
-    """Return the study's latency model, fitted now if missing; None if not needed."""
+def _device_model(space: SearchSpecification, path: Path) -> LatencyModel:
+    """Return the latency model of a device, for a space that needs it.
+
+    Raises:
+        SpecError: the space does not need the latency, or the table has too few times.
+        DataError: the table is invalid.
+        StorageError: the model is damaged.
+    """
+    from mbsearch.latency.probe_times import read_device_model
+
+    if not space.settings.needs_latency:
+        raise SpecError(
+            "--latency-from: expected latency as objective, limit or budget, got none; "
+            "--objective latency makes it the objective"
+        )
+    model = read_device_model(path)
+    _LOGGER.info(model.sentence())
+    return model
+
+
+def _latency_model(
+    store: StudyStore, space: SearchSpecification, seed: int, device_model: LatencyModel | None
+) -> LatencyModel | None:
+    """Return the study's latency model; None if not needed.
+
+    A new study has the given model of a device, else one that is fitted now.
+
+    Raises:
+        StorageError: the study has another model than the given one.
+    """
     if not space.settings.needs_latency:
         return None
     kept = store.settings().get(MODEL_KEY)
     if kept is not None:
-        return LatencyModel.from_dict(kept)
+        model = LatencyModel.from_dict(kept)
+        if device_model is not None and device_model.networks != model.networks:
+            raise StorageError(
+                f"{store.name}: expected the times of {model.setting}, with which the study began, "
+                f"got others of {device_model.setting}; --name gives a new study"
+            )
+        return model
+    if device_model is not None:
+        return device_model
     from mbsearch.latency.fit import fit_latency
 
     return fit_latency(space, seed)

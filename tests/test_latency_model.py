@@ -22,22 +22,16 @@ from mbsearch.cost import measure
 from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import ExportError, SpecError
 from mbsearch.latency import fit as fitting
-from mbsearch.latency.model import (
-    LEAST,
-    MODEL_KEY,
-    LatencyModel,
-    Setting,
-    features,
-    measure_of_study,
-)
+from mbsearch.latency.model import LEAST, LatencyModel, features, measure_of_study
 from mbsearch.retraining.competitors import equal_cost_references
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
 from mbsearch.study.latency_file import Latency
+from mbsearch.study.latency_setting import MODEL_KEY, LatencySetting
 from mbsearch.study.opening import read_study
 from mbsearch.study_run import run
 
-SETTING = Setting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
+SETTING = LatencySetting("onnxruntime", 1, "some processor", {"onnxruntime": "1.22"})
 TRUTH = {
     "network": 20.0,
     "pointwise count": 3.0,

@@ -20,10 +20,12 @@ from mbsearch.cli.command import Command
 from mbsearch.cli.compare_arms import compare_arms
 from mbsearch.cli.count import count
 from mbsearch.cli.dashboard import dashboard
+from mbsearch.cli.evaluate import evaluate
 from mbsearch.cli.explain import explain
 from mbsearch.cli.export import export
 from mbsearch.cli.interruption import interrupted_by_signals
 from mbsearch.cli.latency import latency
+from mbsearch.cli.predict import predict
 from mbsearch.cli.report import report
 from mbsearch.cli.retrain import retrain
 from mbsearch.cli.run import run
@@ -92,6 +94,8 @@ for _command in (
     retrain,
     compare_arms,
     export,
+    evaluate,
+    predict,
     latency,
     count,
     explain,

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -76,6 +76,14 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Also quantize the ONNX file, and evaluate both.")
     ] = False,
+    preprocess: Annotated[
+        bool,
+        typer.Option(
+            "--preprocess",
+            help="Put scaling, mean and deviation into the ONNX files, which then take uint8 "
+            "images (N, height, width, channels).",
+        ),
+    ] = False,
     data: StudyData = None,
     storage: Storage = None,
 ) -> None:
@@ -91,6 +99,8 @@ def export(
     if (formats is not None or int8) and not is_folder:
         option = "--int8" if formats is None else "--formats"
         raise SpecError(f"{option}: expected --output FOLDER with it, got none")
+    if preprocess and not is_folder and single != "onnx":
+        raise SpecError("--preprocess: expected --output FOLDER or FILE.onnx with it, got another")
     bounds = zip(_BOUNDS, (max_mult_adds, max_params, max_memory, max_latency), strict=True)
     choice = _Choice(
         trial,
@@ -102,10 +112,11 @@ def export(
     if output is None:
         sys.stdout.write(record.architecture.to_yaml())
         return
+    changes = _Changes(int8, preprocess)
     if is_folder:
-        _export_folder(record, store, output, results, storage, formats, int8=int8, data=data)
+        _export_folder(record, store, output, results, storage, formats, changes, data)
     elif single is not None:
-        _export_file(record, store, output, results, storage, single, data)
+        _export_file(record, store, output, results, storage, single, changes, data)
     print_line(err, f"{record.label} written to {output}")
 
 
@@ -128,6 +139,13 @@ def _single_format(output: Path) -> str | None:
             f"{', '.join(FILE_FORMATS)}, got {output.suffix}"
         )
     return FILE_FORMATS[suffix].name
+
+
+class _Changes(NamedTuple):
+    """Options that change the ONNX files."""
+
+    int8: bool
+    preprocess: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +226,7 @@ def _export_folder(
     results: Path | None,
     storage: str | None,
     formats: str | None,
-    *,
-    int8: bool,
+    changes: _Changes,
     data: str | None,
 ) -> None:
     """Write a folder with several formats, and print the error of each file."""
@@ -224,12 +241,19 @@ def _export_folder(
         DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(",")),
         command=_command(output, storage),
         home=results_folder(results or RESULTS) if storage is None else None,
-        int8=int8,
+        int8=changes.int8,
+        preprocess=changes.preprocess,
         data=data,
     )
     for each in exported.files:
         note = each.note if each.error is None else f"read back, relative error {each.error:.1g}"
         print_line(err, f"{each.file}: {note}")
+    for file in exported.preprocessed:
+        print_line(
+            err,
+            f"{file.file}: takes bytes, relative error {file.error:.1g} to the file of normalised "
+            f"floats on {file.images:,} images",
+        )
 
 
 def _export_file(
@@ -239,6 +263,7 @@ def _export_file(
     results: Path | None,
     storage: str | None,
     single: str,
+    changes: _Changes,
     data: str | None,
 ) -> None:
     """Write one file in one format; except for YAML, it is checked as in a folder export."""
@@ -251,7 +276,7 @@ def _export_file(
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as made:
-        _export_folder(record, store, Path(made), results, storage, single, int8=False, data=data)
+        _export_folder(record, store, Path(made), results, storage, single, changes, data)
         shutil.move(Path(made) / FORMATS[single].file, output)
 
 

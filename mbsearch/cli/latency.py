@@ -45,6 +45,25 @@ def latency(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of an engine.")] = 1,
     runs: Annotated[int, typer.Option(min=10, help="Number of timed runs for each network.")] = 100,
+    probe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write networks of the space WHAT to measure on a device into this folder.",
+            show_default=False,
+        ),
+    ] = None,
+    networks: Annotated[
+        int, typer.Option(min=8, max=1000, help="Number of networks of --probe.")
+    ] = 40,
+    times: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Fit the latency model of a device to this table of a probe kit, and write it "
+            "beside the table as JSON.",
+            show_default=False,
+        ),
+    ] = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -53,19 +72,34 @@ def latency(
     Kendall's tau of the latencies with Mult-Adds is printed for several networks. The latencies of
     a study are saved in its latency.json, by engine. A warning says that the machine is busy.
 
-    Example: mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
+    Another device is measured by you: --probe writes the networks and a table, --from reads it.
+
+    Examples:
+
+    mbsearch latency mobilenet_v2 --alpha 0.5 --alpha 1.0
+
+    mbsearch latency v2.yaml --probe kit
+
+    mbsearch latency --from kit/pi5.csv
     """
+    if times is not None:
+        _require_alone("--from", what, probe)
+        _fit_device(times, as_json=as_json)
+        return
+    if probe is not None:
+        _write_probe_kit(what, probe, networks)
+        return
     from mbsearch.latency.benchmark import ENGINES, measure_networks, tau_with_mult_adds
     from mbsearch.study.latency_file import LatencyFile
 
-    networks, folder = _networks(what, storage, alpha or [], resolution or [])
+    measured, folder = _networks(what, storage, alpha or [], resolution or [])
     kept = LatencyFile() if folder is None else LatencyFile.read(folder)
     engines = engine or list(ENGINES)
     print_line(
-        err, f"measuring {len(networks)} networks by {' and '.join(engines)}, {runs} runs each"
+        err, f"measuring {len(measured)} networks by {' and '.join(engines)}, {runs} runs each"
     )
     rows = measure_networks(
-        networks,
+        measured,
         engines,
         threads=threads,
         runs=runs,
@@ -83,6 +117,46 @@ def latency(
         path = kept.with_engines_of(rows).write(folder)
         if not as_json:
             print_line(err, f"written to {path}")
+
+
+def _require_alone(option: str, what: str | None, probe: Path | None) -> None:
+    """Raise an error for what does not go with an option."""
+    other = what if what is not None else probe
+    if other is not None:
+        raise SpecError(
+            f"{option}: expected no {'WHAT' if what else '--probe'} with it, got {other}"
+        )
+
+
+def _fit_device(times: Path, *, as_json: bool) -> None:
+    """Fit a device's latency model to a table, print its errors, and write it beside the table."""
+    from mbsearch.latency.probe_times import read_device_model
+
+    model = read_device_model(times)
+    if as_json:
+        print(json.dumps(model.to_dict()))  # noqa: T201
+    else:
+        print_text(model.sentence())
+    path = times.with_suffix(".json")
+    if path != times:
+        model.write_file(path)
+        print_line(err, f"written to {path}")
+    print_line(err, f"next: mbsearch run --objective latency --latency-from {path}")
+
+
+def _write_probe_kit(what: str | None, folder: Path, count: int) -> None:
+    """Write a probe kit for the space `what`."""
+    from mbsearch.config.specification import load_specification
+    from mbsearch.latency.probe_kit import write_probe_kit
+
+    if what is None:
+        raise SpecError("--probe: expected a space with it, as v2.yaml, got none")
+    space = load_specification(what)
+    on_progress = CountLines(partial(print_line, err))
+    written = write_probe_kit(space, folder, count=count, on_progress=on_progress)
+    fewer = "" if len(written) == count else f" (all candidates; {count} were asked for)"
+    print_line(err, f"{len(written)} networks{fewer} written to {folder}")
+    print_line(err, f"next: {folder / 'README.md'} says how to measure them")
 
 
 def _print_table(

@@ -137,6 +137,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    latency_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Predict latency for a device: its table of times or its model, of mbsearch "
+            "latency --from. By default this machine is measured.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the search, the split and the trainings.")
     ] = 0,
@@ -237,6 +245,7 @@ def run(
                 storage=storage,
                 data=data,
                 table=table,
+                latency_from=latency_from,
                 minutes=minutes,
                 jobs=jobs,
                 ray=ray,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mbsearch.config.proxy_settings import data_title
 from mbsearch.dashboard.live_run import duration
 from mbsearch.dashboard.studies import Snapshot
+from mbsearch.study.latency_setting import LatencySetting
 from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State
 
@@ -16,6 +17,8 @@ def study_facts(snapshot: Snapshot) -> str:
     """
     stamp = snapshot.settings.get("stamp") or {}
     found = [_data(stamp.get("data")), _weights(stamp), _proxy(stamp.get("proxy") or {})]
+    latency = LatencySetting.of(snapshot.settings)
+    found.append(None if latency is None else f"latency on {latency}")
     return " · ".join(filter(None, [*found, _running(snapshot)]))
 
 

@@ -12,13 +12,19 @@ from typing import Any
 
 from mbsearch.errors import DataError, EvaluationError, SpecError
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.execution.table_rows import ACCURACY, CLASSES, FINGERPRINT, STATE, table_rows
+from mbsearch.execution.table_rows import (
+    ACCURACY,
+    CLASSES,
+    FINGERPRINT,
+    STATE,
+    number_in,
+    table_rows,
+)
 from mbsearch.space.architecture import MOST_CLASSES
 from mbsearch.space.space import SearchSpace
 from mbsearch.study.records import TABLE, Epoch, Evaluation, State
 
 _MOST_LISTED = 20_000  # networks of a space, which takes seconds
-_LARGEST = 1e15  # number of a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ def table_classes(path: Path) -> int | None:
     classes = row.get(CLASSES) or None
     if classes is None:
         return None
-    number = _number(classes)
+    number = number_in(classes)
     if number is None or not 1 <= number <= MOST_CLASSES or number != int(number):
         raise DataError(f"{place}: {CLASSES}: expected a number >= 1, got {classes!r}")
     return int(number)
@@ -137,22 +143,10 @@ def _accuracy(place: str, row: Mapping[str, Any]) -> float | None:
     """Return a row's accuracy; None if the trial was pruned or the cell is empty."""
     if row[ACCURACY] in ("", None) or row.get(STATE) == State.PRUNED:
         return None
-    accuracy = _number(row[ACCURACY])
+    accuracy = number_in(row[ACCURACY])
     if accuracy is None or not 0 <= accuracy <= 1:
         raise DataError(f"{place}: {ACCURACY}: expected 0 to 1, got {row[ACCURACY]!r}")
     return accuracy
-
-
-def _number(cell: object) -> float | None:
-    """Return a cell as a number, also with a decimal comma; None if it is not a number."""
-    if isinstance(cell, str):
-        number = re.fullmatch(
-            r"[-+]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?", cell.strip()
-        )
-        return float(number[0].replace(",", ".")) if number else None
-    if isinstance(cell, bool) or not isinstance(cell, int | float) or not abs(cell) < _LARGEST:
-        return None
-    return float(cell)
 
 
 def _fingerprint(place: str, row: Mapping[str, Any], space: SearchSpace) -> str:
@@ -178,8 +172,8 @@ def _option(values: tuple[Any, ...], cell: Any) -> Any:
     """Return the option that a CSV cell stands for, or the cell itself if there is none."""
     if not isinstance(cell, str):
         return cell
-    text, number = cell.strip().lower(), _number(cell)
+    text, number = cell.strip().lower(), number_in(cell)
     for value in values:
-        if str(value).lower() == text or (number is not None and _number(value) == number):
+        if str(value).lower() == text or (number is not None and number_in(value) == number):
             return value
     return cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,29 +18,43 @@ Row = tuple[str, Mapping[str, Any]]
 """The place of a row, for messages, and its cells by column."""
 
 _MOST_BYTES = 1_000_000_000
+_LARGEST = 1e15  # number of a cell
 
 
-def table_rows(path: Path, names: Collection[str]) -> Iterator[Row]:
+def table_rows(path: Path, names: Collection[str], required: str = ACCURACY) -> Iterator[Row]:
     """Yield the rows of a table.
 
     Args:
         path: a file with one row (CSV) or object (JSON list) a network, or a JSON object from
             fingerprints to accuracies.
-        names: the choices that may be columns, beside those of this module.
+        names: further columns of known names, as the choices of a space.
+        required: column that every row has.
 
     Raises:
-        DataError: the file cannot be read, is not CSV or JSON, lacks the accuracies, names a column
-            or a fingerprint twice, or has a row of another length.
+        DataError: the file cannot be read, is not CSV or JSON, lacks the required column, names a
+            column or a fingerprint twice, or has a row of another length.
     """
     text = read_text(path, "a table (CSV or JSON)", DataError, _MOST_BYTES)
-    known = {plain_name(name): name for name in (ACCURACY, FINGERPRINT, CLASSES, STATE, *names)}
+    known = {plain_name(name): name for name in (required, FINGERPRINT, CLASSES, STATE, *names)}
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
-        return _json_rows(path, text, known)
-    rows = csv_rows(path, text, known, (ACCURACY,))
+        return _json_rows(path, text, known, required)
+    rows = csv_rows(path, text, known, (required,))
     return ((f"{path}:{line}", cells) for line, cells in rows)
 
 
-def _json_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]:
+def number_in(cell: object) -> float | None:
+    """Return a cell as a number, also with a decimal comma; None if it is not a number."""
+    if isinstance(cell, str):
+        number = re.fullmatch(
+            r"[-+]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?", cell.strip()
+        )
+        return float(number[0].replace(",", ".")) if number else None
+    if isinstance(cell, bool) or not isinstance(cell, int | float) or not abs(cell) < _LARGEST:
+        return None
+    return float(cell)
+
+
+def _json_rows(path: Path, text: str, known: Mapping[str, str], required: str) -> Iterator[Row]:
     try:
         data = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
@@ -53,9 +68,9 @@ def _json_rows(path: Path, text: str, known: Mapping[str, str]) -> Iterator[Row]
     for number, row in enumerate(data, start=1):
         place = f"{path}:row {number}"
         columns = named_columns(place, list(row), known)
-        if ACCURACY not in columns:
-            near = did_you_mean(ACCURACY, map(plain_name, columns))
-            raise DataError(f"{place}: expected a value for {ACCURACY!r}, got none{near}")
+        if required not in columns:
+            near = did_you_mean(required, map(plain_name, columns))
+            raise DataError(f"{place}: expected a value for {required!r}, got none{near}")
         yield place, dict(zip(columns, row.values(), strict=True))
 
 

@@ -16,6 +16,8 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import Fit, ImageFormat
 from mbsearch.space.size import Size
 
+LABELS = "labels.txt"
+"""File of class names in the order of the outputs, one a line."""
 Runner = Callable[[Tensor], Tensor]
 """Runs an exported network: float images (N, C, H, W) to logits (N, num_classes)."""
 

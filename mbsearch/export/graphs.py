@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mbsearch.export.exportable import Exportable, Runner
+from mbsearch.export.preprocessing import PREPROCESSING, Preprocessing
 from mbsearch.training.folding import fold_norms
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ PROGRAM = "model.pt2"
 ONNX = "model.onnx"
 INT8 = "model.int8.onnx"
 _TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
+
+
+def float_input(channels: int) -> str:
+    """Return type and shape of the images, as the description of the input names them."""
+    return f"float32, (batch, {channels}, height, width)"
 
 
 def program(exportable: Exportable, *, batch: int | None = None) -> torch.export.ExportedProgram:
@@ -65,13 +71,15 @@ def write_onnx(exportable: Exportable, folder: Path) -> None:
         del node.metadata_props[:]  # stack traces with folder names of this machine
     notes = {
         "title": exportable.title,
-        "input": f"images: float32, (batch, {exportable.images.channels}, height, width); "
-        f"{exportable.input_text}",
+        "input": f"images: {float_input(exportable.images.channels)}; {exportable.input_text}",
         "normalisation": "as in training"
         if exportable.normalisation is None
         else str(exportable.normalisation),
         "architecture": exportable.architecture.to_yaml(),
     }
+    preprocessing = Preprocessing.of(exportable)
+    if preprocessing is not None:
+        notes[PREPROCESSING] = preprocessing.model_dump_json()
     if exportable.class_names:
         notes["class_names"] = exportable.class_list()
     onnx.helper.set_model_props(model, notes)

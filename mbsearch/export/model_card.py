@@ -12,20 +12,21 @@ from mbsearch.analysis.answer import Answer, pixels_note
 from mbsearch.config.scores import Score
 from mbsearch.cost import METRICS, measure
 from mbsearch.cost.metrics import columns, find_metric, quantity
-from mbsearch.export.exportable import Exportable
+from mbsearch.export.exportable import LABELS, Exportable
 from mbsearch.export.formats import FORMATS, WrittenFile
 from mbsearch.export.graphs import INT8
 from mbsearch.export.markdown import code, escaped
+from mbsearch.export.onnx_preprocessing import PreprocessedFile
+from mbsearch.export.preprocessing import PREPROCESSING_FILE
 from mbsearch.export.python_files import ARCHITECTURE
 from mbsearch.export.usage_code import preprocessing_code, usage_blocks
 from mbsearch.study.images_record import ImagesRecord, balance_note
+from mbsearch.study.latency_setting import LatencySetting
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
 from mbsearch.study.store import DONOR
 from mbsearch.study.trained_weights import TrainedWeights
 
 CARD = "README.md"
-LABELS = "labels.txt"
-"""File of class names in the order of the outputs, one a line."""
 EXPORTED_BY = "Exported by"
 """A row of every model card, which identifies cards of mbsearch."""
 _FRESH = "fresh, not trained (a search keeps those of its finals); `mbsearch retrain` trains them."
@@ -39,6 +40,7 @@ class Origin:
     `answer` is the answer of the study that chose it, else the answer to a budget equal to its
     cost, or the line that says why there is none. `settings` are the study's. `content` identifies
     network and weights. `int8` and `litert_int8` describe the accuracies of the quantised files.
+    `preprocessed` are the ONNX files that take bytes.
     """
 
     record: TrialRecord
@@ -49,6 +51,7 @@ class Origin:
     command: str
     int8: str | None = None
     litert_int8: str | None = None
+    preprocessed: tuple[PreprocessedFile, ...] = ()
 
 
 def model_card(exportable: Exportable, origin: Origin, written: Sequence[WrittenFile]) -> str:
@@ -70,7 +73,7 @@ def model_card(exportable: Exportable, origin: Origin, written: Sequence[Written
         _data(exportable, origin),
         _classes(exportable),
         _files(exportable, written, origin),
-        *_use(exportable, written, origin.int8),
+        *_use(exportable, written, origin),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -171,6 +174,9 @@ def _data(exportable: Exportable, origin: Origin) -> str:
         ("Network", origin.content),
         (EXPORTED_BY, code(origin.command)),
     ]
+    latency = LatencySetting.of(origin.settings)
+    if latency is not None:
+        rows.append(("Latency", f"predicted for {escaped(str(latency))}"))
     if evaluation is not None:
         rows += [
             ("Evaluator", evaluation.evaluator),
@@ -238,12 +244,20 @@ def _files(exportable: Exportable, written: Sequence[WrittenFile], origin: Origi
         rows.append((f"`{INT8}`", "onnx, quantised to int8", origin.int8))
     if exportable.class_names:
         rows.append((f"`{LABELS}`", "class names, one a line, in the order of the outputs", ""))
+    if exportable.normalisation is not None:
+        rows.append((f"`{PREPROCESSING_FILE}`", "the section on use, as data", ""))
     rows.append((f"`{CARD}`", "this card", ""))
     table = _table(("file", "format", "relative error of the logits when read back"), rows)
-    return f"## Files\n\n{table}"
+    notes = [
+        f"\n\n`{each.file}` takes bytes, uint8 (N, height, width, channels): scaling, mean and "
+        f"deviation are in the file. Relative error of its logits on {each.images:,} images of the "
+        f"study, to the file without them: {each.error:.1e}."
+        for each in origin.preprocessed
+    ]
+    return f"## Files\n\n{table}{''.join(notes)}"
 
 
-def _use(exportable: Exportable, written: Sequence[WrittenFile], int8: str | None) -> Iterator[str]:
+def _use(exportable: Exportable, written: Sequence[WrittenFile], origin: Origin) -> Iterator[str]:
     """Yield the parts of the section on use: from an image file to a class, with code."""
     known = exportable.normalisation
     normalised = "normalised as in training" if known is None else f"`{known}`"
@@ -252,7 +266,9 @@ def _use(exportable: Exportable, written: Sequence[WrittenFile], int8: str | Non
         yield "The images were not found: mean and deviation are unknown, so that no code is given."
         return
     files = {file for w in written if w.error is not None for file in FORMATS[w.format].files}
-    blocks = list(usage_blocks(exportable, files if int8 is None else {*files, INT8}))
+    if origin.int8 is not None:
+        files.add(INT8)
+    blocks = list(usage_blocks(exportable, files, {each.file for each in origin.preprocessed}))
     if not blocks:
         yield f"`mbsearch count {ARCHITECTURE}` reads the network."
         return

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from mbsearch.errors import ExportError
 from mbsearch.export.exportable import Exportable, Runner
 from mbsearch.export.standalone import standalone_source
 from mbsearch.export.timm_string import timm_source
@@ -66,10 +67,15 @@ def write_pytorch(exportable: Exportable, folder: Path) -> None:
 
 def read_pytorch(exportable: Exportable, folder: Path) -> Runner:
     """Return the exported PyTorch network with its weights, in evaluation mode."""
+    return read_source(folder / SOURCE, folder / WEIGHTS)
+
+
+def read_source(source: Path, weights: Path) -> nn.Module:
+    """Return the network of an exported Python file and its weights, in evaluation mode."""
     from safetensors.torch import load_file
 
-    network = _imported(folder / SOURCE, "Network")
-    network.load_state_dict(load_file(folder / WEIGHTS))
+    network = imported_network(source, "Network")
+    network.load_state_dict(load_file(weights))
     return network.eval()
 
 
@@ -87,7 +93,7 @@ def write_timm(exportable: Exportable, folder: Path) -> None:
     )
     source = timm_source(exportable.architecture, docstring, TIMM_WEIGHTS, exportable.constants())
     write_atomically(folder / TIMM, source)
-    theirs = _imported(folder / TIMM, "network").state_dict()
+    theirs = imported_network(folder / TIMM, "network").state_dict()
     # The order of layers is the same. MobileNetV3's hidden layer is a 1x1 convolution in timm.
     pairs = zip(theirs.items(), exportable.module.state_dict().values(), strict=True)
     save_file({key: ours.view(old.shape) for (key, old), ours in pairs}, folder / TIMM_WEIGHTS)
@@ -96,16 +102,21 @@ def write_timm(exportable: Exportable, folder: Path) -> None:
 
 def read_timm(exportable: Exportable, folder: Path) -> Runner:
     """Build the network with timm, and load the weights beside the source."""
-    return _imported(folder / TIMM, "load")
+    return imported_network(folder / TIMM, "load")
 
 
-def _imported(path: Path, name: str) -> nn.Module:
+def imported_network(path: Path, name: str) -> nn.Module:
     """Return the network that a Python file builds, without importing it as a module.
 
     An import would write bytecode beside the file, into the user's folder.
+
+    Raises:
+        ExportError: it does not define `name`.
     """
     scope: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     source = path.read_text(encoding="utf-8")
     exec(compile(source, path, "exec", dont_inherit=True), scope)
+    if name not in scope:
+        raise ExportError(f"{path}: expected a definition of {name}, got none")
     make: Callable[[], nn.Module] = scope[name]
     return make()

@@ -16,13 +16,19 @@ from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, SplitName, load_known_source
 from mbsearch.errors import DataError, ExportError
-from mbsearch.export.exportable import Exportable, Normalisation
+from mbsearch.export.exportable import LABELS, Exportable, Normalisation
 from mbsearch.export.formats import FORMATS, WrittenFile, export, require
-from mbsearch.export.graphs import INT8
+from mbsearch.export.graphs import INT8, ONNX
 from mbsearch.export.int8_network import int8_network
 from mbsearch.export.library_path import path_in_utf8
 from mbsearch.export.litert_int8 import litert_accuracy
-from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
+from mbsearch.export.model_card import CARD, EXPORTED_BY, Origin, model_card
+from mbsearch.export.onnx_preprocessing import (
+    PreprocessedFile,
+    channels_last,
+    put_preprocessing,
+)
+from mbsearch.export.preprocessing import PREPROCESSING_FILE, Preprocessing
 from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
@@ -36,16 +42,22 @@ from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
 _CALIBRATION = 256  # images
+_COMPARED = 100  # images
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files of an export, and the accuracy of the int8 file if it was written."""
+    """The files of an export.
+
+    `int8` is the accuracy of the int8 file if it was written. `preprocessed` are the ONNX files
+    with the preprocessing inside.
+    """
 
     files: tuple[WrittenFile, ...]
     int8: Quantised | None = None
+    preprocessed: tuple[PreprocessedFile, ...] = ()
 
 
 def export_record(
@@ -57,6 +69,7 @@ def export_record(
     command: str,
     home: Path | None = None,
     int8: bool = False,
+    preprocess: bool = False,
     data: str | None = None,
 ) -> Exported:
     """Write a record's network and model card into a folder.
@@ -65,17 +78,18 @@ def export_record(
     those of the finals; else fresh ones. The input size is the one trained on. Files of an earlier
     export of another network or other weights are removed from the folder. With `int8` the ONNX
     file is quantised, too, and both are scored: on test images if the weights are trained, else on
-    validation images. So are int8 formats of LiteRT. `data` is where the study's images are now;
-    None for where the search found them.
+    validation images. So are int8 formats of LiteRT. With `preprocess` the ONNX files take bytes.
+    `data` is where the study's images are now; None for where the search found them.
 
     Raises:
-        ExportError: as `export`, or `int8` without ONNX.
-        DataError: retrained weights, or for int8 files the images, cannot be read; or the images
-            are not the study's.
+        ExportError: as `export`, or `int8` or `preprocess` without ONNX.
+        DataError: retrained weights, or for int8 files or `preprocess` the images, cannot be read;
+            or the images are not the study's.
     """
     chosen = require(formats)  # fail before slow work
-    if int8 and "onnx" not in formats:
-        raise ExportError("--int8: expected onnx among the formats, got none")
+    if (int8 or preprocess) and "onnx" not in formats:
+        option = "--int8" if int8 else "--preprocess"
+        raise ExportError(f"{option}: expected onnx among the formats, got none")
     settings, architecture = store.settings(), record.architecture
     if not record.is_baseline:  # searched networks have no name of their own
         architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
@@ -100,16 +114,14 @@ def export_record(
     # Fail before anything is written if there are no images.
     scored: SplitName = "validation" if trained is None else "test"
     quantises = any(each.int8 for each in chosen)
-    splits = _splits(settings, data, scored, exportable.images) if int8 or quantises else None
+    wanted = int8 or quantises or preprocess
+    splits = _splits(settings, data, scored, exportable.images) if wanted else None
     exportable = _calibrated(exportable, splits) if quantises else exportable
     content = _content(architecture, trained)
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
-    if names:
-        write_atomically(folder / LABELS, _one_a_line(names))
     fresh = {f for each in written if each.error is not None for f in FORMATS[each.format].files}
-    if names:
-        fresh.add(LABELS)
+    fresh |= _write_data_files(exportable, folder)
     for file in stale - fresh:
         (folder / file).unlink(missing_ok=True)
     findings = findings_of(store.records(), settings, () if home is None else read_retrained(home))
@@ -121,12 +133,39 @@ def export_record(
         return Exported(tuple(written))
     with path_in_utf8(folder) as readable:
         quantised = quantise(readable, *splits) if int8 else None
-    litert = litert_accuracy(exportable, *splits[1:]).sentence() if quantises else None
+        preprocessed = _preprocessed(exportable, readable, splits[1]) if preprocess else ()
     origin = replace(
-        origin, int8=None if quantised is None else quantised.sentence(), litert_int8=litert
+        origin,
+        int8=None if quantised is None else quantised.sentence(),
+        litert_int8=litert_accuracy(exportable, *splits[1:]).sentence() if quantises else None,
+        preprocessed=preprocessed,
     )
     write_atomically(folder / CARD, model_card(exportable, origin, written))
-    return Exported(tuple(written), quantised)
+    return Exported(tuple(written), quantised, preprocessed)
+
+
+def _preprocessed(
+    exportable: Exportable, folder: Path, scored: Split
+) -> tuple[PreprocessedFile, ...]:
+    """Put the preprocessing into the ONNX files of a folder, and compare them on images."""
+    preprocessing = Preprocessing.of(exportable)
+    assert preprocessing is not None, "the images were read"
+    step = max(1, len(scored) // _COMPARED)  # images are sorted by class: take some of each
+    images = channels_last(scored.images[::step][:_COMPARED], preprocessing.channels)
+    files = (folder / name for name in (ONNX, INT8))
+    return tuple(put_preprocessing(f, preprocessing, images) for f in files if f.exists())
+
+
+def _write_data_files(exportable: Exportable, folder: Path) -> set[str]:
+    """Write the class names and the preprocessing if they are known; return the files' names."""
+    preprocessing, contents = Preprocessing.of(exportable), {}
+    if exportable.class_names:
+        contents[LABELS] = _one_a_line(exportable.class_names)
+    if preprocessing is not None:
+        contents[PREPROCESSING_FILE] = preprocessing.model_dump_json(indent=1).encode()
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return set(contents)
 
 
 def _content(architecture: Architecture, trained: TrainedWeights | None) -> str:
@@ -181,7 +220,12 @@ def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:
         return set()
     if content in card:  # the int8 file is made from the ONNX file
         return {INT8} if "onnx" in formats else set()
-    return {LABELS, INT8, *(file for each in FORMATS.values() for file in each.files)}
+    return {
+        LABELS,
+        PREPROCESSING_FILE,
+        INT8,
+        *(file for each in FORMATS.values() for file in each.files),
+    }
 
 
 def _title(network: Architecture) -> str:

@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 
 {constants}
 
-def preprocess(path):
-    """Read an image file as a batch of one image: float32 (1, {shape})."""
+def read(path):
+    """Read an image file as a batch of one image: uint8 (1, {last})."""
     image = Image.open(path)
     image.draft(None, {draft})  # decode a large JPEG at a reduced size, as in training
     image = ImageOps.exif_transpose(image)
@@ -31,9 +31,14 @@ def preprocess(path):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image{convert}
     image = {fitted}
-    pixels = np.asarray(image, np.float32){axis} / 255
+    return np.asarray(image)[None{axis}]
+
+
+def preprocess(path):
+    """Read an image file as a batch of one image: float32 (1, {shape})."""
+    pixels = np.asarray(read(path), np.float32) / 255
     normalised = (pixels - np.float32(MEAN)) / np.float32(STD)
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
+    return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 '''
 
 
@@ -46,7 +51,7 @@ _FITTED: dict[Fit, str] = {
 
 
 def preprocessing_code(exportable: Exportable, normalisation: Normalisation) -> str:
-    """Return code that defines ``preprocess``, which needs numpy and Pillow only."""
+    """Return code that defines ``read`` and ``preprocess``, which need numpy and Pillow only."""
     convert = '.convert("L").convert("RGB")' if normalisation.grey else '.convert("RGB")'
     images = exportable.images
     width, height = images.size.width, images.size.height
@@ -57,22 +62,28 @@ def preprocessing_code(exportable: Exportable, normalisation: Normalisation) -> 
     return _PREPROCESS.format(
         constants=normalisation.constants(),
         shape=", ".join(map(str, images.shape)),
+        last=f"{height}, {width}, {images.channels}",
         draft=draft,
         fitted=_FITTED[images.fit].format(size=f"({width}, {height})", padding=PADDING),
         convert='.convert("L")' if images.channels == 1 else convert,
-        axis="[..., None]" if images.channels == 1 else "",
+        axis=", ..., None" if images.channels == 1 else "",
     )
 
 
-def usage_blocks(exportable: Exportable, files: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield a title and code for each runnable file; the code calls ``preprocess``."""
+def usage_blocks(
+    exportable: Exportable, files: Collection[str], byte_files: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield a title and code for each runnable file.
+
+    The code calls ``preprocess``, or ``read`` for the ONNX files that take bytes.
+    """
     named = bool(exportable.class_names)
     torch_end = f'    logits = network(torch.from_numpy(preprocess("{PHOTO}")))\n'
     of_module = _printed("logits[0].argmax()", "CLASSES" if named else None)
     imported = "CLASSES, " if named else ""
     for file in (ONNX, INT8):
         if file in files:
-            yield f"onnxruntime, `{file}`", _onnx(file, named=named)
+            yield f"onnxruntime, `{file}`", _onnx(file, named=named, takes_bytes=file in byte_files)
     if LITERT_INT8 in files:
         yield f"LiteRT, `{LITERT_INT8}`", _litert(named=named)
     if SOURCE in files:
@@ -97,12 +108,13 @@ def usage_blocks(exportable: Exportable, files: Collection[str]) -> Iterator[tup
         )
 
 
-def _onnx(file: str, *, named: bool) -> str:
+def _onnx(file: str, *, named: bool, takes_bytes: bool) -> str:
+    images = f'{"read" if takes_bytes else "preprocess"}("{PHOTO}")'
     classes = 'json.loads(session.get_modelmeta().custom_metadata_map["class_names"])'
     return (
         f"{'import json' + chr(10) * 2 if named else ''}import onnxruntime\n\n"
         f'session = onnxruntime.InferenceSession("{file}")\n'
-        f'(logits,) = session.run(None, {{"images": preprocess("{PHOTO}")}})\n'
+        f'(logits,) = session.run(None, {{"images": {images}}})\n'
         + (f"classes = {classes}\n" if named else "")
         + _printed("logits[0].argmax()", "classes" if named else None)
     )

@@ -7,8 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from mbsearch.export.graphs import ONNX, onnx_session, write_onnx
 from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.latency_file import Latency, NetworkLatency
+from mbsearch.training.devices import torch_threads
 from mbsearch.training.folding import fold_norms
 from mbsearch.training.network import build
 
@@ -114,7 +114,7 @@ def measure_latency(
             f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}"
             + did_you_mean(engine, ENGINES)
         )
-    with _torch_threads(threads):
+    with torch_threads(threads):
         steps: list[Callable[[], object]] = []
         for architecture in architectures:
             steps.append(ENGINES[engine](architecture, threads))
@@ -156,16 +156,6 @@ def _warm_up(step: Callable[[], object]) -> None:
     end = time.perf_counter() + _WARM_UP_SECONDS
     while time.perf_counter() < end:
         step()
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _torch(architecture: Architecture, threads: int) -> Callable[[], object]:

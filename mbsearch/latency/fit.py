@@ -12,7 +12,8 @@ from mbsearch.config.survey import sample_by_cost
 from mbsearch.errors import ExportError
 from mbsearch.export.formats import require
 from mbsearch.latency.benchmark import measure_latency
-from mbsearch.latency.model import LatencyModel, Setting
+from mbsearch.latency.model import LatencyModel
+from mbsearch.study.latency_setting import LatencySetting
 
 NETWORKS = 30
 _THREADS = 1
@@ -45,7 +46,7 @@ def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS)
     )
     found = measure_latency(chosen, engine=engine, threads=_THREADS)
     versions = {name: version(name) for name in dict.fromkeys((engine, "torch"))}
-    setting = Setting(engine, _THREADS, _processor(), versions)
+    setting = LatencySetting(engine, _THREADS, _processor(), versions)
     model = LatencyModel.fit(chosen, [1e6 * each.median_seconds for each in found], setting)
     _LOGGER.info(model.sentence())
     return model

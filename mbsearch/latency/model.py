@@ -25,9 +25,8 @@ from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
 from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.latency_setting import MODEL_KEY, LatencySetting
 
-MODEL_KEY = "latency_model"
-"""Key of the model in a study's settings."""
 LEAST = 8  # networks: fewer do not determine the rates
 
 
@@ -42,16 +41,6 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """Engine, threads, machine and versions of latency measurements."""
-
-    engine: str
-    threads: int
-    machine: str
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class LatencyModel:
     """Microseconds per unit of each feature, with leave-one-out errors of the fit.
 
@@ -60,7 +49,7 @@ class LatencyModel:
     """
 
     rates: Mapping[str, float]
-    setting: Setting
+    setting: LatencySetting
     networks: tuple[Timed, ...]
     median_error: float
     worst_error: float
@@ -69,7 +58,9 @@ class LatencyModel:
 
     @staticmethod
     def fit(
-        architectures: Sequence[Architecture], microseconds: Sequence[float], setting: Setting
+        architectures: Sequence[Architecture],
+        microseconds: Sequence[float],
+        setting: LatencySetting,
     ) -> LatencyModel:
         """Fit the rates to measured networks.
 
@@ -122,10 +113,9 @@ class LatencyModel:
 
     def sentence(self) -> str:
         """Return a sentence about the model's errors and rank agreement."""
-        setting = self.setting
         return (
-            f"latency by {setting.engine} on {setting.machine}, {setting.threads} thread: a model "
-            f"of {len(self.networks)} measured networks has a leave-one-out error of "
+            f"latency on {self.setting}: a model of "
+            f"{len(self.networks)} measured networks has a leave-one-out error of "
             f"{self.median_error:.1%} in the median and {self.worst_error:.1%} at worst, and a "
             f"Kendall tau of {self.kendall_tau:.2f}; that of Mult-Adds is {self.mult_adds_tau:.2f}"
         )
@@ -140,13 +130,21 @@ class LatencyModel:
         Raises:
             StorageError: it cannot be written.
         """
-        write_atomically(folder / f"{MODEL_KEY}.json", json.dumps(self.to_dict(), indent=1))
+        self.write_file(folder / f"{MODEL_KEY}.json")
+
+    def write_file(self, path: Path) -> None:
+        """Write the model as JSON.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        write_atomically(path, json.dumps(self.to_dict(), indent=1))
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> LatencyModel:
         """Return the model from data that `to_dict` returned."""
         networks = tuple(Timed(**row) for row in data["networks"])
-        changes = {"setting": Setting(**data["setting"]), "networks": networks}
+        changes = {"setting": LatencySetting(**data["setting"]), "networks": networks}
         return LatencyModel(**{**data, **changes})
 
 

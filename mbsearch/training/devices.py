@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -114,6 +115,17 @@ def _processor() -> str:
     """Return LLVM's name of the processor."""
     name: str = get_host_cpu_name()
     return name
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Set the number of threads of torch's operators while the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare_worker() -> None:

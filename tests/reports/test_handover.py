@@ -183,6 +183,35 @@ def test_int8_files_of_litert_are_listed_and_their_code_names_a_class(home: Path
     ] == IN_ORDER
 
 
+@pytest.mark.slow
+def test_the_code_of_the_card_feeds_bytes_to_files_with_their_preprocessing_inside(
+    home: Path,
+) -> None:
+    mbsearch = commands_in(home)
+    printed = mbsearch(
+        *("export", "results/small", "--trial", "0", "--formats", "onnx,pytorch"),
+        *("--int8", "--preprocess", "-o", "bytes"),
+    ).passed()
+    for file in ("model.onnx", "model.int8.onnx"):
+        assert f"{file}: takes bytes, relative error" in printed
+    blocks = code_of(home / "bytes" / "README.md")
+    image = home / "photos" / IN_ORDER[1] / "003.png"
+    script = "\n".join(blocks).replace('"photo.jpg"', repr(str(image)))
+    assert script.count('"images": read(') == 2
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=home / "bytes",
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    of_onnx, of_int8, of_torch = done.stdout.splitlines()
+    assert of_onnx == of_torch
+    assert {of_onnx, of_int8} <= set(IN_ORDER)
+
+
 def rotated(path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
