@@ -75,6 +75,15 @@ def test_the_sentence_has_the_unit_of_the_objective_and_ignores_filters(studies:
     assert filtered == shown, "a filter must not say that a network is the best of the study"
 
 
+def test_a_filter_does_not_compute_the_answers_again(studies: Path) -> None:
+    records = tuple(read_study(studies / "first").records())
+    snapshot = Snapshot("first", "first", studies / "first", 0, records)
+    first = card(snapshot, View.parse({}))
+    assert card(snapshot, View.parse({"alphas": "0.25", "states": "complete"})) is first
+    assert card(snapshot, View.parse({"max_mult_adds": "1000000"})) is not first
+    assert replace(snapshot, version=1).cards == {}, "a new trial may change the answers"
+
+
 def test_a_changed_notice_is_drawn_again(studies: Path) -> None:
     running, failed = Snapshot("a", "a", studies), Snapshot("a", "a", studies)
     [record, *_] = read_study(studies / "failing").records()

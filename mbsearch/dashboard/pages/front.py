@@ -207,12 +207,14 @@ def register(app: Dash, library: Library) -> None:
 
 def card(snapshot: Snapshot, view: View) -> AnswerCard:
     """Return the answers for the view's budget and the study's budgets, ignoring filters."""
-    findings = snapshot.findings
-    budgets = snapshot.budgets or findings.default_budgets
     shown = Budget.of(_bounds(snapshot, view))
-    found = answer_card(findings, budgets, snapshot.measured, snapshot.location, shown)
-    assert found is not None, "it has a budget"
-    return found
+    if shown not in snapshot.cards:
+        findings = snapshot.findings
+        budgets = snapshot.budgets or findings.default_budgets
+        found = answer_card(findings, budgets, snapshot.measured, snapshot.location, shown)
+        assert found is not None, "it has a budget"
+        snapshot.cards[shown] = found
+    return snapshot.cards[shown]
 
 
 def on_axis(snapshot: Snapshot, view: View) -> Snapshot:
@@ -249,7 +251,7 @@ def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
 def _controls(snapshot: Snapshot) -> dict[str, Any]:
     """Return the ranges of the sliders and the options of the filters."""
     records = snapshot.findings.within
-    costs = [[r.costs[metric] for r in records] for metric in _bounded(records)]
+    costs = [[r.costs[metric] for r in records] for metric in _bounded(snapshot)]
     bounds = [[min(each), max(each)] for each in costs if each]
     return {
         "range": [bounds, sorted(_bounds(snapshot, View()).items())],
@@ -262,7 +264,7 @@ def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
 
     Without such a budget, a round one in the middle is taken.
     """
-    metric, known = metric_of(snapshot.records), _bounded(snapshot.records)
+    metric, known = metric_of(snapshot.records), _bounded(snapshot)
     first = next((b.bounds() for b in snapshot.questions if metric in b.bounds()), {})
     if not first:
         natural = natural_budgets(snapshot.findings.within) or [1]
@@ -315,13 +317,12 @@ def _view(fields: Fields, snapshot: Snapshot) -> View:
 
 def _metrics(snapshot: Snapshot) -> list[str]:
     """Return the costs that can be an axis: exact costs and measured latencies."""
-    exact = [m for m in METRICS if all(m in r.costs for r in snapshot.records)]
-    done = complete(list(snapshot.records))
-    return exact + [
-        metric
-        for metric, found in snapshot.measured.latencies.items()
-        if any(r.fingerprint in found for r in done)  # mostly the first, a baseline
-    ]
+    exact = [m for m in METRICS if m in snapshot.findings.known_costs]
+    latencies = snapshot.measured.latencies
+    if not latencies:
+        return exact
+    done = {r.fingerprint for r in complete(list(snapshot.records))}
+    return exact + [metric for metric, found in latencies.items() if done & found.keys()]
 
 
 def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
@@ -332,9 +333,9 @@ def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
         metric=view.metric,
         colour=view.colour,
         latencies=snapshot.measured.latencies.get(view.metric),
+        hover=False,  # the card replaces it
     )
     shapes, annotations = _decoration(snapshot, view, found)
-    figure.update_traces(hoverinfo="none", hovertemplate=None)  # the card replaces them
     return figure.update_layout(
         shapes=shapes,
         annotations=annotations,
@@ -413,7 +414,7 @@ def _budgets(snapshot: Snapshot, view: View) -> Any:
     return dmc.SimpleGrid(
         [
             _slider(within, metric, values.get(metric), always=metric in first)
-            for metric in sorted(_bounded(within), key=lambda each: each != axis)
+            for metric in sorted(_bounded(snapshot), key=lambda each: each != axis)
         ],
         cols={"base": 1, "sm": 3},
         spacing="xl",
@@ -421,9 +422,9 @@ def _budgets(snapshot: Snapshot, view: View) -> Any:
     )
 
 
-def _bounded(records: Sequence[TrialRecord]) -> list[str]:
+def _bounded(snapshot: Snapshot) -> list[str]:
     """Return the costs that have a slider."""
-    return [metric for metric in BUDGETS if all(metric in r.costs for r in records)]
+    return [metric for metric in BUDGETS if metric in snapshot.findings.known_costs]
 
 
 def _slider(
