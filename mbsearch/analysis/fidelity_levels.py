@@ -297,6 +297,12 @@ def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
     return None
 
 
+def finals_accuracies(findings: Findings) -> dict[int, Interval]:
+    """Return the validation accuracy after the finals of each network in them, by trial."""
+    level = _finals([r for r in findings.records if r.finals])
+    return {r.trial: level.scored(i).accuracy for i, r in enumerate(level.records)}
+
+
 def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
     """Return a level with the networks' accuracies in finals, paired by image if possible."""
     trained = [(record, trainings_of_finals(record.finals)) for record in records]

@@ -18,9 +18,10 @@ from mbsearch.analysis.choice_effects import effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
 from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.analysis.published_results import published
+from mbsearch.analysis.step_accuracies import accuracy_columns, accuracy_text
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.budgets import Budget
-from mbsearch.cost.metrics import amount, columns, find_metric, quantity
+from mbsearch.cost.metrics import amount, find_metric, quantity, table_costs
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure
@@ -77,7 +78,7 @@ def document(
         f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p></div>',
         *_latencies(within, measured),
         "<h2>The front, by cost</h2>",
-        _front_table(networks, knee, findings.images),
+        _front_table(networks, knee, findings),
         "<h2>Its networks</h2>",
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
@@ -167,13 +168,13 @@ def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]
     ]
 
 
-def _front_table(
-    networks: Sequence[TrialRecord], knee: TrialRecord, images: ImagesRecord | None
-) -> str:
-    costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
+def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord, findings: Findings) -> str:
+    costs = table_costs(knee.metric, findings.known_costs)
+    accuracy_head, accuracies = accuracy_columns(findings, networks)
+    balance = balance_note(findings.images, "validation")
     head = (
         "Network",
-        f"Accuracy{balance_note(images, 'validation')}",
+        *(f"{title}{balance}" for title in accuracy_head),
         *(find_metric(metric).column for metric in costs),
         "Alpha",
         "Resolution",
@@ -182,12 +183,12 @@ def _front_table(
         (
             f'<a href="#network-{r.trial}">{escape(r.label)}</a>'
             + (' <span class="dim">knee</span>' if r.trial == knee.trial else ""),
-            _accuracy(r),
+            *cells,
             *(quantity(metric, r.costs[metric]) for metric in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         )
-        for r in networks
+        for r, cells in zip(networks, accuracies, strict=True)
     ]
     return html_table(head, rows)
 
@@ -196,7 +197,7 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
     yaml = record.architecture.to_yaml()
     return (
         f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
-        f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
+        f"{accuracy_text(record)}, {amount(record.metric, record.cost)}</summary>"
         f"<p>{download_link(f'{record.slug}.yaml', yaml)}</p>"
         + _figure(
             drawing(record.architecture),
@@ -272,11 +273,6 @@ def _figure(figure: go.Figure, identifier: str, height: int, *, wide: bool = Fal
     return (
         f'<div class="scroll" tabindex="0"><div class="wide">{html}</div></div>' if wide else html
     )
-
-
-def _accuracy(record: TrialRecord) -> str:
-    noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
-    return f"{record.accuracy:.3f}{noise}"
 
 
 def _script_json(value: object) -> str:

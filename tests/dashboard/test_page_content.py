@@ -58,9 +58,9 @@ def test_a_pruned_training_is_not_compared_with_a_complete_one(studies: Path) ->
         "pruned training does not show which one is more accurate."
     )
     promoted = replace(first, promotion=first.evaluation)
-    assert "accuracy, longer training" in compared(studies, promoted, stopped)
+    assert "accuracy, promotion" in compared(studies, promoted, stopped)
     assert "(pruned)" in compared(studies, promoted, stopped)
-    assert "accuracy, longer training" not in compared(studies, first, second)
+    assert "accuracy, promotion" not in compared(studies, first, second)
     assert "(pruned)" not in compared(studies, first, second)
 
 

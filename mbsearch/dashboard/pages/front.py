@@ -13,10 +13,12 @@ from dash.development.base_component import Component
 
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_card import AnswerCard, answer_card
+from mbsearch.analysis.fidelity_levels import finals_accuracies
 from mbsearch.analysis.findings import natural_budgets
 from mbsearch.analysis.front import front_of
+from mbsearch.analysis.step_accuracies import accuracy_columns, step_accuracies
 from mbsearch.config.budgets import Budget
-from mbsearch.cost.metrics import LATENCY, METRICS, columns, find_metric, quantity
+from mbsearch.cost.metrics import LATENCY, METRICS, find_metric, quantity, table_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.answer_panel import beside_sentence, sentence_parts
 from mbsearch.dashboard.filter_chips import filter_chips, is_filtered
@@ -181,7 +183,9 @@ def register(app: Dash, library: Library) -> None:
         records = on_axis(snapshot, _view(fields, snapshot)).records
         point = hovered["points"][0]
         found = [r for r in records if r.trial == point["customdata"][0]]
-        return bool(found), point["bbox"], [hover_card(r, records) for r in found]
+        finals = finals_accuracies(snapshot.findings)
+        cards = [hover_card(r, records, finals.get(r.trial)) for r in found]
+        return bool(found), point["bbox"], cards
 
     @app.callback(
         Output("lasso", "children"),
@@ -388,7 +392,10 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
     cards: list[Any] = [
         parts.panel(
             record.label,
-            dmc.Text(f"Accuracy {parts.accuracy(record)}", size="sm"),
+            *(
+                dmc.Text(f"Accuracy {each}", size="sm")
+                for each in step_accuracies(snapshot.findings, record)
+            ),
             dmc.Text(parts.costs(record), size="sm"),
             dmc.Text(parts.latencies(record, snapshot.measured), size="sm"),
             dmc.Text(
@@ -534,20 +541,22 @@ def _exact(value: Any) -> str:
 def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
     records = snapshot.findings.within
     metric = metric_of(records)
-    costs = columns(metric, "mult_adds", "params", "peak_activation_bytes")
+    costs = table_costs(metric, snapshot.findings.known_costs)
+    shown = front_of([r for r in records if view.passes(r, ignoring=metric)])
+    accuracy_head, accuracies = accuracy_columns(snapshot.findings, shown)
     rows = [
         [
             _marked(r, view, fields),
-            parts.accuracy(r),
+            *cells,
             *(quantity(cost, r.costs[cost]) for cost in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         ]
-        for r in front_of([r for r in records if view.passes(r, ignoring=metric)])
+        for r, cells in zip(shown, accuracies, strict=True)
     ]
     head = (
         "Network",
-        "Accuracy",
+        *accuracy_head,
         *(find_metric(cost).column for cost in costs),
         "Alpha",
         "Resolution",
@@ -571,7 +580,7 @@ def surrounded(records: Sequence[TrialRecord], trials: set[int], fields: Fields)
     inside.sort(key=lambda r: -r.at_highest_fidelity.accuracy)
     cost = metric_of(records)
     rows = [
-        [parts.network_link(r, fields), parts.accuracy(r), quantity(cost, r.costs[cost])]
+        [parts.network_link(r, fields), parts.accuracy_and_step(r), quantity(cost, r.costs[cost])]
         for r in inside[:_LISTED]
     ]
     title = f"{len(inside):,} networks inside the lasso"

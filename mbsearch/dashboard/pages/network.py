@@ -13,6 +13,7 @@ from dash.development.base_component import Component
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.step_accuracies import step_accuracies
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
@@ -106,14 +107,18 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 def _head(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
     """Return name, state, comparison with the references, links and downloads."""
     known = parts.costs(record), parts.latencies(record, snapshot.measured)
-    balance = balance_note(snapshot.findings.images, "validation")
+    steps = step_accuracies(snapshot.findings, record)
+    highest = record.state.word
+    if steps:
+        highest = f"Accuracy {steps[0]}{balance_note(snapshot.findings.images, steps[0].split)}"
     message = [] if record.error is None else [dmc.Text(record.error, className="message")]
     return [
         dmc.Group(
             [
                 dmc.Title(record.label, order=1, size="h2"),
                 dmc.Badge(state_text(record), variant="light", id="state", tt="none"),
-                dmc.Text(f"Accuracy {parts.accuracy(record)}{balance}", fw=600),
+                dmc.Text(highest, fw=600, id="accuracy"),
+                *(dmc.Text(str(each), c="dimmed") for each in steps[1:]),
                 help_mark("proxy"),
                 dmc.Text(", ".join(filter(None, known)), c="dimmed"),
             ],
