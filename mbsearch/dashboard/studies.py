@@ -16,6 +16,7 @@ from mbsearch.analysis.answer_card import AnswerCard
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.dashboard.downloads import Exports
+from mbsearch.dashboard.picture_reader import PictureReader
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
 from mbsearch.study.environment import STORAGE_VARIABLE
@@ -284,6 +285,7 @@ class Library:
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
         self.exports = Exports()
+        self.pictures = PictureReader()
         self._first_reads: dict[str, threading.Thread] = {}
 
     def names(self) -> list[str]:

@@ -8,15 +8,15 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mbsearch.analysis.answer import answer_text
-from mbsearch.analysis.answer_card import answer_card
+from mbsearch.analysis.answer import Answer, answer_text
+from mbsearch.analysis.answer_card import AnswerCard, answer_card
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.choice_effects import effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.kept_predictions import kept_predictions
 from mbsearch.analysis.published_results import published
 from mbsearch.analysis.step_accuracies import accuracy_columns, accuracy_text
 from mbsearch.analysis.tables import to_frame
@@ -30,8 +30,10 @@ from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import RETRAINED_HEAD, margin_sentences, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.stages import drawing, drawing_height
-from mbsearch.figures.style import BEHAVIOUR, CONFIG
+from mbsearch.figures.style import BEHAVIOUR
 from mbsearch.report.card_html import card_html, download_link, html_table
+from mbsearch.report.errors_html import ReadPictures, errors_html, without_pictures
+from mbsearch.report.figure_html import figure_html
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.images_record import ImagesRecord, balance_note
@@ -48,11 +50,13 @@ def document(
     measured: Artifacts | None = None,
     budgets: Sequence[Budget] = (),
     location: str = "results",
+    read_pictures: ReadPictures = without_pictures,
 ) -> str:
     """Return a study's report as HTML text.
 
     It begins with the answers to `budgets`, by default the study's. Front and knee are of the
     networks within the study's limits and budgets. `location` names the study in commands.
+    `read_pictures` returns the pictures of the errors of the first answer's network.
 
     Raises:
         StorageError: no trial within the limits is completed, or a budget bounds a cost that the
@@ -65,13 +69,14 @@ def document(
     steps, start = _answers(findings, asked)
     front = front_figure(within).update_layout(shapes=budget_shapes(steps[start][0]))
     networks = front_of(within)
+    card = answer_card(findings, budgets, measured, location)
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{len(records)} trials. Accuracies are those of {_fidelity(records)}, on '
         f"validation images only{balance_note(findings.images, 'validation')}.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
-        *_card(findings, budgets, measured, location, networks),
-        _figure(front, "front", 560),
+        *_card(card, networks),
+        figure_html(front, "front", 560),
         '<div class="live"><label>'
         f'{find_metric(knee.metric).column}, at most<input id="budget" type="range" min="0" '
         f'value="{start}" max="{len(steps) - 1}"></label>'
@@ -79,10 +84,11 @@ def document(
         *_latencies(within, measured),
         "<h2>The front, by cost</h2>",
         _front_table(networks, knee, findings),
+        *_errors(card, findings, measured, read_pictures),
         "<h2>Its networks</h2>",
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
-        _figure(hypervolume_figure(records), "hypervolume", 380),
+        figure_html(hypervolume_figure(records), "hypervolume", 380),
         f"<p>{download_link('trials.csv', to_frame(records, within).to_csv(index=False))}</p>",
         *_choices(records),
         "<h2>Rank agreement of the proxy</h2>",
@@ -91,7 +97,7 @@ def document(
         *_classes(findings.images),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
-        _figure(published_figure(published()), "published", 480),
+        figure_html(published_figure(published()), "published", 480),
     ]
     return _page(title, sections, steps)
 
@@ -104,21 +110,27 @@ def front_document(findings: Findings, title: str, measured: Artifacts, location
         figure.update_layout(shapes=[] if bound is None else budget_shapes(bound))
     sections = [
         f"<h1>{escape(title)}</h1>",
-        *_card(findings, (), measured, location, ()),
-        _figure(figure, "front", 640),
+        *_card(answer_card(findings, (), measured, location), ()),
+        figure_html(figure, "front", 640),
     ]
     return _page(title, sections, [])
 
 
-def _card(
-    findings: Findings,
-    budgets: Sequence[Budget],
-    measured: Artifacts,
-    location: str,
-    networks: Sequence[TrialRecord],
-) -> list[str]:
-    card = answer_card(findings, budgets, measured, location)
+def _card(card: AnswerCard | None, networks: Sequence[TrialRecord]) -> list[str]:
     return [] if card is None else [card_html(card, [r.trial for r in networks])]
+
+
+def _errors(
+    card: AnswerCard | None, findings: Findings, measured: Artifacts, read_pictures: ReadPictures
+) -> list[str]:
+    """Return the errors of the answer's network, or nothing if its predictions are not known."""
+    if card is None or not isinstance(card.found, Answer):
+        return []
+    record = card.found.record
+    kept = kept_predictions(findings.records, measured, record)
+    if kept is None:
+        return []
+    return errors_html(record.label, kept, findings.images, read_pictures)
 
 
 def _page(title: str, sections: Sequence[str], steps: Sequence[tuple[int, str]]) -> str:
@@ -162,7 +174,7 @@ def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]
     """Return a figure of accuracy against latency for each measured engine."""
     known = {r.fingerprint for r in complete(list(records))}
     return [
-        _figure(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
+        figure_html(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
         for metric, found in measured.latencies.items()
         if known & set(found)
     ]
@@ -199,14 +211,14 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
         f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
         f"{accuracy_text(record)}, {amount(record.metric, record.cost)}</summary>"
         f"<p>{download_link(f'{record.slug}.yaml', yaml)}</p>"
-        + _figure(
+        + figure_html(
             drawing(record.architecture),
             f"drawing-{record.trial}",
             drawing_height(record.architecture),
             wide=True,
         )
-        + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
-        + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
+        + figure_html(layer_bars(record.architecture), f"bars-{record.trial}", 420)
+        + figure_html(curve_figure([record], records), f"curve-{record.trial}", 360)
         + f'<pre tabindex="0">{escape(yaml)}</pre></details>'
     )
 
@@ -219,7 +231,7 @@ def _audit(audit: Audit | None) -> list[str]:
     return [
         f"<p><strong>{escape(sentence[0].upper() + sentence[1:])}.</strong></p>",
         f'<p class="dim">{escape(audit_facts(audit))}</p>',
-        _figure(audit_figure(audit), "agreement", 340),
+        figure_html(audit_figure(audit), "agreement", 340),
         html_table(HEAD, [[escape(cell) for cell in row] for row in audit_rows(audit)]),
     ]
 
@@ -252,27 +264,14 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
         return []
     return [
         "<h2>What matters</h2>",
-        _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
+        figure_html(importance_figure(found), "importance", 160 + 20 * len(found)),
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
         f"<p>Accuracy by option of {escape(found[0].choice)}, at similar cost:</p>",
-        _figure(options_figure(records, found[0]), "options", 420, wide=True),
+        figure_html(options_figure(records, found[0]), "options", 420, wide=True),
         '<p>Each line is a network. <span class="live">Drag along an axis to filter by a range.'
         "</span></p>",
-        _figure(parallel_figure(records, found), "parallel", 420, wide=True),
+        figure_html(parallel_figure(records, found), "parallel", 420, wide=True),
     ]
-
-
-def _figure(figure: go.Figure, identifier: str, height: int, *, wide: bool = False) -> str:
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=identifier,
-        default_height=f"{height}px",
-        config=CONFIG,
-    )
-    return (
-        f'<div class="scroll" tabindex="0"><div class="wide">{html}</div></div>' if wide else html
-    )
 
 
 def _script_json(value: object) -> str:

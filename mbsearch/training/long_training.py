@@ -163,9 +163,13 @@ class FinalTraining:
 
 
 def predictions(network: nn.Module, split: Split, device: torch.device) -> Predictions:
-    """Return the true and the predicted class of each image in a split."""
-    predicted = predict(network, split, device).numpy()
-    return Predictions(split.labels.numpy().astype(np.uint16), predicted.astype(np.uint16))
+    """Return true class, predicted class and confidence for each image in a split."""
+    predicted, confidences = predict(network, split, device)
+    return Predictions(
+        split.labels.numpy().astype(np.uint16),
+        predicted.numpy().astype(np.uint16),
+        (255 * confidences).round().numpy().astype(np.uint8),
+    )
 
 
 @dataclass

@@ -252,14 +252,20 @@ def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[fl
 
 
 @torch.inference_mode()
-def predict(network: nn.Module, split: Split, device: torch.device) -> Tensor:
-    """Return the class that a network predicts for each image of a split, as int64 (N,)."""
+def predict(network: nn.Module, split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the predicted class of each image of a split, and the probability of this class.
+
+    Returns:
+        classes as int64 (N,), probabilities as float32 (N,).
+    """
     folded = fold_norms(network)
-    found = []
+    classes, confidences = [], []
     for batch in batches(split, EVALUATION_BATCH, device=device):
         with mixed_precision(device):
-            found.append(folded(batch.images).argmax(1).cpu())
-    return torch.cat(found)
+            logits = folded(batch.images)
+        classes.append(logits.argmax(1).cpu())
+        confidences.append(logits.float().softmax(1).amax(1).cpu())
+    return torch.cat(classes), torch.cat(confidences)
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

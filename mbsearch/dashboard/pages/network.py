@@ -18,7 +18,7 @@ from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS
-from mbsearch.dashboard.errors_panel import errors_panel
+from mbsearch.dashboard.errors_panel import errors_panel, register_pictures
 from mbsearch.dashboard.glossary import help_mark
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -271,7 +271,8 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """Register the callbacks for downloads."""
+    """Register the callbacks for downloads, notes and pictures."""
+    register_pictures(app, library)
 
     @app.callback(
         Output("download", "data"),
