@@ -12,7 +12,7 @@ from mbsearch.analysis.fidelity_levels import (
     fidelity_levels,
     with_larger_references,
 )
-from mbsearch.analysis.findings import Findings, budget_of, is_within, require_costs
+from mbsearch.analysis.findings import Findings, budget_of, is_within, records_within, require_costs
 from mbsearch.analysis.intervals import TIED_WITHIN
 from mbsearch.analysis.reference_families import best_by_screening
 from mbsearch.config.budgets import Budget
@@ -36,7 +36,6 @@ def answer(findings: Findings, budget: Budget) -> Answer:
     cheaper = _smallest_as_accurate(level, best)
     margins = tuple(_margins(level, best))
     short = level.basis(best) in (Fidelity.SCREENING, Fidelity.PROMOTION)
-    affordable = [r for r in findings.records if budget.excess(r.costs) is None]
     found = Answer(
         budget=budget,
         best=level.scored(best),
@@ -51,7 +50,7 @@ def answer(findings: Findings, budget: Budget) -> Answer:
             if record.is_baseline and searched
             else None
         ),
-        unpromoted=tuple(_unpromoted(affordable, level)) if short else (),
+        unpromoted=tuple(_unpromoted(findings, budget, level)) if short else (),
     )
     if findings.images is None:
         return found
@@ -69,10 +68,11 @@ def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answe
     found: dict[Budget, Answer | str] = {}
     known: dict[tuple[int, ...], Answer] = {}
     for budget in budgets:
-        require_costs(findings.records, budget)
-        within = tuple(
-            i for i, r in enumerate(findings.records) if budget.excess(r.costs) is None
-        ) + tuple(-1 - i for i, r in enumerate(findings.retrained) if is_within(budget, r.costs))
+        require_costs(findings, budget)
+        within = (
+            *(r.trial for r in records_within(findings.records, budget)),
+            *(-1 - i for i, r in enumerate(findings.retrained) if is_within(budget, r.costs)),
+        )
         if within in known and tuple(known[within].budget.bounds()) == tuple(budget.bounds()):
             found[budget] = replace(known[within], budget=budget)
             continue
@@ -156,9 +156,10 @@ def _equalled(
     return _margin_over(beside, 0, found, is_published(other.origin, other.architecture))
 
 
-def _unpromoted(records: Sequence[TrialRecord], level: FidelityLevel) -> list[TrialRecord]:
+def _unpromoted(findings: Findings, budget: Budget, level: FidelityLevel) -> list[TrialRecord]:
     """Return each family's best reference by screening, unless it was promoted."""
-    compared = {r.trial for r in level.records}
+    records = records_within([r for r in findings.records if r.is_baseline], budget)
+    compared = {r.trial for r in level.records if r.is_baseline}
     families = (*DONORS, *COMPARED)
     best = [r for r in best_by_screening(records) if r.origin in families]
     return [r for r in best if r.trial not in compared]

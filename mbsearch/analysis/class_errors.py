@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mbsearch.analysis.kept_predictions import KeptPredictions
+from mbsearch.study.images_record import ImagesRecord
 from mbsearch.study.noise import interval
 from mbsearch.study.records import Predictions
 
@@ -94,6 +96,11 @@ class ClassErrors:
             for i, j in places
             if wrong[i, j] > 0
         ]
+
+
+def class_errors(kept: KeptPredictions, images: ImagesRecord | None) -> ClassErrors:
+    """Return the errors of kept predictions, with the names of the classes if they are known."""
+    return ClassErrors.of(kept.own, kept.reference, () if images is None else images.class_names)
 
 
 def _confusions(trainings: Sequence[Predictions], count: int) -> NDArray[np.float64]:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from mbsearch.analysis.findings import Findings, is_within, require_costs
+from mbsearch.analysis.findings import (
+    Findings,
+    is_within,
+    measured,
+    records_within,
+    require_costs,
+)
 from mbsearch.analysis.intervals import Interval, independent_difference
 from mbsearch.analysis.paired_comparison import Posterior, posterior
 from mbsearch.analysis.repeated_trainings import (
@@ -36,7 +42,6 @@ from mbsearch.study.records import (
     TrialRecord,
     complete,
     metric_of,
-    of_highest_fidelity,
     score_of_study,
 )
 from mbsearch.study.retrained_file import Retrained
@@ -96,16 +101,16 @@ def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
         NoAnswerError: no trained network is within the budget; the smallest is named.
         StorageError: the budget bounds a cost that the study does not have.
     """
-    records = [r for r in findings.records if is_within(findings.limits, r.costs)]
-    require_costs(findings.records, budget)
-    screened = [r for r in _choosable(records) if budget.excess(r.costs) is None]
+    require_costs(findings, budget)
+    screened = records_within(findings.choosable, budget)
     if not screened:
-        raise _no_answer(findings, records, budget)
+        raise _no_answer(findings, findings.within_limits, budget)
     levels: list[FidelityLevel] = [_Screened(screened)]
-    finals = [r for r in records if r.finals and budget.excess(r.costs) is None]
+    finals = records_within([r for r in findings.within_limits if r.finals], budget)
     if _covers(finals, screened, budget):
         levels.append(_finals(finals))
-    retrained = _retrained(findings, budget)
+    if not (retrained := _retrained(findings, budget)):
+        return levels
     chosen = levels[-1].records[best_of(levels[-1], range(len(levels[-1].records)))]
     if chosen.fingerprint in {record.fingerprint for record, _ in retrained}:
         levels.append(_Trained(retrained, RETRAINING))
@@ -124,12 +129,12 @@ def _covers(finals: Sequence[TrialRecord], screened: Sequence[TrialRecord], budg
 def best_of(level: FidelityLevel, among: Sequence[int]) -> int:
     """Return the index of the network with the highest estimate."""
 
-    def rank(i: int) -> tuple[float, float, int]:
+    def rank(i: int) -> tuple[float, int]:
         record = level.records[i]
-        measured = 0.0 if record.evaluation is None else record.accuracy
-        return level.estimate(i), measured, -record.cost
+        return (0.0 if record.evaluation is None else record.accuracy), -record.cost
 
-    return max(among, key=rank)
+    highest = max(map(level.estimate, among))
+    return max((i for i in among if level.estimate(i) == highest), key=rank)
 
 
 @dataclass(frozen=True)
@@ -138,8 +143,12 @@ class _Screened:
 
     records: Sequence[TrialRecord]
 
+    @cached_property
+    def _estimates(self) -> list[float]:
+        return [r.selection_accuracy for r in self.records]
+
     def estimate(self, i: int) -> float:
-        return self.records[i].selection_accuracy
+        return self._estimates[i]
 
     def scored(self, i: int) -> Scored:
         record = self.records[i]
@@ -275,14 +284,14 @@ def with_larger_references(findings: Findings, level: FidelityLevel, i: int) -> 
         known = _retrained(findings)
         mine = [each for each in known if each[0].fingerprint == chosen.fingerprint]
         return _Trained([*mine, *(each for each in known if larger(each[0]))], basis)
-    references = [r for r in findings.within if larger(r) and is_within(findings.limits, r.costs)]
+    references = records_within([r for r in findings.references if larger(r)], findings.limits)
     if basis == Fidelity.FINAL:
         return _finals([chosen, *(r for r in references if r.finals)])
     if level.predicted(i):
         return _Screened([chosen, *(r for r in complete(references) if r.predicted is not None)])
     if basis == Fidelity.PROMOTION:
         references = [r.at_highest_fidelity for r in references if r.promotion is not None]
-    return _Screened([chosen, *map(_measured, complete(references))])
+    return _Screened([chosen, *map(measured, complete(references))])
 
 
 def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
@@ -292,6 +301,12 @@ def retrained_accuracy(findings: Findings, fingerprint: str) -> Interval | None:
         if record.fingerprint == fingerprint:
             return level.scored(i).accuracy
     return None
+
+
+def finals_accuracies(findings: Findings) -> dict[int, Interval]:
+    """Return the validation accuracy after the finals of each network in them, by trial."""
+    level = _finals([r for r in findings.records if r.finals])
+    return {r.trial: level.scored(i).accuracy for i, r in enumerate(level.records)}
 
 
 def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
@@ -307,8 +322,9 @@ def _retrained(
 ) -> list[tuple[TrialRecord, Trainings]]:
     """Return the retrained networks within a budget, including references not in the search."""
     found: dict[str, tuple[TrialRecord, Trainings]] = {}
-    known = {r.fingerprint: r for r in findings.records}
-    for row in findings.retrained:
+    rows = findings.retrained
+    known = {r.fingerprint: r for r in findings.records} if rows else {}
+    for row in rows:
         record = known.get(row.fingerprint) or _outside(row, findings.records)
         if record is None or (budget is not None and not is_within(budget, record.costs)):
             continue
@@ -341,28 +357,6 @@ def _outside(row: Retrained, records: Sequence[TrialRecord]) -> TrialRecord | No
         metric=metric_of(records),
         score=score_of_study(records),
     )
-
-
-def _choosable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the records to choose from, whose accuracies are comparable.
-
-    Predictions are for the longest training of the study. Without finals, that is the training of
-    the records of the highest fidelity, and both are comparable. With finals, it is not, and
-    measurements are compared if a reference has no prediction.
-    """
-    measured = {r.trial: r for r in of_highest_fidelity(records)}
-    predicted = {r.trial: r for r in complete(list(records)) if r.predicted is not None}
-    if not any(r.finals for r in records):
-        return list((predicted | measured).values())
-    references = {r.trial for r in measured.values() if r.is_baseline}
-    if predicted and references <= predicted.keys():
-        return list(predicted.values())
-    return list(map(_measured, measured.values()))
-
-
-def _measured(record: TrialRecord) -> TrialRecord:
-    """Return a record without its predicted accuracy."""
-    return replace(record, predicted=None, predicted_deviation=None)
 
 
 def _no_answer(findings: Findings, records: Sequence[TrialRecord], budget: Budget) -> NoAnswerError:

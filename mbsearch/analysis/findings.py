@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from mbsearch.config.settings import Settings
 from mbsearch.cost.metrics import find_metric, round_amounts
 from mbsearch.errors import StorageError
 from mbsearch.study.images_record import ImagesRecord
-from mbsearch.study.records import TrialRecord, metric_of, of_highest_fidelity
+from mbsearch.study.records import TrialRecord, complete, metric_of, of_highest_fidelity
 from mbsearch.study.retrained_file import Retrained
 
 
@@ -30,10 +30,48 @@ class Findings:
     @cached_property
     def within(self) -> list[TrialRecord]:
         """The records within the limits and at least one budget."""
-        bounds = Settings(limits=self.limits, budgets=self.budgets)
-        if not self.records or not _has_costs(self.records, [self.limits, *self.budgets]):
+        bounded = {metric for each in (self.limits, *self.budgets) for metric in each.bounds()}
+        if not bounded <= self.known_costs:
             return list(self.records)
-        return [r for r in self.records if bounds.excess(r.costs) is None]
+        if not self.budgets:
+            return self.within_limits
+        parts = [records_within(self.within_limits, budget) for budget in self.budgets]
+        trials = {r.trial for part in parts for r in part}
+        return [r for r in self.within_limits if r.trial in trials]
+
+    @cached_property
+    def references(self) -> list[TrialRecord]:
+        """The references among `within`."""
+        return [r for r in self.within if r.is_baseline]
+
+    @cached_property
+    def within_limits(self) -> list[TrialRecord]:
+        """The records within the limits, ignoring limits on costs that a record lacks."""
+        return records_within(self.records, self.limits)
+
+    @cached_property
+    def known_costs(self) -> frozenset[str]:
+        """The keys of the costs that every record has."""
+        first = self.records[0].costs if self.records else ()
+        return frozenset(first).intersection(*(r.costs for r in self.records))
+
+    @cached_property
+    def choosable(self) -> list[TrialRecord]:
+        """The records within the limits to choose from, whose accuracies are comparable.
+
+        Predictions are for the longest training of the study. Without finals, that is the training
+        of the records of the highest fidelity, and both are comparable. With finals, it is not, and
+        measurements are compared if a reference has no prediction.
+        """
+        records = self.within_limits
+        highest = {r.trial: r for r in of_highest_fidelity(records)}
+        predicted = {r.trial: r for r in complete(records) if r.predicted is not None}
+        if not any(r.finals for r in records):
+            return list((predicted | highest).values())
+        references = {r.trial for r in highest.values() if r.is_baseline}
+        if predicted and references <= predicted.keys():
+            return list(predicted.values())
+        return list(map(measured, highest.values()))
 
     @property
     def requested(self) -> tuple[Budget, ...]:
@@ -102,6 +140,11 @@ def natural_budgets(records: Sequence[TrialRecord]) -> list[int]:
     return inside or [high]
 
 
+def measured(record: TrialRecord) -> TrialRecord:
+    """Return a record without its predicted accuracy."""
+    return replace(record, predicted=None, predicted_deviation=None)
+
+
 def budget_of(record: TrialRecord) -> Budget:
     """Return a budget equal to a network's cost."""
     return Budget.of({record.metric: record.cost})
@@ -112,19 +155,22 @@ def is_within(bounds: Limits | Budget, costs: Mapping[str, int]) -> bool:
     return all(costs[m] <= bound for m, bound in bounds.bounds().items() if m in costs)
 
 
-def require_costs(records: Sequence[TrialRecord], budget: Budget) -> None:
+def records_within(records: Sequence[TrialRecord], bounds: Limits | Budget) -> list[TrialRecord]:
+    """Return the records whose costs are within bounds, ignoring bounds on unknown costs."""
+    found = list(records)
+    for metric, bound in bounds.bounds().items():
+        found = [r for r in found if r.costs.get(metric, 0) <= bound]
+    return found
+
+
+def require_costs(findings: Findings, budget: Budget) -> None:
     """Raise an error if a budget bounds a cost that the study does not have."""
     for metric in budget.bounds():
-        if records and any(metric not in r.costs for r in records):
+        if findings.records and metric not in findings.known_costs:
             raise StorageError(
                 f"expected a study that knows {find_metric(metric).noun}, got one without: it was "
                 "searched with other objectives and limits"
             )
-
-
-def _has_costs(records: Sequence[TrialRecord], bounds: Sequence[Limits | Budget]) -> bool:
-    bounded = {metric for each in bounds for metric in each.bounds()}
-    return all(bounded <= r.costs.keys() for r in records)
 
 
 def _cost_range(records: Sequence[TrialRecord]) -> tuple[int, int]:

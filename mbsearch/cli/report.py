@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from mbsearch.cli.terminal import Budgets, Results, Storage, err, parse_budgets
 from mbsearch.errors import SpecError
+
+if TYPE_CHECKING:
+    from mbsearch.analysis.kept_predictions import KeptPredictions
+    from mbsearch.analysis.worst_errors import ErrorPictures, WorstError
 
 
 def report(
@@ -25,6 +30,7 @@ def report(
     Example: mbsearch report results/v2 -o v2.html
     """
     from mbsearch.analysis.findings import findings_of
+    from mbsearch.analysis.worst_errors import PictureRequest
     from mbsearch.config.proxy_settings import data_title
     from mbsearch.report.html import document
     from mbsearch.study.artifacts import read_artifacts
@@ -41,7 +47,12 @@ def report(
     findings = findings_of(study.records(), study.settings(), measured.retrained)
     budgets = parse_budgets(budget, None, metric_of(findings.records))
     where = location(results, storage)
-    write_atomically(
-        output, document(findings, f"{study.name} on {data}", measured, budgets, where)
-    )
+
+    def pictures(kept: KeptPredictions, errors: Sequence[WorstError]) -> ErrorPictures:
+        from mbsearch.data.error_pictures import error_pictures
+
+        return error_pictures(PictureRequest.of(study.settings(), kept, errors))
+
+    title = f"{study.name} on {data}"
+    write_atomically(output, document(findings, title, measured, budgets, where, pictures))
     err.print(f"written to {escape(str(output))}", highlight=False, soft_wrap=True)

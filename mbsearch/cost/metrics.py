@@ -9,7 +9,7 @@ linear layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mbsearch.cost.deployment import flash_bytes, ram_bytes
@@ -177,6 +177,12 @@ def amount(key: str, value: float) -> str:
 def columns(key: str, *others: str) -> tuple[str, ...]:
     """Return the keys of a table's cost columns without duplicates, `key` first."""
     return tuple(dict.fromkeys((key, *others)))
+
+
+def table_costs(metric: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the keys of a table's cost columns among those known, the study's `metric` first."""
+    memory = "peak_activation_bytes", "flash_bytes", "ram_bytes"
+    return tuple(key for key in columns(metric, "mult_adds", "params", *memory) if key in known)
 
 
 def round_amounts(key: str) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from dash import html
 from dash.development.base_component import Component
 
-from mbsearch.analysis.intervals import points
+from mbsearch.analysis.intervals import Interval, points
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost.metrics import amount
 from mbsearch.dashboard import parts
@@ -17,9 +17,17 @@ from mbsearch.figures.network import nearest
 from mbsearch.figures.thumbnail import thumbnail
 from mbsearch.study.records import TrialRecord
 
+_DEVICE_MEMORY = {"flash_bytes", "ram_bytes"}
 
-def hover_card(record: TrialRecord, records: Sequence[TrialRecord]) -> Component:
-    """Return the content of a network's card, with references of similar cost from `records`."""
+
+def hover_card(
+    record: TrialRecord, records: Sequence[TrialRecord], finals: Interval | None = None
+) -> Component:
+    """Return the content of a network's card, with references of similar cost from `records`.
+
+    `finals` is the network's accuracy after the finals.
+    """
+    noun = record.score.noun
     drawing = f"data:image/svg+xml,{quote(thumbnail(record.architecture))}"
     size = f"alpha {record.architecture.alpha:g}, {record.architecture.resolution} px"
     near = [nearest(records, family, record.cost) for family in COMPETITORS]
@@ -27,13 +35,20 @@ def hover_card(record: TrialRecord, records: Sequence[TrialRecord]) -> Component
     return html.Div(
         [
             html.Strong(record.label),
-            html.Div(f"{record.score.noun} {parts.accuracy(record)}"),
+            html.Div(f"{noun} {parts.accuracy_and_step(record)}"),
+            *([] if finals is None else [html.Div(f"{noun} {finals.mean:.3f}, finals")]),
             html.Div(f"{amount(record.metric, record.cost)}, {size}"),
+            *([html.Div(_device_memory(record))] if record.costs.keys() >= _DEVICE_MEMORY else []),
             *(html.Div(_difference(record, each), className="delta") for each in others),
             html.Img(src=drawing, alt=""),
         ],
         className="network-card",
     )
+
+
+def _device_memory(record: TrialRecord) -> str:
+    """Return the memory on a microcontroller: ``300 KiB of flash, 96 KiB of RAM``."""
+    return ", ".join(amount(key, record.costs[key]) for key in sorted(_DEVICE_MEMORY))
 
 
 def _difference(record: TrialRecord, other: TrialRecord) -> str:

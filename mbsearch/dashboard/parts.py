@@ -9,11 +9,12 @@ import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import dcc, html
 
+from mbsearch.analysis.step_accuracies import accuracy_text
 from mbsearch.cost.metrics import COSTS, MEASURED_US, amount, quantity
 from mbsearch.dashboard.view import query
 from mbsearch.figures.style import CONFIG
 from mbsearch.study.artifacts import Artifacts
-from mbsearch.study.records import TrialRecord
+from mbsearch.study.records import Fidelity, TrialRecord
 
 Fields = Mapping[str, Any]
 """The fields of a URL's query, as the browser stores them."""
@@ -113,10 +114,15 @@ def network_link(record: TrialRecord, fields: Fields) -> dcc.Link:
 def accuracy(record: TrialRecord) -> str:
     """Return a record's accuracy as ``0.871 ± 0.006``, or else its state."""
     record = record.at_highest_fidelity
+    return record.state.word if record.evaluation is None else accuracy_text(record)
+
+
+def accuracy_and_step(record: TrialRecord) -> str:
+    """Return a record's accuracy and its step, ``0.871 ± 0.006, screening``, or else its state."""
     if record.evaluation is None:
         return record.state.word
-    noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
-    return f"{record.accuracy:.3f}{noise}"
+    step = Fidelity.SCREENING if record.promotion is None else Fidelity.PROMOTION
+    return f"{accuracy(record)}, {step}"
 
 
 def costs(record: TrialRecord) -> str:

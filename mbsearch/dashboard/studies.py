@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from mbsearch.analysis.answer_card import AnswerCard
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.dashboard.downloads import Exports
+from mbsearch.dashboard.picture_reader import PictureReader
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
 from mbsearch.study.environment import STORAGE_VARIABLE
@@ -159,6 +161,7 @@ class Snapshot:
         budgets: that the dashboard was started with, if any.
         problem: the error, if the study cannot be read.
         loading: whether the study has not been read yet.
+        cards: answers that were computed, by the budget shown.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Snapshot:
     budgets: tuple[Budget, ...] = ()
     problem: str | None = None
     loading: bool = False
+    cards: dict[Budget, AnswerCard] = field(init=False, repr=False, default_factory=dict)
 
     @cached_property
     def findings(self) -> Findings:
@@ -281,6 +285,7 @@ class Library:
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
         self.exports = Exports()
+        self.pictures = PictureReader()
         self._first_reads: dict[str, threading.Thread] = {}
 
     def names(self) -> list[str]:

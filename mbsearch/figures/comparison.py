@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mbsearch.analysis.intervals import Z_95, too_few
+from mbsearch.analysis.intervals import Z_95, Interval, too_few
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.records import State, TrialRecord
@@ -49,9 +49,24 @@ class ComparedFact:
         return (self.numbers[0], self.numbers[i]) if self.numbers else (None, None)
 
 
-def compared_facts(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:
-    """Return the facts of networks: accuracies, costs, latencies, retraining, architecture."""
-    facts = [*_accuracies(records), *_retrained(records, measured)]
+def compared_facts(
+    records: Sequence[TrialRecord],
+    measured: Artifacts,
+    finals: Mapping[int, Interval] | None = None,
+) -> list[ComparedFact]:
+    """Return the facts of networks: accuracies, costs, latencies, retraining, architecture.
+
+    Args:
+        records: of the networks.
+        measured: files beside the study.
+        finals: accuracies after the finals, by trial.
+    """
+    facts = [
+        *_accuracies(records),
+        *_finals(records, finals or {}),
+        *_int8(records, measured),
+        *_retrained(records, measured),
+    ]
     for metric in dict.fromkeys(metric for r in records for metric in r.costs):
         costs = [r.costs.get(metric) for r in records]
         facts.append(_cost(find_metric(metric).title, metric, costs))
@@ -122,13 +137,13 @@ def comparison(first: TrialRecord, second: TrialRecord) -> str:
 
 
 def _accuracies(records: Sequence[TrialRecord]) -> list[ComparedFact]:
-    """Return the accuracies of the short training, and of the longer one if there is one."""
+    """Return the accuracies of screening, and of promotion if a network has one."""
     short = [replace(r, promotion=None, promotion_noise=None) for r in records]
     noun = records[0].score.noun
-    facts = [_accuracy(f"{noun}, short training", short)]
+    facts = [_accuracy(f"{noun}, screening", short)]
     if any(r.promotion is not None for r in records):
         longer = [r.at_highest_fidelity if r.promotion else None for r in records]
-        facts.append(_accuracy(f"{noun}, longer training", longer))
+        facts.append(_accuracy(f"{noun}, promotion", longer))
     return facts
 
 
@@ -150,6 +165,29 @@ def _accuracy(name: str, records: Sequence[TrialRecord | None]) -> ComparedFact:
         ),
         _points,
     )
+
+
+def _finals(
+    records: Sequence[TrialRecord], accuracies: Mapping[int, Interval]
+) -> list[ComparedFact]:
+    found = [accuracies.get(r.trial) for r in records]
+    if not any(found):
+        return []
+    texts = [_MISSING if each is None else f"{each.mean:.3f} ({each.bounds()})" for each in found]
+    means = [None if each is None else each.mean for each in found]
+    return [ComparedFact("accuracy, finals", tuple(texts), tuple(means), _points)]
+
+
+def _int8(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:
+    """Return the accuracies of exported int8 files; each text has its split."""
+    found = [measured.int8.get(r.fingerprint) for r in records]
+    if not any(found):
+        return []
+    texts = [_MISSING if e is None else f"{e.accuracy:.3f} ({e.split} images)" for e in found]
+    known = {each.split for each in found if each is not None}
+    numbers = [None if each is None else each.accuracy for each in found]
+    comparable = tuple(numbers) if len(known) == 1 else ()
+    return [ComparedFact("accuracy, int8 file", tuple(texts), comparable, _points)]
 
 
 def _retrained(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:

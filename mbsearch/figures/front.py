@@ -48,10 +48,14 @@ _HOVER = (
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """The cost on the x axis: a cost in the records, or a measured latency."""
+    """The cost on the x axis: a cost in the records, or a measured latency.
+
+    With `hover`, points have a text under the pointer.
+    """
 
     metric: str
     latencies: Mapping[str, Quartiles] | None = None
+    hover: bool = True
 
     def of(self, record: TrialRecord) -> float:
         if self.latencies is None:
@@ -69,6 +73,7 @@ def front_figure(
     metric: str | None = None,
     colour: str | None = None,
     latencies: Mapping[str, Quartiles] | None = None,
+    hover: bool = True,
 ) -> go.Figure:
     """Return accuracy against cost (log axis), with reference lines for each resolution.
 
@@ -81,46 +86,39 @@ def front_figure(
             study's own cost.
         colour: the key of `traits` that colours the trials; None for a single colour.
         latencies: measured latencies by fingerprint; networks without one are not drawn.
+        hover: show a text under the pointer; without it, the figure of many trials has a third of
+            the bytes.
     """
-    axis = _Axis(metric or metric_of(records), latencies)
+    axis = _Axis(metric or metric_of(records), latencies, hover)
     if latencies is not None:
         records = [r for r in records if r.fingerprint in latencies]
     done = of_highest_fidelity(records)
+    accuracies = np.array([r.accuracy for r in done], float)
+    costs = np.array([axis.of(r) for r in done], float)
+    on_front = [done[i] for i in pareto.pareto_front(accuracies, costs)]
     figure = go.Figure()
-    drawn_trials = {r.trial for r in done}
-    short = [r for r in complete(list(records)) if r.trial not in drawn_trials]
-    if short:
-        trace = _points(short, axis, "Short training only", SEARCH, "circle", 6)
-        figure.add_trace(trace.update(opacity=0.35))
-    pruned = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
-    if pruned:
-        trace = _points(pruned, axis, "Pruned", SEARCH, "circle-open", 6)
-        figure.add_trace(trace.update(opacity=0.6))
+    others = _add_other_trials(figure, records, done, axis)
     scale = _Colours.of(colour, done)
     _add_search(figure, [r for r in done if not r.is_baseline], axis, scale)
-    _add_tied(figure, done, axis)
-    drawn = [family for family in FAMILIES.values() if family.colour is not None]
-    on_front = _front(done, axis)
+    noise = done[0].accuracy_noise if done else None
+    if noise is not None:
+        near = [done[i] for i in pareto.ties(accuracies, costs, noise)]
+        _add_tied(figure, near, on_front, axis)
     _add_front(figure, on_front, axis, scale)
-    for family in drawn:
-        members = [r for r in done if r.origin == family.key]
-        _add_family(figure, members, axis, family, {r.trial for r in on_front})
-    own_line = {family.key for family in drawn}
-    others = [r for r in done if r.is_baseline and r.origin not in own_line]
-    if others:
-        figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
+    _add_references(figure, [r for r in done if r.is_baseline], axis, {r.trial for r in on_front})
     for trace in figure.data:
         known = trace.name in _LEGEND
         trace.legendrank = _LEGEND.index(trace.name) if known else len(_LEGEND)
-    seen = [axis.of(r) for r in (*done, *short, *pruned)] or [10**6, 10**9]
+    seen = np.append(costs, [axis.of(r) for r in others])
+    low, high = (seen.min(), seen.max()) if seen.size else (10**6, 10**9)
     # Below the figure if there is a title, which a second row of the legend would overlap.
     below = {"yref": "container", "y": 0, "yanchor": "bottom"}
     return styled(
         figure,
         title=title,
         legend=below if title else {},
-        xaxis=cost_axis(axis.metric, min(seen), max(seen)),
-        yaxis=_accuracy_axis(done, [*short, *pruned], axis),
+        xaxis=cost_axis(axis.metric, float(low), float(high)),
+        yaxis=_accuracy_axis(done, others, on_front),
         margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
         hovermode="closest",
         dragmode="pan",
@@ -132,8 +130,24 @@ def front_figure(
     )
 
 
+def _add_other_trials(
+    figure: go.Figure, records: Sequence[TrialRecord], done: Sequence[TrialRecord], axis: _Axis
+) -> list[TrialRecord]:
+    """Add the trained networks that are not in `done`, faintly; return them."""
+    drawn = {r.trial for r in done}
+    short = [r for r in complete(list(records)) if r.trial not in drawn]
+    if short:
+        trace = _points(short, axis, "Short training only", SEARCH, "circle", 6)
+        figure.add_trace(trace.update(opacity=0.35))
+    pruned = [r for r in records if r.state is State.PRUNED and r.evaluation is not None]
+    if pruned:
+        trace = _points(pruned, axis, "Pruned", SEARCH, "circle-open", 6)
+        figure.add_trace(trace.update(opacity=0.6))
+    return [*short, *pruned]
+
+
 def _accuracy_axis(
-    done: Sequence[TrialRecord], others: Sequence[TrialRecord], cost: _Axis
+    done: Sequence[TrialRecord], others: Sequence[TrialRecord], on_front: Sequence[TrialRecord]
 ) -> dict[str, Any]:
     """Return an accuracy axis that starts just below the front and references.
 
@@ -142,7 +156,7 @@ def _accuracy_axis(
     promoted = any(r.promotion is not None for r in done)
     title = validation_title(score_of_study(done), promoted=promoted)
     axis: dict[str, Any] = {"title": {"text": title, "standoff": 12}, "tickformat": ".2f"}
-    accuracies = [r.accuracy for r in (*_front(done, cost), *(r for r in done if r.is_baseline))]
+    accuracies = [r.accuracy for r in (*on_front, *(r for r in done if r.is_baseline))]
     if not accuracies:
         return axis
     span = max(accuracies) - min(accuracies)
@@ -286,16 +300,28 @@ def _add_search(
     figure.add_trace(trace)
 
 
-def _add_tied(figure: go.Figure, done: Sequence[TrialRecord], axis: _Axis) -> None:
+def _add_tied(
+    figure: go.Figure, near: Sequence[TrialRecord], on_front: Sequence[TrialRecord], axis: _Axis
+) -> None:
     """Add rings around networks that are statistically tied with the front."""
-    noise = done[0].accuracy_noise if done else None
-    if noise is None:
-        return
-    accuracies, costs = [r.accuracy for r in done], [axis.of(r) for r in done]
-    best = set(pareto.pareto_front(accuracies, costs).tolist())
-    tied = [done[i] for i in pareto.ties(accuracies, costs, noise) if int(i) not in best]
+    best = {r.trial for r in on_front}
+    tied = [r for r in near if r.trial not in best]
     trace = _points(tied, axis, "Within noise of the front", FRONT, "circle-open", 11)
     figure.add_trace(trace.update(opacity=0.7, error_x={"visible": False}))
+
+
+def _add_references(
+    figure: go.Figure, references: Sequence[TrialRecord], axis: _Axis, on_front: Collection[int]
+) -> None:
+    """Add lines for the families that have a colour, and points for the other references."""
+    drawn = [family for family in FAMILIES.values() if family.colour is not None]
+    for family in drawn:
+        members = [r for r in references if r.origin == family.key]
+        _add_family(figure, members, axis, family, on_front)
+    own_line = {family.key for family in drawn}
+    others = [r for r in references if r.origin not in own_line]
+    if others:
+        figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
 
 
 def _add_family(
@@ -328,11 +354,6 @@ def _add_family(
         figure.add_trace(trace)
 
 
-def _front(done: Sequence[TrialRecord], axis: _Axis) -> list[TrialRecord]:
-    indices = pareto.pareto_front([r.accuracy for r in done], [axis.of(r) for r in done])
-    return [done[i] for i in indices]
-
-
 def _add_front(
     figure: go.Figure, best: Sequence[TrialRecord], axis: _Axis, scale: _Colours | None
 ) -> None:
@@ -361,7 +382,8 @@ def _points(
     records: Sequence[TrialRecord], axis: _Axis, name: str, colour: str, symbol: str, size: int
 ) -> go.Scatter | go.Scattergl:
     kind = go.Scattergl if len(records) > _GL_FROM else go.Scatter
-    metric = find_metric(axis.metric)
+    hover = {"hovertemplate": _HOVER.format(score_of_study(records).noun)}
+    texts = hover if axis.hover else {"hoverinfo": "none"}
     return kind(
         x=np.array([axis.of(r) for r in records], dtype=float),
         error_x=_quartile_bars(records, axis, colour),
@@ -372,21 +394,19 @@ def _points(
         opacity=_MANY_OPACITY if kind is go.Scattergl else 1,
         # Plotly sends an array of objects as a list, without checking each value. It would send an
         # array of numbers as bytes, and click events would lack it.
-        customdata=np.array(
-            [
-                [
-                    r.trial,
-                    escape(r.label),
-                    metric.amount(axis.of(r)),
-                    f"{r.architecture.alpha:g}",
-                    str(r.architecture.resolution),
-                ]
-                for r in records
-            ],
-            dtype=object,
-        ),
-        hovertemplate=_HOVER.format(score_of_study(records).noun),
+        customdata=np.array([_point_data(r, axis) for r in records], dtype=object),
+        **texts,
     )
+
+
+def _point_data(record: TrialRecord, axis: _Axis) -> list[Any]:
+    """Return a point's trial, and with `axis.hover` the values in `_HOVER`."""
+    if not axis.hover:
+        return [record.trial]
+    architecture = record.architecture
+    amount = find_metric(axis.metric).amount(axis.of(record))
+    size = f"{architecture.alpha:g}", str(architecture.resolution)
+    return [record.trial, escape(record.label), amount, *size]
 
 
 def _quartile_bars(

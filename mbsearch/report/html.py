@@ -8,19 +8,20 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mbsearch.analysis.answer import answer_text
-from mbsearch.analysis.answer_card import answer_card
+from mbsearch.analysis.answer import Answer, answer_text
+from mbsearch.analysis.answer_card import AnswerCard, answer_card
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.choice_effects import effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.kept_predictions import kept_predictions
 from mbsearch.analysis.published_results import published
+from mbsearch.analysis.step_accuracies import accuracy_columns, accuracy_text
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.budgets import Budget
-from mbsearch.cost.metrics import amount, columns, find_metric, quantity
+from mbsearch.cost.metrics import amount, find_metric, quantity, table_costs
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.choices import importance_figure, options_figure, parallel_figure
 from mbsearch.figures.front import budget_shapes, front_figure
@@ -29,8 +30,10 @@ from mbsearch.figures.published import published_figure
 from mbsearch.figures.retrained import margin_sentences, retrained_head, retrained_rows
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.figures.stages import drawing, drawing_height
-from mbsearch.figures.style import BEHAVIOUR, CONFIG
+from mbsearch.figures.style import BEHAVIOUR
 from mbsearch.report.card_html import card_html, download_link, html_table
+from mbsearch.report.errors_html import ReadPictures, errors_html, without_pictures
+from mbsearch.report.figure_html import figure_html
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.audit_file import Audit
 from mbsearch.study.images_record import ImagesRecord, balance_note
@@ -47,11 +50,13 @@ def document(
     measured: Artifacts | None = None,
     budgets: Sequence[Budget] = (),
     location: str = "results",
+    read_pictures: ReadPictures = without_pictures,
 ) -> str:
     """Return a study's report as HTML text.
 
     It begins with the answers to `budgets`, by default the study's. Front and knee are of the
     networks within the study's limits and budgets. `location` names the study in commands.
+    `read_pictures` returns the pictures of the errors of the first answer's network.
 
     Raises:
         StorageError: no trial within the limits is completed, or a budget bounds a cost that the
@@ -64,24 +69,26 @@ def document(
     steps, start = _answers(findings, asked)
     front = front_figure(within).update_layout(shapes=budget_shapes(steps[start][0]))
     networks = front_of(within)
+    card = answer_card(findings, budgets, measured, location)
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="dim">{len(records)} trials. Accuracies are those of {_fidelity(records)}, on '
         f"validation images only{balance_note(findings.images, 'validation')}.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
-        *_card(findings, budgets, measured, location, networks),
-        _figure(front, "front", 560),
+        *_card(card, networks),
+        figure_html(front, "front", 560),
         '<div class="live"><label>'
         f'{find_metric(knee.metric).column}, at most<input id="budget" type="range" min="0" '
         f'value="{start}" max="{len(steps) - 1}"></label>'
         f'<p id="sentence" aria-live="polite">{escape(steps[start][1])}</p></div>',
         *_latencies(within, measured),
         "<h2>The front, by cost</h2>",
-        _front_table(networks, knee, findings.images),
+        _front_table(networks, knee, findings),
+        *_errors(card, findings, measured, read_pictures),
         "<h2>Its networks</h2>",
         *(_network(record, records) for record in networks),
         "<h2>The search</h2>",
-        _figure(hypervolume_figure(records), "hypervolume", 380),
+        figure_html(hypervolume_figure(records), "hypervolume", 380),
         f"<p>{download_link('trials.csv', to_frame(records, within).to_csv(index=False))}</p>",
         *_choices(records),
         "<h2>Rank agreement of the proxy</h2>",
@@ -90,7 +97,7 @@ def document(
         *_classes(findings.images),
         "<h2>Published results on ImageNet</h2>",
         '<p class="dim">Long trainings by the authors, not comparable with the proxy above.</p>',
-        _figure(published_figure(published()), "published", 480),
+        figure_html(published_figure(published()), "published", 480),
     ]
     return _page(title, sections, steps)
 
@@ -103,21 +110,27 @@ def front_document(findings: Findings, title: str, measured: Artifacts, location
         figure.update_layout(shapes=[] if bound is None else budget_shapes(bound))
     sections = [
         f"<h1>{escape(title)}</h1>",
-        *_card(findings, (), measured, location, ()),
-        _figure(figure, "front", 640),
+        *_card(answer_card(findings, (), measured, location), ()),
+        figure_html(figure, "front", 640),
     ]
     return _page(title, sections, [])
 
 
-def _card(
-    findings: Findings,
-    budgets: Sequence[Budget],
-    measured: Artifacts,
-    location: str,
-    networks: Sequence[TrialRecord],
-) -> list[str]:
-    card = answer_card(findings, budgets, measured, location)
+def _card(card: AnswerCard | None, networks: Sequence[TrialRecord]) -> list[str]:
     return [] if card is None else [card_html(card, [r.trial for r in networks])]
+
+
+def _errors(
+    card: AnswerCard | None, findings: Findings, measured: Artifacts, read_pictures: ReadPictures
+) -> list[str]:
+    """Return the errors of the answer's network, or nothing if its predictions are not known."""
+    if card is None or not isinstance(card.found, Answer):
+        return []
+    record = card.found.record
+    kept = kept_predictions(findings.records, measured, record)
+    if kept is None:
+        return []
+    return errors_html(record.label, kept, findings.images, read_pictures)
 
 
 def _page(title: str, sections: Sequence[str], steps: Sequence[tuple[int, str]]) -> str:
@@ -161,19 +174,19 @@ def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]
     """Return a figure of accuracy against latency for each measured engine."""
     known = {r.fingerprint for r in complete(list(records))}
     return [
-        _figure(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
+        figure_html(front_figure(records, metric=metric, latencies=found), f"front-{metric}", 480)
         for metric, found in measured.latencies.items()
         if known & set(found)
     ]
 
 
-def _front_table(
-    networks: Sequence[TrialRecord], knee: TrialRecord, images: ImagesRecord | None
-) -> str:
-    costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
+def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord, findings: Findings) -> str:
+    costs = table_costs(knee.metric, findings.known_costs)
+    accuracy_head, accuracies = accuracy_columns(findings, networks)
+    balance = balance_note(findings.images, "validation")
     head = (
         "Network",
-        f"{knee.score.heading}{balance_note(images, 'validation')}",
+        *(f"{title}{balance}" for title in accuracy_head),
         *(find_metric(metric).column for metric in costs),
         "Alpha",
         "Resolution",
@@ -182,12 +195,12 @@ def _front_table(
         (
             f'<a href="#network-{r.trial}">{escape(r.label)}</a>'
             + (' <span class="dim">knee</span>' if r.trial == knee.trial else ""),
-            _accuracy(r),
+            *cells,
             *(quantity(metric, r.costs[metric]) for metric in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         )
-        for r in networks
+        for r, cells in zip(networks, accuracies, strict=True)
     ]
     return html_table(head, rows)
 
@@ -196,16 +209,16 @@ def _network(record: TrialRecord, records: Sequence[TrialRecord]) -> str:
     yaml = record.architecture.to_yaml()
     return (
         f'<details id="network-{record.trial}"><summary>{escape(record.label)}, '
-        f"{_accuracy(record)}, {amount(record.metric, record.cost)}</summary>"
+        f"{accuracy_text(record)}, {amount(record.metric, record.cost)}</summary>"
         f"<p>{download_link(f'{record.slug}.yaml', yaml)}</p>"
-        + _figure(
+        + figure_html(
             drawing(record.architecture),
             f"drawing-{record.trial}",
             drawing_height(record.architecture),
             wide=True,
         )
-        + _figure(layer_bars(record.architecture), f"bars-{record.trial}", 420)
-        + _figure(curve_figure([record], records), f"curve-{record.trial}", 360)
+        + figure_html(layer_bars(record.architecture), f"bars-{record.trial}", 420)
+        + figure_html(curve_figure([record], records), f"curve-{record.trial}", 360)
         + f'<pre tabindex="0">{escape(yaml)}</pre></details>'
     )
 
@@ -218,7 +231,7 @@ def _audit(audit: Audit | None) -> list[str]:
     return [
         f"<p><strong>{escape(sentence[0].upper() + sentence[1:])}.</strong></p>",
         f'<p class="dim">{escape(audit_facts(audit))}</p>',
-        _figure(audit_figure(audit), "agreement", 340),
+        figure_html(audit_figure(audit), "agreement", 340),
         html_table(HEAD, [[escape(cell) for cell in row] for row in audit_rows(audit)]),
     ]
 
@@ -252,32 +265,14 @@ def _choices(records: Sequence[TrialRecord]) -> list[str]:
     heading = score_of_study(records).heading
     return [
         "<h2>What matters</h2>",
-        _figure(importance_figure(found), "importance", 160 + 20 * len(found)),
+        figure_html(importance_figure(found), "importance", 160 + 20 * len(found)),
         "<ul>" + "".join(f"<li>{escape(rule)}</li>" for rule in rules(records)) + "</ul>",
         f"<p>{heading} by option of {escape(found[0].choice)}, at similar cost:</p>",
-        _figure(options_figure(records, found[0]), "options", 420, wide=True),
+        figure_html(options_figure(records, found[0]), "options", 420, wide=True),
         '<p>Each line is a network. <span class="live">Drag along an axis to filter by a range.'
         "</span></p>",
-        _figure(parallel_figure(records, found), "parallel", 420, wide=True),
+        figure_html(parallel_figure(records, found), "parallel", 420, wide=True),
     ]
-
-
-def _figure(figure: go.Figure, identifier: str, height: int, *, wide: bool = False) -> str:
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=identifier,
-        default_height=f"{height}px",
-        config=CONFIG,
-    )
-    return (
-        f'<div class="scroll" tabindex="0"><div class="wide">{html}</div></div>' if wide else html
-    )
-
-
-def _accuracy(record: TrialRecord) -> str:
-    noise = "" if record.accuracy_noise is None else f" ± {record.accuracy_noise:.3f}"
-    return f"{record.accuracy:.3f}{noise}"
 
 
 def _script_json(value: object) -> str:

@@ -88,10 +88,15 @@ class Fidelity(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """True and predicted classes of a split's images, in the same order."""
+    """True and predicted classes of a split's images, in the same order.
+
+    `confidence` is the probability of the predicted class, in 255ths; None in studies of earlier
+    versions.
+    """
 
     labels: NDArray[np.uint16]
     predicted: NDArray[np.uint16]
+    confidence: NDArray[np.uint8] | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -100,16 +105,21 @@ class Predictions:
 
     def to_dict(self) -> dict[str, str]:
         """Return the predictions as plain data."""
-        return {"labels": _packed(self.labels), "predicted": _packed(self.predicted)}
+        data = {"labels": _packed(self.labels), "predicted": _packed(self.predicted)}
+        if self.confidence is None:
+            return data
+        return data | {"confidence": _packed(self.confidence)}
 
     @staticmethod
     def from_dict(data: Mapping[str, str]) -> Predictions:
         """Return the predictions from plain data."""
-        return Predictions(_unpacked(data["labels"]), _unpacked(data["predicted"]))
+        kept = data.get("confidence")
+        confidence = None if kept is None else _unpacked(kept).astype(np.uint8)
+        return Predictions(_unpacked(data["labels"]), _unpacked(data["predicted"]), confidence)
 
 
-def _packed(classes: NDArray[np.uint16]) -> str:
-    return b64encode(zlib.compress(classes.astype("<u2").tobytes(), 9)).decode()
+def _packed(values: NDArray[np.uint16] | NDArray[np.uint8]) -> str:
+    return b64encode(zlib.compress(values.astype("<u2").tobytes(), 9)).decode()
 
 
 def _unpacked(text: str) -> NDArray[np.uint16]:

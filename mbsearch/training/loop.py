@@ -280,15 +280,17 @@ def evaluated(
     folded = fold_norms(network)
     weights = balancing_weights(split).to(device) if balanced else None
     loss = torch.zeros((), device=device)
-    found = []  # read at the end: a read waits for the device
+    found, confidences = [], []  # read at the end: a read waits for the device
     for images, labels, _ in batches(split, EVALUATION_BATCH, device=device):
         with mixed_precision(device):
             logits: Tensor = folded(images)
         loss += F.cross_entropy(logits.float(), labels, weights, reduction="sum")
         found.append(logits.argmax(1))
+        confidences.append(logits.float().softmax(1).amax(1))
     predicted = torch.cat(found).cpu().numpy().astype(np.uint16)
+    confidence = (255 * torch.cat(confidences)).round().to(torch.uint8).cpu().numpy()
     true = split.labels.numpy().astype(np.uint16)
-    return float(loss) / len(split), Predictions(true, predicted)
+    return float(loss) / len(split), Predictions(true, predicted, confidence)
 
 
 def evaluate(network: nn.Module, split: Split, device: torch.device) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def test_a_row_has_difference_and_ratio_to_the_first_network(studies: Path) -> N
     assert cells[4] == f"{second.mult_adds / first.mult_adds:.2f} x"
     assert cells[7] == f"{third.mult_adds / first.mult_adds:.2f} x"
     points = 100 * (second.accuracy - first.accuracy)
-    assert rows["accuracy, short training"][3] == f"{points:+.1f} points"
+    assert rows["accuracy, screening"][3] == f"{points:+.1f} points"
     different = comparison_rows(facts, equal=False)
     assert 0 < len(different) < len(rows)
 

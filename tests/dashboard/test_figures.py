@@ -178,3 +178,12 @@ def test_labels_of_references_name_their_family(studies: Path) -> None:
     records = read_study(studies / "first").records()
     texts = [text for trace in front_figure(records).data for text in trace.text or ()]
     assert {text.split(" ")[0] for text in texts} == {"V1", "V2"}
+
+
+def test_a_figure_without_texts_for_the_pointer_has_less_than_half_the_bytes(studies: Path) -> None:
+    records = read_study(studies / "first").records()
+    many = [replace(r, trial=100 * i + r.trial) for r in records for i in range(40)]
+    with_texts, without = front_figure(many), front_figure(many, hover=False)
+    for one, other in zip(with_texts.data, without.data, strict=True):
+        assert [row[0] for row in one.customdata] == [row[0] for row in other.customdata]
+    assert len(without.to_json()) < 0.5 * len(with_texts.to_json())

@@ -60,11 +60,12 @@ def test_an_address_opens_the_same_view(page: Page) -> None:
     title = page.js("document.querySelector('#front .js-plotly-plot').layout.xaxis.title.text")
     assert title == "Parameters"
     assert page.sentence().startswith("At 20 M Mult-Adds")
-    sizes = page.js(
+    trials = page.js(
         "document.querySelector('#front .js-plotly-plot').data"
-        ".filter(t => t.name.startsWith('alpha')).flatMap(t => t.customdata.map(d => d[4]))"
+        ".filter(t => t.name.startsWith('alpha')).flatMap(t => t.customdata.map(d => d[0]))"
     )
-    assert set(sizes) == {96}
+    sizes = {r.trial: r.architecture.resolution.plain for r in page.records("second")}
+    assert {sizes[trial] for trial in trials} == {96}
 
 
 @needs_browser

@@ -58,9 +58,9 @@ def test_a_pruned_training_is_not_compared_with_a_complete_one(studies: Path) ->
         "pruned training does not show which one is more accurate."
     )
     promoted = replace(first, promotion=first.evaluation)
-    assert "accuracy, longer training" in compared(studies, promoted, stopped)
+    assert "accuracy, promotion" in compared(studies, promoted, stopped)
     assert "(pruned)" in compared(studies, promoted, stopped)
-    assert "accuracy, longer training" not in compared(studies, first, second)
+    assert "accuracy, promotion" not in compared(studies, first, second)
     assert "(pruned)" not in compared(studies, first, second)
 
 
@@ -73,6 +73,15 @@ def test_the_sentence_has_the_unit_of_the_objective_and_ignores_filters(studies:
     )
     assert shown.startswith("At 500 k parameters: use ")
     assert filtered == shown, "a filter must not say that a network is the best of the study"
+
+
+def test_a_filter_does_not_compute_the_answers_again(studies: Path) -> None:
+    records = tuple(read_study(studies / "first").records())
+    snapshot = Snapshot("first", "first", studies / "first", 0, records)
+    first = card(snapshot, View.parse({}))
+    assert card(snapshot, View.parse({"alphas": "0.25", "states": "complete"})) is first
+    assert card(snapshot, View.parse({"max_mult_adds": "1000000"})) is not first
+    assert replace(snapshot, version=1).cards == {}, "a new trial may change the answers"
 
 
 def test_a_changed_notice_is_drawn_again(studies: Path) -> None:

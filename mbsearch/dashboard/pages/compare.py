@@ -9,6 +9,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from mbsearch.analysis.fidelity_levels import finals_accuracies
 from mbsearch.analysis.front import front_of
 from mbsearch.config.families import COMPETITORS
 from mbsearch.dashboard import parts
@@ -149,7 +150,7 @@ def _menus(view: View, networks: Sequence[TrialRecord], snapshot: Snapshot) -> l
 
 def _compared(networks: Sequence[TrialRecord], snapshot: Snapshot, view: View) -> Component:
     first, *others = networks
-    facts = compared_facts(networks, snapshot.measured)
+    facts = compared_facts(networks, snapshot.measured, finals_accuracies(snapshot.findings))
     rows = comparison_rows(facts, equal=view.rows == "all")
     architectures = [r.architecture for r in networks]
     return html.Div(

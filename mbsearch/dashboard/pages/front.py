@@ -13,10 +13,12 @@ from dash.development.base_component import Component
 
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_card import AnswerCard, answer_card
+from mbsearch.analysis.fidelity_levels import finals_accuracies
 from mbsearch.analysis.findings import natural_budgets
 from mbsearch.analysis.front import front_of
+from mbsearch.analysis.step_accuracies import accuracy_columns, step_accuracies
 from mbsearch.config.budgets import Budget
-from mbsearch.cost.metrics import LATENCY, METRICS, columns, find_metric, quantity
+from mbsearch.cost.metrics import LATENCY, METRICS, find_metric, quantity, table_costs
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.answer_panel import beside_sentence, sentence_parts
 from mbsearch.dashboard.filter_chips import filter_chips, is_filtered
@@ -181,7 +183,9 @@ def register(app: Dash, library: Library) -> None:
         records = on_axis(snapshot, _view(fields, snapshot)).records
         point = hovered["points"][0]
         found = [r for r in records if r.trial == point["customdata"][0]]
-        return bool(found), point["bbox"], [hover_card(r, records) for r in found]
+        finals = finals_accuracies(snapshot.findings)
+        cards = [hover_card(r, records, finals.get(r.trial)) for r in found]
+        return bool(found), point["bbox"], cards
 
     @app.callback(
         Output("lasso", "children"),
@@ -207,12 +211,14 @@ def register(app: Dash, library: Library) -> None:
 
 def card(snapshot: Snapshot, view: View) -> AnswerCard:
     """Return the answers for the view's budget and the study's budgets, ignoring filters."""
-    findings = snapshot.findings
-    budgets = snapshot.budgets or findings.default_budgets
     shown = Budget.of(_bounds(snapshot, view))
-    found = answer_card(findings, budgets, snapshot.measured, snapshot.location, shown)
-    assert found is not None, "it has a budget"
-    return found
+    if shown not in snapshot.cards:
+        findings = snapshot.findings
+        budgets = snapshot.budgets or findings.default_budgets
+        found = answer_card(findings, budgets, snapshot.measured, snapshot.location, shown)
+        assert found is not None, "it has a budget"
+        snapshot.cards[shown] = found
+    return snapshot.cards[shown]
 
 
 def on_axis(snapshot: Snapshot, view: View) -> Snapshot:
@@ -249,7 +255,7 @@ def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
 def _controls(snapshot: Snapshot) -> dict[str, Any]:
     """Return the ranges of the sliders and the options of the filters."""
     records = snapshot.findings.within
-    costs = [[r.costs[metric] for r in records] for metric in _bounded(records)]
+    costs = [[r.costs[metric] for r in records] for metric in _bounded(snapshot)]
     bounds = [[min(each), max(each)] for each in costs if each]
     return {
         "range": [bounds, sorted(_bounds(snapshot, View()).items())],
@@ -262,7 +268,7 @@ def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
 
     Without such a budget, a round one in the middle is taken.
     """
-    metric, known = metric_of(snapshot.records), _bounded(snapshot.records)
+    metric, known = metric_of(snapshot.records), _bounded(snapshot)
     first = next((b.bounds() for b in snapshot.questions if metric in b.bounds()), {})
     if not first:
         natural = natural_budgets(snapshot.findings.within) or [1]
@@ -315,13 +321,12 @@ def _view(fields: Fields, snapshot: Snapshot) -> View:
 
 def _metrics(snapshot: Snapshot) -> list[str]:
     """Return the costs that can be an axis: exact costs and measured latencies."""
-    exact = [m for m in METRICS if all(m in r.costs for r in snapshot.records)]
-    done = complete(list(snapshot.records))
-    return exact + [
-        metric
-        for metric, found in snapshot.measured.latencies.items()
-        if any(r.fingerprint in found for r in done)  # mostly the first, a baseline
-    ]
+    exact = [m for m in METRICS if m in snapshot.findings.known_costs]
+    latencies = snapshot.measured.latencies
+    if not latencies:
+        return exact
+    done = {r.fingerprint for r in complete(list(snapshot.records))}
+    return exact + [metric for metric, found in latencies.items() if done & found.keys()]
 
 
 def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
@@ -332,9 +337,9 @@ def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
         metric=view.metric,
         colour=view.colour,
         latencies=snapshot.measured.latencies.get(view.metric),
+        hover=False,  # the card replaces it
     )
     shapes, annotations = _decoration(snapshot, view, found)
-    figure.update_traces(hoverinfo="none", hovertemplate=None)  # the card replaces them
     return figure.update_layout(
         shapes=shapes,
         annotations=annotations,
@@ -389,7 +394,10 @@ def _cards(snapshot: Snapshot, view: View, fields: Fields) -> list[Any]:
     cards: list[Any] = [
         parts.panel(
             record.label,
-            dmc.Text(f"{record.score.heading} {parts.accuracy(record)}", size="sm"),
+            *(
+                dmc.Text(f"{record.score.heading} {each}", size="sm")
+                for each in step_accuracies(snapshot.findings, record)
+            ),
             dmc.Text(parts.costs(record), size="sm"),
             dmc.Text(parts.latencies(record, snapshot.measured), size="sm"),
             dmc.Text(
@@ -415,7 +423,7 @@ def _budgets(snapshot: Snapshot, view: View) -> Any:
     return dmc.SimpleGrid(
         [
             _slider(within, metric, values.get(metric), always=metric in first)
-            for metric in sorted(_bounded(within), key=lambda each: each != axis)
+            for metric in sorted(_bounded(snapshot), key=lambda each: each != axis)
         ],
         cols={"base": 1, "sm": 3},
         spacing="xl",
@@ -423,9 +431,9 @@ def _budgets(snapshot: Snapshot, view: View) -> Any:
     )
 
 
-def _bounded(records: Sequence[TrialRecord]) -> list[str]:
+def _bounded(snapshot: Snapshot) -> list[str]:
     """Return the costs that have a slider."""
-    return [metric for metric in BUDGETS if all(metric in r.costs for r in records)]
+    return [metric for metric in BUDGETS if metric in snapshot.findings.known_costs]
 
 
 def _slider(
@@ -535,20 +543,22 @@ def _exact(value: Any) -> str:
 def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
     records = snapshot.findings.within
     metric = metric_of(records)
-    costs = columns(metric, "mult_adds", "params", "peak_activation_bytes")
+    costs = table_costs(metric, snapshot.findings.known_costs)
+    shown = front_of([r for r in records if view.passes(r, ignoring=metric)])
+    accuracy_head, accuracies = accuracy_columns(snapshot.findings, shown)
     rows = [
         [
             _marked(r, view, fields),
-            parts.accuracy(r),
+            *cells,
             *(quantity(cost, r.costs[cost]) for cost in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
         ]
-        for r in front_of([r for r in records if view.passes(r, ignoring=metric)])
+        for r, cells in zip(shown, accuracies, strict=True)
     ]
     head = (
         "Network",
-        score_of_study(records).heading,
+        *accuracy_head,
         *(find_metric(cost).column for cost in costs),
         "Alpha",
         "Resolution",
@@ -572,7 +582,7 @@ def surrounded(records: Sequence[TrialRecord], trials: set[int], fields: Fields)
     inside.sort(key=lambda r: -r.at_highest_fidelity.accuracy)
     cost = metric_of(records)
     rows = [
-        [parts.network_link(r, fields), parts.accuracy(r), quantity(cost, r.costs[cost])]
+        [parts.network_link(r, fields), parts.accuracy_and_step(r), quantity(cost, r.costs[cost])]
         for r in inside[:_LISTED]
     ]
     title = f"{len(inside):,} networks inside the lasso"

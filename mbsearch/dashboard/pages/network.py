@@ -14,12 +14,13 @@ from dash.development.base_component import Component
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.step_accuracies import step_accuracies
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
 from mbsearch.cost.explanation import CONVENTION, HEAD, SYMBOLS, explain
 from mbsearch.dashboard import parts
 from mbsearch.dashboard.downloads import DEFAULT_FORMATS, FORMATS
-from mbsearch.dashboard.errors_panel import errors_panel
+from mbsearch.dashboard.errors_panel import errors_panel, register_pictures
 from mbsearch.dashboard.glossary import help_mark
 from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
@@ -112,14 +113,19 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
 def _head(snapshot: Snapshot, record: TrialRecord, fields: Fields) -> list[Any]:
     """Return name, state, comparison with the references, links and downloads."""
     known = parts.costs(record), parts.latencies(record, snapshot.measured)
-    balance = balance_note(snapshot.findings.images, "validation")
+    steps = step_accuracies(snapshot.findings, record)
+    highest = record.state.word
+    if steps:
+        balance = balance_note(snapshot.findings.images, steps[0].split)
+        highest = f"{record.score.heading} {steps[0]}{balance}"
     message = [] if record.error is None else [dmc.Text(record.error, className="message")]
     return [
         dmc.Group(
             [
                 dmc.Title(record.label, order=1, size="h2"),
                 dmc.Badge(state_text(record), variant="light", id="state", tt="none"),
-                dmc.Text(f"{record.score.heading} {parts.accuracy(record)}{balance}", fw=600),
+                dmc.Text(highest, fw=600, id="accuracy"),
+                *(dmc.Text(str(each), c="dimmed") for each in steps[1:]),
                 help_mark("proxy"),
                 dmc.Text(", ".join(filter(None, known)), c="dimmed"),
             ],
@@ -275,7 +281,8 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
 
 
 def register(app: Dash, library: Library) -> None:
-    """Register the callbacks for downloads."""
+    """Register the callbacks for downloads, notes and pictures."""
+    register_pictures(app, library)
 
     @app.callback(
         Output("download", "data"),

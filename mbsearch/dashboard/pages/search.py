@@ -10,6 +10,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
+from mbsearch.analysis.fidelity_levels import finals_accuracies
 from mbsearch.analysis.front import front_of
 from mbsearch.analysis.racing_savings import savings
 from mbsearch.analysis.tables import to_frame
@@ -53,12 +54,16 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "trial", "pinned": "left", "maxWidth": 85, "minWidth": 85},
     {"field": "network", "minWidth": 195},
     {"field": "state", "minWidth": 100},
-    {"field": "accuracy", **_FINE},
+    {"field": "accuracy", "headerName": "Accuracy, screening", "minWidth": 170, **_FINE},
+    {"field": "promotion", "headerName": "Accuracy, promotion", "minWidth": 175, **_FINE},
+    {"field": "finals", "headerName": "Accuracy, finals", "minWidth": 150, **_FINE},
     {"field": "predicted", **_FINE},
     {"field": "on_front", "headerName": "On front", "minWidth": 105},
     {"field": "mult_adds", "headerName": "Mult-Adds", "minWidth": 130, **_WHOLE},
     {"field": "params", **_WHOLE},
     {"field": "memory", "headerName": "Memory, bytes", "minWidth": 155, **_WHOLE},
+    {"field": "flash", "headerName": "Flash, bytes", "minWidth": 140, **_WHOLE},
+    {"field": "ram", "headerName": "RAM, bytes", "minWidth": 135, **_WHOLE},
     {"field": "alpha", "minWidth": 90, "type": "rightAligned"},
     {"field": "resolution", "headerName": "Pixels", "minWidth": 95, "type": "rightAligned"},
     {"field": "seconds", **_TENTHS},
@@ -137,9 +142,9 @@ def layout(snapshot: Snapshot, fields: Fields, library: Library) -> Component:
     )
 
 
-def redraw_key(_snapshot: Snapshot, _fields: Fields) -> Any:
-    """Return None, because callbacks update the whole page."""
-    return None
+def redraw_key(snapshot: Snapshot, _fields: Fields) -> Any:
+    """Return the table's hidden columns; callbacks update everything else."""
+    return _hidden(snapshot.records)
 
 
 def register(app: Dash, library: Library) -> None:
@@ -165,7 +170,7 @@ def register(app: Dash, library: Library) -> None:
         records = snapshot.records
         fresh = {r.trial for r in records if r.trial > drawn["last"]}
         changed = set(drawn["running"]) | (set(drawn["front"]) ^ set(now["front"]))
-        if drawn["predicted"] != now["predicted"]:
+        if any(drawn[key] != now[key] for key in ("predicted", "trained")):
             changed |= {r.trial for r in records}
         rows = _rows(snapshot, fresh | changed)
         return (
@@ -231,6 +236,7 @@ def _drawn(fields: Fields, snapshot: Snapshot, library: Library) -> dict[str, An
         "running": [r.trial for r in records if r.state is TrialState.RUNNING],
         "front": sorted(_on_front(snapshot)),
         "predicted": round(sum(r.predicted or 0.0 for r in records), 6),
+        "trained": sum(len(r.finals) + (r.promotion is not None) for r in records),
     }
 
 
@@ -299,9 +305,10 @@ def _open_link(fields: Fields) -> Any:
 
 
 def _grid(snapshot: Snapshot) -> Any:
+    hidden = _hidden(snapshot.records)
     return dag.AgGrid(
         id="trials",
-        columnDefs=_COLUMNS,
+        columnDefs=[{**each, "hide": each["field"] in hidden} for each in _COLUMNS],
         rowData=_rows(snapshot),
         getRowId="params.data.id",
         defaultColDef={
@@ -325,13 +332,24 @@ def _grid(snapshot: Snapshot) -> Any:
     )
 
 
+def _hidden(records: Sequence[TrialRecord]) -> list[str]:
+    """Return the fields of the columns that no trial has a value for."""
+    known = {
+        "promotion": any(r.promotion for r in records),
+        "finals": any(r.finals for r in records),
+        "flash": any("flash_bytes" in r.costs for r in records),
+        "ram": any("ram_bytes" in r.costs for r in records),
+    }
+    return [field for field, shown in known.items() if not shown]
+
+
 def _on_front(snapshot: Snapshot) -> set[int]:
     return {r.trial for r in front_of(snapshot.findings.within)}
 
 
 def _rows(snapshot: Snapshot, trials: Collection[int] | None = None) -> list[dict[str, Any]]:
     """Return the table's rows for the given trials, or for all trials if None."""
-    on_front = _on_front(snapshot)
+    on_front, finals = _on_front(snapshot), finals_accuracies(snapshot.findings)
     return [
         {
             "id": str(r.trial),
@@ -339,11 +357,15 @@ def _rows(snapshot: Snapshot, trials: Collection[int] | None = None) -> list[dic
             "network": r.label,
             "state": r.state.word,
             "accuracy": None if r.evaluation is None else r.evaluation.accuracy,
+            "promotion": None if r.promotion is None else r.promotion.accuracy,
+            "finals": finals[r.trial].mean if r.finals else None,
             "predicted": r.predicted,
             "on_front": "yes" if r.trial in on_front else "",
             "mult_adds": r.mult_adds,
             "params": r.costs["params"],
             "memory": r.costs["peak_activation_bytes"],
+            "flash": r.costs.get("flash_bytes"),
+            "ram": r.costs.get("ram_bytes"),
             "alpha": r.architecture.alpha,
             "resolution": r.architecture.resolution.plain,
             "seconds": None if r.evaluation is None else r.evaluation.seconds,
