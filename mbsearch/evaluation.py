@@ -107,6 +107,7 @@ def by_training(
         EvaluationError: this machine has no such device.
     """
     from mbsearch.data.sources import load_source
+    from mbsearch.export.quantization import int8_predictions
     from mbsearch.training.devices import (
         choose_device,
         default_jobs,
@@ -139,6 +140,7 @@ def by_training(
             settings.final_scale(data),
             pretrained,
             settings.teacher,
+            int8_predictions,
         ),
         space.with_classes(source.num_classes),
         source.name,

@@ -8,11 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
 from mbsearch.data.batches import Split, batches
-from mbsearch.export.graphs import INT8, ONNX, run_onnx
+from mbsearch.data.sources import ImageSource
+from mbsearch.export.exportable import Exportable
+from mbsearch.export.graphs import INT8, ONNX, run_onnx, write_onnx
+from mbsearch.space.architecture import Architecture
+from mbsearch.study.records import Predictions
+from mbsearch.training.network import build
 
 LARGE_LOSS = 0.05
 """Loss of accuracy above which the most sensitive layer is searched for."""
+_CALIBRATION_IMAGES = 256
 _SENSITIVITY_IMAGES = 256
 _BATCH = 64
 
@@ -46,6 +56,42 @@ class Quantised:
         )
 
 
+def calibration_images(source: ImageSource, pixels: int) -> Split:
+    """Return training images that calibrate the ranges of activations.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    return source.split("train", pixels, max(_CALIBRATION_IMAGES, source.num_classes))
+
+
+def int8_predictions(
+    architecture: Architecture, network: nn.Module, source: ImageSource, scored: Split
+) -> Predictions:
+    """Quantise a trained network to int8, and return its predictions on a split.
+
+    Args:
+        architecture: of the network.
+        network: its weights are copied.
+        source: images of the study; some of the training split calibrate.
+        scored: images to classify, of the size that the network was trained on.
+
+    Raises:
+        DataError: the images cannot be read.
+    """
+    copied = build(architecture)
+    copied.load_state_dict(network.state_dict())
+    pixels = scored.images.shape[-1]
+    exportable = Exportable(architecture, copied.eval(), architecture.name, pixels=pixels)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        write_onnx(exportable, folder)
+        prepared = _prepared(folder)
+        _quantise(prepared, folder / INT8, calibration_images(source, pixels))
+        predicted = _predicted(folder / INT8, scored)
+    return Predictions(scored.labels.numpy().astype(np.uint16), predicted.numpy().astype(np.uint16))
+
+
 def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
     """Quantise the ONNX file in an export folder to int8, and evaluate both files.
 
@@ -58,11 +104,8 @@ def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
         scored: images that both files are evaluated on, of the same resolution.
         name: of that split.
     """
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     with tempfile.TemporaryDirectory() as made:
-        prepared = Path(made) / "prepared.onnx"
-        quant_pre_process(folder / ONNX, prepared, skip_symbolic_shape=True)
+        prepared = _prepared(folder, Path(made))
         _quantise(prepared, folder / INT8, train)
         _copy_metadata(folder / ONNX, folder / INT8)
         before = _accuracy(folder / ONNX, scored)
@@ -71,6 +114,15 @@ def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
             _sensitive_layer(prepared, train, scored) if before - after > LARGE_LOSS else None
         )
     return Quantised(before, after, len(scored), name, sensitive)
+
+
+def _prepared(folder: Path, target: Path | None = None) -> Path:
+    """Prepare the ONNX file of a folder for quantisation, and return the prepared file's path."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = (target or folder) / "prepared.onnx"
+    quant_pre_process(folder / ONNX, prepared, skip_symbolic_shape=True)
+    return prepared
 
 
 def _quantise(prepared: Path, out: Path, train: Split, float_nodes: Sequence[str] = ()) -> None:
@@ -145,8 +197,10 @@ def _reader(split: Split) -> object:
 
 def _accuracy(path: Path, split: Split) -> float:
     """Return the accuracy of an ONNX file on a split."""
+    return int((_predicted(path, split) == split.labels).sum()) / len(split)
+
+
+def _predicted(path: Path, split: Split) -> Tensor:
+    """Return the class that an ONNX file predicts for each image of a split, as int64 (N,)."""
     run = run_onnx(path)
-    right = 0
-    for images, labels, _ in batches(split, _BATCH):
-        right += int((run(images.contiguous()).argmax(1) == labels).sum())
-    return right / len(split)
+    return torch.cat([run(each.images.contiguous()).argmax(1) for each in batches(split, _BATCH)])

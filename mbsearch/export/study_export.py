@@ -21,7 +21,7 @@ from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
 from mbsearch.export.library_path import path_in_utf8
 from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
-from mbsearch.export.quantization import Quantised, quantise
+from mbsearch.export.quantization import Quantised, calibration_images, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.images_record import ImagesRecord, KnownImages
@@ -31,8 +31,6 @@ from mbsearch.study.store import StudyStore
 from mbsearch.study.trained_weights import trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
-
-_CALIBRATION = 256  # images
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -139,8 +137,7 @@ def _splits(
         DataError: they cannot be read, or are not the study's.
     """
     source = _source(settings, data)
-    calibration = source.split("train", side, max(_CALIBRATION, source.num_classes))
-    return calibration, source.split(scored, side), scored
+    return calibration_images(source, side), source.split(scored, side), scored
 
 
 def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:

@@ -114,6 +114,31 @@ def _unpacked(text: str) -> NDArray[np.uint16]:
     return np.frombuffer(zlib.decompress(b64decode(text)), "<u2").astype(np.uint16)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Int8Validation:
+    """Predictions of a network's weights after quantisation to int8, on validation images.
+
+    `seconds` is the time of quantisation and evaluation.
+    """
+
+    predictions: Predictions
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images that the int8 network classifies correctly."""
+        return float(self.predictions.correct.mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the predictions and seconds as plain data."""
+        return {"predictions": self.predictions.to_dict(), "seconds": self.seconds}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Int8Validation:
+        """Return the predictions and seconds from plain data."""
+        return Int8Validation(Predictions.from_dict(data["predictions"]), data["seconds"])
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """One epoch of a learning curve: cross-entropies in nats, accuracy, time in seconds."""
@@ -132,7 +157,8 @@ class Evaluation:
     used. `pixels` is the side of the images trained on. `seconds` is the time of training and
     validation in the worker. `recipe` is the proxy as plain data. `versions` are those of mbsearch
     and torch. `images` is the number of validation images, None in older studies. `predictions`
-    are kept for finals. `start` is None if every network of the study starts from scratch.
+    are kept for finals. `start` is None if every network of the study starts from scratch. `int8`
+    is the validation of the same weights as an int8 network, None without one.
     """
 
     accuracy: float
@@ -149,23 +175,29 @@ class Evaluation:
     start: Start | None = None
     # Not compared: arrays have no truth value.
     predictions: Predictions | None = field(default=None, compare=False)
+    int8: Int8Validation | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
-        data = asdict(replace(self, predictions=None))
-        if self.predictions is None:
-            del data["predictions"]
-            return data
-        return data | {"predictions": self.predictions.to_dict()}
+        data = asdict(replace(self, predictions=None, int8=None))
+        for name, kept in (("predictions", self.predictions), ("int8", self.int8)):
+            del data[name]
+            if kept is not None:
+                data[name] = kept.to_dict()
+        return data
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation from plain data."""
         curve = tuple(Epoch(**epoch) for epoch in data["curve"])
-        kept, begun = data.get("predictions"), data.get("start")
-        predictions = None if kept is None else Predictions.from_dict(kept)
-        start = None if begun is None else Start(StartKind(begun["kind"]), begun["share"])
-        return Evaluation(**{**data, "curve": curve, "predictions": predictions, "start": start})
+        kept, begun, int8 = data.get("predictions"), data.get("start"), data.get("int8")
+        decoded = {
+            "curve": curve,
+            "predictions": None if kept is None else Predictions.from_dict(kept),
+            "start": None if begun is None else Start(StartKind(begun["kind"]), begun["share"]),
+            "int8": None if int8 is None else Int8Validation.from_dict(int8),
+        }
+        return Evaluation(**{**data, **decoded})
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +323,12 @@ class TrialRecord:
         if self.promotion is None:
             return self
         return replace(self, evaluation=self.promotion, accuracy_noise=self.selection_noise)
+
+    @property
+    def int8_accuracy(self) -> float | None:
+        """Validation accuracy of the first final's weights as an int8 network; None if unknown."""
+        int8 = self.finals[0].int8 if self.finals else None
+        return None if int8 is None else int8.accuracy
 
     @property
     def selection_noise(self) -> float | None:

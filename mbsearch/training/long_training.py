@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from mbsearch.data.batches import Batch, Split
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.records import Evaluation, Predictions, Start
 from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
@@ -30,6 +32,9 @@ from mbsearch.training.loop import Training, evaluate, predict
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
 from mbsearch.training.weights import content_of, load_weights
+
+Int8Predictor = Callable[[Architecture, nn.Module, ImageSource, Split], Predictions]
+"""Returns a trained network's predictions on a split, after quantisation to int8."""
 
 
 @dataclass(frozen=True, slots=True)
