@@ -14,7 +14,7 @@ import numpy as np
 from mbsearch.cost import measure
 from mbsearch.errors import DataError, EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
-from mbsearch.study.records import Epoch, Evaluation, Fidelity, Int8Validation, Predictions
+from mbsearch.study.records import Epoch, Evaluation, Fidelity, Int8Evaluation, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class FakeEvaluator:
         )
 
 
-def _int8(accuracy: float, seed: int) -> Int8Validation:
+def _int8(accuracy: float, seed: int) -> Int8Evaluation:
     """Return an int8 validation that took 10 ms and classifies 4 % of the images worse."""
-    return Int8Validation(_predictions(accuracy - 0.04, seed), 0.01)
+    return Int8Evaluation(_predictions(accuracy - 0.04, seed), 0.01)
 
 
 def _predictions(accuracy: float, seed: int) -> Predictions:

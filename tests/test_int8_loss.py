@@ -15,17 +15,17 @@ from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.int8_loss import int8_difference, int8_text, is_loss
 from mbsearch.config.budgets import Budget
 from mbsearch.study.artifacts import Artifacts
-from mbsearch.study.records import Int8Validation, Predictions, TrialRecord
+from mbsearch.study.records import Int8Evaluation, Predictions, TrialRecord
 
 BUDGET = Budget(mult_adds=20_000_000)
 
 
-def as_int8(predictions: Predictions, *, lost: int, gained: int = 0) -> Int8Validation:
+def as_int8(predictions: Predictions, *, lost: int, gained: int = 0) -> Int8Evaluation:
     """Other predictions, wrong on `lost` more images and right on `gained` others."""
     changed, correct = predictions.predicted.copy(), predictions.correct
     changed[np.flatnonzero(correct)[:lost]] = 1
     changed[np.flatnonzero(~correct)[:gained]] = 0
-    return Int8Validation(Predictions(predictions.labels, changed), 2.0)
+    return Int8Evaluation(Predictions(predictions.labels, changed), 2.0)
 
 
 def finalist(

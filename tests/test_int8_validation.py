@@ -25,7 +25,7 @@ from mbsearch.export.graphs import INT8, run_onnx, write_onnx
 from mbsearch.export.quantization import calibration_images, int8_predictions, quantise
 from mbsearch.search.int8_validation import SHARE, is_validated, left_out
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.records import Evaluation, Fidelity, Int8Validation, Predictions, TrialRecord
+from mbsearch.study.records import Evaluation, Fidelity, Int8Evaluation, Predictions, TrialRecord
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
@@ -47,7 +47,7 @@ def predictions(share: float, images: int = 500) -> Predictions:
 def with_final(record: TrialRecord, *, int8_seconds: float | None = None) -> TrialRecord:
     final = replace(evaluation(0.9), seconds=10.0, predictions=predictions(0.9))
     if int8_seconds is not None:
-        final = replace(final, int8=Int8Validation(predictions(0.88), int8_seconds))
+        final = replace(final, int8=Int8Evaluation(predictions(0.88), int8_seconds))
     return replace(record, finals=(final,))
 
 

@@ -115,14 +115,17 @@ def _unpacked(text: str) -> NDArray[np.uint16]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Int8Validation:
-    """Predictions of a network's weights after quantisation to int8, on validation images.
+class Int8Evaluation:
+    """Predictions of a network after quantisation to int8, on the images of the float32 ones.
 
-    `seconds` is the time of quantisation and evaluation.
+    `seconds` is the time of quantisation, fine-tuning and evaluation. `before` and `after` are the
+    validation accuracies as int8 before and after quantisation-aware fine-tuning; None without it.
     """
 
     predictions: Predictions
     seconds: float
+    before: float | None = None
+    after: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -130,13 +133,18 @@ class Int8Validation:
         return float(self.predictions.correct.mean())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the predictions and seconds as plain data."""
-        return {"predictions": self.predictions.to_dict(), "seconds": self.seconds}
+        """Return the evaluation as plain data."""
+        return {
+            "predictions": self.predictions.to_dict(),
+            "seconds": self.seconds,
+            "before": self.before,
+            "after": self.after,
+        }
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Int8Validation:
-        """Return the predictions and seconds from plain data."""
-        return Int8Validation(Predictions.from_dict(data["predictions"]), data["seconds"])
+    def from_dict(data: Mapping[str, Any]) -> Int8Evaluation:
+        """Return the evaluation from plain data."""
+        return Int8Evaluation(**{**data, "predictions": Predictions.from_dict(data["predictions"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +166,7 @@ class Evaluation:
     validation in the worker. `recipe` is the proxy as plain data. `versions` are those of mbsearch
     and torch. `images` is the number of validation images, None in older studies. `predictions`
     are kept for finals. `start` is None if every network of the study starts from scratch. `int8`
-    is the validation of the same weights as an int8 network, None without one.
+    is the evaluation of the network as int8, None without one.
     """
 
     accuracy: float
@@ -175,7 +183,7 @@ class Evaluation:
     start: Start | None = None
     # Not compared: arrays have no truth value.
     predictions: Predictions | None = field(default=None, compare=False)
-    int8: Int8Validation | None = field(default=None, compare=False)
+    int8: Int8Evaluation | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
@@ -195,7 +203,7 @@ class Evaluation:
             "curve": curve,
             "predictions": None if kept is None else Predictions.from_dict(kept),
             "start": None if begun is None else Start(StartKind(begun["kind"]), begun["share"]),
-            "int8": None if int8 is None else Int8Validation.from_dict(int8),
+            "int8": None if int8 is None else Int8Evaluation.from_dict(int8),
         }
         return Evaluation(**{**data, **decoded})
 

@@ -28,7 +28,7 @@ from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.architecture import Architecture
-from mbsearch.study.records import Evaluation, Fidelity, Int8Validation, Start
+from mbsearch.study.records import Evaluation, Fidelity, Int8Evaluation, Start
 from mbsearch.training.devices import choose_device, device_name
 from mbsearch.training.long_training import Int8Predictor, LongTraining, predictions
 from mbsearch.training.loop import Training
@@ -193,7 +193,7 @@ class ProxyTraining:
         evaluation = replace(evaluation, predictions=kept, int8=int8)
         return Outcome(evaluation, weights=weights.getvalue())
 
-    def _int8(self, task: Task, network: nn.Module, scored: Split) -> Int8Validation | None:
+    def _int8(self, task: Task, network: nn.Module, scored: Split) -> Int8Evaluation | None:
         """Validate a final's weights as an int8 network; None if it cannot be quantised."""
         if self.int8 is None:
             return None
@@ -207,7 +207,7 @@ class ProxyTraining:
                 f"({type(error).__name__}: {error})"
             )
             return None
-        return Int8Validation(found, time.perf_counter() - started)
+        return Int8Evaluation(found, time.perf_counter() - started)
 
     def _split(self, kind: Literal["train", "validation"], pixels: int, limit: int | None) -> Split:
         split = _split(self.data, self.split_seed, self.proxy.min_images, kind, pixels, limit)
