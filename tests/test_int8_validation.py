@@ -18,11 +18,12 @@ from test_finals import search, small
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.data.batches import batches
+from mbsearch.data.calibration import calibration_images
 from mbsearch.data.sources import load_source
 from mbsearch.execution.protocol import Task
 from mbsearch.export.exportable import Exportable
 from mbsearch.export.graphs import INT8, run_onnx, write_onnx
-from mbsearch.export.quantization import calibration_images, int8_predictions, quantise
+from mbsearch.export.quantization import int8_predictions, quantise
 from mbsearch.search.int8_validation import SHARE, is_validated, left_out
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import Evaluation, Fidelity, Int8Evaluation, Predictions, TrialRecord
@@ -90,7 +91,7 @@ def test_a_final_that_cannot_be_quantised_is_kept_with_a_warning(
 ) -> None:
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
 
-    def broken(*_: object) -> Predictions:
+    def broken(*_: object) -> list[Predictions]:
         raise RuntimeError("unsupported operator")
 
     evaluator = ProxyTraining(Proxy(), str(images), device="cpu", int8=broken)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from exportable_network import exportable
+from noise_images import write_noise_images
 from striped_images import RECIPE, SMALL, TRAIN, VALIDATION
 from torch import nn
 
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Split, batches
+from mbsearch.execution.protocol import Task
 from mbsearch.export.graphs import INT8, run_onnx, write_onnx
 from mbsearch.export.quantization import quantise
+from mbsearch.figures.retrained import RETRAINED_HEAD, retrained_rows
 from mbsearch.space.architecture import Architecture
+from mbsearch.study.records import Int8Evaluation, Predictions
+from mbsearch.study.retrained_file import Retrained, merged
+from mbsearch.training import long_training
+from mbsearch.training.long_training import FinalTraining, predictions
 from mbsearch.training.network import build
 from mbsearch.training.quantization_aware import (
     QuantizationAwareTraining,
@@ -96,3 +108,59 @@ def test_fine_tuning_changes_the_network_itself_and_improves_its_rounded_accurac
     fresh.load_state_dict(network.state_dict())
     right = (logits(fresh.eval(), TRAIN).argmax(1) == TRAIN.labels).float().mean()
     assert float(right) > 0.5
+
+
+def retraining(folder: Path, *, quantization_aware: bool) -> FinalTraining:
+    recipe = Retrain(epochs=4, batch_size=8, quantization_aware=quantization_aware)
+    return FinalTraining(recipe, 1.0, str(folder / "images"), folder / "retrain", int8=by_float32)
+
+
+def by_float32(
+    architecture: Architecture, network: nn.Module, _source: object, scored: Sequence[Split]
+) -> list[Predictions]:
+    """The predictions in float32, in the place of onnxruntime's."""
+    return [predictions(network, split, CPU) for split in scored]
+
+
+def test_retraining_fine_tunes_once_and_keeps_the_float32_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    write_noise_images(tmp_path / "images", {"train": 16, "val": 8, "test": 10})
+    task = Task(SMALL.replace(resolution=16), seed=0)
+    plain, aware = (retraining(tmp_path, quantization_aware=each) for each in (False, True))
+    first = plain.evaluate(task).evaluation
+    assert first.int8 is None
+    found = aware.evaluate(task).evaluation
+    assert found.accuracy == first.accuracy
+    seconds = [[epoch.seconds for epoch in each.curve] for each in (first, found)]
+    assert seconds[0] == seconds[1], "the float32 training is resumed, not repeated"
+    int8 = found.int8
+    assert int8 is not None
+    assert int8.before is not None
+    assert int8.after is not None
+    assert len(int8.predictions.labels) == 20, "test images"
+    trained, tuned = (torch.load(aware.home(task) / f"{name}.pt") for name in ("weights", "int8"))
+    assert trained.keys() == tuned.keys()
+    assert any(not torch.equal(trained[key], tuned[key]) for key in trained)
+    monkeypatch.setattr(long_training, "fine_tune", None)  # a second fine-tuning would fail
+    again = aware.evaluate(task).evaluation.int8
+    assert again is not None
+    assert (again.accuracy, again.after) == (int8.accuracy, int8.after)
+    assert Retrain().facts() == Retrain(quantization_aware=True).facts()
+
+
+def test_a_later_retraining_keeps_the_int8_accuracies_of_an_earlier_one() -> None:
+    labels = np.zeros(10, np.uint16)
+    int8 = Int8Evaluation(Predictions(labels, labels), 1.0, 0.7, 0.8)
+    row = Retrained("a", "search", "f", 1.0, 96, {"mult_adds": 1}, 0.5, (0,), (0.8,), 24, 1.0)
+    earlier = replace(row, int8={0: int8})
+    stored = Retrained.from_dict(json.loads(json.dumps(earlier.to_dict())))
+    assert stored.int8[0].sentence() == (
+        "1.0000 (validation 0.7000 before fine-tuning, 0.8000 after)"
+    )
+    _, (found,) = merged([stored], [replace(row, seeds=(0, 1), accuracies=(0.8, 0.9))])
+    assert set(found.int8) == {0}
+    assert found.int8_accuracy == 1.0
+    (cells,) = retrained_rows([found])
+    assert cells[RETRAINED_HEAD.index("As int8")] == "1.0000"

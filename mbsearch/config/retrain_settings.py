@@ -41,6 +41,10 @@ class Retrain(Recipe):
         }
         return self.model_copy(update=changes)
 
+    def facts(self) -> dict[str, Any]:
+        """Return the settings that a float32 training depends on, as plain data."""
+        return self.model_dump(mode="json", exclude={"seeds", "quantization_aware"})
+
     def sized(self, images: int) -> Self:
         """Return the recipe adapted to this number of training images.
 

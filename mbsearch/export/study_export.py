@@ -14,6 +14,7 @@ from mbsearch.analysis.findings import Findings, budget_of, findings_of
 from mbsearch.cost import measure
 from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
+from mbsearch.data.calibration import calibration_images
 from mbsearch.data.sources import ImageSource, SplitName, load_known_source
 from mbsearch.errors import DataError, ExportError
 from mbsearch.export.exportable import Exportable, Normalisation
@@ -21,14 +22,14 @@ from mbsearch.export.formats import FORMATS, WrittenFile, export, require
 from mbsearch.export.graphs import INT8
 from mbsearch.export.library_path import path_in_utf8
 from mbsearch.export.model_card import CARD, EXPORTED_BY, LABELS, Origin, model_card
-from mbsearch.export.quantization import Quantised, calibration_images, quantise
+from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.images_record import ImagesRecord, KnownImages
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import StudyStore
-from mbsearch.study.trained_weights import trained_weights
+from mbsearch.study.trained_weights import TrainedWeights, trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
@@ -108,10 +109,20 @@ def export_record(
     if splits is None:
         return Exported(tuple(written))
     with path_in_utf8(folder) as readable:
-        quantised = quantise(readable, *splits)
+        tuned = None if trained is None else _fine_tuned(exportable, trained)
+        quantised = quantise(readable, *splits, tuned)
     origin = replace(origin, int8=quantised.sentence())
     write_atomically(folder / CARD, model_card(exportable, origin, written))
     return Exported(tuple(written), quantised)
+
+
+def _fine_tuned(exportable: Exportable, trained: TrainedWeights) -> Exportable | None:
+    """Return a network with the weights that were fine-tuned for int8; None without any."""
+    if trained.int8 is None:
+        return None
+    network = build(exportable.architecture)
+    load_weights(network, trained.int8)
+    return replace(exportable, module=network.eval())
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:

@@ -14,6 +14,7 @@ from mbsearch.data.sources import load_known_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
+from mbsearch.export.quantization import int8_predictions
 from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.retraining.competitors import Competitor
 from mbsearch.study.identity import fingerprint_of
@@ -91,7 +92,7 @@ def retrain_study(
         )
     for line in source.damage:
         _LOGGER.warning(line)
-    facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
+    facts = recipe.facts() | {
         "resolution_scale": scale,
         "data_key": source.study_key,
         "split_seed": split_seed,
@@ -122,6 +123,7 @@ def retrain_study(
             pretrained,
             settings.teacher,
             min_images,
+            int8_predictions,
         )
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
@@ -188,6 +190,8 @@ def retrain(
         evaluation = finished.outcome.evaluation
         completed[competitor.architecture.fingerprint, seed] = evaluation
         line = f"{competitor.name}, seed {seed}: test accuracy {evaluation.accuracy:.4f}"
+        if evaluation.int8 is not None:
+            line += f", int8 {evaluation.int8.sentence()}"
         on_progress(Progress("retraining", len(completed), len(tasks), message=line))
     results: list[Retrained] = []
     for competitor in chosen:
@@ -223,4 +227,5 @@ def _retrained(
         compared_with=competitor.reference_of,
         architecture=network,
         predictions=tuple(kept) if len(kept) == len(evaluations) else (),
+        int8={e.seed: e.int8 for e in evaluations if e.int8 is not None},
     )

@@ -14,7 +14,7 @@ from mbsearch.errors import StorageError
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.json_files import read_json
-from mbsearch.study.records import Predictions
+from mbsearch.study.records import Int8Evaluation, Predictions
 
 RETRAINED = "retrain.json"
 TABLE = "retrain.csv"
@@ -27,7 +27,8 @@ class Retrained:
     `family` is ``search``, ``given``, or a reference's name. `compared_with` is the candidate that
     a reference is compared with. `proxy_accuracy` is None if the search did not train the network.
     `images` is the number of test images, `predictions` has those of each seed if they were kept.
-    `margins` compares a candidate with each of its references, in words.
+    `margins` compares a candidate with each of its references, in words. `int8` has the evaluation
+    as int8 of each seed that was fine-tuned for it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Retrained:
     images: int | None = None
     predictions: tuple[Predictions, ...] = field(default=(), compare=False)
     margins: tuple[str, ...] = ()
+    int8: Mapping[int, Int8Evaluation] = field(default_factory=dict, compare=False)
 
     @property
     def candidate(self) -> str:
@@ -62,6 +64,13 @@ class Retrained:
         """Standard deviation of the test accuracy over seeds; None with one seed."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
+    @property
+    def int8_accuracy(self) -> float | None:
+        """Mean test accuracy as int8 over the seeds that were fine-tuned; None without any."""
+        if not self.int8:
+            return None
+        return sum(each.accuracy for each in self.int8.values()) / len(self.int8)
+
     def with_seeds_of(self, earlier: Retrained) -> Retrained:
         """Return a copy that adds the trainings of an earlier retraining with other seeds."""
         trainings = earlier._by_seed() | self._by_seed()
@@ -74,6 +83,7 @@ class Retrained:
             accuracies=tuple(trainings[seed][0] for seed in seeds),
             seconds=self.seconds + added * earlier.seconds,
             predictions=() if None in kept else tuple(p for p in kept if p is not None),
+            int8={**earlier.int8, **self.int8},
         )
 
     def with_trainings_of(self, other: Retrained) -> Retrained:
@@ -83,6 +93,7 @@ class Retrained:
             seeds=other.seeds,
             accuracies=other.accuracies,
             predictions=other.predictions,
+            int8=other.int8,
             seconds=other.seconds,
         )
 
@@ -103,6 +114,7 @@ class Retrained:
             "proxy_accuracy": self.proxy_accuracy,
             "test_accuracy": self.accuracy,
             "spread": self.spread,
+            "int8_accuracy": self.int8_accuracy,
             "accuracies": list(self.accuracies),
             "seeds": list(self.seeds),
             "pixels": self.pixels,
@@ -113,7 +125,8 @@ class Retrained:
         """Return the network as plain data."""
         network = None if self.architecture is None else self.architecture.to_dict()
         kept = [predictions.to_dict() for predictions in self.predictions]
-        return self.to_row() | {"architecture": network, "predictions": kept}
+        int8 = {str(seed): each.to_dict() for seed, each in self.int8.items()}
+        return self.to_row() | {"architecture": network, "predictions": kept, "int8": int8}
 
     @staticmethod
     def from_dict(
@@ -144,6 +157,10 @@ class Retrained:
             images=images,
             predictions=tuple(map(Predictions.from_dict, kept)),
             margins=tuple(margins),
+            int8={
+                int(seed): Int8Evaluation.from_dict(each)
+                for seed, each in row.get("int8", {}).items()
+            },
         )
 
 

@@ -200,7 +200,7 @@ class ProxyTraining:
         started, source = time.perf_counter(), self._source()
         architecture = task.architecture.replace(num_classes=source.num_classes)
         try:
-            found = self.int8(architecture, network, source, scored)
+            (found,) = self.int8(architecture, network, source, [scored])
         except Exception as error:  # onnxruntime raises errors of many classes
             _LOGGER.warning(
                 f"{task.architecture.name}: no int8 accuracy, as its quantisation failed "

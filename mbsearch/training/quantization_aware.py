@@ -11,12 +11,13 @@ folded in; maps by one range a layer, after the activation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import Split, batches
 from mbsearch.study.records import Epoch
 from mbsearch.training.folding import copy_structure
@@ -210,3 +211,31 @@ class QuantizationAwareTraining(Training):
         """
         calibrate(self._forward, self.calibration, self.device)
         return super().run_epoch()
+
+
+def fine_tune(network: nn.Module, trained: Training, recipe: Retrain, calibration: Split) -> None:
+    """Fine-tune a network for int8 in place, on the images and device of its long training.
+
+    Args:
+        network: of plain layers, on the CPU, with the trained weights.
+        trained: the long training.
+        recipe: of the long training.
+        calibration: images that measure the ranges of maps.
+
+    Raises:
+        EvaluationError: the loss is not finite.
+    """
+    tuning = recipe.fine_tuning()
+    training = QuantizationAwareTraining(
+        network,
+        tuning,
+        replace(trained.train_split, taught=None),
+        None,
+        trained.device,
+        trained.seed,
+        trained.flip,
+        calibration=calibration,
+    )
+    for _ in range(tuning.epochs):
+        training.run_epoch()
+    network.eval().cpu()
