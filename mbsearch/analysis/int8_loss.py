@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from mbsearch.analysis.intervals import Interval, points
 from mbsearch.analysis.paired_comparison import compare
 from mbsearch.study.records import TrialRecord
@@ -35,3 +38,23 @@ def int8_text(record: TrialRecord) -> str:
         return ""
     mark = ", significant" if is_loss(difference) else ""
     return f"{record.int8_accuracy:.3f} ({points(difference.mean)} points{mark})"
+
+
+def with_int8_accuracy(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the records of the networks validated as int8, with that accuracy as their own."""
+    found = []
+    for record in records:
+        if (accuracy := record.int8_accuracy) is not None:
+            evaluation = replace(record.finals[0], accuracy=accuracy)
+            found.append(
+                replace(
+                    record,
+                    evaluation=evaluation,
+                    accuracy_noise=None,
+                    promotion=None,
+                    promotion_noise=None,
+                    predicted=None,
+                    predicted_deviation=None,
+                )
+            )
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.intervals import Z_95, too_few
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.artifacts import Artifacts
@@ -51,7 +52,7 @@ class ComparedFact:
 
 def compared_facts(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:
     """Return the facts of networks: accuracies, costs, latencies, retraining, architecture."""
-    facts = [*_accuracies(records), *_retrained(records, measured)]
+    facts = [*_accuracies(records), *_int8(records), *_retrained(records, measured)]
     for metric in dict.fromkeys(metric for r in records for metric in r.costs):
         costs = [r.costs.get(metric) for r in records]
         facts.append(_cost(find_metric(metric).title, metric, costs))
@@ -129,6 +130,15 @@ def _accuracies(records: Sequence[TrialRecord]) -> list[ComparedFact]:
         longer = [r.at_highest_fidelity if r.promotion else None for r in records]
         facts.append(_accuracy("accuracy, longer training", longer))
     return facts
+
+
+def _int8(records: Sequence[TrialRecord]) -> list[ComparedFact]:
+    """Return the accuracies of the finals' weights as int8; empty if there are none."""
+    numbers = tuple(r.int8_accuracy for r in records)
+    if not any(number is not None for number in numbers):
+        return []
+    texts = tuple(int8_text(r) or _MISSING for r in records)
+    return [ComparedFact("validation accuracy as int8", texts, numbers, _points)]
 
 
 def _accuracy(name: str, records: Sequence[TrialRecord | None]) -> ComparedFact:

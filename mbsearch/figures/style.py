@@ -40,6 +40,7 @@ BEHAVIOUR = Path(__file__).with_name("plots.js").read_text(encoding="utf-8")
 
 ACCURACY_TITLE = "Validation accuracy (proxy)"
 PROMOTED_TITLE = "Validation accuracy (longer training)"
+INT8_TITLE = "Validation accuracy as int8 (finals)"
 
 
 def styled(figure: go.Figure, **layout: Any) -> go.Figure:

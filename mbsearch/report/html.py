@@ -17,6 +17,7 @@ from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.choice_effects import effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.published_results import published
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.budgets import Budget
@@ -171,9 +172,11 @@ def _front_table(
     networks: Sequence[TrialRecord], knee: TrialRecord, images: ImagesRecord | None
 ) -> str:
     costs = columns(knee.metric, "mult_adds", "params", "peak_activation_bytes")
+    int8 = ["As int8"] if any(map(int8_text, networks)) else []
     head = (
         "Network",
         f"Accuracy{balance_note(images, 'validation')}",
+        *int8,
         *(find_metric(metric).column for metric in costs),
         "Alpha",
         "Resolution",
@@ -183,6 +186,7 @@ def _front_table(
             f'<a href="#network-{r.trial}">{escape(r.label)}</a>'
             + (' <span class="dim">knee</span>' if r.trial == knee.trial else ""),
             _accuracy(r),
+            *(int8_text(r) for _ in int8),
             *(quantity(metric, r.costs[metric]) for metric in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",

@@ -153,8 +153,10 @@ def rounded_network(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _rounded(module: nn.Module, device: torch.device) -> nn.Module:
-    norm, conv = getattr(module, "norm", None), getattr(module, "conv", module)
+    norm = getattr(module, "norm", None)
     if isinstance(norm, nn.BatchNorm2d):
+        conv = module.get_submodule("conv")
+        assert isinstance(conv, nn.Conv2d)
         pooled = isinstance(module, PooledConvolution)
         layer = RoundedPooledConvolution if pooled else RoundedConvolution
         return layer(conv, device, norm, module.get_submodule("activation"))
