@@ -29,8 +29,8 @@ from mbsearch.training.long_training import FinalTraining, predictions
 from mbsearch.training.network import build
 from mbsearch.training.quantization_aware import (
     QuantizationAwareTraining,
+    RoundedNetwork,
     calibrate,
-    rounded_network,
     rounded_weights,
 )
 
@@ -71,6 +71,17 @@ def test_rounded_weights_have_255_levels_a_channel_and_an_identity_gradient() ->
     assert torch.equal(gradient, torch.ones_like(weight))
 
 
+def test_mixed_precision_does_not_reach_the_rounded_network() -> None:
+    network = build(SMALL.replace(num_classes=4, resolution=16)).eval()
+    rounded = RoundedNetwork(network, CPU)
+    calibrate(rounded, VALIDATION, CPU)
+    plain = logits(rounded, VALIDATION)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = logits(rounded, VALIDATION)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(plain, mixed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [SMALL.replace(num_classes=4, resolution=16), V3])
 def test_the_rounded_network_is_nearer_to_the_int8_file_than_float32_is(
@@ -81,7 +92,7 @@ def test_the_rounded_network_is_nearer_to_the_int8_file_than_float32_is(
     quantise(tmp_path, TRAIN, VALIDATION, "validation")
     run = run_onnx(tmp_path / INT8)
     int8 = torch.cat([run(batch.images.contiguous()) for batch in batches(VALIDATION, 64)])
-    rounded = rounded_network(network.module, CPU)
+    rounded = RoundedNetwork(network.module, CPU)
     calibrate(rounded, TRAIN, CPU)
     distance = (logits(rounded, VALIDATION) - int8).norm()
     assert float(distance) < 0.6 * float((logits(network.module, VALIDATION) - int8).norm())

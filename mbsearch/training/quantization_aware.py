@@ -142,14 +142,24 @@ class RoundedDense(nn.Module):
         return rounded
 
 
-def rounded_network(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return a network that computes with the rounding of int8, and shares its parameters.
+class RoundedNetwork(nn.Module):
+    """A network that computes with the rounding of int8, and shares its parameters.
 
     Args:
         network: of plain layers, not accelerated, on the device.
         device: of the network.
     """
-    return nn.Sequential(Rounding(device), _rounded(copy_structure(network), device))
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.images = Rounding(device)
+        self.layers = _rounded(copy_structure(network), device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits; always in float32, as bfloat16 has a coarser rounding of its own."""
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = self.layers(self.images(x))
+            return logits
 
 
 def _rounded(module: nn.Module, device: torch.device) -> nn.Module:
@@ -196,7 +206,7 @@ class QuantizationAwareTraining(Training):
     def __post_init__(self) -> None:
         # Made of plain layers: the acceleration that follows changes their classes.
         self.network.to(self.device)
-        rounded = rounded_network(self.network, self.device)
+        rounded = RoundedNetwork(self.network, self.device)
         super().__post_init__()
         self._forward = rounded
 
