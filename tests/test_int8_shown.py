@@ -51,6 +51,7 @@ def test_tables_of_the_front_have_the_int8_accuracy_with_its_difference(
         assert text in place
         assert "as int8" in place.lower()
     assert [row["int8_accuracy"] for row in front_rows(shown)] == [0.86, 0.95]
+    assert [row["final_accuracy"] for row in front_rows(shown)] == [0.9, 0.95]
     assert [row["int8"] for row in search._rows(snapshot(*shown))] == [0.86, 0.95, None]
     assert training(shown[0])["accuracy as int8"] == text
     facts = compared_facts(shown, Artifacts())
@@ -72,6 +73,7 @@ def test_nothing_of_int8_is_shown_without_an_int8_accuracy(
     plain = [replace(r, finals=()) for r in records()]
     print_status("results/tiny", Findings(plain), (), Artifacts())
     table = page_text(front._front_table(snapshot(*plain), View(metric="mult_adds"), {}))
+    assert "int8_accuracy" not in front_rows(plain)[0], "of an earlier study nothing changes"
     for place in (capsys.readouterr().out, table, html_text(document(Findings(plain), "title"))):
         assert "as int8" not in place.lower()
     asked = front._view({"metric": "mult_adds", "accuracy": "int8"}, snapshot(*plain))

@@ -26,14 +26,21 @@ def _plain(record: TrialRecord) -> dict[str, Any]:
         "accuracy_noise": record.accuracy_noise,
         "expected": record.predicted,
         "promoted": record.promotion is not None,
-        "final_accuracy": record.finals[0].accuracy if record.finals else None,
-        "int8_accuracy": record.int8_accuracy,
+        **_int8(record),
         "mult_adds": record.mult_adds,
         "params": record.costs["params"],
         record.metric: record.cost,
         "alpha": record.architecture.alpha,
         "resolution": record.architecture.resolution,
     }
+
+
+def _int8(record: TrialRecord) -> dict[str, float]:
+    """Return the accuracies of a final in float32 and as int8; empty if it has none as int8."""
+    accuracy = record.int8_accuracy
+    if accuracy is None:
+        return {}
+    return {"final_accuracy": record.finals[0].accuracy, "int8_accuracy": accuracy}
 
 
 def to_frame(
