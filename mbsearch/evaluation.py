@@ -107,6 +107,7 @@ def by_training(
         EvaluationError: this machine has no such device.
     """
     from mbsearch.data.sources import load_source
+    from mbsearch.export.quantization import int8_predictions
     from mbsearch.training.devices import (
         choose_device,
         default_jobs,
@@ -141,6 +142,7 @@ def by_training(
             pretrained,
             settings.teacher,
             settings.score,
+            int8_predictions,
         ),
         space.with_classes(source.num_classes),
         source.name,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbsearch.analysis.fidelity_levels import RETRAINING, Scored
+from mbsearch.analysis.int8_loss import int8_difference, is_loss
 from mbsearch.analysis.intervals import Interval, points, tie_margin
 from mbsearch.config.budgets import Budget
 from mbsearch.config.scores import Score
@@ -158,6 +159,11 @@ class Answer:
         """The split on which accuracy was measured: ``validation`` or ``test``."""
         return "test" if self.basis == RETRAINING else "validation"
 
+    @property
+    def int8(self) -> Interval | None:
+        """Validation accuracy as int8 minus that in float32, of the weights of the final."""
+        return int8_difference(self.record)
+
     def sentence(self) -> str:
         """Return the answer as a sentence.
 
@@ -203,9 +209,13 @@ class Answer:
             if difference.significant and difference.low > 0:
                 equal = f"significantly more accurate than {other} {ratio}"
             clauses.append(Clause(equal, self.equalled.detail()))
-        return clauses + [
+        clauses += [
             Clause(f"{each.label} may be better, but was not promoted") for each in self.unpromoted
         ]
+        if self.int8 is not None and is_loss(self.int8):
+            lost = f"int8 loses {-100 * self.int8.mean:.1f} points on validation images"
+            clauses.append(Clause(f"{lost} ({self.int8.in_points()})"))
+        return clauses
 
     def _balance(self) -> list[str]:
         """Return notes on the largest class, and on the score of always predicting it."""
@@ -250,7 +260,19 @@ class Answer:
             "equalled": None if self.equalled is None else self.equalled.to_dict(),
             "unpromoted": [each.label for each in self.unpromoted],
             "cheaper": None if self.cheaper is None else self.cheaper.record.label,
+            "int8": self._int8_row(),
             "sentence": self.sentence(),
+        }
+
+    def _int8_row(self) -> dict[str, Any] | None:
+        if self.int8 is None:
+            return None
+        return {
+            "accuracy": self.record.int8_accuracy,
+            "difference": self.int8.mean,
+            "low": self.int8.low,
+            "high": self.int8.high,
+            "significant": self.int8.significant,
         }
 
 

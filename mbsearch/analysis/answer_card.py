@@ -13,6 +13,7 @@ from mbsearch.analysis.answer import Answer, at_cost
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.fidelity_levels import retrained_accuracy
 from mbsearch.analysis.findings import Findings
+from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.intervals import Interval, points
 from mbsearch.config.budgets import Budget
 from mbsearch.config.scores import Score
@@ -131,6 +132,9 @@ def _badges(found: Answer | str, findings: Findings, measured: Artifacts) -> lis
             quartiles = f"{quantity(metric, times.low)} to {quantity(metric, times.high)}"
             text = f"{quantity(metric, times.median)} by {engine}"
             badges.append(Badge(text, f"Median latency of one image, quartiles {quartiles}"))
+    if found.int8 is not None:
+        detail = f"Of the final's weights; difference to float32: {found.int8.in_points()}"
+        badges.append(Badge(f"int8: validation accuracy {int8_text(record)}", detail))
     if record.fingerprint in measured.int8:
         int8 = measured.int8[record.fingerprint]
         badges.append(Badge(f"int8: {int8.split} accuracy {int8.accuracy:.3f}", int8.sentence))

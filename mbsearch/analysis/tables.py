@@ -26,12 +26,21 @@ def _plain(record: TrialRecord) -> dict[str, Any]:
         "accuracy_noise": record.accuracy_noise,
         "expected": record.predicted,
         "promoted": record.promotion is not None,
+        **_int8(record),
         "mult_adds": record.mult_adds,
         "params": record.costs["params"],
         record.metric: record.cost,
         "alpha": record.architecture.alpha,
         "resolution": record.architecture.resolution.plain,
     }
+
+
+def _int8(record: TrialRecord) -> dict[str, float]:
+    """Return the accuracies of a final in float32 and as int8; empty if it has none as int8."""
+    accuracy = record.int8_accuracy
+    if accuracy is None:
+        return {}
+    return {"final_accuracy": record.finals[0].accuracy, "int8_accuracy": accuracy}
 
 
 def to_frame(
@@ -56,6 +65,8 @@ def to_frame(
             "accuracy": evaluation.accuracy if evaluation else None,
             "accuracy_noise": r.accuracy_noise,
             "promoted_accuracy": promotion.accuracy if promotion else None,
+            "final_accuracy": r.finals[0].accuracy if r.finals else None,
+            "int8_accuracy": r.int8_accuracy,
             "expected": r.predicted,
             "validation_loss": evaluation.validation_loss if evaluation else None,
             **r.costs,

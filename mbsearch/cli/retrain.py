@@ -74,6 +74,12 @@ def retrain(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Trainings a network. By default 3.")
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Also fine-tune for int8, and evaluate as int8 before and after."
+        ),
+    ] = False,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of a training. By default 20.")
     ] = None,
@@ -120,7 +126,14 @@ def retrain(
         main = [] if study.findings.main_budget is None else [study.findings.main_budget]
         selection = Selection(budgets=study.findings.requested or main)
     selected = select(study.findings, selection)
-    settings = study.settings({"seeds": seeds, "epochs": epochs, "resolution_scale": scale})
+    settings = study.settings(
+        {
+            "seeds": seeds,
+            "epochs": epochs,
+            "resolution_scale": scale,
+            "quantization_aware": True if int8 else None,
+        }
+    )
     chosen = competitors(
         selected.records,
         given,
@@ -254,7 +267,7 @@ def _print(found: list[Retrained], findings: Findings) -> None:
 
     balance = balance_note(findings.images, "test")
     table = Table(title=f"Test {found[0].score.noun} after retraining{balance}")
-    for column in ("network", "test", "spread", "seeds", "proxy", "Mult-Adds", "params"):
+    for column in ("network", "test", "spread", "int8", "seeds", "proxy", "Mult-Adds", "params"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     distinct = {each.fingerprint: each for each in reversed(found)}
     for each in sorted(distinct.values(), key=lambda r: -r.accuracy):
@@ -263,6 +276,7 @@ def _print(found: list[Retrained], findings: Findings) -> None:
             escape(each.name),
             f"{each.accuracy:.4f}",
             "" if each.spread is None else f"{each.spread:.4f}",
+            "" if each.int8_accuracy is None else f"{each.int8_accuracy:.4f}",
             str(len(each.seeds)),
             "" if proxy is None else f"{proxy:.3f}",
             millions(each.costs["mult_adds"]),

@@ -146,6 +146,7 @@ def print_commands(commands: Sequence[str]) -> None:
 
 def _print_front(findings: Findings) -> None:
     from mbsearch.analysis.front import front_of, knee_of
+    from mbsearch.analysis.int8_loss import int8_text
     from mbsearch.cost.metrics import columns, find_metric, quantity
 
     within = findings.within
@@ -156,20 +157,23 @@ def _print_front(findings: Findings) -> None:
     table = plain_table(f"Pareto front (validation {knee.score.noun} of {fidelity}{balance})")
     costs = columns(knee.metric, "mult_adds", "params")
     titles = [find_metric(each).column for each in costs]
-    for column in ("trial", "origin", knee.score.noun, *titles, "alpha", "px"):
+    front = front_of(within)
+    int8 = ["as int8"] if any(map(int8_text, front)) else []
+    for column in ("trial", "origin", knee.score.noun, *int8, *titles, "alpha", "px"):
         table.add_column(column, justify="left" if column == "origin" else "right", no_wrap=True)
-    for r in front_of(within):
+    for r in front:
         noise = "" if r.accuracy_noise is None else f" ± {r.accuracy_noise:.3f}"
         table.add_row(
             str(r.trial),
             (r.label if r.is_baseline else r.origin) + ", knee" * (r.trial == knee.trial),
             f"{r.accuracy:.3f}{noise}",
+            *(int8_text(r) for _ in int8),
             *(quantity(each, r.costs[each]) for each in costs),
             f"{r.architecture.alpha:g}",
             str(r.architecture.resolution),
             style="yellow" if r.is_baseline else "",
         )
-    print_table(table, ("px", "alpha", *reversed(titles[1:])))
+    print_table(table, ("px", "alpha", *reversed(titles[1:]), *int8))
 
 
 def _print_search(findings: Findings) -> None:

@@ -19,12 +19,15 @@ class Finals(StrictModel):
     most 15 minutes; 0 turns the finals off. `networks` (candidates for each budget) and `epochs`
     are by default planned from that time. `progressive` resizing trains the first epochs on smaller
     images. It lists pairs (share of the epochs, share of the network's resolution until then).
+    `int8` validates completed finals as int8 networks, too: all, none, or by default as many as
+    take 5 % of the training time.
     """
 
     minutes: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
     networks: Annotated[int, Field(ge=1, le=1000)] | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     progressive: Annotated[tuple[_Resizing, ...], Field(strict=False)] = ((0.5, 0.5),)
+    int8: bool | None = None
 
     def from_donor(self) -> Self:
         """Return settings to train from a donor's weights: no progressive resizing by default.

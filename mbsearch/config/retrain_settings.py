@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mbsearch.config.recipe import Recipe
 
+_TUNED_EPOCHS, _TUNED_RATE = 0.25, 0.1  # shares of the epochs and of the learning rate
 _FEW_IMAGES = 5_000  # training images, below which the default batch is smaller
 
 
@@ -18,7 +19,8 @@ class Retrain(Recipe):
     at most (1 + n) / (10 + n). `mixup` is the parameter of the Beta distribution that mixes pairs
     of images (arXiv 1710.09412). At 0 both are off. `Settings.final_scale` gives the default of
     `resolution_scale`. `tuning_rate` is the learning rate of networks that inherit a donor's
-    weights.
+    weights. With `quantization_aware`, retrained networks are also fine-tuned with the rounding
+    errors of int8.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
@@ -29,6 +31,19 @@ class Retrain(Recipe):
     resolution_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     tuning_rate: Annotated[float, Field(gt=0, le=100)] = 0.004
+    quantization_aware: bool = False
+
+    def fine_tuning(self) -> Self:
+        """Return the recipe of quantisation-aware fine-tuning: short, at a low learning rate."""
+        changes = {
+            "epochs": max(1, round(self.epochs * _TUNED_EPOCHS)),
+            "learning_rate": self.learning_rate * _TUNED_RATE,
+        }
+        return self.model_copy(update=changes)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the settings that a float32 training depends on, as plain data."""
+        return self.model_dump(mode="json", exclude={"seeds", "quantization_aware"})
 
     def sized(self, images: int) -> Self:
         """Return the recipe adapted to this number of training images.

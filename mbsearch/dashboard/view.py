@@ -18,7 +18,8 @@ BUDGETS = tuple(metric.key for metric in COSTS.values())
 class View:
     """The state of a page; invalid values in a URL are replaced by defaults.
 
-    `metric` is the cost on the axis, by default the study's. `trial` is the selected network,
+    `metric` is the cost on the axis, by default the study's. `accuracy` is ``int8`` for accuracies
+    as int8 on the other axis, else ``float32``. `trial` is the selected network,
     `others` are those compared with it, `other` is the first of them. `rows` are those of the
     comparison. `budgets` are upper bounds on costs. Filters apply to the trials of the search;
     empty ones let all pass.
@@ -30,6 +31,7 @@ class View:
     others: tuple[int, ...] = ()
     rows: str = "differences"
     metric: str = ""
+    accuracy: str = "float32"
     colour: str | None = None
     budgets: Mapping[str, int] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class View:
             others=others,
             rows="all" if data.get("rows") == "all" else "differences",
             metric=data.get("metric") or "",
+            accuracy="int8" if data.get("accuracy") == "int8" else "float32",
             colour=data.get("colour") or None,
             budgets={
                 metric: value

@@ -16,7 +16,7 @@ class Task:
     `stop_epoch` None means the end of the schedule. `checkpoint` is that of the previous rung of
     the trial; None starts from weights drawn with `seed`. The recipe is that of the `fidelity`;
     `epochs` is its length if it is not the recipe's own. `origin` is ``search``, or the family of a
-    reference.
+    reference. `int8` asks for a validation of a final's weights after quantisation to int8.
     """
 
     architecture: Architecture
@@ -26,6 +26,7 @@ class Task:
     fidelity: Fidelity = Fidelity.SCREENING
     epochs: int | None = None
     origin: str = SEARCH
+    int8: bool = False
 
 
 @dataclass(frozen=True, slots=True)

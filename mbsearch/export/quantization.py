@@ -8,8 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
 from mbsearch.data.batches import Split, batches
-from mbsearch.export.graphs import INT8, ONNX, run_onnx
+from mbsearch.data.calibration import calibration_images
+from mbsearch.data.sources import ImageSource
+from mbsearch.export.exportable import Exportable
+from mbsearch.export.graphs import INT8, ONNX, run_onnx, write_onnx
+from mbsearch.space.architecture import Architecture
+from mbsearch.space.size import Size
+from mbsearch.study.records import Predictions
+from mbsearch.training.network import build
 
 LARGE_LOSS = 0.05
 """Loss of accuracy above which the most sensitive layer is searched for."""
@@ -22,7 +33,8 @@ class Quantised:
     """Accuracies before and after quantisation, on the same images.
 
     After a large loss, `sensitive` is the layer that restores the most accuracy if it alone stays
-    in float32, with the accuracy on a part of the images then; else None.
+    in float32, with the accuracy on a part of the images then; else None. `fine_tuned` is whether
+    the int8 file has weights that were fine-tuned for int8.
     """
 
     before: float
@@ -30,6 +42,7 @@ class Quantised:
     images: int
     split: str
     sensitive: tuple[str, float] | None = None
+    fine_tuned: bool = False
 
     def sentence(self) -> str:
         """Return a sentence with both accuracies and the most sensitive layer, if known."""
@@ -37,6 +50,8 @@ class Quantised:
             f"int8 classifies {self.after:.4f} of {self.images} {self.split} images correctly, "
             f"float32 {self.before:.4f}"
         )
+        if self.fine_tuned:
+            text += " (int8 after quantisation-aware fine-tuning)"
         if self.sensitive is None:
             return f"{text}."
         layer, accuracy = self.sensitive
@@ -46,7 +61,39 @@ class Quantised:
         )
 
 
-def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
+def int8_predictions(
+    architecture: Architecture, network: nn.Module, source: ImageSource, scored: Sequence[Split]
+) -> list[Predictions]:
+    """Quantise a trained network to int8, and return its predictions on each split.
+
+    Args:
+        architecture: of the network.
+        network: its weights are copied.
+        source: images of the study; some of the training split calibrate.
+        scored: at least one split of images of the size that the network was trained on.
+
+    Raises:
+        DataError: the images cannot be read.
+    """
+    copied = build(architecture)
+    copied.load_state_dict(network.state_dict())
+    size = Size(*scored[0].images.shape[-2:])
+    exportable = Exportable(architecture, copied.eval(), architecture.name, pixels=size)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        write_onnx(exportable, folder)
+        prepared = _prepared(folder)
+        _quantise(prepared, folder / INT8, calibration_images(source, exportable.images))
+        predicted = [_predicted(folder / INT8, split).numpy() for split in scored]
+    return [
+        Predictions(split.labels.numpy().astype(np.uint16), found.astype(np.uint16))
+        for split, found in zip(scored, predicted, strict=True)
+    ]
+
+
+def quantise(
+    folder: Path, train: Split, scored: Split, name: str, fine_tuned: Exportable | None = None
+) -> Quantised:
     """Quantise the ONNX file in an export folder to int8, and evaluate both files.
 
     Ranges of activations are calibrated on training images. The int8 file is written beside the
@@ -57,12 +104,12 @@ def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
         train: images for calibration; a few hundred suffice.
         scored: images that both files are evaluated on, of the same resolution.
         name: of that split.
+        fine_tuned: the network with weights for the int8 file; None for those of the ONNX file.
     """
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     with tempfile.TemporaryDirectory() as made:
-        prepared = Path(made) / "prepared.onnx"
-        quant_pre_process(folder / ONNX, prepared, skip_symbolic_shape=True)
+        if fine_tuned is not None:
+            write_onnx(fine_tuned, Path(made))
+        prepared = _prepared(folder if fine_tuned is None else Path(made), Path(made))
         _quantise(prepared, folder / INT8, train)
         _copy_metadata(folder / ONNX, folder / INT8)
         before = _accuracy(folder / ONNX, scored)
@@ -70,7 +117,16 @@ def quantise(folder: Path, train: Split, scored: Split, name: str) -> Quantised:
         sensitive = (
             _sensitive_layer(prepared, train, scored) if before - after > LARGE_LOSS else None
         )
-    return Quantised(before, after, len(scored), name, sensitive)
+    return Quantised(before, after, len(scored), name, sensitive, fine_tuned is not None)
+
+
+def _prepared(folder: Path, target: Path | None = None) -> Path:
+    """Prepare the ONNX file of a folder for quantisation, and return the prepared file's path."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = (target or folder) / "prepared.onnx"
+    quant_pre_process(folder / ONNX, prepared, skip_symbolic_shape=True)
+    return prepared
 
 
 def _quantise(prepared: Path, out: Path, train: Split, float_nodes: Sequence[str] = ()) -> None:
@@ -145,8 +201,10 @@ def _reader(split: Split) -> object:
 
 def _accuracy(path: Path, split: Split) -> float:
     """Return the accuracy of an ONNX file on a split."""
+    return int((_predicted(path, split) == split.labels).sum()) / len(split)
+
+
+def _predicted(path: Path, split: Split) -> Tensor:
+    """Return the class that an ONNX file predicts for each image of a split, as int64 (N,)."""
     run = run_onnx(path)
-    right = 0
-    for images, labels, _ in batches(split, _BATCH):
-        right += int((run(images.contiguous()).argmax(1) == labels).sum())
-    return right / len(split)
+    return torch.cat([run(each.images.contiguous()).argmax(1) for each in batches(split, _BATCH)])

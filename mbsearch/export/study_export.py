@@ -14,6 +14,7 @@ from mbsearch.analysis.findings import Findings, budget_of, findings_of
 from mbsearch.cost import measure
 from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
+from mbsearch.data.calibration import calibration_images
 from mbsearch.data.sources import ImageSource, SplitName, load_known_source
 from mbsearch.errors import DataError, ExportError
 from mbsearch.export.exportable import LABELS, Exportable, Normalisation
@@ -41,7 +42,6 @@ from mbsearch.study.trained_weights import TrainedWeights, trained_weights
 from mbsearch.training.network import build
 from mbsearch.training.weights import classes_of, content_of, load_weights
 
-_CALIBRATION = 256  # images
 _COMPARED = 100  # images
 
 _LOGGER = logging.getLogger(__name__)
@@ -116,7 +116,9 @@ def export_record(
     quantises = any(each.int8 for each in chosen)
     wanted = int8 or quantises or preprocess
     splits = _splits(settings, data, scored, exportable.images) if wanted else None
-    exportable = _calibrated(exportable, splits) if quantises else exportable
+    tuned = None if trained is None else _fine_tuned(exportable, trained)
+    if quantises:
+        exportable = _calibrated(exportable, tuned or exportable, splits)
     content = _content(architecture, trained)
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
@@ -132,7 +134,7 @@ def export_record(
     if splits is None:
         return Exported(tuple(written))
     with path_in_utf8(folder) as readable:
-        quantised = quantise(readable, *splits) if int8 else None
+        quantised = quantise(readable, *splits, tuned) if int8 else None
         preprocessed = _preprocessed(exportable, readable, splits[1]) if preprocess else ()
     origin = replace(
         origin,
@@ -175,12 +177,23 @@ def _content(architecture: Architecture, trained: TrainedWeights | None) -> str:
 
 
 def _calibrated(
-    exportable: Exportable, splits: tuple[Split, Split, SplitName] | None
+    exportable: Exportable,
+    weights: Exportable,
+    splits: tuple[Split, Split, SplitName] | None,
 ) -> Exportable:
-    """Return a network with its int8 network, of the ranges of the first split."""
+    """Return a network with an int8 network of other weights, of the ranges of the first split."""
     assert splits is not None
     sized = exportable.architecture.replace(resolution=exportable.images.size)
-    return replace(exportable, int8=int8_network(sized, exportable.module, splits[0]))
+    return replace(exportable, int8=int8_network(sized, weights.module, splits[0]))
+
+
+def _fine_tuned(exportable: Exportable, trained: TrainedWeights) -> Exportable | None:
+    """Return a network with the weights that were fine-tuned for int8; None without any."""
+    if trained.int8 is None:
+        return None
+    network = build(exportable.architecture)
+    load_weights(network, trained.int8)
+    return replace(exportable, module=network.eval())
 
 
 def _answer(findings: Findings, record: TrialRecord) -> Answer | str:
@@ -206,8 +219,7 @@ def _splits(
         DataError: they cannot be read, or are not the study's.
     """
     source = _source(settings, data)
-    calibration = source.split("train", images, max(_CALIBRATION, source.num_classes))
-    return calibration, source.split(scored, images), scored
+    return calibration_images(source, images), source.split(scored, images), scored
 
 
 def _leftovers(folder: Path, content: str, formats: Sequence[str]) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.intervals import Z_95, Interval, too_few
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.artifacts import Artifacts
@@ -64,7 +65,8 @@ def compared_facts(
     facts = [
         *_accuracies(records),
         *_finals(records, finals or {}),
-        *_int8(records, measured),
+        *_int8(records),
+        *_int8_files(records, measured),
         *_retrained(records, measured),
     ]
     for metric in dict.fromkeys(metric for r in records for metric in r.costs):
@@ -147,6 +149,15 @@ def _accuracies(records: Sequence[TrialRecord]) -> list[ComparedFact]:
     return facts
 
 
+def _int8(records: Sequence[TrialRecord]) -> list[ComparedFact]:
+    """Return the accuracies of the finals' weights as int8; empty if there are none."""
+    numbers = tuple(r.int8_accuracy for r in records)
+    if not any(number is not None for number in numbers):
+        return []
+    texts = tuple(int8_text(r) or _MISSING for r in records)
+    return [ComparedFact("validation accuracy as int8", texts, numbers, _points)]
+
+
 def _accuracy(name: str, records: Sequence[TrialRecord | None]) -> ComparedFact:
     texts = []
     for record in records:
@@ -178,7 +189,7 @@ def _finals(
     return [ComparedFact("accuracy, finals", tuple(texts), tuple(means), _points)]
 
 
-def _int8(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:
+def _int8_files(records: Sequence[TrialRecord], measured: Artifacts) -> list[ComparedFact]:
     """Return the accuracies of exported int8 files; each text has its split."""
     found = [measured.int8.get(r.fingerprint) for r in records]
     if not any(found):

@@ -39,6 +39,8 @@ CONFIG: Any = {
 BEHAVIOUR = Path(__file__).with_name("plots.js").read_text(encoding="utf-8")
 """JavaScript of every page with plots: ticks at each zoom, labels, touch."""
 
+INT8_TITLE = "Validation accuracy as int8 (finals)"
+
 
 def validation_title(score: Score, *, promoted: bool = False) -> str:
     """Return the title of an axis with values on validation images."""

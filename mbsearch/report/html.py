@@ -16,6 +16,7 @@ from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.choice_effects import effects, rules
 from mbsearch.analysis.findings import Findings, natural_budgets
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.kept_predictions import kept_predictions
 from mbsearch.analysis.published_results import published
 from mbsearch.analysis.step_accuracies import accuracy_columns, accuracy_text
@@ -183,10 +184,12 @@ def _latencies(records: Sequence[TrialRecord], measured: Artifacts) -> list[str]
 def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord, findings: Findings) -> str:
     costs = table_costs(knee.metric, findings.known_costs)
     accuracy_head, accuracies = accuracy_columns(findings, networks)
+    int8 = ["As int8"] if any(map(int8_text, networks)) else []
     balance = balance_note(findings.images, "validation")
     head = (
         "Network",
         *(f"{title}{balance}" for title in accuracy_head),
+        *int8,
         *(find_metric(metric).column for metric in costs),
         "Alpha",
         "Resolution",
@@ -196,6 +199,7 @@ def _front_table(networks: Sequence[TrialRecord], knee: TrialRecord, findings: F
             f'<a href="#network-{r.trial}">{escape(r.label)}</a>'
             + (' <span class="dim">knee</span>' if r.trial == knee.trial else ""),
             *cells,
+            *(int8_text(r) for _ in int8),
             *(quantity(metric, r.costs[metric]) for metric in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",

@@ -138,7 +138,7 @@ def compare_arms(
     """
     for line in source.damage:
         _LOGGER.warning(line)
-    facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
+    facts = recipe.facts() | {
         "resolution_scale": scale,
         "data_key": source.content_key,
     }

@@ -15,6 +15,7 @@ from mbsearch.data.sources import load_known_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, LocalProcesses, settled
 from mbsearch.execution.protocol import Task
+from mbsearch.export.quantization import int8_predictions
 from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.retraining.competitors import Competitor
 from mbsearch.study.identity import fingerprint_of
@@ -92,7 +93,7 @@ def retrain_study(
         )
     for line in source.damage:
         _LOGGER.warning(line)
-    facts = recipe.model_dump(mode="json", exclude={"seeds"}) | {
+    facts = recipe.facts() | {
         "resolution_scale": scale,
         "data_key": source.study_key,
         "split_seed": split_seed,
@@ -124,6 +125,7 @@ def retrain_study(
             settings.teacher,
             min_images,
             settings.score,
+            int8_predictions,
         )
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
@@ -192,6 +194,8 @@ def retrain(
         evaluation = finished.outcome.evaluation
         completed[competitor.architecture.fingerprint, seed] = evaluation
         line = f"{competitor.name}, seed {seed}: test {score.noun} {evaluation.accuracy:.4f}"
+        if evaluation.int8 is not None:
+            line += f", int8 {evaluation.int8.sentence()}"
         on_progress(Progress("retraining", len(completed), len(tasks), message=line))
     results: list[Retrained] = []
     for competitor in chosen:
@@ -228,4 +232,5 @@ def _retrained(
         architecture=network,
         predictions=tuple(kept) if len(kept) == len(evaluations) else (),
         score=score,
+        int8={e.seed: e.int8 for e in evaluations if e.int8 is not None},
     )

@@ -29,6 +29,7 @@ from mbsearch.execution.protocol import Task
 from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.search.estimates import Estimates
 from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
+from mbsearch.search.int8_validation import is_validated, left_out
 from mbsearch.search.outcomes import Outcomes, start_race
 from mbsearch.search.pending import (
     MAX_ATTEMPTS,
@@ -145,6 +146,10 @@ class Driver:
         self._search_until = self._started + self._search_seconds()
         try:
             self._work()
+            if (
+                sentence := left_out(self.space.settings.finals.int8, self.store.records())
+            ) is not None:
+                _LOGGER.info(sentence)
         finally:
             with suppress(StorageError):  # the run ends with the error that is raised already
                 self.still_held()
@@ -391,19 +396,27 @@ class Driver:
         return estimates.finalist(self.store.records(), budget, begun)
 
     def _submit(self, job: Job) -> None:
+        spec, pause = job.spec, self._outcomes.next_pause(job)
+        int8 = pause is None and spec.kind is TrialKind.FINAL and self._is_validated()
         self._ticket += 1
         self._jobs[self._ticket] = job
-        spec = job.spec
         task = Task(
             spec.architecture,
             spec.seed,
-            self._outcomes.next_pause(job),
+            pause,
             job.checkpoint,
             spec.fidelity,
             self.epochs if spec.epochs is None else spec.epochs,
             spec.origin,
+            int8,
         )
         self.executor.submit(self._ticket, task)
+
+    def _is_validated(self) -> bool:
+        """Return whether a final that now begins its last epoch is validated as int8, too."""
+        finals = [job for job in self._jobs.values() if job.spec.kind is TrialKind.FINAL]
+        running = sum(self._outcomes.next_pause(job) is None for job in finals)
+        return is_validated(self.space.settings.finals.int8, self.store.records(), running)
 
     def _store_result(self, finished: Finished) -> None:
         """Store the outcome of a task; resubmit its training if more epochs are left."""

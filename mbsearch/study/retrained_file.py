@@ -16,7 +16,7 @@ from mbsearch.space.architecture import Architecture
 from mbsearch.space.size import Size
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.json_files import read_json
-from mbsearch.study.records import Predictions
+from mbsearch.study.records import Int8Evaluation, Predictions
 
 RETRAINED = "retrain.json"
 TABLE = "retrain.csv"
@@ -30,7 +30,7 @@ class Retrained:
     a reference is compared with. `proxy_accuracy` is None if the search did not train the network.
     `score` is what the accuracies are, `images` the number of test images. `predictions` has those
     of each seed if they were kept. `margins` compares a candidate with each of its references, in
-    words.
+    words. `int8` has the evaluation as int8 of each seed that was fine-tuned for it.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Retrained:
     predictions: tuple[Predictions, ...] = field(default=(), compare=False)
     margins: tuple[str, ...] = ()
     score: Score = Score.ACCURACY
+    int8: Mapping[int, Int8Evaluation] = field(default_factory=dict, compare=False)
 
     @property
     def candidate(self) -> str:
@@ -66,6 +67,13 @@ class Retrained:
         """Standard deviation of the test accuracy over seeds; None with one seed."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
+    @property
+    def int8_accuracy(self) -> float | None:
+        """Mean test accuracy as int8 over the seeds that were fine-tuned; None without any."""
+        if not self.int8:
+            return None
+        return sum(each.accuracy for each in self.int8.values()) / len(self.int8)
+
     def with_seeds_of(self, earlier: Retrained) -> Retrained:
         """Return a copy that adds the trainings of an earlier retraining with other seeds."""
         trainings = earlier._by_seed() | self._by_seed()
@@ -78,6 +86,7 @@ class Retrained:
             accuracies=tuple(trainings[seed][0] for seed in seeds),
             seconds=self.seconds + added * earlier.seconds,
             predictions=() if None in kept else tuple(p for p in kept if p is not None),
+            int8={**earlier.int8, **self.int8},
         )
 
     def with_trainings_of(self, other: Retrained) -> Retrained:
@@ -87,6 +96,7 @@ class Retrained:
             seeds=other.seeds,
             accuracies=other.accuracies,
             predictions=other.predictions,
+            int8=other.int8,
             seconds=other.seconds,
         )
 
@@ -108,6 +118,7 @@ class Retrained:
             "test_accuracy": self.accuracy,
             "score": str(self.score),
             "spread": self.spread,
+            "int8_accuracy": self.int8_accuracy,
             "accuracies": list(self.accuracies),
             "seeds": list(self.seeds),
             "pixels": self.pixels.plain,
@@ -118,7 +129,8 @@ class Retrained:
         """Return the network as plain data."""
         network = None if self.architecture is None else self.architecture.to_dict()
         kept = [predictions.to_dict() for predictions in self.predictions]
-        return self.to_row() | {"architecture": network, "predictions": kept}
+        int8 = {str(seed): each.to_dict() for seed, each in self.int8.items()}
+        return self.to_row() | {"architecture": network, "predictions": kept, "int8": int8}
 
     @staticmethod
     def from_dict(
@@ -150,6 +162,10 @@ class Retrained:
             predictions=tuple(map(Predictions.from_dict, kept)),
             margins=tuple(margins),
             score=Score(row.get("score", Score.ACCURACY)),
+            int8={
+                int(seed): Int8Evaluation.from_dict(each)
+                for seed, each in row.get("int8", {}).items()
+            },
         )
 
 

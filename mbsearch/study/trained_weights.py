@@ -15,7 +15,13 @@ from mbsearch.study.json_files import damaged_file
 from mbsearch.study.noise import interval
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import RETRAINED, RetrainedFile
-from mbsearch.study.training_files import RETRAIN_FOLDER, WEIGHTS, FinalFiles, training_folder
+from mbsearch.study.training_files import (
+    INT8_WEIGHTS,
+    RETRAIN_FOLDER,
+    WEIGHTS,
+    FinalFiles,
+    training_folder,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class TrainedWeights:
     `accuracy` is that of these weights, `mean` and `spread` are over `seeds` trainings. `pixels` is
     the size of the images trained on, `command` the one that trained them, `images` the number of
     images of the split, None if it is unknown. `score` is what the accuracy is, `effective_images`
-    the number of images for which a binomial share has its variance.
+    the number of images for which a binomial share has its variance. `int8` is the file of the
+    weights that were fine-tuned for int8, None without it.
     """
 
     path: Path
@@ -41,6 +48,7 @@ class TrainedWeights:
     images: int | None = None
     score: Score = Score.ACCURACY
     effective_images: int | None = None
+    int8: Path | None = None
 
     def sentence(self) -> str:
         """Return a sentence about the training and its accuracy, for a model card."""
@@ -79,8 +87,10 @@ def retrained_weights(folder: Path, fingerprint: str) -> TrainedWeights | None:
     if "folder" not in found.settings:
         raise damaged_file(folder / RETRAINED, "retrain")
     home = folder / RETRAIN_FOLDER / found.settings["folder"]
+    files = training_folder(home, fingerprint, row.seeds[0])
+    tuned = files / INT8_WEIGHTS
     return TrainedWeights(
-        training_folder(home, fingerprint, row.seeds[0]) / WEIGHTS,
+        files / WEIGHTS,
         row.seeds[0],
         row.accuracies[0],
         row.accuracy,
@@ -93,6 +103,7 @@ def retrained_weights(folder: Path, fingerprint: str) -> TrainedWeights | None:
         effective_images=effective_images(row.score, row.predictions[0])
         if row.predictions
         else None,
+        int8=tuned if row.seeds[0] in row.int8 and tuned.is_file() else None,
     )
 
 

@@ -12,6 +12,8 @@ FINALS_FOLDER = "finals"
 RETRAIN_FOLDER = "retrain"
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.pt"
+INT8_WEIGHTS = "int8.pt"
+"""Weights of a retraining that were fine-tuned for int8."""
 
 
 def training_folder(home: Path, fingerprint: str, seed: int) -> Path:

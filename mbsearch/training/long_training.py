@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -18,20 +20,26 @@ from mbsearch.config.preparation_settings import Teacher
 from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.scores import Score
 from mbsearch.data.batches import Batch, Split
+from mbsearch.data.calibration import calibration_images
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.protocol import Outcome, Task
+from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.class_scores import score_of
-from mbsearch.study.records import Evaluation, Start
-from mbsearch.study.training_files import CHECKPOINT, WEIGHTS, training_folder
+from mbsearch.study.records import Evaluation, Int8Evaluation, Predictions, Start
+from mbsearch.study.training_files import CHECKPOINT, INT8_WEIGHTS, WEIGHTS, training_folder
 from mbsearch.training.devices import device_name
 from mbsearch.training.distributed import Rank, run_on_devices
 from mbsearch.training.loop import Training, evaluated
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
+from mbsearch.training.quantization_aware import fine_tune
 from mbsearch.training.weights import content_of, load_weights
+
+Int8Predictor = Callable[[Architecture, nn.Module, ImageSource, Sequence[Split]], list[Predictions]]
+"""Returns a trained network's predictions on each split, after quantisation to int8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,9 @@ class FinalTraining:
 
     After every epoch the state is saved in the training's own folder below `folder`, and the same
     task resumes from it. The final weights are in `weights.pt`. `score` is what the accuracy is.
-    Several `devices` share each batch of a training; the first one evaluates it.
+    Several `devices` share each batch of a training; the first one evaluates it. With `int8`, which
+    quantises a network, a recipe that is quantisation-aware also fine-tunes the network for int8,
+    into `int8.pt`.
     """
 
     recipe: Retrain
@@ -78,6 +88,7 @@ class FinalTraining:
     teacher: Teacher = field(default_factory=Teacher)
     min_images: int = 1
     score: Score = Score.ACCURACY
+    int8: Int8Predictor | None = None
 
     def home(self, task: Task) -> Path:
         """Return the folder of one training's checkpoint and weights."""
@@ -115,7 +126,34 @@ class FinalTraining:
                 versions={name: version(name) for name in ("mbsearch", "torch")},
                 predictions=predictions,
                 start=start,
+                int8=self._int8(task, training, source, test),
             )
+        )
+
+    def _int8(
+        self, task: Task, training: LongTraining, source: ImageSource, test: Split
+    ) -> Int8Evaluation | None:
+        """Fine-tune a trained network for int8, and evaluate it as int8 before and after."""
+        if self.int8 is None or not training.recipe.quantization_aware:
+            return None
+        started, path = time.perf_counter(), self.home(task) / INT8_WEIGHTS
+        architecture = task.architecture.replace(num_classes=source.num_classes)
+        validation = source.split("validation", self._images(task))
+        (before,) = self.int8(architecture, training.scored, source, [validation])
+        tuned = build(architecture)
+        if path.is_file():
+            load_weights(tuned, path)
+        else:
+            tuned.load_state_dict(training.scored.state_dict())
+            calibration = calibration_images(source, self._images(task))
+            fine_tune(tuned, training, training.recipe, calibration)
+            torch.save(tuned.state_dict(), path)
+        after, tested = self.int8(architecture, tuned, source, [validation, test])
+        return Int8Evaluation(
+            tested,
+            time.perf_counter() - started,
+            before=float(before.correct.mean()),
+            after=float(after.correct.mean()),
         )
 
     def _train_share(self, task: Task, rank: Rank) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
+import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -29,10 +31,10 @@ from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.space.size import Size
-from mbsearch.study.records import DeadUnits, Evaluation, Fidelity, Start
+from mbsearch.study.records import DeadUnits, Evaluation, Fidelity, Int8Evaluation, Start
 from mbsearch.training.dead_units import dead_units
 from mbsearch.training.devices import choose_device, device_name
-from mbsearch.training.long_training import LongTraining
+from mbsearch.training.long_training import Int8Predictor, LongTraining
 from mbsearch.training.loop import Training, evaluated
 from mbsearch.training.network import build
 from mbsearch.training.pretrained import (
@@ -45,6 +47,8 @@ from mbsearch.training.supernet.shared_weights import inherit, thinner
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
+_LOGGER = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class ProxyTraining:
@@ -55,7 +59,7 @@ class ProxyTraining:
     supernet in the file `shared`, else they are fresh. A promotion trains on `longer` times as many
     images. A final follows the `retrain` recipe on all training images, at `final_scale` times the
     network's own resolution. `teacher` has the settings of distillation. `score` is what the
-    accuracy is.
+    accuracy is. `int8` quantises the weights of finals; None if it is turned off.
     """
 
     proxy: Proxy
@@ -70,6 +74,7 @@ class ProxyTraining:
     pretrained: Pretrained | None = None
     teacher: Teacher = field(default_factory=Teacher)
     score: Score = Score.ACCURACY
+    int8: Int8Predictor | None = None
 
     def evaluate(self, task: Task) -> Outcome:
         """Train one network, from its checkpoint if any, and evaluate it on validation images.
@@ -190,7 +195,25 @@ class ProxyTraining:
         _, kept = evaluated(training.scored, validation, training.device)
         weights = io.BytesIO()
         torch.save(training.scored.state_dict(), weights)
-        return Outcome(replace(evaluation, predictions=kept), weights=weights.getvalue())
+        int8 = self._int8(task, training.scored, validation) if task.int8 else None
+        evaluation = replace(evaluation, predictions=kept, int8=int8)
+        return Outcome(evaluation, weights=weights.getvalue())
+
+    def _int8(self, task: Task, network: nn.Module, scored: Split) -> Int8Evaluation | None:
+        """Validate a final's weights as an int8 network; None if it cannot be quantised."""
+        if self.int8 is None:
+            return None
+        started, source = time.perf_counter(), self._source()
+        architecture = task.architecture.replace(num_classes=source.num_classes)
+        try:
+            (found,) = self.int8(architecture, network, source, [scored])
+        except Exception as error:  # onnxruntime raises errors of many classes
+            _LOGGER.warning(
+                f"{task.architecture.name}: no int8 accuracy, as its quantisation failed "
+                f"({type(error).__name__}: {error})"
+            )
+            return None
+        return Int8Evaluation(found, time.perf_counter() - started)
 
     def _split(
         self, kind: Literal["train", "validation"], images: ImageFormat, limit: int | None

@@ -16,6 +16,7 @@ from mbsearch.analysis.answer_card import AnswerCard, answer_card
 from mbsearch.analysis.fidelity_levels import finals_accuracies
 from mbsearch.analysis.findings import natural_budgets
 from mbsearch.analysis.front import front_of
+from mbsearch.analysis.int8_loss import int8_text, with_int8_accuracy
 from mbsearch.analysis.step_accuracies import accuracy_columns, step_accuracies
 from mbsearch.config.budgets import Budget
 from mbsearch.cost.metrics import LATENCY, METRICS, find_metric, quantity, table_costs
@@ -32,6 +33,7 @@ from mbsearch.figures.front import (
     selection_annotations,
     traits,
 )
+from mbsearch.figures.style import INT8_TITLE
 from mbsearch.space.blocks import BLOCKS
 from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of, score_of_study
@@ -39,7 +41,7 @@ from mbsearch.study.records import TrialRecord, complete, metric_of, score_of_st
 TITLE, ADDRESS, ORDER = "Front", "front", 1
 NEEDS = "results"
 
-_REDRAW = {"study", "metric", "colour", "blocks", "alphas", "resolutions", "states"}
+_REDRAW = {"study", "metric", "accuracy", "colour", "blocks", "alphas", "resolutions", "states"}
 _CONTROLS = ("range", "options")
 _LISTED = 50  # networks of a lasso
 
@@ -180,7 +182,8 @@ def register(app: Dash, library: Library) -> None:
         if not hovered or "customdata" not in hovered["points"][0]:
             return False, no_update, no_update
         snapshot = library.snapshot(fields.get("study"))
-        records = on_axis(snapshot, _view(fields, snapshot)).records
+        view = _view(fields, snapshot)
+        records = _shown(on_axis(snapshot, view).records, view)
         point = hovered["points"][0]
         found = [r for r in records if r.trial == point["customdata"][0]]
         finals = finals_accuracies(snapshot.findings)
@@ -195,10 +198,11 @@ def register(app: Dash, library: Library) -> None:
     )
     def surround(chosen: Fields | None, fields: Fields) -> Any:
         snapshot = library.snapshot(fields.get("study"))
-        asked = on_axis(snapshot, _view(fields, snapshot))
+        view = _view(fields, snapshot)
+        asked = on_axis(snapshot, view)
         points = (chosen or {}).get("points", [])
         trials = {point["customdata"][0] for point in points if "customdata" in point}
-        return surrounded(asked.records, trials, fields) if trials else None
+        return surrounded(_shown(asked.records, view), trials, fields) if trials else None
 
     # Dash writes a zoom back into the figure, where plotly's uirevision does not keep it.
     app.clientside_callback(
@@ -296,10 +300,13 @@ def caption(snapshot: Snapshot, view: View) -> str:
         text += (
             " Faint points were not promoted to a longer training, and are lower for this reason."
         )
+    within = snapshot.findings.within
+    if view.accuracy == "int8":
+        done, kept = len(complete(within)), len(_shown(within, view))
+        text += f" Not validated as int8 and left out: {done - kept:,} of {done:,} networks."
     latencies = snapshot.measured.latencies.get(view.metric)
     if latencies is None:
         return text
-    within = snapshot.findings.within
     drawn = [r for r in within if r.evaluation is not None and view.passes(r)]
     missing = sum(r.fingerprint not in latencies for r in drawn)
     return (
@@ -315,8 +322,18 @@ def _measuring(snapshot: Snapshot) -> str:
 def _view(fields: Fields, snapshot: Snapshot) -> View:
     """Return the view for a URL, with an unknown cost replaced by the study's."""
     view = View.parse(fields)
-    known = view.metric in _metrics(snapshot)
-    return view if known else replace(view, metric=metric_of(snapshot.records))
+    if view.metric not in _metrics(snapshot):
+        view = replace(view, metric=metric_of(snapshot.records))
+    return view if _has_int8(snapshot) else replace(view, accuracy=View().accuracy)
+
+
+def _has_int8(snapshot: Snapshot) -> bool:
+    return any(r.int8_accuracy is not None for r in snapshot.findings.within)
+
+
+def _shown(records: Sequence[TrialRecord], view: View) -> list[TrialRecord]:
+    """Return the records with the accuracy on the axis; those without one are left out."""
+    return with_int8_accuracy(records) if view.accuracy == "int8" else list(records)
 
 
 def _metrics(snapshot: Snapshot) -> list[str]:
@@ -331,7 +348,8 @@ def _metrics(snapshot: Snapshot) -> list[str]:
 
 def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
     cost = metric_of(snapshot.records)
-    passing = [r for r in snapshot.findings.within if view.passes(r, ignoring=cost)]
+    within = _shown(snapshot.findings.within, view)
+    passing = [r for r in within if view.passes(r, ignoring=cost)]
     figure = front_figure(
         passing,
         metric=view.metric,
@@ -340,11 +358,13 @@ def _figure(snapshot: Snapshot, view: View, found: Answer | str) -> Any:
         hover=False,  # the card replaces it
     )
     shapes, annotations = _decoration(snapshot, view, found)
+    if view.accuracy == "int8":
+        figure.update_yaxes(title_text=INT8_TITLE)
     return figure.update_layout(
         shapes=shapes,
         annotations=annotations,
         # Zoom and hidden traces survive a redraw that keeps this.
-        uirevision=f"{view.study}/{view.metric}",
+        uirevision=f"{view.study}/{view.metric}/{view.accuracy}",
     )
 
 
@@ -361,9 +381,10 @@ def _decoration(snapshot: Snapshot, view: View, found: Answer | str) -> tuple[li
     answer = found.record if isinstance(found, Answer) else None
     if answer is not None and not view.passes(answer, ignoring=metric):
         answer = None  # a filter hides it
+    answers = _shown([] if answer is None else [answer], view)
     notes = selection_annotations(
-        _selected(snapshot.records, view),
-        answer,
+        _shown(_selected(snapshot.records, view), view),
+        answers[0] if answers else None,
         metric=view.metric,
         latencies=latencies,
         beyond=math.sqrt(min(costs, default=1) * max(costs, default=1)),
@@ -506,6 +527,16 @@ def _filters(snapshot: Snapshot, view: View) -> Any:
                     description=None if snapshot.measured.latencies else f"{_measuring(snapshot)}.",
                 ),
                 dmc.Select(
+                    id={"control": "accuracy"},
+                    label="Accuracy axis",
+                    value=view.accuracy,
+                    data=[
+                        {"value": "float32", "label": "Of the search"},
+                        {"value": "int8", "label": "As int8", "disabled": not _has_int8(snapshot)},
+                    ],
+                    allowDeselect=False,
+                ),
+                dmc.Select(
                     id={"control": "colour"},
                     label="Colour by",
                     value=view.colour,
@@ -544,12 +575,16 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
     records = snapshot.findings.within
     metric = metric_of(records)
     costs = table_costs(metric, snapshot.findings.known_costs)
-    shown = front_of([r for r in records if view.passes(r, ignoring=metric)])
+    known = {r.trial: r for r in records}  # whose accuracy is that of the search
+    passing = [r for r in _shown(records, view) if view.passes(r, ignoring=metric)]
+    shown = [known[r.trial] for r in front_of(passing)]
     accuracy_head, accuracies = accuracy_columns(snapshot.findings, shown)
+    int8 = ["As int8"] if any(map(int8_text, shown)) else []
     rows = [
         [
             _marked(r, view, fields),
             *cells,
+            *(int8_text(r) for _ in int8),
             *(quantity(cost, r.costs[cost]) for cost in costs),
             f"{r.architecture.alpha:g}",
             f"{r.architecture.resolution} px",
@@ -559,6 +594,7 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
     head = (
         "Network",
         *accuracy_head,
+        *int8,
         *(find_metric(cost).column for cost in costs),
         "Alpha",
         "Resolution",

@@ -14,6 +14,7 @@ from dash.development.base_component import Component
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.front import front_of, knee_of
+from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.step_accuracies import step_accuracies
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
@@ -423,6 +424,8 @@ def training(record: TrialRecord) -> dict[str, Any]:
         }
     if record.predicted is not None:
         facts[f"predicted {record.score.noun}"] = f"{record.predicted:.4f}"
+    if int8 := int8_text(record):
+        facts["accuracy as int8"] = int8
     if record.promotion is not None:
         facts[f"{record.score.noun}, longer training"] = f"{record.promotion.accuracy:.4f}"
         for key, value in flat_recipe(record.promotion.recipe).items():

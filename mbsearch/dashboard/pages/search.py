@@ -58,6 +58,7 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "promotion", "headerName": "Accuracy, promotion", "minWidth": 175, **_FINE},
     {"field": "finals", "headerName": "Accuracy, finals", "minWidth": 150, **_FINE},
     {"field": "predicted", **_FINE},
+    {"field": "int8", "headerName": "As int8", **_FINE},
     {"field": "on_front", "headerName": "On front", "minWidth": 105},
     {"field": "mult_adds", "headerName": "Mult-Adds", "minWidth": 130, **_WHOLE},
     {"field": "params", **_WHOLE},
@@ -170,6 +171,7 @@ def register(app: Dash, library: Library) -> None:
         records = snapshot.records
         fresh = {r.trial for r in records if r.trial > drawn["last"]}
         changed = set(drawn["running"]) | (set(drawn["front"]) ^ set(now["front"]))
+        changed |= set(drawn["int8"]) ^ set(now["int8"])
         if any(drawn[key] != now[key] for key in ("predicted", "trained")):
             changed |= {r.trial for r in records}
         rows = _rows(snapshot, fresh | changed)
@@ -235,6 +237,7 @@ def _drawn(fields: Fields, snapshot: Snapshot, library: Library) -> dict[str, An
         "last": records[-1].trial if records else -1,
         "running": [r.trial for r in records if r.state is TrialState.RUNNING],
         "front": sorted(_on_front(snapshot)),
+        "int8": [r.trial for r in records if r.int8_accuracy is not None],
         "predicted": round(sum(r.predicted or 0.0 for r in records), 6),
         "trained": sum(len(r.finals) + (r.promotion is not None) for r in records),
     }
@@ -360,6 +363,7 @@ def _rows(snapshot: Snapshot, trials: Collection[int] | None = None) -> list[dic
             "promotion": None if r.promotion is None else r.promotion.accuracy,
             "finals": finals[r.trial].mean if r.finals else None,
             "predicted": r.predicted,
+            "int8": r.int8_accuracy,
             "on_front": "yes" if r.trial in on_front else "",
             "mult_adds": r.mult_adds,
             "params": r.costs["params"],
