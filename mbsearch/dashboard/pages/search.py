@@ -22,7 +22,7 @@ from mbsearch.dashboard.view import View, query
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State as TrialState
-from mbsearch.study.records import TrialRecord
+from mbsearch.study.records import TrialRecord, score_of_study
 
 TITLE, ADDRESS, ORDER = "Search", "search", 4
 NEEDS = "study"
@@ -64,6 +64,17 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "seconds", **_TENTHS},
     {"field": "message", "minWidth": 300},
 ]
+
+
+def _columns(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the columns of the grid, with the study's score for accuracy."""
+    heading = {"accuracy": score_of_study(snapshot.records).heading}
+    return [
+        {**each, "headerName": heading[each["field"]]} if each["field"] in heading else each
+        for each in _COLUMNS
+    ]
+
+
 _STATES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED, TrialState.FAILED)
 
 
@@ -301,7 +312,7 @@ def _open_link(fields: Fields) -> Any:
 def _grid(snapshot: Snapshot) -> Any:
     return dag.AgGrid(
         id="trials",
-        columnDefs=_COLUMNS,
+        columnDefs=_columns(snapshot),
         rowData=_rows(snapshot),
         getRowId="params.data.id",
         defaultColDef={
