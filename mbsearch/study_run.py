@@ -391,7 +391,7 @@ class _OpenStudy:
             executor, smallest, proxy, scoring.images.train, scoring.chance, self.seed
         )
         self.store.search.set_user_attr(PILOT, pilot.to_dict())
-        _LOGGER.info(pilot.sentence())
+        _LOGGER.info(pilot.sentence(scoring.space.settings.score))
         return pilot
 
     def run(self, driver: Driver, executor: Executor, *, predict: bool) -> list[StorageError]:

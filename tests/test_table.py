@@ -170,7 +170,7 @@ def test_a_kill_before_the_study_is_stamped_does_no_harm(
 ) -> None:
     table, folder = by_fingerprint(tmp_path / "truth.json"), tmp_path / "study"
 
-    def kill(_store: StudyStore, _metric: str) -> None:
+    def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

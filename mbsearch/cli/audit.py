@@ -111,7 +111,8 @@ def print_audit(found: Audit) -> None:
     print_table(table)
     noise = "unknown" if found.noise is None else f"{found.noise:.4f}"
     out.print(
-        f"{found.sentence()}; {found.seconds:.1f} s a proxy run, noise of its accuracy {noise}",
+        f"{found.sentence()}; {found.seconds:.1f} s a proxy run, noise of its "
+        f"{found.score.noun} {noise}",
         highlight=False,
         soft_wrap=True,
     )

@@ -50,7 +50,8 @@ TrainingJobs = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Image folder, table of labels (.csv) or name of a data set. By default embedded "
+        help="Image folder, table of labels (.csv), .parquet file or folder of them, or name "
+        "of a data set. By default embedded "
         "Fashion-MNIST."
     ),
 ]

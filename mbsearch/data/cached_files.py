@@ -1,4 +1,4 @@
-"""Files kept outside studies: image arrays, downloaded data sets and compiled kernels.
+"""Files kept outside studies: image arrays, images of parquet files, downloads, compiled kernels.
 
 All of them are made again when they are needed.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mbsearch.data.cache import cache_dir
+from mbsearch.data.parquet_images import FOLDER
 from mbsearch.errors import StorageError
 
 _ARRAYS = ("*.npy", "*.lock", ".*.part", "inspection-*.json", "damaged-*.txt")
@@ -52,6 +53,7 @@ def cached_files(kernels: Path | None) -> list[CachedFiles]:
     found = [
         CachedFiles("image arrays", folder, _matching(folder, _ARRAYS)),
         CachedFiles("downloaded data sets", downloads, _below(downloads)),
+        CachedFiles("images of parquet files", folder / FOLDER, _below(folder / FOLDER)),
     ]
     if kernels is not None:
         found.append(CachedFiles("compiled kernels", kernels, _matching(kernels, _KERNELS)))

@@ -20,22 +20,23 @@ SUFFIXES = (".csv", ".tsv", ".txt")
 
 _MOST_BYTES = 1_000_000_000
 _NAMED = 5  # of a list in a message
-_PATH, _LABEL, _SPLIT, _GROUP = "path", "label", "split", "group"
+_PATH, LABEL, _SPLIT, GROUP = "path", "label", "split", "group"
 _HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         _PATH: (
             *("file", "filename", "file_name", "filepath", "file_path"),
             *("image", "image_path", "image_file", "img", "img_path"),
         ),
-        _LABEL: ("labels", "class", "class_name", "category", "target", "species"),
+        LABEL: ("labels", "class", "class_name", "category", "target", "species"),
         _SPLIT: ("subset", "partition", "set"),
-        _GROUP: (
+        GROUP: (
             *("group_id", "patient", "patient_id", "subject", "subject_id"),
             *("object", "object_id", "burst", "burst_id"),
         ),
     }
 )
-_COLUMNS = {word: name for name, words in _HEADERS.items() for word in (name, *words)}
+COLUMNS = {word: name for name, words in _HEADERS.items() for word in (name, *words)}
+"""Role of a column by its name in plain spelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def list_table(path: Path) -> LabelledFiles:
         OSError: a file cannot be examined.
     """
     text = read_text(path, "a table of labels (CSV)", DataError, _MOST_BYTES)
-    cells = list(csv_rows(path, text, _COLUMNS, (_PATH, _LABEL)))
+    cells = list(csv_rows(path, text, COLUMNS, (_PATH, LABEL)))
     if not cells:
         raise DataError(f"{path}: expected a row for each image, got only a header")
     rows = _without_repeats(path, list(_read_rows(path, cells)))
@@ -81,7 +82,7 @@ def _read_rows(path: Path, cells: list[tuple[int, Mapping[str, str]]]) -> Iterat
     folder, missing = path.parent.absolute(), []
     for line, row in cells:
         place = f"{path}:{line}"
-        for column in (_PATH, _LABEL):
+        for column in (_PATH, LABEL):
             if not row[column].strip():
                 raise DataError(f"{place}: expected a {column}, got an empty cell")
         file = _located(folder, row[_PATH].strip())
@@ -100,10 +101,10 @@ def _read_rows(path: Path, cells: list[tuple[int, Mapping[str, str]]]) -> Iterat
             ListedFile(
                 file,
                 _split(place, row),
-                row[_LABEL].strip(),
+                row[LABEL].strip(),
                 status.st_size,
                 status.st_mtime_ns,
-                row.get(_GROUP, "").strip(),
+                row.get(GROUP, "").strip(),
             ),
         )
     if missing:

@@ -26,7 +26,9 @@ from mbsearch.data.folder import list_folder
 from mbsearch.data.image_files import DamagedFile, ImageFiles, damage_message, read_files
 from mbsearch.data.image_groups import assign_groups
 from mbsearch.data.label_table import SUFFIXES, list_table
+from mbsearch.data.labelled_files import LabelledFiles
 from mbsearch.data.parallel import reported
+from mbsearch.data.parquet_images import SUFFIX, is_parquet, list_parquet
 from mbsearch.data.rare_classes import MIN_IMAGES, ChosenClasses, choose_classes
 from mbsearch.data.readers import (
     PackedPool,
@@ -381,7 +383,8 @@ def load_source(
     A folder holds ``train`` with ``val`` (or ``valid``, ``validation``) and/or ``test``, each with
     one folder per class; or only one folder per class. Upper case, ``training`` and ``testing`` are
     accepted too. If a word is both a name and a folder, the name is used; write ``./word`` for the
-    folder. A table (CSV) names the files. Every file is read once, and the report is cached. Files
+    folder. A table (CSV) names the files; a parquet file, or a
+    folder of them, holds them. Every file is read once, and the report is cached. Files
     that cannot be read are left out; `ImageSource.require_undamaged` raises an error for them.
 
     Args:
@@ -436,7 +439,7 @@ def load_known_source(
         DataError: as `load_source`; also if there is nothing where the search found them.
     """
     if data is None and os.sep in known.place and not Path(known.place).exists():
-        what = "file" if Path(known.place).suffix.lower() in SUFFIXES else "folder"
+        what = "file" if Path(known.place).suffix.lower() in (*SUFFIXES, SUFFIX) else "folder"
         raise DataError(
             f"{known.place}: expected the study's images, got no such {what}; --data names where "
             "they are now"
@@ -495,13 +498,19 @@ def _read_images(
                 f"{name!r}: expected the name of a data set ({', '.join(known)}) or a folder "
                 f"of images, got neither{did_you_mean(name.lower(), known)}"
             )
-        is_table = place.suffix.lower() in SUFFIXES and not place.is_dir()
-        listed = list_table(place) if is_table else list_folder(place)
-        return read_files(listed, on_progress, min_images)
+        return read_files(_listed(place), on_progress, min_images)
     except OSError as error:
         raise DataError(f"{error.filename or name}: cannot be read: {error.strerror}") from error
     except RuntimeError as error:  # a ~user that does not exist
         raise DataError(f"{name}: expected a folder of images, got {error}") from error
+
+
+def _listed(place: Path) -> LabelledFiles:
+    """Return the files that a table, a parquet file or a folder names."""
+    if is_parquet(place):
+        return list_parquet(place)
+    is_table = place.suffix.lower() in SUFFIXES and not place.is_dir()
+    return list_table(place) if is_table else list_folder(place)
 
 
 def _read_embedded() -> dict[str, Pool]:

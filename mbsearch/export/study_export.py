@@ -90,27 +90,9 @@ def export_record(
     if (int8 or preprocess) and "onnx" not in formats:
         option = "--int8" if int8 else "--preprocess"
         raise ExportError(f"{option}: expected onnx among the formats, got none")
-    settings, architecture = store.settings(), record.architecture
-    if not record.is_baseline:  # searched networks have no name of their own
-        architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
+    settings = store.settings()
     trained = None if home is None else trained_weights(home, record)
-    pixels = None
-    if trained is not None:  # the classes of the images override those of the space
-        architecture = architecture.replace(num_classes=classes_of(trained.path))
-        pixels = trained.pixels
-    network = build(architecture, seed=settings["stamp"]["seed"])
-    if trained is not None:
-        load_weights(network, trained.path)
-    images = _images_record(settings, data)
-    names = _class_names(images, architecture.num_classes)
-    exportable = Exportable(
-        architecture,
-        network,
-        _title(architecture.replace(resolution=pixels or architecture.resolution)),
-        _normalisation(images, architecture),
-        pixels,
-        names,
-    )
+    exportable = _exportable(store, record, trained, _images_record(settings, data))
     # Fail before anything is written if there are no images.
     scored: SplitName = "validation" if trained is None else "test"
     quantises = any(each.int8 for each in chosen)
@@ -119,7 +101,7 @@ def export_record(
     tuned = None if trained is None else _fine_tuned(exportable, trained)
     if quantises:
         exportable = _calibrated(exportable, tuned or exportable, splits)
-    content = _content(architecture, trained)
+    content = _content(exportable.architecture, trained)
     stale = _leftovers(folder, content, formats)
     written = export(exportable, folder, formats)
     fresh = {f for each in written if each.error is not None for f in FORMATS[each.format].files}
@@ -144,6 +126,32 @@ def export_record(
     )
     write_atomically(folder / CARD, model_card(exportable, origin, written))
     return Exported(tuple(written), quantised, preprocessed)
+
+
+def _exportable(
+    store: StudyStore,
+    record: TrialRecord,
+    trained: TrainedWeights | None,
+    images: ImagesRecord | None,
+) -> Exportable:
+    """Return a record's network, with fresh weights if there are no trained ones."""
+    architecture, pixels = record.architecture, None
+    if not record.is_baseline:  # searched networks have no name of their own
+        architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
+    if trained is not None:  # the classes of the images override those of the space
+        architecture = architecture.replace(num_classes=classes_of(trained.path))
+        pixels = trained.pixels
+    network = build(architecture, seed=store.settings()["stamp"]["seed"])
+    if trained is not None:
+        load_weights(network, trained.path)
+    return Exportable(
+        architecture,
+        network,
+        _title(architecture.replace(resolution=pixels or architecture.resolution)),
+        _normalisation(images, architecture),
+        pixels,
+        _class_names(images, architecture.num_classes),
+    )
 
 
 def _preprocessed(

@@ -83,11 +83,11 @@ def audit_facts(audit: Audit) -> str:
     noise = (
         ""
         if audit.noise is None
-        else f"; the standard deviation of its accuracy is {audit.noise:.4f}"
+        else f"; the standard deviation of its {audit.score.noun} is {audit.noise:.4f}"
     )
     return (
         f"Reference accuracies: {audit.truth}, on {data_title(audit.data)}. One run of the "
         f"proxy takes {audit.seconds:.1f} s{noise}. A tau of 1 means equal order, 0 chance. "
-        "Regret is the reference accuracy lost by choosing the network with the highest score, "
-        "averaged over four budgets."
+        f"Regret is the reference {audit.score.noun} lost by choosing the network with the highest "
+        "score, averaged over four budgets."
     )

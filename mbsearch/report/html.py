@@ -73,8 +73,9 @@ def document(
     card = answer_card(findings, budgets, measured, location)
     sections = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="dim">{len(records)} trials. Accuracies are those of {_fidelity(records)}, on '
-        f"validation images only{balance_note(findings.images, 'validation')}.</p>",
+        f'<p class="dim">{len(records)} trials. The {knee.score.noun} is that of '
+        f"{_fidelity(records)}, on validation images only"
+        f"{balance_note(findings.images, 'validation')}.</p>",
         *(f'<p class="damaged">{escape(problem)}</p>' for problem in measured.problems),
         *_card(card, networks),
         figure_html(front, "front", 560),

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.scores import Score
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.local import Executor, settled
 from mbsearch.execution.protocol import Task
@@ -47,13 +48,13 @@ class Pilot:
         """Number of epochs of a screening."""
         return self.trainings[-1].epochs
 
-    def sentence(self) -> str:
-        """Return a sentence about the pilot's result."""
+    def sentence(self, score: Score = Score.ACCURACY) -> str:
+        """Return a sentence about the pilot's result; `score` is what the accuracies are."""
         last = self.trainings[-1]
         seconds = sum(training.seconds for training in self.trainings)
         text = (
-            f"pilot: {self.network} has accuracy {last.accuracy:.3f} after {last.epochs} epochs "
-            f"(chance {self.chance:.3f}); {seconds:.0f} s"
+            f"pilot: {self.network} has {score.noun} {last.accuracy:.3f} after {last.epochs} "
+            f"epochs (chance {self.chance:.3f}); {seconds:.0f} s"
         )
         if len(self.trainings) > 1:
             first = self.trainings[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mbsearch.config.proxy_settings import data_title
+from mbsearch.config.scores import Score
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.identity import Identity, difference, with_defaults
 from mbsearch.study.json_files import read_json
@@ -105,12 +106,17 @@ class Audit:
         biases = ""
         if self.family_biases:
             clauses = ", ".join(each.clause() for each in self.family_biases)
-            biases = f"; at equal proxy accuracy it {clauses}"
+            biases = f"; at equal proxy {self.score.noun} it {clauses}"
         return (
             f"the proxy {comparison} on {self.networks} networks and {data_title(self.data)}: "
             f"Kendall tau {proxy.tau:.2f} ({proxy.low:.2f} to {proxy.high:.2f}) against "
             f"{counting.tau:.2f}; it is ahead in {ahead} of 3 cost thirds{biases}{self.caveat}"
         )
+
+    @property
+    def score(self) -> Score:
+        """What the accuracies are."""
+        return Score((self.identity or {}).get("score", Score.ACCURACY))
 
     def with_caveat(self, identity: Identity | None) -> Audit:
         """Return the audit, with a caveat if its proxy, space or images are not the study's."""

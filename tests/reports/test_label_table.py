@@ -15,6 +15,7 @@ from noise_images import write_noise_images
 from mbsearch.data.image_groups import assign_groups, joined_groups
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import DataError
+from mbsearch.study.opening import read_study
 
 from .command_line import Ran
 from .conftest import SMALL_SPACE, Mbsearch
@@ -291,23 +292,31 @@ def test_equal_images_of_two_labels_and_files_that_are_no_images_are_refused(pho
 
 @in_process
 @pytest.mark.slow
-def test_a_study_of_a_table_is_resumed_and_retrained_where_the_images_are_now(
+def test_a_study_of_a_table_and_a_score_is_resumed_and_retrained_where_the_images_are_now(
     photos: Path, quick: Mbsearch, tmp_path: Path
 ) -> None:
-    (tmp_path / "small.yaml").write_text(SMALL_SPACE)
+    weighted = SMALL_SPACE.replace("proxy: {", "proxy: {class_weights: auto, ")
+    (tmp_path / "small.yaml").write_text(weighted)
     body = [[*row, f"p{i % 12}"] for i, row in enumerate(rows())]
     table = write_table(photos, body, "path,label,patient")
 
-    def run(trials: int, data: Path) -> Ran:
+    def run(trials: int, data: Path, *options: str) -> Ran:
         fixed = ("--space", tmp_path / "small.yaml", "--weights", "none", "--finals", "0")
         how = ("--trials", str(trials), "--jobs", "1", "--no-export", "--data", data)
-        return quick("run", *fixed, *how)
+        return quick("run", *fixed, *how, *options)
 
-    assert "groups of images, each in one split: 12" in run(1, table).passed()
+    balanced = ("--metric", "balanced_accuracy")
+    printed = run(1, table, *balanced).passed()
+    assert "groups of images, each in one split: 12" in printed
+    assert "validation balanced accuracy" in printed
     moved = photos.rename(tmp_path / "moved") / "labels.csv"
     retrain = ("retrain", "results/small", "--trial", "0", "--epochs", "1", "--seeds", "1")
     assert "expected the study's images, got no such file" in quick(*retrain).refused()
-    assert "resuming: 1 of 2 trials" in run(2, moved).passed()
-    assert "warning" not in quick(*retrain, "--data", moved).passed()
-    table_of_others = write_table(moved.parent, body[:-1], "path,label,patient")
-    assert "its images are others now" in run(3, table_of_others).refused()
+    assert "resuming: 1 of 2 trials" in run(2, moved, *balanced).passed()
+    assert "Test balanced accuracy after retraining" in quick(*retrain, "--data", moved).passed()
+    evaluation = read_study(tmp_path / "results" / "small").records()[-1].evaluation
+    assert evaluation is not None
+    assert evaluation.recipe["class_weights"] == "auto"
+    assert "objectives was ['balanced_accuracy'" in run(3, moved).refused()
+    others = write_table(moved.parent, body[:-1], "path,label,patient")
+    assert "its images are others now" in run(3, others, *balanced).refused()

@@ -76,7 +76,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                     maw=320,
                 ),
                 dmc.Text(
-                    "Points of accuracy above or below the accuracy expected of a network's cost.",
+                    f"Points of {score.noun} above or below what is expected of a network's cost.",
                     size="sm",
                     c="dimmed",
                     mt="xs",

@@ -294,7 +294,8 @@ def caption(snapshot: Snapshot, view: View) -> str:
     )
     noise = next((r.accuracy_noise for r in snapshot.records if r.accuracy_noise), None)
     if noise is not None:
-        text += f" Accuracies have a standard error of {noise:.3f}; rings mark networks that are "
+        noun = score_of_study(snapshot.records).noun
+        text += f" The {noun} has a standard error of {noise:.3f}; rings mark networks that are "
         text += "not significantly worse than the front."
     if any(r.promotion is not None for r in snapshot.records):
         text += (

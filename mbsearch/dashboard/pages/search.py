@@ -23,7 +23,7 @@ from mbsearch.dashboard.view import View, query
 from mbsearch.figures.search import hypervolume_figure
 from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State as TrialState
-from mbsearch.study.records import TrialRecord
+from mbsearch.study.records import TrialRecord, score_of_study
 
 TITLE, ADDRESS, ORDER = "Search", "search", 4
 NEEDS = "study"
@@ -70,6 +70,18 @@ _COLUMNS: list[dict[str, Any]] = [
     {"field": "seconds", **_TENTHS},
     {"field": "message", "minWidth": 300},
 ]
+
+
+def _columns(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the columns of the grid, with the study's score for accuracy."""
+    headings = {"accuracy": {"headerName": score_of_study(snapshot.records).heading}}
+    hidden = _hidden(snapshot.records)
+    return [
+        {**each, "hide": each["field"] in hidden, **headings.get(each["field"], {})}
+        for each in _COLUMNS
+    ]
+
+
 _STATES = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED, TrialState.FAILED)
 
 
@@ -308,10 +320,9 @@ def _open_link(fields: Fields) -> Any:
 
 
 def _grid(snapshot: Snapshot) -> Any:
-    hidden = _hidden(snapshot.records)
     return dag.AgGrid(
         id="trials",
-        columnDefs=[{**each, "hide": each["field"] in hidden} for each in _COLUMNS],
+        columnDefs=_columns(snapshot),
         rowData=_rows(snapshot),
         getRowId="params.data.id",
         defaultColDef={
