@@ -135,6 +135,7 @@ def test_a_folder_has_the_files_and_a_card_with_accuracy_and_origin(
         "architecture.yaml",
         "model.py",
         "model.safetensors",
+        "preprocessing.json",
     }
     written = load(tmp_path / "out" / "architecture.yaml")
     assert written == record.architecture.replace(name=f"tiny-trial-{record.trial}")
@@ -166,7 +167,7 @@ def test_files_of_another_network_are_removed_and_the_users_own_kept(
     assert (out / "model.int8.onnx").exists(), "the ONNX file that it is of is not written anew"
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
     left = {p.name for p in out.iterdir()}
-    assert left == {"README.md", "architecture.yaml", "notes.txt"}
+    assert left == {"README.md", "architecture.yaml", "notes.txt", "preprocessing.json"}
     run(folder, "--trial", "6", "-o", out, "--formats", "pytorch")
     run(folder, "--trial", "7", "-o", out, "--formats", "yaml")
     assert not (out / "model.safetensors").exists(), "a network is known by the card"
