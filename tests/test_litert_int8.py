@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -20,10 +19,8 @@ from mbsearch.export.int8_network import Int8Network, Quantisation, int8_network
 from mbsearch.export.litert_int8 import litert_file, run_litert_int8
 from mbsearch.export.operators import IMAGE
 from mbsearch.export.quantization import quantise
+from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference, space_names
-
-if TYPE_CHECKING:
-    from mbsearch.space.architecture import Architecture
 
 pytest.importorskip("ai_edge_litert")
 
@@ -35,6 +32,22 @@ NETWORKS = {
     "mobilenet_v3_small": small(load_reference("mobilenet_v3_small")).replace(resolution=32),
     "mobilenet_v4_conv_small": small(load_reference("mobilenet_v4_conv_small")).replace(
         alpha=0.35, resolution=32
+    ),
+    "bottlenecks": Architecture.model_validate(
+        {
+            "resolution": 32,
+            "num_classes": 7,
+            "stem": {"channels": 8},
+            "stages": [
+                {
+                    "block": "bottleneck",
+                    "channels": 32,
+                    "repeats": 2,
+                    "activation": "hard_swish",
+                    "squeeze_ratio": 0.25,
+                }
+            ],
+        }
     ),
     "conv_mobilenet_v1": small(load_reference("conv_mobilenet_v1")).replace(
         alpha=0.25, resolution=48

@@ -74,6 +74,7 @@ def _channels(placed: PlacedLayer) -> int:
 
 def _operators(placed: PlacedLayer) -> int:
     """Return the number of operators for a layer and the addition after it, if any."""
+    added = (placed.added is not None) + (placed.activation == "hard_swish")
     match placed.layer:
         case SqueezeExcite():
             # Mean, reduction, expansion, product. A hard sigmoid is part of the expansion.
@@ -82,7 +83,7 @@ def _operators(placed: PlacedLayer) -> int:
             count = 1
         case Conv() | Linear():
             count = 1 + (placed.layer.activation == "hard_swish")
-    return count + _is_padded(placed) + (placed.added is not None)
+    return count + _is_padded(placed) + added
 
 
 def _is_padded(placed: PlacedLayer) -> bool:
@@ -139,6 +140,8 @@ def _tensors(layers: Sequence[PlacedLayer]) -> list[Tensor]:
                 x = run(size, x)
         if placed.added is not None:
             x = run(size, x, outputs[placed.added])
+            if placed.activation == "hard_swish":
+                x = run(size, x)
         outputs[index] = x
     return tensors
 

@@ -42,9 +42,8 @@ _CHECKED_BATCHES = (1, 3)
 class Format:
     """An export format: its file, required packages, writer and reader.
 
-    `weights` is a second file beside the first, if there is one: weights, or a C header. `read`
-    returns a function that runs the file in a folder; what the file cannot hold comes from the
-    exported network.
+    `beside` is a second file, if there is one: weights, or a C header. `read` returns a function
+    that runs the file in a folder; what the file cannot hold comes from the exported network.
     `optional` formats are left out, with a note, if they cannot express it. `int8` formats need
     the quantised network.
     """
@@ -56,13 +55,13 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = "export"
     optional: bool = False
-    weights: str | None = None
+    beside: str | None = None
     int8: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
         """All files of the format."""
-        return (self.file,) if self.weights is None else (self.file, self.weights)
+        return (self.file,) if self.beside is None else (self.file, self.beside)
 
 
 FORMATS = {
@@ -75,7 +74,7 @@ FORMATS = {
             python_files.write_pytorch,
             python_files.read_pytorch,
             packages=("safetensors",),
-            weights=python_files.WEIGHTS,
+            beside=python_files.WEIGHTS,
         ),
         Format("torch-export", graphs.PROGRAM, graphs.write_program, graphs.read_program),
         Format(
@@ -92,7 +91,7 @@ FORMATS = {
             python_files.read_timm,
             packages=("timm", "safetensors"),
             optional=True,
-            weights=python_files.TIMM_WEIGHTS,
+            beside=python_files.TIMM_WEIGHTS,
         ),
         Format(
             "executorch",
@@ -117,6 +116,7 @@ FORMATS = {
             litert_int8.read_litert_int8,
             packages=("ai_edge_litert",),
             extra="litert-int8",
+            optional=True,
             int8=True,
         ),
         Format(
@@ -126,7 +126,8 @@ FORMATS = {
             c_array.read_c_array,
             packages=("ai_edge_litert",),
             extra="litert-int8",
-            weights=c_array.C_HEADER,
+            beside=c_array.C_HEADER,
+            optional=True,
             int8=True,
         ),
     )

@@ -54,7 +54,7 @@ _LOGISTIC = Quantisation(1 / 256, LOWEST)
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class Int8Weights:
     """Integers of an operator: int8 weights in torch's layout, int32 biases, scales by channel."""
 
     values: Tensor
@@ -85,7 +85,7 @@ class Int8Network:
         return self.quantisations[self.operators[-1].name]
 
     @torch.inference_mode()
-    def weights(self, operator: Operator) -> Weights:
+    def weights(self, operator: Operator) -> Int8Weights:
         """Return the integers of a convolution.
 
         A scale is at least so large that the channel's bias fits into an int32.
@@ -99,7 +99,7 @@ class Int8Network:
         scales = torch.where(scales > 0, scales, 1.0).float().double()  # as the file stores them
         values = (operator.weight.double() / scales[:, None, None, None]).round()
         bias_scales = (scales * x_scale).float()
-        return Weights(
+        return Int8Weights(
             values.clamp(-HIGHEST, HIGHEST).to(torch.int8),
             (bias / bias_scales.double()).round().to(torch.int32),
             scales.float(),

@@ -123,7 +123,7 @@ class PlacedLayer(NamedTuple):
 
     `held` is the number of values of open shortcuts that are in memory while the layer runs.
     `source` is the index of the layer whose output it reads, -1 for the image. `added` is that of
-    the layer whose output is added to its own, None without an addition.
+    the layer whose output is added to its own, None without an addition; `activation` follows that.
     """
 
     name: str
@@ -133,6 +133,7 @@ class PlacedLayer(NamedTuple):
     held: int
     source: int
     added: int | None = None
+    activation: Activation | None = None
 
 
 def trace(program: Program, resolution: Size) -> Iterator[PlacedLayer]:
@@ -161,7 +162,8 @@ def _trace_block(block: Block, prefix: str, x_in: Shape, source: int) -> Iterato
         x_next = layer.out_shape(x)
         # Without layers of its own, the shortcut is added to the body's last output.
         added = source if block.shortcut == () and layer is block.body[-1] else None
-        yield PlacedLayer(prefix + layer.name, layer, x, x_next, held, last, added)
+        after = None if added is None else block.activation
+        yield PlacedLayer(prefix + layer.name, layer, x, x_next, held, last, added, after)
         x = x_next
         last = source + 1 if last == source else last + 1
         if block.shortcut is not None:
@@ -172,5 +174,8 @@ def _trace_block(block: Block, prefix: str, x_in: Shape, source: int) -> Iterato
     for index, layer in enumerate(block.shortcut or (), start=body + 1):
         x_next = layer.out_shape(x)
         added = body if layer is (block.shortcut or ())[-1] else None
-        yield PlacedLayer(prefix + layer.name, layer, x, x_next, x_body.elements, last, added)
+        after = None if added is None else block.activation
+        yield PlacedLayer(
+            prefix + layer.name, layer, x, x_next, x_body.elements, last, added, after
+        )
         x, last = x_next, index
