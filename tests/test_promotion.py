@@ -565,7 +565,7 @@ def test_the_dashboard_and_the_card_go_by_the_longer_training(
     assert chosen(snapshot, {}) is raw[answer(findings, findings.main_budget).record.trial]
     short = next(r for r in snapshot.records if r.promotion is None and not r.is_baseline)
     lead = abs(raw[best.trial].accuracy - short.accuracy)
-    assert f"{lead:.3f} higher after the short training" in comparison(raw[best.trial], short)
+    assert f"its screening accuracy is {lead:.3f} higher" in comparison(raw[best.trial], short)
 
 
 @pytest.mark.parametrize("promoted", [True, False])

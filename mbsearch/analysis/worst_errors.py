@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from mbsearch.analysis.kept_predictions import KeptPredictions
 from mbsearch.study.images_record import IMAGES
 from mbsearch.study.records import Predictions
 
-WORST_ERRORS = "Images that most seeds classify wrongly, the most confident first."
+WORST_ERRORS = (
+    "Images that most seeds classify wrongly, the most confident first if confidences were stored."
+)
 """Order of `worst_errors` in words."""
 
 
@@ -117,6 +120,8 @@ class ErrorPictures:
 def worst_errors(trainings: Sequence[Predictions], most: int = 12) -> list[WorstError]:
     """Return the images that most trainings classify wrongly, at equal number the most confident.
 
+    Without confidences, the first images of each confusion of two classes come first.
+
     Args:
         trainings: of one network, one a seed, at least one.
         most: number of images.
@@ -127,7 +132,7 @@ def worst_errors(trainings: Sequence[Predictions], most: int = 12) -> list[Worst
     if all(each.confidence is not None for each in trainings):
         kept = np.array([each.confidence for each in trainings], float) / 255
         confidence = (kept * wrong).sum(axis=0) / np.maximum(counts, 1)
-    ranked = np.zeros(len(counts)) if confidence is None else confidence
+    ranked = -_occurrences(trainings[0]) if confidence is None else confidence
     order = np.lexsort((-ranked, -counts))[:most]
     found = []
     for i in map(int, order[counts[order] > 0]):
@@ -146,4 +151,15 @@ def worst_errors(trainings: Sequence[Predictions], most: int = 12) -> list[Worst
                 None if confidence is None else float(confidence[i]),
             )
         )
+    return found
+
+
+def _occurrences(predictions: Predictions) -> NDArray[np.int64]:
+    """Return how many earlier images have the same true and predicted class, for each image."""
+    earlier: Counter[tuple[int, int]] = Counter()
+    found = np.zeros(len(predictions.labels), np.int64)
+    pairs = zip(predictions.labels.tolist(), predictions.predicted.tolist(), strict=True)
+    for i, pair in enumerate(pairs):
+        found[i] = earlier[pair]
+        earlier[pair] += 1
     return found

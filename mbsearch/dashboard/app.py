@@ -244,12 +244,12 @@ def _header(page: str, fields: Fields, snapshot: Snapshot, names: list[str]) -> 
 def _body(page: str, fields: Fields, snapshot: Snapshot, library: Library) -> Component:
     if page not in pages():
         known = ", ".join(pages())
-        return parts.notice("No such page", f"Expected one of {known}, got {page!r}.", "red")
+        return parts.notice_alone("No such page", f"Expected one of {known}, got {page!r}.", "red")
     notice = _notice(snapshot)
     above = [] if notice is None else [parts.notice(notice.title, notice.text, notice.colour)]
     above = [] if pages()[page].NEEDS == "nothing" else above
     if not _is_drawn(page, snapshot, notice):
-        return html.Div(above)
+        return html.Div([parts.page_title(pages()[page].TITLE), *above])
     content = pages()[page].layout(snapshot, fields, library)
     return html.Div([*above, *parts.damaged(snapshot.measured), content])
 

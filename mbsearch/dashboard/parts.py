@@ -146,6 +146,11 @@ def notice(title: str, text: str, colour: str = "blue") -> dmc.Alert:
     return dmc.Alert(text, title=title, color=colour, variant="light", my="xl", id="notice")
 
 
+def notice_alone(title: str, text: str, colour: str = "blue") -> html.Div:
+    """Return a notice with a heading for screen readers, as the only content of a page."""
+    return html.Div([page_title(title), notice(title, text, colour)])
+
+
 def damaged(measured: Artifacts) -> list[dmc.Alert]:
     """Return an alert for each damaged file beside a study."""
     return [

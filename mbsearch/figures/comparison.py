@@ -11,7 +11,7 @@ from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.intervals import Z_95, Interval, too_few
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.artifacts import Artifacts
-from mbsearch.study.records import State, TrialRecord
+from mbsearch.study.records import Fidelity, State, TrialRecord
 
 _MISSING = "none"
 
@@ -118,16 +118,15 @@ def comparison(first: TrialRecord, second: TrialRecord) -> str:
     cost = f"{label} needs {ratio:.2f} times the {noun} of {second.label}"
     if first.evaluation is None or second.evaluation is None:
         return f"{cost}."
-    after = ""
+    step = Fidelity.SCREENING
     if first.promotion is not None and second.promotion is not None:
         first, second = first.at_highest_fidelity, second.at_highest_fidelity
-    elif first.promotion is not None or second.promotion is not None:
-        after = " after the short training"
+        step = Fidelity.PROMOTION
     if State.PRUNED in (first.state, second.state):
         return f"{cost}; a pruned training does not show which one is more accurate."
     difference, noise = first.accuracy - second.accuracy, first.accuracy_noise
     direction = "higher" if difference >= 0 else "lower"
-    text = f"{cost}, and its {first.score.noun} is {abs(difference):.3f} {direction}{after}"
+    text = f"{cost}, and its {step} {first.score.noun} is {abs(difference):.3f} {direction}"
     images = None if first.evaluation is None else first.evaluation.images
     if noise is None:
         return f"{text}."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_search
+import numpy as np
 from fake_evaluator import FakeEvaluator
 
 from mbsearch.analysis.front import front_of, knee_of
@@ -18,6 +19,7 @@ from mbsearch.config.specification import SearchSpecification
 from mbsearch.study.audit_file import AUDIT, Audit, RankAgreement
 from mbsearch.study.latency_file import LATENCY
 from mbsearch.study.opening import read_study
+from mbsearch.study.records import Predictions
 from mbsearch.study.retrained_file import RETRAINED
 
 TINY = fake_search.TINY
@@ -88,6 +90,7 @@ def measure_front(folder: Path) -> None:
         "pixels": 24,
         "seconds": 9.0,
         "accuracies": [0.909, 0.915],
+        "predictions": [_predictions(seed).to_dict() for seed in (0, 1)],
     }
     retrained = {
         "settings": {"test_images": 100},
@@ -95,6 +98,14 @@ def measure_front(folder: Path) -> None:
         "leads": [{"candidate": "trial 1", "sentence": "trial 1 is ahead"}],
     }
     (folder / RETRAINED).write_text(json.dumps(retrained))
+
+
+def _predictions(seed: int) -> Predictions:
+    """Return predictions of 100 images of ten classes, of which nine are wrong."""
+    labels = np.arange(100, dtype=np.uint16) % 10
+    predicted = labels.copy()
+    predicted[seed : seed + 9] = (predicted[seed : seed + 9] + 1) % 10
+    return Predictions(labels, predicted, np.full(100, 200, np.uint8))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from selenium.webdriver.common.keys import Keys
 
 from dashboard.page import PAGES_READY, Page, needs_browser
 from mbsearch.analysis.findings import Findings
-from mbsearch.analysis.front import front_of
+from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.report.html import document
 from mbsearch.study.artifacts import read_artifacts
 
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 SCHEMES = ("light", "dark")
-SIZES = ((1440, "light"), (1280, "dark"), (390, "light"))
+SIZES = (1440, 1280, 390)
+PAGES = (*PAGES_READY, "report")
 WATCH_SHIFTS = """
 window.shifts = 0;
 new PerformanceObserver((list) => {
@@ -72,10 +73,11 @@ def violations(browser: webdriver.Chrome) -> list[str]:
 
 
 @needs_browser
-@pytest.mark.parametrize("path", [*PAGES_READY, "report"])
+@pytest.mark.parametrize("path", PAGES)
 def test_every_size_and_scheme_is_accessible_and_stable(
     resized: Page, path: str, tmp_path: Path
 ) -> None:
+    """Each page is checked at each size, in alternating schemes; the next page in the others."""
     browser = resized.browser
     address, ready = f"{resized.url}{path}?study=second", PAGES_READY.get(path, "#published .trace")
     if path == "report":
@@ -83,9 +85,14 @@ def test_every_size_and_scheme_is_accessible_and_stable(
         found = Findings(resized.records("second"))
         file.write_text(document(found, "second", read_artifacts(resized.folder / "second")))
         address = file.as_uri()
+    if path == "/network":
+        knee = knee_of(resized.records("second"))
+        address += f"&trial={knee.trial}"  # it has predictions
+        ready = "#worst-errors figcaption"
     if path == "/choices":
         address = f"{resized.url}{path}?study=first"  # effects need more networks
-    for width, scheme in SIZES:
+    for i, width in enumerate(SIZES):
+        scheme = SCHEMES[(i + PAGES.index(path)) % len(SCHEMES)]
         resize(browser, width)
         paint(browser, scheme)
         browser.get(address)

@@ -51,6 +51,8 @@ def test_predictions_of_earlier_studies_have_no_confidence() -> None:
     assert Predictions.from_dict(early.to_dict()).confidence is None
     (error,) = worst_errors([early])
     assert error.caption(("cat", "dog")) == "dog"
+    several = kept([0, 0, 0, 1, 2], [1, 1, 2, 1, 0])
+    assert [each.position for each in worst_errors([several], most=3)] == [0, 2, 4], "every kind"
 
 
 def test_confidences_survive_the_study() -> None:

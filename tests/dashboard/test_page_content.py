@@ -8,10 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from answer_records import network
 
 from mbsearch.analysis.answer import answer_text
+from mbsearch.cost import measure
 from mbsearch.dashboard import app as dashboard_app
-from mbsearch.dashboard.pages import compare
+from mbsearch.dashboard.pages import compare, pages
 from mbsearch.dashboard.pages.front import card
 from mbsearch.dashboard.pages.network import flat_recipe
 from mbsearch.dashboard.pages.published import audit_command
@@ -82,6 +84,20 @@ def test_a_filter_does_not_compute_the_answers_again(studies: Path) -> None:
     assert card(snapshot, View.parse({"alphas": "0.25", "states": "complete"})) is first
     assert card(snapshot, View.parse({"max_mult_adds": "1000000"})) is not first
     assert replace(snapshot, version=1).cards == {}, "a new trial may change the answers"
+
+
+@pytest.mark.parametrize("page", list(pages()))
+def test_every_page_has_a_heading_even_if_there_is_nothing_to_show(
+    page: str, tmp_path: Path
+) -> None:
+    library = Library(ResultsFolder(tmp_path))
+    record = network(0, 0.7, 10**7)
+    one = (replace(record, costs=measure(record.architecture)),)
+    for records in ((), one):
+        shown = str(
+            dashboard_app._body(page, {}, Snapshot("a", "a", tmp_path, 0, records), library)
+        )
+        assert "H1(" in shown or "order=1" in shown, f"{len(records)} networks"
 
 
 def test_a_changed_notice_is_drawn_again(studies: Path) -> None:

@@ -34,7 +34,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     records = snapshot.records
     found = effects(records)
     if not found:
-        return parts.notice(
+        return parts.notice_alone(
             "Too few networks",
             f"At least {MIN_NETWORKS} completed networks of the space are needed, with options "
             f"that differ; this study has {len(searched(records))}.",

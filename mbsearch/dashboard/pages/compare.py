@@ -37,7 +37,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     """Return the page; by default, the other networks are references of similar cost."""
     networks = compared(snapshot, fields)
     if len(networks) < 2:
-        return parts.notice(
+        return parts.notice_alone(
             "Nothing to compare", "Select a network on the front, and shift-click another one."
         )
     view = View.parse(fields)

@@ -47,7 +47,9 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     record = chosen(snapshot, fields)
     if record is None:
         trial = View.parse(fields).trial
-        return parts.notice("No such network", f"Expected a trial of {snapshot.name}, got {trial}.")
+        return parts.notice_alone(
+            "No such network", f"Expected a trial of {snapshot.name}, got {trial}."
+        )
     architecture = record.architecture
     finals = snapshot.measured.retrained_beside(record.fingerprint)
     return html.Div(

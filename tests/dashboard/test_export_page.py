@@ -1,0 +1,57 @@
+"""The export buttons of a network's page: formats, progress, the file, a missing package."""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from pathlib import Path
+
+from browser import wait_for
+
+from dashboard.page import Page, needs_browser
+from mbsearch.dashboard.downloads import FORMATS
+from mbsearch.export import formats
+
+READY = [
+    name
+    for name, each in formats.FORMATS.items()
+    if all(importlib.util.find_spec(package) for package in each.packages)
+]
+WATCH = """
+const status = document.querySelector('#export-status');
+window.progress = [];
+new MutationObserver(() => window.progress.push(status.innerText))
+  .observe(status, {childList: true, subtree: true, characterData: true});
+"""
+
+
+def export(page: Page, names: list[str]) -> None:
+    chosen = f"window.dash_clientside.set_props('export-formats', {{value: {names}}})"
+    page.browser.execute_script(chosen)
+    page.js("document.querySelector('#take-all').click()")
+
+
+@needs_browser
+def test_every_format_arrives_as_a_file_and_the_progress_is_shown(
+    page: Page, tmp_path: Path
+) -> None:
+    record = min((r for r in page.records() if not r.is_baseline), key=lambda r: r.mult_adds)
+    page.downloads_to(tmp_path)
+    page.open(f"/network?study=first&trial={record.trial}", "#layers tbody tr")
+    page.browser.execute_script(WATCH)
+    export(page, READY)
+    file = tmp_path / f"{record.slug}.zip"
+    wait_for(file.exists, "the file", 300)
+    expected = f"Exported {len(READY)} formats in "
+    wait_for(lambda: expected in page.text("#export-status"), "the end")
+    texts = page.js("window.progress")
+    assert any(f" of {len(READY)}, " in text and text.endswith(" s") for text in texts), texts
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+        names = {Path(name).name for name in archive.namelist()}
+    for name in READY:
+        if not formats.FORMATS[name].optional:
+            assert set(formats.FORMATS[name].files) <= names, name
+    if missing := [name for name in FORMATS if name not in READY]:
+        export(page, missing[:1])
+        wait_for(lambda: "pip install" in page.text("#export-status"), "the reason", 60)
