@@ -110,11 +110,8 @@ PAGES = {
     ),
     "v1_narrow_shallow": Page(
         ("v1_narrow_shallow",),
-        lambda network: {"6": "narrow", "1": "shallow"}[network.choices["stages.3.repeats"]],
-        (
-            ("narrow 0.375/128", "shallow 0.5/128"),
-            ("narrow 0.5/128", "shallow 0.67/128"),
-        ),
+        stages("narrow", "shallow"),
+        (("narrow 1/128", "shallow 1/128"),),
     ),
     "v1_alpha_resolution": Page(
         ("v1_alpha_resolution",),
