@@ -38,7 +38,6 @@ RESULTS, DOCS = ROOT / "results" / "papers", ROOT / "docs" / "papers"
 BEGIN, END = "<!-- results: written by scripts/papers.py -->\n", "<!-- end of results -->\n"
 SIZE = {"width": 720, "height": 440}
 COLOURS = ("#0B84CC", "#D55E00", "#009E73", "#5B4BC4")  # visible on white
-BESIDE = 1.02  # factor between networks of equal cost, which would hide each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +58,20 @@ class Network:
 class Page:
     """An experiment: its spaces, the series of each network, and the pairs that are compared.
 
-    A network's name is its series with alpha and resolution. `more` returns further tables.
+    A network's name is its series with alpha and resolution, or the series alone if it is not
+    `sized`: then all networks have about the same Mult-Adds. `more` returns further tables.
     """
 
     spaces: tuple[str, ...]
     series: Callable[[Network], str]
     compared: tuple[tuple[str, str], ...]
     more: Callable[[], str] = lambda: ""
+    sized: bool = True
 
     def name(self, network: Network) -> str:
         """Return the name of a network in tables."""
-        return f"{self.series(network)} {network.alpha:g}/{network.resolution}"
+        size = f" {network.alpha:g}/{network.resolution}" if self.sized else ""
+        return self.series(network) + size
 
 
 def stages(*names: str) -> Callable[[Network], str]:
@@ -111,11 +113,9 @@ PAGES = {
     ),
     "v1_narrow_shallow": Page(
         ("v1_narrow_shallow",),
-        lambda network: {"6": "narrow", "1": "shallow"}[network.choices["stages.3.repeats"]],
-        (
-            ("narrow 0.375/128", "shallow 0.5/128"),
-            ("narrow 0.5/128", "shallow 0.67/128"),
-        ),
+        stages("narrow", "shallow"),
+        (("narrow", "shallow"),),
+        sized=False,
     ),
     "v1_alpha_resolution": Page(
         ("v1_alpha_resolution",),
@@ -130,7 +130,8 @@ PAGES = {
     "v2_figure_6": Page(
         ("v2_figure_6",),
         stages(*FIGURE_6),
-        tuple((f"{FIGURE_6[0]} 1/128", f"{other} 1/128") for other in FIGURE_6[1:]),
+        tuple((FIGURE_6[0], other) for other in FIGURE_6[1:]),
+        sized=False,
     ),
     "v2_alpha_resolution": Page(
         ("v1_alpha_resolution", "v2_alpha_resolution"),
@@ -145,7 +146,8 @@ PAGES = {
     "residual_bottlenecks": Page(
         ("residual_bottlenecks",),
         stages("inverted residual", "ResNet bottleneck"),
-        (("inverted residual 1/128", "ResNet bottleneck 1/128"),),
+        (("inverted residual", "ResNet bottleneck"),),
+        sized=False,
     ),
 }
 
@@ -202,27 +204,26 @@ def tables(page: Page) -> str:
 
 
 def figure(page: Page) -> go.Figure:
-    """Return the plot of accuracy over Mult-Adds with 95 % intervals, one colour a series.
+    """Return the plot of accuracy with 95 % intervals, one colour a series.
 
-    Networks of equal Mult-Adds stand side by side.
+    The horizontal axis is Mult-Adds, or the series if the networks are not sized.
     """
     rows = [network for space in page.spaces for network in networks(space)]
     deviation = pooled_seed_deviation_of([row.trainings for row in rows])
-    several = len({row.mult_adds for row in rows}) < len(rows)
     plot = go.Figure()
     for i, series in enumerate(sorted(set(map(page.series, rows)))):
         members = [row for row in rows if page.series(row) == series]
         accuracies = [row.trainings.accuracy(deviation) for row in members]
         plot.add_trace(
             go.Scatter(
-                x=[row.mult_adds * (BESIDE**i if several else 1) for row in members],
+                x=[row.mult_adds if page.sized else series for row in members],
                 y=[each.mean for each in accuracies],
                 error_y={
                     "array": [each.high - each.mean for each in accuracies],
                     "arrayminus": [each.mean - each.low for each in accuracies],
                 },
                 name=series,
-                mode="markers+text",
+                mode="markers+text" if page.sized else "markers",
                 text=[f"{row.alpha:g}/{row.resolution}" for row in members],
                 textposition="bottom right",
                 textfont={"size": 10},
@@ -232,10 +233,11 @@ def figure(page: Page) -> go.Figure:
     costs = [row.mult_adds for row in rows]
     return styled(
         plot,
-        xaxis=cost_axis("mult_adds", min(costs), max(costs)),
+        xaxis=cost_axis("mult_adds", min(costs), max(costs)) if page.sized else {},
         yaxis={"title": {"text": "Validation accuracy (3 seeds, 95 % interval)"}},
         paper_bgcolor="#FFFFFF",
         plot_bgcolor="#FFFFFF",
+        showlegend=page.sized,
         **SIZE,
     )
 

@@ -54,18 +54,17 @@ def test_networks_of_v2_figure_6_differ_in_shortcuts_and_activations_alone() -> 
     assert shortcuts == [10, 10, 0, 10]
 
 
-def test_networks_that_are_compared_at_equal_cost_are_within_6_percent() -> None:
-    space = load_specification("residual_bottlenecks")
-    inverted, resnet = (measure(space.decode({"stages": i})) for i in (0, 1))
+@pytest.mark.parametrize(
+    ("name", "within"), [("residual_bottlenecks", 0.03), ("v1_narrow_shallow", 0.09)]
+)
+def test_networks_that_are_compared_at_equal_cost_are_within_some_percent(
+    name: str, within: float
+) -> None:
+    """The paper's narrow network has 6 % more Mult-Adds than its shallow one."""
+    space = load_specification(name).with_classes(10)
+    one, other = (measure(space.decode({"stages": i})) for i in (0, 1))
     for metric in ("mult_adds", "params"):
-        assert inverted[metric] == pytest.approx(resnet[metric], rel=0.03), metric
-    space = load_specification("v1_narrow_shallow")
-    for narrow, shallow in ((0.375, 0.5), (0.5, 0.67)):
-        costs = [
-            measure(space.decode({"alpha": alpha, "stages.3.repeats": repeats}))["mult_adds"]
-            for alpha, repeats in ((narrow, 6), (shallow, 1))
-        ]
-        assert costs[0] == pytest.approx(costs[1], rel=0.06)
+        assert one[metric] == pytest.approx(other[metric], rel=within), metric
 
 
 def test_every_file_of_the_papers_folder_is_listed() -> None:
