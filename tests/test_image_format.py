@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mbsearch.cli import main
 from mbsearch.config.baselines import Baseline
 from mbsearch.config.budgets import Budget
 from mbsearch.config.specification import load_specification, read_specification
@@ -318,3 +319,19 @@ def test_graphs_agree_with_the_network_and_int8_files_run(
     found = quantise(tmp_path, split_of(network, 8), split_of(network, 9), "validation")
     assert found.images == 9
     assert (tmp_path / "model.int8.onnx").is_file()
+
+
+def test_count_takes_a_rectangle_and_names_the_channels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = load_reference("mobilenet_v2").replace(inputs=GREY)
+    (tmp_path / "grey.yaml").write_text(grey.to_yaml())
+    with pytest.raises(SystemExit):
+        main(["count", str(tmp_path / "grey.yaml"), "--resolution", "96x160"])
+    assert "96x160 px, channels: 1  1,000 classes" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["count", "mobilenet_v2", "--resolution", "96x"])
+    assert stopped.value.code == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "--resolution: expected an integer from 1 to 4096 for a square, or height" in message
+    assert "got '96x'" in message
