@@ -23,7 +23,10 @@ HERE = Path(__file__).parent.parent
 
 PREPARE = """
 import resource, sys, time
-from mbsearch.data.sources import load_source
+try:
+    from mbsearch.data.sources import load_source
+except ModuleNotFoundError:  # earlier versions
+    from mbsearch.training.sources import load_source
 
 started = time.perf_counter()
 source = load_source(sys.argv[1], seed=0)

@@ -1,4 +1,4 @@
-"""Every script of `examples/` runs as its first lines say."""
+"""Every script and notebook of `examples/` runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXPECTED = {
@@ -28,3 +30,17 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
     ran = subprocess.run([*script, *folder], capture_output=True, text=True, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert EXPECTED[name] in ran.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_the_trials_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the notebook keeps its study
+    notebook = nbformat.read(  # type: ignore[no-untyped-call]
+        EXAMPLES / "first_search.ipynb", as_version=4
+    )
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [str(out) for cell in notebook.cells for out in cell.get("outputs", [])]
+    assert any("mobilenet_v2" in out and "accuracy" in out for out in shown)
+    assert any("torch.Size([1, 10])" in out for out in shown)
