@@ -152,8 +152,10 @@ class Evaluation:
     predictions: Predictions | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Accept an integer of `pixels`, for the user's own evaluators."""
-        object.__setattr__(self, "pixels", Size.parse(self.pixels))
+        """Accept `pixels` as stored, and any integer of a user's own evaluator."""
+        given: object = self.pixels
+        size = Size.square(given) if isinstance(given, int) else Size.parse(given)
+        object.__setattr__(self, "pixels", size)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain data."""
