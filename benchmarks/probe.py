@@ -1,13 +1,13 @@
 """Close the loop of the probe kit on this machine, which pretends to be a device.
 
-    python benchmarks/probe.py KIT [--space v2] [--networks 40] [--others 30] [--runtime onnxruntime]
-                               [--rounds 40] [--compare]
+    python benchmarks/probe.py KIT [--space v2] [--networks 40] [--others 30]
+                               [--runtime onnxruntime] [--rounds 40] [--compare]
 
 Writes a probe kit into KIT, measures its networks, fills in the table, and fits the latency model.
 Then the model predicts OTHERS random networks of the space that are not in the kit, and the errors
 of the predictions are printed. The device is one thread of onnxruntime without graph optimisation,
-or of torch (eager). Times are CPU times of the thread, medians over rounds in which the networks take
-turns: other work on the machine then slows all of them alike. With --compare the model is also
+or of torch (eager). Times are CPU times of the thread, medians over rounds in which the networks
+take turns: other work on the machine then slows all of them alike. With --compare the model is also
 fitted to as many networks that `sample_by_cost` chooses.
 """
 
@@ -65,7 +65,7 @@ def onnx_step(network: Architecture) -> Step:
 def torch_step(network: Architecture) -> Step:
     """Return a function that runs a network by torch, with folded batch normalisation."""
     module = fold_norms(build(network)).eval()
-    image = torch.randn(1, 3, network.resolution, network.resolution)
+    image = torch.randn(1, *network.image_format.shape)
 
     @torch.inference_mode()
     def step() -> object:

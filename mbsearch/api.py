@@ -38,7 +38,7 @@ def build(
 ) -> nn.Module | FeatureMaps:
     """Return a PyTorch network with random weights drawn with `seed`.
 
-    It takes float images of shape (N, 3, H, W) and returns logits of shape (N, num_classes). With
+    It takes float images of shape (N, C, H, W) and returns logits of shape (N, num_classes). With
     `features_only` it returns a dictionary of the feature maps at every stride. The attributes
     `strides` and `channels` describe them.
     """

@@ -121,7 +121,7 @@ def by_training(
     min_images = space.settings.proxy.min_images
     source = load_source(data, seed=seed, min_images=min_images, on_progress=on_progress)
     source = source.known_as(known)
-    require_trainable(space)
+    _require_trainable(space)
     if not skip_damaged:
         source.require_undamaged()
     prepared = Preparations.planned(space, source, seed, device, folder)
@@ -166,7 +166,7 @@ def by_training(
     )
 
 
-def require_trainable(space: SearchSpecification) -> None:
+def _require_trainable(space: SearchSpecification) -> None:
     """Raise SpecError if the networks of a space take neither grey nor colour images."""
     if space.input.channels not in (1, COLOURS):
         raise space.error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mbsearch.cli import main
 from mbsearch.config.baselines import Baseline
 from mbsearch.config.budgets import Budget
+from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification, read_specification
 from mbsearch.cost import layer_costs, measure
 from mbsearch.data.batches import Split, batches
@@ -23,6 +27,7 @@ from mbsearch.data.readers import PADDING, FilePool, resized
 from mbsearch.data.sources import load_source
 from mbsearch.errors import DataError, SpecError
 from mbsearch.evaluation import by_training
+from mbsearch.execution.protocol import Task
 from mbsearch.export.exportable import Exportable, Normalisation
 from mbsearch.export.formats import export
 from mbsearch.export.quantization import quantise
@@ -34,8 +39,11 @@ from mbsearch.space.image_format import Fit, ImageFormat
 from mbsearch.space.library import load_reference
 from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.records import Evaluation, Fidelity
 from mbsearch.training.feature_maps import build_features
+from mbsearch.training.long_training import FinalTraining
 from mbsearch.training.network import build
+from mbsearch.training.proxy import ProxyTraining
 
 FORMATS = ((1, Size(96, 160)), (3, Size(72, 128)), (5, Size(33, 47)))
 GREY = Input(channels=1)
@@ -70,6 +78,19 @@ def test_a_size_is_read_as_it_is_written(size: Size) -> None:
 def test_other_texts_are_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="an integer from 1 to 4096 for a square, or height x"):
         Size.read(text)
+
+
+@pytest.mark.parametrize("pixels", [0, 24, "24x40"])
+def test_an_evaluation_keeps_the_pixels_of_any_evaluator(pixels: int | str) -> None:
+    data: dict[str, Any] = {
+        "accuracy": 0.5,
+        "validation_loss": 1.0,
+        "seconds": 1.0,
+        "seed": 0,
+        "pixels": pixels,
+    }
+    data |= {"curve": [], "evaluator": "mine", "recipe": {}, "device": "none"}
+    assert Evaluation.from_dict(data).to_dict()["pixels"] == pixels
 
 
 @pytest.mark.parametrize("space", ["v1", "v2", "v4", "mixed"])
@@ -290,6 +311,27 @@ def test_a_run_says_what_becomes_of_the_images_and_refuses_other_channels(tmp_pa
         by_training(donor, folder, 0, "cpu", tmp_path)
 
 
+@pytest.mark.slow
+def test_a_grey_rectangle_is_trained_in_every_fidelity(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    network = load_reference("mobilenet_v1").replace(alpha=0.1, resolution="40x64", inputs=GREY)
+    proxy = Proxy(resolution_scale=0.5, epochs=1, batch_size=4, train_images=None)
+    retrain = Retrain(epochs=2, batch_size=4)
+    training = ProxyTraining(
+        proxy.model_copy(update={"validation_images": None}),
+        str(folder),
+        device="cpu",
+        retrain=retrain,
+    )
+    assert training.evaluate(Task(network, seed=0)).evaluation.pixels == Size(20, 32)
+    final = training.evaluate(Task(network, seed=0, fidelity=Fidelity.FINAL)).evaluation
+    assert final.pixels == Size(40, 64)
+    assert Evaluation.from_dict(json.loads(json.dumps(final.to_dict()))).pixels == Size(40, 64)
+    tested = FinalTraining(retrain, 0.5, str(folder), tmp_path / "retrain")
+    tested.home(Task(network, seed=0)).mkdir(parents=True)
+    assert tested.evaluate(Task(network, seed=0)).evaluation.pixels == Size(20, 32)
+
+
 def split_of(network: Architecture, count: int) -> Split:
     generator = torch.Generator().manual_seed(count)
     shape = (count, *network.image_format.shape)
@@ -301,10 +343,11 @@ def split_of(network: Architecture, count: int) -> Split:
 
 @pytest.mark.parametrize(("channels", "size"), FORMATS)
 def test_python_formats_agree_with_the_network(channels: int, size: Size, tmp_path: Path) -> None:
-    network = random_network("v2", 0, channels, size)
+    network = load_reference("mobilenet_v2").replace(
+        alpha=0.35, resolution=size, inputs=Input(channels=channels), num_classes=4
+    )
     written = export(exportable(network), tmp_path, ("yaml", "pytorch", "timm"))
-    assert [each.error is not None and each.error < 1e-5 for each in written[:2]] == [True, True]
-    assert written[2].error is not None or written[2].note
+    assert all(each.error is not None and each.error < 1e-5 for each in written)
 
 
 @pytest.mark.slow
@@ -318,3 +361,19 @@ def test_graphs_agree_with_the_network_and_int8_files_run(
     found = quantise(tmp_path, split_of(network, 8), split_of(network, 9), "validation")
     assert found.images == 9
     assert (tmp_path / "model.int8.onnx").is_file()
+
+
+def test_count_takes_a_rectangle_and_names_the_channels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = load_reference("mobilenet_v2").replace(inputs=GREY)
+    (tmp_path / "grey.yaml").write_text(grey.to_yaml())
+    with pytest.raises(SystemExit):
+        main(["count", str(tmp_path / "grey.yaml"), "--resolution", "96x160"])
+    assert "96x160 px, channels: 1  1,000 classes" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["count", "mobilenet_v2", "--resolution", "96x"])
+    assert stopped.value.code == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "--resolution: expected an integer from 1 to 4096 for a square, or height" in message
+    assert "got '96x'" in message

@@ -60,6 +60,7 @@ def count(
 
 def _count_architecture(architecture: Architecture, layers: bool, as_json: bool) -> None:
     from mbsearch.cost import METRICS, layer_costs, measure
+    from mbsearch.space.image_format import COLOURS
 
     totals = measure(architecture)
     rows = layer_costs(architecture) if layers else []
@@ -67,8 +68,11 @@ def _count_architecture(architecture: Architecture, layers: bool, as_json: bool)
         per_layer = {"layers": [row._asdict() for row in rows]} if layers else {}
         print(json.dumps({**totals, **per_layer}))  # noqa: T201  rich would wrap long lines
         return
+    images = [f"{architecture.resolution} px"]
+    if architecture.input.channels != COLOURS:
+        images.append(f"channels: {architecture.input.channels}")
     title = (
-        f"{architecture.name}  alpha {architecture.alpha:g}  {architecture.resolution} px  "
+        f"{architecture.name}  alpha {architecture.alpha:g}  {', '.join(images)}  "
         f"{architecture.num_classes:,} classes"
     )
     out.print(f"[bold]{escape(title)}[/]", highlight=False)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from mbsearch.cost.metrics import COSTS
+from mbsearch.space.size import Size
 from mbsearch.study.records import State, TrialRecord
 
 PUBLISHED_AXES = ("mult_adds", "params", "pixel1_ms")
@@ -36,7 +37,7 @@ class View:
     budgets: Mapping[str, int] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
     alphas: tuple[float, ...] = ()
-    resolutions: tuple[str, ...] = ()
+    resolutions: tuple[Size, ...] = ()
     states: tuple[str, ...] = ()
     against: str = "trials"
     beside: str | None = None
@@ -63,7 +64,7 @@ class View:
             },
             blocks=_list(data.get("blocks")),
             alphas=tuple(a for text in _list(data.get("alphas")) if (a := _number(text))),
-            resolutions=_list(data.get("resolutions")),
+            resolutions=tuple(s for text in _list(data.get("resolutions")) if (s := _size(text))),
             against="time" if data.get("against") == "time" else "trials",
             beside=data.get("beside") or None,
             choice=data.get("choice") or None,
@@ -81,7 +82,7 @@ class View:
         architecture = record.architecture
         return (
             (not self.alphas or architecture.alpha in self.alphas)
-            and (not self.resolutions or str(architecture.resolution) in self.resolutions)
+            and (not self.resolutions or architecture.resolution in self.resolutions)
             and (not self.states or record.state in self.states)
             and (
                 not self.blocks or any(stage.block in self.blocks for stage in architecture.stages)
@@ -102,6 +103,13 @@ def query(data: Mapping[str, Any]) -> str:
 
 def _list(text: object) -> tuple[str, ...]:
     return tuple(part for part in str(text or "").split(",") if part)
+
+
+def _size(text: str) -> Size | None:
+    try:
+        return Size.read(text)
+    except ValueError:
+        return None
 
 
 def _integer(text: object) -> int | None:

@@ -228,8 +228,10 @@ class Evaluation:
     int8: Int8Evaluation | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Accept an integer of `pixels`, for the user's own evaluators."""
-        object.__setattr__(self, "pixels", Size.parse(self.pixels))
+        """Accept `pixels` as stored, and any integer of a user's own evaluator."""
+        given: object = self.pixels
+        size = Size.square(given) if isinstance(given, int) else Size.parse(given)
+        object.__setattr__(self, "pixels", size)
 
     @property
     def effective_images(self) -> int | None:
