@@ -40,7 +40,7 @@ Keys of the network, the stem, the head and the blocks may be `{choices: [...]}`
 `{range: [low, high], step: ...}` or `{range: [low, high], log: true, points: ...}`. `name` and
 `num_classes` may not.
 """
-_, OF_EVERY_RECIPE, *_ = inspect.cleandoc(Recipe.__doc__ or "").split("\n\n")
+OF_EVERY_RECIPE = inspect.cleandoc(Recipe.__doc__ or "").split("\n\n")[1]
 SECTIONS: Mapping[str, tuple[type[BaseModel], str]] = {
     "Network": (Architecture, "Keys at the top of a file."),
     "`stem`": (Stem, ""),
