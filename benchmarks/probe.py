@@ -50,8 +50,9 @@ def unoptimised(path: Path, network: Architecture) -> Step:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    side = network.resolution
-    image = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
+    image = np.random.default_rng(0).standard_normal(
+        (1, *network.image_format.shape), dtype=np.float32
+    )
     return lambda: session.run(None, {"images": image})
 
 

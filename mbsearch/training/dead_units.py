@@ -26,7 +26,9 @@ def dead_units(network: nn.Module, split: Split, device: torch.device) -> DeadUn
         split: the validation images, of which `IMAGES` are used.
         device: where the network runs.
     """
-    kernels = [dead for conv in _depthwise(network) for dead in dead_kernels(conv).tolist()]
+    kernels = [
+        dead for conv in depthwise_convolutions(network) for dead in dead_kernels(conv).tolist()
+    ]
     silent: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda _, __, output: silent.append(_is_silent(output)))
@@ -58,7 +60,8 @@ def dead_kernels(conv: nn.Conv2d) -> Tensor:
     return norms < SMALL_NORM * norms.median()
 
 
-def _depthwise(network: nn.Module) -> Iterator[nn.Conv2d]:
+def depthwise_convolutions(network: nn.Module) -> Iterator[nn.Conv2d]:
+    """Yield the depthwise convolutions of a network."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             yield module
