@@ -1,13 +1,13 @@
 """Close the loop of the probe kit on this machine, which pretends to be a device.
 
-    python benchmarks/probe.py KIT [--space v2] [--networks 40] [--others 30] [--runtime onnxruntime]
-                               [--rounds 40] [--compare]
+    python benchmarks/probe.py KIT [--space v2] [--networks 40] [--others 30]
+                               [--runtime onnxruntime] [--rounds 40] [--compare]
 
 Writes a probe kit into KIT, measures its networks, fills in the table, and fits the latency model.
 Then the model predicts OTHERS random networks of the space that are not in the kit, and the errors
 of the predictions are printed. The device is one thread of onnxruntime without graph optimisation,
-or of torch (eager). Times are CPU times of the thread, medians over rounds in which the networks take
-turns: other work on the machine then slows all of them alike. With --compare the model is also
+or of torch (eager). Times are CPU times of the thread, medians over rounds in which the networks
+take turns: other work on the machine then slows all of them alike. With --compare the model is also
 fitted to as many networks that `sample_by_cost` chooses.
 """
 
@@ -144,7 +144,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     space = load_specification(given.space)
-    probes = write_probe_kit(space, given.kit, count=given.networks)
+    formats = ("onnx",) if given.runtime == "onnxruntime" else ()
+    probes = write_probe_kit(space, given.kit, count=given.networks, formats=formats)
     others = other_networks(space, given.others, probes)
     sampled = sample_by_cost(space, len(probes), 1) if given.compare else []
     if given.runtime == "torch":
