@@ -145,7 +145,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     space = load_specification(given.space)
-    probes = write_probe_kit(space, given.kit, count=given.networks)
+    formats = ("onnx",) if given.runtime == "onnxruntime" else ()
+    probes = write_probe_kit(space, given.kit, count=given.networks, formats=formats)
     others = other_networks(space, given.others, probes)
     sampled = sample_by_cost(space, len(probes), 1) if given.compare else []
     if given.runtime == "torch":

@@ -23,8 +23,8 @@ from mbsearch.training.network import build
 NETWORKS = 40
 TEMPLATE = "device.csv"
 """Table to copy and fill in."""
-# Formats that devices run. One whose packages are not installed is left out.
-_FORMATS = ("onnx", "litert")
+KIT_FORMATS = ("onnx", "litert")
+"""Formats that devices run. One whose packages are not installed is left out."""
 
 _README = f"""\
 # Probe kit of the space {{space}}
@@ -95,15 +95,24 @@ def write_probe_kit(
     *,
     count: int = NETWORKS,
     seed: int = 0,
+    formats: Sequence[str] = KIT_FORMATS,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Architecture]:
     """Write a probe kit for a space into a new folder, and return its networks.
+
+    Args:
+        space: the space to sample.
+        folder: of the kit.
+        count: number of networks.
+        seed: seed of the sample.
+        formats: names of export formats; those whose packages are not installed are left out.
+        on_progress: receives an event for each network.
 
     Raises:
         SpecError: the space has too few networks within its limits.
         ExportError: no format can be written, or the folder is not empty or cannot be written.
     """
-    formats = _available()
+    available = _available(formats)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder}: expected a new or empty folder, got one with files")
     networks = [
@@ -111,13 +120,13 @@ def write_probe_kit(
         for i, network in enumerate(probe_networks(space, count, seed), start=1)
     ]
     try:
-        for home in (ARCHITECTURES, *(each.name for each in formats)):
+        for home in (ARCHITECTURES, *(each.name for each in available)):
             (folder / home).mkdir(parents=True)
         for done, network in enumerate(networks, start=1):
-            _write_network(network, folder, formats)
+            _write_network(network, folder, available)
             on_progress(Progress("networks of the probe kit", done, len(networks)))
         write_atomically(folder / TEMPLATE, _table(networks))
-        folders = ", ".join(f"`{each.name}`" for each in formats)
+        folders = ", ".join(f"`{each.name}`" for each in available)
         text = _README.format(space=space.name, count=len(networks), folders=folders)
         write_atomically(folder / "README.md", text)
     except OSError as error:
@@ -125,16 +134,16 @@ def write_probe_kit(
     return networks
 
 
-def _available() -> list[Format]:
-    """Return the formats whose packages are installed."""
+def _available(formats: Sequence[str]) -> list[Format]:
+    """Return the formats whose packages are installed; raise an error if there are none."""
     found = []
-    for name in _FORMATS:
+    for name in formats:
         try:
             found += require([name])
         except ExportError:
             continue
     if not found:
-        require([_FORMATS[0]])
+        require(formats)
     return found
 
 
