@@ -115,6 +115,10 @@ def test_a_file_of_other_weights_is_refused(
     with pytest.raises(ExportError, match=r"network_int8.tflite: expected the logits"):
         export(given, tmp_path / "out", ("litert-int8",))
     assert not (tmp_path / "out").exists()
+    *_, written = export(given, tmp_path / "out", ("yaml", "litert-int8"))
+    assert written.error is None, "it does not cost the others"
+    assert "network_int8.tflite: expected the logits" in (written.note or "")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["architecture.yaml"]
 
 
 def test_int8_files_without_calibration_images_are_refused(tmp_path: Path) -> None:
