@@ -82,7 +82,13 @@ def test_other_texts_are_no_size(text: str) -> None:
 
 @pytest.mark.parametrize("pixels", [0, 24, "24x40"])
 def test_an_evaluation_keeps_the_pixels_of_any_evaluator(pixels: int | str) -> None:
-    data = {"accuracy": 0.5, "validation_loss": 1.0, "seconds": 1.0, "seed": 0, "pixels": pixels}
+    data: dict[str, Any] = {
+        "accuracy": 0.5,
+        "validation_loss": 1.0,
+        "seconds": 1.0,
+        "seed": 0,
+        "pixels": pixels,
+    }
     data |= {"curve": [], "evaluator": "mine", "recipe": {}, "device": "none"}
     assert Evaluation.from_dict(data).to_dict()["pixels"] == pixels
 
