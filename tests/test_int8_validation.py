@@ -17,10 +17,12 @@ from test_finals import search, small
 
 from mbsearch.analysis.tables import to_frame
 from mbsearch.config.proxy_settings import Proxy
+from mbsearch.config.retrain_settings import Retrain
 from mbsearch.data.batches import batches
 from mbsearch.data.calibration import calibration_images
 from mbsearch.data.sources import load_source
 from mbsearch.execution.protocol import Task
+from mbsearch.export import quantization
 from mbsearch.export.exportable import Exportable
 from mbsearch.export.graphs import INT8, run_onnx, write_onnx
 from mbsearch.export.quantization import int8_predictions, quantise
@@ -28,6 +30,7 @@ from mbsearch.search.int8_validation import SHARE, is_validated, left_out
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.records import Evaluation, Fidelity, Int8Evaluation, Predictions, TrialRecord
+from mbsearch.training.long_training import FinalTraining
 from mbsearch.training.network import build
 from mbsearch.training.proxy import ProxyTraining
 
@@ -89,22 +92,30 @@ def test_a_final_keeps_the_predictions_of_its_weights_as_the_exported_int8_file_
     assert agree.mean() > 0.8
 
 
-def test_a_final_that_cannot_be_quantised_is_kept_with_a_warning(
+def test_a_network_that_cannot_be_quantised_is_kept_with_a_warning(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
 
-    def broken(*_: object) -> list[Predictions]:
+    def broken(*_: object) -> None:
         raise RuntimeError("unsupported operator")
 
-    evaluator = ProxyTraining(Proxy(), str(images), device="cpu", int8=broken)
+    monkeypatch.setattr(quantization, "_quantise", broken)
+    monkeypatch.setattr(quantization, "write_onnx", lambda *_: None)
+    monkeypatch.setattr(quantization, "_prepared", lambda folder: folder)
     task = Task(TINY, 0, fidelity=Fidelity.FINAL, epochs=1, int8=True)
-    with caplog.at_level(logging.WARNING):
-        found = evaluator.evaluate(task).evaluation
-    assert found.int8 is None
-    assert found.predictions is not None
-    (line,) = [r.message for r in caplog.records if "int8" in r.message]
-    assert "RuntimeError: unsupported operator" in line
+    recipe = Retrain(epochs=1, batch_size=8, quantization_aware=True)
+    final = ProxyTraining(Proxy(), str(images), device="cpu", int8=int8_predictions)
+    retraining = FinalTraining(recipe, 1.0, str(images), tmp_path, int8=int8_predictions)
+    for evaluator in (final, retraining):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            found = evaluator.evaluate(task).evaluation
+        assert found.int8 is None
+        assert found.predictions is not None
+        (line,) = [r.message for r in caplog.records if "int8" in r.message]
+        assert line.startswith("no int8 accuracy: network: cannot be quantised to int8")
+        assert "(RuntimeError: unsupported operator)" in line
 
 
 def test_int8_predictions_survive_storage_and_earlier_evaluations_have_none() -> None:

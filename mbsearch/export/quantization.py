@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mbsearch.data.batches import Split, batches
 from mbsearch.data.calibration import calibration_images
 from mbsearch.data.sources import ImageSource
+from mbsearch.errors import ExportError
 from mbsearch.export.exportable import Exportable
 from mbsearch.export.graphs import INT8, ONNX, run_onnx, write_onnx
 from mbsearch.space.architecture import Architecture
@@ -74,16 +75,21 @@ def int8_predictions(
 
     Raises:
         DataError: the images cannot be read.
+        ExportError: onnxruntime cannot quantise the network.
     """
     copied = build(architecture)
     copied.load_state_dict(network.state_dict())
     size = Size(*scored[0].images.shape[-2:])
     exportable = Exportable(architecture, copied.eval(), architecture.name, pixels=size)
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        write_onnx(exportable, folder)
-        prepared = _prepared(folder)
-        _quantise(prepared, folder / INT8, calibration_images(source, exportable.images))
+        folder, calibration = Path(made), calibration_images(source, exportable.images)
+        try:
+            write_onnx(exportable, folder)
+            _quantise(_prepared(folder), folder / INT8, calibration)
+        except Exception as error:  # of many classes, of torch and onnxruntime
+            cause = f"{type(error).__name__}: {error}"
+            message = f"{architecture.name}: cannot be quantised to int8 ({cause})"
+            raise ExportError(message) from None
         predicted = [_predicted(folder / INT8, split).numpy() for split in scored]
     return [
         Predictions(split.labels.numpy().astype(np.uint16), found.astype(np.uint16))

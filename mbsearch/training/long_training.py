@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from mbsearch.config.scores import Score
 from mbsearch.data.batches import Batch, Split
 from mbsearch.data.calibration import calibration_images
 from mbsearch.data.sources import ImageSource, load_source
-from mbsearch.errors import EvaluationError
+from mbsearch.errors import EvaluationError, ExportError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
@@ -40,6 +42,9 @@ from mbsearch.training.weights import content_of, load_weights
 
 Int8Predictor = Callable[[Architecture, nn.Module, ImageSource, Sequence[Split]], list[Predictions]]
 """Returns a trained network's predictions on each split, after quantisation to int8."""
+
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +138,28 @@ class FinalTraining:
     def _int8(
         self, task: Task, training: LongTraining, source: ImageSource, test: Split
     ) -> Int8Evaluation | None:
-        """Fine-tune a trained network for int8, and evaluate it as int8 before and after."""
+        """Return the evaluation as int8 after fine-tuning; None if it is off, or fails."""
         if self.int8 is None or not training.recipe.quantization_aware:
             return None
+        try:
+            return self._fine_tuned(self.int8, task, training, source, test)
+        except ExportError as error:
+            _LOGGER.warning(f"no int8 accuracy: {error}")
+            return None
+
+    def _fine_tuned(
+        self,
+        int8: Int8Predictor,
+        task: Task,
+        training: LongTraining,
+        source: ImageSource,
+        test: Split,
+    ) -> Int8Evaluation:
+        """Fine-tune a trained network for int8, and evaluate it as int8 before and after."""
         started, path = time.perf_counter(), self.home(task) / INT8_WEIGHTS
         architecture = task.architecture.replace(num_classes=source.num_classes)
         validation = source.split("validation", self._images(task))
-        (before,) = self.int8(architecture, training.scored, source, [validation])
+        (before,) = int8(architecture, training.scored, source, [validation])
         tuned = build(architecture)
         if path.is_file():
             load_weights(tuned, path)
@@ -147,8 +167,10 @@ class FinalTraining:
             tuned.load_state_dict(training.scored.state_dict())
             calibration = calibration_images(source, self._images(task))
             fine_tune(tuned, training, training.recipe, calibration)
-            torch.save(tuned.state_dict(), path)
-        after, tested = self.int8(architecture, tuned, source, [validation, test])
+            weights = io.BytesIO()
+            torch.save(tuned.state_dict(), weights)
+            write_atomically(path, weights.getvalue(), exclusive=True)
+        after, tested = int8(architecture, tuned, source, [validation, test])
         return Int8Evaluation(
             tested,
             time.perf_counter() - started,

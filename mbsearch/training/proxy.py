@@ -26,7 +26,7 @@ from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.scores import Score
 from mbsearch.data.batches import Split
 from mbsearch.data.sources import ImageSource, load_source
-from mbsearch.errors import EvaluationError
+from mbsearch.errors import EvaluationError, ExportError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
@@ -207,11 +207,8 @@ class ProxyTraining:
         architecture = task.architecture.replace(num_classes=source.num_classes)
         try:
             (found,) = self.int8(architecture, network, source, [scored])
-        except Exception as error:  # onnxruntime raises errors of many classes
-            _LOGGER.warning(
-                f"{task.architecture.name}: no int8 accuracy, as its quantisation failed "
-                f"({type(error).__name__}: {error})"
-            )
+        except ExportError as error:
+            _LOGGER.warning(f"no int8 accuracy: {error}")
             return None
         return Int8Evaluation(found, time.perf_counter() - started)
 
