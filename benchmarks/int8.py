@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -50,7 +51,8 @@ def main() -> None:
         assert found.int8 is not None
         trained = build(network)
         load_weights(trained, training.home(task) / WEIGHTS)
-        (plain,) = int8_predictions(network, trained, source, [source.split("test", found.pixels)])
+        images = replace(network.image_format, size=found.pixels)
+        (plain,) = int8_predictions(network, trained, source, [source.split("test", images)])
         rows.append((found.accuracy, float(plain.correct.mean()), found.int8.accuracy))
         print(f"seed {seed}: {_line(rows[-1])}", flush=True)
     print(f"mean: {_line(tuple(map(fmean, zip(*rows, strict=True))))}")
