@@ -23,9 +23,12 @@ from mbsearch.cost import measure
 from mbsearch.errors import StorageError
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.export import model_card as card
+from mbsearch.export.exportable import Exportable
+from mbsearch.export.quantization import Quantised
 from mbsearch.space.size import Size
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
+from mbsearch.study.answer_folders import read_int8
 from mbsearch.study.opening import read_study
 from mbsearch.study.records import TABLE, Start, StartKind, State, TrialRecord, find_trial
 from mbsearch.study.store import DONOR
@@ -153,6 +156,23 @@ def test_a_folder_has_the_files_and_a_card_with_accuracy_and_origin(
     ):
         assert fact in card
     assert "model.onnx" not in card
+
+
+def test_the_int8_accuracy_of_a_card_is_read_back(
+    study: tuple[Path, list[TrialRecord]], tmp_path: Path
+) -> None:
+    record = find_trial(study[1], 6)
+    sentence = Quantised(0.9, 0.8, 40, "test").sentence()
+    content = f"`{record.fingerprint}`, weights `fresh`"
+    origin = card.Origin(record, "none", {}, None, content, "mbsearch export", int8=sentence)
+    network = build(record.architecture)
+    files = card._files(Exportable(record.architecture, network, "a network."), [], origin)
+    for name, text in {"answer-1M": files, "answer-2M": f"`model.int8.onnx`: {sentence}"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.md").write_text(f"| Network | {content} |\n\n{text}\n")
+        found = read_int8(tmp_path)[record.fingerprint]
+        assert (found.accuracy, found.split, found.sentence) == (0.8, "test", sentence)
+        (tmp_path / name / "README.md").unlink()
 
 
 def test_files_of_another_network_are_removed_and_the_users_own_kept(

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NETWORK = re.compile(r"^\| Network \| `([0-9a-f]{16})`", re.MULTILINE)
+# A row of the card's table of files; a line of its own in earlier cards.
 _INT8 = re.compile(
-    r"^`model\.int8\.onnx`: (int8 classifies ([0-9.]+) of \d+ (\w+) images .*)$", re.MULTILINE
+    r"^(?:\| )?`model\.int8\.onnx`(?:: | \|[^|\n]*\| )"
+    r"(int8 classifies ([0-9.]+) of \d+ (\w+) images [^|\n]*?)(?: \|)?$",
+    re.MULTILINE,
 )
 
 
