@@ -58,7 +58,7 @@ def _actions(record: TrialRecord, card: AnswerCard, fields: Fields) -> list[Comp
         actions.insert(0, dcc.Link("Open", href=address, className="button first"))
     if (command := card.retrain_command) is not None:
         actions += [
-            dmc.Code(command, id="retrain-command", className="command"),
+            dmc.Code(command, id="retrain-command", className="command", tabIndex=0),
             dcc.Clipboard(
                 target_id="retrain-command",
                 title="Copy the command that retrains this network",

@@ -26,7 +26,7 @@ def card_html(card: AnswerCard, networks: Sequence[int] = ()) -> str:
         if record.trial != UNTRIED and record.trial in networks:
             actions.insert(0, f'<a class="button first" href="#network-{record.trial}">Open</a>')
         if (command := card.retrain_command) is not None:
-            actions.append(f"<code>{escape(command)}</code>{_COPY}")
+            actions.append(f'<code tabindex="0">{escape(command)}</code>{_COPY}')
         shown.append(f'<div class="actions">{"".join(actions)}</div>')
     if len(card.rows) > 1:
         rows = [[escape(cell) for cell in row] for _, row in card.rows]

@@ -55,6 +55,7 @@ def paint(browser: webdriver.Chrome, scheme: str) -> None:
 
 def violations(browser: webdriver.Chrome) -> list[str]:
     """Return the rules of axe-core that a page breaks, with the first element of each."""
+    browser.set_script_timeout(120)  # on a busy machine
     browser.execute_script("if (!window.axe) { const run = eval; run(arguments[0]); }", AXE)
     return list(
         browser.execute_async_script(

@@ -492,7 +492,7 @@ def _downloads(snapshot: Snapshot, record: TrialRecord) -> Any:
             dmc.Text(id="export-status", size="sm", **parts.aria(live="polite")),
             html.Div(
                 [
-                    dmc.Code(command, id="command", className="command"),
+                    dmc.Code(command, id="command", className="command", tabIndex=0),
                     dcc.Clipboard(target_id="command", title="Copy the command", className="copy"),
                 ],
                 className="row",
