@@ -42,8 +42,8 @@ def named_columns(place: str, columns: Sequence[str], known: Mapping[str, str]) 
     for name in known.values():
         if named.count(name) > 1:
             variants = [c for c, n in zip(columns, named, strict=True) if n == name]
-            got = "it twice" if len(set(variants)) == 1 else " and ".join(map(repr, variants))
-            raise DataError(f"{place}: expected the column {name!r} once, got {got}")
+            found = "" if len(set(variants)) == 1 else f" ({' and '.join(map(repr, variants))})"
+            raise DataError(f"{place}: expected the column {name!r} once, got it twice{found}")
     return named
 
 

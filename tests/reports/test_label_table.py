@@ -258,7 +258,10 @@ def test_an_error_of_splits_names_file_and_line(
     [
         ("", "expected the columns 'path' and 'label'"),
         ("path,lable\na.png,cat\n", "got 'path', 'lable'; did you mean 'lable'?"),
-        ("file,image,label\n", "expected the column 'path' once, got 'file' and 'image'"),
+        (
+            "file,image,label\n",
+            "expected the column 'path' once, got it twice ('file' and 'image')",
+        ),
         ("path,label\n", "expected a row for each image, got only a header"),
     ],
 )
