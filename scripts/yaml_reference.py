@@ -26,7 +26,7 @@ from mbsearch.config.racing_settings import Racing
 from mbsearch.config.recipe import Recipe
 from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.settings import Settings
-from mbsearch.space.architecture import Architecture, Head, Stem
+from mbsearch.space.architecture import Architecture, Head, Input, Stem
 from mbsearch.space.blocks import BLOCKS
 
 HEAD = """\
@@ -43,6 +43,7 @@ Keys of the network, the stem, the head and the blocks may be `{choices: [...]}`
 OF_EVERY_RECIPE = inspect.cleandoc(Recipe.__doc__ or "").split("\n\n")[1]
 SECTIONS: Mapping[str, tuple[type[BaseModel], str]] = {
     "Network": (Architecture, "Keys at the top of a file."),
+    "`input`": (Input, ""),
     "`stem`": (Stem, ""),
     "`head`": (Head, ""),
     **{f"`block: {name}`": (model, "") for name, model in BLOCKS.items()},
