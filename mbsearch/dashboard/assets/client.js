@@ -103,7 +103,7 @@
   }).observe(document.documentElement, { subtree: true, childList: true, attributeFilter: ["aria-valuenow"] });
 
   // What an address need not say.
-  const DEFAULTS = { metric: "mult_adds", against: "trials", axis: "mult_adds", rows: "differences" };
+  const DEFAULTS = { accuracy: "float32", metric: "mult_adds", against: "trials", axis: "mult_adds", rows: "differences" };
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   const skip = () => window.dash_clientside.no_update;
 
