@@ -19,4 +19,5 @@ def blocky_images(count: int, images: ImageFormat, seed: int = 0, classes: int =
     blocks = colours.repeat_interleave(_BLOCK, 2).repeat_interleave(_BLOCK, 3)
     labels = torch.zeros(count, dtype=torch.int64)
     pixels = blocks[..., :height, :width].contiguous()
-    return Split(pixels, labels, (0.5,) * channels, (0.29,) * channels, classes)
+    known = (0.5,) * channels, (0.29,) * channels
+    return Split(pixels, labels, *known, classes, channels=channels)

@@ -32,6 +32,6 @@ def exportable(
             assert norm.running_var is not None
             norm.running_var.clamp_(min=least_variance * float(norm.running_var.mean()))
     title = f"{architecture.name}: a network."
-    return Exportable(
-        architecture, network.eval(), title, Normalisation((0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
-    )
+    channels = architecture.image_format.channels
+    known = Normalisation((0.5, 0.4, 0.3)[:channels], (0.2, 0.3, 0.1)[:channels])
+    return Exportable(architecture, network.eval(), title, known)
