@@ -29,6 +29,7 @@ from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.space.library import load_reference
 from mbsearch.study.opening import read_study
+from mbsearch.study.records import complete
 from mbsearch.study.run_clock import Moment
 
 from .conftest import Mbsearch
@@ -49,6 +50,14 @@ racing: {rungs: []}
 """
 
 
+def has_completed_trial(folder: Path) -> bool:
+    """Return whether a trial has ended; its evaluation is in the journal a moment earlier."""
+    journal = folder / "journal.log"
+    if not (journal.exists() and b'"evaluation"' in journal.read_bytes()):
+        return False
+    return bool(complete(read_study(folder).records()))
+
+
 @pytest.fixture
 def long_run(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts a run of many trials in a session of its own, and waits for its first trial."""
@@ -67,9 +76,9 @@ def long_run(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             start_new_session=True,
             preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
         )
-        journal = tmp_path / "results" / "long" / "journal.log"
+        folder = tmp_path / "results" / "long"
         deadline = time.monotonic() + 60
-        while not (journal.exists() and b'"evaluation"' in journal.read_bytes()):
+        while not has_completed_trial(folder):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.05)
