@@ -45,9 +45,9 @@ def test_backbones_cost_the_same(example: ModuleType) -> None:
     assert isinstance(winner, mb.Architecture)
     winner = winner.replace(resolution=128)
     for family in ("mobilenet_v1", "mobilenet_v2"):
-        rival = example.of_equal_cost(family, winner)
-        costs = [example.backbone_mult_adds(each) for each in (rival, winner)]
-        assert rival.resolution == Size.square(128)
+        reference = example.of_equal_cost(family, winner)
+        costs = [example.backbone_mult_adds(each) for each in (reference, winner)]
+        assert reference.resolution == Size.square(128)
         assert costs[0] == pytest.approx(costs[1], rel=0.15)
 
 

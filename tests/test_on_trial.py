@@ -14,6 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import mbsearch as mb
+from mbsearch.search.driver import OnTrial
 from mbsearch.study.opening import JOURNAL, read_study
 from mbsearch.study.records import State, TrialRecord
 from mbsearch.study_run import run
@@ -92,6 +93,19 @@ def test_optunas_own_reader_opens_a_study_for_its_dashboard(tmp_path: Path) -> N
     assert (tmp_path / JOURNAL).read_bytes() == before
 
 
+def records_of_run(folder: Path, hook: OnTrial) -> list[TrialRecord]:
+    """Run a search that calls a hook, and return its records."""
+    run(
+        TINY,
+        trials=2,
+        folder=folder,
+        evaluator=FakeEvaluator(epochs=2),
+        jobs=1,
+        on_trial=hook,
+    )
+    return read_study(folder).records()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning")  # of SQLAlchemy about MLflow
 def test_mlflow_has_a_run_for_each_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,16 +114,9 @@ def test_mlflow_has_a_run_for_each_trial(tmp_path: Path, monkeypatch: pytest.Mon
 
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    run(
-        TINY,
-        trials=2,
-        folder=tmp_path / "study",
-        evaluator=FakeEvaluator(epochs=2),
-        jobs=1,
-        on_trial=log_trial,
-    )
+    records = records_of_run(tmp_path / "study", log_trial)
     runs = {each.info.run_name: each for each in mlflow.search_runs(output_format="list")}
-    for record in read_study(tmp_path / "study").records():
+    for record in records:
         metrics = runs[record.label].data.metrics
         assert metrics["mult_adds"] == record.mult_adds
         assert metrics["validation_accuracy"] == pytest.approx(record.accuracy)
@@ -125,15 +132,8 @@ def test_tensorboard_has_the_learning_curve_of_each_trial(
     from track_in_tensorboard import RUNS, log_trial
 
     monkeypatch.chdir(tmp_path)
-    run(
-        TINY,
-        trials=2,
-        folder=tmp_path / "study",
-        evaluator=FakeEvaluator(epochs=2),
-        jobs=1,
-        on_trial=log_trial,
-    )
-    for record in read_study(tmp_path / "study").records():
+    records = records_of_run(tmp_path / "study", log_trial)
+    for record in records:
         events = EventAccumulator(str(RUNS / record.slug))
         events.Reload()
         assert record.evaluation is not None

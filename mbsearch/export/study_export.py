@@ -92,7 +92,7 @@ def export_record(
         raise ExportError(f"{option}: expected onnx among the formats, got none")
     settings = store.settings()
     trained = None if home is None else trained_weights(home, record)
-    exportable = _exportable(store, record, trained, _images_record(settings, data))
+    exportable = _exportable(store.name, settings, record, trained, data)
     # Fail before anything is written if there are no images.
     scored: SplitName = "validation" if trained is None else "test"
     quantises = any(each.int8 for each in chosen)
@@ -129,19 +129,21 @@ def export_record(
 
 
 def _exportable(
-    store: StudyStore,
+    study: str,
+    settings: Mapping[str, Any],
     record: TrialRecord,
     trained: TrainedWeights | None,
-    images: ImagesRecord | None,
+    data: str | None,
 ) -> Exportable:
     """Return a record's network, with fresh weights if there are no trained ones."""
     architecture, pixels = record.architecture, None
+    images = _images_record(settings, data)
     if not record.is_baseline:  # searched networks have no name of their own
-        architecture = architecture.replace(name=f"{store.name}-trial-{record.trial}")
+        architecture = architecture.replace(name=f"{study}-trial-{record.trial}")
     if trained is not None:  # the classes of the images override those of the space
         architecture = architecture.replace(num_classes=classes_of(trained.path))
         pixels = trained.pixels
-    network = build(architecture, seed=store.settings()["stamp"]["seed"])
+    network = build(architecture, seed=settings["stamp"]["seed"])
     if trained is not None:
         load_weights(network, trained.path)
     return Exportable(

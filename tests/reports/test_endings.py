@@ -51,7 +51,7 @@ racing: {rungs: []}
 
 
 def has_completed_trial(folder: Path) -> bool:
-    """Return whether a trial has ended; its evaluation is in the journal a moment earlier."""
+    """Return whether a trial is completed; its evaluation is in the journal a moment earlier."""
     journal = folder / "journal.log"
     if not (journal.exists() and b'"evaluation"' in journal.read_bytes()):
         return False

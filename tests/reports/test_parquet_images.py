@@ -34,7 +34,7 @@ def encoded(seed: int) -> bytes:
 
 
 def images(count: int, seed: int = 0) -> list[tuple[bytes, int]]:
-    """Contents and labels of images, of two classes in turn."""
+    """Return encoded images and their labels, which alternate between two classes."""
     return [(encoded(1000 * seed + i), i % 2) for i in range(count)]
 
 
