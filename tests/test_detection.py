@@ -55,7 +55,7 @@ def test_backbones_cost_the_same(example: ModuleType) -> None:
 def test_the_searched_network_and_mobilenets_learn_to_detect(
     example: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--steps", "60", "--tested", "40", "--pixels", "64"]
+    arguments = ["--steps", "40", "--tested", "25", "--pixels", "64"]
     scores = example.main([str(ROOT / "docs/winner.yaml"), *arguments])
     names = [name.partition(" ")[0] for name in scores]
     assert names == ["winner", "mobilenet_v1", "mobilenet_v2"]

@@ -44,8 +44,8 @@ promotion: {share: 0.9, longer: 2}
 weights: none
 """
 TRIALS = 8
-RUN = [sys.executable, "-m", "mbsearch", "run", "--space", "kill.yaml", "--trials"]
-COMMAND = [*RUN, str(TRIALS)]
+RUN = [sys.executable, "-m", "mbsearch", "run", "--no-export", "--space", "kill.yaml", "--trials"]
+COMMAND = [*RUN, str(TRIALS), "--finals", "0"]
 LONG = [*RUN, "200"]
 
 
@@ -153,9 +153,9 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
 def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
     """What it had trained before the kill is part of its curve, to the last digit."""
     # With 20 minutes the finals fit, however slow the machine is.
-    finals = "budgets: [3M]\nfinals: {minutes: 20, networks: 1, epochs: 8}\n"
+    finals = "budgets: [3M]\nfinals: {minutes: 20, networks: 1, epochs: 5}\n"
     Path("kill.yaml").write_text(SPACE + finals)
-    process = start([*RUN, "4", "--no-export"])
+    process = start([*RUN, "4"])
 
     def begun() -> dict[Path, int]:
         """Epochs of finals that run, by their checkpoints."""
@@ -171,19 +171,19 @@ def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
     (path, epochs) = max(begun().items(), key=lambda each: each[1])
     before = torch.load(path, weights_only=True)["curve"]
 
-    again = subprocess.run([*RUN, "4", "--no-export"], capture_output=True, text=True, check=False)
+    again = subprocess.run([*RUN, "4"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     fingerprint = path.parent.name.split("-seed")[0]
     (final,) = next(r.finals for r in records() if r.fingerprint == fingerprint)
-    assert len(final.curve) == 8
+    assert len(final.curve) == 5
     assert [epoch.train_loss for epoch in final.curve[:epochs]] == [loss for loss, *_ in before]
     assert path.with_name("weights.pt").is_file()
     assert not path.exists()
 
 
 def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -> None:
-    # 200 trials of 8 epochs take longer than the start of the second process.
-    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 8"))
+    # 200 trials of 4 epochs take longer than the start of the second process.
+    Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 4"))
     process = start(LONG)
     wait_for(partial(complete, 1), process)
     second = subprocess.run(LONG, capture_output=True, text=True, check=False)
@@ -197,7 +197,7 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     message = " ".join(refused.stderr.split())
-    assert "proxy.epochs was 8 and is 3" in message
+    assert "proxy.epochs was 4 and is 3" in message
     assert "--name" in message
 
 
@@ -208,7 +208,7 @@ def test_the_same_images_by_another_path_go_on_and_other_images_are_named() -> N
     small = small.replace("share: 0.9", "share: 0")
 
     def run(*data: str, trials: int = 2) -> subprocess.CompletedProcess[str]:
-        command = [*RUN, str(trials), "--jobs", "1", *data]
+        command = [*RUN, str(trials), "--finals", "0", "--jobs", "1", *data]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     Path("kill.yaml").write_text(small)

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 FULL = "MBSEARCH_STORM" in os.environ
 # A kill every second; or else as trials end, for a slow machine starts no worker within a second.
-TRIALS, PAUSE, BETWEEN = (400, 1, 0) if FULL else (60, 0.1, 5)
+TRIALS, PAUSE, BETWEEN = (400, 1, 0) if FULL else (24, 0.1, 3)
 SLOW = 0.4 if FULL else 0.1  # seconds of a task where the run must outlast its killed drivers
 PATIENCE = 1500 if FULL else 300
 STORAGES = ["journal", "postgres"]
@@ -144,7 +144,7 @@ def test_a_study_resumes_after_its_driver_is_killed_on_either_executor(
 ) -> None:
     rng, folder = random.Random(0), tmp_path / "storm"
     before: dict[int, TrialRecord] = {}
-    for where in ([], ["--ray", cluster.address]) * (10 if FULL else 2):
+    for where in ([], ["--ray", cluster.address]) * (10 if FULL else 1):
         process = start(folder, storage, *where, seconds=SLOW)
         deadline = time.monotonic() + PATIENCE
         while len(ended(folder, storage)) == len(before):

@@ -123,8 +123,12 @@ class Settings(StrictModel):
     @property
     def needs_latency(self) -> bool:
         """Whether the search needs the latency of its candidates."""
-        keys = {self.metric}.union(*(each.bounds() for each in (self.limits, *self.budgets)))
-        return LATENCY in keys
+        return LATENCY in {self.metric} | self.bounded
+
+    @property
+    def bounded(self) -> frozenset[str]:
+        """Keys of the costs that limits or budgets bound."""
+        return frozenset().union(*(each.bounds() for each in (self.limits, *self.budgets)))
 
 
 SETTINGS_KEYS = tuple(Settings.model_fields)

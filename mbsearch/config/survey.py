@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, pairwise
 from random import Random
 from statistics import median
@@ -61,6 +62,8 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
     else:
         rng = Random(seed)
         encodings = [space.sample_params(rng) for _ in range(sample_size)]
+    settings = space.settings.exact
+    needed = partial(measure, metrics=settings.bounded | {"mult_adds"})
     networks: dict[str, dict[str, int]] = {}
     seen: set[tuple[tuple[str, object], ...]] = set()
     smallest_map: tuple[Size, Architecture] | None = None
@@ -69,7 +72,7 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
     for params in encodings:
         architecture = space.decode(params)
         try:
-            networks.setdefault(architecture.fingerprint, measure(architecture))
+            networks.setdefault(architecture.fingerprint, needed(architecture))
         except SpecError as error:
             refusal = error
             unbuildable += 1
@@ -84,11 +87,10 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
         )
     costs = list(networks.values())
     mult_adds = [c["mult_adds"] for c in costs]
-    settings = space.settings.exact
     ends = [min(mult_adds), max(mult_adds)]
     if not exact:
-        _, smallest = _minimise(space, lambda costs: costs["mult_adds"])
-        _, largest = _minimise(space, lambda costs: -costs["mult_adds"])
+        _, smallest = _minimise(space, lambda costs: costs["mult_adds"], needed)
+        _, largest = _minimise(space, lambda costs: -costs["mult_adds"], needed)
         ends = [min(ends[0], smallest["mult_adds"]), max(ends[1], largest["mult_adds"])]
     return Survey(
         encodings=space.size,

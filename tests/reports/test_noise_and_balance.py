@@ -13,7 +13,7 @@ import pytest
 from fake_search import search
 from PIL import Image
 
-from .conftest import Mbsearch, commands_in, search_with
+from .conftest import Mbsearch, search_with
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 SPACE = """\
@@ -29,8 +29,8 @@ proxy: {epochs: 1, train_images: null, validation_images: null}
 RUN = ("--space", "small.yaml", "--data", "photos", "--trials", "2", "--jobs", "1")
 
 
-def noise_study(folder: Path, counts: Mapping[str, int]) -> tuple[Mbsearch, str]:
-    """Search on pictures of noise, and return the command line there with what the run printed."""
+def noise_study(mbsearch: Mbsearch, folder: Path, counts: Mapping[str, int]) -> str:
+    """Search on pictures of noise, and return what the run printed."""
     rng = np.random.default_rng(0)
     for name, count in counts.items():
         (folder / "photos" / name).mkdir(parents=True)
@@ -38,8 +38,7 @@ def noise_study(folder: Path, counts: Mapping[str, int]) -> tuple[Mbsearch, str]
             pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
             Image.fromarray(pixels).save(folder / "photos" / name / f"{i:03}.png")
     (folder / "small.yaml").write_text(SPACE)
-    mbsearch = commands_in(folder)
-    return mbsearch, search_with(mbsearch, *RUN).passed()
+    return search_with(mbsearch, *RUN).passed()
 
 
 def words(text: str) -> str:
@@ -51,13 +50,13 @@ def words(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_noise_is_never_better_than_the_largest_class(tmp_path: Path) -> None:
-    mbsearch, of_run = noise_study(tmp_path, {"sound": 570, "broken": 30})
-    mbsearch("export", "results/small", "-o", "out", "--formats", "yaml").passed()
-    mbsearch("report", "results/small", "-o", "report.html").passed()
+def test_noise_is_never_better_than_the_largest_class(quick: Mbsearch, tmp_path: Path) -> None:
+    of_run = noise_study(quick, tmp_path, {"sound": 570, "broken": 30})
+    quick("export", "results/small", "-o", "out", "--formats", "yaml").passed()
+    quick("report", "results/small", "-o", "report.html").passed()
     texts = {
         "run": of_run,
-        "status": mbsearch("status", "results/small").passed(),
+        "status": quick("status", "results/small").passed(),
         "card": (tmp_path / "out" / "README.md").read_text(),
         "report": (tmp_path / "report.html").read_text(),
     }
@@ -113,9 +112,9 @@ def test_every_place_compares_with_the_largest_class(
 
 
 @pytest.mark.slow
-def test_four_pictures_a_class_never_give_a_lead(tmp_path: Path) -> None:
-    mbsearch, text = noise_study(tmp_path, {f"class {i}": 4 for i in range(10)})
-    text += mbsearch("status", "results/small", "--budget", "1G").passed()
+def test_four_pictures_a_class_never_give_a_lead(quick: Mbsearch, tmp_path: Path) -> None:
+    text = noise_study(quick, tmp_path, {f"class {i}": 4 for i in range(10)})
+    text += quick("status", "results/small", "--budget", "1G").passed()
     assert "± 0.000" not in text
     assert not re.search(r"(?<!not )significant\b", text)
     assert "not significant: 10 images are too few" in words(text)

@@ -409,7 +409,7 @@ def test_images_whose_names_are_not_utf_8_are_searched_and_exported(tmp_path: Pa
     assert (tmp_path / study / "front.html").is_file()
     exported = f"{photos.name} export"
     in_process_of_its_own(
-        tmp_path, "export", study, "--trial", "0", "-o", exported, **cache
+        tmp_path, "export", study, "--trial", "0", "--formats", "pytorch", "-o", exported, **cache
     ).passed()
     labels = (tmp_path / exported / "labels.txt").read_bytes()
     assert sorted(labels.splitlines()) == sorted(NAMES.values())
