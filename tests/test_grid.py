@@ -181,6 +181,16 @@ if __name__ == "__main__":
 """
 
 
+def test_a_suggestion_cut_off_by_a_kill_is_made_again(
+    space: SearchSpecification, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    create_study(open_journal(folder / JOURNAL, create=True), space.name).search.ask()
+    whole = grid(space, tmp_path / "whole", seeds=2)
+    assert _accuracies(grid(space, folder, seeds=2)) == _accuracies(whole)
+
+
 @pytest.mark.slow
 def test_a_grid_resumes_after_kill_9(space: SearchSpecification, tmp_path: Path) -> None:
     """It is killed among its networks, then among its repeats."""

@@ -15,6 +15,7 @@ from mbsearch.config.racing_settings import Racing
 from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure
 from mbsearch.errors import SpecError, StorageError
+from mbsearch.search.sampler.observations import ABANDONED
 from mbsearch.space.template import Params
 from mbsearch.study.store import StudyStore
 
@@ -48,8 +49,13 @@ class GridSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> Any:
-        """Return a parameter of the encoding whose position is the trial's number."""
-        return self._encodings[trial.number % len(self._encodings)][name]
+        """Return a parameter of the encoding whose position is the trial's among the others.
+
+        An abandoned suggestion does not count: its encoding is suggested again.
+        """
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        position = sum(ABANDONED not in each.user_attrs for each in earlier)
+        return self._encodings[position % len(self._encodings)][name]
 
 
 def adapted(space: SearchSpecification, sampler: str) -> SearchSpecification:
