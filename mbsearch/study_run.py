@@ -39,7 +39,12 @@ from mbsearch.search.estimates import Estimates
 from mbsearch.search.factory import SAMPLERS, make_sampler, unknown_sampler
 from mbsearch.search.grid import GRID, adapted, grid_networks, require_unpruned
 from mbsearch.search.pilot import PILOT, Pilot, run_pilot
-from mbsearch.search.references import chosen_references, missing_references, round_budgets
+from mbsearch.search.references import (
+    chosen_references,
+    missing_references,
+    round_budgets,
+    typical_reference,
+)
 from mbsearch.space.library import paper_names, space_names
 from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
@@ -352,7 +357,7 @@ class _OpenStudy:
         seeds: int,
     ) -> Driver:
         """Return the search's driver, with the screening epochs that the pilot chose, if it ran."""
-        pilot = self._pilot(executor)
+        pilot = self._pilot(executor, trials)
         return Driver(
             self.store,
             self.space,
@@ -371,7 +376,7 @@ class _OpenStudy:
             on_trial=on_trial,
         )
 
-    def _pilot(self, executor: Executor) -> Pilot | None:
+    def _pilot(self, executor: Executor, trials: int | None) -> Pilot | None:
         """Return the study's pilot, run now if missing; None if no pilot is needed."""
         space, proxy = self.space, self.space.settings.proxy
         wanted = space.settings.references == "auto" and proxy.evaluator == "training"
@@ -385,10 +390,15 @@ class _OpenStudy:
         references = chosen_references(space, self.measure)
         if not references:
             return None
-        metric, scoring = space.settings.metric, self.scoring
-        smallest = min((n for _, n in references), key=lambda n: self.measure(n)[metric])
+        scoring, screenings = self.scoring, (trials or 0) + len(references)
         pilot = run_pilot(
-            executor, smallest, proxy, scoring.images.train, scoring.chance, self.seed
+            executor,
+            typical_reference(space, references, self.measure),
+            proxy,
+            scoring.images.train,
+            scoring.chance,
+            self.seed,
+            screenings / executor.slots,
         )
         self.store.search.set_user_attr(PILOT, pilot.to_dict())
         _LOGGER.info(pilot.sentence(scoring.space.settings.score))

@@ -19,7 +19,7 @@ from mbsearch.progress import Progress
 from mbsearch.search.driver import Driver, Images
 from mbsearch.search.factory import make_sampler
 from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
-from mbsearch.search.pilot import first_length, run_pilot, well_above_chance
+from mbsearch.search.pilot import Pilot, first_length, run_pilot, well_above_chance
 from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.journal import open_journal
@@ -282,6 +282,22 @@ def test_a_pilot_lengthens_the_screening_until_a_reference_is_above_chance() -> 
     assert well_above_chance(pilot.trainings[-1].accuracy, 0.1)
     assert not well_above_chance(pilot.trainings[-2].accuracy, 0.1)
     assert f"after {pilot.epochs} epochs" in pilot.sentence()
+
+
+def test_a_pilot_does_not_lengthen_a_search_beyond_20_minutes() -> None:
+    network = small().decode(small().complete({}))
+    with LocalProcesses(FakeEvaluator(epochs=1, slow=True, seconds=0.01), 1) as executor:
+        lengths = {
+            screenings: run_pilot(executor, network, Proxy(), 6000, 0.1, 0, screenings)
+            for screenings in (0.0, 1e9)
+        }
+    assert lengths[0.0].too_long is None
+    short = lengths[1e9]
+    assert [training.epochs for training in short.trainings] == [4]
+    assert short.too_long is not None
+    assert short.too_long > 20
+    assert "; 8 epochs would take about " in short.sentence()
+    assert Pilot.from_dict(short.to_dict()) == short
 
 
 def test_predictions_survive_storage(tmp_path: Path) -> None:

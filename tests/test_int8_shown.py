@@ -46,7 +46,9 @@ def test_tables_of_the_front_have_the_int8_accuracy_with_its_difference(
     page = html_text(document(Findings(shown), "title"))
     print_status("results/tiny", Findings(shown), (), Artifacts())
     printed = capsys.readouterr().out
-    table = page_text(front._front_table(snapshot(*shown), View(metric="mult_adds"), {}))
+    table = page_text(
+        front._front_table(snapshot(*shown), View(metric="mult_adds"), "no answer", {})
+    )
     for place in (page, printed, table):
         assert text in place
         assert "as int8" in place.lower()
@@ -72,7 +74,9 @@ def test_nothing_of_int8_is_shown_without_an_int8_accuracy(
 ) -> None:
     plain = [replace(r, finals=()) for r in records()]
     print_status("results/tiny", Findings(plain), (), Artifacts())
-    table = page_text(front._front_table(snapshot(*plain), View(metric="mult_adds"), {}))
+    table = page_text(
+        front._front_table(snapshot(*plain), View(metric="mult_adds"), "no answer", {})
+    )
     assert "int8_accuracy" not in front_rows(plain)[0], "of an earlier study nothing changes"
     for place in (capsys.readouterr().out, table, html_text(document(Findings(plain), "title"))):
         assert "as int8" not in place.lower()

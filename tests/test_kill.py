@@ -17,7 +17,6 @@ from typing import TypeVar
 import psutil
 import pytest
 import torch
-from noise_images import write_noise_images
 from processes import fork_servers, workers
 
 import mbsearch as mb
@@ -199,31 +198,6 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     message = " ".join(refused.stderr.split())
     assert "proxy.epochs was 4 and is 3" in message
     assert "--name" in message
-
-
-def test_the_same_images_by_another_path_go_on_and_other_images_are_named() -> None:
-    images = write_noise_images(Path("images"), {"train": 20, "val": 10})
-    small = SPACE.replace("train_images: 400, validation_images: 200", "train_images: 40")
-    small = small.replace("epochs: 2", "validation_images: 20, epochs: 1")
-    small = small.replace("share: 0.9", "share: 0")
-
-    def run(*data: str, trials: int = 2) -> subprocess.CompletedProcess[str]:
-        command = [*RUN, str(trials), "--finals", "0", "--jobs", "1", *data]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    Path("kill.yaml").write_text(small)
-    assert run("--data", str(images), trials=1).returncode == 0
-    assert run("--data", f"{images.absolute()}/").returncode == 0
-    assert sum(not r.is_baseline for r in records()) == 2
-    known = read_study(Path("results/kill")).settings()
-    assert known["stamp"]["data"] == str(images.absolute()), "where retraining finds them"
-    Path("kill.yaml").write_text(small + "retrain: {epochs: 7}\n")
-    assert run("--data", str(images)).returncode == 0
-    known = read_study(Path("results/kill")).settings()
-    assert "epochs: 7" in known["space_yaml"], "the recipe of retraining may change"
-    forgotten = run()
-    assert forgotten.returncode == 2
-    assert f"data was '{images.absolute()}' and is 'embedded'" in " ".join(forgotten.stderr.split())
 
 
 def test_ctrl_c_in_the_first_seconds_leaves_no_traceback() -> None:

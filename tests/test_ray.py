@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -49,18 +49,33 @@ NODE: dict[str, Any] = {
 PROGRAM = Path(__file__).with_name("storm_run.py")
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head and one more node."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # Of the nodes, for the evaluator; mbsearch must be the one that is tested.
-    monkeypatch.setenv("PYTHONPATH", str(PROGRAM.parent), prepend=os.pathsep)
-    from ray.cluster_utils import Cluster
+@contextmanager
+def two_nodes() -> Iterator[Any]:
+    """Start a head and one more node, and stop them at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Of the nodes, for the evaluator; mbsearch must be the one that is tested.
+        patch.setenv("PYTHONPATH", str(PROGRAM.parent), prepend=os.pathsep)
+        from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
-    cluster.add_node(**NODE)
-    yield cluster
-    cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+        cluster.add_node(**NODE)
+        yield cluster
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def short_lived() -> Iterator[Any]:
+    """A cluster that loses a node."""
+    with two_nodes() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of all tests that leave its nodes alone."""
+    with two_nodes() as cluster:
+        yield cluster
 
 
 def start(
@@ -115,22 +130,22 @@ def check(folder: Path, storage: str | None) -> None:
 
 @pytest.mark.parametrize("storage", STORAGES if FULL else ["journal"], indirect=True)
 def test_a_search_survives_killed_workers_and_a_killed_node(
-    cluster: Any, tmp_path: Path, storage: str | None
+    short_lived: Any, tmp_path: Path, storage: str | None
 ) -> None:
     rng, killed, lost_node, next_kill = random.Random(0), 0, False, 1
     folder, deadline = tmp_path / "storm", time.monotonic() + PATIENCE
-    process = start(folder, storage, "--ray", cluster.address)
+    process = start(folder, storage, "--ray", short_lived.address)
     while process.poll() is None:
         assert time.monotonic() < deadline, "the run hangs"
         time.sleep(PAUSE)
         done = len(ended(folder, storage))
         if done >= next_kill or FULL:
             with suppress(IndexError, psutil.NoSuchProcess):
-                rng.choice(worker_processes(cluster)).send_signal(signal.SIGKILL)
+                rng.choice(worker_processes(short_lived)).send_signal(signal.SIGKILL)
                 killed, next_kill = killed + 1, done + BETWEEN
         if not lost_node and done > TRIALS / 3:
-            (node,) = (n for n in cluster.list_all_nodes() if not n.head)
-            cluster.remove_node(node, allow_graceful=False)
+            (node,) = (n for n in short_lived.list_all_nodes() if not n.head)
+            short_lived.remove_node(node, allow_graceful=False)
             lost_node = True
     assert process.returncode == 0
     assert lost_node

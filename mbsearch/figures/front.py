@@ -211,7 +211,7 @@ def selection_annotations(
         beyond: the cost from which texts extend to the left.
     """
     axis = _Axis(metric, latencies)
-    named = [(record, record.label, -44) for record in selected]
+    named = [(r, r.label, -44) for r in selected if answer is None or r.trial != answer.trial]
     frames = []
     if answer is not None and axis.has(answer):
         named.append((answer, f"use {answer.label}", -72))

@@ -1,7 +1,8 @@
 """The pilot: trainings of one reference that determine how long a screening is.
 
 With few images an epoch has few steps, and after few steps every network is near chance. So the
-length starts from a number of images, and is doubled until a reference is well above chance.
+length starts from a number of images, and is doubled until a reference is well above chance, as far
+as the search then takes minutes, not hours.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PILOT = "pilot"
 _IMAGES = 12_000  # least number of images times epochs of a screening: four epochs of 3,000
 _ABOVE_CHANCE = 0.35  # share of the range from chance to 1
 _DOUBLINGS = 3
+_LONGEST = 20 * 60.0  # seconds of all screenings, beyond which they are not doubled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,16 @@ class PilotTraining:
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """The trainings of the pilot; the last one has the chosen number of epochs."""
+    """The trainings of the pilot; the last one has the chosen number of epochs.
+
+    `too_long` is how many minutes the search's screenings would take at twice that length, if that
+    is the reason why they are not longer.
+    """
 
     network: str
     trainings: tuple[PilotTraining, ...]
     chance: float
+    too_long: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -61,6 +68,11 @@ class Pilot:
             text += f"; {first.epochs} epochs were too near chance ({first.accuracy:.3f})"
         if not well_above_chance(last.accuracy, self.chance):
             text += "; still near chance: rankings of short trainings mean little here"
+        if self.too_long is not None:
+            text += (
+                f"; {2 * last.epochs} epochs would take about {self.too_long:.0f} min "
+                "(`proxy: {epochs: ...}` in the YAML file sets another number)"
+            )
         return text
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +83,7 @@ class Pilot:
     def from_dict(data: Mapping[str, Any]) -> Pilot:
         """Return the pilot from data that `to_dict` returned."""
         trainings = tuple(PilotTraining(**each) for each in data["trainings"])
-        return Pilot(data["network"], trainings, data["chance"])
+        return Pilot(data["network"], trainings, data["chance"], data.get("too_long"))
 
 
 def well_above_chance(accuracy: float, chance: float) -> bool:
@@ -89,9 +101,17 @@ def first_length(proxy: Proxy, images: int) -> int:
 
 
 def run_pilot(
-    executor: Executor, network: Architecture, proxy: Proxy, images: int, chance: float, seed: int
+    executor: Executor,
+    network: Architecture,
+    proxy: Proxy,
+    images: int,
+    chance: float,
+    seed: int,
+    screenings: float = 0.0,
 ) -> Pilot:
     """Train a reference, doubling the epochs each time, until it is well above chance.
+
+    The epochs are not doubled further if the search's screenings would then take over 20 minutes.
 
     Args:
         executor: executor of the study.
@@ -100,6 +120,7 @@ def run_pilot(
         images: number of training images.
         chance: score of always predicting the largest class.
         seed: seed of the trainings.
+        screenings: number of screenings of the search for each worker.
 
     Raises:
         DataError, StorageError: as the evaluator.
@@ -114,5 +135,8 @@ def run_pilot(
         trainings.append(PilotTraining(epochs, evaluation.accuracy, evaluation.seconds))
         if well_above_chance(evaluation.accuracy, chance):
             break
+        doubled = 2 * evaluation.seconds * screenings
+        if doubled > _LONGEST:
+            return Pilot(network.name, tuple(trainings), chance, doubled / 60)
         epochs *= 2
     return Pilot(network.name, tuple(trainings), chance)

@@ -122,6 +122,22 @@ def chosen_references(
     return list(found.values())
 
 
+def typical_reference(
+    space: SearchSpecification,
+    references: Sequence[tuple[str, Architecture]],
+    measure: Measure = measure,
+) -> Architecture:
+    """Return the reference of median cost among those within the tightest budget.
+
+    `references` are those of `chosen_references`, at least one.
+    """
+    costs = [(network, measure(network)) for _, network in references]
+    within = ([pair for pair in costs if b.excess(pair[1]) is None] for b in space.settings.budgets)
+    tightest = min(filter(None, within), key=len, default=costs)
+    ranked = sorted(tightest, key=lambda pair: pair[1][space.settings.metric])
+    return ranked[(len(ranked) - 1) // 2][0]
+
+
 def round_budgets(space: SearchSpecification, measure: Measure = measure) -> tuple[Budget, ...]:
     """Return the round budgets between the costs of the smallest and largest published reference.
 

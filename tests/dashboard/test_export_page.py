@@ -23,7 +23,6 @@ MISSING = [
     for name in FORMATS
     if not all(map(importlib.util.find_spec, formats.FORMATS[name].packages))
 ]
-OF_IMAGES = [name for name in FORMATS if formats.FORMATS[name].int8 and name not in MISSING]
 READY = ["yaml", "pytorch"]  # every format has its own tests
 WATCH = """
 const status = document.querySelector('#export-status');
@@ -73,6 +72,3 @@ def test_formats_arrive_as_a_file_and_the_progress_is_shown(
     if MISSING:
         export(page, MISSING[:1])
         wait_for(lambda: "pip install" in page.text("#export-status"), "the reason", 60)
-    if OF_IMAGES:
-        export(page, OF_IMAGES[:1])
-        wait_for(lambda: "images" in page.text("#export-status"), "the reason", 60)

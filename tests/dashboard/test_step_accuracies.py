@@ -76,7 +76,9 @@ def test_every_page_and_the_report_show_finals_flash_and_ram(snapshot: Snapshot)
     shown = str(network_page.layout(snapshot, {"trial": "0"}, library))
     assert "Accuracy 0.906 (finals" in shown
     assert "0.710 (screening" in shown
-    table = str(front._front_table(snapshot, front._view({}, snapshot), {}))
+    view = front._view({}, snapshot)
+    table = str(front._front_table(snapshot, view, front.card(snapshot, view).found, {}))
+    assert "the answer" in table
     report = document(snapshot.findings, "a")
     for text in ("Accuracy, finals", "0.906 (0.", "Flash", "300 KiB", "RAM", "96 KiB"):
         assert text in table

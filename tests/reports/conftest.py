@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,32 +23,27 @@ proxy: {epochs: 1, train_images: null, validation_images: null}
 """
 
 
-_IN_PROCESS = ("status", "report", "export")  # commands that train nothing
-
-
 Mbsearch = Callable[..., Ran]
 
 
-def _is_quick(arguments: Sequence[str | Path]) -> bool:
-    """Return whether a command trains nothing."""
-    return arguments[0] in _IN_PROCESS or "--dry-run" in arguments
-
-
-def commands_in(folder: Path) -> Mbsearch:
+def commands_in(folder: Path, *, own_cache: bool = True) -> Mbsearch:
     """Return a function that runs ``mbsearch`` in a folder; MBSEARCH=PATH takes that checkout.
 
-    Keywords are variables of the environment.
+    This checkout runs in this process, its trainings too. Keywords are variables of the
+    environment, and take a process of its own. The cache is in the folder, or if `own_cache` is
+    false where the environment has it.
     """
     version = os.environ.get("MBSEARCH", str(_HERE))
-    environment = {
-        "PYTHONPATH": version,
-        "MBSEARCH_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = {"PYTHONPATH": version, "OMP_NUM_THREADS": "1"}
+    if own_cache:
+        environment["MBSEARCH_CACHE"] = str(folder / "cache")
 
     def run(*arguments: str | Path, **variables: str) -> Ran:
-        if "MBSEARCH" not in os.environ and not variables and _is_quick(arguments):
-            return in_this_process(folder, *arguments, **environment)
+        if "MBSEARCH" not in os.environ and not variables:
+            from .in_process import training_in_this_process
+
+            with training_in_this_process():
+                return in_this_process(folder, *arguments, **environment)
         return in_process_of_its_own(folder, *arguments, **environment | variables)
 
     return run
@@ -61,9 +56,11 @@ def search_with(mbsearch: Mbsearch, *arguments: str | Path) -> Ran:
 
 
 @pytest.fixture
-def mbsearch(tmp_path: Path) -> Mbsearch:
+def mbsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mbsearch:
     """Runs ``mbsearch`` with its arguments in a temporary folder."""
-    return commands_in(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    return commands_in(tmp_path, own_cache=False)
 
 
 @pytest.fixture
@@ -83,37 +80,3 @@ def dry_run(mbsearch: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
         return found
 
     return read
-
-
-@pytest.fixture
-def quick(
-    mbsearch: Mbsearch,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> Mbsearch:
-    """As `mbsearch`, but this version runs in this process, its trainings too."""
-    if "MBSEARCH" in os.environ:
-        return mbsearch
-    from mbsearch import study_run
-    from mbsearch.cli import main
-    from mbsearch.retraining import run as retraining
-
-    from .in_process import InThisProcess
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
-    for module in (study_run, retraining):
-        monkeypatch.setattr(module, "LocalProcesses", InThisProcess)
-
-    def run(*arguments: str | Path) -> Ran:
-        capfd.readouterr()
-        try:
-            main([str(each) for each in arguments])
-            code: str | int | None = 0
-        except SystemExit as ended:
-            code = ended.code
-        printed = capfd.readouterr()
-        return Ran(int(code or 0), printed.out + printed.err)
-
-    return run

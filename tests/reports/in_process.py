@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from unittest.mock import patch
 
 from mbsearch.execution.local import Finished, evaluated
 from mbsearch.execution.protocol import Evaluator, Task
+from mbsearch.training.devices import torch_threads
 
 
 class InThisProcess:
@@ -45,3 +48,14 @@ class InThisProcess:
     def close(self) -> None:
         """Drop what was not begun."""
         self._waiting.clear()
+
+
+@contextmanager
+def training_in_this_process() -> Iterator[None]:
+    """Let searches and retrainings train in this process, with one thread as a worker does."""
+    with (
+        patch("mbsearch.study_run.LocalProcesses", InThisProcess),
+        patch("mbsearch.retraining.run.LocalProcesses", InThisProcess),
+        torch_threads(1),
+    ):
+        yield

@@ -39,13 +39,13 @@ promotion: {share: 0}
 
 
 @pytest.fixture
-def run(quick: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
+def run(mbsearch: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
     """Runs a search by a proxy with the settings given."""
 
     def search(proxy: str, *options: str | Path) -> Ran:
         (tmp_path / "small.yaml").write_text(f"{SPACE}proxy: {{{proxy}}}\n")
         fixed = ("--space", tmp_path / "small.yaml", "--weights", "none", "--finals", "0")
-        return quick("run", *fixed, "--trials", "1", "--jobs", "1", *options)
+        return mbsearch("run", *fixed, "--trials", "1", "--jobs", "1", *options)
 
     return search
 
@@ -187,11 +187,11 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])
 def test_trials_in_parts_are_those_at_once_for_the_samplers_that_docs_name(
-    quick: Mbsearch, tmp_path: Path, table: Path, sampler: str
+    mbsearch: Mbsearch, tmp_path: Path, table: Path, sampler: str
 ) -> None:
     def search(name: str, trials: int) -> list[str]:
         options = ("--table", table, "--sampler", sampler, "--jobs", "1", "--name", name)
-        text = quick("run", "--space", "wide.yaml", *options, "--trials", str(trials))
+        text = mbsearch("run", "--space", "wide.yaml", *options, "--trials", str(trials))
         text.passed()
         return [record.fingerprint for record in read_study(tmp_path / "results" / name).records()]
 

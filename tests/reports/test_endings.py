@@ -141,7 +141,7 @@ def test_a_run_under_nohup_outlives_its_terminal_and_ends_by_sigterm(
     ],
 )
 def test_an_interrupted_command_says_in_one_line_how_to_resume(
-    quick: Mbsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, trainer: str
+    mbsearch: Mbsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, trainer: str
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -150,7 +150,7 @@ def test_an_interrupted_command_says_in_one_line_how_to_resume(
     store.search.set_user_attr("space_yaml", TINY.to_yaml())
     store.search.set_user_attr("stamp", {"data": "embedded", "data_key": "", "seed": 0})
     monkeypatch.setattr(trainer, interrupt)
-    ran = quick(*command.split())
+    ran = mbsearch(*command.split())
     assert ran.code == 130
     (line,) = [line for line in ran.text.splitlines() if line.startswith("interrupted")]
     assert "are saved. Run the same command to resume" in line
@@ -230,7 +230,7 @@ def unwritable_caches(monkeypatch: pytest.MonkeyPatch) -> None:
 @in_process
 @pytest.mark.parametrize("surroundings", [no_home, unwritable_home, unwritable_caches])
 def test_without_a_cache_folder_one_line_names_the_variable(
-    quick: Mbsearch,
+    mbsearch: Mbsearch,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     surroundings: Callable[[pytest.MonkeyPatch], None],
@@ -241,17 +241,17 @@ def test_without_a_cache_folder_one_line_names_the_variable(
     surroundings(monkeypatch)
     for data in ("images", "embedded"):
         options = ("--space", "tiny", "--weights", "none", "--data", data, "--trials", "1")
-        assert "MBSEARCH_CACHE names another one" in quick("run", *options).refused()
+        assert "MBSEARCH_CACHE names another one" in mbsearch("run", *options).refused()
         assert not (tmp_path / "results").exists()
 
 
 @in_process
 @pytest.mark.parametrize("arguments", [["run", "--trials", "1"], ["status"], ["spaces"]])
 def test_windows_is_refused_in_one_line(
-    quick: Mbsearch, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+    mbsearch: Mbsearch, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    assert "mbsearch runs there in WSL 2" in quick(*arguments).refused()
+    assert "mbsearch runs there in WSL 2" in mbsearch(*arguments).refused()
 
 
 @in_process
@@ -267,7 +267,7 @@ def test_the_api_refuses_windows(
 
 @in_process
 def test_a_search_needs_nothing_that_macos_on_arm_lacks(
-    quick: Mbsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mbsearch: Mbsearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No kernels, no affinity, no glibc, no AVX: a network trains, and its record says float32."""
     import torch
@@ -280,7 +280,7 @@ def test_a_search_needs_nothing_that_macos_on_arm_lacks(
     for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False)
     options = "--space long.yaml --data images --trials 1 --weights none --finals 0"
-    quick("run", *options.split()).passed()
+    mbsearch("run", *options.split()).passed()
     (record,) = read_study(tmp_path / "results" / "long").records()
     assert record.evaluation is not None
     assert "bfloat16" not in record.evaluation.device

@@ -20,7 +20,7 @@ from mbsearch.study.opening import read_study
 from mbsearch.study.store import create_study
 
 from .command_line import Ran
-from .conftest import Mbsearch
+from .conftest import Mbsearch, commands_in
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 
@@ -45,12 +45,12 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(quick: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
+def run(mbsearch: Mbsearch, tmp_path: Path) -> Callable[..., Ran]:
     """Runs a search of so many trials on images."""
 
     def search(trials: int, data: str | Path, *options: str) -> Ran:
         fixed = ("--space", tmp_path / "small.yaml", "--weights", "none", "--finals", "0")
-        return quick(
+        return mbsearch(
             "run", *fixed, "--trials", str(trials), "--jobs", "1", "--data", data, *options
         )
 
@@ -116,57 +116,70 @@ def test_other_images_are_refused(
     assert "its images are others now" in run(2, "photos").refused()
 
 
+def test_the_recipe_of_retraining_may_change(
+    run: Callable[..., Ran], photos: Path, tmp_path: Path
+) -> None:
+    run(1, photos).passed()
+    (tmp_path / "small.yaml").write_text(f"{SPACE}retrain: {{epochs: 7}}\n")
+    run(1, photos).passed()
+    assert "epochs: 7" in read_study(tmp_path / STUDY).settings()["space_yaml"]
+
+
+def test_a_forgotten_data_option_is_named(
+    run: Callable[..., Ran], mbsearch: Mbsearch, photos: Path
+) -> None:
+    run(1, photos).passed()
+    forgotten = ("run", "--space", "small.yaml", "--weights", "none", "--finals", "0")
+    error = mbsearch(*forgotten, "--trials", "2", "--jobs", "1").refused()
+    assert f"data was '{photos.absolute()}' and is 'embedded'" in error
+
+
 def test_a_study_is_exported_and_retrained_from_another_folder(
-    run: Callable[..., Ran],
-    quick: Mbsearch,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., Ran], photos: Path, tmp_path: Path
 ) -> None:
     run(1, "photos").passed()
     mean, _ = load_source(str(photos), seed=0).statistics().tolist()
     away = tmp_path / "away"
     write_noise_images(away / "photos", {"train": 3, "val": 3})  # other images of that name
-    monkeypatch.chdir(away)
-    study = tmp_path / STUDY
-    quick("export", study, "--formats", "yaml", "-o", "out").passed()
+    mbsearch, study = commands_in(away), tmp_path / STUDY
+    mbsearch("export", study, "--formats", "yaml", "-o", "out").passed()
     card = (away / "out" / "README.md").read_text()
     assert f"mean ({mean[0]:.6g}, {mean[1]:.6g}, {mean[2]:.6g})" in card
     assert str(tmp_path) not in card
     assert (away / "out" / "labels.txt").read_text() == "dark\nlight\n"
     options = ("--trial", "0", "--seeds", "1", "--epochs", "1")
-    assert "expected the images of the search" not in quick("retrain", study, *options).passed()
+    assert "expected the images of the search" not in mbsearch("retrain", study, *options).passed()
 
 
 def test_moved_images_are_named_by_data_and_checked(
-    run: Callable[..., Ran], quick: Mbsearch, photos: Path, tmp_path: Path
+    run: Callable[..., Ran], mbsearch: Mbsearch, photos: Path, tmp_path: Path
 ) -> None:
     run(1, "photos").passed()
     place, study = moved(photos), tmp_path / STUDY
     others = write_noise_images(tmp_path / "others", {"train": 12, "val": 4, "test": 2})
     retrain = ("retrain", study, "--trial", "0", "--seeds", "1", "--epochs", "1")
-    assert "--data names where they are now" in quick(*retrain).refused()
+    assert "--data names where they are now" in mbsearch(*retrain).refused()
     assert (
         "expected the images of the search, got others"
-        in quick(*retrain, "--data", others).passed()
+        in mbsearch(*retrain, "--data", others).passed()
     )
-    assert "got others" not in quick(*retrain, "--data", place).passed()
-    quick("export", study, "--formats", "yaml", "-o", "out").passed()  # from the study's record
+    assert "got others" not in mbsearch(*retrain, "--data", place).passed()
+    mbsearch("export", study, "--formats", "yaml", "-o", "out").passed()  # from the study's record
     int8 = ("export", study, "--formats", "onnx", "--int8", "-o", "out")
-    assert "--data names where they are now" in quick(*int8).refused()
-    assert "expected the images of the study" in quick(*int8, "--data", others).refused()
+    assert "--data names where they are now" in mbsearch(*int8).refused()
+    assert "expected the images of the study" in mbsearch(*int8, "--data", others).refused()
     audit = ("audit", "--space", tmp_path / "small.yaml", "--networks", "6", "--weights", "none")
-    assert "expected the images of the study" in quick(*audit, "--data", others).refused()
+    assert "expected the images of the study" in mbsearch(*audit, "--data", others).refused()
 
 
 @pytest.mark.slow
 def test_moved_images_calibrate_and_score_an_int8_file(
-    run: Callable[..., Ran], quick: Mbsearch, photos: Path, tmp_path: Path
+    run: Callable[..., Ran], mbsearch: Mbsearch, photos: Path, tmp_path: Path
 ) -> None:
     run(1, "photos").passed()
     place = moved(photos)
     options = ("--formats", "onnx", "--int8", "-o", "out", "--data", place)
-    quick("export", tmp_path / STUDY, *options).passed()
+    mbsearch("export", tmp_path / STUDY, *options).passed()
     assert (tmp_path / "out" / "model.int8.onnx").exists()
 
 
@@ -214,20 +227,20 @@ def rare(folder: Path, counts: dict[str, int]) -> Path:
     ],
 )
 def test_min_images_leaves_rare_classes_out(
-    quick: Mbsearch, tmp_path: Path, counts: dict[str, int], least: int, left: str
+    mbsearch: Mbsearch, tmp_path: Path, counts: dict[str, int], least: int, left: str
 ) -> None:
     (tmp_path / "small.yaml").write_text(SPACE)
     folder = rare(tmp_path / "photos", counts)
     command = ("run", "--space", "small.yaml", "--weights", "none", "--data", folder, "--dry-run")
     if min(counts.values()) < 3:
-        assert "proxy.min_images" in quick(*command).refused()
-    text = quick(*command, "--min-images", str(least)).passed()
+        assert "proxy.min_images" in mbsearch(*command).refused()
+    text = mbsearch(*command, "--min-images", str(least)).passed()
     assert f"left out by proxy.min_images: {left}" in text
     assert f"{sum(n >= least for n in counts.values())} classes of" in text
     (tmp_path / "small.yaml").write_text(
         SPACE.replace("proxy: {", f"proxy: {{min_images: {least}, ")
     )
-    assert f"left out by proxy.min_images: {left}" in quick(*command).passed()
+    assert f"left out by proxy.min_images: {left}" in mbsearch(*command).passed()
 
 
 def test_classes_left_out_are_stored_and_a_study_is_bound_to_the_others(
@@ -244,10 +257,10 @@ def test_classes_left_out_are_stored_and_a_study_is_bound_to_the_others(
 
 
 def test_too_large_a_min_images_names_the_largest_that_leaves_two_classes(
-    quick: Mbsearch, tmp_path: Path
+    mbsearch: Mbsearch, tmp_path: Path
 ) -> None:
     (tmp_path / "small.yaml").write_text(SPACE)
     command = ("run", "--space", "small.yaml", "--weights", "none", "--dry-run", "--min-images")
-    assert "with at most 8,000" not in quick(*command, "900").passed()
-    message = quick(*command, "5000").refused()
+    assert "with at most 8,000" not in mbsearch(*command, "900").passed()
+    message = mbsearch(*command, "5000").refused()
     assert re.search(r"\(proxy.min_images\), got 0; with at most 1,000 two are left", message)

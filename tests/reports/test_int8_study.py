@@ -29,27 +29,27 @@ retrain: {epochs: 2, batch_size: 8, seeds: 1}
 
 @pytest.mark.slow
 def test_a_study_for_int8_has_its_accuracy_from_the_search_to_the_export(
-    quick: Mbsearch, tmp_path: Path
+    mbsearch: Mbsearch, tmp_path: Path
 ) -> None:
     write_noise_images(tmp_path / "photos", {"train": 24, "val": 40, "test": 20})
     (tmp_path / "small.yaml").write_text(SPACE)
     options = ("--space", "small.yaml", "--data", "photos", "--trials", "4", "--no-export")
-    ran = quick("run", *options, "--name", "s", "--jobs", "1")
+    ran = mbsearch("run", *options, "--name", "s", "--jobs", "1")
     assert ran.code == 0, ran.text
     trials = pd.read_csv(tmp_path / "results" / "s" / "trials.csv")
     (final,) = trials["int8_accuracy"].dropna()
     assert 0.4 < final <= 1
-    status = quick("status", "results/s")
+    status = mbsearch("status", "results/s")
     assert "int8: validation accuracy" in status.text
     best = str(trials.loc[trials["int8_accuracy"].notna(), "trial"].item())
-    retrained = quick("retrain", "results/s", "--trial", best, "--int8", "--jobs", "1")
+    retrained = mbsearch("retrain", "results/s", "--trial", best, "--int8", "--jobs", "1")
     assert retrained.code == 0, retrained.text
     assert "before fine-tuning" in retrained.text
     rows = json.loads((tmp_path / "results" / "s" / "retrain.json").read_text())["networks"]
     tested = rows[0]["int8_accuracy"]
     assert list(rows[0]["int8"]) == ["0"]
     chosen = ("--trial", best, "--formats", "onnx")
-    exported = quick("export", "results/s", *chosen, "--int8", "-o", "winner")
+    exported = mbsearch("export", "results/s", *chosen, "--int8", "-o", "winner")
     assert exported.code == 0, exported.text
     card = (tmp_path / "winner" / "README.md").read_text()
     assert f"int8 classifies {tested:.4f} of 40 test images correctly" in card

@@ -296,7 +296,7 @@ def test_equal_images_of_two_labels_and_files_that_are_no_images_are_refused(pho
 @in_process
 @pytest.mark.slow
 def test_a_study_of_a_table_and_a_score_is_resumed_and_retrained_where_the_images_are_now(
-    photos: Path, quick: Mbsearch, tmp_path: Path
+    photos: Path, mbsearch: Mbsearch, tmp_path: Path
 ) -> None:
     weighted = SMALL_SPACE.replace("proxy: {", "proxy: {class_weights: auto, ")
     (tmp_path / "small.yaml").write_text(weighted)
@@ -306,7 +306,7 @@ def test_a_study_of_a_table_and_a_score_is_resumed_and_retrained_where_the_image
     def run(trials: int, data: Path, *options: str) -> Ran:
         fixed = ("--space", tmp_path / "small.yaml", "--weights", "none", "--finals", "0")
         how = ("--trials", str(trials), "--jobs", "1", "--no-export", "--data", data)
-        return quick("run", *fixed, *how, *options)
+        return mbsearch("run", *fixed, *how, *options)
 
     balanced = ("--metric", "balanced_accuracy")
     printed = run(1, table, *balanced).passed()
@@ -314,9 +314,9 @@ def test_a_study_of_a_table_and_a_score_is_resumed_and_retrained_where_the_image
     assert "validation balanced accuracy" in printed
     moved = photos.rename(tmp_path / "moved") / "labels.csv"
     retrain = ("retrain", "results/small", "--trial", "0", "--epochs", "1", "--seeds", "1")
-    assert "expected the study's images, got no such file" in quick(*retrain).refused()
+    assert "expected the study's images, got no such file" in mbsearch(*retrain).refused()
     assert "resuming: 1 of 2 trials" in run(2, moved, *balanced).passed()
-    assert "Test balanced accuracy after retraining" in quick(*retrain, "--data", moved).passed()
+    assert "Test balanced accuracy after retraining" in mbsearch(*retrain, "--data", moved).passed()
     evaluation = read_study(tmp_path / "results" / "small").records()[-1].evaluation
     assert evaluation is not None
     assert evaluation.recipe["class_weights"] == "auto"

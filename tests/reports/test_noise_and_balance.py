@@ -50,13 +50,13 @@ def words(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_noise_is_never_better_than_the_largest_class(quick: Mbsearch, tmp_path: Path) -> None:
-    of_run = noise_study(quick, tmp_path, {"sound": 570, "broken": 30})
-    quick("export", "results/small", "-o", "out", "--formats", "yaml").passed()
-    quick("report", "results/small", "-o", "report.html").passed()
+def test_noise_is_never_better_than_the_largest_class(mbsearch: Mbsearch, tmp_path: Path) -> None:
+    of_run = noise_study(mbsearch, tmp_path, {"sound": 570, "broken": 30})
+    mbsearch("export", "results/small", "-o", "out", "--formats", "yaml").passed()
+    mbsearch("report", "results/small", "-o", "report.html").passed()
     texts = {
         "run": of_run,
-        "status": quick("status", "results/small").passed(),
+        "status": mbsearch("status", "results/small").passed(),
         "card": (tmp_path / "out" / "README.md").read_text(),
         "report": (tmp_path / "report.html").read_text(),
     }
@@ -112,9 +112,9 @@ def test_every_place_compares_with_the_largest_class(
 
 
 @pytest.mark.slow
-def test_four_pictures_a_class_never_give_a_lead(quick: Mbsearch, tmp_path: Path) -> None:
-    text = noise_study(quick, tmp_path, {f"class {i}": 4 for i in range(10)})
-    text += quick("status", "results/small", "--budget", "1G").passed()
+def test_four_pictures_a_class_never_give_a_lead(mbsearch: Mbsearch, tmp_path: Path) -> None:
+    text = noise_study(mbsearch, tmp_path, {f"class {i}": 4 for i in range(10)})
+    text += mbsearch("status", "results/small", "--budget", "1G").passed()
     assert "± 0.000" not in text
     assert not re.search(r"(?<!not )significant\b", text)
     assert "not significant: 10 images are too few" in words(text)

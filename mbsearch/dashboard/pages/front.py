@@ -94,7 +94,9 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                                 mb="md",
                             ),
                             html.Div(_budgets(asked, view), id="budgets"),
-                            html.Div(_front_table(asked, view, fields), id="front-table"),
+                            html.Div(
+                                _front_table(asked, view, shown.found, fields), id="front-table"
+                            ),
                         ],
                         span={"base": 12, "md": 9},
                     ),
@@ -163,7 +165,7 @@ def register(app: Dash, library: Library) -> None:
             beside_sentence(shown, fields),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
-            _front_table(asked, view, fields),  # its links have the view in them
+            _front_table(asked, view, found, fields),  # its links have the view in them
             _budgets(asked, view) if "range" in changed else no_update,
             _filters(snapshot, view) if "options" in changed else no_update,
             filter_chips(asked, view),
@@ -379,18 +381,22 @@ def _decoration(snapshot: Snapshot, view: View, found: Answer | str) -> tuple[li
     metric, costs = metric_of(snapshot.records), [r.cost for r in snapshot.findings.within]
     latencies = snapshot.measured.latencies.get(view.metric)
     shapes = budget_shapes(_bounds(snapshot, view)[metric])
-    answer = found.record if isinstance(found, Answer) else None
-    if answer is not None and not view.passes(answer, ignoring=metric):
-        answer = None  # a filter hides it
-    answers = _shown([] if answer is None else [answer], view)
     notes = selection_annotations(
         _shown(_selected(snapshot.records, view), view),
-        answers[0] if answers else None,
+        _answer_shown(snapshot, view, found),
         metric=view.metric,
         latencies=latencies,
         beyond=math.sqrt(min(costs, default=1) * max(costs, default=1)),
     )
     return shapes, notes
+
+
+def _answer_shown(snapshot: Snapshot, view: View, found: Answer | str) -> TrialRecord | None:
+    """Return the network of the answer; None without one, or if a filter hides it."""
+    if not isinstance(found, Answer):
+        return None
+    passing = view.passes(found.record, ignoring=metric_of(snapshot.records))
+    return next(iter(_shown([found.record] * passing, view)), None)
 
 
 def _selected(records: Sequence[TrialRecord], view: View) -> list[TrialRecord]:
@@ -572,18 +578,20 @@ def _exact(value: Any) -> str:
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
+def _front_table(snapshot: Snapshot, view: View, found: Answer | str, fields: Fields) -> Any:
     records = snapshot.findings.within
     metric = metric_of(records)
     costs = table_costs(metric, snapshot.findings.known_costs)
     known = {r.trial: r for r in records}  # whose accuracy is that of the search
     passing = [r for r in _shown(records, view) if view.passes(r, ignoring=metric)]
-    shown = [known[r.trial] for r in front_of(passing)]
+    answer = _answer_shown(snapshot, view, found)
+    listed = {r.trial for r in (*front_of(passing), *filter(None, [answer]))}
+    shown = sorted((known[trial] for trial in listed & known.keys()), key=lambda r: r.cost)
     accuracy_head, accuracies = accuracy_columns(snapshot.findings, shown)
     int8 = ["As int8"] if any(map(int8_text, shown)) else []
     rows = [
         [
-            _marked(r, view, fields),
+            _marked(r, view, fields, is_answer=answer is not None and r.trial == answer.trial),
             *cells,
             *(int8_text(r) for _ in int8),
             *(quantity(cost, r.costs[cost]) for cost in costs),
@@ -600,17 +608,18 @@ def _front_table(snapshot: Snapshot, view: View, fields: Fields) -> Any:
         "Alpha",
         "Resolution",
     )
-    title = (
-        "The front of the networks shown, by cost" if is_filtered(view) else "The front, by cost"
-    )
-    return parts.panel(title, parts.table(head, rows))
+    title = "The front of the networks shown" if is_filtered(view) else "The front"
+    if answer is not None:
+        title += " and the answer"
+    return parts.panel(f"{title}, by cost", parts.table(head, rows))
 
 
-def _marked(record: TrialRecord, view: View, fields: Fields) -> Component:
-    """Return the link of a network, marked if the network is selected."""
-    link = parts.network_link(record, fields)
+def _marked(record: TrialRecord, view: View, fields: Fields, is_answer: bool) -> Component:
+    """Return the link of a network, marked if the network is the answer or selected."""
     chosen = record.trial in (view.trial, view.other)
-    return html.Span([link, " selected"], className="selected") if chosen else link
+    marks = [" the answer"] * is_answer + [" selected"] * chosen
+    link = parts.network_link(record, fields)
+    return html.Span([link, *marks], className="selected" if chosen else "") if marks else link
 
 
 def surrounded(records: Sequence[TrialRecord], trials: set[int], fields: Fields) -> Component:
