@@ -252,7 +252,7 @@ def test_badges_name_what_else_is_known_of_the_network() -> None:
     assert texts == [
         "retrained: test accuracy 0.940 (0.931 to 0.948)",
         "1 ms by onnxruntime",
-        "int8: test accuracy 0.931",
+        "int8 file: test accuracy 0.931",
     ]
     plain = card(STUDIES["clear win"].findings)
     assert [badge.text for badge in plain.badges] == ["not retrained"]

@@ -137,7 +137,7 @@ def _badges(found: Answer | str, findings: Findings, measured: Artifacts) -> lis
         badges.append(Badge(f"int8: validation accuracy {int8_text(record)}", detail))
     if record.fingerprint in measured.int8:
         int8 = measured.int8[record.fingerprint]
-        badges.append(Badge(f"int8: {int8.split} accuracy {int8.accuracy:.3f}", int8.sentence))
+        badges.append(Badge(f"int8 file: {int8.split} accuracy {int8.accuracy:.3f}", int8.sentence))
     if record.start is not None:
         share = f"{record.start.share:.0%} of the weights are a donor's"
         badges.append(Badge(f"weights {record.start.kind.phrase}", share))
