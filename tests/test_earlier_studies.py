@@ -6,14 +6,16 @@ of `mbsearch status --json` of that commit.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-import subprocess
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from reports.in_process import training_in_this_process
 
+from mbsearch import cli
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.space import read_architecture
 from mbsearch.space.yaml_source import parse_document
@@ -32,10 +34,11 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def mbsearch(*arguments: str) -> str:
-    command = [sys.executable, "-m", "mbsearch", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    printed = io.StringIO()
+    with training_in_this_process(), redirect_stdout(printed), pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    assert not ended.value.code
+    return printed.getvalue()
 
 
 def test_status_of_an_earlier_study_is_the_same(study: Path) -> None:

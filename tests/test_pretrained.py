@@ -19,6 +19,8 @@ import torch
 from fake_search import search
 from noise_images import write_noise_images
 from PIL import Image
+from reports.command_line import in_this_process
+from reports.in_process import training_in_this_process
 from small_donor import SPACE, few, write_donor
 from torch import Tensor
 
@@ -602,22 +604,24 @@ def test_an_audit_trains_as_the_study_does(
 SEARCHED = f"""{SPACE}weights: {LITE0}
 budgets: [8M]
 """
-COMMAND = [
-    sys.executable, "-m", "mbsearch", "run", "--space", "few.yaml", "--data", "images",
+SEARCH = [
+    "run", "--space", "few.yaml", "--data", "images",
     "--trials", "2", "--jobs", "1", "--device", "cpu",
 ]  # fmt: skip
 
 
 def called(*arguments: str) -> str:
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    with training_in_this_process():
+        return in_this_process(Path.cwd(), *arguments).passed()
 
 
 def kill_once_written(file: Path) -> None:
     """Run the search and kill it as soon as it has written a file."""
     running = subprocess.Popen(
-        COMMAND, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "mbsearch", *SEARCH],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while not file.exists():
         time.sleep(0.05)
@@ -639,7 +643,7 @@ def test_a_killed_search_with_a_donor_resumes_to_its_answer(
     steps = len(torch.load(folder / SUPERNET, weights_only=True)["losses"])
     assert steps == 100, "the test is blind"
     teacher = (folder / "teacher.pt").stat().st_mtime_ns
-    said = called(*COMMAND)
+    said = called(*SEARCH)
     assert "start: EfficientNet-Lite0, trained on ImageNet (--weights none" in said
     assert "supernet trained: 105 steps" in said
     assert (folder / "teacher.pt").stat().st_mtime_ns == teacher, "it is trained once"
@@ -657,7 +661,7 @@ def test_a_killed_search_with_a_donor_resumes_to_its_answer(
     assert settings[DONOR]["title"] == "EfficientNet-Lite0, trained on ImageNet"
     assert settings[DONOR]["key"] == settings["stamp"]["weights"]
 
-    status = [sys.executable, "-m", "mbsearch", "status", str(folder), "--budget", "8M", "--json"]
+    status = ["status", str(folder), "--budget", "8M", "--json"]
     answer = json.loads(called(*status))
     compared = {each["name"]: each["start"] for each in (answer, *answer["margins"])}
     assert compared["EfficientNet-Lite0 0.1/64"] == "donor"
@@ -668,7 +672,7 @@ def test_a_killed_search_with_a_donor_resumes_to_its_answer(
     assert "| Teacher | the donor, fine-tuned on the study's images at 32 px" in text
 
     said = called(
-        sys.executable, "-m", "mbsearch", "retrain", str(folder), "--seeds", "1", "--jobs", "1",
+        "retrain", str(folder), "--seeds", "1", "--jobs", "1",
         "--device", "cpu",
     )  # fmt: skip
     assert "test accuracy" in said
