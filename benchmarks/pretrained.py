@@ -30,6 +30,8 @@ from mbsearch.config.budgets import Budget
 from mbsearch.study.opening import read_study
 from mbsearch.study.retrained_file import read_retrained
 
+ROWS = HERE.parent / "results" / "pretrained"
+PAGE = HERE.parent / "docs" / "experiments" / "pretrained.md"
 MARGINS = {
     "efficientnet_lite0": "EfficientNet-Lite0, fine-tuned",
     "mobilenet_v2": "MobileNetV2, inherited",
@@ -99,16 +101,23 @@ def cells(args: argparse.Namespace, data: DataSet, seed: int) -> list[Cell]:
     return found
 
 
-def markdown(found: Sequence[Cell], recipe: str) -> str:
+def read_cells(rows: Path) -> list[Cell]:
+    """Return the completed cells of a folder."""
+    files = sorted(rows.glob("*.json"))
+    return [Cell(**row) for path in files for row in json.loads(path.read_text())]
+
+
+def markdown(found: Sequence[Cell]) -> str:
     """Return the page with a table of the cells."""
     lines = [
         "# Answers of pretrained searches on test images",
         "",
-        "    python benchmarks/pretrained.py --clothing FOLDER --cifar10 FOLDER",
-        "",
-        f"Accuracy after `mbsearch retrain` ({recipe}); margins in points over the "
-        "strongest reference of each family at the same budget, with their 95 % intervals (paired, "
-        "over images and seeds).",
+        "`python benchmarks/pretrained.py` runs `mbsearch run`, then `mbsearch retrain`; its",
+        "options stand in [the result](../pretrained.md#result-on-photos). Accuracies are of test",
+        "images after retraining. Margins are in points over the strongest reference of each",
+        "family at the same budget, with their 95 % intervals (paired, over images and seeds). Of the",
+        "searched network and the references retrained beside it, the answer is the most accurate",
+        "one on these images.",
         "",
         f"| cell | start | answer | accuracy | {' | '.join(MARGINS.values())} | search, min |",
         "|---|---|---|---|" + "---|" * (len(MARGINS) + 1),
@@ -147,7 +156,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="retrainings per network")
     parser.add_argument("--epochs", type=int, default=20, help="epochs of a retraining")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--rows", type=Path, default=Path("results/pretrained"))
+    parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--work", type=Path, default=Path("results/pretrained-work"))
     args = parser.parse_args()
     sets = []
@@ -163,14 +172,7 @@ def main() -> None:
             if not path.exists():
                 rows = [asdict(cell) for cell in cells(args, data, seed)]
                 path.write_text(json.dumps(rows, indent=1) + "\n")
-    found = [
-        Cell(**row)
-        for path in sorted(args.rows.glob("*.json"))
-        for row in json.loads(path.read_text())
-    ]
-    page = HERE.parent / "docs" / "experiments" / "pretrained.md"
-    page.parent.mkdir(exist_ok=True)
-    page.write_text(markdown(found, f"{args.seeds} seeds, {args.epochs} epochs"))
+    PAGE.write_text(markdown(read_cells(args.rows)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""The documentation of pretrained searches has the numbers of the stored cells."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def pretrained(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("pretrained")
+
+
+def test_the_page_is_that_of_the_stored_cells(pretrained: ModuleType) -> None:
+    cells = pretrained.read_cells(pretrained.ROWS)
+    assert pretrained.PAGE.read_text(encoding="utf-8") == pretrained.markdown(cells)
+
+
+def test_the_result_on_photos_has_the_accuracies_and_margins_of_the_cells(
+    pretrained: ModuleType,
+) -> None:
+    page = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8")
+    for cell in pretrained.read_cells(pretrained.ROWS):
+        donor = cell.margins[cell.weights]
+        values = [f"{100 * donor[key]:+.1f}" for key in ("difference", "low", "high")]
+        margin = "{} ({} to {})".format(*values).replace("-", "\N{MINUS SIGN}")
+        row = f"{cell.answer}: {cell.accuracy:.3f} | {margin}, "
+        assert row in page
+
+
+def test_the_readme_quotes_the_answer_of_a_stored_cell(pretrained: ModuleType) -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert any(cell.sentence in text for cell in pretrained.read_cells(pretrained.ROWS))
