@@ -59,7 +59,7 @@ SMALL = Architecture(
     stages=(InvertedResidual(block="inverted_residual", channels=8, expansion=2),),
     head=Head(channels=16),
 )
-EPOCHS = 12
+EPOCHS = 8
 RECIPE = Retrain(epochs=3, batch_size=8, mixup=0.2, ema_decay=0.9)
 
 

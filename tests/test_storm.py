@@ -82,6 +82,7 @@ def times_told(journal: Path) -> Counter[int]:
     return Counter(line["trial_id"] for line in lines if line.get("state") in (1, 2, 3))
 
 
+@pytest.mark.parametrize("storage", ["journal", "postgres"] if FULL else ["journal"], indirect=True)
 def test_a_worker_is_killed_every_second(tmp_path: Path, storage: str | None) -> None:
     rng, killed, deadline = random.Random(0), 0, time.monotonic() + PATIENCE
     with running(tmp_path / "storm", storage) as process:
