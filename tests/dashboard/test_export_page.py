@@ -23,7 +23,7 @@ MISSING = [
     for name in FORMATS
     if not all(map(importlib.util.find_spec, formats.FORMATS[name].packages))
 ]
-READY = ["yaml", "pytorch"]  # every format has its own tests
+READY = ["yaml", "pytorch", "onnx"]  # every format has its own tests
 WATCH = """
 const status = document.querySelector('#export-status');
 window.progress = [];
