@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from answer_records import network, reference
 from noise_images import write_noise_images
+from reports.in_process import InThisProcess
 
 from mbsearch.config.families import scaled_reference
+from mbsearch.latency.benchmark import measure_latency
 from mbsearch.space.architecture import Architecture
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -194,26 +197,31 @@ def test_the_answer_is_read_from_what_status_prints(
         wins.answer(board, found, "20M")
 
 
-@pytest.mark.slow
-def test_a_cell_is_filled_once(
-    wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
-    images = write_noise_images(tmp_path / "images", {"train": 60, "test": 30})
+def tiny_board(wins: ModuleType, folder: Path) -> Any:
+    """An empty board whose networks are trained for two epochs."""
     tiny = (BENCHMARKS.parent / "search_spaces" / "tiny.yaml").read_text()
-    (tmp_path / "space.yaml").write_text(
+    (folder / "space.yaml").write_text(
         f"{tiny}\nretrain: {{epochs: 2, batch_size: 16, resolution_scale: 0.25}}\n"
     )
-    board = wins.Board(
-        rows=tmp_path / "rows",
-        work=tmp_path / "work",
-        space=str(tmp_path / "space.yaml"),
+    return wins.Board(
+        rows=folder / "rows",
+        work=folder / "work",
+        space=str(folder / "space.yaml"),
         trials=5,
         seeds=1,
         jobs=1,
         references=1,
         run_options=(),
     )
+
+
+@pytest.mark.slow
+def test_a_cell_is_filled_once(
+    wins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("MBSEARCH_CACHE", str(tmp_path / "cache"))
+    board = tiny_board(wins, tmp_path)
+    images = write_noise_images(tmp_path / "images", {"train": 60, "test": 30})
     data = wins.DataSet("photos", str(images), ("5M",))
 
     def search(_board: Any, _data: Any, seed: int, sampler: str = "cost-aware") -> Any:
@@ -230,6 +238,9 @@ def test_a_cell_is_filled_once(
     monkeypatch.setattr(wins, "search", search)
     monkeypatch.setattr(wins, "answer", answer)
     monkeypatch.setattr(wins, "strongest", strongest)
+    monkeypatch.setattr(wins, "LocalProcesses", InThisProcess)
+    # Does not wait for an ONNX file of each network.
+    monkeypatch.setattr(wins, "measure_latency", partial(measure_latency, engine="torch"))
     plain = wins.plain
 
     def interrupted(*_: Any) -> None:

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Self
 
+import pandas as pd
 import psutil
 import pytest
 from fake_evaluator import FakeEvaluator
@@ -32,6 +33,8 @@ from mbsearch.study.opening import read_study
 from mbsearch.study.records import complete
 from mbsearch.study.run_clock import Moment
 
+from . import command_line
+from .command_line import in_process_of_its_own, write_table
 from .conftest import Mbsearch
 
 _VERSION = os.environ.get("MBSEARCH", str(Path(__file__).parents[2]))
@@ -383,6 +386,41 @@ def test_a_gibibyte_of_memory_is_planned_for_each_worker(
     assert devices.default_jobs(device("cpu")) == jobs
 
 
+# Looks up every file that Python opens in the folder of a made-up container first.
+_CONTAINER = """\
+import io, os
+os.sched_getaffinity = lambda _: set(range(8))
+opened = io.open
+def open_inside(path, *more, **options):
+    inside = os.path.join(os.path.dirname(__file__), str(path).lstrip("/"))
+    return opened(inside if os.path.isfile(inside) else path, *more, **options)
+io.open = open_inside
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "limits", "workers"),
+    [
+        ("0::/", {"cpu.max": "200000 100000"}, 2),
+        ("0::/a/b", {"a/cpu.max": "100000 100000"}, 1),
+        (
+            "3:cpu:/job",
+            {"cpu/job/cpu.cfs_quota_us": "3000", "cpu/job/cpu.cfs_period_us": "1000"},
+            3,
+        ),
+    ],
+)
+def test_a_search_in_a_container_has_the_workers_of_its_quota(
+    tmp_path: Path, group: str, limits: dict[str, str], workers: int
+) -> None:
+    files = {f"sys/fs/cgroup/{name}": text for name, text in limits.items()}
+    root = _machine(tmp_path / "root", {**files, "proc/self/cgroup": group})
+    (root / "sitecustomize.py").write_text(_CONTAINER)
+    options = ("--space", "tiny", "--table", write_table(tmp_path), "--trials", "2")
+    ran = in_process_of_its_own(tmp_path, "run", *options, PYTHONPATH=f"{root}:{_VERSION}")
+    assert f"by {workers} workers" in ran.passed()
+
+
 # 24. Times
 
 
@@ -413,6 +451,20 @@ def test_times_are_told_in_utc_wherever_they_are_read(
         texts.add(frame[["started", "ended"]].to_csv())
     assert len(texts) == 1
     assert texts.pop().count("+00:00") == 2 * len(frame)
+
+
+@pytest.mark.parametrize("name", ["Pacific/Auckland", "America/New_York", "Asia/Kolkata"])
+def test_the_table_of_trials_says_the_zone_of_its_times(
+    tmp_path: Path, name: str, zone: Callable[[str], None]
+) -> None:
+    zone(name)
+    begun = datetime.now(UTC) - timedelta(seconds=1)
+    command_line.search(tmp_path, trials=2).passed()
+    trials = pd.read_csv(tmp_path / "results" / "tiny" / "trials.csv")
+    for text in (*trials["started"], *trials["ended"]):
+        told = datetime.fromisoformat(text)
+        assert told.tzinfo is not None
+        assert begun < told < datetime.now(UTC)
 
 
 @in_process

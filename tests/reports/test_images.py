@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from rich.console import Console
 from mbsearch.data.sources import load_source
 from mbsearch.display.progress_display import ProgressDisplay
 from mbsearch.progress import Progress
+
+from .command_line import Ran, in_process_of_its_own
+from .conftest import SMALL_SPACE
 
 DryRun = Callable[..., Any]
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
@@ -643,6 +648,38 @@ def test_reading_reports_every_image(tmp_path: Path) -> None:
     before = len(seen)
     source.prepare("train", [16, 24, 32], None, seen.append)
     assert len(seen) == before, "all is in the cache"
+
+
+# For some seconds, a picture takes as long to read as a large photo.
+_SLOW = """\
+import os, time
+from PIL import Image
+opened = Image.open
+def open_slowly(*arguments, **options):
+    if time.time() < os.stat(__file__).st_mtime + 12:
+        time.sleep(0.4)
+    return opened(*arguments, **options)
+Image.open = open_slowly
+"""
+
+
+@pytest.mark.slow
+def test_a_search_says_how_far_the_pictures_are_read(tmp_path: Path) -> None:
+    version = os.environ.get("MBSEARCH", os.fspath(Path(__file__).parents[2]))
+    options = ["--space", "small.yaml", "--data", "photos", "--trials", "1", "--jobs", "1"]
+    options += [] if "MBSEARCH" in os.environ else ["--weights", "none", "--dry-run"]
+
+    def searched(extension: str) -> Ran:
+        folder = tmp_path / extension
+        for i in range(60):
+            save(noise(i, 40, 40, 3), folder / "photos" / "ab"[i % 2] / f"{i}.{extension}")
+        (folder / "small.yaml").write_text(SMALL_SPACE)
+        (folder / "sitecustomize.py").write_text(_SLOW)
+        return in_process_of_its_own(folder, "run", *options, PYTHONPATH=f"{folder}:{version}")
+
+    with ThreadPoolExecutor() as threads:
+        for ran in threads.map(searched, ("png", "jpg", "bmp")):
+            assert re.search(r"images: \d+ of \d+", ran.passed())
 
 
 @in_process

@@ -29,8 +29,8 @@ from mbsearch.execution.protocol import Task
 from mbsearch.export.markdown import code, escaped
 from mbsearch.printable_text import is_printable, one_line
 from mbsearch.space.architecture import Architecture
-from mbsearch.space.library import load_reference
-from reports.command_line import call
+from mbsearch.space.library import find, load_reference
+from reports.command_line import call, write_table
 from reports.test_numbers import SPACE, write_space
 
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
@@ -356,3 +356,15 @@ def test_a_model_card_shows_names_as_they_are(tmp_path: Path, name: str) -> None
     assert isinstance(network, Architecture)
     title = markdown.markdown(f"# {escaped(network.name)}", extensions=["tables"])
     assert title == f"<h1>{html.escape(name, quote=False)}</h1>"
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)", "a`b``c", "[a](b)", "**bold** _it_"])
+def test_an_exported_card_shows_the_studys_name_as_it_is(tmp_path: Path, name: str) -> None:
+    tiny = re.sub("(?m)^(weights|finals):.*$", "", find("tiny").read_text())  # of later versions
+    (tmp_path / "space.yaml").write_text(tiny.replace("name: tiny", f"name: {json.dumps(name)}"))
+    options = ("--space", "space.yaml", "--table", write_table(tmp_path), "--trials", "5")
+    call(tmp_path, "run", *options, "--jobs", "1").passed()
+    call(tmp_path, "export", f"results/{name}", "--formats", "yaml", "-o", "out").passed()
+    card = (tmp_path / "out" / "README.md").read_text()
+    title = markdown.markdown(card.splitlines()[0], extensions=["tables"])
+    assert title.startswith(f"<h1>{html.escape(name, quote=False)}-trial-")
