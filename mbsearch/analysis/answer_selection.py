@@ -32,9 +32,10 @@ def answer(findings: Findings, budget: Budget) -> Answer:
     indices = range(len(level.records))
     best = best_of(level, indices)
     record = level.records[best]
-    searched = [i for i in indices if not level.records[i].is_baseline]
+    references = [i for i in indices if level.records[i].is_baseline]
+    searched = sorted({*indices}.difference(references)) if record.is_baseline else []
     cheaper = _smallest_as_accurate(level, best)
-    margins = tuple(_margins(level, best))
+    margins = tuple(_margins(level, best, references))
     short = level.basis(best) in (Fidelity.SCREENING, Fidelity.PROMOTION)
     found = Answer(
         budget=budget,
@@ -47,7 +48,7 @@ def answer(findings: Findings, budget: Budget) -> Answer:
         cheaper=None if cheaper == best else level.scored(cheaper),
         searched=(
             _margin_over(level, best, best_of(level, searched), published=False)
-            if record.is_baseline and searched
+            if searched
             else None
         ),
         unpromoted=tuple(_unpromoted(findings, budget, level)) if short else (),
@@ -103,15 +104,15 @@ def cheapest_tied(
     )
 
 
-def _margins(level: FidelityLevel, best: int) -> list[Margin]:
+def _margins(level: FidelityLevel, best: int, references: Sequence[int]) -> list[Margin]:
     """Return margins over the best and the best published reference of each family.
 
-    The most accurate reference is the first.
+    `references` are their indices. The most accurate reference is the first.
     """
     chosen = level.records[best]
     found: list[tuple[int, bool]] = []
     for family in (*DONORS, *COMPARED):
-        members = [i for i, r in enumerate(level.records) if r.origin == family and i != best]
+        members = [i for i in references if level.records[i].origin == family and i != best]
         published = [i for i in members if is_published(family, level.records[i].architecture)]
         strongest = best_of(level, members) if members and chosen.origin != family else None
         if strongest is not None:
@@ -158,7 +159,7 @@ def _equalled(
 
 def _unpromoted(findings: Findings, budget: Budget, level: FidelityLevel) -> list[TrialRecord]:
     """Return each family's best reference by screening, unless it was promoted."""
-    records = records_within([r for r in findings.records if r.is_baseline], budget)
+    records = records_within(findings.trained_references, budget)
     compared = {r.trial for r in level.records if r.is_baseline}
     families = (*DONORS, *COMPARED)
     best = [r for r in best_by_screening(records) if r.origin in families]

@@ -133,8 +133,10 @@ def best_of(level: FidelityLevel, among: Sequence[int]) -> int:
         record = level.records[i]
         return (0.0 if record.evaluation is None else record.accuracy), -record.cost
 
-    highest = max(map(level.estimate, among))
-    return max((i for i in among if level.estimate(i) == highest), key=rank)
+    estimates = list(map(level.estimate, among))
+    highest = max(estimates)
+    tied = (i for i, found in zip(among, estimates, strict=True) if found == highest)
+    return max(tied, key=rank)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class Findings:
         return [r for r in self.within if r.is_baseline]
 
     @cached_property
+    def trained_references(self) -> list[TrialRecord]:
+        """The references among `records`."""
+        return [r for r in self.records if r.is_baseline]
+
+    @cached_property
     def within_limits(self) -> list[TrialRecord]:
         """The records within the limits, ignoring limits on costs that a record lacks."""
         return records_within(self.records, self.limits)
@@ -88,8 +93,7 @@ class Findings:
         if self.requested:
             return self.requested
         metric = metric_of(self.records)
-        references = [r for r in self.records if r.is_baseline]
-        low, high = _cost_range(references)
+        low, high = _cost_range(self.trained_references)
         amounts = [round(a) for a in round_amounts(metric) if low <= a <= high]
         amounts = amounts or natural_budgets(self.records)
         return tuple(Budget.of({metric: each}) for each in amounts)
@@ -104,7 +108,7 @@ class Findings:
         if self.requested:
             return self.requested[0]
         metric = metric_of(self.records)
-        references = of_highest_fidelity([r for r in self.records if r.is_baseline])
+        references = of_highest_fidelity(self.trained_references)
         low, high = _cost_range(references or self.records)
 
         def distance(budget: Budget) -> float:

@@ -16,6 +16,7 @@ from mbsearch.analysis.answer_card import AnswerCard
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.dashboard.downloads import Exports
+from mbsearch.dashboard.filter_options import FilterOptions
 from mbsearch.dashboard.picture_reader import PictureReader
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
@@ -180,6 +181,11 @@ class Snapshot:
     def findings(self) -> Findings:
         """The data from which answers are computed."""
         return findings_of(self.records, self.settings, self.measured.retrained)
+
+    @cached_property
+    def filter_options(self) -> FilterOptions:
+        """The values that the filters offer."""
+        return FilterOptions.of(self.records)
 
     @cached_property
     def questions(self) -> tuple[Budget, ...]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -168,6 +169,13 @@ def _accuracy_axis(
         networks = "network lies" if len(lower) == 1 else "networks lie"
         axis["title"]["text"] += f"; {len(lower)} {networks} lower"
     return axis
+
+
+def trait_names(records: Sequence[TrialRecord]) -> list[str]:
+    """Return the keys of the `traits` of any of these networks."""
+    choices = dict.fromkeys(tuple(r.params) for r in records)
+    of_one = ("alpha", "resolution", *chain.from_iterable(choices), "trial", "seconds")
+    return list(dict.fromkeys(of_one)) if records else []
 
 
 def traits(record: TrialRecord) -> dict[str, Any]:

@@ -31,11 +31,8 @@ from mbsearch.figures.front import (
     budget_shapes,
     front_figure,
     selection_annotations,
-    traits,
 )
 from mbsearch.figures.style import INT8_TITLE
-from mbsearch.space.blocks import BLOCKS
-from mbsearch.study.records import State as TrialState
 from mbsearch.study.records import TrialRecord, complete, metric_of, score_of_study
 
 TITLE, ADDRESS, ORDER = "Front", "front", 1
@@ -265,7 +262,7 @@ def _controls(snapshot: Snapshot) -> dict[str, Any]:
     bounds = [[min(each), max(each)] for each in costs if each]
     return {
         "range": [bounds, sorted(_bounds(snapshot, View()).items())],
-        "options": [list(map(str, each)) for each in _options(snapshot.records)],
+        "options": str(snapshot.filter_options),
     }
 
 
@@ -506,21 +503,8 @@ def _slider(
     )
 
 
-def _options(records: Sequence[TrialRecord]) -> list[list[Any]]:
-    """Return the values for each filter: traits, blocks, alphas, resolutions and states."""
-    searched = [r for r in records if not r.is_baseline]
-    blocks = {stage.block for r in searched for stage in r.architecture.stages}
-    return [
-        list(dict.fromkeys(trait for r in searched for trait in traits(r))),
-        [block for block in BLOCKS if block in blocks],
-        sorted({r.architecture.alpha for r in searched}),
-        sorted({r.architecture.resolution for r in searched}),
-        sorted(map(str, TrialState)),
-    ]
-
-
 def _filters(snapshot: Snapshot, view: View) -> Any:
-    colours, blocks, alphas, resolutions, states = _options(snapshot.records)
+    options = snapshot.filter_options
     return parts.panel(
         "View",
         dmc.Stack(
@@ -547,15 +531,15 @@ def _filters(snapshot: Snapshot, view: View) -> Any:
                     id={"control": "colour"},
                     label="Colour by",
                     value=view.colour,
-                    data=colours,
+                    data=options.traits,
                     clearable=True,
                     searchable=True,
                     placeholder="nothing",
                 ),
-                _multiple("blocks", "With block", view.blocks, blocks),
-                _multiple("alphas", "Alpha", view.alphas, alphas),
-                _multiple("resolutions", "Resolution", view.resolutions, resolutions),
-                _multiple("states", "State", view.states, states),
+                _multiple("blocks", "With block", view.blocks, options.blocks),
+                _multiple("alphas", "Alpha", view.alphas, options.alphas),
+                _multiple("resolutions", "Resolution", view.resolutions, options.resolutions),
+                _multiple("states", "State", view.states, options.states),
             ],
             gap="xs",
         ),
