@@ -121,7 +121,7 @@ def test_the_sentence_names_cost_accuracy_basis_and_margins() -> None:
     text = found.sentence()
     assert text.startswith(
         "At 20 M Mult-Adds: use trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 "
-        "(95 % interval 0.740 to 0.760, screening, trained at 24 px in place of 96); "
+        "(95 % interval 0.740 to 0.760, screening, trained at 24 px instead of its own 96); "
     )
     strongest = "+3.0 points over MobileNetV2 0.17/160 at 0.78 times the cost (15.7 M, 0.720; 95 % "
     assert f"; {strongest}interval +1.6 to" in text
@@ -190,7 +190,7 @@ def test_only_networks_of_one_fidelity_are_compared() -> None:
     assert margin.difference.mean == pytest.approx(0.05, abs=0.01)
     assert margin.difference.significant
     assert found.pixels == Size.square(96)
-    assert "px in place of" not in found.sentence()
+    assert "px instead of" not in found.sentence()
     only_reference = [flattered, strong, finalist(v2, 0.85)]
     assert answer(Findings(only_reference), BUDGET).basis == "screening"
     far = Budget(mult_adds=10**8)

@@ -85,7 +85,7 @@ def retrained_row(record: TrialRecord, accuracies: tuple[float, ...]) -> Retrain
     )
 
 
-SHORT = "screening, trained at 24 px in place of"
+SHORT = "screening, trained at 24 px instead of its own"
 STUDIES = {
     "clear win": Study(
         "At 20 M Mult-Adds: use trial 43, 12.2 M Mult-Adds, validation accuracy 0.750 (95 % "
@@ -132,9 +132,9 @@ STUDIES = {
     ),
     "retrained": Study(
         "At 20 M Mult-Adds: use MobileNetV2 0.17/160, 15.7 M Mult-Adds, test accuracy 0.940 (95 % "
-        "interval 0.931 to 0.948, retraining, trained at 96 px in place of 160); no searched "
-        "network is better: +2.0 points over trial 43 at 1.29 times the cost (12.2 M, 0.920; 95 % "
-        "interval +0.7 to +3.3, significant)",
+        "interval 0.931 to 0.948, retraining, trained at 96 px instead of its own 160); no "
+        "searched network is better: +2.0 points over trial 43 at 1.29 times the cost (12.2 M, "
+        "0.920; 95 % interval +0.7 to +3.3, significant)",
         [OURS, V2],
         retrained=(retrained_row(OURS, (0.92, 0.92)), retrained_row(V2, (0.94, 0.94))),
     ),

@@ -295,7 +295,7 @@ def test_the_cost_on_the_card_is_that_of_the_file(
     costs = [int(cell.replace(",", "")) for cell in row.split("|")[2:-1]]
     assert costs[0] == counted
     assert costs[-1] == record.mult_adds
-    note = f"trained at 24 px in place of {record.architecture.resolution}"
+    note = f"trained at 24 px instead of its own {record.architecture.resolution}"
     assert (note in card) == (pixels is not None)
     assert f"at {side} pixels." in card
 

@@ -277,10 +277,10 @@ class Answer:
 
 
 def pixels_note(pixels: Size | None, network: Architecture) -> str | None:
-    """Return ``trained at 56 px in place of 224``, or None at the network's own resolution."""
+    """Return ``trained at 56 px instead of its own 224``; None if that is where it was trained."""
     if pixels is None or pixels == network.resolution:
         return None
-    return f"trained at {pixels} px in place of {network.resolution}"
+    return f"trained at {pixels} px instead of its own {network.resolution}"
 
 
 def at_cost(ratio: float) -> str:

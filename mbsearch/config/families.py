@@ -28,7 +28,7 @@ class Family:
         competitor: retraining and figures compare each network with it at equal cost.
         label: in a legend.
         short: before the size at a point of a figure.
-        colour: of its line in figures; None draws it among the other references.
+        colour: of its line in figures.
         symbol: plotly's marker.
         label_side: plotly's position of the text at its markers. Below, as the front lies above;
             another side for each family, as costs are often equal.
@@ -36,15 +36,15 @@ class Family:
 
     key: str
     name: str
+    label: str
+    short: str
+    colour: str
+    symbol: str
+    label_side: str
     smallest_alpha: float | None = None
     smallest_resolution: int = 96
     donor: bool = False
     competitor: bool = False
-    label: str = ""
-    short: str = ""
-    colour: str | None = None
-    symbol: str = ""
-    label_side: str = ""
 
 
 _ROWS = (
@@ -70,7 +70,16 @@ _ROWS = (
         symbol="diamond",
         label_side="bottom right",
     ),
-    Family(key="mobilenet_v3_small", name="MobileNetV3-small", smallest_alpha=0.35),
+    Family(
+        key="mobilenet_v3_small",
+        name="MobileNetV3-small",
+        smallest_alpha=0.35,
+        label="MobileNet V3-small",
+        short="V3",
+        colour="#009E73",
+        symbol="triangle-up",
+        label_side="middle right",
+    ),
     Family(
         key="efficientnet_lite0",
         name="EfficientNet-Lite0",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import NamedTuple, Protocol
 
 from mbsearch.cost.layer_counts import count_layer
 from mbsearch.cost.memory import activation_bytes
@@ -11,8 +11,14 @@ from mbsearch.cost.metrics import METRICS
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, Shape, SqueezeExcite
 
-Measure = Callable[[Architecture], dict[str, int]]
-"""A function that returns all costs of a network: `measure`, or one that adds the latency."""
+
+class Measure(Protocol):
+    """A function that returns a network's costs: `measure`, or one that adds the latency."""
+
+    def __call__(
+        self, architecture: Architecture, metrics: Collection[str] = ..., /
+    ) -> dict[str, int]:
+        """Return at least the costs of these metrics, by default all."""
 
 
 def measure(

@@ -37,7 +37,7 @@ from mbsearch.study.records import (
 )
 
 _GL_FROM = 400  # points; fewer are drawn as SVG, which is sharper and does not need WebGL
-_LEGEND = ("Pareto front", *(f.label for f in FAMILIES.values() if f.colour), "Other references")
+_LEGEND = ("Pareto front", *(f.label for f in FAMILIES.values()), "Other references")
 """Names of a legend's first entries, the most important first; others follow as drawn."""
 _MANY_OPACITY = 0.45  # of points drawn by WebGL, which hide each other
 _ROOM_BELOW, _ROOM_ABOVE = 0.3, 0.2  # as shares of the span of the accuracies of the axis
@@ -321,15 +321,13 @@ def _add_tied(
 def _add_references(
     figure: go.Figure, references: Sequence[TrialRecord], axis: _Axis, on_front: Collection[int]
 ) -> None:
-    """Add lines for the families that have a colour, and points for the other references."""
-    drawn = [family for family in FAMILIES.values() if family.colour is not None]
-    for family in drawn:
+    """Add lines for the families, and points for the other references."""
+    for family in FAMILIES.values():
         members = [r for r in references if r.origin == family.key]
         _add_family(figure, members, axis, family, on_front)
-    own_line = {family.key for family in drawn}
-    others = [r for r in references if r.origin not in own_line]
+    others = [r for r in references if r.origin not in FAMILIES]
     if others:
-        figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-up", 10))
+        figure.add_trace(_points(others, axis, "Other references", OTHER, "triangle-down", 10))
 
 
 def _add_family(
@@ -340,10 +338,9 @@ def _add_family(
     on_front: Collection[int],
 ) -> None:
     """Add a line for each resolution of a family, and outline the points on the front."""
-    colour = family.colour or OTHER
     for i, resolution in enumerate(sorted({r.architecture.resolution for r in members})):
         line = sorted((r for r in members if r.architecture.resolution == resolution), key=axis.of)
-        trace = _points(line, axis, family.label, colour, family.symbol, 10)
+        trace = _points(line, axis, family.label, family.colour, family.symbol, 10)
         trace.update(
             mode="lines+markers+text",
             legendgroup=family.key,
@@ -357,7 +354,7 @@ def _add_family(
                 "color": FRONT,
                 "width": [2 if r.trial in on_front else 0 for r in line],
             },
-            line={"color": colour, "width": 1.5, "dash": "dot"},
+            line={"color": family.colour, "width": 1.5, "dash": "dot"},
         )
         figure.add_trace(trace)
 

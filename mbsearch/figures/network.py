@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from mbsearch.config.families import COMPETITORS, FAMILIES
 from mbsearch.cost import LayerCost, layer_costs
 from mbsearch.cost.metrics import METRICS, quantity
-from mbsearch.figures.style import FRONT, GREY, styled, validation_title
+from mbsearch.figures.style import FRONT, styled, validation_title
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import TrialRecord, score_of_study
 
@@ -87,7 +87,7 @@ def curve_figure(shown: Sequence[TrialRecord], records: Sequence[TrialRecord]) -
     figure = go.Figure()
     for reference in references:
         name = f"{reference.label}, {quantity(reference.metric, reference.cost)}"
-        figure.add_trace(_curve(reference, name, FAMILIES[reference.origin].colour or GREY, "dot"))
+        figure.add_trace(_curve(reference, name, FAMILIES[reference.origin].colour, "dot"))
     for record, colour in zip(drawn, _colours(drawn), strict=True):
         name = f"{escape(record.label)}, {quantity(record.metric, record.cost)}"
         figure.add_trace(_curve(record, name, colour, "solid"))
@@ -109,8 +109,7 @@ def _colours(records: Sequence[TrialRecord]) -> list[str]:
     """Return a colour for each network; a reference has the colour of its family."""
     candidates = iter(_CANDIDATE_COLOURS)
     return [
-        (FAMILIES[r.origin].colour if r.origin in FAMILIES else None) or next(candidates)
-        for r in records
+        FAMILIES[r.origin].colour if r.origin in FAMILIES else next(candidates) for r in records
     ]
 
 

@@ -8,7 +8,7 @@ non-negative least squares of the relative error.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scipy.optimize import nnls
 from mbsearch.analysis.kendall import kendall_tau
 from mbsearch.cost import FLOAT32_BYTES, Measure, measure, total
 from mbsearch.cost.layer_counts import count_layer
-from mbsearch.cost.metrics import LATENCY
+from mbsearch.cost.metrics import LATENCY, METRICS
 from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.layers import Conv, Linear, PlacedLayer, Pool, SqueezeExcite
@@ -92,15 +92,17 @@ class LatencyModel:
             kendall_tau(counts, times),
         )
 
-    def measure(self, architecture: Architecture) -> dict[str, int]:
-        """Return a network's exact costs, and its predicted latency in microseconds.
+    def measure(
+        self, architecture: Architecture, metrics: Collection[str] = tuple(METRICS)
+    ) -> dict[str, int]:
+        """Return a network's exact costs of these metrics, and its predicted latency in µs.
 
         Raises:
             SpecError: a stride meets a map of one pixel, or no measured network has a layer of
                 this kind.
         """
         layers = list(architecture.layers())
-        return {**total(layers), LATENCY: self._predict(layers)}
+        return {**total(layers, metrics), LATENCY: self._predict(layers)}
 
     def _predict(self, layers: Sequence[PlacedLayer]) -> int:
         try:
