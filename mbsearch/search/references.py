@@ -60,10 +60,11 @@ def fitting_references(
     lowest = (published and FAMILIES[family].smallest_alpha) or _SMALLEST_ALPHA
     largest = 1.0 if family in DONORS else LARGEST_ALPHA
     smallest = FAMILIES[family].smallest_resolution if published else 0
+    bounded = {*budget.bounds(), *(() if limits is None else limits.bounds())}
 
     def costs_within(network: Architecture) -> dict[str, int] | None:
-        """Return the costs of a network, or None if it exceeds a bound."""
-        costs = measure(network)
+        """Return the bounded costs of a network, or None if it exceeds a bound."""
+        costs = measure(network, bounded)
         broken = budget.excess(costs) or (limits and limits.excess(costs))
         return None if broken else costs
 
