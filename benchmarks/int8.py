@@ -1,15 +1,19 @@
 """Measure the int8 loss of a reference on test images, before and after fine-tuning for int8.
 
-python benchmarks/int8.py --family mobilenet_v1 --alpha 0.25 --resolution 96 --seeds 3
+    python benchmarks/int8.py --rows results/int8/relu6.csv                      # docs/export.md
+    python benchmarks/int8.py --activation relu --rows results/int8/relu.csv     # docs/papers/
+
+The accuracies of each training are the rows of a table.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
+
+import pandas as pd
 
 from mbsearch.config.families import scaled_reference
 from mbsearch.config.proxy_settings import EMBEDDED
@@ -18,6 +22,7 @@ from mbsearch.config.settings import Settings
 from mbsearch.data.sources import load_source
 from mbsearch.execution.protocol import Task
 from mbsearch.export.quantization import int8_predictions
+from mbsearch.space.architecture import Architecture
 from mbsearch.study.training_files import WEIGHTS
 from mbsearch.training.devices import choose_device, prepare_worker
 from mbsearch.training.long_training import FinalTraining
@@ -26,20 +31,42 @@ from mbsearch.training.network import build
 from mbsearch.training.weights import load_weights
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Test accuracies of one training: as float32, as int8, and as int8 after fine-tuning."""
+
+    seed: int
+    float32: float
+    int8: float
+    fine_tuned: float
+
+    def __str__(self) -> str:
+        return (
+            f"test accuracy {self.float32:.4f}, as int8 {self.int8:.4f} "
+            f"({100 * (self.int8 - self.float32):+.2f} points), after fine-tuning "
+            f"{self.fine_tuned:.4f} ({100 * (self.fine_tuned - self.float32):+.2f} points)"
+        )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", nargs="?", default=EMBEDDED, help="image folder")
     parser.add_argument("--family", default="mobilenet_v1", help="reference")
     parser.add_argument("--alpha", type=float, default=0.25, help="width multiplier")
     parser.add_argument("--resolution", type=int, default=96, help="resolution of the network")
+    parser.add_argument("--activation", choices=("relu6", "relu"), default="relu6")
     parser.add_argument("--seeds", type=int, default=3, help="number of trainings")
     parser.add_argument("--epochs", type=int, default=20, help="of a training")
     parser.add_argument("--folder", type=Path, help="keeps trainings, to resume from them")
+    parser.add_argument("--rows", type=Path, help="CSV file to write")
     given = parser.parse_args()
     prepare_worker()
     compile_ahead(choose_device("cpu"))
     source = load_source(given.data, seed=0)
-    network = scaled_reference(given.family, given.alpha, given.resolution, source.num_classes)
+    relu6 = scaled_reference(given.family, given.alpha, given.resolution, source.num_classes)
+    network = Architecture.model_validate(relu6.to_dict() | {"activation": given.activation})
     recipe = Retrain(epochs=given.epochs, quantization_aware=True)
     scale = Settings().final_scale(given.data)
     folder = given.folder or Path(tempfile.mkdtemp())
@@ -53,17 +80,13 @@ def main() -> None:
         load_weights(trained, training.home(task) / WEIGHTS)
         images = replace(network.image_format, size=found.pixels)
         (plain,) = int8_predictions(network, trained, source, [source.split("test", images)])
-        rows.append((found.accuracy, float(plain.correct.mean()), found.int8.accuracy))
-        print(f"seed {seed}: {_line(rows[-1])}", flush=True)
-    print(f"mean: {_line(tuple(map(fmean, zip(*rows, strict=True))))}")
-
-
-def _line(accuracies: tuple[float, ...]) -> str:
-    float32, before, after = accuracies
-    return (
-        f"test accuracy {float32:.4f}, as int8 {before:.4f} ({100 * (before - float32):+.2f} "
-        f"points), after fine-tuning {after:.4f} ({100 * (after - float32):+.2f} points)"
-    )
+        rows.append(Row(seed, found.accuracy, float(plain.correct.mean()), found.int8.accuracy))
+        print(f"seed {seed}: {rows[-1]}", flush=True)
+    table = pd.DataFrame(map(asdict, rows))
+    print("mean:", Row(**table.mean().to_dict()))
+    if given.rows is not None:
+        given.rows.parent.mkdir(parents=True, exist_ok=True)
+        table.round(4).to_csv(given.rows, index=False)
 
 
 if __name__ == "__main__":

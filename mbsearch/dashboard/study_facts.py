@@ -8,6 +8,7 @@ from mbsearch.dashboard.studies import Snapshot
 from mbsearch.study.latency_setting import LatencySetting
 from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State
+from mbsearch.study.store import DONOR
 
 
 def study_facts(snapshot: Snapshot) -> str:
@@ -16,7 +17,8 @@ def study_facts(snapshot: Snapshot) -> str:
     A part that the study does not state is left out.
     """
     stamp = snapshot.settings.get("stamp") or {}
-    found = [_data(stamp.get("data")), _weights(stamp), _proxy(stamp.get("proxy") or {})]
+    weights = _weights(stamp, snapshot.settings.get(DONOR) or {})
+    found = [_data(stamp.get("data")), weights, _proxy(stamp.get("proxy") or {})]
     latency = LatencySetting.of(snapshot.settings)
     found.append(None if latency is None else f"latency on {latency}")
     return " · ".join(filter(None, [*found, _running(snapshot)]))
@@ -26,11 +28,13 @@ def _data(source: str | None) -> str | None:
     return None if source is None else data_title(source)
 
 
-def _weights(stamp: dict[str, object]) -> str | None:
+def _weights(stamp: dict[str, object], donor: dict[str, object]) -> str | None:
     if "data" not in stamp:
         return None
     weights = stamp.get("weights")
-    return "from scratch" if weights in (None, "none") else f"weights {weights}"
+    if weights in (None, "none"):
+        return "from scratch"
+    return f"weights of {donor.get('title', weights)}"
 
 
 def _proxy(proxy: dict[str, object]) -> str | None:
