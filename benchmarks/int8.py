@@ -83,7 +83,7 @@ def main() -> None:
         rows.append(Row(seed, found.accuracy, float(plain.correct.mean()), found.int8.accuracy))
         print(f"seed {seed}: {rows[-1]}", flush=True)
     table = pd.DataFrame(map(asdict, rows))
-    print("mean:", Row(**table.mean().to_dict()))
+    print("mean:", Row(given.seeds, *table.drop(columns="seed").mean()))
     if given.rows is not None:
         given.rows.parent.mkdir(parents=True, exist_ok=True)
         table.round(4).to_csv(given.rows, index=False)

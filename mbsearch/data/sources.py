@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbsearch.config.proxy_settings import EMBEDDED
+from mbsearch.config.proxy_settings import EMBEDDED, EMBEDDED_TITLE
 from mbsearch.data.batches import Split
 from mbsearch.data.cache import Array, cached_array, cached_arrays, load_array
 from mbsearch.data.folder import list_folder
@@ -173,8 +173,9 @@ class ImageSource:
         low, high = total.min(), total.max()
         sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         splits = ", ".join(f"{len(found):,} {kind}" for kind, found in labels.items())
+        title = EMBEDDED_TITLE if self.name == EMBEDDED else self.name
         return (
-            f"data: {self.name}, {self.num_classes} classes of {sizes} images; {splits}",
+            f"data: {title}, {self.num_classes} classes of {sizes} images; {splits}",
             f"chance: {self.chance:.3f} (the share of the largest class)",
             *self.notes,
             *self.damage,

@@ -136,9 +136,9 @@ def test_the_header_states_images_weights_proxy_and_what_is_running(
     assert study_facts(snapshot) == (
         "Fashion-MNIST (built-in) · from scratch · proxy of 4 epochs · 1 running, 7 min left"
     )
-    donor = {"title": "EfficientNet-Lite0, trained on ImageNet"}
-    settings = {"stamp": {"data": "photos", "weights": "cd9a9f1adb4b77db"}, "donor": donor}
-    assert study_facts(replace(snapshot, settings=settings, records=())) == (
+    stamp = {"data": "photos", "weights": "cd9a9f1adb4b77db"}
+    inherited = {"stamp": stamp, "donor": {"title": "EfficientNet-Lite0, trained on ImageNet"}}
+    assert study_facts(replace(snapshot, settings=inherited, records=())) == (
         "photos · weights of EfficientNet-Lite0, trained on ImageNet"
     )
     assert study_facts(replace(snapshot, settings={}, records=tuple(ended))) == ""
