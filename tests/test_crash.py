@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -164,6 +166,29 @@ def test_the_process_that_forks_the_workers_is_killed() -> None:
                     process.kill()  # the workers too, so that others come
     assert sorted(ended.ticket for ended in outcomes) == list(range(8))
     assert not [ended.error for ended in outcomes if ended.error]
+
+
+_KEPT: list[Any] = []
+
+
+def keep_a_semaphore() -> None:
+    _KEPT.append(multiprocessing.RLock())
+
+
+def run_a_task() -> None:
+    task = Task(load_reference("mobilenet_v2"), seed=0)
+    with LocalProcesses(FakeEvaluator(), 1, keep_a_semaphore, ["mbsearch.cost"]) as executor:
+        (ended,) = settled(executor, [task])
+    assert ended.error is None
+
+
+def test_workers_leave_no_semaphores_behind() -> None:
+    """Python reports those of killed processes when it exits."""
+    code = "import test_crash; test_crash.run_a_task()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.slow

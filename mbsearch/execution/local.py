@@ -147,9 +147,11 @@ class LocalProcesses:
         return sorted(ended, key=lambda finished: finished.ticket)
 
     def close(self) -> None:
-        """Kill the workers, without waiting for running tasks."""
+        """Kill the workers that run a task, without waiting for it; the others exit."""
         for worker in self._workers:
-            worker.process.kill()
+            # A worker that is killed leaves its semaphores behind, which Python reports at exit.
+            if worker.ticket is not None or not worker.ready:
+                worker.process.kill()
         for worker in list(self._workers):
             self._dismiss(worker)
 
