@@ -22,7 +22,8 @@ from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.retrained_margins import retrained_margins
 from mbsearch.cli import main
-from mbsearch.config.budgets import Budget
+from mbsearch.config.budgets import Budget, Limits
+from mbsearch.config.families import scaled_reference
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.specification import load_specification
@@ -257,6 +258,17 @@ def test_references_are_mobilenets_of_equal_cost() -> None:
             assert measure(reference.architecture)["mult_adds"] == pytest.approx(target, rel=0.05)
             assert reference.architecture.num_classes == 10
             assert reference.reference_of == "ours"
+
+
+def test_references_of_equal_cost_keep_the_limits_of_their_candidate() -> None:
+    network = scaled_reference("mobilenet_v3_small", 0.55, 240, 10)
+    within = Limits(flash_bytes="1MiB", ram_bytes=300_000)
+    free = [measure(each.architecture) for each in equal_cost_references(network)]
+    assert all(within.excess(costs) for costs in free), "else the limits would say nothing"
+    for reference in equal_cost_references(network, limits=within):
+        assert within.excess(measure(reference.architecture)) is None
+    beyond = Limits(flash_bytes="100KiB")
+    assert [measure(r.architecture) for r in equal_cost_references(network, limits=beyond)] == free
 
 
 class Answers:

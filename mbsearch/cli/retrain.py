@@ -140,6 +140,7 @@ def retrain(
         selected.references,
         metric=settings.metric,
         measure=study.measure,
+        limits=settings.limits,
     )
     for name in dict.fromkeys(each.name for each in chosen):
         print_line(err, f"retraining {name}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from mbsearch.config.budgets import Limits
 from mbsearch.config.families import COMPETITORS, scaled_reference
 from mbsearch.cost import Measure, measure
 from mbsearch.space.architecture import Architecture
@@ -13,10 +14,11 @@ from mbsearch.study.records import DEFAULT_METRIC, SEARCH, TrialRecord
 
 GIVEN = "given"
 """Family of a network that is not a trial of the study."""
+NO_LIMITS = Limits()
 _ALPHAS = [hundredths / 100 for hundredths in range(10, 201)]
 _NEAR = 0.02
 _LEAST = 32  # pixels: the strides of a MobileNet reduce them to one
-_STEPS = (-32, -16, 0, 16, 32)  # pixels around the candidate's resolution
+_STEP, _AROUND = 16, 32  # pixels: resolutions around the candidate's
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def competitors(
     *,
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
+    limits: Limits = NO_LIMITS,
 ) -> list[Competitor]:
     """Return distinct candidates, each followed by its references.
 
@@ -64,6 +67,7 @@ def competitors(
             V2 of equal cost takes the place of a family that is missing.
         metric: the cost that is compared.
         measure: the costs of a network.
+        limits: that a reference of equal cost keeps if its candidate does.
     """
     references = references or {}
     candidates: dict[str, Competitor] = {}
@@ -81,7 +85,7 @@ def competitors(
         own = references.get(candidate.architecture.fingerprint, ())
         beside = [competitor_of(r, reference_of=candidate.name) for r in own]
         missing = [f for f in COMPETITORS if f not in {each.family for each in beside}]
-        beside += equal_cost_references(candidate.architecture, metric, measure, missing)
+        beside += equal_cost_references(candidate.architecture, metric, measure, missing, limits)
         distinct = {each.architecture.fingerprint: each for each in reversed(beside)}
         distinct.pop(candidate.architecture.fingerprint, None)
         found += reversed(distinct.values())
@@ -99,17 +103,26 @@ def equal_cost_references(
     metric: str = DEFAULT_METRIC,
     measure: Measure = measure,
     families: Sequence[str] = COMPETITORS,
+    limits: Limits = NO_LIMITS,
 ) -> list[Competitor]:
     """Return one reference of equal cost from each MobileNet family.
 
     Alpha varies in hundredths, the resolution around the network's, at its aspect ratio. The cost
-    is compared in steps of 2 %; of equal steps, the nearest resolution is chosen.
+    is compared in steps of 2 %; of equal steps, the nearest resolution is chosen. References keep
+    the limits if the network does; some then have far fewer pixels, or cost less.
     """
-    target = measure(network)[metric]
+    needed = {metric, *limits.bounds()}
+    own = measure(network, needed)
+    kept = NO_LIMITS if limits.excess(own) else limits
+    side = network.resolution.shorter
+    below = side - side % _STEP if kept.bounds() else _AROUND
+    sides = {max(_LEAST, side + step) for step in range(-below, _AROUND + 1, _STEP)}
 
-    def distance(reference: Architecture) -> tuple[int, int, float]:
-        off = abs(math.log(measure(reference)[metric] / target))
-        return int(off / _NEAR), abs(reference.resolution.shorter - network.resolution.shorter), off
+    def distance(reference: Architecture) -> tuple[bool, int, int, float]:
+        costs = measure(reference, needed)
+        off = abs(math.log(costs[metric] / own[metric]))
+        further = abs(reference.resolution.shorter - side)
+        return kept.excess(costs) is not None, int(off / _NEAR), further, off
 
     found = []
     for family in families:
@@ -118,12 +131,12 @@ def equal_cost_references(
                 scaled_reference(
                     family,
                     alpha,
-                    network.resolution.with_shorter(max(_LEAST, network.resolution.shorter + step)),
+                    network.resolution.with_shorter(other),
                     network.num_classes,
                     network.input,
                 )
                 for alpha in _ALPHAS
-                for step in _STEPS
+                for other in sorted(sides)
             ),
             key=distance,
         )
