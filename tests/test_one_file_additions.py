@@ -120,6 +120,7 @@ _ROWS = (
         name="MnasNet-A1",
         smallest_alpha=0.35,
         label="MnasNet A1",
+        short="Mnas",
         colour="#0072B2",
         symbol="cross",
         label_side="top left",
