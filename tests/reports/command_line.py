@@ -15,6 +15,9 @@ from unittest.mock import patch
 from mbsearch import cli
 from mbsearch.config.specification import load_specification
 
+VERSION = os.environ.get("MBSEARCH", os.fspath(Path(__file__).parents[2]))
+"""Folder of the version that is tested."""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -43,12 +46,9 @@ _TINY = load_specification("tiny")
 
 def call(folder: Path, *arguments: str | Path, **environment: str) -> Ran:
     """Run a command in a folder, with variables of the environment."""
-    version = os.environ.get("MBSEARCH")
-    words = [os.fspath(argument) for argument in arguments]
-    if version is not None:
-        path = ":".join(filter(None, [environment.pop("PYTHONPATH", ""), version]))
-        return in_process_of_its_own(folder, *words, PYTHONPATH=path, **environment)
-    return in_this_process(folder, *words, **environment)
+    own = "MBSEARCH" in os.environ
+    run = in_process_of_its_own if own else in_this_process
+    return run(folder, *arguments, **environment)
 
 
 def in_this_process(folder: Path, *words: str | Path, **environment: str) -> Ran:
@@ -71,7 +71,9 @@ def in_this_process(folder: Path, *words: str | Path, **environment: str) -> Ran
 
 
 def in_process_of_its_own(folder: Path, *words: str | Path, **environment: str) -> Ran:
-    """Run a command in a process of its own."""
+    """Run a command of the tested version in a process of its own, with more folders to import."""
+    folders = [environment.pop("PYTHONPATH", ""), VERSION]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
     done = subprocess.run(
         [sys.executable, "-m", "mbsearch", *(os.fspath(word) for word in words)],
         cwd=folder,

@@ -10,7 +10,6 @@ import pytest
 
 from .command_line import Ran, in_process_of_its_own, in_this_process
 
-_HERE = Path(__file__).parents[2]
 # Only keys that older versions know.
 SMALL_SPACE = """\
 name: small
@@ -33,8 +32,7 @@ def commands_in(folder: Path, *, own_cache: bool = True) -> Mbsearch:
     environment, and take a process of its own. The cache is in the folder, or if `own_cache` is
     false where the environment has it.
     """
-    version = os.environ.get("MBSEARCH", str(_HERE))
-    environment = {"PYTHONPATH": version, "OMP_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": "1"}
     if own_cache:
         environment["MBSEARCH_CACHE"] = str(folder / "cache")
 

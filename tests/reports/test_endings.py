@@ -34,10 +34,9 @@ from mbsearch.study.records import complete
 from mbsearch.study.run_clock import Moment
 
 from . import command_line
-from .command_line import in_process_of_its_own, write_table
+from .command_line import VERSION, in_process_of_its_own, write_table
 from .conftest import Mbsearch
 
-_VERSION = os.environ.get("MBSEARCH", str(Path(__file__).parents[2]))
 in_process = pytest.mark.skipif("MBSEARCH" in os.environ, reason="another version is tested")
 
 SPACE = """\
@@ -72,7 +71,7 @@ def long_run(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "mbsearch", "run", *options.split()],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": _VERSION, "MBSEARCH_CACHE": str(tmp_path / "cache")},
+            env=os.environ | {"PYTHONPATH": VERSION, "MBSEARCH_CACHE": str(tmp_path / "cache")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -201,7 +200,7 @@ def test_a_caller_works_or_reads_why_not(
         [sys.executable, *arguments],
         input=script,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{_VERSION}{os.pathsep}{tests}"},
+        env=os.environ | {"PYTHONPATH": f"{VERSION}{os.pathsep}{tests}"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -417,7 +416,7 @@ def test_a_search_in_a_container_has_the_workers_of_its_quota(
     root = _machine(tmp_path / "root", {**files, "proc/self/cgroup": group})
     (root / "sitecustomize.py").write_text(_CONTAINER)
     options = ("--space", "tiny", "--table", write_table(tmp_path), "--trials", "2")
-    ran = in_process_of_its_own(tmp_path, "run", *options, PYTHONPATH=f"{root}:{_VERSION}")
+    ran = in_process_of_its_own(tmp_path, "run", *options, PYTHONPATH=os.fspath(root))
     assert f"by {workers} workers" in ran.passed()
 
 
