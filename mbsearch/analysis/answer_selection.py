@@ -33,7 +33,7 @@ def answer(findings: Findings, budget: Budget) -> Answer:
     best = best_of(level, indices)
     record = level.records[best]
     references = [i for i in indices if level.records[i].is_baseline]
-    searched = sorted({*indices}.difference(references)) if record.is_baseline else []
+    searched = [i for i in indices if not level.records[i].is_baseline]
     cheaper = _smallest_as_accurate(level, best)
     margins = tuple(_margins(level, best, references))
     short = level.basis(best) in (Fidelity.SCREENING, Fidelity.PROMOTION)
@@ -48,7 +48,7 @@ def answer(findings: Findings, budget: Budget) -> Answer:
         cheaper=None if cheaper == best else level.scored(cheaper),
         searched=(
             _margin_over(level, best, best_of(level, searched), published=False)
-            if searched
+            if record.is_baseline and searched
             else None
         ),
         unpromoted=tuple(_unpromoted(findings, budget, level)) if short else (),

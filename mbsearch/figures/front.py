@@ -173,9 +173,8 @@ def _accuracy_axis(
 
 def trait_names(records: Sequence[TrialRecord]) -> list[str]:
     """Return the keys of the `traits` of any of these networks."""
-    choices = dict.fromkeys(tuple(r.params) for r in records)
-    of_one = ("alpha", "resolution", *chain.from_iterable(choices), "trial", "seconds")
-    return list(dict.fromkeys(of_one)) if records else []
+    one_each = {tuple(r.params): r for r in records}  # most have the same choices
+    return list(dict.fromkeys(chain.from_iterable(map(traits, one_each.values()))))
 
 
 def traits(record: TrialRecord) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Estimates:
         candidates = _candidates(records)
         if not self._is_modelled(records):
             return {}
-        attributes = self._store.search.user_attrs
+        attributes = self._store.settings()
         finals = _finals(attributes)
         if not finals and 0 < len(denoised_promotions(records)) < LEAST_PAIRS:
             return {}

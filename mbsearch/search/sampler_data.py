@@ -27,8 +27,9 @@ def update_sampler_data(store: StudyStore, space: SearchSpecification) -> None:
         FINALS: {str(numbers[t]): a for t, a in finals.items() if t in numbers},
         ANCHORS: _anchors(space, records, promoted, finals),
     }
+    known = store.settings()
     for key, value in attributes.items():
-        if value != store.search.user_attrs.get(key, type(value)()):
+        if value != known.get(key, type(value)()):
             store.search.set_user_attr(key, value)
 
 

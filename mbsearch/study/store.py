@@ -144,19 +144,18 @@ class StudyStore:
         study_id = self.storage.get_study_id_from_name(study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
-    def _attributes(self) -> Mapping[str, Any]:
-        """Return the study's user attributes without copying them, which Optuna's study does."""
-        study = self.storage.get_study_id_from_name(self.search.study_name)
-        return self.storage.get_study_user_attrs(study)
-
     def settings(self) -> dict[str, Any]:
-        """Return the study's user attributes: its space, identity, plans and predictions."""
-        return dict(self.search.user_attrs)
+        """Return the study's user attributes: its space, identity, plans and predictions.
+
+        Values are not copied, which takes Optuna's study long, and must not be changed.
+        """
+        study = self.storage.get_study_id_from_name(self.search.study_name)
+        return dict(self.storage.get_study_user_attrs(study))
 
     @property
     def score(self) -> Score:
         """What the accuracies of the study are."""
-        identity = self._attributes().get("stamp") or {}
+        identity = self.settings().get("stamp") or {}
         return Score(identity.get("objectives", [Score.ACCURACY])[0])
 
     def name_objectives(self, score: Score, metric: str) -> None:
@@ -198,7 +197,7 @@ class StudyStore:
         promotions = self.promotions()
         noise, promotion_noise = self._noise_of(promoted=False), self._noise_of(promoted=True)
         predictions, finals, score = self.predictions(), self.finals(), self.score
-        deviations: dict[str, float] = self._attributes().get(EXPECTED_DEVIATION, {})
+        deviations: dict[str, float] = self.settings().get(EXPECTED_DEVIATION, {})
         return [
             replace(
                 r,
@@ -231,7 +230,7 @@ class StudyStore:
 
     def predictions(self) -> dict[str, float]:
         """Return the accuracies that the last run predicted, by trial."""
-        found: dict[str, float] = self._attributes().get(EXPECTED, {})
+        found: dict[str, float] = self.settings().get(EXPECTED, {})
         return found
 
     def keep_predictions(self, estimates: Mapping[int, Estimate]) -> None:
