@@ -155,7 +155,7 @@ def test_the_inherited_share_of_random_candidates_is_correct(
     name: str, lite0: TrainedDonor
 ) -> None:
     shares = []
-    for architecture in candidates(name, 100):
+    for architecture in candidates(name, 50):
         network = skeleton(architecture).to_empty(device="cpu")
         for tensor in network.parameters():
             nn.init.constant_(tensor, 1000)  # no value of the donor is as high

@@ -93,7 +93,7 @@ def test_yaml_source_and_timm_string_express_a_reference(name: str, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", space_names())
 def test_yaml_source_and_timm_string_express_random_candidates(name: str, tmp_path: Path) -> None:
-    networks = candidates(name, 8)
+    networks = candidates(name, 5)
     said = [
         assert_python_formats_hold(network, tmp_path / str(i)) for i, network in enumerate(networks)
     ]

@@ -42,7 +42,7 @@ proxy: {train_images: 400, validation_images: 200, epochs: 2, noise_seeds: 2}
 promotion: {share: 0.9, longer: 2}
 weights: none
 """
-TRIALS = 8
+TRIALS = 6
 RUN = [sys.executable, "-m", "mbsearch", "run", "--no-export", "--space", "kill.yaml", "--trials"]
 COMMAND = [*RUN, str(TRIALS), "--finals", "0"]
 LONG = [*RUN, "200"]
@@ -101,7 +101,7 @@ def wait_for(found: Callable[[], Found], process: subprocess.Popen[bytes]) -> Fo
         if there := found():
             return there
         assert process.poll() is None, "the run ended too early"
-        time.sleep(0.05)
+        time.sleep(0.2)  # the run needs the cores more than this test does
     pytest.fail("the run did not get there in time")
 
 
@@ -153,7 +153,7 @@ def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
     """What it had trained before the kill is part of its curve, to the last digit."""
     # With 20 minutes the finals fit, however slow the machine is.
     finals = "budgets: [3M]\nfinals: {minutes: 20, networks: 1, epochs: 5}\n"
-    Path("kill.yaml").write_text(SPACE + finals)
+    Path("kill.yaml").write_text(SPACE.replace("share: 0.9", "share: 0") + finals)
     process = start([*RUN, "4"])
 
     def begun() -> dict[Path, int]:

@@ -271,7 +271,8 @@ def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_readmes_code_measures_the_kit(tmp_path: Path) -> None:
     kit = tmp_path / "kit"
-    written = write_probe_kit(TINY, kit, count=8)
+    (tmp_path / "rare.yaml").write_text(RARE)
+    written = write_probe_kit(load_specification(str(tmp_path / "rare.yaml")), kit, count=8)
     assert {each.name for each in kit.iterdir()} >= {
         *("README.md", "architectures", "onnx", probe_kit.TEMPLATE)
     }

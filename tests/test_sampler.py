@@ -747,9 +747,9 @@ def test_finals_find_the_best_network_where_short_trainings_rank_the_wrong_way()
     names = list(THIN)
     networks = (dict(zip(names, values, strict=True)) for values in product(*map(values_of, THIN)))
     best = max(map(final_accuracy, (n for n in networks if thin_cost(n) <= THIN_BUDGET)))
-    found = [reversed_search(seed, with_finals=True) for seed in range(10)]
-    misled = [reversed_search(seed, with_finals=False) for seed in range(3)]
-    assert sum(accuracy >= best - 0.01 for accuracy in found) >= 8
+    found = [reversed_search(seed, with_finals=True) for seed in range(7)]
+    misled = [reversed_search(seed, with_finals=False) for seed in range(2)]
+    assert sum(accuracy >= best - 0.01 for accuracy in found) >= 6
     assert sum(accuracy >= best - 0.01 for accuracy in misled) == 0
 
 

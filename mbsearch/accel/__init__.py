@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mbsearch.accel.adamw import AdamW
 from mbsearch.accel.cuda_graph import RecordedStep, Step
+from mbsearch.accel.optimizers import SGD, AdamW
 from mbsearch.config.recipe import Recipe
 
 _VARIABLE = "MBSEARCH_ACCEL"
@@ -53,7 +53,8 @@ def optimizer(
     if on_gpu:  # a recorded step reads its learning rate from the device
         rate = torch.tensor(recipe.learning_rate, device=device)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
+        sgd = SGD if is_enabled() else torch.optim.SGD
+        return sgd(
             groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
         )
     if is_enabled() and device.type == "cpu":

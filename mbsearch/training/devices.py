@@ -17,12 +17,11 @@ from threadpoolctl import threadpool_limits
 from mbsearch.errors import EvaluationError
 from mbsearch.execution.capacity import usable_cores, usable_memory
 
-# What workers import; torch's optimizers import the last.
+# What workers import.
 _IMPORTS = (
     "mbsearch.training.long_training",
     "mbsearch.training.proxy",
     "mbsearch.accel.preload",
-    "torch._dynamo",
 )
 
 _JOBS_OF_A_GPU = (

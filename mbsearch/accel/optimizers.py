@@ -1,15 +1,34 @@
-"""AdamW for the many small tensors of a network on a CPU."""
+"""Optimizers for the many small tensors of a network on a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import unwrap
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-class AdamW(torch.optim.AdamW):
+class _WithoutCompiler(torch.optim.Optimizer):
+    """Methods of torch's optimizers that do not import torch's compiler on their first call.
+
+    The import takes two fifths of the start of a worker.
+    """
+
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class SGD(_WithoutCompiler, torch.optim.SGD):
+    """Torch's SGD."""
+
+    step = torch.no_grad()(unwrap(torch.optim.SGD.step))
+
+
+class AdamW(_WithoutCompiler, torch.optim.AdamW):
     """AdamW for parameters that all have a gradient at every step, with torch's state format.
 
     Torch's AdamW counts the steps of each parameter and gathers all states in every step. On a

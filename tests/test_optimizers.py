@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mbsearch.accel.adamw import AdamW
+from mbsearch.accel.optimizers import AdamW
 from mbsearch.training.loop import decay_groups
 
 
