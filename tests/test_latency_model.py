@@ -188,7 +188,7 @@ def test_torch_measures_if_onnxruntime_is_missing(
 @pytest.mark.slow
 def test_a_model_is_fitted_to_measured_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well it predicts is a matter of what else the machine does: the model says it itself."""
-    space = load_specification(FORMER_V2)
+    space = load_specification("tiny")
     bare = space.with_settings({"baselines": ()})
     monkeypatch.setattr(
         fitting, "require", lambda _: (_ for _ in ()).throw(ExportError("not asked for here"))
