@@ -43,7 +43,8 @@ def fork_server() -> None:
 
     from mbsearch.training.devices import worker_imports
 
-    multiprocessing.set_forkserver_preload(list(worker_imports(torch.device("cpu"))))
+    imports = worker_imports(torch.device("cpu"))
+    multiprocessing.set_forkserver_preload([*imports, "numba_types"])
     ensure_running()
 
 

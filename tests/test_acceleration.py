@@ -101,7 +101,7 @@ def test_one_file_of_training_one_of_data_and_the_cache_command_import_the_packa
 @pytest.mark.slow
 def test_training_tests_pass_without_acceleration() -> None:
     tests = [str(Path(__file__).parent / test) for test in TRAINING_TESTS]
-    options = ["-q", "-n", "0", "-m", "not slow", "-p", "no:cacheprovider"]
+    options = ["-q", "-n", "0", "-m", "not slow", "-p", "no:cacheprovider", "-k", "not thread"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
         env=os.environ | {"MBSEARCH_ACCEL": "0"},

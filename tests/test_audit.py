@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from former_spaces import FORMER_V2
 from noise_images import write_noise_images
+from reports.in_process import InThisProcess
 from scipy.stats import kendalltau
 
 from mbsearch import cli
@@ -132,7 +133,10 @@ def test_a_family_bias_is_the_residual_of_its_true_accuracy() -> None:
 
 
 @pytest.mark.slow
-def test_an_audit_includes_the_mobilenets_of_the_space(tmp_path: Path) -> None:
+def test_an_audit_includes_the_mobilenets_of_the_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "LocalProcesses", InThisProcess)
     images = write_noise_images(tmp_path / "images", {"train": 100, "val": 40, "test": 20})
     begun: list[Progress] = []
     found = audit(

@@ -18,6 +18,7 @@ import psutil
 import pytest
 import torch
 from processes import fork_servers, workers
+from reports.command_line import call
 
 import mbsearch as mb
 from mbsearch.study.opening import read_study
@@ -125,8 +126,7 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     process.wait()
     promoted = promotions()
 
-    again = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    call(Path.cwd(), *COMMAND[3:]).passed()
     after = records()
     assert promoted.items() < promotions().items(), "the promotions resumed"
     assert {r.trial: (r.fingerprint, r.accuracy) for r in after if r.trial in before} == before
@@ -138,15 +138,8 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     frame = mb.load_results("results/kill")
     assert frame["trial"].is_unique
     assert {"mobilenet_v1", "mobilenet_v2", "search"} == set(frame["origin"])
-    shown = subprocess.run(
-        [sys.executable, "-m", "mbsearch", "status", "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert {row["trial"] for row in json.loads(shown.stdout)} == set(
-        frame.loc[frame["on_front"], "trial"]
-    )
+    shown = call(Path.cwd(), "status", "--json").passed()
+    assert {row["trial"] for row in json.loads(shown)} == set(frame.loc[frame["on_front"], "trial"])
 
 
 def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
@@ -170,8 +163,7 @@ def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
     (path, epochs) = max(begun().items(), key=lambda each: each[1])
     before = torch.load(path, weights_only=True)["curve"]
 
-    again = subprocess.run([*RUN, "4"], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    call(Path.cwd(), *RUN[3:], "4").passed()
     fingerprint = path.parent.name.split("-seed")[0]
     (final,) = next(r.finals for r in records() if r.fingerprint == fingerprint)
     assert len(final.curve) == 5
@@ -185,17 +177,14 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 4"))
     process = start(LONG)
     wait_for(partial(complete, 1), process)
-    second = subprocess.run(LONG, capture_output=True, text=True, check=False)
-    assert second.returncode == 2
-    assert f"being run by process {process.pid}" in " ".join(second.stderr.split())
+    refused = call(Path.cwd(), *LONG[3:]).refused()
+    assert f"being run by process {process.pid}" in " ".join(refused.split())
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=90) == 130
     assert any(r.state is State.COMPLETE for r in records())
 
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 3"))
-    refused = subprocess.run(LONG, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    message = " ".join(refused.stderr.split())
+    message = " ".join(call(Path.cwd(), *LONG[3:]).refused().split())
     assert "proxy.epochs was 4 and is 3" in message
     assert "--name" in message
 

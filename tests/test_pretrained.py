@@ -20,7 +20,7 @@ from fake_search import search
 from noise_images import write_noise_images
 from PIL import Image
 from reports.command_line import in_this_process
-from reports.in_process import training_in_this_process
+from reports.in_process import InThisProcess, training_in_this_process
 from small_donor import SPACE, few, write_donor
 from torch import Tensor
 
@@ -40,7 +40,6 @@ from mbsearch.cost import measure
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import StorageError
 from mbsearch.evaluation import Scoring, by_training, default_space
-from mbsearch.execution.local import LocalProcesses
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import Progress
 from mbsearch.retraining import run as retrain_module
@@ -564,9 +563,9 @@ def test_an_audit_trains_as_the_study_does(
     completed: list[int] = []
     evaluators: list[ProxyTraining] = []
 
-    def noted(evaluator: ProxyTraining, *arguments: Any) -> LocalProcesses:
+    def noted(evaluator: ProxyTraining, *arguments: Any) -> InThisProcess:
         evaluators.append(evaluator)
-        return LocalProcesses(evaluator, *arguments)
+        return InThisProcess(evaluator, *arguments)
 
     monkeypatch.setattr(audit_module, "LocalProcesses", noted)
 

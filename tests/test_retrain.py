@@ -17,6 +17,8 @@ import pytest
 import torch
 from fake_search import search
 from noise_images import write_noise_images
+from reports.command_line import in_this_process
+from reports.in_process import training_in_this_process
 
 from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.findings import Findings
@@ -484,7 +486,7 @@ def test_retraining_uses_full_resolution_and_paired_predictions(
     network.write_text(SMALL.replace(name="small").to_yaml())
     command = ["retrain", str(study), f"--network={network}", "--epochs=1", "--jobs=1", "--json"]
     for seeds in (1, 2, 1):
-        with pytest.raises(SystemExit) as ended:
+        with training_in_this_process(), pytest.raises(SystemExit) as ended:
             main([*command, f"--seeds={seeds}"])
         assert ended.value.code in (0, None)
         capsys.readouterr()
@@ -515,7 +517,8 @@ def test_kill_minus_nine_loses_less_than_an_epoch(study: Path) -> None:
     running.wait()
     done = {path: torch.load(path)["curve"] for path in study.glob("retrain/*/*/checkpoint.pt")}
     assert any(len(curve) < EPOCHS for curve in done.values())
-    subprocess.run(arguments, check=True)
+    with training_in_this_process():
+        in_this_process(study.parent, *arguments[3:]).passed()
     for path, curve in done.items():
         whole = torch.load(path)["curve"]
         assert len(whole) == EPOCHS

@@ -28,7 +28,7 @@ from mbsearch.study.records import State, TrialRecord
 pytestmark = pytest.mark.slow
 
 FULL = "MBSEARCH_STORM" in os.environ
-TRIALS, JOBS, KILLS = (400, 8, 20) if FULL else (60, 3, 2)
+TRIALS, JOBS, KILLS = (400, 8, 20) if FULL else (40, 3, 2)
 SECONDS = 0.1  # of each task; up to three tasks a trial
 SLOW = 0.4 if FULL else 0.15  # where the run must outlast its killed drivers
 PROGRAM = Path(__file__).with_name("storm_run.py")

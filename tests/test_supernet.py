@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from noise_images import write_noise_images
+from reports.in_process import training_in_this_process
 
 from mbsearch.accel import accelerate
 from mbsearch.config.preparation_settings import Supernet
@@ -218,7 +219,7 @@ def test_damaged_missing_and_foreign_weights_are_one_message(images: Path, tmp_p
 
 
 def test_a_trial_starts_from_its_part_of_the_shared_weights(images: Path, tmp_path: Path) -> None:
-    space = tiny(steps=400, learning_rate=0.004)
+    space = tiny(steps=250, learning_rate=0.004)
     shared_training = training(images, space)
     assert prepare(shared_training, tmp_path / "shared.pt")
     assert shared_training.loss() < 0.5 < shared_training.losses[0]
@@ -241,17 +242,18 @@ def test_a_run_trains_its_supernet_once(images: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def search(trials: int) -> list[str]:
-        result = run(
-            tiny(),
-            trials=trials,
-            folder=tmp_path / "study",
-            data=str(images),
-            jobs=1,
-            device="cpu",
-            on_progress=lambda event: (
-                seen.append(event.completed) if event.phase == "supernet" else None
-            ),
-        )
+        with training_in_this_process():
+            result = run(
+                tiny(),
+                trials=trials,
+                folder=tmp_path / "study",
+                data=str(images),
+                jobs=1,
+                device="cpu",
+                on_progress=lambda event: (
+                    seen.append(event.completed) if event.phase == "supernet" else None
+                ),
+            )
         return [r.evaluation.evaluator for r in result.records if r.evaluation is not None]
 
     assert search(1) == ["supernet"] * 5

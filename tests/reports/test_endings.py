@@ -83,7 +83,7 @@ def long_run(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         while not has_completed_trial(folder):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.2)
         return process
 
     return start
