@@ -44,7 +44,7 @@ promotion: {share: 0.9, longer: 2}
 weights: none
 """
 TRIALS = 6
-RUN = [sys.executable, "-m", "mbsearch", "run", "--no-export", "--space", "kill.yaml", "--trials"]
+RUN = ["run", "--no-export", "--space", "kill.yaml", "--trials"]
 COMMAND = [*RUN, str(TRIALS), "--finals", "0"]
 LONG = [*RUN, "200"]
 
@@ -65,7 +65,7 @@ def start(
     command: list[str] = COMMAND, output: int = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "mbsearch", *command],
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -126,7 +126,7 @@ def test_nothing_finished_is_lost_or_doubled_when_workers_and_the_run_are_killed
     process.wait()
     promoted = promotions()
 
-    call(Path.cwd(), *COMMAND[3:]).passed()
+    call(Path.cwd(), *COMMAND).passed()
     after = records()
     assert promoted.items() < promotions().items(), "the promotions resumed"
     assert {r.trial: (r.fingerprint, r.accuracy) for r in after if r.trial in before} == before
@@ -163,7 +163,7 @@ def test_a_final_that_is_killed_loses_at_most_one_epoch() -> None:
     (path, epochs) = max(begun().items(), key=lambda each: each[1])
     before = torch.load(path, weights_only=True)["curve"]
 
-    call(Path.cwd(), *RUN[3:], "4").passed()
+    call(Path.cwd(), *RUN, "4").passed()
     fingerprint = path.parent.name.split("-seed")[0]
     (final,) = next(r.finals for r in records() if r.fingerprint == fingerprint)
     assert len(final.curve) == 5
@@ -177,14 +177,14 @@ def test_a_second_run_is_refused_ctrl_c_stops_and_other_settings_are_refused() -
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 4"))
     process = start(LONG)
     wait_for(partial(complete, 1), process)
-    refused = call(Path.cwd(), *LONG[3:]).refused()
+    refused = call(Path.cwd(), *LONG).refused()
     assert f"being run by process {process.pid}" in " ".join(refused.split())
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=90) == 130
     assert any(r.state is State.COMPLETE for r in records())
 
     Path("kill.yaml").write_text(SPACE.replace("epochs: 2", "epochs: 3"))
-    message = " ".join(call(Path.cwd(), *LONG[3:]).refused().split())
+    message = " ".join(call(Path.cwd(), *LONG).refused().split())
     assert "proxy.epochs was 4 and is 3" in message
     assert "--name" in message
 

@@ -505,7 +505,8 @@ def test_kill_minus_nine_loses_less_than_an_epoch(study: Path) -> None:
     network = study.parent / "net.yaml"
     network.write_text(SMALL.replace(name="small").to_yaml())
     options = f"--epochs {EPOCHS} --seeds 1 --scale 0.5 --jobs 1 --network {network}"
-    arguments = [sys.executable, "-m", "mbsearch", "retrain", str(study), *options.split()]
+    words = ["retrain", str(study), *options.split()]
+    arguments = [sys.executable, "-m", "mbsearch", *words]
     quiet = subprocess.DEVNULL
     running = subprocess.Popen(arguments, stderr=quiet, stdout=quiet, start_new_session=True)
     checkpoints: list[Path] = []
@@ -518,7 +519,7 @@ def test_kill_minus_nine_loses_less_than_an_epoch(study: Path) -> None:
     done = {path: torch.load(path)["curve"] for path in study.glob("retrain/*/*/checkpoint.pt")}
     assert any(len(curve) < EPOCHS for curve in done.values())
     with training_in_this_process():
-        in_this_process(study.parent, *arguments[3:]).passed()
+        in_this_process(study.parent, *words).passed()
     for path, curve in done.items():
         whole = torch.load(path)["curve"]
         assert len(whole) == EPOCHS
