@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -44,13 +44,16 @@ from browser import answers, chromium, wait_for  # the tests' browser
 SPACE = load_specification("v2")
 SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
 WATCHED_TRIALS = 8
-# Record the times of the page's requests and redraws.
+# Record the times of polls, of redraws, and of the arrival of the texts beside the plot.
 WATCH = """
-window.requests = []; window.drawings = [];
+window.polls = []; window.drawings = []; window.texts = [];
 const send = window.fetch;
-window.fetch = (url, options) => {
-  if (String(url).includes('_dash-update-component')) window.requests.push(performance.now());
-  return send(url, options);
+window.fetch = async (url, options) => {
+  const body = String(options?.body ?? '');
+  if (body.includes('tick.n_intervals')) window.polls.push(performance.now());
+  const answer = await send(url, options);
+  if (body.includes('others.children')) window.texts.push(performance.now());
+  return answer;
 };
 const look = setInterval(() => {
   const plot = document.querySelector('#front .js-plotly-plot');
@@ -135,13 +138,18 @@ def _above(count: Callable[[], int], before: int) -> bool:
     return count() > before
 
 
-def filter_seconds(browser: Any) -> float:
-    """Return the median time from a change of a filter to the plot."""
+def _medians(times: Sequence[tuple[float, float]]) -> str:
+    plot, texts = (statistics.median(each) for each in zip(*times, strict=True))
+    return f"{plot:.2f} s, to the texts {texts:.2f} s (median of {len(times)})"
+
+
+def filter_seconds(browser: Any) -> list[tuple[float, float]]:
+    """Return times from a change of a filter to the plot, and to the texts."""
 
     def drawings() -> int:
         return int(browser.execute_script("return window.drawings.length"))
 
-    times: list[float] = []
+    times: list[tuple[float, float]] = []
     for states in (["complete"], []) * 5:
         drawn = drawings()
         begin = browser.execute_script(
@@ -150,10 +158,10 @@ def filter_seconds(browser: Any) -> float:
             states,
         )
         wait_for(partial(_above, drawings, drawn), "the redraw")
-        time.sleep(0.5)  # of a redraw in two steps the last counts
-        end = float(browser.execute_script("return window.drawings.at(-1)"))
-        times.append((end - begin) / 1000)
-    return statistics.median(times)
+        time.sleep(1)  # of a redraw in two steps the last counts
+        ends = browser.execute_script("return [window.drawings.at(-1), window.texts.at(-1)]")
+        times.append(((ends[0] - begin) / 1000, (ends[1] - begin) / 1000))
+    return times
 
 
 def measure_page(
@@ -176,20 +184,19 @@ def measure_page(
         paints.append(wait_for(lambda: js("window.painted"), "the paint", 60) / 1000)
     print(f"first paint of the front: {statistics.median(paints):.2f} s (median of 5)")
 
-    updates, rng = [], Random(1)
+    updates, rng = [], Random(len(store.records()))  # networks that the study does not have
     for _ in range(5):
         drawn, number = js("window.drawings.length"), len(store.records())
         params = SPACE.sample_params(rng)
         add(store, number, "search", SPACE.decode(params), params)
         wait_for(partial(changed, "window.drawings.length", drawn), "the update")
-        time.sleep(0.5)
-        end = js("window.drawings.at(-1)")
-        # The last two requests before the redraw: the poll that found the trial, then its update.
-        begin = js(f"window.requests.filter(t => t < {end}).at(-2)")
-        updates.append((end - begin) / 1000)
-    print(f"live update, poll to plot: {statistics.median(updates):.2f} s (median of 5)")
+        time.sleep(1)
+        end, texts = js("[window.drawings.at(-1), window.texts.at(-1)]")
+        begin = js(f"window.polls.filter(t => t < {end}).at(-1)")
+        updates.append(((end - begin) / 1000, (texts - begin) / 1000))
+    print(f"live update, poll to plot: {_medians(updates)}")
 
-    print(f"change of a filter to its plot: {filter_seconds(browser):.2f} s (median of 10)")
+    print(f"change of a filter to its plot: {_medians(filter_seconds(browser))}")
 
     thumb = browser.find_element(By.CSS_SELECTOR, "[role=slider]")
     steps = []

@@ -325,6 +325,24 @@ def test_budgets_with_equal_networks_have_equal_answers() -> None:
             assert answer_text(found) == found
 
 
+def test_budgets_on_two_costs_have_the_answers_of_each_alone() -> None:
+    def with_params(record: TrialRecord, params: int) -> TrialRecord:
+        return replace(record, costs={**record.costs, "params": params})
+
+    records = [
+        with_params(network(1, 0.8, 10**7), 300_000),
+        with_params(network(2, 0.7, 12 * 10**6), 100_000),
+        with_params(reference(3, 0.6, 15 * 10**6), 200_000),
+    ]
+    asked = [(20, 300_000), (20, 250_000), (11, 300_000), (20, 150_000), (13, 250_000)]
+    budgets = [Budget(mult_adds=m * 10**6, params=p) for m, p in asked]
+    found = answers(Findings(records), budgets)
+    assert [each.record.trial for each in found.values() if isinstance(each, Answer)] == [
+        1, 2, 1, 2, 2,
+    ]  # fmt: skip
+    assert found == {budget: answer(Findings(records), budget) for budget in budgets}
+
+
 def studies(tmp_path: Path) -> dict[str, Findings]:
     """A study of every kind: searched, with limits, budgets, finals and retraining."""
     plain = search(tmp_path / "tiny", trials=8)[0].records()

@@ -49,6 +49,27 @@ def test_noise_is_the_spread_over_the_seeds_of_one_baseline(tmp_path: Path) -> N
     assert all(r.accuracy_noise == pytest.approx(expected) for r in store.records())
 
 
+def test_the_records_of_an_open_study_are_those_of_one_opened_later(tmp_path: Path) -> None:
+    search(tmp_path, trials=2)
+    watching = read_study(tmp_path)
+    before = watching.records()
+    again = watching.records()
+    assert all(a is b for a, b in zip(before, again, strict=True)), "nothing changed"
+    store, _ = search(tmp_path, trials=8)
+    driven = store.repeats()
+    (curves,) = driven.values()
+    trial = next(t for t, s in store.trials(store.baselines) if s.kind is TrialKind.REPEAT)
+    other = store.baselines.ask()
+    changed = trial.user_attrs["evaluation"]
+    changed["curve"][-1]["validation_accuracy"] += 0.1  # more noise, at every network
+    store.set_attr(store.baselines, other.number, RECORD, trial.user_attrs[RECORD])
+    store.set_attr(store.baselines, other.number, "evaluation", changed)
+    store.tell(store.baselines, other.number, [0.5, 6.0])
+    assert len(next(iter(watching.repeats().values()))) == len(curves) + 1
+    assert watching.records() == read_study(tmp_path).records()
+    assert watching.records()[0].accuracy_noise != before[0].accuracy_noise
+
+
 def test_no_network_is_trained_twice_until_the_space_is_exhausted(tmp_path: Path) -> None:
     store, driver = search(tmp_path, trials=500, space=SMALL)
     searched = [r for r in store.records() if not r.is_baseline]

@@ -64,6 +64,7 @@ def answer_card(
     measured: Artifacts,
     location: str,
     shown: Budget | None = None,
+    known: dict[Budget, Answer | str] | None = None,
 ) -> AnswerCard | None:
     """Return the card of a study; None before a network is trained.
 
@@ -74,6 +75,7 @@ def answer_card(
         location: name of the study on the command line, quoted.
         shown: the budget whose answer is the sentence; by default the first of `budgets`, or the
             study's main budget.
+        known: as in `answers`.
 
     Raises:
         StorageError: a budget bounds a cost that the study does not have.
@@ -82,7 +84,7 @@ def answer_card(
     main = shown or (budgets[0] if budgets else findings.main_budget)
     if main is None:
         return None
-    found = answers(findings, list(dict.fromkeys([main, *asked])))
+    found = answers(findings, [main, *asked], known)
     badges = _badges(found[main], findings, measured)
     rows = tuple((budget, _row(found[budget], budget)) for budget in asked)
     metric = metric_of(findings.records)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from mbsearch.analysis.answer import Answer, Margin
@@ -33,7 +34,6 @@ def answer(findings: Findings, budget: Budget) -> Answer:
     best = best_of(level, indices)
     record = level.records[best]
     references = [i for i in indices if level.records[i].is_baseline]
-    searched = [i for i in indices if not level.records[i].is_baseline]
     cheaper = _smallest_as_accurate(level, best)
     margins = tuple(_margins(level, best, references))
     short = level.basis(best) in (Fidelity.SCREENING, Fidelity.PROMOTION)
@@ -46,42 +46,53 @@ def answer(findings: Findings, budget: Budget) -> Answer:
         margins=margins,
         equalled=_equalled(findings, level, best, margins),
         cheaper=None if cheaper == best else level.scored(cheaper),
-        searched=(
-            _margin_over(level, best, best_of(level, searched), published=False)
-            if record.is_baseline and searched
-            else None
-        ),
-        unpromoted=tuple(_unpromoted(findings, budget, level)) if short else (),
+        searched=_searched(level, best, references) if record.is_baseline else None,
+        unpromoted=tuple(_unpromoted(findings, budget, level, references)) if short else (),
     )
     if findings.images is None:
         return found
     return replace(found, largest_class=findings.images.largest_class[found.split])
 
 
-def answers(findings: Findings, budgets: Sequence[Budget]) -> dict[Budget, Answer | str]:
+def answers(
+    findings: Findings,
+    budgets: Sequence[Budget],
+    known: dict[Budget, Answer | str] | None = None,
+) -> dict[Budget, Answer | str]:
     """Return the answer for each budget, or a sentence that says why there is none.
 
     Budgets with the same networks within them are computed once.
 
+    Args:
+        findings: of the study.
+        budgets: asked for.
+        known: answers of earlier calls with the same findings, to which new ones are added.
+
     Raises:
         StorageError: as `answer`.
     """
-    found: dict[Budget, Answer | str] = {}
-    known: dict[tuple[int, ...], Answer] = {}
+    found = {} if known is None else known
+    same: dict[Hashable, Answer] = {}
+    costs: dict[str, list[int]] = {}
     for budget in budgets:
+        if budget in found:
+            continue
         require_costs(findings, budget)
+        for metric in budget.bounds().keys() - costs.keys():
+            costs[metric] = sorted(r.costs[metric] for r in findings.records)
+        # The number of networks within a bound identifies them: the smallest ones.
         within = (
-            *(r.trial for r in records_within(findings.records, budget)),
-            *(-1 - i for i, r in enumerate(findings.retrained) if is_within(budget, r.costs)),
+            *((metric, bisect(costs[metric], bound)) for metric, bound in budget.bounds().items()),
+            *(i for i, r in enumerate(findings.retrained) if is_within(budget, r.costs)),
         )
-        if within in known and tuple(known[within].budget.bounds()) == tuple(budget.bounds()):
-            found[budget] = replace(known[within], budget=budget)
+        if within in same:
+            found[budget] = replace(same[within], budget=budget)
             continue
         try:
-            found[budget] = known[within] = answer(findings, budget)
+            found[budget] = same[within] = answer(findings, budget)
         except NoAnswerError as error:
             found[budget] = str(error)
-    return found
+    return {budget: found[budget] for budget in budgets}
 
 
 def cheapest_tied(
@@ -119,7 +130,7 @@ def _margins(level: FidelityLevel, best: int, references: Sequence[int]) -> list
             found.append((strongest, strongest in published))
         if published and (other := best_of(level, published)) != strongest:
             found.append((other, True))
-    found.sort(key=lambda each: -level.estimate(each[0]))
+    found.sort(key=lambda each: -level.estimates[each[0]])
     return [_margin_over(level, best, other, published) for other, published in found]
 
 
@@ -141,7 +152,7 @@ def _equalled(
         for i in others
         if not any(
             beside.records[j].cost <= beside.records[i].cost
-            and beside.estimate(j) > beside.estimate(i)
+            and beside.estimates[j] > beside.estimates[i]
             for j in others
         )
     ]
@@ -157,10 +168,23 @@ def _equalled(
     return _margin_over(beside, 0, found, is_published(other.origin, other.architecture))
 
 
-def _unpromoted(findings: Findings, budget: Budget, level: FidelityLevel) -> list[TrialRecord]:
-    """Return each family's best reference by screening, unless it was promoted."""
+def _searched(level: FidelityLevel, best: int, references: Sequence[int]) -> Margin | None:
+    """Return the margin over the best searched network; None without any."""
+    searched = sorted(set(range(len(level.records))).difference(references))
+    if not searched:
+        return None
+    return _margin_over(level, best, best_of(level, searched), published=False)
+
+
+def _unpromoted(
+    findings: Findings, budget: Budget, level: FidelityLevel, references: Sequence[int]
+) -> list[TrialRecord]:
+    """Return each family's best reference by screening, unless it was promoted.
+
+    `references` are the indices of those of the level.
+    """
     records = records_within(findings.trained_references, budget)
-    compared = {r.trial for r in level.records if r.is_baseline}
+    compared = {level.records[i].trial for i in references}
     families = (*DONORS, *COMPARED)
     best = [r for r in best_by_screening(records) if r.origin in families]
     return [r for r in best if r.trial not in compared]
@@ -173,11 +197,8 @@ def _margin_over(level: FidelityLevel, i: int, j: int, published: bool) -> Margi
 
 def _smallest_as_accurate(level: FidelityLevel, i: int) -> int:
     """Return the index of the lowest-cost network at most `TIED_WITHIN` less accurate than `i`."""
-    value, cost = level.estimate(i), level.records[i].cost
-    near = [
-        j
-        for j, record in enumerate(level.records)
-        if record.cost < cost and level.estimate(j) >= value - TIED_WITHIN
-    ]
-    near.sort(key=lambda j: (level.records[j].cost, -level.estimate(j)))
+    least, cost = level.estimates[i] - TIED_WITHIN, level.records[i].cost
+    accurate = (j for j, estimate in enumerate(level.estimates) if estimate >= least)
+    near = [j for j in accurate if level.records[j].cost < cost]
+    near.sort(key=lambda j: (level.records[j].cost, -level.estimates[j]))
     return next((j for j in near if level.margin(j, i).low >= -TIED_WITHIN), i)

@@ -71,8 +71,9 @@ class FidelityLevel(Protocol):
     def records(self) -> Sequence[TrialRecord]:
         """The records of the networks."""
 
-    def estimate(self, i: int) -> float:
-        """Return the accuracy by which network `i` is ranked."""
+    @property
+    def estimates(self) -> Sequence[float]:
+        """The accuracies by which the networks are ranked."""
 
     def scored(self, i: int) -> Scored:
         """Return network `i` with its accuracy and interval."""
@@ -106,7 +107,7 @@ def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
     if not screened:
         raise _no_answer(findings, findings.within_limits, budget)
     levels: list[FidelityLevel] = [_Screened(screened)]
-    finals = records_within([r for r in findings.within_limits if r.finals], budget)
+    finals = records_within(findings.finalists, budget)
     if _covers(finals, screened, budget):
         levels.append(_finals(finals))
     if not (retrained := _retrained(findings, budget)):
@@ -133,7 +134,7 @@ def best_of(level: FidelityLevel, among: Sequence[int]) -> int:
         record = level.records[i]
         return (0.0 if record.evaluation is None else record.accuracy), -record.cost
 
-    estimates = list(map(level.estimate, among))
+    estimates = [level.estimates[i] for i in among]
     highest = max(estimates)
     tied = (i for i, found in zip(among, estimates, strict=True) if found == highest)
     return max(tied, key=rank)
@@ -146,11 +147,8 @@ class _Screened:
     records: Sequence[TrialRecord]
 
     @cached_property
-    def _estimates(self) -> list[float]:
+    def estimates(self) -> list[float]:
         return [r.selection_accuracy for r in self.records]
-
-    def estimate(self, i: int) -> float:
-        return self._estimates[i]
 
     def scored(self, i: int) -> Scored:
         record = self.records[i]
@@ -206,16 +204,17 @@ class _Trained:
     trained: Sequence[tuple[TrialRecord, Trainings]]
     fidelity: str
 
-    @property
-    def records(self) -> Sequence[TrialRecord]:
+    @cached_property
+    def records(self) -> list[TrialRecord]:
         return [record for record, _ in self.trained]
 
-    def estimate(self, i: int) -> float:
-        return self.trained[i][1].mean
+    @cached_property
+    def estimates(self) -> list[float]:
+        return [trainings.mean for _, trainings in self.trained]
 
     def scored(self, i: int) -> Scored:
         record, trainings = self.trained[i]
-        mean = self.estimate(i)
+        mean = self.estimates[i]
         low, high = measured_interval(mean, trainings.effective_images, self._deviation(i))
         return Scored(record, Interval(mean, low, high, trainings.images))
 
@@ -256,8 +255,9 @@ class _Shrunk(_Trained):
         effective = min(t.effective_images for _, t in self.trained)
         return posterior(networks, prior, deviation, effective=effective)
 
-    def estimate(self, i: int) -> float:
-        return float(self._posterior.mean[i])
+    @cached_property
+    def estimates(self) -> list[float]:
+        return [float(mean) for mean in self._posterior.mean]
 
     def margin(self, i: int, j: int) -> Interval:
         return Interval(*self._posterior.margin(i, j), self.trained[i][1].images)

@@ -55,6 +55,11 @@ class Findings:
         return records_within(self.records, self.limits)
 
     @cached_property
+    def finalists(self) -> list[TrialRecord]:
+        """The records within the limits that were trained by the full recipe."""
+        return [r for r in self.within_limits if r.finals]
+
+    @cached_property
     def known_costs(self) -> frozenset[str]:
         """The keys of the costs that every record has."""
         first = self.records[0].costs if self.records else ()

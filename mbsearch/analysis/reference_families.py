@@ -53,4 +53,4 @@ def best_references(
     every = families(levels[0]).keys()
     level = next(each for each in reversed(levels) if families(each).keys() >= every)
     best = [best_of(level, members) for members in families(level).values()]
-    return [level.records[i] for i in sorted(best, key=level.estimate, reverse=True)]
+    return [level.records[i] for i in sorted(best, key=lambda i: level.estimates[i], reverse=True)]

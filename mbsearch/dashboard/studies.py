@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from mbsearch.analysis.answer_card import AnswerCard
+from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
 from mbsearch.dashboard.downloads import Exports
@@ -162,7 +162,7 @@ class Snapshot:
         budgets: that the dashboard was started with, if any.
         problem: the error, if the study cannot be read.
         loading: whether the study has not been read yet.
-        cards: answers that were computed, by the budget shown.
+        answers: those that were found, by budget.
     """
 
     name: str
@@ -175,7 +175,7 @@ class Snapshot:
     budgets: tuple[Budget, ...] = ()
     problem: str | None = None
     loading: bool = False
-    cards: dict[Budget, AnswerCard] = field(init=False, repr=False, default_factory=dict)
+    answers: dict[Budget, Answer | str] = field(init=False, repr=False, default_factory=dict)
 
     @cached_property
     def findings(self) -> Findings:

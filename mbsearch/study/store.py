@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -57,6 +57,26 @@ _STATES = {
 }
 
 
+class _Added(NamedTuple):
+    """The fields of a record that depend on other trials of the study."""
+
+    score: Score
+    accuracy_noise: float | None
+    promotion: Evaluation | None
+    promotion_noise: float | None
+    finals: tuple[Evaluation, ...]
+    predicted: float | None
+    predicted_deviation: float | None
+
+
+class _Joined(NamedTuple):
+    """A trial's own record, the fields that were added to it, and both together."""
+
+    record: TrialRecord
+    added: _Added
+    whole: TrialRecord
+
+
 @dataclass(frozen=True)
 class StudyStore:
     """An open study: its Optuna storage, and its Optuna studies of candidates and baselines.
@@ -71,6 +91,7 @@ class StudyStore:
     _specs: dict[int, TrialSpec] = field(default_factory=dict, repr=False)
     _records: dict[int, TrialRecord | None] = field(default_factory=dict, repr=False)
     _evaluations: dict[int, Evaluation] = field(default_factory=dict, repr=False)
+    _joined: dict[int, _Joined] = field(default_factory=dict, repr=False)
 
     def study_of(self, origin: str) -> optuna.Study:
         """Return the Optuna study with the trials of an origin: ``search`` or a family."""
@@ -198,19 +219,24 @@ class StudyStore:
         noise, promotion_noise = self._noise_of(promoted=False), self._noise_of(promoted=True)
         predictions, finals, score = self.predictions(), self.finals(), self.score
         deviations: dict[str, float] = self.settings().get(EXPECTED_DEVIATION, {})
-        return [
-            replace(
-                r,
-                score=score,
-                accuracy_noise=noise(r.evaluation),
-                promotion=promotions.get(r.trial),
-                promotion_noise=promotion_noise(promotions.get(r.trial)),
-                finals=finals.get(r.trial, ()),
-                predicted=predictions.get(str(r.trial)),
-                predicted_deviation=deviations.get(str(r.trial)),
+        found = []
+        for record in sorted(records, key=lambda r: r.trial):
+            trial, name = record.trial, str(record.trial)
+            added = _Added(
+                score,
+                noise(record.evaluation),
+                promotions.get(trial),
+                promotion_noise(promotions.get(trial)),
+                finals.get(trial, ()),
+                predictions.get(name),
+                deviations.get(name),
             )
-            for r in sorted(records, key=lambda r: r.trial)
-        ]
+            known = self._joined.get(trial)
+            if known is None or known.record is not record or known.added != added:
+                known = _Joined(record, added, replace(record, **added._asdict()))
+                self._joined[trial] = known
+            found.append(known.whole)
+        return found
 
     def promotions(self) -> dict[int, Evaluation]:
         """Return the evaluations of completed promotions, but not of their repeats, by trial."""
@@ -275,12 +301,18 @@ class StudyStore:
         The curves of screenings, or with `promoted` those of promotions.
         """
         fidelity = Fidelity.PROMOTION if promoted else Fidelity.SCREENING
-        curves: dict[str, list[tuple[Epoch, ...]]] = {}
-        for study in (self.search, self.baselines):
+        # A trial of the search is a screening.
+        studies = (self.baselines,) if promoted else (self.search, self.baselines)
+        trained: dict[str, list[FrozenTrial]] = {}
+        for study in studies:
             for trial, spec in self.trials(study, (TrialState.COMPLETE,)):
                 if spec.fidelity is fidelity:
-                    curves.setdefault(spec.fingerprint, []).append(self._evaluation(trial).curve)
-        return {key: values for key, values in curves.items() if len(values) > 1}
+                    trained.setdefault(spec.fingerprint, []).append(trial)
+        return {
+            fingerprint: [self._evaluation(trial).curve for trial in trials]
+            for fingerprint, trials in trained.items()
+            if len(trials) > 1
+        }
 
 
 def accuracy_noise(repeats: Sequence[Sequence[float]]) -> float | None:

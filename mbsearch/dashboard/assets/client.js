@@ -102,6 +102,9 @@
     }
   }).observe(document.documentElement, { subtree: true, childList: true, attributeFilter: ["aria-valuenow"] });
 
+  const REST = 150; // milliseconds
+  let settling = {};
+
   // What an address need not say.
   const DEFAULTS = { accuracy: "float32", metric: "mult_adds", against: "trials", axis: "mult_adds", rows: "differences" };
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
@@ -146,6 +149,12 @@
         }
         return fresh;
       },
+      /** What is drawn, once it stays: the texts wait until a dragged budget rests. */
+      settle: (drawn) => new Promise((resolve) => {
+        clearTimeout(settling.timer);
+        settling.give?.(skip());
+        settling = { give: resolve, timer: setTimeout(() => resolve(drawn), REST) };
+      }),
       /** The address bar follows the view, and so do the links to the other pages. */
       address: (view, ids) => {
         const query = new URLSearchParams(view).toString().replaceAll("%2C", ",");

@@ -13,6 +13,7 @@ from dash.development.base_component import Component
 
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_card import AnswerCard, answer_card
+from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.fidelity_levels import finals_accuracies
 from mbsearch.analysis.findings import natural_budgets
 from mbsearch.analysis.front import front_of
@@ -39,7 +40,6 @@ TITLE, ADDRESS, ORDER = "Front", "front", 1
 NEEDS = "results"
 
 _REDRAW = {"study", "metric", "accuracy", "colour", "blocks", "alphas", "resolutions", "states"}
-_CONTROLS = ("range", "options")
 _LISTED = 50  # networks of a lasso
 
 
@@ -51,7 +51,9 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
     return html.Div(
         [
             parts.page_title(f"{score_of_study(snapshot.records).heading} against cost"),
-            dcc.Store(id="front-drawn", data={**_drawn(fields, snapshot), **_controls(asked)}),
+            dcc.Store(id="front-drawn", data=_drawn(fields, snapshot)),
+            dcc.Store(id="front-settled"),
+            dcc.Store(id="front-controls", data=_controls(asked, fields)),
             dcc.Store(id="front-fresh"),
             html.Section(
                 [
@@ -126,6 +128,30 @@ def register(app: Dash, library: Library) -> None:
         Output("front-fresh", "data"),
         Output("front", "figure"),
         Output("sentence", "children"),
+        Output("front-drawn", "data"),
+        Input("view", "data"),
+        Input("version", "data"),
+        State("front-drawn", "data"),
+        prevent_initial_call=True,
+    )
+    def draw(fields: Fields, _version: Any, drawn: Fields) -> Any:
+        snapshot = library.snapshot(fields.get("study"))
+        if not complete(list(snapshot.records)):
+            return (no_update,) * 4
+        view = _view(fields, snapshot)
+        asked = on_axis(snapshot, view)
+        now = _drawn(fields, snapshot)
+        changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
+        if not changed:
+            return (no_update,) * 4
+        found = _answer(asked, view)
+        sentence = sentence_parts(found)
+        if changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(asked)):
+            return no_update, _decorated(asked, view, found), sentence, now
+        return _figure(asked, view, found), no_update, sentence, now
+
+    # Plot and sentence do not wait for the other texts, which take longer.
+    @app.callback(
         Output("others", "children"),
         Output("caption", "children"),
         Output("cards", "children"),
@@ -133,38 +159,27 @@ def register(app: Dash, library: Library) -> None:
         Output("budgets", "children"),
         Output("filters", "children"),
         Output("chips", "children"),
-        Output("front-drawn", "data"),
-        Input("view", "data"),
-        Input("version", "data"),
-        State("front-drawn", "data"),
+        Output("front-controls", "data"),
+        Input("front-settled", "data"),
+        State("view", "data"),
+        State("front-controls", "data"),
         prevent_initial_call=True,
     )
-    def redraw(fields: Fields, _version: Any, drawn: Fields) -> Any:
+    def write(_settled: Any, fields: Fields, controls: Fields) -> Any:
         snapshot = library.snapshot(fields.get("study"))
-        if not complete(list(snapshot.records)):
-            return (no_update,) * 11
         view = _view(fields, snapshot)
         asked = on_axis(snapshot, view)
-        same = ("study", "version", "metric")
-        here = all(_drawn(fields, snapshot).get(key) == drawn.get(key) for key in same)
-        controls = {key: drawn[key] for key in _CONTROLS} if here else _controls(asked)
-        now = {**_drawn(fields, snapshot), **controls}
-        changed = {key for key in {**now, **drawn} if now.get(key) != drawn.get(key)}
-        if not changed:
-            return (no_update,) * 11
         shown = card(asked, view)
-        found = shown.found
-        in_place = changed.isdisjoint(_REDRAW | {"version"} | _other_budgets(asked))
+        now = controls
+        if controls["of"] != _controlled(asked, fields):
+            now = _controls(asked, fields)
         return (
-            no_update if in_place else _figure(asked, view, found),
-            _decorated(asked, view, found) if in_place else no_update,
-            sentence_parts(found),
             beside_sentence(shown, fields),
             caption(snapshot, view),
             _cards(snapshot, view, fields),
-            _front_table(asked, view, found, fields),  # its links have the view in them
-            _budgets(asked, view) if "range" in changed else no_update,
-            _filters(snapshot, view) if "options" in changed else no_update,
+            _front_table(asked, view, shown.found, fields),  # its links have the view in them
+            _budgets(asked, view) if now["range"] != controls["range"] else no_update,
+            _filters(snapshot, view) if now["options"] != controls["options"] else no_update,
             filter_chips(asked, view),
             now,
         )
@@ -210,18 +225,29 @@ def register(app: Dash, library: Library) -> None:
         Input("front-fresh", "data"),
         prevent_initial_call=True,
     )
+    app.clientside_callback(
+        ClientsideFunction("mbsearch", "settle"),
+        Output("front-settled", "data"),
+        Input("front-drawn", "data"),
+        prevent_initial_call=True,
+    )
 
 
 def card(snapshot: Snapshot, view: View) -> AnswerCard:
     """Return the answers for the view's budget and the study's budgets, ignoring filters."""
-    shown = Budget.of(_bounds(snapshot, view))
-    if shown not in snapshot.cards:
-        findings = snapshot.findings
-        budgets = snapshot.budgets or findings.default_budgets
-        found = answer_card(findings, budgets, snapshot.measured, snapshot.location, shown)
-        assert found is not None, "it has a budget"
-        snapshot.cards[shown] = found
-    return snapshot.cards[shown]
+    findings, shown = snapshot.findings, Budget.of(_bounds(snapshot, view))
+    budgets = snapshot.budgets or findings.default_budgets
+    found = answer_card(
+        findings, budgets, snapshot.measured, snapshot.location, shown, snapshot.answers
+    )
+    assert found is not None, "it has a budget"
+    return found
+
+
+def _answer(snapshot: Snapshot, view: View) -> Answer | str:
+    """Return the answer for the view's budget, ignoring filters."""
+    budget = Budget.of(_bounds(snapshot, view))
+    return answers(snapshot.findings, [budget], snapshot.answers)[budget]
 
 
 def on_axis(snapshot: Snapshot, view: View) -> Snapshot:
@@ -255,13 +281,19 @@ def _drawn(fields: Fields, snapshot: Snapshot) -> dict[str, Any]:
     return {**fields, "version": snapshot.version}
 
 
-def _controls(snapshot: Snapshot) -> dict[str, Any]:
+def _controlled(snapshot: Snapshot, fields: Fields) -> list[Any]:
+    """Return what the ranges of the sliders and the options of the filters depend on."""
+    return [snapshot.name, snapshot.version, fields.get("metric")]
+
+
+def _controls(snapshot: Snapshot, fields: Fields) -> dict[str, Any]:
     """Return the ranges of the sliders and the options of the filters."""
     records = snapshot.findings.within
     costs = [[r.costs[metric] for r in records] for metric in _bounded(snapshot)]
     bounds = [[min(each), max(each)] for each in costs if each]
     return {
-        "range": [bounds, sorted(_bounds(snapshot, View()).items())],
+        "of": _controlled(snapshot, fields),
+        "range": [bounds, _bounds(snapshot, View())],
         "options": str(snapshot.filter_options),
     }
 
@@ -316,7 +348,7 @@ def caption(snapshot: Snapshot, view: View) -> str:
 
 
 def _measuring(snapshot: Snapshot) -> str:
-    return f"`mbsearch latency {snapshot.location}` times the front and the MobileNets"
+    return f"run mbsearch latency {snapshot.location} to time the front and the MobileNets"
 
 
 def _view(fields: Fields, snapshot: Snapshot) -> View:
@@ -515,7 +547,9 @@ def _filters(snapshot: Snapshot, view: View) -> Any:
                     value=view.metric,
                     data=[{"value": m, "label": find_metric(m).title} for m in _metrics(snapshot)],
                     allowDeselect=False,
-                    description=None if snapshot.measured.latencies else f"{_measuring(snapshot)}.",
+                    description=None
+                    if snapshot.measured.latencies
+                    else f"To use a measured latency, {_measuring(snapshot)}.",
                 ),
                 dmc.Select(
                     id={"control": "accuracy"},

@@ -73,7 +73,7 @@ def _audit(snapshot: Snapshot) -> list[Component]:
     audit = snapshot.measured.audit
     if audit is None:
         command = audit_command(snapshot.folder, snapshot.settings)
-        text = f"Not measured yet; to measure it, run `{command}`"
+        text = f"Not measured yet; to measure it, run {command}"
         return [dmc.Text(text, id="audit")]
     sentence = audit.sentence()
     return [
