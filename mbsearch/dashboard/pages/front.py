@@ -323,11 +323,12 @@ def caption(snapshot: Snapshot, view: View) -> str:
         "Labels are alpha/resolution. Click a network to select it; Esc or a click beside the "
         "networks clears the selection."
     )
-    noise = next((r.accuracy_noise for r in snapshot.records if r.accuracy_noise), None)
-    if noise is not None:
+    noises = {f"{r.accuracy_noise:.3f}" for r in snapshot.records if r.accuracy_noise}
+    if noises:
         noun = score_of_study(snapshot.records).noun
-        text += f" The {noun} has a standard error of {noise:.3f}; rings mark networks that are "
-        text += "not significantly worse than the front."
+        errors = " to ".join(sorted({min(noises), max(noises)}))
+        text += f" ± is the standard error of the {noun}, {errors}; rings mark "
+        text += "networks that are not significantly worse than the front."
     if any(r.promotion is not None for r in snapshot.records):
         text += (
             " Faint points were not promoted to a longer training, and are lower for this reason."
