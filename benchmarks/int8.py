@@ -2,6 +2,7 @@
 
     python benchmarks/int8.py --rows results/int8/relu6.csv                      # docs/export.md
     python benchmarks/int8.py --activation relu --rows results/int8/relu.csv     # docs/papers/
+    python benchmarks/int8.py --plot                                             # of both, there
 
 The accuracies of each training are the rows of a table.
 """
@@ -9,11 +10,16 @@ The accuracies of each training are the rows of a table.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from papers import COLOURS, DOCS, ROOT, SIZE, write_plot
 
 from mbsearch.config.families import scaled_reference
 from mbsearch.config.proxy_settings import EMBEDDED
@@ -22,6 +28,7 @@ from mbsearch.config.settings import Settings
 from mbsearch.data.sources import load_source
 from mbsearch.execution.protocol import Task
 from mbsearch.export.quantization import int8_predictions
+from mbsearch.figures.style import styled
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.training_files import WEIGHTS
 from mbsearch.training.devices import choose_device, prepare_worker
@@ -48,6 +55,34 @@ class Row:
         )
 
 
+ROWS, PLOT = ROOT / "results" / "int8", DOCS / "relu6_int8.svg"
+STEPS = {"float32": "float32", "int8": "int8", "fine_tuned": "int8, fine-tuned"}
+
+
+def figure() -> go.Figure:
+    """Return the accuracies of each training with ReLU6 and with ReLU, from the stored rows."""
+    plot = go.Figure()
+    names = {"relu6": "ReLU6", "relu": "ReLU"}
+    for (activation, name), colour in zip(names.items(), COLOURS, strict=False):
+        for seed, row in pd.read_csv(ROWS / f"{activation}.csv").iterrows():
+            plot.add_scatter(
+                x=list(STEPS.values()),
+                y=[row[step] for step in STEPS],
+                name=name,
+                legendgroup=name,
+                showlegend=seed == 0,
+                marker={"color": colour, "size": 9},
+                line={"dash": "dot"},
+            )
+    return styled(
+        plot,
+        yaxis={"title": {"text": "Test accuracy (3 seeds)"}},
+        paper_bgcolor="#FFFFFF",
+        plot_bgcolor="#FFFFFF",
+        **SIZE,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -61,7 +96,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of a training")
     parser.add_argument("--folder", type=Path, help="keeps trainings, to resume from them")
     parser.add_argument("--rows", type=Path, help="CSV file to write")
+    parser.add_argument("--plot", action="store_true", help="only draw the stored rows")
     given = parser.parse_args()
+    if given.plot:
+        write_plot(figure(), PLOT)
+        return
     prepare_worker()
     compile_ahead(choose_device("cpu"))
     source = load_source(given.data, seed=0)
