@@ -30,7 +30,7 @@ from mbsearch.study.opening import (
     read_study,
     results_folder,
 )
-from mbsearch.study.records import TrialRecord
+from mbsearch.study.records import DEFAULT_METRIC, TrialRecord
 from mbsearch.study.store import StudyStore, load_study, study_names, to_record
 
 _LISTED = 10  # names in a message, at most
@@ -181,6 +181,12 @@ class Snapshot:
     def findings(self) -> Findings:
         """The data from which answers are computed."""
         return findings_of(self.records, self.settings, self.measured.retrained)
+
+    @property
+    def metric(self) -> str:
+        """The key of the cost that the study was searched for."""
+        objectives = (self.settings.get("stamp") or {}).get("objectives")
+        return objectives[1] if objectives else DEFAULT_METRIC
 
     @cached_property
     def filter_options(self) -> FilterOptions:

@@ -11,6 +11,7 @@ import pytest
 from answer_records import network
 
 from mbsearch.analysis.answer import answer_text
+from mbsearch.analysis.answer_selection import answer
 from mbsearch.cost import measure
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare, pages
@@ -75,6 +76,20 @@ def test_the_sentence_has_the_unit_of_the_objective_and_ignores_filters(studies:
     )
     assert shown.startswith("At 500 k parameters: use ")
     assert filtered == shown, "a filter must not say that a network is the best of the study"
+
+
+def test_limits_on_other_costs_than_the_axis_are_the_first_question(studies: Path) -> None:
+    records = read_study(studies / "first").records()
+    least, most = min(r.costs["params"] for r in records), max(r.costs["params"] for r in records)
+    limits = {"params": (least + most) // 2}
+    settings = {"stamp": {"limits": limits, "objectives": ["accuracy", "mult_adds"]}}
+    snapshot = Snapshot("first", "first", studies / "first", 0, tuple(records), settings)
+    (budget,) = snapshot.findings.default_budgets
+    first = card(snapshot, View.parse({}))
+    assert first.found == answer(snapshot.findings, budget)
+    assert answer_text(first.found).startswith(f"At {budget.label}: use ")
+    both = card(snapshot, View.parse({"max_mult_adds": str(max(r.cost for r in records))}))
+    assert both.budget.bounds().keys() == {"params", "mult_adds"}
 
 
 def test_a_filter_does_not_compute_the_answers_again(studies: Path) -> None:

@@ -301,10 +301,14 @@ def _controls(snapshot: Snapshot, fields: Fields) -> dict[str, Any]:
 def _bounds(snapshot: Snapshot, view: View) -> dict[str, int]:
     """Return each cost's bound from the URL, or else from the first budget on the axis's cost.
 
-    Without such a budget, a round one in the middle is taken.
+    Without such a budget, the study's first is taken on its own axis (limits of flash and RAM, for
+    example), else a round one in the middle.
     """
     metric, known = metric_of(snapshot.records), _bounded(snapshot)
-    first = next((b.bounds() for b in snapshot.questions if metric in b.bounds()), {})
+    asked = [each.bounds() for each in snapshot.questions]
+    first = next((bounds for bounds in asked if metric in bounds), {})
+    if not first and asked and metric == snapshot.metric:
+        first = asked[0]
     if not first:
         natural = natural_budgets(snapshot.findings.within) or [1]
         first = {metric: natural[len(natural) // 2]}
@@ -410,7 +414,8 @@ def _decorated(snapshot: Snapshot, view: View, found: Answer | str) -> Patch:
 def _decoration(snapshot: Snapshot, view: View, found: Answer | str) -> tuple[list[Any], list[Any]]:
     metric, costs = metric_of(snapshot.records), [r.cost for r in snapshot.findings.within]
     latencies = snapshot.measured.latencies.get(view.metric)
-    shapes = budget_shapes(_bounds(snapshot, view)[metric])
+    bound = _bounds(snapshot, view).get(metric)
+    shapes = [] if bound is None else budget_shapes(bound)
     notes = selection_annotations(
         _shown(_selected(snapshot.records, view), view),
         _answer_shown(snapshot, view, found),
