@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
+from mbsearch.cost.metrics import COSTS
 from mbsearch.dashboard.downloads import Exports
 from mbsearch.dashboard.filter_options import FilterOptions
 from mbsearch.dashboard.picture_reader import PictureReader
@@ -186,7 +187,7 @@ class Snapshot:
     def metric(self) -> str:
         """The key of the cost that the study was searched for."""
         objectives = (self.settings.get("stamp") or {}).get("objectives")
-        return objectives[1] if objectives else DEFAULT_METRIC
+        return COSTS[objectives[1]].key if objectives else DEFAULT_METRIC
 
     @cached_property
     def filter_options(self) -> FilterOptions:

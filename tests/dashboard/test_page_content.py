@@ -88,6 +88,8 @@ def test_limits_on_other_costs_than_the_axis_are_the_first_question(studies: Pat
     first = card(snapshot, View.parse({}))
     assert first.found == answer(snapshot.findings, budget)
     assert answer_text(first.found).startswith(f"At {budget.label}: use ")
+    timed = replace(snapshot, settings={"stamp": {"objectives": ["accuracy", "latency"]}})
+    assert (snapshot.metric, timed.metric) == ("mult_adds", "latency_us"), "keys of record.costs"
     both = card(snapshot, View.parse({"max_mult_adds": str(max(r.cost for r in records))}))
     assert both.budget.bounds().keys() == {"params", "mult_adds"}
 
