@@ -44,7 +44,7 @@ from browser import answers, chromium, wait_for  # the tests' browser
 SPACE = load_specification("v2")
 SECONDS_PER_TRIAL = 5.5  # of the README's search, on two cores
 WATCHED_TRIALS = 8
-# Record the times of polls, of redraws, and of the arrival of the texts beside the plot.
+# Record when the page polls, when it redraws its plot, and when its other texts arrive.
 WATCH = """
 window.polls = []; window.drawings = []; window.texts = [];
 const send = window.fetch;
