@@ -235,7 +235,7 @@ def default_space(
 
 
 def by_table(space: SearchSpecification, table: Path) -> Scoring:
-    """Return the scoring by a table of accuracies; the study trains no network or baseline.
+    """Return the scoring that looks accuracies up in a table, without any training.
 
     Raises:
         DataError: the table cannot be used.

@@ -55,7 +55,7 @@ def relu_losses(seed: int = 0) -> list[ReluLoss]:
 
 
 def reconstructed_spirals(seed: int = 0) -> dict[int, Array]:
-    """Return the spiral mapped back from each number of dimensions, for the first matrix."""
+    """Return the spiral after a random matrix, ReLU and the way back, by number of dimensions."""
     points, matrices = spiral(), _matrices(seed, 1)
     return {n: _mapped_back(matrices[:, :n], points)[0] for n in DIMENSIONS}
 

@@ -46,7 +46,7 @@ class Trainings:
 
     @cached_property
     def effective_images(self) -> int:
-        """Number of images for which a binomial share has the variance of the score."""
+        """Number of images with which an accuracy would have the variance of the score."""
         if self.score is Score.ACCURACY or not self.predictions:
             return self.images
         return round(fmean(effective_images(self.score, each) for each in self.predictions))

@@ -82,7 +82,7 @@ class Proxy(Recipe):
         return Proxy.model_validate({"evaluator": "supernet", **_DONOR_DEFAULTS, **kept, **given})
 
     def from_scratch(self) -> Proxy:
-        """Return the default proxy for random weights, with the same augmentation."""
+        """Return the default proxy for random weights, with the augmentation of this one."""
         fields = (
             "data",
             "min_images",

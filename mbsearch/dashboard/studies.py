@@ -98,7 +98,7 @@ class ResultsFolder:
         return shlex.quote(str(self.folder(name)))
 
     def arguments(self, name: str) -> list[str]:
-        """Return the folder's path as the only argument."""
+        """Return the only argument, the folder's path."""
         return [str(self.folder(name))]
 
     def environment(self) -> dict[str, str]:

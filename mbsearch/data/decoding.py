@@ -73,7 +73,7 @@ class Reading:
     ranges: tuple[tuple[Depth, float, float], ...] = ()
 
     def range(self, depth: Depth) -> tuple[float, float]:
-        """Return the pixel values of a depth that become 0 and 255."""
+        """Return the pixel values, at a bit depth, that become 0 and 255."""
         for name, low, high in self.ranges:
             if name == depth:
                 return low, high

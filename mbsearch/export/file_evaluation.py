@@ -51,7 +51,7 @@ class FileEvaluation:
     recalls: tuple[ClassRecall, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the evaluation as plain data, each recall without that of a reference."""
+        """Return the evaluation as plain data, leaving out the recalls of a reference."""
         recalls = [asdict(each) for each in self.recalls]
         return asdict(self) | {
             "recalls": [{k: v for k, v in row.items() if k != "reference"} for row in recalls]

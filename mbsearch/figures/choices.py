@@ -27,10 +27,10 @@ _PARALLEL = 8  # choices that fit side by side
 
 
 def options_figure(records: Sequence[TrialRecord], effect: Effect) -> go.Figure:
-    """Return strips of networks, one per option of a choice: accuracy at equal cost.
+    """Return a strip plot of accuracy at equal cost: one column of points per option of a choice.
 
     Each option has the mean of its networks with its 95 % interval. Options with too few networks
-    for one are strips only.
+    for one have points only.
     """
     networks = searched(records)
     values = [100 * value for value in residual_accuracies(networks)]

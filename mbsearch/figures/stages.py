@@ -35,7 +35,7 @@ _WORDS = {"expansion": "expand", "kernel": "kernel", "reduction": "reduce"}
 
 @dataclass(frozen=True, slots=True)
 class StageBlock:
-    """A block to draw: output channels, most channels inside, and whether it has a shortcut."""
+    """A block to draw: output channels, largest number of channels inside, shortcut or not."""
 
     channels: int
     hidden: int
