@@ -158,8 +158,8 @@ def run(
         typer.Option(
             min=0,
             max=_MOST_REFINED,
-            help="Share of the work for promotion, a longer training of the best networks. By "
-            "default the space's.",
+            help="Share of the study's training that promotion may take, a longer training of the "
+            "best networks. By default the space's.",
             show_default=False,
         ),
     ] = None,
@@ -388,11 +388,12 @@ def _print_unused(result: RunResult, settings: Settings) -> None:
         return
     needed = math.ceil(100 * result.unpromoted) / 100
     further = "further " if any(r.promotion is not None for r in result.records) else ""
-    option = f" (--refine {needed:g} pays for them)" if needed <= _MOST_REFINED else ""
+    option = f"; --refine {needed:g} allows it" if needed <= _MOST_REFINED else ""
     print_line(
         err,
-        f"no {further}network was promoted to a longer training: the front and its MobileNets "
-        f"need {needed:.0%} of the work, their share is {settings.promotion.share:.0%}{option}",
+        f"no {further}network had a longer training (promotion): for the front and its MobileNets "
+        f"it takes {needed:.0%} of the study's training, and "
+        f"{settings.promotion.share:.0%} is allowed{option}",
     )
 
 
