@@ -92,11 +92,14 @@ def _delimiter(place: str, header: str, known: Mapping[str, str], required: Sequ
     """Return the delimiter that splits a header so that it has the required columns.
 
     Raises:
-        DataError: it has none with any; the columns that were found are listed.
+        DataError: it has none with any; the columns that were found are listed. Or it is not CSV.
     """
     found: list[str] = []
     for delimiter in _DELIMITERS:
-        columns = next(csv.reader([header], delimiter=delimiter), [])
+        try:
+            columns = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error as error:
+            raise DataError(f"{place}: expected CSV, got an error: {error}") from None
         if {known.get(plain_name(column)) for column in columns}.issuperset(required):
             return delimiter
         found = max(found, columns, key=len)

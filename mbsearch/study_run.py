@@ -42,8 +42,8 @@ from mbsearch.search.pilot import PILOT, Pilot, run_pilot
 from mbsearch.search.references import (
     chosen_references,
     missing_references,
-    round_budgets,
     typical_reference,
+    with_questions,
 )
 from mbsearch.space.library import paper_names, space_names
 from mbsearch.space.template import Params
@@ -440,7 +440,7 @@ class _OpenStudy:
         if complete(records):
             findings = findings_of(records, self.store.settings())
             title = f"{self.space.name} on {data_title(self.scoring.data)}"
-            failures += write_results(self.folder, findings, title)
+            failures += write_results(self.folder, findings, title, self.identity)
             repeats = self.store.repeats()
             if any(r.fingerprint in repeats and not r.is_baseline for r in records):
                 with deferring(failures):
@@ -558,19 +558,6 @@ def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
     if trials is not None:
         lines.append(f"trials: {trials:,} by {jobs} workers, {finals}")
     return lines
-
-
-def with_questions(space: SearchSpecification, measure: Measure = measure) -> SearchSpecification:
-    """Return the specification with its budgets, or with default ones if it has none.
-
-    These are the budgets given, else all limits as one budget, else round budgets if references are
-    chosen automatically, else none.
-    """
-    settings = space.settings
-    budgets = settings.questions
-    if not budgets and settings.references == "auto":
-        budgets = round_budgets(space, measure)
-    return space.with_settings({"budgets": budgets})
 
 
 def _identity(scoring: Scoring, seed: int) -> Identity:

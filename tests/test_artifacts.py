@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from answer_records import network
 
+from mbsearch.analysis.findings import Findings
 from mbsearch.errors import StorageError
+from mbsearch.report.result_files import write_results
 from mbsearch.study.artifacts import read_artifacts
 from mbsearch.study.audit_file import MULT_ADDS, PROXY, Audit, RankAgreement
 from mbsearch.study.latency_file import LATENCY, LatencyFile, Quartiles
@@ -79,9 +82,19 @@ def test_an_audit_of_another_proxy_has_a_caveat(tmp_path: Path) -> None:
     )
     assert "its images are others now" in said(data_key="xy")
     assert said(proxy={"epochs": 4}) == audit.sentence(), "a study of a version without growth"
+    other = {**identity, **more, "proxy": {"epochs": 6, "growth": 0.0}}
+    write_results(tmp_path, Findings([network(0, 0.5, 1_000_000)]), "title", other)
+    assert "NOT what this study searches by" in (tmp_path / "front.html").read_text()
     replace(audit, identity=None).write(tmp_path)
     assert said(data_key="xy") == audit.sentence(), "an audit of an older version has no identity"
 
 
 def test_a_study_without_files_has_no_problems(tmp_path: Path) -> None:
     assert read_artifacts(tmp_path).problems == ()
+
+
+def test_a_card_with_a_class_of_undecodable_bytes_is_read(tmp_path: Path) -> None:
+    card = tmp_path / "answer-20M" / "README.md"
+    card.parent.mkdir()
+    card.write_bytes(b"classes: caf\xe9\n")
+    assert read_artifacts(tmp_path).int8 == {}

@@ -170,9 +170,10 @@ def test_an_audit_includes_the_mobilenets_of_the_space(
     assert before.family_biases == []
 
 
+@pytest.mark.parametrize("space", [FORMER_V2, "v2", "photos"])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
-def test_the_number_of_audited_mobilenets_is_the_requested_one(count: int) -> None:
-    found = audit_module._references(load_specification(FORMER_V2), count, 10)
+def test_the_number_of_audited_mobilenets_is_the_requested_one(space: str, count: int) -> None:
+    found = audit_module._references(load_specification(space), count)
     assert len(found) == count
     assert len({network.fingerprint for _, network in found}) == count
 

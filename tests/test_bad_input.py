@@ -48,6 +48,11 @@ YAML = {
     "no YAML": ("stem: {", "stem: {{", "s.yaml:"),
     "empty stages": ("  - {block: inverted_residual, channels: 24, stride: 2, expansion: {choices: [3, 6]}}\n", "  []\n", "stages: expected a list of stages, got an empty list"),
     "unknown reference": ("mobilenet_v2", "mobilenet_v22", "s.yaml:8: baselines.0.reference: expected one of"),
+    "objectives no list": ("head:", "objectives: 5\nbudgets: [1M]\nhead:", "s.yaml:6: objectives: expected accuracy, balanced_accuracy"),
+    "objectives a mapping": ("head:", "objectives: {accuracy: 1, params: 2}\nbudgets: [1M]\nhead:", "s.yaml:6: objectives: expected accuracy, balanced_accuracy"),
+    "objectives empty": ("head:", "objectives:\nbudgets: [1M]\nhead:", "s.yaml:6: objectives: expected accuracy, balanced_accuracy"),
+    "objective no text": ("head:", "objectives: [accuracy, [params]]\nbudgets: [1M]\nhead:", "s.yaml:6: objectives.1: expected "),
+    "range without end": ("head:", "alpha: {range: [0.1, 1.0e+30], step: 0.01}\nhead:", "alpha: expected at most 1,000 values"),
     "limit no quantity": ("head:", "limits: {mult_adds: lots}\nhead:", "limits.mult_adds: expected a positive number"),
     "proxy key": ("head:", "proxy: {epoch: 3}\nhead:", "s.yaml:6: proxy.epoch: unknown key"),
     "proxy key with its keys": ("head:", "proxy: {epohcs: 3}\nhead:", "did you mean 'epochs'?"),
@@ -108,6 +113,12 @@ def test_a_table_with_an_option_of_trainings(
 ) -> None:
     message = run_cli(capsys, "run", "--space", "tiny", "--table", "t.json", option)
     assert f"{option.split('=')[0]}: expected no --table with it" in message
+
+
+def test_finals_of_more_time_than_a_space_may_have(capsys: pytest.CaptureFixture[str]) -> None:
+    message = run_cli(capsys, "run", "--space", "tiny", "--finals", "200h")
+    assert "--finals: expected at most 166h, got 200h" in message
+    assert not Path("results").exists()
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b"])

@@ -21,7 +21,7 @@ from mbsearch.errors import StorageError
 from mbsearch.progress import Progress
 from mbsearch.study.audit_file import MULT_ADDS, PROXY, Audit, RankAgreement
 from mbsearch.study.latency_file import Latency, LatencyFile
-from mbsearch.study.opening import read_study
+from mbsearch.study.opening import location, read_study
 from mbsearch.study.postgresql import connect, drive_database
 from mbsearch.study_run import RunResult, run
 
@@ -132,6 +132,7 @@ def test_the_command_line_reads_and_writes_a_database(
     assert source.names() == ["tiny"]
     assert source.folder("tiny") == Path("far/away/tiny")
     assert source.location("tiny") == "far/away/tiny --storage URL"
+    assert location(Path("far/away/tiny"), postgres) == "far/away/tiny --storage URL"
 
 
 def test_one_driver_a_study_also_in_a_database(postgres: str) -> None:

@@ -91,6 +91,12 @@ def test_the_json_has_every_block(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["blocks"][1]["standard"]["numbers"] == "3·3·32·64·112·112"
 
 
+def test_the_resolution_may_be_a_rectangle(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(explained(capsys, "mobilenet_v1", "--resolution", "96x160", "--json"))
+    network = load_reference("mobilenet_v1").replace(resolution="96x160")
+    assert found["mult_adds"] == measure(network)["mult_adds"]
+
+
 def test_a_space_is_explained_by_the_network_of_the_seed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -208,8 +208,35 @@ def test_class_folders_in_another_order_have_the_same_accuracy(
     assert read(capsys, *command, "--labels", labels)["accuracy"] == before
 
 
-def test_unreadable_images_are_named_after_the_predictions_of_the_others(
+def test_class_names_may_have_the_line_ends_of_windows(
     home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = home / "out" / "windows.txt"
+    labels.write_bytes(b"cat\r\ndog\r\neel\r\nfox\r\n")
+    found = open_exported(home / "out" / "model.pt2", labels=labels)
+    assert found.class_names == CLASSES
+    command = ("evaluate", home / "out" / ONNX, "--data", home / "photos", "--labels", labels)
+    assert read(capsys, *command)["images"] > 0
+
+
+@pytest.mark.parametrize("names", ["cat,dog,eel,fox", '{"cat": 0}', "[1, 2, 3, 4]"])
+def test_class_names_of_another_program_are_refused(
+    home: Path, names: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home / "out" / ONNX
+    model = onnx.load(path)
+    kept = {each.key: each.value for each in model.metadata_props}
+    onnx.helper.set_model_props(model, kept | {"class_names": names})
+    onnx.save(model, path)
+    message = refused(capsys, "predict", path, home / "photos")
+    assert "expected class_names in its metadata as a JSON list of text, got" in message
+    assert "--labels FILE" in message
+    given = home / "out" / "labels.txt"
+    assert run("predict", path, home / "photos", "--labels", given) == 0
+
+
+def test_unreadable_images_are_named_after_the_predictions_of_the_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "photos" / "cat" / "broken.png").write_bytes(b"no image")
     (home / "photos" / "notes.txt").write_text("not an image")
@@ -219,7 +246,10 @@ def test_unreadable_images_are_named_after_the_predictions_of_the_others(
     assert len(found["images"]) == 32
     assert [Path(each["path"]).name for each in found["unreadable"]] == ["broken.png"]
     assert "broken.png: expected an image" in printed.err
-    assert "not an image: 1" in printed.err
+    assert "left out of photos: 1 file (not an image: 1)" in printed.err
+    monkeypatch.chdir(home / "photos")
+    assert run("predict", home / "out" / ONNX, ".") == 2
+    assert "left out of photos: 1 file (not an image: 1)" in capsys.readouterr().err
     assert "no such file" in refused(capsys, "predict", home / "out" / ONNX, home / "none.png")
 
 
@@ -343,4 +373,23 @@ def test_without_its_runtime_a_litert_file_is_refused_with_the_command_that_inst
     (tmp_path / "model.tflite").write_bytes(b"TFL3")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ExportError, match="pip install ai-edge-litert"):
+        open_exported(tmp_path / "model.tflite")
+
+
+def test_an_integer_input_without_a_scale_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unscaled(FakeInterpreter):
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def allocate_tensors(self) -> None:
+            pass
+
+        def get_input_details(self) -> list[dict[str, Any]]:
+            return [super().get_input_details()[0] | {"quantization": (0.0, 0)}]
+
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Unscaled)
+    (tmp_path / "model.tflite").write_bytes(b"TFL3")
+    with pytest.raises(ExportError, match="expected a scale of its integer input, got none"):
         open_exported(tmp_path / "model.tflite")

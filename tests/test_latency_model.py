@@ -23,7 +23,9 @@ from mbsearch.cost.metrics import LATENCY
 from mbsearch.errors import ExportError, SpecError
 from mbsearch.latency import fit as fitting
 from mbsearch.latency.model import LEAST, LatencyModel, features, measure_of_study
+from mbsearch.latency.probe_design import probe_networks
 from mbsearch.retraining.competitors import equal_cost_references
+from mbsearch.search.references import round_budgets
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.library import load_reference
 from mbsearch.study.latency_file import Latency
@@ -201,3 +203,28 @@ def test_a_model_is_fitted_to_measured_networks(monkeypatch: pytest.MonkeyPatch)
     assert min(model.rates.values()) >= 0
     assert max(model.rates.values()) > 0
     assert 0 < model.measure(space.sample(1))[LATENCY] < 1e6
+
+
+@pytest.mark.parametrize("name", ["tinyml", "v2", "v4"])
+def test_a_fitted_model_predicts_every_reference_of_a_space(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MobileNetV3-small has squeeze-excites, which some spaces do not have."""
+
+    def measured(networks: Sequence[Architecture], **_: object) -> list[Latency]:
+        times = [measure(each, ["mult_adds"])["mult_adds"] * 1e-9 for each in networks]
+        return [Latency("torch", 1, 10, time, time, time) for time in times]
+
+    monkeypatch.setattr(fitting, "measure_latency", measured)
+    objectives = {"objectives": ("accuracy", "latency"), "budgets": (), "limits": Limits()}
+    space = load_specification(name).with_settings(objectives)
+    model = fitting.fit_latency(space, 0, networks=10)
+    assert round_budgets(space, model.measure)
+
+
+@pytest.mark.parametrize("name", ["tinyml", "v4"])
+def test_a_probe_kit_has_every_kind_of_layer_of_the_references(name: str) -> None:
+    space = load_specification(name).with_settings({"limits": Limits(), "budgets": ()})
+    kinds = {kind for each in probe_networks(space, 12, 0) for kind in features(each.layers())}
+    for reference in ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"):
+        assert features(load_reference(reference).layers()).keys() <= kinds

@@ -37,6 +37,10 @@ def test_values_are_exact_decimals(low: int, step: int, steps: int, digits: int)
     assert values == tuple(float(value) for value in expected)
 
 
+def test_the_number_of_steps_has_no_limit_of_precision() -> None:
+    assert Range(0.1, 1e30, 0.01).steps == 10**32 - 10
+
+
 def test_a_range_equals_the_list_of_its_numbers() -> None:
     space = space_of(
         alpha="{range: [0.1, 1.4], step: 0.01}", resolution="{range: [96, 256], step: 16}"

@@ -806,3 +806,8 @@ def test_the_documented_example_runs() -> None:
     results = doctest.testfile(str(DOCS / "sampler.md"), module_relative=False)
     assert results.attempted >= 8
     assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", ["gp", "nsga2", "random", "tpe"])
+def test_a_study_of_the_largest_seed_is_resumed(name: str) -> None:
+    make_sampler(name, load_specification("tiny"), seed=2**32 - 1, trials=3)

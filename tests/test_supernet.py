@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -20,11 +21,13 @@ from mbsearch.config.specification import (
     SearchSpecification,
     baseline_architectures,
     load_specification,
+    read_specification,
 )
 from mbsearch.data.sources import load_source
 from mbsearch.errors import EvaluationError, StorageError
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import Progress
+from mbsearch.space.yaml_source import parse_document
 from mbsearch.study_run import run
 from mbsearch.training import resumable_training as preparation
 from mbsearch.training.loop import forward_with
@@ -135,6 +138,27 @@ def test_only_networks_within_the_shared_weights_are_trained(
     while not again.done:
         again.step()
     assert all(map(math.isfinite, again.losses))
+
+
+def test_networks_that_cannot_be_built_are_not_drawn() -> None:
+    text = """
+name: deep
+resolution: {choices: [32, 64]}
+num_classes: 2
+stem: {channels: 8}
+stages:
+  - {block: inverted_residual, channels: 16, stride: 2, repeats: 1, expansion: 2}
+  - {block: inverted_residual, channels: 16, stride: 2, repeats: 1, expansion: 2}
+  - {block: inverted_residual, channels: 16, stride: 2, repeats: 1, expansion: 2}
+  - {block: inverted_residual, channels: 16, stride: 2, repeats: 1, expansion: 2}
+  - {block: inverted_residual, channels: 16, stride: 2, repeats: 1, expansion: 2}
+budgets: [20M]
+"""
+    space = read_specification(parse_document(text, "deep.yaml"))
+    drawing = SupernetTraining.__new__(SupernetTraining)
+    drawing.space, drawing._baselines, drawing._rng = space, [], Random(0)
+    drawing.donor = object()  # type: ignore[assignment]
+    assert {drawing._candidate().resolution.side for _ in range(20)} == {64}
 
 
 def test_weights_beyond_the_shared_ones_stay_fresh() -> None:

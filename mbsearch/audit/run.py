@@ -24,6 +24,7 @@ from mbsearch.execution.local import LocalProcesses, settled
 from mbsearch.execution.protocol import Evaluator, Task
 from mbsearch.execution.table import read_table
 from mbsearch.progress import OnProgress, Progress, ignore_progress
+from mbsearch.search.references import references_within, with_questions
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.atomic_files import write_atomically
 from mbsearch.study.audit_file import Audit
@@ -64,8 +65,8 @@ def audit(
         space: whose proxy is audited.
         folder: folder of the study that the audit belongs to.
         networks: number of networks to sample.
-        references: number of the space's baselines to audit beside them, to measure a bias for or
-            against MobileNets; none are audited with `truth`.
+        references: number of the search's references to audit beside them, to measure a bias for
+            or against MobileNets; none are audited with `truth`.
         seeds: trainings by the proxy for each network, for the noise.
         epochs: number of epochs of the long training on all training images.
         truth: a table of true accuracies, instead of the long training.
@@ -152,9 +153,8 @@ class _Subjects:
         return _Subjects(networks, [])
 
     def with_references(self, space: SearchSpecification, count: int) -> _Subjects:
-        """Return the subjects with `count` baselines of the space added."""
-        classes = self.networks[0].num_classes
-        return _Subjects(self.networks, _references(space, count, classes))
+        """Return the subjects with `count` references of the search added."""
+        return _Subjects(self.networks, _references(space, count))
 
     def without(self, failed: Set[str]) -> _Subjects:
         """Return the subjects without the networks with these fingerprints."""
@@ -295,13 +295,11 @@ def _trained_by(scoring: Scoring, seed: int) -> Identity:
     return stamp
 
 
-def _references(
-    space: SearchSpecification, count: int, classes: int
-) -> list[tuple[str, Architecture]]:
-    """Return (family, baseline) pairs: about equally many per family, spread over Mult-Adds."""
+def _references(space: SearchSpecification, count: int) -> list[tuple[str, Architecture]]:
+    """Return (family, network) pairs: about equally many per family, spread over Mult-Adds."""
     families: dict[str, list[Architecture]] = {}
-    for family, network in baseline_architectures(space):
-        families.setdefault(family, []).append(network.replace(num_classes=classes))
+    for family, network in references_within(with_questions(space)):
+        families.setdefault(family, []).append(network)
     found: list[tuple[str, Architecture]] = []
     for rank, (family, members) in enumerate(families.items()):
         share = min(len(members), (count + rank) // len(families))  # the shares add up to count

@@ -5,13 +5,18 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from mbsearch.cli.terminal import Budgets, Results, Storage, err, parse_budgets
 from mbsearch.errors import SpecError
+
+if TYPE_CHECKING:
+    from mbsearch.config.budgets import Budget
 
 
 def dashboard(
@@ -40,15 +45,12 @@ def dashboard(
     from mbsearch.dashboard.address import Address
     from mbsearch.dashboard.app import create_app
     from mbsearch.dashboard.studies import Library, open_source
-    from mbsearch.study.opening import read_study
-    from mbsearch.study.records import metric_of
 
     address = Address.of(url_prefix, allow_host or ())
     _require_free(host, port)
     source = open_source(results, storage)
-    # Parsing budgets needs the study's cost. Otherwise the study is read in the background.
-    metric = metric_of(read_study(results, storage).records()) if budget else ""
-    app = create_app(Library(source, parse_budgets(budget, None, metric)), address)
+    asked = _budgets(budget, results, storage) if budget else ()
+    app = create_app(Library(source, asked), address)
     if not _is_loopback(host):
         err.print(
             f"[yellow]warning:[/] {escape(host)} can be reached from other machines, and the "
@@ -60,6 +62,25 @@ def dashboard(
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # Dash reads missing arguments from environment variables, so all are given.
     app.run(host=host, port=port, debug=False, proxy=None, use_reloader=False, threaded=True)
+
+
+def _budgets(given: Sequence[str], results: Path | None, storage: str | None) -> tuple[Budget, ...]:
+    """Return the budgets, on costs of the study (the newest one of a folder).
+
+    Raises:
+        SpecError: a budget cannot be read.
+        StorageError: a budget bounds a cost that the study does not have.
+    """
+    from mbsearch.analysis.findings import findings_of, require_costs
+    from mbsearch.study.opening import read_study
+    from mbsearch.study.records import metric_of
+
+    store = read_study(results, storage)
+    findings = findings_of(store.records(), store.settings())
+    budgets = parse_budgets(given, None, metric_of(findings.records))
+    for each in budgets:
+        require_costs(findings, each)
+    return tuple(budgets)
 
 
 def _require_free(host: str, port: int) -> None:

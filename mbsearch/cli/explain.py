@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from mbsearch.cli.terminal import Json, Storage, err, out, plain_table, print_table, print_text
+from mbsearch.cli.terminal import (
+    SIZE_HELP,
+    Json,
+    Storage,
+    err,
+    out,
+    plain_table,
+    print_table,
+    print_text,
+    read_size,
+)
 from mbsearch.errors import SpecError
 
 if TYPE_CHECKING:
@@ -36,8 +46,8 @@ def explain(
         typer.Option(help="Width multiplier. By default the network's.", show_default=False),
     ] = None,
     resolution: Annotated[
-        int | None,
-        typer.Option(help="Image side in pixels. By default the network's.", show_default=False),
+        str | None,
+        typer.Option(help=f"{SIZE_HELP} By default the network's.", show_default=False),
     ] = None,
     seed: Annotated[
         int | None,
@@ -78,7 +88,7 @@ def explain(
     from mbsearch.cost.explanation import explain as explain_costs
 
     network = _network(subject, seed) if trial is None else _trial(subject, trial, storage, seed)
-    network = network.replace(alpha=alpha, resolution=resolution)
+    network = network.replace(alpha=alpha, resolution=read_size(resolution))
     explanation = explain_costs(network)
     if as_json:
         print(json.dumps({"name": network.name, **explanation.to_dict()}))  # noqa: T201

@@ -232,7 +232,7 @@ def _export_folder(
     """Write a folder with several formats, and print the error of each file."""
     from mbsearch.export.formats import DEFAULT_FORMATS
     from mbsearch.export.study_export import export_record
-    from mbsearch.study.opening import RESULTS, results_folder
+    from mbsearch.study.opening import files_of
 
     exported = export_record(
         store,
@@ -240,7 +240,7 @@ def _export_folder(
         output,
         DEFAULT_FORMATS if formats is None else tuple(formats.replace(" ", "").split(",")),
         command=_command(output, storage),
-        home=results_folder(results or RESULTS) if storage is None else None,
+        home=files_of(results, storage),
         int8=changes.int8,
         preprocess=changes.preprocess,
         data=data,

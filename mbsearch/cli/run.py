@@ -291,6 +291,7 @@ class _Overrides:
         Raises:
             SpecError: an option is not valid; it is named.
         """
+        from mbsearch.config.finals_settings import MOST_MINUTES
         from mbsearch.config.racing_settings import Racing
         from mbsearch.config.scores import Score
         from mbsearch.cost.metrics import COSTS
@@ -309,6 +310,9 @@ class _Overrides:
         changes["objectives"] = (self.metric or score, self.objective or cost_name)
         if self.finals is not None:
             minutes = _minutes("--finals", self.finals)
+            if minutes > MOST_MINUTES:
+                most = f"{MOST_MINUTES // 60:,}h"
+                raise SpecError(f"--finals: expected at most {most}, got {self.finals}")
             changes["finals"] = space.settings.finals.model_copy(update={"minutes": minutes})
         if not self.racing:
             changes["racing"] = Racing(rungs=())
@@ -421,8 +425,7 @@ def _print_findings(result: RunResult, storage: str | None, *, as_json: bool, ex
     from mbsearch.study.retrained_file import read_retrained
 
     folder = result.folder
-    path = folder if storage is None else Path(folder.name)
-    store = read_study(path, storage)
+    store = read_study(folder, storage)
     findings = findings_of(store.records(), store.settings(), read_retrained(folder))
     if export and complete(result.records):
         from mbsearch.export.answer_folder import write_answers
@@ -433,4 +436,4 @@ def _print_findings(result: RunResult, storage: str | None, *, as_json: bool, ex
         print_json(findings, ())
         return
     measured = read_artifacts(folder, result.identity)
-    print_status(location(path, storage), findings, (), measured)
+    print_status(location(folder, storage), findings, (), measured)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mbsearch.space.yaml_source import StrictModel
 
+MOST_MINUTES = 10_000
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Resizing = Annotated[tuple[_Share, _Share], Field(strict=False)]
 
@@ -23,7 +24,7 @@ class Finals(StrictModel):
     take 5 % of the training time.
     """
 
-    minutes: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
+    minutes: Annotated[float, Field(ge=0, le=MOST_MINUTES, allow_inf_nan=False)] | None = None
     networks: Annotated[int, Field(ge=1, le=1000)] | None = None
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     progressive: Annotated[tuple[_Resizing, ...], Field(strict=False)] = ((0.5, 0.5),)

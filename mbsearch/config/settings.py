@@ -59,7 +59,11 @@ class Settings(StrictModel):
         if not isinstance(given, dict) or not isinstance(given.get("budgets"), list | tuple):
             return given
         objectives = given.get("objectives", ("accuracy", "mult_adds"))
-        metric = objectives[1] if len(objectives) == 2 else "mult_adds"
+        match objectives:
+            case [_, str(metric)]:
+                pass
+            case _:  # invalid, which the field reports
+                metric = "mult_adds"
         budgets = [
             {metric: each} if isinstance(each, int | float | str) else each
             for each in given["budgets"]

@@ -48,11 +48,11 @@ class ExportJob:
         if self.error is not None:
             return self.error
         count = len(self.formats)
+        noun = "format" if count == 1 else "formats"
         if self.ended is not None:
-            noun = "format" if count == 1 else "formats"
             return f"Exported {count} {noun} in {self.seconds:.0f} s"
         if not self.begun:
-            return f"Export of {count} formats starts, {self.seconds:.0f} s"
+            return f"Export of {count} {noun} starts, {self.seconds:.0f} s"
         return f"{self.begun[-1]}: format {len(self.begun)} of {count}, {self.seconds:.0f} s"
 
 
@@ -92,9 +92,10 @@ class Exports:
         with self._running:
             try:
                 job.archive = zipped_export(study, trial, job, environment)
-            except ExportError as error:
+            except (ExportError, OSError) as error:  # a full disk, for example
                 job.error = str(error)
-            job.ended = time.monotonic()
+            finally:
+                job.ended = time.monotonic()
 
 
 def zipped_export(

@@ -195,10 +195,18 @@ class Snapshot:
         return FilterOptions.of(self.records)
 
     @cached_property
+    def asked(self) -> tuple[Budget, ...]:
+        """The budgets that the dashboard was started with, on costs that the study has."""
+        known = self.findings.known_costs
+        if not self.records:
+            return self.budgets
+        return tuple(each for each in self.budgets if each.bounds().keys() <= known)
+
+    @cached_property
     def questions(self) -> tuple[Budget, ...]:
         """The budgets whose best networks are shown by default; empty if there are none yet."""
         findings = self.findings
-        asked = self.budgets or findings.requested
+        asked = self.asked or findings.requested
         return asked or tuple(filter(None, [findings.main_budget]))
 
 

@@ -125,7 +125,7 @@ class _Columns:
             and {"bytes", "path"} <= {inner.name for inner in field.type}
         ]
         known = {field.name: COLUMNS.get(plain_name(field.name)) for field in schema}
-        typed = [name for name in features if features[name].get("_type") == "ClassLabel"]
+        typed = [name for name, kind in features.items() if _is_class_label(kind)]
         labels = [name for name in typed if known.get(name) == LABEL] or typed
         labels = labels or [name for name, role in known.items() if role == LABEL]
         for found, what in ((images, "image {bytes, path}"), (labels, "label")):
@@ -135,6 +135,11 @@ class _Columns:
         group = next((name for name, role in known.items() if role == GROUP), None)
         names = features.get(labels[0], {}).get("names")
         return _Columns(images[0], labels[0], group, None if names is None else tuple(names))
+
+
+def _is_class_label(feature: object) -> bool:
+    """Return whether a feature of the metadata is one; a list of features is a list there."""
+    return isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
 
 
 def _extract(parts: Mapping[str, Sequence[Path]], home: Path) -> str:

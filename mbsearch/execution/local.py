@@ -183,7 +183,7 @@ class LocalProcesses:
                     process.start()
         except (EOFError, OSError) as error:
             ours.close()
-            self._count_stillborn(f"the process that forks them: {error or 'it was killed'}")
+            self._count_stillborn(f"the process that forks them: {str(error) or 'it was killed'}")
         else:
             self._workers.append(_Worker(process, ours))
         finally:

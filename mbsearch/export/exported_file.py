@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
 
 _MOST_BYTES = 10_000_000  # of class names
+_MOST_SHOWN = 80  # characters of wrong ones
 _LOGITS = 2  # dimensions
 
 
@@ -146,12 +147,26 @@ def _preprocessing(path: Path, notes: Mapping[str, str], given: Path | None) -> 
 
 def _class_names(path: Path, notes: Mapping[str, str], given: Path | None) -> tuple[str, ...]:
     if given is None and "class_names" in notes:
-        return tuple(json.loads(notes["class_names"]))
+        return _noted_names(path, notes["class_names"])
     file = given or path.with_name(LABELS)
     if given is None and not file.exists():
         return ()
     text = read_text(file, "class names, one a line", ExportError, _MOST_BYTES)
-    return tuple(text.removesuffix("\n").split("\n"))
+    return tuple(text.replace("\r\n", "\n").removesuffix("\n").split("\n"))
+
+
+def _noted_names(path: Path, text: str) -> tuple[str, ...]:
+    """Return the class names in a file's metadata."""
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ExportError(
+            f"{path}: expected class_names in its metadata as a JSON list of text, got "
+            f"{text[:_MOST_SHOWN]!r}; --labels FILE takes a file of names, one a line"
+        )
+    return tuple(names)
 
 
 def _onnx(path: Path) -> _Opened:
@@ -175,6 +190,9 @@ def _tflite(path: Path) -> _Opened:
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
+    given = interpreter.get_input_details()[0]
+    if np.issubdtype(given["dtype"], np.integer) and not given["quantization"][0]:
+        raise ExportError(f"{path}: expected a scale of its integer input, got none")
     return _Opened("LiteRT", lambda images: torch.cat([_invoke(interpreter, i) for i in images]))
 
 

@@ -67,7 +67,7 @@ def predict(file: ExportedFile, paths: Sequence[Path], top: int) -> FilePredicti
                 if is_given or path.suffix.lower() in image_extensions():
                     found.unreadable.append(DamagedFile(path, _fault(error)))
                 else:
-                    left_out.leave_out(path.parent.name, NOT_IMAGE)
+                    left_out.leave_out(path.parent.resolve().name, NOT_IMAGE)
                 continue
             found.images.append(_prediction(file, path, pixels, top))
     found.notes += left_out_notes(left_out.left_out)
@@ -89,7 +89,7 @@ def _files(
         if not path.is_dir():
             files.append((path, True))
             continue
-        listing = list_files({("", path.name): path}, image_extensions())
+        listing = list_files({("", path.resolve().name): path}, image_extensions())
         files += [(each.path, False) for each in listing.files]
         found.unreadable += [DamagedFile(e.path, "the link has no target") for e in listing.broken]
         for name, counts in listing.left_out.items():

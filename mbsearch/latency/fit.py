@@ -7,12 +7,13 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from mbsearch.config.specification import SearchSpecification, baseline_architectures
+from mbsearch.config.specification import SearchSpecification
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.errors import ExportError
 from mbsearch.export.formats import require
 from mbsearch.latency.benchmark import measure_latency
 from mbsearch.latency.model import LatencyModel
+from mbsearch.search.references import references_to_measure
 from mbsearch.study.latency_setting import LatencySetting
 
 NETWORKS = 30
@@ -23,7 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS) -> LatencyModel:
-    """Measure baselines and a sample of networks over the cost range; return a fitted model.
+    """Measure references and a sample of networks over the cost range; return a fitted model.
 
     The engine is onnxruntime if it is installed, else torch, on one thread.
 
@@ -40,7 +41,7 @@ def fit_latency(space: SearchSpecification, seed: int, networks: int = NETWORKS)
     except ExportError:
         engine = "torch"
     chosen = sample_by_cost(space, networks, seed)
-    chosen += [network for _, network in baseline_architectures(space)]
+    chosen += references_to_measure(space)
     _LOGGER.info(
         f"measuring the latency of {len(chosen)} networks by {engine}, once for this study"
     )

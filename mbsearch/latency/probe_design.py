@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.config.specification import SearchSpecification, baseline_architectures
+from mbsearch.config.specification import SearchSpecification
 from mbsearch.config.survey import sample_by_cost
 from mbsearch.cost import measure
 from mbsearch.errors import SpecError
 from mbsearch.latency.model import LEAST, features
+from mbsearch.search.references import references_to_measure
 from mbsearch.space.architecture import Architecture
 
 _CANDIDATES = 3  # for each network that is chosen
@@ -18,10 +19,10 @@ _CANDIDATES = 3  # for each network that is chosen
 def probe_networks(space: SearchSpecification, count: int, seed: int) -> list[Architecture]:
     """Return distinct networks whose features are far apart, by increasing predicted work.
 
-    The candidates are random networks within the space's limits, spread over its costs, and its
-    baselines. From the candidate nearest to their mean on, the one farthest from all chosen ones is
-    added (Gonzalez, 1985). Distances are Euclidean, between logarithms of the latency model's
-    features, which are standardised.
+    The candidates are random networks within the space's limits, spread over its costs, and the
+    references of `references_to_measure`. From the candidate nearest to their mean on, the one
+    farthest from all chosen ones is added (Gonzalez, 1985). Distances are Euclidean, between
+    logarithms of the latency model's features, which are standardised.
 
     Args:
         space: the space to sample.
@@ -33,7 +34,7 @@ def probe_networks(space: SearchSpecification, count: int, seed: int) -> list[Ar
     """
     pool = {each.fingerprint: each for each in sample_by_cost(space, _CANDIDATES * count, seed)}
     excess = space.settings.exact.excess
-    for _, network in baseline_architectures(space):
+    for network in references_to_measure(space):
         if excess(measure(network)) is None:
             pool.setdefault(network.fingerprint, network)
     candidates = list(pool.values())

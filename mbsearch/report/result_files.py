@@ -13,14 +13,23 @@ from mbsearch.errors import NoAnswerError, StorageError
 from mbsearch.report.html import front_document
 from mbsearch.study.artifacts import read_artifacts
 from mbsearch.study.atomic_files import deferring, write_atomically
+from mbsearch.study.identity import Identity
 from mbsearch.study.records import TrialRecord, metric_of
 
 
-def write_results(folder: Path, findings: Findings, title: str) -> list[StorageError]:
+def write_results(
+    folder: Path, findings: Findings, title: str, identity: Identity | None = None
+) -> list[StorageError]:
     """Write best.yaml, trials.csv, front.csv and front.html, each atomically, small ones first.
 
     The front is of the networks within the study's limits and budgets. best.yaml is the answer that
     `mbsearch export` exports by default, or the front's knee if there is no answer.
+
+    Args:
+        folder: folder of the study.
+        findings: of the study.
+        title: of the plot.
+        identity: of the study, for what its audit does not apply to.
 
     Returns:
         The errors of the files that could not be written, none if all were.
@@ -38,7 +47,7 @@ def write_results(folder: Path, findings: Findings, title: str) -> list[StorageE
             write_atomically(folder / name, text)
     with deferring(failures):
         where = shlex.quote(str(folder))
-        page = front_document(findings, title, read_artifacts(folder), where)
+        page = front_document(findings, title, read_artifacts(folder, identity), where)
         write_atomically(folder / "front.html", page)
     return failures
 

@@ -22,6 +22,7 @@ from mbsearch.search.sampler.facts import Facts
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.template import Params
 
+_SEEDS = 2**32  # of a sampler
 SAMPLERS = ("cost-aware", "tpe", "nsga2", "gp", "random", GRID)
 
 
@@ -58,6 +59,7 @@ def make_sampler(
     Raises:
         SpecError: there is no sampler of that name.
     """
+    later = (seed + trials) % _SEEDS
     match name:
         case "cost-aware":
             return CostAwareSampler(
@@ -67,13 +69,13 @@ def make_sampler(
                 seed=seed,
             )
         case "tpe":
-            return TPESampler(multivariate=True, constant_liar=True, seed=seed + trials)
+            return TPESampler(multivariate=True, constant_liar=True, seed=later)
         case "nsga2":
-            return NSGAIISampler(population_size=20, seed=seed + trials)
+            return NSGAIISampler(population_size=20, seed=later)
         case "gp":
-            return GPSampler(seed=seed + trials)
+            return GPSampler(seed=later)
         case "random":
-            return RandomSampler(seed=seed + trials)
+            return RandomSampler(seed=later)
         case "grid":
             return GridSampler([space.complete(p) for p in space.enumerate_params()])
         case _:

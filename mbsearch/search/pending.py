@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mbsearch.config.specification import SearchSpecification, baseline_architectures
+from mbsearch.config.specification import SearchSpecification
 from mbsearch.cost import Measure
 from mbsearch.search.promotion import Promotions
-from mbsearch.search.references import chosen_references
+from mbsearch.search.references import references_within
 from mbsearch.search.sampler.observations import ABANDONED
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.records import SEARCH, Fidelity, complete
@@ -102,18 +102,7 @@ def missing_baselines(
         for _, spec in store.trials(store.baselines)
         if spec.fidelity is Fidelity.SCREENING and spec.origin != SEARCH
     )
-    wanted = [
-        (family, network.replace(num_classes=_num_classes(space, network)))
-        for family, network in baseline_architectures(space)
-    ]
-    if space.settings.references == "auto":
-        wanted += chosen_references(space, measure)
-    wanted = list({network.fingerprint: (family, network) for family, network in wanted}.values())
-    wanted = [
-        (family, network)
-        for family, network in wanted
-        if space.settings.excess(measure(network)) is None
-    ]
+    wanted = references_within(space, measure)
     missing = [
         MissingBaseline(family, network, TrialKind.BASELINE)
         for family, network in wanted
@@ -169,8 +158,3 @@ def find_promotions(store: StudyStore, space: SearchSpecification) -> Promotions
             if space.settings.metric in (bounds := budget.bounds())
         ],
     )
-
-
-def _num_classes(space: SearchSpecification, network: Architecture) -> int:
-    classes = space.template.get("num_classes", network.num_classes)
-    return classes if isinstance(classes, int) else network.num_classes

@@ -7,7 +7,7 @@ from itertools import product
 
 from mbsearch.config.budgets import Bounds, Budget
 from mbsearch.config.families import COMPARED, DONORS, FAMILIES, scaled_reference
-from mbsearch.config.specification import SearchSpecification
+from mbsearch.config.specification import SearchSpecification, baseline_architectures
 from mbsearch.cost import Measure, measure
 from mbsearch.cost.coverage import Gap, gaps
 from mbsearch.cost.metrics import round_amounts
@@ -17,6 +17,7 @@ from mbsearch.space.size import Size
 LARGEST_ALPHA = 1.4
 """The largest width that the V2 paper publishes (arXiv 1801.04381, table 4)."""
 
+_LARGE = 1.0, 224  # alpha and resolution that all papers have
 _RESOLUTIONS = (40, *range(48, 289, 16))
 _SQUARE = Size.square(1)
 _SMALLEST_ALPHA = 0.05
@@ -121,6 +122,55 @@ def chosen_references(
         for network in _spread(fitting, _AT_LEAST):
             found.setdefault(network.fingerprint, (family, network))
     return list(found.values())
+
+
+def with_questions(space: SearchSpecification, measure: Measure = measure) -> SearchSpecification:
+    """Return the specification with its budgets, or with default ones if it has none.
+
+    These are the budgets given, else all limits as one budget, else round budgets if references are
+    chosen automatically, else none.
+    """
+    settings = space.settings
+    budgets = settings.questions
+    if not budgets and settings.references == "auto":
+        budgets = round_budgets(space, measure)
+    return space.with_settings({"budgets": budgets})
+
+
+def references_within(
+    space: SearchSpecification, measure: Measure = measure
+) -> list[tuple[str, Architecture]]:
+    """Return all references of a space within its limits, with their families.
+
+    These are the `baselines` of its file, and with `references: auto` those of
+    `chosen_references`. There are no duplicates.
+    """
+    classes = space.template.get("num_classes")
+    pairs = [
+        (family, network.replace(num_classes=classes) if isinstance(classes, int) else network)
+        for family, network in baseline_architectures(space)
+    ]
+    if space.settings.references == "auto":
+        pairs += chosen_references(space, measure)
+    found = {network.fingerprint: (family, network) for family, network in pairs}
+    return [pair for pair in found.values() if space.settings.excess(measure(pair[1])) is None]
+
+
+def references_to_measure(space: SearchSpecification) -> list[Architecture]:
+    """Return the references whose latency a model is fitted to, beside networks of the space.
+
+    These are the `baselines` of its file. With `references: auto` a small and a large network of
+    each family are added: a model predicts only layers of kinds that were measured.
+    """
+    found = [network for _, network in baseline_architectures(space)]
+    if space.settings.references == "auto":
+        sizes = ((row.smallest_alpha or 1, row.smallest_resolution) for row in COMPARED.values())
+        for family, smallest in zip(COMPARED, sizes, strict=True):
+            found += [
+                scaled_reference(family, alpha, resolution, inputs=space.input)
+                for alpha, resolution in (smallest, _LARGE)
+            ]
+    return found
 
 
 def typical_reference(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from mbsearch.errors import did_you_mean
@@ -39,7 +39,7 @@ class Range:
         """The numbers of the range, in ascending order."""
         if self.step is None:
             return self._log_values()
-        first, step = Decimal(str(self.low)), Decimal(str(self.step))
+        first, step = Fraction(str(self.low)), Fraction(str(self.step))
         whole = isinstance(self.low, int) and isinstance(self.step, int)
         number = int if whole else float
         return tuple(number(first + i * step) for i in range(self.steps + 1))
@@ -47,8 +47,8 @@ class Range:
     @property
     def steps(self) -> int:
         """Number of steps from the first number to the last."""
-        step = Decimal(str(self.step))
-        return int((Decimal(str(self.high)) - Decimal(str(self.low))) // step)
+        step = Fraction(str(self.step))
+        return int((Fraction(str(self.high)) - Fraction(str(self.low))) // step)
 
     def _log_values(self) -> tuple[Number, ...]:
         whole = isinstance(self.low, int) and isinstance(self.high, int)

@@ -30,7 +30,7 @@ def read_int8(folder: Path) -> Mapping[str, Int8Accuracy]:
     found = {}
     for card in sorted(folder.glob("answer-*/README.md")):
         try:
-            text = card.read_text(encoding="utf-8")
+            text = card.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:  # an export replaces the folder
             continue
         network, int8 = _NETWORK.search(text), _INT8.search(text)

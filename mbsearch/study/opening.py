@@ -126,9 +126,7 @@ def location(path: Path | None = None, database: str | None = None) -> str:
     Raises:
         StorageError: there is no study.
     """
-    if database is None:
-        return shlex.quote(str(results_folder(path or RESULTS)))
-    return f"{shlex.quote(read_study(path, database).name)} --storage URL"
+    return shlex.quote(str(files_of(path, database))) + (" --storage URL" if database else "")
 
 
 def journals(path: Path) -> list[Path]:

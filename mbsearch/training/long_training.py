@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from mbsearch.study.records import Evaluation, Int8Evaluation, Predictions, Star
 from mbsearch.study.training_files import CHECKPOINT, INT8_WEIGHTS, WEIGHTS, training_folder
 from mbsearch.training.devices import device_name
 from mbsearch.training.distributed import Rank, run_on_devices
-from mbsearch.training.loop import Training, evaluated
+from mbsearch.training.loop import Training, evaluated, saved
 from mbsearch.training.network import BATCH_NORM_EPS, build
 from mbsearch.training.pretrained import Pretrained, long_recipe
 from mbsearch.training.quantization_aware import fine_tune
@@ -116,7 +115,8 @@ class FinalTraining:
         training, start = self._train(task, source)
         test = source.split("test", images)
         loss, predictions = evaluated(training.scored, test, device)
-        torch.save(training.scored.state_dict(), self.home(task) / WEIGHTS)
+        weights = saved(training.scored.state_dict())
+        write_atomically(self.home(task) / WEIGHTS, weights, exclusive=True)
         return Outcome(
             Evaluation(
                 accuracy=score_of(self.score, predictions),
@@ -167,9 +167,7 @@ class FinalTraining:
             tuned.load_state_dict(training.scored.state_dict())
             calibration = calibration_images(source, self._images(task))
             fine_tune(tuned, training, training.recipe, calibration)
-            weights = io.BytesIO()
-            torch.save(tuned.state_dict(), weights)
-            write_atomically(path, weights.getvalue(), exclusive=True)
+            write_atomically(path, saved(tuned.state_dict()), exclusive=True)
         after, tested = int8(architecture, tuned, source, [validation, test])
         return Int8Evaluation(
             tested,

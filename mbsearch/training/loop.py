@@ -177,9 +177,7 @@ class Training:
 
     def checkpoint(self) -> bytes:
         """Return the training's state as bytes, to resume after this epoch."""
-        buffer = io.BytesIO()
-        torch.save(self.state(), buffer)
-        return buffer.getvalue()
+        return saved(self.state())
 
     def restore(self, checkpoint: bytes) -> None:
         """Restore the state from a checkpoint of the same network and recipe."""
@@ -270,6 +268,13 @@ def balancing_weights(split: Split) -> Tensor:
 
 
 @torch.inference_mode()
+def saved(state: Mapping[str, Any]) -> bytes:
+    """Return tensors and plain data as bytes that ``torch.load`` reads."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
 def evaluated(
     network: nn.Module, split: Split, device: torch.device, *, balanced: bool = False
 ) -> tuple[float, Predictions]:

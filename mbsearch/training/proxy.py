@@ -6,7 +6,6 @@ It starts from random weights, or from the network's part of a supernet.
 from __future__ import annotations
 
 import gc
-import io
 import logging
 import time
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,7 @@ from mbsearch.study.records import DeadUnits, Evaluation, Fidelity, Int8Evaluati
 from mbsearch.training.dead_units import dead_units
 from mbsearch.training.devices import choose_device, device_name
 from mbsearch.training.long_training import Int8Predictor, LongTraining
-from mbsearch.training.loop import Training, evaluated
+from mbsearch.training.loop import Training, evaluated, saved
 from mbsearch.training.network import build
 from mbsearch.training.pretrained import (
     Pretrained,
@@ -193,11 +192,9 @@ class ProxyTraining:
             return Outcome(evaluation, training.checkpoint())
         validation = self._split("validation", own, None)
         _, kept = evaluated(training.scored, validation, training.device)
-        weights = io.BytesIO()
-        torch.save(training.scored.state_dict(), weights)
         int8 = self._int8(task, training.scored, validation) if task.int8 else None
         evaluation = replace(evaluation, predictions=kept, int8=int8)
-        return Outcome(evaluation, weights=weights.getvalue())
+        return Outcome(evaluation, weights=saved(training.scored.state_dict()))
 
     def _int8(self, task: Task, network: nn.Module, scored: Split) -> Int8Evaluation | None:
         """Validate a final's weights as an int8 network; None if it cannot be quantised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import shutil
 import zipfile
@@ -12,6 +13,7 @@ import pytest
 from browser import wait_for
 
 from dashboard.page import Page, needs_browser
+from mbsearch.dashboard import downloads
 from mbsearch.dashboard.downloads import FORMATS
 from mbsearch.export import formats
 from mbsearch.study.journal import open_journal
@@ -72,3 +74,15 @@ def test_formats_arrive_as_a_file_and_the_progress_is_shown(
     if MISSING:
         export(page, MISSING[:1])
         wait_for(lambda: "pip install" in page.text("#export-status"), "the reason", 60)
+
+
+def test_an_export_that_finds_no_room_ends_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(downloads, "zipped_export", full)
+    exports = downloads.Exports()
+    job = exports.job(exports.start(["results/a"], 1, ["onnx"], {}))
+    assert job is not None
+    wait_for(lambda: job.ended is not None, "the end of the export")
+    assert "No space left on device" in job.status()

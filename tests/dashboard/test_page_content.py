@@ -12,6 +12,7 @@ from answer_records import network
 
 from mbsearch.analysis.answer import answer_text
 from mbsearch.analysis.answer_selection import answer
+from mbsearch.config.budgets import Budget
 from mbsearch.cost import measure
 from mbsearch.dashboard import app as dashboard_app
 from mbsearch.dashboard.pages import compare, pages
@@ -92,6 +93,16 @@ def test_limits_on_other_costs_than_the_axis_are_the_first_question(studies: Pat
     assert (snapshot.metric, timed.metric) == ("mult_adds", "latency_us"), "keys of record.costs"
     both = card(snapshot, View.parse({"max_mult_adds": str(max(r.cost for r in records))}))
     assert both.budget.bounds().keys() == {"params", "mult_adds"}
+
+
+def test_a_budget_on_a_cost_that_a_study_does_not_have_is_not_asked_there(studies: Path) -> None:
+    records = tuple(read_study(studies / "first").records())
+    budgets = Budget.of({"latency_us": 5000}), Budget.of({"params": 10**9})
+    snapshot = Snapshot("first", "first", studies / "first", 0, records, budgets=budgets)
+    assert snapshot.questions == budgets[1:]
+    assert card(snapshot, View.parse({})).budget == budgets[1]
+    alone = replace(snapshot, budgets=budgets[:1])
+    assert alone.questions == replace(snapshot, budgets=()).questions
 
 
 def test_a_filter_does_not_compute_the_answers_again(studies: Path) -> None:

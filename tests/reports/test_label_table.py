@@ -263,6 +263,7 @@ def test_an_error_of_splits_names_file_and_line(
             "expected the column 'path' once, got it twice ('file' and 'image')",
         ),
         ("path,label\n", "expected a row for each image, got only a header"),
+        ("x" * 140_000, "labels.csv:1: expected CSV, got an error: field larger than"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,10 @@ def write(
     path: Path,
     rows: Sequence[tuple[bytes | None, Any]],
     names: list[str] | None = CLASSES,
+    more: Mapping[str, Any] | None = None,
     **columns: list[Any],
 ) -> Path:
-    """Write a parquet file as the library `datasets` does."""
+    """Write a parquet file as the library `datasets` does; `more` describes further columns."""
     arrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -56,7 +57,7 @@ def write(
     table = arrow.table(cells)
     if names is not None:
         label = {"names": names, "_type": "ClassLabel"}
-        features = {"image": {"_type": "Image"}, "label": label}
+        features = {"image": {"_type": "Image"}, "label": label, **(more or {})}
         text = json.dumps({"info": {"features": features}})
         table = table.replace_schema_metadata({"huggingface": text})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +92,13 @@ def test_images_labels_and_splits_are_those_of_equal_folders(tmp_path: Path) -> 
         ]
         assert pairs[0] == pairs[1]
         assert (one.mean, one.std) == (other.mean, other.std)
+
+
+def test_a_column_of_lists_beside_images_and_labels_is_ignored(tmp_path: Path) -> None:
+    boxes = {"boxes": [{"dtype": "float32", "_type": "Value"}]}
+    cells: list[Any] = [[0.5, 0.5]] * 20
+    path = write(tmp_path / "all.parquet", images(20), more=boxes, boxes=cells)
+    assert load_source(path, seed=0).class_names == ("cat", "dog")
 
 
 def test_the_study_knows_the_images_by_content(tmp_path: Path) -> None:

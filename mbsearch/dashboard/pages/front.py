@@ -236,7 +236,7 @@ def register(app: Dash, library: Library) -> None:
 def card(snapshot: Snapshot, view: View) -> AnswerCard:
     """Return the answers for the view's budget and the study's budgets, ignoring filters."""
     findings, shown = snapshot.findings, Budget.of(_bounds(snapshot, view))
-    budgets = snapshot.budgets or findings.default_budgets
+    budgets = snapshot.asked or findings.default_budgets
     found = answer_card(
         findings, budgets, snapshot.measured, snapshot.location, shown, snapshot.answers
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from mbsearch.config.preparation_settings import Supernet
 from mbsearch.config.specification import baseline_architectures
 from mbsearch.cost import measure
 from mbsearch.data.batches import Batch, Split
+from mbsearch.errors import SpecError
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.training.donors.files import TrainedDonor
@@ -101,9 +103,13 @@ class SupernetTraining(PreparatoryTraining):
         if self.donor is None or not budgets:
             return self.space.decode(self.space.sample_params(self._rng))
         budget = self._rng.choice(budgets)
-        for _ in range(_DRAWS):
+        for draw in count(1):
             candidate = self.space.decode(self.space.sample_params(self._rng))
-            if _LEAST_USED <= budget.used_share(measure(candidate)) <= 1:
+            try:
+                share = budget.used_share(measure(candidate))
+            except SpecError:  # its strides leave no pixels
+                continue
+            if _LEAST_USED <= share <= 1 or draw >= _DRAWS:
                 break
         return candidate
 
