@@ -23,6 +23,8 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import pandas as pd
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import chromium  # the tests' browser
 
@@ -112,6 +114,7 @@ def page() -> str:
         lines += ["", f"## {study.title}", "", "```sh"]
         lines += [f"python scripts/reference_results.py {name}{option}", "```", "", "runs", ""]
         lines += ["```sh", *(" ".join(("mbsearch", *words)) for words in commands), "```", ""]
+        lines += [_made(name), ""]
         lines += [HEAD, "|" + "---|" * HEAD.count(" | ") + "---|"]
         rows = json.loads((KEPT / name / ANSWERS).read_text())
         lines += [_row(row) for row in rows]
@@ -120,6 +123,18 @@ def page() -> str:
 
 
 HEAD = "| budget | answer | accuracy (95 % interval) | split | over | points (95 % interval) |"
+
+
+def _made(name: str) -> str:
+    """Return a sentence on the trials of a kept study: date, device, versions."""
+    trials = pd.read_csv(KEPT / name / "trials.csv", parse_dates=["started"])
+    first = trials.dropna(subset=["device"]).iloc[0]
+    versions = " and ".join(f"{k} {v}" for k, v in json.loads(first["versions"]).items())
+    started = trials["started"].min()
+    return (
+        f"{len(trials)} networks were screened on {started.day} {started:%B %Y} by {versions}, "
+        f"{first['device']}."
+    )
 
 
 def _row(row: dict[str, Any]) -> str:
@@ -141,12 +156,14 @@ def _points(margin: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the studies that were named, keep their results, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=list(STUDIES), metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--data", default="embedded", help="folder of photos")
     parser.add_argument("--jobs", help="trainings at a time")
     parser.add_argument("--page", action="store_true", help="only write the page")
     given = parser.parse_args(arguments)
     for name in given.names:
+        if name not in STUDIES:
+            parser.error(f"expected one of {', '.join(STUDIES)}, got {name}")
         if STUDIES[name].photos == (given.data == "embedded"):
             needed = "a folder of photos" if STUDIES[name].photos else "no"
             parser.error(f"{name}: expected {needed} --data, got {given.data}")

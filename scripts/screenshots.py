@@ -3,7 +3,8 @@
     python scripts/screenshots.py results/v2 pictures/
 
 Look at them: nothing clipped, nothing overlapping, a unit on every axis. Two of them are in
-docs/dashboard.md.
+docs/dashboard.md and README. The description of a picture (PNG metadata) is the answer that its
+page shows, else the page's heading.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from shutil import which
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from browser import answers, chromium, wait_for  # the tests' browser
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mbsearch.dashboard.pages import pages
 
 PORT = 8096
 SIZES = {"light": (1280, 900), "dark": (1280, 900), "phone": (390, 844)}
+HEADING = "(document.querySelector('#sentence') ?? document.querySelector('h1'))"
 SETTLE_SECONDS = 2.5  # plots, fonts and the table's rows
 
 
@@ -60,8 +64,18 @@ def take(kind: str, url: str, query: str, pictures: Path) -> None:
                 browser.execute_cdp_cmd(command, {**metrics, "height": max(height, full)})
                 time.sleep(1)
             browser.save_screenshot(str(path))
+            described(path, browser.execute_script(f"return {HEADING}.innerText"))
             browser.execute_cdp_cmd(command, {**metrics, "height": height})
             print(path)
+
+
+def described(path: Path, text: str) -> None:
+    """Write a description into the metadata of a picture, and reduce it to 256 colours."""
+    info = PngInfo()
+    info.add_text("Description", " ".join(text.split()))
+    with Image.open(path) as picture:
+        reduced = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+    reduced.save(path, pnginfo=info, optimize=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXPECTED = {
     "count_and_build": "mobilenet_v2: 10,666,928 Mult-Adds",
+    "own_evaluator": "mobilenet_v1",
     "sampler_in_optuna": "accuracy 0.9",
     "small_search": "mobilenet_v1",
     "track_in_mlflow": "5 runs in MLflow",

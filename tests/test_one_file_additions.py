@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from edited_package import run_edited
 
-METRIC_ROW = """
-    Metric(
-        key="depth",
-        noun="layers",
-        column="Depth",
-        title="Depth in layers",
-        label="Depth (layers)",
-        unit=Unit("{:.0f}".format, int, int, int, (10.0, 20.0, 50.0), "count"),
-        of_layers=len,
-        name="depth",
-        slug="layers",
-    ),
-)
-METRICS = {"""
+PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+BLOCK_CLASS, METRIC_ROW, EVALUATOR = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 METRIC_SCRIPT = """
 import json
@@ -64,21 +53,6 @@ for words in (["status", "study", "--budget", "depth=15"], ["count", "mobilenet_
     except SystemExit as ended:
         assert not ended.code
 """
-
-BLOCK_CLASS = '''class Twice(Stage):
-    """Two standard convolutions."""
-
-    block: Literal["twice"]
-    kernel: Kernel = 3
-
-    def lower(self, c_in: int, c_out: int, stride: int, default: Activation) -> Block:
-        """Convolution, convolution."""
-        k = (self.kernel, self.kernel)
-        first = Conv("first", c_out, k, (stride, stride), activation=default)
-        return Block((first, Conv("second", c_out, k, activation=default)))
-
-
-AnyStage = Twice | '''
 
 BLOCK_SCRIPT = """
 import jsonschema
@@ -152,14 +126,23 @@ assert line.marker.color == "#0072B2"
 
 @pytest.mark.slow
 def test_a_metric_is_one_row_of_one_file(tmp_path: Path) -> None:
-    shown = run_edited(tmp_path, "cost/metrics.py", "\n)\nMETRICS = {", METRIC_ROW, METRIC_SCRIPT)
+    end = "\n)\nMETRICS = {"
+    shown = run_edited(
+        tmp_path, "cost/metrics.py", end, f"\n{METRIC_ROW.rstrip()},{end}", METRIC_SCRIPT
+    )
     assert "Depth " in shown  # the column of ``mbsearch status``
     assert "Depth (layers)" in shown  # the line of ``mbsearch count``
 
 
 @pytest.mark.slow
 def test_a_block_type_is_one_class_of_one_file(tmp_path: Path) -> None:
-    run_edited(tmp_path, "space/blocks.py", "AnyStage = ", BLOCK_CLASS, BLOCK_SCRIPT)
+    new = f"{BLOCK_CLASS}\n\nAnyStage = Twice | "
+    run_edited(tmp_path, "space/blocks.py", "AnyStage = ", new, BLOCK_SCRIPT)
+
+
+def test_the_evaluator_of_the_page_is_that_of_the_example() -> None:
+    example = (Path(__file__).parents[1] / "examples" / "own_evaluator.py").read_text()
+    assert EVALUATOR in example
 
 
 @pytest.mark.slow

@@ -32,8 +32,3 @@ def test_the_result_on_photos_has_the_accuracies_and_margins_of_the_cells(
         margin = "{} ({} to {})".format(*values).replace("-", "\N{MINUS SIGN}")
         row = f"{cell.answer}: {cell.accuracy:.3f} | {margin}, "
         assert row in page
-
-
-def test_the_readme_quotes_the_answer_of_a_stored_cell(pretrained: ModuleType) -> None:
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert any(cell.sentence in text for cell in pretrained.read_cells(pretrained.ROWS))

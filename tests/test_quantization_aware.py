@@ -176,5 +176,5 @@ def test_a_later_retraining_keeps_the_int8_accuracies_of_an_earlier_one() -> Non
     _, (found,) = merged([stored], [replace(row, seeds=(0, 1), accuracies=(0.8, 0.9))])
     assert set(found.int8) == {0}
     assert found.int8_accuracy == 1.0
-    (cells,) = retrained_rows([found])
+    (cells,) = retrained_rows([found], [found])
     assert cells[retrained_head([found]).index("As int8")] == "1.0000"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mbsearch.config.specification import load_specification
 from mbsearch.cost import measure
@@ -27,6 +29,21 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_page_is_that_of_the_kept_studies(script: ModuleType) -> None:
     assert script.PAGE.read_text(encoding="utf-8") == script.page()
     assert set(KEPT) <= script.STUDIES.keys()
+
+
+def test_the_readme_quotes_the_answer_on_photos_and_pictures_it() -> None:
+    (row,) = json.loads((ROOT / "results/reference/clothing/answers.json").read_text())
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert row["sentence"] in readme
+    with Image.open(ROOT / "docs" / "front.png") as picture:
+        shown = picture.info["Description"]
+    facts, *clauses = re.split(r"; (?=[+-]|no )", row["sentence"].partition(", ")[2])
+    assert facts in shown
+    assert clauses
+    for clause in clauses:
+        assert clause.lower() in shown.lower()
+    with Image.open(ROOT / "docs" / "dashboard-network.png") as picture:
+        assert row["name"] in picture.info["Description"]
 
 
 @pytest.mark.parametrize("name", KEPT)

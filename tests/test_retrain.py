@@ -429,7 +429,9 @@ def test_networks_of_equal_cost_share_references(tmp_path: Path) -> None:
     write_retrained(tmp_path, results, {})
     finals = read_retrained(tmp_path)
     assert [len(final.margins) for final in finals if final.name in ("one", "other")] == [2, 2]
-    assert [row[0] for row in retrained_rows(finals)] == ["one", *names, "other"]
+    assert [row[0] for row in retrained_rows(finals, finals)] == ["one", *names, "other"]
+    whole, (alone,) = retrained_rows(finals, finals), retrained_rows(finals[:1], finals)
+    assert alone == whole[0], "an interval is the same on a network's page and beside others"
 
 
 def test_a_given_mobilenet_is_not_a_reference_of_itself() -> None:

@@ -114,7 +114,8 @@ def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
         return levels
     chosen = levels[-1].records[best_of(levels[-1], range(len(levels[-1].records)))]
     if chosen.fingerprint in {record.fingerprint for record, _ in retrained}:
-        levels.append(_Trained(retrained, RETRAINING))
+        pool = [trainings for _, trainings in _retrained(findings)]
+        levels.append(_Trained(retrained, RETRAINING, pool))
     return levels
 
 
@@ -199,10 +200,14 @@ class _Screened:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Networks with accuracies measured after trainings by the full recipe."""
+    """Networks with accuracies measured after trainings by the full recipe.
+
+    The deviation over seeds is pooled over `pool`, by default over the networks themselves.
+    """
 
     trained: Sequence[tuple[TrialRecord, Trainings]]
     fidelity: str
+    pool: Sequence[Trainings] = ()
 
     @cached_property
     def records(self) -> list[TrialRecord]:
@@ -235,7 +240,8 @@ class _Trained:
 
     @cached_property
     def _seed_deviation(self) -> float:
-        return pooled_seed_deviation_of([trainings for _, trainings in self.trained])
+        own = [trainings for _, trainings in self.trained]
+        return pooled_seed_deviation_of(self.pool or own)
 
 
 @dataclass(frozen=True)

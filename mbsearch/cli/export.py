@@ -61,14 +61,14 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for all formats, or one file: .yaml, .onnx, .pt2, .pte or .tflite. "
+            help="Folder for several formats, or one file: .yaml, .onnx, .pt2, .pte or .tflite. "
             "By default YAML to stdout.",
         ),
     ] = None,
     formats: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: yaml, pytorch, torch-export, onnx, timm (the default), "
+            help="Comma-separated: yaml, pytorch, torch-export, onnx (the default), timm, "
             "executorch, litert, litert-int8, c-array.",
             show_default=False,
         ),

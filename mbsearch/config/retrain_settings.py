@@ -17,8 +17,9 @@ class Retrain(Recipe):
 
     `ema_decay` averages the weights over the steps and scores the average; in step n the factor is
     at most (1 + n) / (10 + n). `mixup` is the parameter of the Beta distribution that mixes pairs
-    of images (arXiv 1710.09412). At 0 both are off. `Settings.final_scale` gives the default of
-    `resolution_scale`. `tuning_rate` is the learning rate of networks that inherit a donor's
+    of images (arXiv 1710.09412). At 0 both are off. `resolution_scale` is by default 1, and on the
+    built-in images the proxy's. Below 5,000 training images the default batch size and rates are
+    halved. `tuning_rate` is the learning rate of networks that inherit a donor's
     weights. With `quantization_aware`, retrained networks are also fine-tuned with the rounding
     errors of int8.
     """

@@ -20,8 +20,8 @@ from uuid import uuid4
 
 from mbsearch.errors import ExportError
 
-DEFAULT_FORMATS = ("yaml", "pytorch", "torch-export", "onnx", "timm")
-FORMATS = (*DEFAULT_FORMATS, "executorch", "litert", "litert-int8", "c-array")
+DEFAULT_FORMATS = ("yaml", "pytorch", "torch-export", "onnx")
+FORMATS = (*DEFAULT_FORMATS, "timm", "executorch", "litert", "litert-int8", "c-array")
 WRITING = "writing "
 """Begins the line that `mbsearch export` logs before each format."""
 _TIMEOUT = 300  # seconds

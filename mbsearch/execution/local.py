@@ -321,7 +321,10 @@ def _work(
 def evaluated(evaluator: Evaluator, ticket: int, task: Task) -> Finished:
     """Run a task in this process; return a result with its outcome, or its error as text."""
     try:
-        return Finished(ticket, outcome=evaluator.evaluate(task))
+        outcome = evaluator.evaluate(task)
+        if outcome.evaluation.curve:
+            return Finished(ticket, outcome=outcome)
+        return Finished(ticket, error="expected a learning curve of one epoch or more, got none")
     except (DataError, StorageError) as error:
         return Finished(ticket, error=str(error), trouble=error)
     except MbsearchError as error:

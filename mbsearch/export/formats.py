@@ -44,6 +44,7 @@ class Format:
 
     `beside` is a second file, if there is one: weights, or a C header. `read` returns a function
     that runs the file in a folder; what the file cannot hold comes from the exported network.
+    `extra` is the extra of mbsearch that installs `packages`, None for plain dependencies.
     `optional` formats are left out, with a note, if they cannot express it. `int8` formats need
     the quantised network.
     """
@@ -53,7 +54,7 @@ class Format:
     write: Callable[[Exportable, Path], None]
     read: Callable[[Exportable, Path], Runner]
     packages: tuple[str, ...] = ()
-    extra: str = "export"
+    extra: str | None = None
     optional: bool = False
     beside: str | None = None
     int8: bool = False
@@ -90,6 +91,7 @@ FORMATS = {
             python_files.write_timm,
             python_files.read_timm,
             packages=("timm", "safetensors"),
+            extra="export",
             optional=True,
             beside=python_files.TIMM_WEIGHTS,
         ),
@@ -139,7 +141,7 @@ FILE_FORMATS = {
 }
 """The float formats whose file needs no other beside it, by its extension."""
 _LOGGER = logging.getLogger(__name__)
-DEFAULT_FORMATS = tuple(f.name for f in FORMATS.values() if f.extra == "export")
+DEFAULT_FORMATS = tuple(each.name for each in FORMATS.values() if each.extra is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +181,11 @@ def require(names: Sequence[str]) -> list[Format]:
     }
     if missing:
         needed = ", ".join(dict.fromkeys(each.name for each in missing.values()))
-        extras = ",".join(sorted({each.extra for each in missing.values()}))
+        extras = ",".join(sorted({each.extra for each in missing.values() if each.extra}))
+        target = f"mbsearch[{extras}]" if extras else "mbsearch"
         raise ExportError(
             f"{needed}: expected the packages {', '.join(missing)}, which are not installed; "
-            f"run: pip install 'mbsearch[{extras}]'"
+            f"run: pip install '{target}'"
         )
     return chosen
 

@@ -17,17 +17,18 @@ def retrained_head(retrained: Sequence[Retrained]) -> tuple[str, ...]:
     return ("Network", "Mult-Adds", f"Proxy {noun}", f"Test {noun}", "As int8", "Seeds")
 
 
-def retrained_rows(retrained: Sequence[Retrained]) -> list[list[str]]:
+def retrained_rows(retrained: Sequence[Retrained], study: Sequence[Retrained]) -> list[list[str]]:
     """Return one table row per retrained network, with the columns of `retrained_head`.
 
-    Intervals are over images and seeds, whose deviation is pooled over the networks.
+    Intervals are over images and seeds, whose deviation is pooled over all retrained networks of
+    the `study`, as for its answers.
     """
     distinct: dict[str, Retrained] = {}
     for each in retrained:
         distinct.setdefault(each.fingerprint, each)
-    trained = {key: trainings_of_retrained(each) for key, each in distinct.items()}
-    deviation = pooled_seed_deviation_of(list(trained.values())) if trained else 0.0
-    bounds = {key: each.accuracy(deviation).bounds() for key, each in trained.items()}
+    pool = {each.fingerprint: trainings_of_retrained(each) for each in reversed(study)}
+    deviation = pooled_seed_deviation_of(list(pool.values())) if pool else 0.0
+    bounds = {key: pool[key].accuracy(deviation).bounds() for key in distinct}
     return [
         [
             each.name,

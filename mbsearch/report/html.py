@@ -248,7 +248,8 @@ def _retrained(found: Sequence[Retrained], images: ImagesRecord | None) -> list[
     return [
         f"<h2>Retraining{balance_note(images, 'test')}</h2>",
         html_table(
-            retrained_head(found), [[escape(c) for c in row] for row in retrained_rows(found)]
+            retrained_head(found),
+            [[escape(c) for c in row] for row in retrained_rows(found, found)],
         ),
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in margin_sentences(found)) + "</ul>",
     ]

@@ -267,7 +267,6 @@ def balancing_weights(split: Split) -> Tensor:
     return torch.where(present, weights, 0.0).float()
 
 
-@torch.inference_mode()
 def saved(state: Mapping[str, Any]) -> bytes:
     """Return tensors and plain data as bytes that ``torch.load`` reads."""
     buffer = io.BytesIO()
@@ -275,6 +274,7 @@ def saved(state: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+@torch.inference_mode()
 def evaluated(
     network: nn.Module, split: Split, device: torch.device, *, balanced: bool = False
 ) -> tuple[float, Predictions]:

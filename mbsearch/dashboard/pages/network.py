@@ -98,7 +98,7 @@ def layout(snapshot: Snapshot, fields: Fields, _library: Library) -> Component:
                 cols={"base": 1, "md": 2},
                 mb="md",
             ),
-            *_retraining(finals),
+            *_retraining(finals, snapshot.measured.retrained),
             errors_panel(snapshot, record),
             _section(
                 "Use it in Python", _snippets(_input_format(record, finals)), identifier="code"
@@ -278,7 +278,7 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
         str(record.state),
         parts.accuracy(record),
         expected,
-        retrained_rows(finals),
+        retrained_rows(finals, snapshot.measured.retrained),
         len(record.finals),
     ]
 
@@ -361,11 +361,11 @@ def register(app: Dash, library: Library) -> None:
     )
 
 
-def _retraining(finals: Sequence[Retrained]) -> list[Component]:
+def _retraining(finals: Sequence[Retrained], study: Sequence[Retrained]) -> list[Component]:
     """Return a panel of retraining results of a network and its references; empty without any."""
     if not finals:
         return []
-    table = parts.table(retrained_head(finals), retrained_rows(finals))
+    table = parts.table(retrained_head(finals), retrained_rows(finals, study))
     sentences = html.Ul([html.Li(lead) for lead in margin_sentences(finals)])
     return [parts.panel("Retraining", table, sentences, mb="md", id="finals")]
 
