@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mbsearch.analysis.intervals import Interval
 from mbsearch.analysis.paired_comparison import (
     Cell,
     Correct,
-    PairedDifference,
     compare,
     pooled_margin,
     seed_deviation_of,
@@ -160,14 +160,14 @@ class Scoreboard:
         """Standard deviation over seeds on the logit scale, pooled over all retrainings."""
         return seed_deviation_of([each.arrays for each in self.trainings.values()])
 
-    def margin(self, row: Row, other: str) -> PairedDifference:
+    def margin(self, row: Row, other: str) -> Interval:
         """Return the margin of a cell's answer over another network."""
         a, b = self.trainings[row.answer].arrays, self.trainings[other].arrays
         if row.answer == other:
-            return PairedDifference(0.0, 0.0, 0.0, len(a[0]), len(a))
+            return Interval(0.0, 0.0, 0.0, len(a[0]))
         return compare(a, b, self.seed_deviation)
 
-    def pooled(self, other: Callable[[Row], str | None]) -> tuple[PairedDifference, int] | None:
+    def pooled(self, other: Callable[[Row], str | None]) -> tuple[Interval, int] | None:
         """Return the mean margin over one competitor per cell, and the number of cells with one."""
         cells = [Cell(r.data, r.answer, name) for r in self.rows if (name := other(r)) is not None]
         if not cells:
@@ -181,7 +181,7 @@ class Scoreboard:
         for row in self.rows:
             for key in dict.fromkeys(key for keys in row.references.values() for key in keys):
                 margin = self.margin(row, key)
-                if margin.high < 0 or margin.difference < _BEHIND:
+                if margin.high < 0 or margin.mean < _BEHIND:
                     word = "significantly behind" if margin.high < 0 else "behind"
                     name = self.trainings[key].name
                     found.append(f"{row.title}: {word} {name}: {points(margin)} points")
@@ -246,7 +246,7 @@ class Scoreboard:
             if found is None:
                 continue
             margin, cells = found
-            met = "yes" if margin.low > 0 and margin.difference >= needed else "no"
+            met = "yes" if margin.low > 0 and margin.mean >= needed else "no"
             asked = f"{100 * needed:+.1f}, interval above 0"
             lines.append(f"| {name} | {cells} | {points(margin)} | {asked} | {met} |")
         return lines
@@ -280,10 +280,10 @@ def _missing(name: str) -> str:
     return "" if name in SENSES else _NOT_RUN
 
 
-def points(margin: PairedDifference) -> str:
+def points(margin: Interval) -> str:
     """Format a margin in percentage points: ``+1.2 (0.3 to 2.1)``."""
     low, high = 100 * margin.low, 100 * margin.high
-    return f"{100 * margin.difference:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"{100 * margin.mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _order(each: Trained) -> tuple[str, int]:

@@ -93,7 +93,7 @@ def test_arms_are_compared_with_references_and_the_first_one_with_the_others() -
         expected = TRUTH[each.name] - TRUTH[each.other]
         assert each.margin.low <= expected <= each.margin.high
     assert found.margins[0].margin.significant
-    assert found.margins[0].sentence().startswith("answer is +")
+    assert found.margins[0].sentence().startswith("answer: +")
     assert found.images == IMAGES
 
 
@@ -103,7 +103,7 @@ def test_arms_with_the_same_network_train_it_once() -> None:
     found = compare_trained([ANSWER, same], [], executor, 2)
     assert len(executor.tasks) == 2
     margin = found.margins[0].margin
-    assert (margin.difference, margin.low, margin.high) == (0, 0, 0)
+    assert (margin.mean, margin.low, margin.high) == (0, 0, 0)
     assert found.accuracies["answer"] == found.accuracies["by chance"]
 
 
@@ -192,7 +192,7 @@ def test_the_command_compares_the_answers_of_studies(
     assert called(*command) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Test accuracy on 20 images after retraining" in said
-    assert f"of {studies[0]} is" in said
+    assert f"of {studies[0]}: +" in said
     assert called(*command, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["margins"][0]["other"].endswith(f"of {studies[1]}")

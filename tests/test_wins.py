@@ -83,9 +83,9 @@ def test_the_scoreboard_pools_cells_and_names_losses(board: ModuleType, tmp_path
     write_rows(board, tmp_path, [0.90, 0.89, 0.80], 0.85)
     found = board.Scoreboard.read(tmp_path)
     margin, cells = found.pooled(lambda row: row.strongest(board.FREE))
-    singles = [found.margin(row, "v2").difference for row in found.rows]
+    singles = [found.margin(row, "v2").mean for row in found.rows]
     assert cells == 3
-    assert margin.difference == pytest.approx(np.mean(singles))
+    assert margin.mean == pytest.approx(np.mean(singles))
     assert found.pooled(lambda row: row.strongest(board.PUBLISHED)) is None
     (failure,) = found.failures()
     assert failure.startswith("photos, 10M, search 2: significantly behind the v2: -")
@@ -104,7 +104,7 @@ def test_an_answer_that_is_the_reference_has_no_margin(board: ModuleType, tmp_pa
     path.write_text(json.dumps(json.loads(path.read_text()) | {"answer": "v2"}))
     found = board.Scoreboard.read(tmp_path)
     margin, _ = found.pooled(lambda row: row.strongest(board.FREE))
-    assert (margin.difference, margin.low, margin.high) == (0, 0, 0)
+    assert (margin.mean, margin.low, margin.high) == (0, 0, 0)
     assert found.failures() == []
 
 

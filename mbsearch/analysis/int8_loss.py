@@ -19,8 +19,7 @@ def int8_difference(record: TrialRecord) -> Interval | None:
     final = record.finals[0] if record.finals else None
     if final is None or final.int8 is None or final.predictions is None:
         return None
-    paired = compare([final.int8.predictions.correct], [final.predictions.correct], 0.0)
-    return Interval(paired.difference, paired.low, paired.high, paired.images)
+    return compare([final.int8.predictions.correct], [final.predictions.correct], 0.0)
 
 
 def is_loss(difference: Interval) -> bool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mbsearch.analysis.intervals import Z_95, too_few
+from mbsearch.analysis.intervals import Z_95, Interval
 from mbsearch.study.noise import pooled_deviation
 
 Array = NDArray[np.float64]
@@ -38,29 +38,6 @@ _PSEUDO_VARIANCE = 0.5  # of half a pseudo-image (Jeffreys): no accuracy of 0 or
 _SPREADS = np.geomspace(5e-4, 0.5, 60)  # of true accuracies around their prior means
 _USUAL_SPREAD = 0.03  # half-Cauchy prior: the median of the spread
 _ANY_LEVEL = 1.0  # prior deviation of an error that all prior means have in common
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """Difference of two accuracies, or a mean of differences, with its 95 % interval.
-
-    `seeds` is the smallest number of trainings of a network in it.
-    """
-
-    difference: float
-    low: float
-    high: float
-    images: int
-    seeds: int
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval excludes 0 and there are enough images."""
-        return not too_few(self.images) and (self.low > 0 or self.high < 0)
-
-    def within(self, margin: float) -> bool:
-        """Return whether the networks are statistically tied within a margin."""
-        return -margin <= self.low and self.high <= margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +63,6 @@ class Posterior:
     mean: Array
     covariance: Array
 
-    def best(self, among: Sequence[int] | None = None) -> int:
-        """Return the index of the network with the highest posterior mean."""
-        chosen = list(range(len(self.mean))) if among is None else list(among)
-        return max(chosen, key=lambda i: float(self.mean[i]))
-
     def margin(self, i: int, j: int) -> tuple[float, float, float]:
         """Return mean and 95 % interval of the accuracy of network `i` minus that of `j`."""
         mean = float(self.mean[i] - self.mean[j])
@@ -105,7 +77,7 @@ def compare(
     seed_deviation: float | None = None,
     seed: int = 0,
     effective: int | None = None,
-) -> PairedDifference:
+) -> Interval:
     """Return the accuracy of network `a` minus that of `b` on the same images.
 
     Args:
@@ -130,7 +102,7 @@ def pooled_margin(
     seed_deviation: float | None = None,
     seed: int = 0,
     effective: Mapping[str, int] | None = None,
-) -> PairedDifference:
+) -> Interval:
     """Return the mean margin of answers over references; all cells have equal weight.
 
     The interval is over images and seeds, not over data sets. Cells of one data set share its
@@ -175,8 +147,7 @@ def pooled_margin(
             over_seeds += weights[key] ** 2 * pseudo
     draws += math.sqrt(over_seeds) * rng.standard_normal(_DRAWS)
     low, high = np.quantile(draws, [0.025, 0.975]).clip(-1, 1)
-    fewest = min(len(correct) for correct in used.values())
-    return PairedDifference(mean, float(low), float(high), images, fewest)
+    return Interval(mean, float(low), float(high), images)
 
 
 def posterior(

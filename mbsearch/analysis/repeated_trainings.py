@@ -66,10 +66,8 @@ class Trainings:
         """Return the mean accuracy minus that of another network, paired by images if possible."""
         if self.predictions and other.predictions and self.images == other.images:
             effective = min(self.effective_images, other.effective_images)
-            paired = compare(
-                self.image_scores, other.image_scores, seed_deviation, effective=effective
-            )
-            return Interval(paired.difference, paired.low, paired.high, self.images)
+            own = self.image_scores
+            return compare(own, other.image_scores, seed_deviation, effective=effective)
         deviations = self.deviation(seed_deviation), other.deviation(seed_deviation)
         images = min(self.images, other.images)
         return independent_difference(self.mean - other.mean, *deviations, images)

@@ -52,7 +52,7 @@ def _int8(retrained: Retrained) -> str:
     trained = dict(zip(seeds, retrained.predictions, strict=True))
     tuned = [each.predictions.correct for each in retrained.int8.values()]
     paired = compare(tuned, [trained[seed].correct for seed in retrained.int8], 0.0)
-    return f"{accuracy:.4f} ({points(paired.difference)} points)"
+    return f"{accuracy:.4f} ({points(paired.mean)} points)"
 
 
 def margin_sentences(retrained: Sequence[Retrained]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mbsearch.analysis.paired_comparison import PairedDifference, compare
+from mbsearch.analysis.intervals import Interval, points
 from mbsearch.analysis.repeated_trainings import (
     Trainings,
     pooled_seed_deviation_of,
@@ -44,16 +44,22 @@ class ArmMargin:
 
     name: str
     other: str
-    margin: PairedDifference
+    margin: Interval
 
     def sentence(self) -> str:
         """Return a sentence about the difference, in percentage points."""
-        m = self.margin
-        significance = "significant" if m.significant else "not significant"
-        return (
-            f"{self.name} is {100 * m.difference:+.1f} points from {self.other}: 95 % interval "
-            f"{100 * m.low:+.1f} to {100 * m.high:+.1f}, {significance}"
-        )
+        difference = f"{points(self.margin.mean)} points over {self.other}"
+        return f"{self.name}: {difference} ({self.margin.in_points()})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the difference as plain data."""
+        margin = self.margin
+        bounds = {"low": margin.low, "high": margin.high, "images": margin.images}
+        return {
+            "name": self.name,
+            "other": self.other,
+            "margin": {"difference": margin.mean, **bounds},
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,8 @@ class ArmsComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data."""
-        return asdict(self)
+        margins = [each.to_dict() for each in self.margins]
+        return {**asdict(self), "margins": margins}
 
 
 def same_test_images(
@@ -202,15 +209,9 @@ def compare_trained(
 
     def margin(a: Architecture, b: Architecture) -> ArmMargin:
         first, second = trained[a.fingerprint], trained[b.fingerprint]
-        found = compare(
-            first.image_scores,
-            second.image_scores,
-            deviation,
-            effective=min(first.effective_images, second.effective_images),
-        )
         if a.fingerprint == b.fingerprint:  # the same trainings
-            found = PairedDifference(0.0, 0.0, 0.0, found.images, found.seeds)
-        return ArmMargin(a.name, b.name, found)
+            return ArmMargin(a.name, b.name, Interval(0.0, 0.0, 0.0, first.images))
+        return ArmMargin(a.name, b.name, first.margin(second, deviation))
 
     pairs = [(arms[0], other) for other in arms[1:]]
     pairs += [(arm, reference) for arm in arms for reference in references]
