@@ -6,7 +6,7 @@ import logging
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 import mbsearch as mb
 from mbsearch.config.specification import load_specification
 from mbsearch.errors import StorageError
+from mbsearch.execution.local import evaluated
 from mbsearch.execution.protocol import Outcome, Task
 from mbsearch.study.records import Epoch, Evaluation
 
@@ -124,3 +125,17 @@ def test_scripts_and_heredocs_show_plain_lines(tmp_path: Path, from_stdin: bool)
     assert len(trials) == 2
     assert [line for line in trials if not LINE.fullmatch(line)] == []
     assert "\x1b" not in done.stderr
+
+
+@dataclass(frozen=True)
+class WithoutCurve(Toy):
+    """It returns no epoch."""
+
+    def evaluate(self, task: Task) -> Outcome:
+        return Outcome(replace(super().evaluate(task).evaluation, curve=()))
+
+
+def test_an_evaluation_without_an_epoch_is_an_error_of_its_trial() -> None:
+    finished = evaluated(WithoutCurve(), 7, Task(load_specification("tiny").sample(0), seed=0))
+    assert finished.outcome is None
+    assert finished.error == "expected a learning curve of one epoch or more, got none"

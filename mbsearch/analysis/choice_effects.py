@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ncfdtrinc, stdtrit
 
+from mbsearch.analysis.option_text import option_text
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.records import TrialRecord, complete, metric_of
 
@@ -88,7 +89,7 @@ class Effect:
         if difference < float(stdtrit(self.freedom, 1 - chance)) * error:
             return f"{where}: no option of {self.choice} is clearly better"
         return (
-            f"{where}: {self.choice} {_shown(best.option)} beats {_shown(worst.option)} "
+            f"{where}: {self.choice} {option_text(best.option)} beats {option_text(worst.option)} "
             f"by {difference:.3f} ± {error:.3f}"
         )
 
@@ -223,9 +224,3 @@ def _omega_squared(
 def _range(metric: str, low: float, high: float) -> str:
     top = quantity(metric, high)
     return f"{quantity(metric, low)} to {top}" if low else f"up to {top}"
-
-
-def _shown(option: Any) -> str:
-    if option is None:
-        return "none"
-    return f"{option:g}" if isinstance(option, float) else str(option)

@@ -24,7 +24,7 @@ _STARTS = 1000  # random candidates, of which the best are improved
 _DESCENTS = 3
 _DESCENT_OPTIONS = 9  # of a range, at most: costs are monotone along it, so that its ends matter
 
-Score = Callable[[Mapping[str, int]], float]
+CostFunction = Callable[[Mapping[str, int]], float]
 """A function of a network's costs that is minimised."""
 
 
@@ -50,7 +50,7 @@ class Survey:
     warnings: tuple[str, ...]
 
 
-def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000) -> Survey:
+def survey(space: SearchSpecification, *, sample_size: int = 1000) -> Survey:
     """Return statistics of a space: of all networks if it is small, otherwise of a sample.
 
     Raises:
@@ -60,7 +60,7 @@ def survey(space: SearchSpecification, *, seed: int = 0, sample_size: int = 1000
     if exact:
         encodings: Sequence[Params] = list(islice(space.enumerate_params(), ENUMERATE_UP_TO))
     else:
-        rng = Random(seed)
+        rng = Random(0)
         encodings = [space.sample_params(rng) for _ in range(sample_size)]
     settings = space.settings.exact
     needed = partial(measure, metrics=settings.bounded | {"mult_adds"})
@@ -185,7 +185,10 @@ def require_feasible(space: SearchSpecification, measure: Measure = measure) -> 
 
 
 def _minimise(
-    space: SearchSpecification, score: Score, measure: Measure = measure, enough: float = -math.inf
+    space: SearchSpecification,
+    score: CostFunction,
+    measure: Measure = measure,
+    enough: float = -math.inf,
 ) -> tuple[Params, dict[str, int]]:
     """Return the choices and costs of the lowest-scoring network that descent finds.
 
@@ -212,7 +215,7 @@ def _minimise(
 
 
 def _descend(
-    space: SearchSpecification, score: Score, measure: Measure, params: Params
+    space: SearchSpecification, score: CostFunction, measure: Measure, params: Params
 ) -> tuple[Params, dict[str, int]]:
     """Return the choices and costs at the end of a coordinate descent."""
     best = measure(space.decode(params))

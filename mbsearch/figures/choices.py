@@ -14,6 +14,7 @@ from mbsearch.analysis.choice_effects import (
     residual_accuracies,
     searched,
 )
+from mbsearch.analysis.option_text import option_text
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.figures.style import CONTINUOUS_COLOURS, FRONT, GREY, styled
 from mbsearch.study.records import TrialRecord, metric_of, score_of_study
@@ -65,7 +66,7 @@ def options_figure(records: Sequence[TrialRecord], effect: Effect) -> go.Figure:
                 "thickness": 3,
                 "width": 10,
             },
-            text=[f"{_name(each.option)}, {each.networks} networks" for each in means],
+            text=[f"{option_text(each.option)}, {each.networks} networks" for each in means],
             hovertemplate="%{text}: mean %{y:+.2f} points<extra></extra>",
         )
     )
@@ -74,7 +75,7 @@ def options_figure(records: Sequence[TrialRecord], effect: Effect) -> go.Figure:
     figure.update_xaxes(
         title_text=effect.choice,
         tickvals=[place[option] for option in _spread(options, _STRIP_LABELS)],
-        ticktext=[_name(option) for option in _spread(options, _STRIP_LABELS)],
+        ticktext=[option_text(option) for option in _spread(options, _STRIP_LABELS)],
         range=[-0.6, len(options) - 0.4],
         showgrid=False,
     )
@@ -169,10 +170,6 @@ def _jitter(trial: int) -> float:
 def _spread(options: Sequence[Option], most: int = _AXIS_LABELS) -> Sequence[Option]:
     """Return at most `most` options, evenly spread, so that labels do not overlap."""
     return options[:: math.ceil(len(options) / most)]
-
-
-def _name(option: Any) -> str:
-    return "none" if option is None else str(option)
 
 
 def _rank(option: Any) -> tuple[int, float, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mbsearch.analysis.int8_loss import int8_text
 from mbsearch.analysis.intervals import Z_95, Interval, too_few
+from mbsearch.analysis.option_text import option_text
 from mbsearch.cost.metrics import find_metric, quantity
 from mbsearch.study.artifacts import Artifacts
 from mbsearch.study.records import Fidelity, State, TrialRecord
@@ -226,11 +227,7 @@ def _points(difference: float) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
-        return _MISSING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return _MISSING if value is None else option_text(value)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -69,7 +69,6 @@ class _Axis:
 
 def front_figure(
     records: Sequence[TrialRecord],
-    title: str | None = None,
     *,
     metric: str | None = None,
     colour: str | None = None,
@@ -82,7 +81,6 @@ def front_figure(
 
     Args:
         records: of one study; those without an accuracy are not drawn.
-        title: above the figure.
         metric: the cost's key in `TrialRecord.costs`, or the key of `latencies`; None for the
             study's own cost.
         colour: the key of `traits` that colours the trials; None for a single colour.
@@ -112,15 +110,11 @@ def front_figure(
         trace.legendrank = _LEGEND.index(trace.name) if known else len(_LEGEND)
     seen = np.append(costs, [axis.of(r) for r in others])
     low, high = (seen.min(), seen.max()) if seen.size else (10**6, 10**9)
-    # Below the figure if there is a title, which a second row of the legend would overlap.
-    below = {"yref": "container", "y": 0, "yanchor": "bottom"}
     return styled(
         figure,
-        title=title,
-        legend=below if title else {},
         xaxis=cost_axis(axis.metric, float(low), float(high)),
         yaxis=_accuracy_axis(done, others, on_front),
-        margin={"l": 64, "r": 16, "t": 70 if title else 24, "b": 56},
+        margin={"l": 64, "r": 16, "t": 24, "b": 56},
         hovermode="closest",
         dragmode="pan",
         meta={"unit": find_metric(axis.metric).unit.slider_label},

@@ -238,7 +238,9 @@ class FinalRounds:
         spent = self._spent(time, records)
         if spent > plan.seconds * pace or (self._begun and spent >= plan.seconds):
             return None
-        for number in sorted(plan.budgets, key=lambda i: self._share_of(self.budgets[i], records)):
+        for number in sorted(
+            plan.budgets, key=lambda i: self._begun_within(self.budgets[i], records)
+        ):
             record = self._next_of(number, records)
             if record is None:
                 continue
@@ -261,7 +263,7 @@ class FinalRounds:
             return candidate
         return references[0] if references else None
 
-    def _share_of(self, budget: Budget, records: Sequence[TrialRecord]) -> int:
+    def _begun_within(self, budget: Budget, records: Sequence[TrialRecord]) -> int:
         """Return the number of finals begun within a budget; budgets with fewer come first."""
         known = {r.trial: r for r in records}
         begun = [known[trial] for trial in self._begun if trial in known]

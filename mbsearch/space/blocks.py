@@ -35,13 +35,13 @@ SqueezeRatio = Annotated[float, Field(ge=0, le=1)]
 SqueezeStyle = Literal["mobilenet_v3", "mnasnet"]
 
 
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """Return the nearest multiple of `divisor`, at least `divisor` and 90 % of `channels`.
+def round_channels(channels: float) -> int:
+    """Return the nearest multiple of 8, at least 8 and at least 90 % of `channels`.
 
     This is the rule of MobileNet V2 and its successors (their reference code's ``make_divisible``).
     """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class Stage(StrictModel):

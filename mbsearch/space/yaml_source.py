@@ -96,11 +96,11 @@ def format_error(error: ErrorDetails, known_keys: Sequence[str] = ()) -> str:
     return f"expected {_EXPECTED.get(kind, error['msg'])}, got {format_value(got)}"
 
 
-def format_first_error(error: ValidationError, known_keys: Sequence[str] = ()) -> str:
+def format_first_error(error: ValidationError) -> str:
     """Return the first error of a validation as ``path: expected …, got …``."""
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
-    return f"{path}: {format_error(first, known_keys)}"
+    return f"{path}: {format_error(first)}"
 
 
 @dataclass(frozen=True)

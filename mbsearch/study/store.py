@@ -290,11 +290,6 @@ class StudyStore:
 
         return noise
 
-    def noise(self, promoted: bool = False) -> float | None:
-        """Return the pooled standard deviation of accuracy over seeds; None without repeats."""
-        repeats = self.repeats(promoted).values()
-        return accuracy_noise([[c[-1].validation_accuracy for c in curves] for curves in repeats])
-
     def repeats(self, promoted: bool = False) -> dict[str, list[tuple[Epoch, ...]]]:
         """Return the learning curves of networks with several seeds, by fingerprint.
 

@@ -15,6 +15,7 @@ from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.answer_selection import answers
 from mbsearch.analysis.front import front_of, knee_of
 from mbsearch.analysis.int8_loss import int8_text
+from mbsearch.analysis.option_text import option_text
 from mbsearch.analysis.step_accuracies import step_accuracies
 from mbsearch.config.families import COMPETITORS
 from mbsearch.cost import layer_costs
@@ -506,14 +507,9 @@ def _downloads(snapshot: Snapshot, record: TrialRecord) -> Any:
 
 
 def _facts(facts: Mapping[str, Any]) -> Any:
-    return parts.table(("Name", "Value"), [[name, shown(value)] for name, value in facts.items()])
-
-
-def shown(value: Any) -> str:
-    """Return a value as text for a table."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return parts.table(
+        ("Name", "Value"), [[name, option_text(value)] for name, value in facts.items()]
+    )
 
 
 def _layer_table(record: TrialRecord) -> Any:
