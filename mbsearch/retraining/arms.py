@@ -159,8 +159,8 @@ def compare_arms(
             scale,
             source.place,
             home,
-            source.seed,
-            devices,
+            split_seed=source.seed,
+            devices=devices,
             min_images=source.min_images,
             score=score,
         )

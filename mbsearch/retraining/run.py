@@ -118,14 +118,14 @@ def retrain_study(
             scale,
             source.place,
             home,
-            split_seed,
-            devices,
-            start,
-            pretrained,
-            settings.teacher,
-            min_images,
-            settings.score,
-            int8_predictions,
+            split_seed=split_seed,
+            devices=devices,
+            start=start,
+            pretrained=pretrained,
+            teacher=settings.teacher,
+            min_images=min_images,
+            score=settings.score,
+            int8=int8_predictions,
         )
         with LocalProcesses(
             evaluator, jobs, prepare_worker, worker_imports(devices[0])
