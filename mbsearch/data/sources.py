@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -449,6 +449,30 @@ def load_known_source(
         data or known.place, seed=seed, min_images=min_images, on_progress=on_progress
     )
     return source.known_as(known)
+
+
+def study_source(settings: Mapping[str, Any], data: str | None = None) -> ImageSource:
+    """Return the images of a study with these stored settings.
+
+    Args:
+        settings: of the study.
+        data: where the images are now; None for where the search found them.
+
+    Raises:
+        DataError: they cannot be read, or are not the study's.
+    """
+    known, record = KnownImages.of(settings), ImagesRecord.of(settings)
+    if known is None:
+        raise DataError("expected a study that records its images, got none")
+    min_images = 1 if record is None else record.min_images
+    seed = settings["stamp"]["seed"]
+    source = load_known_source(known, data, seed=seed, min_images=min_images)
+    if source.study_key != known.key:
+        raise DataError(
+            f"{source.place}: expected the images of the study, got others (names or contents "
+            "differ); --data names where they are now"
+        )
+    return source
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from mbsearch.cost import measure
 from mbsearch.cost.units import millions
 from mbsearch.data.batches import Split
 from mbsearch.data.calibration import calibration_images
-from mbsearch.data.sources import ImageSource, SplitName, load_known_source
+from mbsearch.data.sources import SplitName, study_source
 from mbsearch.errors import DataError, ExportError
 from mbsearch.export.exportable import LABELS, Exportable, Normalisation
 from mbsearch.export.formats import FORMATS, WrittenFile, export, require
@@ -34,7 +34,7 @@ from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.atomic_files import write_atomically
-from mbsearch.study.images_record import ImagesRecord, KnownImages
+from mbsearch.study.images_record import ImagesRecord
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import read_retrained
 from mbsearch.study.store import StudyStore
@@ -228,7 +228,7 @@ def _splits(
     Raises:
         DataError: they cannot be read, or are not the study's.
     """
-    source = _source(settings, data)
+    source = study_source(settings, data)
     return calibration_images(source, images), source.split(scored, images), scored
 
 
@@ -258,29 +258,6 @@ def _title(network: Architecture) -> str:
     )
 
 
-def _source(settings: Mapping[str, Any], data: str | None) -> ImageSource:
-    """Load the study's images.
-
-    Raises:
-        DataError: they cannot be read, or are not the study's.
-    """
-    known, record = KnownImages.of(settings), ImagesRecord.of(settings)
-    if known is None:
-        raise DataError("expected a study that records its images, got none")
-    source = load_known_source(
-        known,
-        data,
-        seed=settings["stamp"]["seed"],
-        min_images=1 if record is None else record.min_images,
-    )
-    if source.study_key != known.key:
-        raise DataError(
-            f"{source.place}: expected the images of the study, got others (names or contents "
-            "differ); --data names where they are now"
-        )
-    return source
-
-
 def _images_record(settings: Mapping[str, Any], data: str | None) -> ImagesRecord | None:
     """Return the study's record of its images; if it has none, read the images to make one.
 
@@ -290,7 +267,7 @@ def _images_record(settings: Mapping[str, Any], data: str | None) -> ImagesRecor
     if record is not None:
         return record
     try:
-        return _source(settings, data).record()
+        return study_source(settings, data).record()
     except DataError as error:
         _LOGGER.warning(f"normalisation and class names are unknown: {error}")
         return None
