@@ -67,7 +67,11 @@ class Study:
 
 
 STUDIES = {
-    "v2": Study("Fashion-MNIST (built-in), 200 trials", ("--space", "v2", "--trials", "200")),
+    "v2": Study(
+        "Fashion-MNIST (built-in), 200 trials",
+        ("--space", "v2", "--trials", "200"),
+        ("--seeds", "1"),
+    ),
     "clothing": Study(
         "Photos of clothing, from ImageNet weights", ("--budget", "20M"), photos=True
     ),

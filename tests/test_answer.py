@@ -31,6 +31,7 @@ from mbsearch.dashboard.view import View
 from mbsearch.errors import NoAnswerError, StorageError
 from mbsearch.report.html import document
 from mbsearch.report.result_files import write_results
+from mbsearch.retraining.selection import Selection, select
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.size import Size
 from mbsearch.study.artifacts import Artifacts
@@ -312,6 +313,22 @@ def test_references_are_ranked_by_the_longest_training_of_all_their_families() -
     assert ranked(*finals) == [1, 2]
     assert ranked(searched, finalist(v1, 0.85), wide, narrow) == [3, 1], "V2 had no final"
     assert ranked(searched) == []
+
+
+def test_the_best_reference_of_each_family_is_retrained_beside_an_answer() -> None:
+    """Of families without a final it is the best one by screening."""
+    searched = finalist(network(0, 0.9, 15 * 10**6), 0.9)
+    records = [
+        searched,
+        finalist(reference(1, 0.75, 15 * 10**6), 0.8),
+        reference(2, 0.70, 15 * 10**6, 0.2, family="mobilenet_v1"),
+        reference(3, 0.65, 15 * 10**6, 0.3, family="mobilenet_v1"),
+        reference(4, 0.95, 3 * 10**7, 0.5, family="mobilenet_v3_small"),
+    ]
+    selected = select(Findings(records), Selection(budgets=[BUDGET]))
+    assert [r.trial for r in selected.records] == [0]
+    beside = selected.references[searched.fingerprint]
+    assert [r.trial for r in beside] == [1, 2]
 
 
 def test_budgets_with_equal_networks_have_equal_answers() -> None:

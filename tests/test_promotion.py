@@ -369,7 +369,7 @@ def test_a_search_too_small_for_its_front_promotes_nothing(tmp_path: Path) -> No
     assert find_promotions(store, V2).needed > 0.1
 
 
-@pytest.mark.parametrize(("needed", "advice"), [(0.614, "; --refine 0.62 allows it"), (0.95, "")])
+@pytest.mark.parametrize(("needed", "advice"), [(0.614, " (--refine 0.62 allows it)"), (0.95, "")])
 def test_a_run_without_promotion_names_the_share_that_it_needs(
     refined: StudyStore,
     folder: Path,
@@ -384,7 +384,7 @@ def test_a_run_without_promotion_names_the_share_that_it_needs(
         main(["run", "--space", "v2", "--trials", "9"])
     assert end.value.code == 0
     share = math.ceil(100 * needed)
-    needs = f"takes {share}% of the study's training, and 25% is allowed{advice}\n"
+    needs = f"would take {share}% of the study's training, and 25% is allowed{advice}\n"
     assert needs in capsys.readouterr().err
 
 

@@ -434,6 +434,14 @@ def test_networks_of_equal_cost_share_references(tmp_path: Path) -> None:
     assert alone == whole[0], "an interval is the same on a network's page and beside others"
 
 
+def test_a_reference_of_equal_cost_may_have_far_fewer_pixels() -> None:
+    """No MobileNetV2 of alpha 0.1 and up at 224 px and more is as small as this network."""
+    network = load_reference("mobilenet_v3_small").replace(alpha=0.1, resolution=256)
+    for reference in equal_cost_references(network):
+        ratio = measure(reference.architecture)["mult_adds"] / measure(network)["mult_adds"]
+        assert ratio == pytest.approx(1, abs=0.03)
+
+
 def test_a_given_mobilenet_is_not_a_reference_of_itself() -> None:
     given = load_reference("mobilenet_v2").replace(alpha=0.5, resolution=96)
     families = [each.family for each in competitors([], [given])]

@@ -24,13 +24,15 @@ class Margin:
     """Accuracy of the answer minus that of another network, at the same fidelity.
 
     `cost_ratio` is the answer's cost divided by the other network's. `published` is whether the
-    other one is a reference of a published width and resolution.
+    other one is a reference of a published width and resolution. `pixels` is the size of the images
+    that the other one was trained on, if it is not its own resolution although the answer's is.
     """
 
     other: Scored
     difference: Interval
     cost_ratio: float
     published: bool
+    pixels: Size | None = None
 
     def clause(self) -> str:
         """Return the margin as text for a sentence.
@@ -40,6 +42,7 @@ class Margin:
         """
         record = self.other.record
         text = f"{points(self.difference.mean)} points over {record.label_with_start} "
+        text += "" if self.pixels is None else f"trained at {self.pixels} px "
         text += f"{at_cost(self.cost_ratio)} ({quantity(record.metric, record.cost)}, "
         text += f"{self.other.accuracy.mean:.3f}"
         if self.difference.exact:
@@ -60,6 +63,7 @@ class Margin:
             "start": record.start and record.start.kind,
             "published": self.published,
             "costs": dict(record.costs),
+            "pixels": None if self.pixels is None else self.pixels.plain,
             "accuracy": self.other.accuracy.mean,
             "cost_ratio": self.cost_ratio,
             "difference": self.difference.mean,

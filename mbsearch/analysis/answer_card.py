@@ -142,7 +142,7 @@ def _badges(found: Answer | str, findings: Findings, measured: Artifacts) -> lis
         badges.append(Badge(f"int8 file: {int8.split} accuracy {int8.accuracy:.3f}", int8.sentence))
     if record.start is not None:
         share = f"{record.start.share:.0%} of the weights are a donor's"
-        badges.append(Badge(f"weights {record.start.kind.phrase}", share))
+        badges.append(Badge(f"start: {record.start.kind.phrase}", share))
     return badges
 
 

@@ -192,7 +192,12 @@ def _unpromoted(
 
 def _margin_over(level: FidelityLevel, i: int, j: int, published: bool) -> Margin:
     ratio = level.records[i].cost / level.records[j].cost
-    return Margin(level.scored(j), level.margin(i, j), ratio, published)
+    sizes = [
+        None if level.pixels(k) == level.records[k].architecture.resolution else level.pixels(k)
+        for k in (i, j)
+    ]
+    pixels = sizes[1] if sizes[0] is None else None
+    return Margin(level.scored(j), level.margin(i, j), ratio, published, pixels)
 
 
 def _smallest_as_accurate(level: FidelityLevel, i: int) -> int:

@@ -392,12 +392,12 @@ def _print_unused(result: RunResult, settings: Settings) -> None:
         return
     needed = math.ceil(100 * result.unpromoted) / 100
     further = "further " if any(r.promotion is not None for r in result.records) else ""
-    option = f"; --refine {needed:g} allows it" if needed <= _MOST_REFINED else ""
+    option = f" (--refine {needed:g} allows it)" if needed <= _MOST_REFINED else ""
     print_line(
         err,
-        f"no {further}network had a longer training (promotion): for the front and its MobileNets "
-        f"it takes {needed:.0%} of the study's training, and "
-        f"{settings.promotion.share:.0%} is allowed{option}",
+        f"no {further}promotion: longer trainings of the front and its MobileNets would take "
+        f"{needed:.0%} of the study's training, and {settings.promotion.share:.0%} is allowed"
+        f"{option}",
     )
 
 

@@ -92,6 +92,11 @@ def export_record(
         raise ExportError(f"{option}: expected onnx among the formats, got none")
     settings = store.settings()
     trained = None if home is None else trained_weights(home, record)
+    if trained is None:
+        _LOGGER.warning(
+            f"{record.label} has fresh weights, which classify at random: a search keeps those of "
+            "its finals only; `mbsearch retrain` trains them"
+        )
     exportable = _exportable(store.name, settings, record, trained, data)
     # Fail before anything is written if there are no images.
     scored: SplitName = "validation" if trained is None else "test"

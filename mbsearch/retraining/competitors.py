@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import product
 
 from mbsearch.config.budgets import Limits
 from mbsearch.config.families import COMPETITORS, scaled_reference
@@ -107,16 +108,17 @@ def equal_cost_references(
 ) -> list[Competitor]:
     """Return one reference of equal cost from each MobileNet family.
 
-    Alpha varies in hundredths, the resolution around the network's, at its aspect ratio. The cost
-    is compared in steps of 2 %; of equal steps, the nearest resolution is chosen. References keep
-    the limits if the network does; some then have far fewer pixels, or cost less.
+    Alpha varies in hundredths, the resolution around the network's, at its aspect ratio; if no cost
+    there is within 2 %, all lower resolutions are searched too. The cost is compared in steps of
+    2 %; of equal steps, the nearest resolution is chosen. References keep the limits if the network
+    does.
     """
     needed = {metric, *limits.bounds()}
     own = measure(network, needed)
     kept = NO_LIMITS if limits.excess(own) else limits
     side = network.resolution.shorter
-    below = side - side % _STEP if kept.bounds() else _AROUND
-    sides = {max(_LEAST, side + step) for step in range(-below, _AROUND + 1, _STEP)}
+    around = {max(_LEAST, side + step) for step in range(-_AROUND, _AROUND + 1, _STEP)}
+    lower = set(range(_LEAST + side % _STEP, side, _STEP))
 
     def distance(reference: Architecture) -> tuple[bool, int, int, float]:
         costs = measure(reference, needed)
@@ -124,21 +126,15 @@ def equal_cost_references(
         further = abs(reference.resolution.shorter - side)
         return kept.excess(costs) is not None, int(off / _NEAR), further, off
 
+    def scaled(family: str, sides: Set[int]) -> Iterator[Architecture]:
+        for alpha, other in product(_ALPHAS, sorted(sides)):
+            size = network.resolution.with_shorter(other)
+            yield scaled_reference(family, alpha, size, network.num_classes, network.input)
+
     found = []
     for family in families:
-        nearest = min(
-            (
-                scaled_reference(
-                    family,
-                    alpha,
-                    network.resolution.with_shorter(other),
-                    network.num_classes,
-                    network.input,
-                )
-                for alpha in _ALPHAS
-                for other in sorted(sides)
-            ),
-            key=distance,
-        )
+        nearest = min(scaled(family, around), key=distance)
+        if distance(nearest)[:2] > (False, 0):
+            nearest = min((nearest, *scaled(family, lower - around)), key=distance)
         found.append(Competitor(nearest.name, family, nearest, reference_of=network.name))
     return found

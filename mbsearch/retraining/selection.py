@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mbsearch.analysis.answer_selection import answer
 from mbsearch.analysis.findings import Findings
 from mbsearch.analysis.front import front_of
+from mbsearch.analysis.reference_families import best_references
 from mbsearch.config.budgets import Budget
 from mbsearch.errors import StorageError
 from mbsearch.study.records import TrialRecord, find_trial, of_highest_fidelity
@@ -45,7 +46,8 @@ class Selected:
     def add_answer(self, findings: Findings, budget: Budget) -> None:
         """Add the answer for a budget, and the strongest references within the budget.
 
-        If the answer is a reference, it is compared with the best network of the search.
+        These are the references that it is compared with, and of each other family the best one. If
+        the answer is a reference, it is compared with the best network of the search.
         """
         found = answer(findings, budget)
         beside = [margin.other.record for margin in found.margins]
@@ -53,6 +55,8 @@ class Selected:
         if found.searched is not None:
             beside.insert(0, record)
             record = found.searched.other.record
+        families = {each.origin for each in beside}
+        beside += [r for r in best_references(findings, budget) if r.origin not in families]
         self.records.append(record)
         self.references.setdefault(record.fingerprint, []).extend(beside)
 
