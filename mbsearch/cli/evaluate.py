@@ -107,7 +107,7 @@ def _print(found: FileEvaluation) -> None:
         f"largest class {found.largest_class:.3f}"
     )
     if found.accuracy <= found.largest_class:
-        print_text("it is not above that of always naming the largest class: trained weights?")
+        print_text("no better than always naming the largest class: are its weights trained?")
     print_text(
         f"{1e3 * found.median_seconds:.2f} ms an image (median) by {found.engine} on one thread, "
         "without decoding and resizing"
