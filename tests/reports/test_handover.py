@@ -54,7 +54,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mbsearch = commands_in(home)
     searched = ("--space", "small.yaml", "--data", "photos", "--trials", "2", "--jobs", "1")
     search_with(mbsearch, *searched).passed()
-    mbsearch("export", "results/small", "--trial", "0", "--int8", "-o", "out").passed()
+    formats = ("--formats", "yaml,pytorch,torch-export,onnx,timm")
+    mbsearch("export", "results/small", "--trial", "0", *formats, "--int8", "-o", "out").passed()
     mbsearch("report", "results/small", "-o", "report.html").passed()
     return home
 
