@@ -19,6 +19,7 @@ from mbsearch.analysis.reference_families import best_by_screening
 from mbsearch.config.budgets import Budget
 from mbsearch.config.families import COMPARED, DONORS, is_published
 from mbsearch.errors import NoAnswerError, StorageError
+from mbsearch.space.size import Size
 from mbsearch.study.records import Fidelity, TrialRecord
 
 
@@ -192,12 +193,14 @@ def _unpromoted(
 
 def _margin_over(level: FidelityLevel, i: int, j: int, published: bool) -> Margin:
     ratio = level.records[i].cost / level.records[j].cost
-    sizes = [
-        None if level.pixels(k) == level.records[k].architecture.resolution else level.pixels(k)
-        for k in (i, j)
-    ]
-    pixels = sizes[1] if sizes[0] is None else None
+    pixels = _other_pixels(level, j) if _other_pixels(level, i) is None else None
     return Margin(level.scored(j), level.margin(i, j), ratio, published, pixels)
+
+
+def _other_pixels(level: FidelityLevel, i: int) -> Size | None:
+    """Return the size of a network's training images if it is known and not the network's own."""
+    pixels = level.pixels(i)
+    return None if pixels == level.records[i].architecture.resolution else pixels
 
 
 def _smallest_as_accurate(level: FidelityLevel, i: int) -> int:

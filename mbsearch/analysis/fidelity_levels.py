@@ -110,11 +110,12 @@ def fidelity_levels(findings: Findings, budget: Budget) -> list[FidelityLevel]:
     finals = records_within(findings.finalists, budget)
     if _covers(finals, screened, budget):
         levels.append(_finals(finals))
-    if not (retrained := _retrained(findings, budget)):
+    known = _retrained(findings)
+    if not (retrained := [pair for pair in known if is_within(budget, pair[0].costs)]):
         return levels
     chosen = levels[-1].records[best_of(levels[-1], range(len(levels[-1].records)))]
     if chosen.fingerprint in {record.fingerprint for record, _ in retrained}:
-        pool = [trainings for _, trainings in _retrained(findings)]
+        pool = [trainings for _, trainings in known]
         levels.append(_Trained(retrained, RETRAINING, pool))
     return levels
 
@@ -325,18 +326,14 @@ def _finals(records: Sequence[TrialRecord]) -> FidelityLevel:
     return _Shrunk(trained, basis) if paired else _Trained(trained, basis)
 
 
-def _retrained(
-    findings: Findings, budget: Budget | None = None
-) -> list[tuple[TrialRecord, Trainings]]:
-    """Return the retrained networks within a budget, including references not in the search."""
+def _retrained(findings: Findings) -> list[tuple[TrialRecord, Trainings]]:
+    """Return the retrained networks within the limits, also references not in the search."""
     found: dict[str, tuple[TrialRecord, Trainings]] = {}
     rows = findings.retrained
     known = {r.fingerprint: r for r in findings.records} if rows else {}
     for row in rows:
         record = known.get(row.fingerprint) or _outside(row, findings.records)
-        if record is None or (budget is not None and not is_within(budget, record.costs)):
-            continue
-        if not is_within(findings.limits, record.costs):
+        if record is None or not is_within(findings.limits, record.costs):
             continue
         found.setdefault(record.fingerprint, (record, trainings_of_retrained(row)))
     return list(found.values())

@@ -197,9 +197,9 @@ class Snapshot:
     @cached_property
     def asked(self) -> tuple[Budget, ...]:
         """The budgets that the dashboard was started with, on costs that the study has."""
-        known = self.findings.known_costs
         if not self.records:
             return self.budgets
+        known = self.findings.known_costs
         return tuple(each for each in self.budgets if each.bounds().keys() <= known)
 
     @cached_property

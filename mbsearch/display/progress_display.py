@@ -65,8 +65,9 @@ class ProgressDisplay:
         """Print an event's message, and update the bar."""
         left = self._time_left(event)
         if event.message is not None:
-            hidden = left is None or round(left) == 0 or self._console.is_interactive
-            ends = "" if left is None or hidden else f" (left {_clock(left)})"
+            ends = ""
+            if left is not None and round(left) > 0 and not self._console.is_interactive:
+                ends = f" (left {_clock(left)})"
             print_line(self._console, event.message + ends)
         elif not self._console.is_interactive and not event.running:
             self._print_count(event)

@@ -164,12 +164,10 @@ def references_to_measure(space: SearchSpecification) -> list[Architecture]:
     """
     found = [network for _, network in baseline_architectures(space)]
     if space.settings.references == "auto":
-        sizes = ((row.smallest_alpha or 1, row.smallest_resolution) for row in COMPARED.values())
-        for family, smallest in zip(COMPARED, sizes, strict=True):
-            found += [
-                scaled_reference(family, alpha, resolution, inputs=space.input)
-                for alpha, resolution in (smallest, _LARGE)
-            ]
+        for family, row in COMPARED.items():
+            smallest = row.smallest_alpha or 1, row.smallest_resolution
+            for alpha, resolution in (smallest, _LARGE):
+                found.append(scaled_reference(family, alpha, resolution, inputs=space.input))
     return found
 
 

@@ -272,14 +272,16 @@ def redraw_key(snapshot: Snapshot, fields: Fields) -> Any:
     record = chosen(snapshot, fields)
     if record is None:
         return None
-    finals = snapshot.measured.retrained_beside(record.fingerprint)
     expected = None if record.predicted is None else f"{record.predicted:.4f}"
     return [
         record.trial,
         str(record.state),
         parts.accuracy(record),
         expected,
-        retrained_rows(finals, snapshot.measured.retrained),
+        [
+            [each.fingerprint, list(each.accuracies), each.int8_accuracy]
+            for each in snapshot.measured.retrained
+        ],
         len(record.finals),
     ]
 
