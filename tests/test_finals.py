@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -168,6 +169,33 @@ def rounds(minutes: float | None, budgets: tuple[int, ...]) -> FinalRounds:
         share=lambda _epochs: 1.0,
         choose=lambda _budget, _but: None,
     )
+
+
+def test_every_budget_has_finals_of_its_own() -> None:
+    """The networks of a small budget are also within the larger ones, but do not replace theirs."""
+    costs = [size * 10**6 for size in range(1, 10)]
+    records = [record(i, cost, 1.0, accuracy=0.5 + i / 100) for i, cost in enumerate(costs)]
+    for trial, cost in ((20, 10**6), (21, 4 * 10**6), (22, 9 * 10**6)):
+        reference = record(trial, cost, 1.0, accuracy=0.2 + trial / 100)
+        records.append(replace(reference, origin="mobilenet_v2"))
+    finals = rounds(10.0, (2 * 10**6, 4 * 10**6, 10**7))
+
+    def best(budget: int, begun: Collection[int]) -> TrialRecord | None:
+        within = [r for r in records if finals.budgets[budget].excess(r.costs) is None]
+        waiting = [r for r in within if r.trial not in begun and not r.is_baseline]
+        return max(waiting, key=lambda r: r.accuracy, default=None)
+
+    finals.choose = best
+    finals.make_plan(records, 0.4, slots=1)
+    chosen: dict[str, list[int]] = {}
+    for _ in range(9):
+        due = finals.next(records, 1.0)
+        assert due is not None
+        of, budget = due
+        finals.begin(of, budget)
+        chosen.setdefault(budget, []).append(of.trial)
+    labels = [budget.label for budget in finals.budgets]
+    assert chosen == dict(zip(labels, ([20, 1, 0], [21, 3, 2], [22, 8, 7]), strict=True))
 
 
 def test_the_time_of_a_training_rises_with_its_mult_adds() -> None:

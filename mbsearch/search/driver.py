@@ -274,14 +274,14 @@ class Driver:
             assert rounds.plan is not None
             self.store.search.set_user_attr(PLAN, rounds.plan.to_dict())
             _LOGGER.info(rounds.plan.sentence(rounds.budgets))
-        record = rounds.next(records, progress)
-        return None if record is None else self._begin_final(record)
+        due = rounds.next(records, progress)
+        return None if due is None else self._begin_final(*due)
 
-    def _begin_final(self, of: TrialRecord) -> Job:
+    def _begin_final(self, of: TrialRecord, budget: str) -> Job:
         assert self._finals.plan is not None
-        self._finals.begin(of)
-        seed = self.seed + of.trial
-        return self._begin_longer(of, TrialKind.FINAL, seed, self._finals.plan.epochs)
+        self._finals.begin(of, budget)
+        seed, epochs = self.seed + of.trial, self._finals.plan.epochs
+        return self._begin_longer(of, TrialKind.FINAL, seed, epochs, budget)
 
     def _begin_promotion(self, promotions: Promotions, of: TrialRecord, repeat: bool) -> Job:
         promotions.begin(of, repeat)
@@ -291,7 +291,12 @@ class Driver:
         return self._begin_longer(of, TrialKind.PROMOTION_REPEAT, seed)
 
     def _begin_longer(
-        self, of: TrialRecord, kind: TrialKind, seed: int, epochs: int | None = None
+        self,
+        of: TrialRecord,
+        kind: TrialKind,
+        seed: int,
+        epochs: int | None = None,
+        budget: str | None = None,
     ) -> Job:
         """Begin a promotion or final of a record's network."""
         spec = TrialSpec(
@@ -305,6 +310,7 @@ class Driver:
             seed=seed,
             metric=of.metric,
             epochs=epochs,
+            budget=budget,
         )
         return self._start(self.store.baselines, self.store.baselines.ask().number, spec)
 
@@ -382,7 +388,7 @@ class Driver:
             record = records.get(spec.trial)
             if record is None or spec.kind is not TrialKind.FINAL:
                 continue
-            rounds.begin(record)
+            rounds.begin(record, spec.budget)
             evaluation = trial.user_attrs.get("evaluation")
             if evaluation is not None:
                 rounds.add(record, Evaluation.from_dict(evaluation))

@@ -133,6 +133,7 @@ class FinalRounds:
     choose: Choose
     plan: Plan | None = None
     _begun: dict[int, float] = field(default_factory=dict)  # seconds by trial, or an estimate
+    _budget_of: dict[int, str] = field(default_factory=dict)  # label by trial
     _curves: dict[int, tuple[TrialRecord, Sequence[Epoch]]] = field(default_factory=dict)
 
     @property
@@ -209,9 +210,15 @@ class FinalRounds:
     def _seconds(self, time: TrainingTime, mult_adds: float, epochs: int) -> float:
         return epochs * time.seconds(self.images, mult_adds * self.share(epochs))
 
-    def begin(self, record: TrialRecord) -> None:
-        """Register a final as running."""
+    def begin(self, record: TrialRecord, budget: str | None) -> None:
+        """Register a final as running, for the budget with this label.
+
+        Studies of older versions do not have the label; it is that of the smallest budget then.
+        """
         self._begun[record.trial] = 0.0
+        fitting = [each for each in self.budgets if each.excess(record.costs) is None]
+        smallest = min(fitting, key=_size, default=None)
+        self._budget_of[record.trial] = budget or ("" if smallest is None else smallest.label)
 
     def add(self, record: TrialRecord, evaluation: Evaluation) -> None:
         """Add the evaluation of a final that was completed or pruned."""
@@ -222,11 +229,13 @@ class FinalRounds:
         """Register a final as failed; its time is not charged."""
         self._begun[trial] = _FAILED
 
-    def next(self, records: Sequence[TrialRecord], progress: float) -> TrialRecord | None:
-        """Return the network whose final begins now; None if no final is due.
+    def next(
+        self, records: Sequence[TrialRecord], progress: float
+    ) -> tuple[TrialRecord, str] | None:
+        """Return the network whose final begins now, and its budget's label; or None.
 
         Finals keep pace with the search: the share of their time that is used is at most the share
-        of the search since FIRST_FINAL that is over.
+        of the search since FIRST_FINAL that is over. The budget with the fewest finals is next.
         """
         plan = self.plan
         if plan is None or progress < FIRST_FINAL:
@@ -238,22 +247,21 @@ class FinalRounds:
         spent = self._spent(time, records)
         if spent > plan.seconds * pace or (self._begun and spent >= plan.seconds):
             return None
-        for number in sorted(
-            plan.budgets, key=lambda i: self._begun_within(self.budgets[i], records)
-        ):
+        for number in sorted(plan.budgets, key=lambda i: len(self._begun_for(self.budgets[i]))):
             record = self._next_of(number, records)
             if record is None:
                 continue
             cost = self._seconds(time, record.mult_adds, plan.epochs) * _RACING
             if spent + cost <= _WITHIN * plan.seconds:
-                return record
+                return record, self.budgets[number].label
         return None
 
     def _next_of(self, number: int, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """Return the next network of a budget: a reference, then two candidates, and so on."""
         budget = self.budgets[number]
         within = [r for r in complete(list(records)) if budget.excess(r.costs) is None]
-        begun = [r for r in within if r.trial in self._begun]
+        own = self._begun_for(budget)
+        begun = [r for r in records if r.trial in own]
         candidates = sum(not r.is_baseline for r in begun)
         references = [r for r in strongest(within) if r.trial not in self._begun]
         most = self.settings.networks
@@ -263,11 +271,12 @@ class FinalRounds:
             return candidate
         return references[0] if references else None
 
-    def _begun_within(self, budget: Budget, records: Sequence[TrialRecord]) -> int:
-        """Return the number of finals begun within a budget; budgets with fewer come first."""
-        known = {r.trial: r for r in records}
-        begun = [known[trial] for trial in self._begun if trial in known]
-        return sum(budget.excess(r.costs) is None for r in begun)
+    def _begun_for(self, budget: Budget) -> list[int]:
+        """Return the trials whose final was begun for a budget.
+
+        A larger budget also contains the networks of the smaller ones, but they are not its finals.
+        """
+        return [trial for trial, label in self._budget_of.items() if label == budget.label]
 
     def _spent(self, time: TrainingTime, records: Sequence[TrialRecord]) -> float:
         """Return the seconds of all finals: measured, or predicted for running ones."""

@@ -51,7 +51,8 @@ class TrialSpec:
     the screening before them. `origin` is ``search``, or the family of a reference. `fingerprint`
     is the architecture's, stored because it takes longer to compute than to read. `params` are the
     space's choices, empty for a reference. `metric` is the cost objective, a key of `costs`.
-    `epochs` is the length of the training where it is not the recipe's.
+    `epochs` is the length of the training where it is not the recipe's. `budget` is the label of
+    the budget for which a final is trained.
     """
 
     kind: TrialKind
@@ -64,6 +65,7 @@ class TrialSpec:
     seed: int
     metric: str = DEFAULT_METRIC
     epochs: int | None = None
+    budget: str | None = None
 
     @property
     def fidelity(self) -> Fidelity:
@@ -93,7 +95,8 @@ class TrialSpec:
             "repeat": self.kind.is_repeat,
             "fidelity": str(self.fidelity),
         }
-        return data if self.epochs is None else data | {"epochs": self.epochs}
+        optional = {"epochs": self.epochs, "budget": self.budget}
+        return data | {key: value for key, value in optional.items() if value is not None}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> TrialSpec:
@@ -109,6 +112,7 @@ class TrialSpec:
             seed=data["seed"],
             metric=data.get("metric", DEFAULT_METRIC),
             epochs=data.get("epochs"),
+            budget=data.get("budget"),
         )
 
 
