@@ -167,7 +167,8 @@ def run(
         str | None,
         typer.Option(
             help="Time for finals, trainings by the full recipe that decide the answers, as 15m or "
-            "900s; 0 for none. By default as long as the search, at most 15 minutes.",
+            "900s; 0 for none. By default 15 minutes with pretrained weights, and else as long as "
+            "the candidates' trainings, at most 15 minutes.",
             show_default=False,
         ),
     ] = None,

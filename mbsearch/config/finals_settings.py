@@ -9,6 +9,8 @@ from pydantic import Field
 from mbsearch.space.yaml_source import StrictModel
 
 MOST_MINUTES = 10_000
+DEFAULT_MINUTES = 15.0
+"""Upper bound of the time of finals if none is given."""
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Resizing = Annotated[tuple[_Share, _Share], Field(strict=False)]
 
@@ -16,12 +18,12 @@ _Resizing = Annotated[tuple[_Share, _Share], Field(strict=False)]
 class Finals(StrictModel):
     """Settings of the trainings by the full recipe during a search.
 
-    `minutes` bounds their time. By default it is the time of the candidates' other trainings, at
-    most 15 minutes; 0 turns the finals off. `networks` (candidates for each budget) and `epochs`
-    are by default planned from that time. `progressive` resizing trains the first epochs on smaller
-    images. It lists pairs (share of the epochs, share of the network's resolution until then).
-    `int8` validates completed finals as int8 networks, too: all, none, or by default as many as
-    take 5 % of the training time.
+    `minutes` bounds their time. By default it is 15 with a donor's weights, and otherwise the time
+    of the candidates' other trainings, at most 15 minutes; 0 turns the finals off. `networks`
+    (candidates for each budget) and `epochs` are by default planned from that time. `progressive`
+    resizing trains the first epochs on smaller images. It lists pairs (share of the epochs, share
+    of the network's resolution until then). `int8` validates completed finals as int8 networks,
+    too: all, none, or by default as many as take 5 % of the training time.
     """
 
     minutes: Annotated[float, Field(ge=0, le=MOST_MINUTES, allow_inf_nan=False)] | None = None
@@ -31,13 +33,14 @@ class Finals(StrictModel):
     int8: bool | None = None
 
     def from_donor(self) -> Self:
-        """Return settings to train from a donor's weights: no progressive resizing by default.
+        """Return settings to train from a donor's weights: fields not given have other defaults.
 
         Epochs at half the resolution lose what was inherited (docs/experiments/inheritance.md).
+        The candidates' other trainings are too short to set the time of the finals.
         """
-        if "progressive" in self.model_fields_set:
-            return self
-        return self.model_copy(update={"progressive": ()})
+        defaults = {"progressive": (), "minutes": DEFAULT_MINUTES}
+        changes = {name: v for name, v in defaults.items() if name not in self.model_fields_set}
+        return self.model_copy(update=changes)
 
     def pixel_scale(self, epoch: int, epochs: int) -> float:
         """Return the share of a network's resolution to train at in an epoch (counted from 0)."""

@@ -15,13 +15,11 @@ from typing import Any
 
 from mbsearch.config.budgets import Budget
 from mbsearch.config.families import DONORS
-from mbsearch.config.finals_settings import Finals
+from mbsearch.config.finals_settings import DEFAULT_MINUTES, Finals
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord, complete
 
 FIRST_FINAL = 0.4
 """Share of a search's trials after which the first final starts."""
-MOST_MINUTES = 15.0
-"""Upper bound of the time of finals if none is given."""
 PLAN = "finals_plan"
 """User attribute of a study: the plan of its finals."""
 
@@ -164,7 +162,7 @@ class FinalRounds:
         time = TrainingTime.fit(records, self.images)
         spent = sum(r.evaluation.seconds for r in records if not r.is_baseline and r.evaluation)
         given = self.settings.minutes
-        allowed = 60 * slots * (MOST_MINUTES if given is None else given)
+        allowed = 60 * slots * (DEFAULT_MINUTES if given is None else given)
         if given is None:
             allowed = min(allowed, spent / max(progress, 1e-9))
         before = sum(self._begun.values())
