@@ -537,7 +537,7 @@ def _plan_lines(scoring: Scoring, trials: int | None, jobs: int) -> list[str]:
     if scoring.photo_side is not None and (large := oversized(space, scoring.photo_side)):
         more = " ..." * (len(large) > _MOST_LISTED)
         lines.append(
-            f"resolutions above the photos' own {scoring.photo_side} pixels: "
+            f"resolutions of the space above the photos' own {scoring.photo_side} pixels: "
             f"{', '.join(map(str, large[:_MOST_LISTED]))}{more}"
         )
     if not settings.needs_latency:  # a latency model is not measured before the run starts

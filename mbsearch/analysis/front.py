@@ -1,10 +1,8 @@
-"""Pareto front of a study's records, its knee and hypervolume."""
+"""Pareto front of a study's records, and its knee."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mbsearch.analysis import pareto
 from mbsearch.errors import StorageError
@@ -26,36 +24,6 @@ def knee_of(records: Sequence[TrialRecord]) -> TrialRecord:
     """
     done = _at_least_one(of_highest_fidelity(records))
     return done[pareto.knee_index([r.accuracy for r in done], [r.cost for r in done])]
-
-
-@dataclass(frozen=True, slots=True)
-class Hypervolumes:
-    """Hypervolumes over log10 cost, with their reference point (accuracy, cost)."""
-
-    all: float
-    search: float
-    baselines: float
-    reference_point: tuple[float, int]
-
-
-def hypervolumes(records: Sequence[TrialRecord]) -> Hypervolumes:
-    """Return the hypervolumes of all networks, of searched networks and of baselines.
-
-    The reference point is accuracy 0 at the largest cost of a trained network.
-
-    Raises:
-        StorageError: no trial is complete.
-    """
-    done = _at_least_one(of_highest_fidelity(records))
-    worst = max(r.cost for r in done)
-
-    def volume(group: list[TrialRecord]) -> float:
-        costs = [math.log10(r.cost) for r in group]
-        return pareto.hypervolume([r.accuracy for r in group], costs, (0.0, math.log10(worst)))
-
-    searched = [r for r in done if not r.is_baseline]
-    baselines = [r for r in done if r.is_baseline]
-    return Hypervolumes(volume(done), volume(searched), volume(baselines), (0.0, worst))
 
 
 def _at_least_one(records: list[TrialRecord]) -> list[TrialRecord]:

@@ -142,8 +142,8 @@ def retrain(
         measure=study.measure,
         limits=settings.limits,
     )
-    for name in dict.fromkeys(each.name for each in chosen):
-        print_line(err, f"retraining {name}")
+    names, times = dict.fromkeys(each.name for each in chosen), settings.retrain.seeds
+    print_line(err, f"retraining {', '.join(names)}, each with {times} seed{'s' * (times > 1)}")
     with resumable_trainings(), ProgressDisplay(err) as display:
         found = retrain_study(
             study.folder,
@@ -268,21 +268,27 @@ def _print(found: list[Retrained], findings: Findings) -> None:
 
     balance = balance_note(findings.images, "test")
     table = Table(title=f"Test {found[0].score.noun} after retraining{balance}")
-    for column in ("network", "test", "spread", "int8", "seeds", "proxy", "Mult-Adds", "params"):
-        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     distinct = {each.fingerprint: each for each in reversed(found)}
-    for each in sorted(distinct.values(), key=lambda r: -r.accuracy):
-        proxy = each.proxy_accuracy
-        table.add_row(
-            escape(each.name),
-            f"{each.accuracy:.4f}",
-            "" if each.spread is None else f"{each.spread:.4f}",
-            "" if each.int8_accuracy is None else f"{each.int8_accuracy:.4f}",
-            str(len(each.seeds)),
-            "" if proxy is None else f"{proxy:.3f}",
-            millions(each.costs["mult_adds"]),
-            millions(each.costs["params"]),
-        )
+    shown = sorted(distinct.values(), key=lambda each: -each.accuracy)
+    columns = {
+        "network": [escape(each.name) for each in shown],
+        "test": [f"{each.accuracy:.4f}" for each in shown],
+        "spread": [_decimals(each.spread, 4) for each in shown],
+        "int8": [_decimals(each.int8_accuracy, 4) for each in shown],
+        "seeds": [str(len(each.seeds)) for each in shown],
+        "proxy": [_decimals(each.proxy_accuracy, 3) for each in shown],
+        "Mult-Adds": [millions(each.costs["mult_adds"]) for each in shown],
+        "params": [millions(each.costs["params"]) for each in shown],
+    }
+    known = {title: cells for title, cells in columns.items() if any(cells)}
+    for title in known:
+        table.add_column(title, justify="left" if title == "network" else "right", no_wrap=True)
+    for row in zip(*known.values(), strict=True):
+        table.add_row(*row)
     print_table(table)
     for margin in retrained_margins(found):
         print_line(out, margin.sentence)
+
+
+def _decimals(value: float | None, places: int) -> str:
+    return "" if value is None else f"{value:.{places}f}"

@@ -396,7 +396,7 @@ def _print_unused(result: RunResult, settings: Settings) -> None:
     option = f" (--refine {needed:g} allows it)" if needed <= _MOST_REFINED else ""
     print_line(
         err,
-        f"no {further}promotion: longer trainings of the front and its MobileNets would take "
+        f"no {further}promotion (longer screening of the front and its MobileNets): it would take "
         f"{needed:.0%} of the study's training, and {settings.promotion.share:.0%} is allowed"
         f"{option}",
     )

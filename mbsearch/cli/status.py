@@ -177,13 +177,9 @@ def _print_front(findings: Findings) -> None:
 
 
 def _print_search(findings: Findings) -> None:
-    from mbsearch.analysis.front import hypervolumes
     from mbsearch.analysis.racing_savings import savings
-    from mbsearch.cost.metrics import find_metric, quantity
-    from mbsearch.study.records import metric_of, score_of_study
 
-    within, metric = findings.within, metric_of(findings.records)
-    promoted = [r for r in within if r.promotion is not None]
+    promoted = [r for r in findings.within if r.promotion is not None]
     if promoted:
         print_text(
             f"{len(promoted)} networks were promoted to a longer training; they form the front"
@@ -194,13 +190,6 @@ def _print_search(findings: Findings) -> None:
             f"racing pruned {saved.pruned} of {saved.trials} trials and saved "
             f"{saved.share:.0%} of their training ({saved.seconds_saved:,.0f} s)"
         )
-    volumes = hypervolumes(within)
-    print_text(
-        f"hypervolume {volumes.all:.4f} with baselines, {volumes.search:.4f} without, "
-        f"{volumes.baselines:.4f} of the baselines alone (over log10 {find_metric(metric).noun}, "
-        f"reference point: {score_of_study(within).noun} 0 at "
-        f"{quantity(metric, volumes.reference_point[1])})"
-    )
 
 
 def _budget_table(card: AnswerCard) -> tuple[Table, tuple[str, ...]]:

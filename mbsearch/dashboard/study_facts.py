@@ -41,7 +41,7 @@ def _proxy(proxy: dict[str, object]) -> str | None:
     epochs, images = proxy.get("epochs"), proxy.get("train_images")
     if epochs is None:
         return None
-    return f"proxy of {epochs} epochs" + (f", {images:,} images" if images else "")
+    return f"proxy of {epochs} epochs" + (f", at most {images:,} images" if images else "")
 
 
 def _running(snapshot: Snapshot) -> str | None:
