@@ -4,7 +4,7 @@
 
 Each row is one alternative: networks of EfficientNet-Lite0's shape are trained with the recipe of
 finals on training images and scored on test images. Completed rows are kept in --out; the same
-command resumes. At the end it writes docs/experiments/inheritance.md.
+command resumes. At the end it prints the table of docs/experiments/inheritance.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median, stdev
 
 import torch
 
@@ -40,6 +40,7 @@ from mbsearch.training.supernet.supernet_training import SupernetTraining, load_
 from mbsearch.training.teacher import TeacherLogits, TeacherTraining, read_logits, write_logits
 from mbsearch.training.weights import match_weights, read_weights
 
+ROWS = Path(__file__).parent.parent / "results" / "inheritance" / "rows.json"
 CPU = torch.device("cpu")
 NETWORKS = ("0.5/64", "0.25/112", "0.35/80")  # alpha/resolution
 EPOCHS = 10
@@ -186,7 +187,7 @@ def rows(
     networks: Sequence[str],
 ) -> Iterator[Row]:
     """Return all rows; train the missing ones first."""
-    known = [Row(**each) for each in json.loads(path.read_text())] if path.exists() else []
+    known = read_rows(path) if path.exists() else []
     for seed in range(seeds):
         for how in alternatives:
             for size in networks:
@@ -207,42 +208,44 @@ def rows(
                 yield found[0]
 
 
-def markdown(found: list[Row], data: str) -> str:
-    """Return the page with a table of the rows."""
+def read_rows(path: Path) -> list[Row]:
+    """Return the completed rows in a file."""
+    return [Row(**each) for each in json.loads(path.read_text())]
+
+
+def table(found: Sequence[Row]) -> str:
+    """Return the table of mean accuracies, with their standard deviation over several seeds."""
     names = list(dict.fromkeys(row.network for row in found))
+    sizes = [name.removeprefix("EfficientNet-Lite0 ") for name in names]
     lines = [
-        "# What a donor's weights are worth",
-        "",
-        f"Test accuracy on {data} after {EPOCHS} epochs of the recipe of finals (batches of 32), "
-        f"means over {1 + max(row.seed for row in found)} seeds; CPU seconds of the last training.",
-        "",
-        f"    python benchmarks/inheritance.py {data}",
-        "",
-        f"| alternative | {' | '.join(names)} | CPU s |",
-        "|---|" + "---|" * (len(names) + 1),
+        f"| alternative | rate | {' | '.join(sizes)} | CPU s |",
+        "|---|---|" + "---|" * (len(names) + 1),
     ]
-    for how in dict.fromkeys(row.alternative for row in found):
-        own = [row for row in found if row.alternative == how]
-        shown = []
-        for name in names:
-            found_there = [r.accuracy for r in own if r.network == name]
-            shown.append(f"{fmean(found_there):.3f}" if found_there else "")
-        seconds = fmean(row.cpu_seconds for row in own)
-        lines.append(f"| {how} | {' | '.join(shown)} | {seconds:.0f} |")
+    for how in ALTERNATIVES:
+        own = [row for row in found if row.alternative == how.name]
+        if own:
+            cells = [_mean([row.accuracy for row in own if row.network == name]) for name in names]
+            seconds = median(row.cpu_seconds for row in own if row.network == own[0].network)
+            lines.append(f"| {how.name} | {how.rate:g} | {' | '.join(cells)} | {seconds:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def _mean(accuracies: Sequence[float]) -> str:
+    if len(accuracies) < 2:
+        return "".join(f"{each:.3f}" for each in accuracies)
+    return f"{fmean(accuracies):.3f} ± {stdev(accuracies):.3f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", help="folder of images")
-    parser.add_argument("--name", default="PHOTOS", help="name of the images on the page")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--budget", default="20M", help="largest Mult-Adds of the supernet's paths")
     parser.add_argument("--space", default="photos")
     parser.add_argument("--scale", type=float, default=1.0, help="resolution scale of the supernet")
     parser.add_argument("--networks", nargs="*", default=NETWORKS, help="alpha/resolution")
     parser.add_argument("--only", nargs="*", help="names of alternatives (default: all)")
-    parser.add_argument("--out", type=Path, default=Path("results/inheritance"))
+    parser.add_argument("--out", type=Path, default=ROWS.parent)
     args = parser.parse_args()
     prepare_worker()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -260,10 +263,8 @@ def main() -> None:
     space = space.with_settings(dict(settings))
     bench = Bench(source, space, find_donor("efficientnet_lite0"), args.out)
     chosen = [each for each in ALTERNATIVES if each.name in (args.only or [each.name])]
-    found = list(rows(bench, args.out / "rows.json", args.seeds, chosen, args.networks))
-    page = Path(__file__).parent.parent / "docs" / "experiments" / "inheritance.md"
-    page.parent.mkdir(exist_ok=True)
-    page.write_text(markdown(found, args.name))
+    found = list(rows(bench, args.out / ROWS.name, args.seeds, chosen, args.networks))
+    print(table(found), end="")
 
 
 if __name__ == "__main__":

@@ -32,3 +32,12 @@ def test_the_result_on_photos_has_the_accuracies_and_margins_of_the_cells(
         margin = "{} ({} to {})".format(*values).replace("-", "\N{MINUS SIGN}")
         row = f"{cell.answer}: {cell.accuracy:.3f} | {margin}, "
         assert row in page
+
+
+def test_the_table_of_inherited_weights_is_that_of_the_stored_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    inheritance = importlib.import_module("inheritance")
+    page = (ROOT / "docs" / "experiments" / "inheritance.md").read_text(encoding="utf-8")
+    assert inheritance.table(inheritance.read_rows(inheritance.ROWS)) in page

@@ -231,6 +231,7 @@ def _export_folder(
 ) -> None:
     """Write a folder with several formats, and print the error of each file."""
     from mbsearch.export.formats import DEFAULT_FORMATS
+    from mbsearch.export.graphs import INT8
     from mbsearch.export.study_export import export_record
     from mbsearch.study.opening import files_of
 
@@ -254,6 +255,8 @@ def _export_folder(
             f"{file.file}: takes bytes, relative error {file.error:.1g} to the file of normalised "
             f"floats on {file.images:,} images",
         )
+    if exported.int8 is not None:
+        print_line(err, f"{INT8}: {exported.int8.sentence()}")
 
 
 def _export_file(

@@ -52,5 +52,7 @@ def test_a_study_for_int8_has_its_accuracy_from_the_search_to_the_export(
     exported = mbsearch("export", "results/s", *chosen, "--int8", "-o", "winner")
     assert exported.code == 0, exported.text
     card = (tmp_path / "winner" / "README.md").read_text()
-    assert f"int8 classifies {tested:.4f} of 40 test images correctly" in card
+    accuracy = f"int8 classifies {tested:.4f} of 40 test images correctly"
+    assert accuracy in card
+    assert f"model.int8.onnx: {accuracy}" in exported.text
     assert "(int8 after quantisation-aware fine-tuning)" in card
