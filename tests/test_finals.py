@@ -242,6 +242,9 @@ def test_other_budgets_have_a_plan_of_their_own_and_trainings_of_the_same_length
     again = later.make_plan([done], 1.0, slots=2)
     assert not later.needs_plan
     assert (again.epochs, again.seconds) == (plan.epochs, 40.0 + 120.0)
+    fewer = rounds(1.0, (10**6,))
+    fewer.plan = rounds(1.0, (10**7, 10**6)).make_plan([done], 0.4, slots=2)
+    assert not fewer.needs_plan, "its finals include those of this budget"
     old = plan.to_dict()
     del old["asked"]
     later.plan = Plan.from_dict(old)

@@ -22,11 +22,7 @@ def knee_of(records: Sequence[TrialRecord]) -> TrialRecord:
     Raises:
         StorageError: no trial is complete.
     """
-    done = _at_least_one(of_highest_fidelity(records))
-    return done[pareto.knee_index([r.accuracy for r in done], [r.cost for r in done])]
-
-
-def _at_least_one(records: list[TrialRecord]) -> list[TrialRecord]:
-    if not records:
+    done = of_highest_fidelity(records)
+    if not done:
         raise StorageError("expected at least one complete trial, got none yet")
-    return records
+    return done[pareto.knee_index([r.accuracy for r in done], [r.cost for r in done])]

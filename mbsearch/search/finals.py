@@ -141,12 +141,21 @@ class FinalRounds:
 
     @property
     def needs_plan(self) -> bool:
-        """Whether there is no plan, or the study's budgets have changed since it was made."""
-        return self.plan is None or self.plan.asked not in ((), self._asked)
+        """Whether there is no plan, or the study has a budget that it was not made for."""
+        if self.plan is None:
+            return True
+        return bool(self.plan.asked) and not set(self._asked) <= set(self.plan.asked)
 
     @property
     def _asked(self) -> tuple[str, ...]:
         return tuple(budget.label for budget in self.budgets)
+
+    def _planned(self, plan: Plan) -> list[int]:
+        """Return the positions of the budgets that have finals."""
+        if not plan.asked:  # a plan of an older version
+            return list(plan.budgets)
+        labels = {plan.asked[i] for i in plan.budgets}
+        return [i for i, label in enumerate(self._asked) if label in labels]
 
     def make_plan(self, records: Sequence[TrialRecord], progress: float, slots: int) -> Plan:
         """Choose the length and number of finals from the durations of earlier trainings.
@@ -245,7 +254,8 @@ class FinalRounds:
         spent = self._spent(time, records)
         if spent > plan.seconds * pace or (self._begun and spent >= plan.seconds):
             return None
-        for number in sorted(plan.budgets, key=lambda i: len(self._begun_for(self.budgets[i]))):
+        numbers = self._planned(plan)
+        for number in sorted(numbers, key=lambda i: len(self._begun_for(self.budgets[i]))):
             record = self._next_of(number, records)
             if record is None:
                 continue
