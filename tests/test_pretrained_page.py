@@ -27,10 +27,12 @@ def test_the_result_on_photos_has_the_accuracies_and_margins_of_the_cells(
 ) -> None:
     page = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8")
     for cell in pretrained.read_cells(pretrained.ROWS):
-        donor = cell.margins[cell.weights]
-        values = [f"{100 * donor[key]:+.1f}" for key in ("difference", "low", "high")]
-        margin = "{} ({} to {})".format(*values).replace("-", "\N{MINUS SIGN}")
-        row = f"{cell.answer}: {cell.accuracy:.3f} | {margin}, "
+        donor = cell.margins.get(cell.weights)
+        margin = "the answer; "
+        if donor is not None:
+            values = [f"{100 * donor[key]:+.1f}" for key in ("difference", "low", "high")]
+            margin = "{} ({} to {}), ".format(*values).replace("-", "\N{MINUS SIGN}")
+        row = f"{cell.answer}: {cell.accuracy:.3f} | {margin}"
         assert row in page
 
 
