@@ -11,9 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def pretrained(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+@pytest.fixture(autouse=True)
+def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the scripts of the benchmarks importable."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture
+def pretrained() -> ModuleType:
     return importlib.import_module("pretrained")
 
 
@@ -36,10 +41,7 @@ def test_the_result_on_photos_has_the_accuracies_and_margins_of_the_cells(
         assert row in page
 
 
-def test_the_table_of_inherited_weights_is_that_of_the_stored_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def test_the_table_of_inherited_weights_is_that_of_the_stored_rows() -> None:
     inheritance = importlib.import_module("inheritance")
     page = (ROOT / "docs" / "experiments" / "inheritance.md").read_text(encoding="utf-8")
     assert inheritance.table(inheritance.read_rows(inheritance.ROWS)) in page

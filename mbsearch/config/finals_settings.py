@@ -10,7 +10,8 @@ from mbsearch.space.yaml_source import StrictModel
 
 MOST_MINUTES = 10_000
 DEFAULT_MINUTES = 15.0
-"""Upper bound of the time of finals if none is given."""
+"""Time of the finals if none is given: the default with a donor's weights, else an upper bound."""
+_DONOR_DEFAULTS = {"progressive": (), "minutes": DEFAULT_MINUTES}
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Resizing = Annotated[tuple[_Share, _Share], Field(strict=False)]
 
@@ -33,14 +34,14 @@ class Finals(StrictModel):
     int8: bool | None = None
 
     def from_donor(self) -> Self:
-        """Return settings to train from a donor's weights: fields not given have other defaults.
+        """Return the settings with the defaults for networks that inherit a donor's weights.
 
+        Settings that were given explicitly stay.
         Epochs at half the resolution lose what was inherited (docs/experiments/inheritance.md).
         The candidates' other trainings are too short to set the time of the finals.
         """
-        defaults = {"progressive": (), "minutes": DEFAULT_MINUTES}
-        changes = {name: v for name, v in defaults.items() if name not in self.model_fields_set}
-        return self.model_copy(update=changes)
+        given = self.model_dump(exclude_unset=True)
+        return self.model_validate({**_DONOR_DEFAULTS, **given})
 
     def pixel_scale(self, epoch: int, epochs: int) -> float:
         """Return the share of a network's resolution to train at in an epoch (counted from 0)."""

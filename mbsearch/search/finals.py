@@ -131,7 +131,9 @@ class FinalRounds:
     choose: Choose
     plan: Plan | None = None
     _begun: dict[int, float] = field(default_factory=dict)  # seconds by trial, or an estimate
-    _budget_of: dict[int, str] = field(default_factory=dict)  # label by trial
+    _budget_of: dict[int, str] = field(
+        default_factory=dict
+    )  # label by trial; none if no budget is known
     _curves: dict[int, tuple[TrialRecord, Sequence[Epoch]]] = field(default_factory=dict)
 
     @property
@@ -220,12 +222,16 @@ class FinalRounds:
     def begin(self, record: TrialRecord, budget: str | None) -> None:
         """Register a final as running, for the budget with this label.
 
-        Studies of older versions do not have the label; it is that of the smallest budget then.
+        Studies of older versions do not have the label: the smallest budget that holds the network
+        takes its place.
         """
         self._begun[record.trial] = 0.0
-        fitting = [each for each in self.budgets if each.excess(record.costs) is None]
-        smallest = min(fitting, key=_size, default=None)
-        self._budget_of[record.trial] = budget or ("" if smallest is None else smallest.label)
+        if budget is None:
+            fitting = [each for each in self.budgets if each.excess(record.costs) is None]
+            if not fitting:
+                return
+            budget = min(fitting, key=_size).label
+        self._budget_of[record.trial] = budget
 
     def add(self, record: TrialRecord, evaluation: Evaluation) -> None:
         """Add the evaluation of a final that was completed or pruned."""
@@ -279,12 +285,12 @@ class FinalRounds:
             return candidate
         return references[0] if references else None
 
-    def _begun_for(self, budget: Budget) -> list[int]:
+    def _begun_for(self, budget: Budget) -> set[int]:
         """Return the trials whose final was begun for a budget.
 
         A larger budget also contains the networks of the smaller ones, but they are not its finals.
         """
-        return [trial for trial, label in self._budget_of.items() if label == budget.label]
+        return {trial for trial, label in self._budget_of.items() if label == budget.label}
 
     def _spent(self, time: TrainingTime, records: Sequence[TrialRecord]) -> float:
         """Return the seconds of all finals: measured, or predicted for running ones."""
