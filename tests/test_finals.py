@@ -222,6 +222,14 @@ def test_a_plan_fits_its_time(minutes: float, epochs: int, budgets: tuple[int, .
     assert Plan.from_dict(plan.to_dict()) == plan
 
 
+def test_each_budget_has_time_for_as_many_finals() -> None:
+    """A large budget's trainings take longer than an equal part of the time."""
+    records = [record(0, 10**8, 40.0), record(1, 10**6, 1.0)]
+    alone = rounds(300.0, (10**8,)).make_plan(records, 0.4, slots=1)
+    both = rounds(300.0, (10**6, 10**8)).make_plan(records, 0.4, slots=1)
+    assert both == replace(alone, budgets=(0, 1), asked=both.asked)
+
+
 def test_without_a_bound_finals_take_as_long_as_the_search() -> None:
     plan = rounds(None, (10**7,)).make_plan([record(0, 10**7, 40.0)], 0.4, slots=2)
     assert plan.seconds == pytest.approx(40.0 / 0.4)

@@ -180,8 +180,8 @@ class FinalRounds:
         fitting = list(range(len(self.budgets)))
         fitting.sort(key=lambda i: _size(self.budgets[i]))
         while fitting and time is not None:
-            each = allowed / len(fitting)
-            epochs, networks = self._best_length(time, self.budgets[fitting[-1]], each, records)
+            budgets = [self.budgets[i] for i in fitting]
+            epochs, networks = self._best_length(time, budgets, allowed, records)
             if networks >= _LEAST:
                 numbers = tuple(sorted(fitting))
                 found = Plan(before + allowed, epochs, max(1, networks - 1), numbers, self._asked)
@@ -193,15 +193,25 @@ class FinalRounds:
         return found
 
     def _best_length(
-        self, time: TrainingTime, budget: Budget, seconds: float, records: Sequence[TrialRecord]
+        self,
+        time: TrainingTime,
+        budgets: Sequence[Budget],
+        seconds: float,
+        records: Sequence[TrialRecord],
     ) -> tuple[int, int]:
-        """Return the most epochs that leave time for enough networks, and the number that fit."""
-        within = [r.mult_adds for r in complete(list(records)) if budget.excess(r.costs) is None]
-        mult_adds = max(within, default=0)
+        """Return the most epochs that leave time for enough networks, and the networks per budget.
+
+        Each budget has as many networks as the others; those of larger budgets take longer.
+        """
+        finished = complete(list(records))
+        largest = [
+            max((r.mult_adds for r in finished if budget.excess(r.costs) is None), default=0)
+            for budget in budgets
+        ]
         lengths = self._lengths()
         networks = 0
         for epochs in lengths:
-            each = self._seconds(time, mult_adds, epochs) * _RACING
+            each = _RACING * sum(self._seconds(time, m, epochs) for m in largest)
             networks = int(_WITHIN * seconds / each) if each > 0 else len(records)
             if networks >= 1 + (self.settings.networks or _CANDIDATES):
                 return epochs, networks
