@@ -93,6 +93,19 @@ def test_finals_of_every_budget_start_early_and_count_references(tmp_path: Path)
         assert not FinalFiles(tmp_path).checkpoint(record.fingerprint, final.seed).exists()
 
 
+def test_the_time_left_includes_the_finals_that_have_not_begun(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    search(tmp_path / "with", small(), seen=seen)
+    ended = [p for p in seen if p.message is not None]
+    left = [p.seconds_left for p in ended if p.seconds_left is not None]
+    assert len(left) >= len(ended) - 3, "an estimate after three trainings"
+    assert left[0] >= 60, "finals may take a minute"
+    assert left[-1] < 60, "and have taken part of it"
+    without: list[Progress] = []
+    search(tmp_path / "without", small(minutes=0), seen=without)
+    assert all(p.seconds_left is None or p.seconds_left < 60 for p in without)
+
+
 def test_nothing_above_all_budgets_is_trained(tmp_path: Path) -> None:
     space = small()
     records = search(tmp_path, space).records()

@@ -100,6 +100,8 @@ class Driver:
     _ticket: int = 0
     _next_trial: int = 0
     _completed: int = 0  # trainings of this run
+    _completed_finals: int = 0  # those of them that are finals
+    _finals_before: float = 0.0  # seconds of the finals of earlier runs
     _begun: int = 0  # search trials that are running or have been trained
     _interrupted: list[Job] = field(default_factory=list)
     _baselines: list[MissingBaseline] = field(default_factory=list)
@@ -142,6 +144,7 @@ class Driver:
                 self._outcomes.resume(job)
         self._baselines = missing_baselines(self.store, self.space, self.measure)
         update_sampler_data(self.store, self.space)  # the last run may have been killed before
+        self._finals_before = self._finals.spent(self.store.records())
         self._started = time.monotonic()
         self._search_until = self._started + self._search_seconds()
         try:
@@ -446,6 +449,7 @@ class Driver:
             self._outcomes.fail(job, finished.error or "the evaluator gave no reason")
         trial = self._outcomes.record(job, finished)
         self._completed += 1
+        self._completed_finals += job.spec.kind is TrialKind.FINAL
         self._report(None if trial is None else _message(trial, job.spec.fidelity))
         if trial is not None and self.on_trial is not ignore_trial:
             self._pass_on(trial.trial)
@@ -486,12 +490,24 @@ class Driver:
         )
 
     def _seconds_left(self, left: int | None) -> float | None:
-        """Return the remaining seconds by past trainings or the deadline; None if unknown."""
+        """Return the remaining seconds by past trainings or the deadline; None if unknown.
+
+        Args:
+            left: trainings that are running or have not begun, without the finals that have not.
+        """
         now = time.monotonic()
         until = max(0.0, self.deadline - now)
-        if left is not None and self._completed >= _TRAININGS_TIMED:
-            return min(until, left * (now - self._started) / self._completed)
-        return until if left is None and math.isfinite(until) else None
+        if left is None or self.target is None:
+            return until if math.isfinite(until) else None
+        others = self._completed - self._completed_finals
+        waiting = left - sum(job.spec.kind is TrialKind.FINAL for job in self._jobs.values())
+        if waiting and others < _TRAININGS_TIMED:
+            return None
+        records, slots = self.store.records(), self.executor.slots
+        finals = (self._finals.spent(records) - self._finals_before) / slots
+        each = max(0.0, now - self._started - finals) / max(others, 1)
+        rest = self._finals.seconds_left(records, each * slots * self.target, slots) / slots
+        return min(until, waiting * each + rest)
 
 
 def _message(trial: TrialRecord, fidelity: Fidelity) -> str:

@@ -172,10 +172,7 @@ class FinalRounds:
         """
         time = TrainingTime.fit(records, self.images)
         spent = sum(r.evaluation.seconds for r in records if not r.is_baseline and r.evaluation)
-        given = self.settings.minutes
-        allowed = 60 * slots * (DEFAULT_MINUTES if given is None else given)
-        if given is None:
-            allowed = min(allowed, spent / max(progress, 1e-9))
+        allowed = self._allowed(spent / max(progress, 1e-9), slots)
         before = sum(self._begun.values())
         fitting = list(range(len(self.budgets)))
         fitting.sort(key=lambda i: _size(self.budgets[i]))
@@ -191,6 +188,12 @@ class FinalRounds:
             found = Plan(before + allowed, self._lengths()[-1], 0, (), self._asked)
         self.plan = found
         return found
+
+    def _allowed(self, searching: float, slots: int) -> float:
+        """Return the finals' worker seconds, given those of the candidates' other trainings."""
+        given = self.settings.minutes
+        most = 60 * slots * (DEFAULT_MINUTES if given is None else given)
+        return most if given is not None else min(most, searching)
 
     def _best_length(
         self,
@@ -267,7 +270,7 @@ class FinalRounds:
         if time is None:
             return None
         pace = (progress - FIRST_FINAL) / (1 - FIRST_FINAL)
-        spent = self._spent(time, records)
+        spent = self.spent(records)
         if spent > plan.seconds * pace or (self._begun and spent >= plan.seconds):
             return None
         numbers = self._planned(plan)
@@ -302,13 +305,30 @@ class FinalRounds:
         """
         return {trial for trial, label in self._budget_of.items() if label == budget.label}
 
-    def _spent(self, time: TrainingTime, records: Sequence[TrialRecord]) -> float:
+    def spent(self, records: Sequence[TrialRecord]) -> float:
         """Return the seconds of all finals: measured, or predicted for running ones."""
-        assert self.plan is not None
+        running = [trial for trial, seconds in self._begun.items() if seconds == 0.0]
+        measured = sum(self._begun.values())
+        time = TrainingTime.fit(records, self.images) if running else None
+        if time is None or self.plan is None:
+            return measured
         known = {r.trial: r.mult_adds for r in records}
-        running = (trial for trial, seconds in self._begun.items() if seconds == 0.0)
         predicted = (self._seconds(time, known[t], self.plan.epochs) for t in running if t in known)
-        return sum(self._begun.values()) + _RACING * sum(predicted)
+        return measured + _RACING * sum(predicted)
+
+    def seconds_left(self, records: Sequence[TrialRecord], searching: float, slots: int) -> float:
+        """Return the worker seconds that the finals still have, at most.
+
+        Args:
+            records: records of the study.
+            searching: predicted worker seconds of the candidates' other trainings.
+            slots: number of workers.
+        """
+        if not self.enabled:
+            return 0.0
+        if self.plan is None or self.needs_plan:
+            return self._allowed(searching, slots)
+        return max(0.0, self.plan.seconds - self.spent(records)) if self.plan.budgets else 0.0
 
     def prune_reason(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
         """Return why a final is pruned after its last epoch, or None to continue.
