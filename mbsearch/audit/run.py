@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from random import Random
 
 from mbsearch.analysis.family_bias import family_bias
 from mbsearch.analysis.rank_agreement import Judged, noise, rankings
@@ -383,7 +384,8 @@ def _train(
             each.evaluator, jobs or scoring.jobs(), scoring.prepare, scoring.imports()
         ) as pool:
             keys = list(work)
-            for finished in settled(pool, list(work.values())):
+            Random(len(keys)).shuffle(keys)  # networks are sorted by cost; a mean time needs a mix
+            for finished in settled(pool, [work[key] for key in keys]):
                 key = keys[finished.ticket]
                 network = work[key].architecture
                 if finished.outcome is None:

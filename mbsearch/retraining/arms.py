@@ -20,16 +20,16 @@ from mbsearch.config.retrain_settings import Retrain
 from mbsearch.config.scores import Score
 from mbsearch.data.sources import ImageSource, load_source
 from mbsearch.errors import DataError, EvaluationError
-from mbsearch.execution.local import Executor, LocalProcesses, settled
+from mbsearch.execution.local import Executor, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import OnProgress, Progress, ignore_progress
+from mbsearch.retraining.workers import training_workers
 from mbsearch.space.architecture import Architecture
 from mbsearch.study.identity import fingerprint_of
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
-from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
+from mbsearch.training.devices import training_devices
 from mbsearch.training.long_training import FinalTraining
-from mbsearch.training.loop import compile_ahead
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -151,21 +151,17 @@ def compare_arms(
     }
     home = folder / FOLDER / fingerprint_of(facts)
     with driver_lock(home):
-        devices = training_devices(device)
-        compile_ahead(devices[0])
-        jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
-        evaluator = FinalTraining(
+        training = FinalTraining(
             recipe,
             scale,
             source.place,
             home,
             split_seed=source.seed,
-            devices=devices,
+            devices=training_devices(device),
             min_images=source.min_images,
             score=score,
         )
-        imports = worker_imports(devices[0])
-        with LocalProcesses(evaluator, jobs, prepare_worker, imports) as executor:
+        with training_workers(training, jobs) as executor:
             return compare_trained(arms, references, executor, recipe.seeds, on_progress, score)
 
 

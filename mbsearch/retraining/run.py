@@ -13,20 +13,20 @@ from mbsearch.config.settings import Settings
 from mbsearch.cost import Measure, measure
 from mbsearch.data.sources import load_known_source
 from mbsearch.errors import EvaluationError
-from mbsearch.execution.local import Executor, LocalProcesses, settled
+from mbsearch.execution.local import Executor, settled
 from mbsearch.execution.protocol import Task
 from mbsearch.export.quantization import int8_predictions
 from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.retraining.competitors import Competitor
+from mbsearch.retraining.workers import training_workers
 from mbsearch.study.identity import fingerprint_of
 from mbsearch.study.images_record import KnownImages
 from mbsearch.study.lock import driver_lock
 from mbsearch.study.records import Evaluation
 from mbsearch.study.retrained_file import Retrained, RetrainedFile, merged, retrained_by
 from mbsearch.study.training_files import RETRAIN_FOLDER
-from mbsearch.training.devices import default_jobs, prepare_worker, training_devices, worker_imports
+from mbsearch.training.devices import training_devices
 from mbsearch.training.long_training import FinalTraining, WeightsFile
-from mbsearch.training.loop import compile_ahead
 from mbsearch.training.preparations import kept_start
 
 _LOGGER = logging.getLogger(__name__)
@@ -109,17 +109,13 @@ def retrain_study(
             facts["teacher"] = settings.teacher.model_dump(mode="json")
     home = folder / RETRAIN_FOLDER / fingerprint_of(facts)
     with driver_lock(home):
-        devices = training_devices(device)
-        compile_ahead(devices[0])
-        # A training uses all devices.
-        jobs = 1 if len(devices) > 1 else jobs or default_jobs(devices[0])
-        evaluator = FinalTraining(
+        training = FinalTraining(
             recipe,
             scale,
             source.place,
             home,
             split_seed=split_seed,
-            devices=devices,
+            devices=training_devices(device),
             start=start,
             pretrained=pretrained,
             teacher=settings.teacher,
@@ -127,9 +123,7 @@ def retrain_study(
             score=settings.score,
             int8=int8_predictions,
         )
-        with LocalProcesses(
-            evaluator, jobs, prepare_worker, worker_imports(devices[0])
-        ) as executor:
+        with training_workers(training, jobs) as executor:
             results = retrain(chosen, executor, recipe.seeds, on_progress, measure, settings.score)
         test_images = len(source.members["test"].rows)
         facts |= {"folder": home.name, "test_images": test_images}

@@ -55,7 +55,7 @@ def training_in_this_process() -> Iterator[None]:
     """Let searches and retrainings train in this process, with one thread as a worker does."""
     with (
         patch("mbsearch.study_run.LocalProcesses", InThisProcess),
-        patch("mbsearch.retraining.run.LocalProcesses", InThisProcess),
+        patch("mbsearch.retraining.workers.LocalProcesses", InThisProcess),
         torch_threads(1),
     ):
         yield
