@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,11 @@ def test_unreadable_images_are_named_after_the_predictions_of_the_others(
     assert "left out of photos: 1 file (not an image: 1)" in printed.err
     monkeypatch.chdir(home / "photos")
     assert run("predict", home / "out" / ONNX, ".") == 2
-    assert "left out of photos: 1 file (not an image: 1)" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "left out of photos: 1 file (not an image: 1)" in printed.err
+    firsts = Counter(each["classes"][0]["name"] for each in found["images"])
+    counts = ", ".join(f"{name} {count}" for name, count in firsts.most_common())
+    assert f"32 images by their first class: {counts}" in " ".join(printed.out.split())
     assert "no such file" in refused(capsys, "predict", home / "out" / ONNX, home / "none.png")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,4 +63,9 @@ def _print(found: FilePredictions) -> None:
         for i, of_class in enumerate(each.classes):
             name = escape(each.path) if i == 0 else ""
             table.add_row(name, escape(of_class.name), f"{of_class.probability:.3f}")
+    if len(found.images) > 1:
+        first = Counter(each.classes[0].name for each in found.images)
+        counts = ", ".join(f"{name} {count:,}" for name, count in first.most_common())
+        table.caption = escape(f"{len(found.images):,} images by their first class: {counts}")
+        table.caption_justify = "left"
     print_table(table)
