@@ -49,7 +49,7 @@ from mbsearch.space.library import paper_names, space_names
 from mbsearch.space.template import Params
 from mbsearch.space.yaml_source import parse_document
 from mbsearch.study.atomic_files import deferring, write_atomically
-from mbsearch.study.identity import Identity, difference, scoring_identity, with_defaults
+from mbsearch.study.identity import IDENTITY, Identity, difference, scoring_identity, with_defaults
 from mbsearch.study.images_record import IMAGES, ImagesRecord, KnownImages
 from mbsearch.study.latency_setting import MODEL_KEY
 from mbsearch.study.opening import drive, existing_study
@@ -509,12 +509,12 @@ def _as_stored(
     If a packaged space has changed since, it is replaced by the stored one. Automatic weights
     become the study's.
     """
-    kept, stamp = known.get("space_yaml"), known.get("stamp")
-    if kept is None or stamp is None:
+    kept, identity = known.get("space_yaml"), known.get(IDENTITY)
+    if kept is None or identity is None:
         return space
     stored = read_specification(parse_document(kept, f"{folder}/space.yaml"))
     if space.settings.weights == AUTO:
-        donor = stamp.get("weights")
+        donor = identity.get("weights")
         weights = SCRATCH if donor is None else stored.settings.weights
         space = space.with_settings({"weights": weights})
     if space.name not in (*space_names(), *paper_names()):
@@ -584,7 +584,7 @@ def _with_identity(store: StudyStore, folder: Path, identity: Identity) -> Study
     Raises:
         StorageError: a study with completed trials has another identity.
     """
-    known = store.settings().get("stamp")
+    known = store.settings().get(IDENTITY)
     if known is None:
         return store
     old = {"promotion": identity["promotion"], **known}  # older versions did not store it
@@ -620,11 +620,11 @@ def _keep(
         store.search.set_user_attr(BUDGETS, budgets)
     if pretrained is not None and DONOR not in known:
         store.search.set_user_attr(DONOR, pretrained.donor.facts())
-    if "stamp" not in known:
+    if IDENTITY not in known:
         store.search.set_user_attr("versions", _versions())
         store.name_objectives(space.settings.score, space.settings.metric)
-    if known.get("stamp") != identity:
-        store.search.set_user_attr("stamp", identity)  # last: a study without it is incomplete
+    if known.get(IDENTITY) != identity:
+        store.search.set_user_attr(IDENTITY, identity)  # last: a study without it is incomplete
     if model is not None:
         if MODEL_KEY not in known:
             store.search.set_user_attr(MODEL_KEY, model.to_dict())

@@ -12,6 +12,7 @@ from mbsearch.config.budgets import Budget, Limits
 from mbsearch.config.settings import Settings
 from mbsearch.cost.metrics import find_metric, round_amounts
 from mbsearch.errors import StorageError
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.images_record import ImagesRecord
 from mbsearch.study.records import TrialRecord, complete, metric_of, of_highest_fidelity
 from mbsearch.study.retrained_file import Retrained
@@ -128,7 +129,7 @@ def findings_of(
     retrained: Sequence[Retrained] = (),
 ) -> Findings:
     """Return the findings for a study's records and stored settings."""
-    limits = (settings.get("stamp") or {}).get("limits", {})
+    limits = (settings.get(IDENTITY) or {}).get("limits", {})
     budgets = settings.get("budgets", ())
     return Findings(
         records,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbsearch.analysis.kept_predictions import KeptPredictions
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.images_record import IMAGES
 from mbsearch.study.records import Predictions
 
@@ -69,7 +70,7 @@ class PictureRequest:
         settings: Mapping[str, Any], kept: KeptPredictions, errors: Sequence[WorstError]
     ) -> PictureRequest:
         """Return the request for the pictures of errors of a network's predictions."""
-        images = {key: settings[key] for key in ("stamp", IMAGES) if key in settings}
+        images = {key: settings[key] for key in (IDENTITY, IMAGES) if key in settings}
         positions = tuple(each.position for each in errors)
         return PictureRequest(images, kept.split, kept.own[0].labels, positions)
 

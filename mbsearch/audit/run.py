@@ -287,13 +287,13 @@ def _trained_by(scoring: Scoring, seed: int) -> Identity:
         shared = [space.fingerprint, *(n.fingerprint for _, n in baseline_architectures(space))]
     no_trainings = {"data", "min_images", "growth", "noise_seeds"}
     proxy = space.settings.proxy.model_dump(mode="json", exclude=no_trainings)
-    stamp = {"proxy": proxy, "data_key": scoring.key, "shared": shared, "seed": seed}
+    identity = {"proxy": proxy, "data_key": scoring.key, "shared": shared, "seed": seed}
     if space.settings.score is not Score.ACCURACY:
-        stamp["score"] = str(space.settings.score)
+        identity["score"] = str(space.settings.score)
     if scoring.weights is not None:
         teacher = space.settings.teacher.model_dump(mode="json")
-        stamp |= {"weights": scoring.weights, "teacher": teacher}
-    return stamp
+        identity |= {"weights": scoring.weights, "teacher": teacher}
+    return identity
 
 
 def _references(space: SearchSpecification, count: int) -> list[tuple[str, Architecture]]:

@@ -23,6 +23,7 @@ from mbsearch.cli.terminal import (
     print_table,
 )
 from mbsearch.errors import StorageError
+from mbsearch.study.identity import IDENTITY
 
 if TYPE_CHECKING:
     from mbsearch.config.settings import Settings
@@ -38,7 +39,7 @@ class _Arm:
     network: Architecture
     references: list[Architecture]
     settings: Settings
-    stamp: Identity
+    identity: Identity
 
 
 def compare_arms(
@@ -71,23 +72,23 @@ def compare_arms(
     arms = [_arm(folder, budget) for folder in studies]
     first = arms[0]
     for folder, arm in zip(studies, arms, strict=True):
-        if arm.stamp["data_key"] != first.stamp["data_key"]:
+        if arm.identity["data_key"] != first.identity["data_key"]:
             raise StorageError(
-                f"{folder}: expected a study of {first.stamp['data']}, as {studies[0]} is, got one "
-                f"of other images ({arm.stamp['data']})"
+                f"{folder}: expected a study of {first.identity['data']}, as {studies[0]} is, got "
+                f"one of other images ({arm.identity['data']})"
             )
         if arm.settings.score is not first.settings.score:
             raise StorageError(
                 f"{folder}: expected a study of {first.settings.score}, as {studies[0]} is, got "
                 f"one of {arm.settings.score}"
             )
-        if arm.stamp.get("weights") is not None:
+        if arm.identity.get("weights") is not None:
             raise StorageError(
                 f"{folder}: expected a study from scratch, got one whose networks inherit weights; "
                 "run `mbsearch retrain` on each study, and compare their test accuracies"
             )
     references = {each.name: each for arm in arms for each in arm.references}
-    data = first.stamp["data"]
+    data = first.identity["data"]
     with resumable_trainings(), ProgressDisplay(err) as display:
         found = compare(
             [arm.network for arm in arms],
@@ -95,7 +96,7 @@ def compare_arms(
             first.settings.retrain.model_copy(update={"seeds": seeds}),
             source=same_test_images(
                 data,
-                [arm.stamp["seed"] for arm in arms],
+                [arm.identity["seed"] for arm in arms],
                 first.settings.proxy.min_images,
                 display.update,
             ),
@@ -136,7 +137,7 @@ def _arm(folder: Path, budget: str) -> _Arm:
             if margin.other.record.is_baseline
         ],
         settings,
-        study["stamp"],
+        study[IDENTITY],
     )
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from mbsearch.cli.terminal import Budgets, Results, Storage, err, parse_budgets
 from mbsearch.errors import SpecError
+from mbsearch.study.identity import IDENTITY
 
 if TYPE_CHECKING:
     from mbsearch.analysis.kept_predictions import KeptPredictions
@@ -41,9 +42,9 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise SpecError(f"--output {output}: expected a file that ends in .html")
     study = read_study(results, storage)
-    stamp = study.settings().get("stamp")
-    data = "unknown images" if stamp is None else data_title(stamp["data"])
-    measured = read_artifacts(files_of(results, storage), stamp)
+    identity = study.settings().get(IDENTITY)
+    data = "unknown images" if identity is None else data_title(identity["data"])
+    measured = read_artifacts(files_of(results, storage), identity)
     findings = findings_of(study.records(), study.settings(), measured.retrained)
     budgets = parse_budgets(budget, None, metric_of(findings.records))
     where = location(results, storage)

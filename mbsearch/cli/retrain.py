@@ -28,6 +28,7 @@ from mbsearch.cli.terminal import (
 )
 from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError, StorageError
+from mbsearch.study.identity import IDENTITY
 
 if TYPE_CHECKING:
     from mbsearch.analysis.findings import Findings
@@ -208,7 +209,7 @@ class _Study:
     @property
     def identity(self) -> Identity:
         """The study's identity: its images, split seed and settings."""
-        identity: Identity = self.facts["stamp"]
+        identity: Identity = self.facts[IDENTITY]
         return identity
 
     @property

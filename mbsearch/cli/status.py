@@ -25,6 +25,7 @@ from mbsearch.cli.terminal import (
 )
 from mbsearch.display.console_log import print_line
 from mbsearch.errors import SpecError
+from mbsearch.study.identity import IDENTITY
 
 if TYPE_CHECKING:
     from mbsearch.analysis.answer_card import AnswerCard
@@ -70,7 +71,7 @@ def status(
     if as_json:
         print_json(findings, budgets)
         return
-    measured = read_artifacts(folder, study.settings().get("stamp"))
+    measured = read_artifacts(folder, study.settings().get(IDENTITY))
     print_status(location(results, storage), findings, budgets, measured)
 
 

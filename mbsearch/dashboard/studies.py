@@ -15,13 +15,13 @@ from typing import Any, Protocol
 from mbsearch.analysis.answer import Answer
 from mbsearch.analysis.findings import Findings, findings_of
 from mbsearch.config.budgets import Budget
-from mbsearch.cost.metrics import COSTS
 from mbsearch.dashboard.downloads import Exports
 from mbsearch.dashboard.filter_options import FilterOptions
 from mbsearch.dashboard.picture_reader import PictureReader
 from mbsearch.errors import MbsearchError, StorageError
 from mbsearch.study.artifacts import Artifacts, read_artifacts
 from mbsearch.study.environment import STORAGE_VARIABLE
+from mbsearch.study.identity import IDENTITY, stored_objectives
 from mbsearch.study.opening import (
     JOURNAL,
     RESULTS,
@@ -31,7 +31,7 @@ from mbsearch.study.opening import (
     read_study,
     results_folder,
 )
-from mbsearch.study.records import DEFAULT_METRIC, TrialRecord
+from mbsearch.study.records import TrialRecord
 from mbsearch.study.store import StudyStore, load_study, study_names, to_record
 
 _LISTED = 10  # names in a message, at most
@@ -186,8 +186,7 @@ class Snapshot:
     @property
     def metric(self) -> str:
         """The key of the cost that the study was searched for."""
-        objectives = (self.settings.get("stamp") or {}).get("objectives")
-        return COSTS[objectives[1]].key if objectives else DEFAULT_METRIC
+        return stored_objectives(self.settings)[1]
 
     @cached_property
     def filter_options(self) -> FilterOptions:
@@ -265,7 +264,7 @@ class _Reader:
             self._seen = seen
             records = [r for r in (*self._ended.values(), *running) if r is not None]
             self._show(records=tuple(store.joined(records)), settings=store.settings())
-        measured = read_artifacts(self.snapshot.folder, self.snapshot.settings.get("stamp"))
+        measured = read_artifacts(self.snapshot.folder, self.snapshot.settings.get(IDENTITY))
         if measured != self.snapshot.measured:
             self._show(measured=measured)
 

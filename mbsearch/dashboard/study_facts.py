@@ -5,6 +5,7 @@ from __future__ import annotations
 from mbsearch.config.proxy_settings import data_title
 from mbsearch.dashboard.live_run import duration
 from mbsearch.dashboard.studies import Snapshot
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.latency_setting import LatencySetting
 from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State
@@ -16,9 +17,9 @@ def study_facts(snapshot: Snapshot) -> str:
 
     A part that the study does not state is left out.
     """
-    stamp = snapshot.settings.get("stamp") or {}
-    weights = _weights(stamp, snapshot.settings.get(DONOR) or {})
-    found = [_data(stamp.get("data")), weights, _proxy(stamp.get("proxy") or {})]
+    identity = snapshot.settings.get(IDENTITY) or {}
+    weights = _weights(identity, snapshot.settings.get(DONOR) or {})
+    found = [_data(identity.get("data")), weights, _proxy(identity.get("proxy") or {})]
     latency = LatencySetting.of(snapshot.settings)
     found.append(None if latency is None else f"latency on {latency}")
     return " · ".join(filter(None, [*found, _running(snapshot)]))
@@ -28,10 +29,10 @@ def _data(source: str | None) -> str | None:
     return None if source is None else data_title(source)
 
 
-def _weights(stamp: dict[str, object], donor: dict[str, object]) -> str | None:
-    if "data" not in stamp:
+def _weights(identity: dict[str, object], donor: dict[str, object]) -> str | None:
+    if "data" not in identity:
         return None
-    weights = stamp.get("weights")
+    weights = identity.get("weights")
     if weights in (None, "none"):
         return "from scratch"
     return f"weights of {donor.get('title', weights)}"

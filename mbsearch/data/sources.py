@@ -41,6 +41,7 @@ from mbsearch.data.splits import Rows, stratified
 from mbsearch.errors import DataError, did_you_mean
 from mbsearch.progress import OnProgress
 from mbsearch.space.image_format import ImageFormat
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.images_record import ImagesRecord, KnownImages
 
 SplitName = Literal["train", "validation", "test"]
@@ -465,7 +466,7 @@ def study_source(settings: Mapping[str, Any], data: str | None = None) -> ImageS
     if known is None:
         raise DataError("expected a study that records its images, got none")
     min_images = 1 if record is None else record.min_images
-    seed = settings["stamp"]["seed"]
+    seed = settings[IDENTITY]["seed"]
     source = load_known_source(known, data, seed=seed, min_images=min_images)
     if source.study_key != known.key:
         raise DataError(

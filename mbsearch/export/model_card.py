@@ -20,6 +20,7 @@ from mbsearch.export.onnx_preprocessing import PreprocessedFile
 from mbsearch.export.preprocessing import PREPROCESSING_FILE
 from mbsearch.export.python_files import ARCHITECTURE
 from mbsearch.export.usage_code import preprocessing_code, usage_blocks
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.images_record import ImagesRecord, balance_note
 from mbsearch.study.latency_setting import LatencySetting
 from mbsearch.study.records import TABLE, StartKind, State, TrialRecord
@@ -160,7 +161,7 @@ def _against(answer: Answer | str) -> str:
 
 
 def _data(exportable: Exportable, origin: Origin) -> str:
-    identity, evaluation = origin.settings["stamp"], origin.record.evaluation
+    identity, evaluation = origin.settings[IDENTITY], origin.record.evaluation
     known = exportable.normalisation
     rows = [
         (
@@ -205,7 +206,7 @@ def _start(origin: Origin) -> list[tuple[str, str]]:
         normalised = escaped(donor.get("normalisation") or "unknown")
         note = f"{normalised}; this network takes images normalised as above"
         rows = [("Start", text), ("Normalisation of the donor", note)]
-    teacher = origin.settings["stamp"].get("teacher")
+    teacher = origin.settings[IDENTITY].get("teacher")
     if teacher is not None and teacher["weight"] > 0:
         text = (
             f"the donor, fine-tuned on the study's images at {teacher['pixels']} px; distillation "

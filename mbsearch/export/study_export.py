@@ -34,6 +34,7 @@ from mbsearch.export.quantization import Quantised, quantise
 from mbsearch.space.architecture import Architecture
 from mbsearch.space.image_format import ImageFormat
 from mbsearch.study.atomic_files import write_atomically
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.images_record import ImagesRecord
 from mbsearch.study.records import TrialRecord
 from mbsearch.study.retrained_file import read_retrained
@@ -148,7 +149,7 @@ def _exportable(
     if trained is not None:  # the classes of the images override those of the space
         architecture = architecture.replace(num_classes=classes_of(trained.path))
         pixels = trained.pixels
-    network = build(architecture, seed=settings["stamp"]["seed"])
+    network = build(architecture, seed=settings[IDENTITY]["seed"])
     if trained is not None:
         load_weights(network, trained.path)
     return Exportable(

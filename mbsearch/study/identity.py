@@ -1,6 +1,6 @@
 """Study identity: the settings that trials depend on, and differences between identities.
 
-A study keeps its identity under the key ``stamp``. A run with another one is refused.
+A run with another identity than the study's is refused.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from typing import Any
 from mbsearch.config.scores import Score
 from mbsearch.config.settings import Settings
 from mbsearch.config.specification import SearchSpecification
+from mbsearch.cost.metrics import COSTS
 
 Identity = Mapping[str, Any]
 """Settings, seed and content keys by name, as plain data."""
+
+IDENTITY = "stamp"
+"""User attribute of a study: its identity."""
 
 _OPAQUE = {"space": "its space has other choices now", "data_key": "its images are others now"}
 
@@ -32,6 +36,15 @@ def scoring_identity(space: SearchSpecification, data_key: str) -> Identity:
         "space": space.fingerprint,
         "proxy": space.settings.proxy.model_dump(mode="json", exclude={"data", "min_images"}),
     }
+
+
+def stored_objectives(settings: Mapping[str, Any]) -> tuple[Score, str]:
+    """Return the score and the key of the cost that a study with these settings was searched for.
+
+    Studies of older versions do not store them; theirs are accuracy and Mult-Adds.
+    """
+    score, cost = (settings.get(IDENTITY) or {}).get("objectives") or Settings().objectives
+    return Score(score), COSTS[cost].key
 
 
 def fingerprint_of(identity: Identity) -> str:

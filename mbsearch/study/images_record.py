@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mbsearch.study.identity import IDENTITY
+
 IMAGES = "images"
 """User attribute of a study: its `ImagesRecord` as plain data."""
 
@@ -87,9 +89,9 @@ class KnownImages:
     @staticmethod
     def of(settings: Mapping[str, Any]) -> KnownImages | None:
         """Return the images in a study's user attributes; None before the study has any."""
-        stamp, record = settings.get("stamp"), ImagesRecord.of(settings)
-        if stamp is None:
+        identity, record = settings.get(IDENTITY), ImagesRecord.of(settings)
+        if identity is None:
             return None
         return KnownImages(
-            stamp["data"], stamp["data_key"], None if record is None else record.content
+            identity["data"], identity["data_key"], None if record is None else record.content
         )

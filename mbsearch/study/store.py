@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mbsearch.config.scores import Score
 from mbsearch.errors import NoStudyError, StorageError
+from mbsearch.study.identity import stored_objectives
 from mbsearch.study.noise import pooled_seed_deviation, standard_error
 from mbsearch.study.records import SEARCH, Epoch, Estimate, Evaluation, Fidelity, State, TrialRecord
 from mbsearch.study.run_clock import MOMENT, STARTED, Moment, RunClock
@@ -176,8 +177,7 @@ class StudyStore:
     @property
     def score(self) -> Score:
         """What the accuracies of the study are."""
-        identity = self.settings().get("stamp") or {}
-        return Score(identity.get("objectives", [Score.ACCURACY])[0])
+        return stored_objectives(self.settings())[0]
 
     def name_objectives(self, score: Score, metric: str) -> None:
         """Store the names of the two objectives, for Optuna's own tools."""

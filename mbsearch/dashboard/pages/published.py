@@ -19,6 +19,7 @@ from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import View
 from mbsearch.figures.audit import HEAD, audit_facts, audit_figure, audit_rows
 from mbsearch.figures.published import AXES, PUBLISHED_FAMILIES, published_figure
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.opening import RESULTS
 
 TITLE, ADDRESS, ORDER = "Published", "published", 6
@@ -93,9 +94,9 @@ def audit_command(folder: Path, settings: Mapping[str, Any]) -> str:
     """Return the command that audits a study with its images and its stored space."""
     folder = folder if folder.name else folder.resolve()
     words = ["mbsearch", "audit", "--space", str(folder / "space.yaml"), "--name", folder.name]
-    if (stamp := settings.get("stamp")) is not None:
-        words += ["--data", stamp["data"], "--seed", str(stamp["seed"])]
-        if "weights" not in stamp:  # studies of older versions train from scratch
+    if (identity := settings.get(IDENTITY)) is not None:
+        words += ["--data", identity["data"], "--seed", str(identity["seed"])]
+        if "weights" not in identity:  # studies of older versions train from scratch
             words += ["--weights", SCRATCH]
     if folder.parent != RESULTS:
         words += ["--results", str(folder.parent)]

@@ -19,6 +19,7 @@ from mbsearch.dashboard.parts import Fields
 from mbsearch.dashboard.studies import Library, Snapshot
 from mbsearch.dashboard.view import query
 from mbsearch.errors import StorageError
+from mbsearch.study.identity import IDENTITY
 from mbsearch.study.notes_file import read_notes
 from mbsearch.study.progress_file import RunProgress
 from mbsearch.study.records import State as TrialState
@@ -83,7 +84,7 @@ def study_card(snapshot: Snapshot) -> StudyCard:
     if snapshot.problem is not None:
         return StudyCard(snapshot.name, f"cannot be shown: {snapshot.problem}")
     ended = [r.ended for r in snapshot.records if r.ended is not None]
-    identity = snapshot.settings.get("stamp") or {}
+    identity = snapshot.settings.get(IDENTITY) or {}
     budget = snapshot.questions[0].label if snapshot.questions else ""
     return StudyCard(
         snapshot.name,
