@@ -173,6 +173,10 @@ def test_the_most_accurate_larger_reference_that_the_answer_equals_is_named() ->
     assert answer(Findings(noisy), BUDGET).equalled is None
     limited = Findings(records, budgets=(BUDGET,))
     assert answer(limited, BUDGET).equalled is None, "it is not within the study's budget"
+    near = reference(5, 0.786, 11 * 10**6, 0.2, 128)
+    found = answer(Findings([replace(r, accuracy_noise=0.007) for r in (ours, near)]), BUDGET)
+    assert found.margins[0].difference.low < 0
+    assert found.equalled is None, "its margin is in the answer already"
     finals = [finalist(records[0], 0.90), finalist(records[1], 0.85), records[2]]
     better = answer(Findings(finals), BUDGET)
     assert better.basis == "finals"

@@ -141,8 +141,7 @@ def _equalled(
     """Return a searched network's margin over the best larger reference that it matches.
 
     The lower end of the margin's interval is at most `TIED_WITHIN` below 0. A reference is left out
-    if a smaller one is more accurate, or if the network is significantly more accurate or
-    statistically tied by `margins` already.
+    if a smaller one is more accurate, or if it is one of `margins` already.
     """
     if level.records[best].is_baseline:
         return None
@@ -161,11 +160,9 @@ def _equalled(
     if not equal:
         return None
     found = best_of(beside, equal)
-    differences = {m.other.record.fingerprint: m.difference for m in margins}
-    known = differences.get(beside.records[found].fingerprint)
-    if known is not None and (known.low > 0 or known.tied):
-        return None
     other = beside.records[found]
+    if other.fingerprint in (margin.other.record.fingerprint for margin in margins):
+        return None
     return _margin_over(beside, 0, found, is_published(other.origin, other.architecture))
 
 
