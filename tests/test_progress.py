@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from mbsearch.display.console_log import log_to
@@ -41,3 +42,15 @@ def test_log_records_are_lines_and_the_library_is_silent_by_default() -> None:
         logger.debug("a detail")
     logger.warning("after")
     assert file.getvalue() == f"{LINE}\n"
+
+
+def test_a_command_prints_a_message_once_though_a_library_logs_to_the_root(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("mbsearch.study_run")
+    for propagate in (True, False):
+        caplog.clear()
+        with log_to(Console(stderr=True), propagate=propagate):
+            logger.info(LINE)
+        assert " ".join(capsys.readouterr().err.split()) == LINE.strip()
+        assert (LINE.strip() in caplog.text) == propagate

@@ -82,7 +82,7 @@ def start(
     mbsearch count mobilenet_v2 --alpha 0.5 --resolution 160
     """
     require_supported_system()
-    context.with_resource(log_to(err))
+    context.with_resource(log_to(err, propagate=False))
 
 
 for _command in (

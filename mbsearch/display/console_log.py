@@ -17,10 +17,15 @@ def print_line(console: Console, line: str) -> None:
 
 
 @contextmanager
-def log_to(console: Console) -> Iterator[None]:
-    """Print log messages of mbsearch, from level INFO on, while the block runs."""
-    handler, level = _ConsoleHandler(console), _LOGGER.level
+def log_to(console: Console, *, propagate: bool = True) -> Iterator[None]:
+    """Print log messages of mbsearch, from level INFO on, while the block runs.
+
+    With `propagate` the root logger's handlers get them, too. A program that configures no logging
+    gets handlers from some libraries, which would print each message again.
+    """
+    handler, level, before = _ConsoleHandler(console), _LOGGER.level, _LOGGER.propagate
     _LOGGER.addHandler(handler)
+    _LOGGER.propagate = propagate
     if not _LOGGER.isEnabledFor(logging.INFO):
         _LOGGER.setLevel(logging.INFO)
     try:
@@ -28,6 +33,7 @@ def log_to(console: Console) -> Iterator[None]:
     finally:
         _LOGGER.removeHandler(handler)
         _LOGGER.setLevel(level)
+        _LOGGER.propagate = before
 
 
 class _ConsoleHandler(logging.Handler):
