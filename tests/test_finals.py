@@ -106,6 +106,22 @@ def test_the_time_left_includes_the_finals_that_have_not_begun(tmp_path: Path) -
     assert all(p.seconds_left is None or p.seconds_left < 60 for p in without)
 
 
+def test_more_trials_or_minutes_bring_further_finals(tmp_path: Path) -> None:
+    """The same number of trials brings none."""
+
+    def finals(space: SearchSpecification, trials: int) -> set[int]:
+        records = search(tmp_path, space, FakeEvaluator(seconds=0.01), trials).records()
+        return {record.trial for record in records if record.finals}
+
+    few = small(networks=100, minutes=0.005)
+    first = finals(few, TRIALS)
+    assert finals(few, TRIALS) == first
+    second = finals(few, 2 * TRIALS)
+    assert first < second
+    assert max(second) > max(first), "new candidates have finals, too"
+    assert second < finals(small(networks=100, minutes=0.01), 2 * TRIALS)
+
+
 def test_nothing_above_all_budgets_is_trained(tmp_path: Path) -> None:
     space = small()
     records = search(tmp_path, space).records()

@@ -385,6 +385,7 @@ class Driver:
             ),
             self._promising,
             None if plan is None else Plan.from_dict(plan),
+            self.target,
         )
         records = {r.trial: r for r in self.store.records()}
         for trial, spec in self.store.trials(self.store.baselines):

@@ -79,8 +79,10 @@ def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:
 class Plan:
     """Plan of the finals: epochs, candidates per budget, and the budgets that have finals.
 
-    `seconds` is the time of all workers together. `budgets` has positions in the settings; `asked`
-    has the labels of all budgets, and is empty in plans of older versions.
+    `seconds` is the time of all workers together. `budgets` has positions in the settings. The plan
+    was made for the budgets with the labels `asked`, for this number of `trials`, None if it was
+    unlimited, and with finals of these `minutes`, None by default. Plans of older versions lack
+    `asked`, or `trials` and `minutes`.
     """
 
     seconds: float
@@ -88,6 +90,8 @@ class Plan:
     networks: int
     budgets: tuple[int, ...]
     asked: tuple[str, ...] = ()
+    trials: int | None = None
+    minutes: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data for storage."""
@@ -122,6 +126,7 @@ class FinalRounds:
         share: function from epochs to the mean squared share of the resolution that they use.
         choose: function that returns the most promising candidate of a budget.
         plan: plan of an earlier run, if there is one.
+        trials: number of search trials of the study; None without a limit.
     """
 
     settings: Finals
@@ -130,6 +135,7 @@ class FinalRounds:
     share: Callable[[int], float]
     choose: Choose
     plan: Plan | None = None
+    trials: int | None = None
     _begun: dict[int, float] = field(default_factory=dict)  # seconds by trial, or an estimate
     _budget_of: dict[int, str] = field(
         default_factory=dict
@@ -143,10 +149,16 @@ class FinalRounds:
 
     @property
     def needs_plan(self) -> bool:
-        """Whether there is no plan, or the study has a budget that it was not made for."""
-        if self.plan is None:
+        """Whether there is no plan, or the study has more budgets, trials or minutes than it."""
+        plan, minutes = self.plan, self.settings.minutes
+        if plan is None:
             return True
-        return bool(self.plan.asked) and not set(self._asked) <= set(self.plan.asked)
+        if plan.asked and not set(self._asked) <= set(plan.asked):
+            return True
+        if plan.trials is None or self.trials is None:
+            return False
+        longer = minutes is not None and minutes > (plan.minutes or DEFAULT_MINUTES)
+        return self.trials > plan.trials or longer
 
     @property
     def _asked(self) -> tuple[str, ...]:
@@ -162,8 +174,7 @@ class FinalRounds:
     def make_plan(self, records: Sequence[TrialRecord], progress: float, slots: int) -> Plan:
         """Choose the length and number of finals from the durations of earlier trainings.
 
-        If there was a plan for other budgets, its length is kept, and the time of its finals is
-        added.
+        If there was a plan before, its length is kept, and the time of its finals is added.
 
         Args:
             records: records of the study.
@@ -180,14 +191,20 @@ class FinalRounds:
             budgets = [self.budgets[i] for i in fitting]
             epochs, networks = self._best_length(time, budgets, allowed, records)
             if networks >= _LEAST:
-                numbers = tuple(sorted(fitting))
-                found = Plan(before + allowed, epochs, max(1, networks - 1), numbers, self._asked)
                 break
             fitting.pop()  # the largest budget's finals do not fit
         else:
-            found = Plan(before + allowed, self._lengths()[-1], 0, (), self._asked)
-        self.plan = found
-        return found
+            epochs, networks = self._lengths()[-1], 1
+        self.plan = Plan(
+            before + allowed,
+            epochs,
+            networks - 1,
+            tuple(sorted(fitting)) if time is not None else (),
+            self._asked,
+            self.trials,
+            self.settings.minutes,
+        )
+        return self.plan
 
     def _allowed(self, searching: float, slots: int) -> float:
         """Return the finals' worker seconds, given those of the candidates' other trainings."""
