@@ -389,8 +389,7 @@ def test_other_weights_are_another_retraining(
     images: str, donor: Donor, other: Donor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain_module, "retrain", lambda *_: [])
-    monkeypatch.setattr(retrain_module, "compile_ahead", lambda *_: None)
-    monkeypatch.setattr(retrain_module, "LocalProcesses", lambda *_: nullcontext())
+    monkeypatch.setattr(retrain_module, "training_workers", lambda *_: nullcontext())
 
     def key(weights: str, *, teacher: bool = True, **settings: object) -> str:
         resolved = scored(images, weights, tmp_path, **settings).space.settings
