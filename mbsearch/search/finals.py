@@ -241,7 +241,7 @@ class FinalRounds:
         """Return the possible numbers of epochs, in descending order."""
         if self.settings.epochs is not None:
             return (self.settings.epochs,)
-        if self.plan is not None:
+        if self.plan is not None and self._begun:
             return (self.plan.epochs,)
         stretch = min(max(_IMAGES / self.images, 1.0), _MOST_STRETCHED)
         return tuple(round(stretch * epochs) for epochs in _EPOCHS)
