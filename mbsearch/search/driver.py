@@ -504,10 +504,10 @@ class Driver:
         waiting = left - sum(job.spec.kind is TrialKind.FINAL for job in self._jobs.values())
         if waiting and others < _TRAININGS_TIMED:
             return None
-        records, slots = self.store.records(), self.executor.slots
-        finals = (self._finals.spent(records) - self._finals_before) / slots
+        spent, slots = self._finals.spent(self.store.records()), self.executor.slots
+        finals = (spent - self._finals_before) / slots
         each = max(0.0, now - self._started - finals) / max(others, 1)
-        rest = self._finals.seconds_left(records, each * slots * self.target, slots) / slots
+        rest = self._finals.seconds_left(spent, each * slots * self.target, slots) / slots
         return min(until, waiting * each + rest)
 
 

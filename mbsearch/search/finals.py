@@ -196,13 +196,13 @@ class FinalRounds:
         else:
             epochs, networks = self._lengths()[-1], 1
         self.plan = Plan(
-            before + allowed,
-            epochs,
-            networks - 1,
-            tuple(sorted(fitting)) if time is not None else (),
-            self._asked,
-            self.trials,
-            self.settings.minutes,
+            seconds=before + allowed,
+            epochs=epochs,
+            networks=networks - 1,
+            budgets=() if time is None else tuple(sorted(fitting)),
+            asked=self._asked,
+            trials=self.trials,
+            minutes=self.settings.minutes,
         )
         return self.plan
 
@@ -333,11 +333,11 @@ class FinalRounds:
         predicted = (self._seconds(time, known[t], self.plan.epochs) for t in running if t in known)
         return measured + _RACING * sum(predicted)
 
-    def seconds_left(self, records: Sequence[TrialRecord], searching: float, slots: int) -> float:
+    def seconds_left(self, spent: float, searching: float, slots: int) -> float:
         """Return the worker seconds that the finals still have, at most.
 
         Args:
-            records: records of the study.
+            spent: seconds of all finals so far.
             searching: predicted worker seconds of the candidates' other trainings.
             slots: number of workers.
         """
@@ -345,7 +345,7 @@ class FinalRounds:
             return 0.0
         if self.plan is None or self.needs_plan:
             return self._allowed(searching, slots)
-        return max(0.0, self.plan.seconds - self.spent(records)) if self.plan.budgets else 0.0
+        return max(0.0, self.plan.seconds - spent) if self.plan.budgets else 0.0
 
     def prune_reason(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
         """Return why a final is pruned after its last epoch, or None to continue.
