@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +15,7 @@ from fake_evaluator import FakeEvaluator
 
 from mbsearch.config.budgets import Budget
 from mbsearch.config.finals_settings import Finals
+from mbsearch.config.promotion_settings import Promotion
 from mbsearch.config.proxy_settings import Proxy
 from mbsearch.config.specification import SearchSpecification, read_specification
 from mbsearch.execution.local import LocalProcesses
@@ -58,8 +61,9 @@ def search(
     folder: Path,
     space: SearchSpecification,
     evaluator: FakeEvaluator | None = None,
-    trials: int = TRIALS,
+    trials: int | None = TRIALS,
     seen: list[Progress] | None = None,
+    seconds: float = math.inf,
 ) -> StudyStore:
     folder.mkdir(exist_ok=True)
     store = create_study(open_journal(folder / JOURNAL, create=True), space.name)
@@ -67,7 +71,15 @@ def search(
     progress = [] if seen is None else seen
     with LocalProcesses(evaluator or FakeEvaluator(seconds=0.01), 1) as executor:
         Driver(
-            store, space, executor, trials, 0, progress.append, folder=folder, images=Images(1, 500)
+            store,
+            space,
+            executor,
+            trials,
+            0,
+            progress.append,
+            time.monotonic() + seconds,
+            folder=folder,
+            images=Images(1, 500),
         ).run()
     return store
 
@@ -120,6 +132,32 @@ def test_more_trials_or_minutes_bring_further_finals(tmp_path: Path) -> None:
     assert first < second
     assert max(second) > max(first), "new candidates have finals, too"
     assert second < finals(small(networks=100, minutes=0.01), 2 * TRIALS)
+
+
+def test_each_run_that_time_alone_bounds_has_finals_of_its_own(tmp_path: Path) -> None:
+    space = small(networks=100, minutes=0.02)
+
+    def finals() -> set[int]:
+        seconds = 4.0
+        store = search(tmp_path, space, FakeEvaluator(seconds=0.05), None, seconds=seconds)
+        return {record.trial for record in store.records() if record.finals}
+
+    first = finals()
+    assert first < finals()
+
+
+def test_promotion_takes_place_where_a_budget_has_no_finals(tmp_path: Path) -> None:
+    def promoted(name: str, share: float | None, minutes: float) -> bool:
+        space = small(minutes=minutes)
+        promotion = Promotion(share=share, longer=2)
+        space = space.with_settings({"promotion": promotion})
+        store = search(tmp_path / name, space, trials=3 * TRIALS)
+        return any(record.promotion is not None for record in store.records())
+
+    assert not promoted("finals", None, 1.0)
+    assert promoted("no-finals", None, 0.0)
+    assert promoted("too-short", None, 1e-6), "no final fits the time"
+    assert promoted("both", 0.5, 1.0), "the share was given"
 
 
 def test_nothing_above_all_budgets_is_trained(tmp_path: Path) -> None:
@@ -190,13 +228,22 @@ def record(trial: int, mult_adds: int, seconds: float, accuracy: float = 0.5) ->
     return TrialRecord(trial, "search", State.COMPLETE, network, costs, {}, evaluation)
 
 
-def rounds(minutes: float | None, budgets: tuple[int, ...]) -> FinalRounds:
+def rounds(
+    minutes: float | None,
+    budgets: tuple[int, ...],
+    plan: Plan | None = None,
+    trials: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> FinalRounds:
     return FinalRounds(
         Finals(minutes=minutes),
         [Budget(mult_adds=each) for each in budgets],
         images=2000,
         share=lambda _epochs: 1.0,
         choose=lambda _budget, _but: None,
+        plan=None if plan is None else Plan.from_dict(plan.to_dict()),
+        trials=trials,
+        clock=clock,
     )
 
 
@@ -274,6 +321,7 @@ def test_other_budgets_have_a_plan_of_their_own_and_trainings_of_the_same_length
     later = rounds(1.0, (10**6,))
     later.plan = Plan.from_dict(plan.to_dict())
     assert done.evaluation is not None
+    later.begin(done, None)
     later.add(done, done.evaluation)
     assert later.needs_plan
     again = later.make_plan([done], 1.0, slots=2)
@@ -286,6 +334,74 @@ def test_other_budgets_have_a_plan_of_their_own_and_trainings_of_the_same_length
     del old["asked"]
     later.plan = Plan.from_dict(old)
     assert not later.needs_plan, "a plan of an older version is followed"
+
+
+def test_a_further_plan_includes_the_earlier_one() -> None:
+    """A command that was completed trains nothing after one with fewer trials or less time."""
+    done = [record(0, 10**7, 0.5)]
+
+    def planned(
+        minutes: float | None, budgets: tuple[int, ...], before: Plan | None, trials: int
+    ) -> Plan | None:
+        finals = rounds(minutes, budgets, before, trials)
+        return finals.make_plan(done, 1.0, slots=1) if finals.needs_plan else None
+
+    first = planned(5.0, (10**7,), None, 50)
+    assert first is not None
+    second = planned(1.0, (2 * 10**7,), first, 20)
+    assert second is not None, "another budget"
+    for minutes, budget, trials in ((5.0, 10**7, 50), (1.0, 2 * 10**7, 20), (5.0, 2 * 10**7, 50)):
+        assert planned(minutes, (budget,), second, trials) is None
+    again = rounds(5.0, (10**7,), second, 50)
+    assert again.in_every_budget, "those of the first plan"
+    assert planned(5.0, (10**7,), second, 60) is not None
+    assert planned(6.0, (10**7,), second, 50) is not None
+
+
+def test_time_that_is_longer_than_that_of_the_plan_brings_further_finals() -> None:
+    """Finals without a given time took two minutes, less than their default at most."""
+    done = [record(0, 10**7, 120.0)]
+    plan = rounds(None, (10**7,), trials=50).make_plan(done, 1.0, slots=1)
+    assert plan.seconds == 120
+    assert rounds(3.0, (10**7,), plan, trials=50).needs_plan
+    assert not rounds(1.0, (10**7,), plan, trials=50).needs_plan
+    assert not rounds(None, (10**7,), plan, trials=50).needs_plan
+
+
+def test_a_further_plan_states_the_time_that_it_adds() -> None:
+    done = record(0, 10**7, 0.5)
+    budgets = [Budget(mult_adds=10**7)]
+    first = rounds(10.0, (10**7,), trials=50).make_plan([done], 0.4, slots=1)
+    assert first.sentence(budgets).startswith("finals: about")
+    later = rounds(10.0, (10**7,), first, trials=60)
+    later.begin(done, None)
+    assert done.evaluation is not None
+    later.add(done, replace(done.evaluation, seconds=500.0))
+    text = later.make_plan([done], 1.0, slots=1).sentence(budgets)
+    assert text.startswith("further finals: about")
+    assert text.endswith(", 10.0 min of worker time")
+
+
+def test_the_time_left_of_finals_falls_while_they_run() -> None:
+    """One final begins; its predicted time passes, and then it takes longer than predicted."""
+    now = 0.0
+    records = [record(0, 10**7, 0.5), record(1, 10**7, 0.5)]
+    finals = rounds(5.0, (10**7,), clock=lambda: now)
+    plan = finals.make_plan(records, 1.0, slots=1)
+    begun = finals.seconds_left(records, 0.0, slots=1)
+    assert begun == plan.seconds
+    finals.begin(records[0], None)
+    assert finals.seconds_left(records, 0.0, slots=1) == pytest.approx(begun)
+    assert finals.taken() == 0.0
+    predicted = finals.spent(records)
+    now = predicted / 4
+    assert finals.seconds_left(records, 0.0, slots=1) == pytest.approx(begun - now)
+    assert finals.taken() == now
+    now = 2 * predicted
+    assert finals.seconds_left(records, 0.0, slots=1) == pytest.approx(begun - predicted)
+    assert records[0].evaluation is not None
+    finals.add(records[0], replace(records[0].evaluation, seconds=now))
+    assert finals.seconds_left(records, 0.0, slots=1) == pytest.approx(begun - now)
 
 
 def test_of_the_references_the_donor_has_the_first_final() -> None:
@@ -309,6 +425,7 @@ def test_a_final_is_pruned_if_it_is_far_behind_a_network_of_no_larger_cost() -> 
     finals.plan = Plan(60.0, 4, 3, (0,))
     done = record(0, 10**6, 1.0)
     assert done.evaluation is not None
+    finals.begin(done, None)
     finals.add(done, replace(done.evaluation, curve=curve(0.3, 0.6, 0.7, 0.75)))
     dear, cheap = record(1, 10**7, 1.0), record(2, 10**5, 1.0)
     assert finals.prune_reason(dear, curve(0.1), images=400) is None, "too early to tell"

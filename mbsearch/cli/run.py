@@ -158,8 +158,8 @@ def run(
         typer.Option(
             min=0,
             max=_MOST_REFINED,
-            help="Share of the study's training that promotion may take, a longer training of the "
-            "best networks. By default the space's.",
+            help="Share of the study's training that promotion may take, a longer screening of the "
+            "best networks. By default the space's, or 0.25 if a budget has no finals.",
             show_default=False,
         ),
     ] = None,
@@ -397,7 +397,7 @@ def _print_unused(result: RunResult, settings: Settings) -> None:
     print_line(
         err,
         f"no {further}promotion (longer screening of the front and its MobileNets): it would take "
-        f"{needed:.0%} of the study's training, and {settings.promotion.share:.0%} is allowed"
+        f"{needed:.0%} of the study's training, and {settings.promotion.allowed:.0%} is allowed"
         f"{option}",
     )
 

@@ -2,7 +2,8 @@
 
 What is trained next follows from the storage, so that the run after a killed one finds the same
 work. First come interrupted trials, then baselines, repeats that measure the noise, candidates up
-to the target, and promotions. From FIRST_FINAL of the search on, finals keep pace with it.
+to the target, and promotions where a budget has no finals. From FIRST_FINAL of the search on,
+finals keep pace with it.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class Driver:
     _interrupted: list[Job] = field(default_factory=list)
     _baselines: list[MissingBaseline] = field(default_factory=list)
     _repeats: list[MissingBaseline] | None = None  # of candidates; set when all have begun
-    _promotions: Promotions | None = None  # set when the search has ended
+    _searched: bool = False  # no candidate or repeat is left
+    _promotions: Promotions | None = None  # set after the search if there are any
     _promoting: bool = False
     _suggestions: Suggestions = field(init=False)
     _finals: FinalRounds = field(init=False)
@@ -144,7 +146,7 @@ class Driver:
                 self._outcomes.resume(job)
         self._baselines = missing_baselines(self.store, self.space, self.measure)
         update_sampler_data(self.store, self.space)  # the last run may have been killed before
-        self._finals_before = self._finals.spent(self.store.records())
+        self._finals_before = self._finals.taken()
         self._started = time.monotonic()
         self._search_until = self._started + self._search_seconds()
         try:
@@ -160,7 +162,9 @@ class Driver:
 
     def _search_seconds(self) -> float:
         """Return the seconds after which no candidate begins; longer training has the rest."""
-        seconds = (self.deadline - self._started) * (1 - self.space.settings.promotion.share)
+        seconds = self.deadline - self._started
+        if not self._finals.enabled or self.space.settings.promotion.share is not None:
+            seconds *= 1 - self.space.settings.promotion.allowed
         if not self._finals.enabled or not math.isfinite(self.deadline):
             return seconds
         minutes = self.space.settings.finals.minutes
@@ -197,9 +201,9 @@ class Driver:
     def unpromoted(self) -> float | None:
         """Share of the work that promotions would have needed, if they exceeded the allowed share.
 
-        None if the promotions were affordable.
+        None if the promotions were affordable, or finals take their place.
         """
-        if self._promotions is None or self._promoting or not self._promotions.settings.share:
+        if self._promotions is None or self._promoting:
             return None
         return self._promotions.needed
 
@@ -222,7 +226,8 @@ class Driver:
 
     def _next_longer(self) -> Job | None:
         """Return the next promotion or final after the search; None as `_next`."""
-        if self._promotions is None:
+        self._searched = True
+        if self._promotions is None and self._is_promotion_due():
             if self._jobs:  # they may still join the front
                 return None
             self._promotions = find_promotions(self.store, self.space)
@@ -230,17 +235,28 @@ class Driver:
             if self._promoting:
                 estimates = Estimates(self.store, self.space, self.measure)
                 self._promotions.predict(estimates.short(self._promotions.records))
-        due = self._promotions.next() if self._promoting else None
-        if due is not None:
+        due = self._promotions.next() if self._promotions is not None and self._promoting else None
+        if self._promotions is not None and due is not None:
             return self._begin_promotion(self._promotions, *due)
         return self._due_final(progress=1.0)
+
+    def _is_promotion_due(self) -> bool:
+        """Return whether promotions follow the search.
+
+        Without a given share they only do if a budget has no finals, on which its answer rests.
+        """
+        share = self.space.settings.promotion.share
+        if share is not None:
+            return share > 0
+        self._plan_finals(progress=1.0)
+        return not self._finals.enabled or not self._finals.in_every_budget
 
     def _is_searching(self) -> bool:
         """Return whether the search is to train more candidates.
 
         The time left at the end is for promotions and finals.
         """
-        if self._promotions is not None or self.exhausted:
+        if self._searched or self.exhausted:
             return False
         if self.target is not None and self._begun >= self.target:
             return False
@@ -266,19 +282,19 @@ class Driver:
 
     def _due_final(self, progress: float) -> Job | None:
         """Begin the next final if one is due at this progress of the search; else return None."""
-        rounds = self._finals
-        if not rounds.enabled or progress < FIRST_FINAL:
+        if not self._finals.enabled or progress < FIRST_FINAL:
             return None
-        records = self.store.records()
-        if not complete(records):
-            return None
-        if rounds.needs_plan:
-            rounds.make_plan(records, progress, self.executor.slots)
-            assert rounds.plan is not None
-            self.store.search.set_user_attr(PLAN, rounds.plan.to_dict())
-            _LOGGER.info(rounds.plan.sentence(rounds.budgets))
-        due = rounds.next(records, progress)
+        self._plan_finals(progress)
+        due = self._finals.next(self.store.records(), progress)
         return None if due is None else self._begin_final(*due)
+
+    def _plan_finals(self, progress: float) -> None:
+        """Make and store the plan of the finals if there is none for this study as it is."""
+        rounds, records = self._finals, self.store.records()
+        if rounds.enabled and rounds.needs_plan and complete(records):
+            plan = rounds.make_plan(records, progress, self.executor.slots)
+            self.store.search.set_user_attr(PLAN, plan.to_dict())
+            _LOGGER.info(plan.sentence(rounds.budgets))
 
     def _begin_final(self, of: TrialRecord, budget: str) -> Job:
         assert self._finals.plan is not None
@@ -386,6 +402,7 @@ class Driver:
             self._promising,
             None if plan is None else Plan.from_dict(plan),
             self.target,
+            timed=self.target is None and math.isfinite(self.deadline),
         )
         records = {r.trial: r for r in self.store.records()}
         for trial, spec in self.store.trials(self.store.baselines):
@@ -467,17 +484,21 @@ class Driver:
     def _report(self, message: str | None = None) -> None:
         """Emit a progress event, with a message if a training has just ended."""
         running, baselines = len(self._jobs), len(self._baselines)
-        phase = "baselines" if baselines or self._running_candidates < running else "search"
+        kinds = {job.spec.kind for job in self._jobs.values()}
         left = None
         if self.target is not None:
             repeats = self._repeats
             waiting = (self.seeds - 1) * self.target if repeats is None else len(repeats)
             left = running + baselines + max(0, self.target - self._begun) + waiting
-        if self._promotions is not None:
-            phase, left = "longer training", running
-            if any(job.spec.kind is TrialKind.FINAL for job in self._jobs.values()):
-                phase = "finals"
-            left += len(self._promotions.required()) if self._promoting else 0
+        if self._searched:
+            left = running
+            left += len(self._promotions.required()) if self._promotions and self._promoting else 0
+        if baselines or kinds & {TrialKind.BASELINE, TrialKind.REPEAT}:
+            phase = "baselines"
+        elif self._searched and TrialKind.FINAL in kinds:
+            phase = "finals"
+        else:
+            phase = "longer training" if self._promotions is not None else "search"
         self.on_progress(
             Progress(
                 phase,
@@ -504,10 +525,11 @@ class Driver:
         waiting = left - sum(job.spec.kind is TrialKind.FINAL for job in self._jobs.values())
         if waiting and others < _TRAININGS_TIMED:
             return None
-        spent, slots = self._finals.spent(self.store.records()), self.executor.slots
-        finals = (spent - self._finals_before) / slots
+        slots = self.executor.slots
+        finals = (self._finals.taken() - self._finals_before) / slots
         each = max(0.0, now - self._started - finals) / max(others, 1)
-        rest = self._finals.seconds_left(spent, each * slots * self.target, slots) / slots
+        searching = each * slots * self.target
+        rest = self._finals.seconds_left(self.store.records(), searching, slots) / slots
         return min(until, waiting * each + rest)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
+from time import monotonic
 from typing import Any
 
 from mbsearch.config.budgets import Budget
@@ -32,7 +33,6 @@ _RACING = 0.75  # mean share of its epochs that a final trains, as some are prun
 _LOOK_FROM = 0.5  # share of the epochs before which no final is pruned
 _MARGIN = 2.0  # standard errors of the validation accuracy
 _FIXED = 9e5  # Mult-Adds that take as long as the part of a step that is the same for all networks
-_FAILED = 1e-9  # seconds of a failed final; 0 means that it runs
 _WITHIN = 1.02  # tolerance of the planned time, so that rounding excludes no network
 
 Choose = Callable[[int, Collection[int]], TrialRecord | None]
@@ -79,10 +79,11 @@ def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:
 class Plan:
     """Plan of the finals: epochs, candidates per budget, and the budgets that have finals.
 
-    `seconds` is the time of all workers together. `budgets` has positions in the settings. The plan
-    was made for the budgets with the labels `asked`, for this number of `trials`, None if it was
-    unlimited, and with finals of these `minutes`, None by default. Plans of older versions lack
-    `asked`, or `trials` and `minutes`.
+    `seconds` is the time of all workers together, of earlier finals too; `added` is the part that
+    this plan added. `budgets` has positions in `asked`, the labels of all budgets that were ever
+    asked for. The plan was made for this number of search `trials`, those of the study so far if
+    there was no number, and for finals of these `minutes`. Plans of older versions lack `asked`, so
+    that `budgets` has positions in the settings, or `trials` and `minutes`.
     """
 
     seconds: float
@@ -92,6 +93,7 @@ class Plan:
     asked: tuple[str, ...] = ()
     trials: int | None = None
     minutes: float | None = None
+    added: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data for storage."""
@@ -103,16 +105,34 @@ class Plan:
         lists = {name: tuple(data.get(name, ())) for name in ("budgets", "asked")}
         return Plan(**{**data, **lists})
 
+    def positions(self, budgets: Sequence[Budget]) -> list[int]:
+        """Return the positions of those budgets that have finals."""
+        if not self.asked:
+            return list(self.budgets)
+        labels = {self.asked[i] for i in self.budgets}
+        return [i for i, budget in enumerate(budgets) if budget.label in labels]
+
     def sentence(self, budgets: Sequence[Budget]) -> str:
         """Return a sentence about the plan, which names the budgets that get no finals."""
-        if not self.budgets:
-            return "finals: no budget's finals fit the time; its answers rest on promotion"
-        left_out = [b.label for i, b in enumerate(budgets) if i not in self.budgets]
+        having = self.positions(budgets)
+        what = "further finals" if self.added < self.seconds else "finals"
+        if not having:
+            return f"{what}: no budget's finals fit the time; its answers rest on promotion"
+        left_out = [b.label for i, b in enumerate(budgets) if i not in having]
         rest = f"; no time for those at {', '.join(left_out)}" if left_out else ""
         return (
-            f"finals: about {self.networks} candidates a budget beside its strongest references, "
-            f"{self.epochs} epochs each, {self.seconds / 60:.1f} min of worker time{rest}"
+            f"{what}: about {self.networks} candidates a budget beside its strongest references, "
+            f"{self.epochs} epochs each, {self.added / 60:.1f} min of worker time{rest}"
         )
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A final that has begun: its budget's label, its start, and its seconds after its end."""
+
+    budget: str | None
+    started: float
+    seconds: float | None = None
 
 
 @dataclass
@@ -127,6 +147,8 @@ class FinalRounds:
         choose: function that returns the most promising candidate of a budget.
         plan: plan of an earlier run, if there is one.
         trials: number of search trials of the study; None without a limit.
+        timed: whether a time alone bounds the search, so that each run has a plan of its own.
+        clock: function that returns the present time in seconds.
     """
 
     settings: Finals
@@ -136,11 +158,11 @@ class FinalRounds:
     choose: Choose
     plan: Plan | None = None
     trials: int | None = None
-    _begun: dict[int, float] = field(default_factory=dict)  # seconds by trial, or an estimate
-    _budget_of: dict[int, str] = field(
-        default_factory=dict
-    )  # label by trial; none if no budget is known
+    timed: bool = False
+    clock: Callable[[], float] = monotonic
+    _begun: dict[int, _Begun] = field(default_factory=dict)  # by trial
     _curves: dict[int, tuple[TrialRecord, Sequence[Epoch]]] = field(default_factory=dict)
+    _planned_now: bool = False
 
     @property
     def enabled(self) -> bool:
@@ -148,33 +170,28 @@ class FinalRounds:
         return bool(self.budgets) and self.settings.minutes != 0
 
     @property
+    def in_every_budget(self) -> bool:
+        """Whether there is a plan with finals in each of the budgets."""
+        plan = self.plan
+        return plan is not None and len(plan.positions(self.budgets)) == len(self.budgets)
+
+    @property
     def needs_plan(self) -> bool:
         """Whether there is no plan, or the study has more budgets, trials or minutes than it."""
         plan, minutes = self.plan, self.settings.minutes
-        if plan is None:
+        if plan is None or (self.timed and not self._planned_now):
             return True
-        if plan.asked and not set(self._asked) <= set(plan.asked):
+        if plan.asked and any(budget.label not in plan.asked for budget in self.budgets):
             return True
-        if plan.trials is None or self.trials is None:
+        if plan.trials is None:
             return False
         longer = minutes is not None and minutes > (plan.minutes or DEFAULT_MINUTES)
-        return self.trials > plan.trials or longer
-
-    @property
-    def _asked(self) -> tuple[str, ...]:
-        return tuple(budget.label for budget in self.budgets)
-
-    def _planned(self, plan: Plan) -> list[int]:
-        """Return the positions of the budgets that have finals."""
-        if not plan.asked:  # a plan of an older version
-            return list(plan.budgets)
-        labels = {plan.asked[i] for i in plan.budgets}
-        return [i for i, label in enumerate(self._asked) if label in labels]
+        return longer or (self.trials is not None and self.trials > plan.trials)
 
     def make_plan(self, records: Sequence[TrialRecord], progress: float, slots: int) -> Plan:
         """Choose the length and number of finals from the durations of earlier trainings.
 
-        If there was a plan before, its length is kept, and the time of its finals is added.
+        A plan after another keeps its length, and adds its time to that of the earlier finals.
 
         Args:
             records: records of the study.
@@ -184,7 +201,7 @@ class FinalRounds:
         time = TrainingTime.fit(records, self.images)
         spent = sum(r.evaluation.seconds for r in records if not r.is_baseline and r.evaluation)
         allowed = self._allowed(spent / max(progress, 1e-9), slots)
-        before = sum(self._begun.values())
+        before = self.spent(records)
         fitting = list(range(len(self.budgets)))
         fitting.sort(key=lambda i: _size(self.budgets[i]))
         while fitting and time is not None:
@@ -195,16 +212,41 @@ class FinalRounds:
             fitting.pop()  # the largest budget's finals do not fit
         else:
             epochs, networks = self._lengths()[-1], 1
-        self.plan = Plan(
-            seconds=before + allowed,
-            epochs=epochs,
-            networks=networks - 1,
-            budgets=() if time is None else tuple(sorted(fitting)),
-            asked=self._asked,
-            trials=self.trials,
-            minutes=self.settings.minutes,
+        fitted = [] if time is None else [self.budgets[i].label for i in fitting]
+        self.plan = self._joined(
+            Plan(
+                seconds=before + allowed,
+                epochs=epochs,
+                networks=networks - 1,
+                budgets=tuple(i for i, b in enumerate(self.budgets) if b.label in fitted),
+                asked=tuple(budget.label for budget in self.budgets),
+                trials=sum(not r.is_baseline for r in records)
+                if self.trials is None
+                else self.trials,
+                minutes=allowed / slots / 60
+                if self.settings.minutes is None
+                else self.settings.minutes,
+                added=allowed,
+            )
         )
+        self._planned_now = True
         return self.plan
+
+    def _joined(self, plan: Plan) -> Plan:
+        """Return a new plan that stands for the earlier one, too, where that had more."""
+        old = self.plan
+        if old is None:
+            return plan
+        others = [label for label in old.asked if label not in plan.asked]
+        kept = [old.asked[i] for i in old.budgets] if old.asked else []
+        asked = (*plan.asked, *others)
+        return replace(
+            plan,
+            asked=asked,
+            budgets=(*plan.budgets, *(asked.index(label) for label in others if label in kept)),
+            trials=max(plan.trials or 0, old.trials or 0),
+            minutes=max(plan.minutes or 0.0, old.minutes or 0.0),
+        )
 
     def _allowed(self, searching: float, slots: int) -> float:
         """Return the finals' worker seconds, given those of the candidates' other trainings."""
@@ -255,22 +297,19 @@ class FinalRounds:
         Studies of older versions do not have the label: the smallest budget that holds the network
         takes its place.
         """
-        self._begun[record.trial] = 0.0
         if budget is None:
             fitting = [each for each in self.budgets if each.excess(record.costs) is None]
-            if not fitting:
-                return
-            budget = min(fitting, key=_size).label
-        self._budget_of[record.trial] = budget
+            budget = min(fitting, key=_size).label if fitting else None
+        self._begun[record.trial] = _Begun(budget, self.clock())
 
     def add(self, record: TrialRecord, evaluation: Evaluation) -> None:
         """Add the evaluation of a final that was completed or pruned."""
-        self._begun[record.trial] = evaluation.seconds
+        self._begun[record.trial].seconds = evaluation.seconds
         self._curves[record.trial] = record, evaluation.curve
 
     def fail(self, trial: int) -> None:
         """Register a final as failed; its time is not charged."""
-        self._begun[trial] = _FAILED
+        self._begun[trial].seconds = 0.0
 
     def next(
         self, records: Sequence[TrialRecord], progress: float
@@ -290,7 +329,7 @@ class FinalRounds:
         spent = self.spent(records)
         if spent > plan.seconds * pace or (self._begun and spent >= plan.seconds):
             return None
-        numbers = self._planned(plan)
+        numbers = plan.positions(self.budgets)
         for number in sorted(numbers, key=lambda i: len(self._begun_for(self.budgets[i]))):
             record = self._next_of(number, records)
             if record is None:
@@ -320,32 +359,50 @@ class FinalRounds:
 
         A larger budget also contains the networks of the smaller ones, but they are not its finals.
         """
-        return {trial for trial, label in self._budget_of.items() if label == budget.label}
+        return {trial for trial, final in self._begun.items() if final.budget == budget.label}
 
     def spent(self, records: Sequence[TrialRecord]) -> float:
         """Return the seconds of all finals: measured, or predicted for running ones."""
-        running = [trial for trial, seconds in self._begun.items() if seconds == 0.0]
-        measured = sum(self._begun.values())
+        return self._measured() + sum(self._predicted(records).values())
+
+    def taken(self) -> float:
+        """Return the seconds that all finals have taken so far, running ones from their start."""
+        running = (f.started for f in self._begun.values() if f.seconds is None)
+        return self._measured() + sum(self.clock() - started for started in running)
+
+    def _measured(self) -> float:
+        return sum(final.seconds or 0.0 for final in self._begun.values())
+
+    def _predicted(self, records: Sequence[TrialRecord]) -> dict[int, float]:
+        """Return the predicted seconds of the running finals, by trial."""
+        running = {t for t, final in self._begun.items() if final.seconds is None}
         time = TrainingTime.fit(records, self.images) if running else None
         if time is None or self.plan is None:
-            return measured
-        known = {r.trial: r.mult_adds for r in records}
-        predicted = (self._seconds(time, known[t], self.plan.epochs) for t in running if t in known)
-        return measured + _RACING * sum(predicted)
+            return {}
+        epochs = self.plan.epochs
+        return {
+            r.trial: _RACING * self._seconds(time, r.mult_adds, epochs)
+            for r in records
+            if r.trial in running
+        }
 
-    def seconds_left(self, spent: float, searching: float, slots: int) -> float:
-        """Return the worker seconds that the finals still have, at most.
+    def seconds_left(self, records: Sequence[TrialRecord], searching: float, slots: int) -> float:
+        """Return the worker seconds that running finals and those to come still have, at most.
 
         Args:
-            spent: seconds of all finals so far.
+            records: records of the study.
             searching: predicted worker seconds of the candidates' other trainings.
             slots: number of workers.
         """
         if not self.enabled:
             return 0.0
+        now, predicted = self.clock(), self._predicted(records)
+        running = sum(max(0.0, s - now + self._begun[t].started) for t, s in predicted.items())
         if self.plan is None or self.needs_plan:
-            return self._allowed(searching, slots)
-        return max(0.0, self.plan.seconds - spent) if self.plan.budgets else 0.0
+            return running + self._allowed(searching, slots)
+        if not self.plan.positions(self.budgets):
+            return running
+        return running + max(0.0, self.plan.seconds - self._measured() - sum(predicted.values()))
 
     def prune_reason(self, record: TrialRecord, curve: Sequence[Epoch], images: int) -> str | None:
         """Return why a final is pruned after its last epoch, or None to continue.

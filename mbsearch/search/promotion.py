@@ -196,7 +196,7 @@ class Promotions:
     def _left(self) -> float:
         """Return the total Mult-Adds of networks that can still be promoted within the share."""
         short, longer = self._work()
-        share = self.settings.share
+        share = self.settings.allowed
         return (share / (1 - share) * short - longer) / self.settings.longer
 
     def _work(self) -> tuple[int, int]:
