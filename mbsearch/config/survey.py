@@ -20,8 +20,8 @@ from mbsearch.space.template import Params, Scalar
 
 ENUMERATE_UP_TO = 10_000
 _DRAWS = 50  # random candidates for each network of a sample
-_STARTS = 1000  # random candidates, of which the best are improved
-_DESCENTS = 3
+_STARTS = 100  # random candidates, of which the best are improved
+_DESCENTS = 2
 _DESCENT_OPTIONS = 9  # of a range, at most: costs are monotone along it, so that its ends matter
 
 CostFunction = Callable[[Mapping[str, int]], float]
@@ -192,26 +192,29 @@ def _minimise(
 ) -> tuple[Params, dict[str, int]]:
     """Return the choices and costs of the lowest-scoring network that descent finds.
 
-    The search ends early at the first start with a score of at most `enough`. The best of some
-    random networks are improved by coordinate descent. That is exact if the score is monotone in
-    each choice, as costs are. The effect of a choice between stages depends on the choices inside
-    of them, hence several starts.
+    The search ends early at the first start with a score of at most `enough`. Two starts are all
+    first and all last options, so that a choice between stages is made with the smallest or largest
+    options inside of them; others are the best of some random networks. Coordinate descent improves
+    each. That is exact if the score is monotone in each choice, as costs are.
     """
     rng = Random(f"{space.name}/descent")
-    drawn = chain([{}], (space.sample_params(rng) for _ in range(_STARTS)))
-    found: list[tuple[float, int, Params, dict[str, int]]] = []
-    for i, params in enumerate(map(space.complete, drawn)):
+    first, last = ({c.name: c.values[i] for c in space.choices} for i in (0, -1))
+    drawn = (space.complete(space.sample_params(rng)) for _ in range(_STARTS))
+    found: list[tuple[Params, dict[str, int]]] = []
+    for params in chain([first], drawn, [last]):
         try:
             costs = measure(space.decode(params))
         except SpecError:
             continue
-        found.append((score(costs), i, params, costs))
-        if found[-1][0] <= enough:
+        found.append((params, costs))
+        if score(costs) <= enough:
             return params, costs
     if not found:
         raise space.error(("resolution", "stages"), "expected a network with pixels left, got none")
-    ends = [_descend(space, score, measure, params) for *_, params, _ in sorted(found)[:_DESCENTS]]
-    return min(ends, key=lambda end: score(end[1]))
+    best = sorted(found, key=lambda each: score(each[1]))[:_DESCENTS]
+    ends = [each for each in found if each[0] in (first, last)]
+    improved = [_descend(space, score, measure, params) for params, _ in (*ends, *best)]
+    return min(improved, key=lambda end: score(end[1]))
 
 
 def _descend(
