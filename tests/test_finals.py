@@ -22,7 +22,8 @@ from mbsearch.execution.local import LocalProcesses
 from mbsearch.progress import Progress
 from mbsearch.search.driver import Driver, Images
 from mbsearch.search.factory import make_sampler
-from mbsearch.search.finals import FIRST_FINAL, FinalRounds, Plan, TrainingTime, strongest
+from mbsearch.search.finals import FIRST_FINAL, FinalRounds, strongest
+from mbsearch.search.finals_plan import Plan, TrainingTime
 from mbsearch.search.pilot import Pilot, first_length, run_pilot, well_above_chance
 from mbsearch.space.size import Size
 from mbsearch.space.yaml_source import parse_document

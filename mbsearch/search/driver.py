@@ -29,7 +29,8 @@ from mbsearch.execution.local import Executor, Finished
 from mbsearch.execution.protocol import Task
 from mbsearch.progress import OnProgress, Progress, ignore_progress
 from mbsearch.search.estimates import Estimates
-from mbsearch.search.finals import FIRST_FINAL, PLAN, FinalRounds, Plan
+from mbsearch.search.finals import FIRST_FINAL, FinalRounds
+from mbsearch.search.finals_plan import PLAN, Plan
 from mbsearch.search.int8_validation import is_validated, left_out
 from mbsearch.search.outcomes import Outcomes, start_race
 from mbsearch.search.pending import (

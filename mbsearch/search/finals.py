@@ -8,21 +8,18 @@ search. Their accuracies correct the model that selects candidates.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from statistics import median
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 from mbsearch.config.budgets import Budget
 from mbsearch.config.families import DONORS
 from mbsearch.config.finals_settings import DEFAULT_MINUTES, Finals
+from mbsearch.search.finals_plan import Plan, TrainingTime
 from mbsearch.study.records import Epoch, Evaluation, State, TrialRecord, complete
 
 FIRST_FINAL = 0.4
 """Share of a search's trials after which the first final starts."""
-PLAN = "finals_plan"
-"""User attribute of a study: the plan of its finals."""
 
 _EPOCHS = (20, 16, 12, 10, 8, 6)  # lengths to choose from with at least _IMAGES images
 _IMAGES = 5_000
@@ -32,98 +29,10 @@ _LEAST = 2  # networks of a budget; with time for fewer, it has no finals
 _RACING = 0.75  # mean share of its epochs that a final trains, as some are pruned
 _LOOK_FROM = 0.5  # share of the epochs before which no final is pruned
 _MARGIN = 2.0  # standard errors of the validation accuracy
-_FIXED = 9e5  # Mult-Adds that take as long as the part of a step that is the same for all networks
 _WITHIN = 1.02  # tolerance of the planned time, so that rounding excludes no network
 
 Choose = Callable[[int, Collection[int]], TrialRecord | None]
 """A function from a budget's number to its most promising candidate, these trials excluded."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingTime:
-    """Model of the seconds that a training takes in one worker.
-
-    A training on `n` images with a network of `m` Mult-Adds an image takes n * rate * (m + 0.9 M)
-    seconds: part of a step is the same for all networks (docs/sampler.md).
-    """
-
-    rate: float
-
-    @staticmethod
-    def fit(records: Sequence[TrialRecord], images: int) -> TrainingTime | None:
-        """Return the model with the median rate of a study's trainings; None if there are none.
-
-        `images` is the number of training images, which recipes without a limit use. Screenings
-        within a budget have similar costs, so only one parameter can be fitted.
-        """
-        rates = []
-        for record in records:
-            for evaluation in (record.evaluation, record.promotion, *record.finals):
-                if evaluation is not None and evaluation.curve:
-                    seen = min(evaluation.recipe.get("train_images") or images, images)
-                    work = seen * len(evaluation.curve) * (_mult_adds(record, evaluation) + _FIXED)
-                    rates.append(evaluation.seconds / work)
-        return TrainingTime(median(rates)) if rates else None
-
-    def seconds(self, images: int, mult_adds: float) -> float:
-        """Predict the seconds of a training on `images` images."""
-        return images * self.rate * (mult_adds + _FIXED)
-
-
-def _mult_adds(record: TrialRecord, evaluation: Evaluation) -> float:
-    """Return the Mult-Adds per image at the resolution of a training."""
-    return record.mult_adds * (evaluation.pixels.side / record.architecture.resolution.side) ** 2
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Plan of the finals: epochs, candidates per budget, and the budgets that have finals.
-
-    `seconds` is the time of all workers together, of earlier finals too; `added` is the part that
-    this plan added. `budgets` has positions in `asked`, the labels of all budgets that were ever
-    asked for. The plan was made for this number of search `trials`, those of the study so far if
-    there was no number, and for finals of these `minutes`. Plans of older versions lack `asked`, so
-    that `budgets` has positions in the settings, or `trials` and `minutes`.
-    """
-
-    seconds: float
-    epochs: int
-    networks: int
-    budgets: tuple[int, ...]
-    asked: tuple[str, ...] = ()
-    trials: int | None = None
-    minutes: float | None = None
-    added: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data for storage."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Plan:
-        """Return the plan from data that `to_dict` returned."""
-        lists = {name: tuple(data.get(name, ())) for name in ("budgets", "asked")}
-        return Plan(**{**data, **lists})
-
-    def positions(self, budgets: Sequence[Budget]) -> list[int]:
-        """Return the positions of those budgets that have finals."""
-        if not self.asked:
-            return list(self.budgets)
-        labels = {self.asked[i] for i in self.budgets}
-        return [i for i, budget in enumerate(budgets) if budget.label in labels]
-
-    def sentence(self, budgets: Sequence[Budget]) -> str:
-        """Return a sentence about the plan, which names the budgets that get no finals."""
-        having = self.positions(budgets)
-        what = "further finals" if self.added < self.seconds else "finals"
-        if not having:
-            return f"{what}: no budget's finals fit the time; its answers rest on promotion"
-        left_out = [b.label for i, b in enumerate(budgets) if i not in having]
-        rest = f"; no time for those at {', '.join(left_out)}" if left_out else ""
-        return (
-            f"{what}: about {self.networks} candidates a budget beside its strongest references, "
-            f"{self.epochs} epochs each, {self.added / 60:.1f} min of worker time{rest}"
-        )
 
 
 @dataclass(slots=True)
@@ -213,40 +122,21 @@ class FinalRounds:
         else:
             epochs, networks = self._lengths()[-1], 1
         fitted = [] if time is None else [self.budgets[i].label for i in fitting]
-        self.plan = self._joined(
-            Plan(
-                seconds=before + allowed,
-                epochs=epochs,
-                networks=networks - 1,
-                budgets=tuple(i for i, b in enumerate(self.budgets) if b.label in fitted),
-                asked=tuple(budget.label for budget in self.budgets),
-                trials=sum(not r.is_baseline for r in records)
-                if self.trials is None
-                else self.trials,
-                minutes=allowed / slots / 60
-                if self.settings.minutes is None
-                else self.settings.minutes,
-                added=allowed,
-            )
+        plan = Plan(
+            seconds=before + allowed,
+            epochs=epochs,
+            networks=networks - 1,
+            budgets=tuple(i for i, b in enumerate(self.budgets) if b.label in fitted),
+            asked=tuple(budget.label for budget in self.budgets),
+            trials=sum(not r.is_baseline for r in records) if self.trials is None else self.trials,
+            minutes=allowed / slots / 60
+            if self.settings.minutes is None
+            else self.settings.minutes,
+            added=allowed,
         )
+        self.plan = plan if self.plan is None else plan.after(self.plan)
         self._planned_now = True
         return self.plan
-
-    def _joined(self, plan: Plan) -> Plan:
-        """Return a new plan that stands for the earlier one, too, where that had more."""
-        old = self.plan
-        if old is None:
-            return plan
-        others = [label for label in old.asked if label not in plan.asked]
-        kept = [old.asked[i] for i in old.budgets] if old.asked else []
-        asked = (*plan.asked, *others)
-        return replace(
-            plan,
-            asked=asked,
-            budgets=(*plan.budgets, *(asked.index(label) for label in others if label in kept)),
-            trials=max(plan.trials or 0, old.trials or 0),
-            minutes=max(plan.minutes or 0.0, old.minutes or 0.0),
-        )
 
     def _allowed(self, searching: float, slots: int) -> float:
         """Return the finals' worker seconds, given those of the candidates' other trainings."""
