@@ -139,7 +139,7 @@ def test_each_run_that_time_alone_bounds_has_finals_of_its_own(tmp_path: Path) -
     space = small(networks=100, minutes=0.02)
 
     def finals() -> set[int]:
-        seconds = 4.0
+        seconds = 2.5
         store = search(tmp_path, space, FakeEvaluator(seconds=0.05), None, seconds=seconds)
         return {record.trial for record in store.records() if record.finals}
 
@@ -148,17 +148,15 @@ def test_each_run_that_time_alone_bounds_has_finals_of_its_own(tmp_path: Path) -
 
 
 def test_promotion_takes_place_where_a_budget_has_no_finals(tmp_path: Path) -> None:
-    def promoted(name: str, share: float | None, minutes: float) -> bool:
+    def promoted(name: str, minutes: float) -> bool:
         space = small(minutes=minutes)
-        promotion = Promotion(share=share, longer=2)
-        space = space.with_settings({"promotion": promotion})
+        space = space.with_settings({"promotion": Promotion(longer=2)})
         store = search(tmp_path / name, space, trials=3 * TRIALS)
         return any(record.promotion is not None for record in store.records())
 
-    assert not promoted("finals", None, 1.0)
-    assert promoted("no-finals", None, 0.0)
-    assert promoted("too-short", None, 1e-6), "no final fits the time"
-    assert promoted("both", 0.5, 1.0), "the share was given"
+    assert not promoted("finals", 1.0)
+    assert promoted("no-finals", 0.0)
+    assert promoted("too-short", 1e-6), "no final fits the time"
 
 
 def test_nothing_above_all_budgets_is_trained(tmp_path: Path) -> None:
