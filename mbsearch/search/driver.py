@@ -291,8 +291,8 @@ class Driver:
 
     def _plan_finals(self, progress: float) -> None:
         """Make and store the plan of the finals if there is none for this study as it is."""
-        rounds, records = self._finals, self.store.records()
-        if rounds.enabled and rounds.needs_plan and complete(records):
+        rounds = self._finals
+        if rounds.enabled and rounds.needs_plan and complete(records := self.store.records()):
             plan = rounds.make_plan(records, progress, self.executor.slots)
             self.store.search.set_user_attr(PLAN, plan.to_dict())
             _LOGGER.info(plan.sentence(rounds.budgets))
